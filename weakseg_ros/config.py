@@ -1,0 +1,203 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Settings: frozen dataclasses, filled from YAML, the command line or ROS parameters by one strict loader.
+
+A class of settings names the unit in each field (`_m _deg _s _ms`), states bounds with `setting(...)`, says in a
+docstring line under each field what it does, and calls `check_ranges(self)` in `__post_init__`.
+Default < YAML < command line or ROS override. There is no inheritance between files and no environment variable.
+"""
+
+from __future__ import annotations
+
+import ast
+import dataclasses
+import inspect
+import math
+import sys
+import textwrap
+import types
+import typing
+from collections.abc import Mapping, Sequence
+from functools import cache
+from pathlib import Path
+from typing import Any, Literal, TypeVar, Union
+
+import yaml
+
+from weakseg_ros.errors import ConfigError, did_you_mean
+
+T = TypeVar("T")
+
+
+def setting(default: Any, low: float | None = None, high: float | None = None, read_only: bool = False) -> Any:
+    """A dataclass field with bounds (inclusive); `read_only` = a running node cannot change it."""
+    bounds = {"low": low, "high": high, "read_only": read_only}
+    if isinstance(default, (list, dict, set)):
+        raise TypeError("defaults are immutable; use a tuple")
+    return dataclasses.field(default=default, metadata=bounds)
+
+
+def check_ranges(settings: Any) -> None:
+    """Raise ConfigError for the first field that is outside its bounds, NaN or infinite where it has bounds."""
+    for field in dataclasses.fields(settings):
+        value = getattr(settings, field.name)
+        low, high = field.metadata.get("low"), field.metadata.get("high")
+        if (low is None and high is None) or isinstance(value, bool) or not isinstance(value, (int, float)):
+            continue
+        too_low = low is not None and value < low
+        too_high = high is not None and value > high
+        if math.isnan(value) or too_low or too_high:
+            bounds = f"{'-inf' if low is None else low}..{'inf' if high is None else high}"
+            raise ConfigError(f"{field.name}: {value} is outside {bounds}")
+
+
+def from_mapping(cls: type[T], mapping: Mapping[str, Any], where: str, base: T | None = None) -> T:
+    """Build the dataclass `cls` from a mapping, checking names and types; nested dataclasses are filled likewise.
+
+    `where` begins every error text (a file's name, or the node's); fields that the mapping does not hold keep the
+    value of `base`, or their default. Raises ConfigError.
+    """
+    if not isinstance(mapping, Mapping):
+        raise ConfigError(f"{where}: expected settings by name, found {type(mapping).__name__}")
+    hints = typing.get_type_hints(cls)
+    names = [field.name for field in dataclasses.fields(cls) if field.init]  # type: ignore[arg-type]
+    values: dict[str, Any] = {}
+    for key, value in mapping.items():
+        if key not in names:
+            hint = did_you_mean(str(key), names) or f"; known: {', '.join(names)}"
+            raise ConfigError(f"{where}.{key}: unknown key{hint}")
+        inner = getattr(base, key) if base is not None else None
+        values[key] = _convert(hints[key], value, f"{where}.{key}", inner)
+    try:
+        return dataclasses.replace(base, **values) if base is not None else cls(**values)  # type: ignore[type-var]
+    except ConfigError as error:
+        raise ConfigError(f"{where}.{error}") from None
+    except TypeError as error:
+        raise ConfigError(f"{where}: {error}") from None
+
+
+def to_mapping(settings: Any) -> dict[str, Any]:
+    """The plain mapping (numbers, strings, lists) that `from_mapping` turns back into the same settings."""
+    return {field.name: _plain(getattr(settings, field.name)) for field in dataclasses.fields(settings) if field.init}
+
+
+def read_yaml(path: Path) -> Any:
+    """The content of a YAML file; ConfigError where it is missing or cannot be parsed."""
+    try:
+        return yaml.safe_load(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ConfigError(f"{path}: cannot be read ({error.strerror}); check the path") from None
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path}: is not valid YAML ({str(error).splitlines()[0]})") from None
+
+
+def load_yaml(cls: type[T], path: Path, base: T | None = None) -> T:
+    """Settings of type `cls` from a YAML file; an empty file leaves every default."""
+    return from_mapping(cls, read_yaml(path) or {}, path.name, base)
+
+
+def dump_yaml(settings: Any) -> str:
+    """Settings as YAML text, in field order; feeding the text back gives the same settings."""
+    return yaml.safe_dump(to_mapping(settings), sort_keys=False)
+
+
+def parse(cls: type[T], argv: Sequence[str], verb: str, default: T | None = None) -> T:
+    """Settings of type `cls` from a command line; `--config FILE` is read first, the other arguments override it.
+
+    Ends the process with the manual for `--help` and with exit code 2 for a wrong argument, as every command does.
+    """
+    import tyro
+
+    arguments = list(argv)
+    if "--config" in arguments:
+        at = arguments.index("--config")
+        if at + 1 == len(arguments):
+            raise ConfigError(f"weakseg {verb} --config: needs the path of a YAML file")
+        default = load_yaml(cls, Path(arguments[at + 1]), default)
+        del arguments[at : at + 2]
+    keep = {"default": default} if default is not None else {}
+    return tyro.cli(cls, args=arguments, prog=f"weakseg {verb}", config=(tyro.conf.FlagConversionOff,), **keep)  # type: ignore[call-overload, no-any-return]
+
+
+@cache
+def field_docs(cls: type) -> dict[str, str]:
+    """The docstring written under each field of a dataclass, by field name (what the ROS parameters show)."""
+    tree = ast.parse(textwrap.dedent(inspect.getsource(cls)))
+    body = tree.body[0].body  # type: ignore[attr-defined]
+    docs = {}
+    for line, below in zip(body, body[1:], strict=False):
+        is_text = isinstance(below, ast.Expr) and isinstance(below.value, ast.Constant) and isinstance(below.value.value, str)
+        if isinstance(line, ast.AnnAssign) and isinstance(line.target, ast.Name) and is_text:
+            docs[line.target.id] = " ".join(below.value.value.split())
+    return docs
+
+
+def _convert(hint: Any, value: Any, where: str, base: Any = None) -> Any:
+    origin, options = typing.get_origin(hint), typing.get_args(hint)
+    if dataclasses.is_dataclass(hint):
+        return from_mapping(hint, value, where, base)  # type: ignore[arg-type]
+    if origin in (Union, types.UnionType):
+        return _convert_union(options, value, where, base)
+    if origin is Literal:
+        if value in options:
+            return value
+        known = ", ".join(map(str, options))
+        raise ConfigError(f"{where}: unknown value '{value}'{did_you_mean(str(value), map(str, options))}; known: {known}")
+    if origin is tuple:
+        return _convert_tuple(options, value, where)
+    if origin is dict:
+        if not isinstance(value, Mapping):
+            raise ConfigError(f"{where}: expected names with values, found {_found(value)}")
+        return {_convert(options[0], k, where): _convert(options[1], v, f"{where}.{k}") for k, v in value.items()}
+    return _convert_scalar(hint, value, where)
+
+
+def _convert_scalar(hint: Any, value: Any, where: str) -> Any:
+    if hint is Any or (isinstance(hint, type) and type(value) is hint):
+        return value
+    if hint is float and isinstance(value, int) and not isinstance(value, bool):
+        return float(value)
+    if hint is Path and isinstance(value, str):
+        return Path(value)
+    expected = getattr(hint, "__name__", str(hint))
+    raise ConfigError(f"{where}: expected {expected}, found {_found(value)}")
+
+
+def _convert_union(options: tuple[Any, ...], value: Any, where: str, base: Any) -> Any:
+    if value is None and type(None) in options:
+        return None
+    failures = []
+    for option in (option for option in options if option is not type(None)):
+        try:
+            return _convert(option, value, where, base)
+        except ConfigError as error:
+            failures.append(error)
+    raise failures[0]
+
+
+def _convert_tuple(options: tuple[Any, ...], value: Any, where: str) -> tuple[Any, ...]:
+    if isinstance(value, str) or not isinstance(value, Sequence):
+        raise ConfigError(f"{where}: expected a list, found {_found(value)}")
+    if len(options) == 2 and options[1] is Ellipsis:
+        options = (options[0],) * len(value)
+    if len(options) != len(value):
+        raise ConfigError(f"{where}: expected {len(options)} values, found {len(value)}")
+    return tuple(_convert(option, item, f"{where}[{i}]") for i, (option, item) in enumerate(zip(options, value, strict=True)))
+
+
+def _plain(value: Any) -> Any:
+    if dataclasses.is_dataclass(value):
+        return to_mapping(value)
+    if isinstance(value, (tuple, list)):
+        return [_plain(item) for item in value]
+    if isinstance(value, dict):
+        return {key: _plain(item) for key, item in value.items()}
+    return str(value) if isinstance(value, Path) else value
+
+
+def _found(value: Any) -> str:
+    return f"{type(value).__name__} {str(value)[:40]!r}"
+
+
+def show(settings: Any, stream: Any = None) -> None:
+    """Print the merged settings, so that a log says what was run."""
+    print(dump_yaml(settings), end="", file=stream or sys.stderr)

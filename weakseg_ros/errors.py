@@ -1,0 +1,49 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The errors a user can meet; each text reads *where: what was found; what to do*.
+
+The command line prints the sentence and ends with exit code 2; the node turns it into a diagnostic. A traceback is
+kept for faults of our own.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class WeaksegError(Exception):
+    """A fault the user can do something about; its text is a full sentence."""
+
+
+class ConfigError(WeaksegError):
+    """A setting that does not exist, has the wrong type, or is out of its range."""
+
+
+class CloudError(WeaksegError):
+    """A PointCloud2 that cannot be read; `reason` is the short key under which the node counts the drop."""
+
+    def __init__(self, text: str, reason: str) -> None:
+        super().__init__(text)
+        self.reason = reason
+
+
+class DataError(WeaksegError):
+    """A scan, label file, bag or data set that is missing, damaged or does not fit."""
+
+
+class BundleError(WeaksegError):
+    """A model folder that is missing, damaged, altered or made for something else."""
+
+
+class EngineError(WeaksegError):
+    """An inference engine that is absent, cannot load the model, or gave an unusable result."""
+
+
+class ReplayError(WeaksegError):
+    """A replay over DDS that did not get every answer it was promised."""
+
+
+def did_you_mean(word: str, known: Iterable[str]) -> str:
+    """`"; did you mean 'x'?"` where a known name is close to `word`, else an empty string."""
+    close = difflib.get_close_matches(word, list(known), n=1)
+    return f"; did you mean '{close[0]}'?" if close else ""

@@ -1,0 +1,20 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Backbones. Each takes a range image and returns a NetOutput; methods see features, not nets."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class NetOutput:
+    """What every backbone returns."""
+
+    logits: Tensor
+    """(B, K, H, W); K counts class 0, whose logit is never trained and never predicted"""
+    features: Tensor
+    """(B, D, H, W) last decoder map, before the classifier"""
+    stages: tuple[Tensor, ...] = ()
+    """encoder maps (B, D_i, H_i, W_i) from fine to coarse, for methods that pool several scales"""

@@ -1,0 +1,49 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What can be plugged in: one file and one line here for a net, method, data set or engine.
+
+The line is the import, resolved on first use, so an absent TensorRT costs nothing. One parametrised test runs every
+row of every table through its contract.
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Mapping
+from typing import Any
+
+from weakseg_ros.errors import ConfigError, did_you_mean
+
+NETS = {
+    "light": "weakseg_ros.learn.nets.light:LightNet",
+    "salsanext": "weakseg_ros.learn.nets.salsanext:SalsaNext",
+}
+
+METHODS = {
+    "supervised": "weakseg_ros.learn.methods.supervised:Supervised",
+}
+
+DATASETS = {
+    "scans": "weakseg_ros.points.scans:ScanFolder",
+    "semantickitti_range": "weakseg_ros.points.scan_archives:SemanticKittiRange",
+    "vlp32_drive": "weakseg_ros.points.scan_archives:Vlp32Drive",
+}
+
+ENGINES = {
+    "onnxruntime": "weakseg_ros.deploy.engines.onnxruntime:OnnxRuntimeEngine",
+    "torch": "weakseg_ros.deploy.engines.torch:TorchEngine",
+}
+
+_KIND_OF_TABLE = {id(NETS): "net", id(METHODS): "method", id(DATASETS): "data set", id(ENGINES): "engine"}
+
+
+def load(table: Mapping[str, str], name: str) -> Any:
+    """The class registered in `table` under `name`.
+
+    Raises ConfigError, with the nearest known name, where there is no such row.
+    """
+    if name not in table:
+        kind = _KIND_OF_TABLE.get(id(table), "entry")
+        hint = did_you_mean(name, table) or ";"
+        raise ConfigError(f"{kind}: unknown '{name}'{hint} known: {', '.join(sorted(table))}")
+    module, _, attribute = table[name].partition(":")
+    return getattr(importlib.import_module(module), attribute)
