@@ -1,0 +1,49 @@
+# Verbs of the README. Everything lives in .venv; nothing is installed outside this folder.
+PYTHON ?= python3
+# A pip index with CPU builds of torch spares several GB of CUDA packages, e.g.
+#   make demo TORCH_INDEX=https://download.pytorch.org/whl/cpu
+TORCH_INDEX ?=
+
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+comma := ,
+# rclpy is on PyPI for x86-64 only; elsewhere the tests that need it say so and skip
+EXTRAS := onnx,bags,report,train,test,lint$(if $(filter x86_64,$(shell uname -m)),$(comma)ros-pip)
+INDEX := $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX))
+# the marker tells that the wheels' environment variables are set already; a child of another venv must not inherit it
+CLEAN := env -u _ROS_WHEELS_BOOTSTRAP_COMPLETE -u PYTHONPATH
+
+.PHONY: help install demo test lint bench street64 clean
+
+help:                ## this list
+	@grep -hE '^[a-z0-9]+: .*##|^[a-z0-9]+:  *##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+
+install: $(STAMP)    ## the virtual environment, with rclpy from PyPI
+
+$(STAMP): setup.py constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' || { echo "weakseg needs Python 3.10 or newer; try make PYTHON=python3.12"; exit 1; }
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV) || { echo "no venv module: sudo apt install python3-venv"; exit 1; }
+	$(CLEAN) $(BIN)/python -m pip install -q --upgrade pip setuptools wheel
+	$(CLEAN) $(BIN)/python -m pip install -q $(INDEX) -c constraints.txt -e ".[$(EXTRAS)]"
+	@touch $@
+
+demo: $(STAMP)       ## the whole chain on a simulated street; writes runs/demo/report.html
+	$(CLEAN) $(BIN)/weakseg demo
+
+test: $(STAMP)       ## every test; --oracles and --shared-data say where the optional data lies
+	$(CLEAN) $(BIN)/python -m pytest -q --durations=15
+
+lint: $(STAMP)       ## ruff and mypy
+	$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy weakseg_ros/points weakseg_ros/deploy
+
+bench: $(STAMP)      ## stage by stage beside what one would otherwise use, and end to end over DDS
+	$(BIN)/python -m pip install -q -r bench/requirements.txt
+	$(CLEAN) $(BIN)/python bench/stages.py
+	$(CLEAN) $(BIN)/python bench/end_to_end.py
+
+street64: $(STAMP)   ## train the default bundle models/street64 again (about an hour on two cores)
+	$(CLEAN) $(BIN)/python bench/street64.py
+
+clean:               ## remove the environment and every run
+	rm -rf $(VENV) runs build install log *.egg-info

@@ -1,0 +1,60 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The program: its manual, its exit codes, and that it imports no more than it needs."""
+
+from __future__ import annotations
+
+import importlib
+import subprocess
+import sys
+
+import pytest
+
+from weakseg_ros.cli import VERBS, main
+
+
+def weakseg(*arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([sys.executable, "-m", "weakseg_ros", *arguments], capture_output=True, text=True)
+
+
+def test_the_manual_lists_every_verb_and_imports_nothing_heavy() -> None:
+    code = (
+        "import sys; from weakseg_ros.cli import main; main(['--help']);"
+        "heavy = {'numpy', 'torch', 'tyro', 'rclpy', 'yaml'} & set(sys.modules); sys.exit(str(heavy) if heavy else 0)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert all(f"\n  {verb} " in done.stdout for verb in VERBS)
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_every_verb_has_a_manual(verb: str) -> None:
+    if verb in ("node", "replay"):
+        pytest.importorskip("rclpy", reason="rclpy is not installed")
+    done = weakseg(verb, "--help")
+    assert done.returncode == 0, done.stderr
+    assert f"weakseg {verb}" in done.stdout
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_every_verb_resolves(verb: str) -> None:
+    if verb in ("node", "replay"):
+        pytest.importorskip("rclpy", reason="rclpy is not installed")
+    module, _, attribute = VERBS[verb].entry.partition(":")
+    assert callable(getattr(importlib.import_module(module), attribute))
+
+
+def test_a_wrong_verb_is_answered_with_the_nearest(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["evaluat"]) == 2
+    assert "unknown verb 'evaluat'; did you mean 'evaluate'?" in capsys.readouterr().err
+
+
+def test_no_verb_prints_the_manual_and_fails(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([]) == 2
+    assert "usage: weakseg VERB" in capsys.readouterr().out
+
+
+def test_a_users_fault_is_a_sentence_not_a_traceback() -> None:
+    done = weakseg("evaluate", "/nonexistent/bag", "--bundle", "/nonexistent/bundle")
+    assert done.returncode == 2
+    assert done.stderr.startswith("weakseg evaluate: /nonexistent/")
+    assert "Traceback" not in done.stderr

@@ -1,0 +1,104 @@
+# SPDX-License-Identifier: Apache-2.0
+"""One schema, one set of error messages: YAML, command line and ROS parameters go through the same loader."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from weakseg_ros.config import check_ranges, dump_yaml, field_docs, from_mapping, load_yaml, parse, setting, to_mapping
+from weakseg_ros.errors import ConfigError
+
+
+@dataclass(frozen=True)
+class Inner:
+    height: int = setting(64, 1, 4096)
+    """rows"""
+    mode: Literal["angle", "ring"] = "angle"
+    """how a row
+    is found"""
+
+    def __post_init__(self) -> None:
+        check_ranges(self)
+
+
+@dataclass(frozen=True)
+class Outer:
+    rate_hz: float = setting(10.0, 0.1, 1000.0)
+    """how often"""
+    inner: Inner = Inner()
+    """nested"""
+    beams_deg: tuple[float, ...] = ()
+    """a list"""
+    folder: Path | None = None
+    """a path"""
+    gains: tuple[float, float] = (1.0, 2.0)
+    """a pair"""
+
+    def __post_init__(self) -> None:
+        check_ranges(self)
+
+
+@pytest.mark.parametrize(
+    ("mapping", "text"),
+    [
+        ({"inner": {"hieght": 3}}, "train.inner.hieght: unknown key; did you mean 'height'?"),
+        ({"zzz": 1}, "train.zzz: unknown key; known: rate_hz, inner, beams_deg, folder, gains"),
+        ({"rate_hz": "fast"}, "train.rate_hz: expected float, found str 'fast'"),
+        ({"rate_hz": True}, "train.rate_hz: expected float, found bool 'True'"),
+        ({"rate_hz": float("nan")}, "train.rate_hz: nan is outside 0.1..1000.0"),
+        ({"rate_hz": float("inf")}, "train.rate_hz: inf is outside 0.1..1000.0"),
+        ({"inner": {"height": 64.0}}, "train.inner.height: expected int, found float '64.0'"),
+        ({"inner": {"height": 0}}, "train.inner.height: 0 is outside 1..4096"),
+        ({"inner": {"mode": "rings"}}, "train.inner.mode: unknown value 'rings'; did you mean 'ring'?; known: angle, ring"),
+        ({"inner": 3}, "train.inner: expected settings by name, found int"),
+        ({"beams_deg": "1,2"}, "train.beams_deg: expected a list, found str '1,2'"),
+        ({"beams_deg": [1.0, "x"]}, "train.beams_deg[1]: expected float, found str 'x'"),
+        ({"gains": [1.0]}, "train.gains: expected 2 values, found 1"),
+    ],
+)
+def test_a_wrong_setting_is_one_clear_sentence(mapping: dict[str, Any], text: str) -> None:
+    with pytest.raises(ConfigError) as error:
+        from_mapping(Outer, mapping, "train")
+    assert str(error.value) == text
+
+
+finite = st.floats(0.1, 1000.0)
+
+
+@given(st.builds(Outer, finite, st.builds(Inner, st.integers(1, 4096)), st.lists(finite).map(tuple), st.just(Path("a/b")) | st.none()))
+def test_settings_survive_yaml(settings: Outer) -> None:
+    import yaml
+
+    assert from_mapping(Outer, yaml.safe_load(dump_yaml(settings)), "x") == settings
+    assert from_mapping(Outer, to_mapping(settings), "x") == settings
+
+
+def test_yaml_overrides_defaults_and_the_command_line_overrides_yaml(tmp_path: Path) -> None:
+    file = tmp_path / "train.yaml"
+    file.write_text("rate_hz: 5\ninner: {height: 32}\n")
+    merged = parse(Outer, ["--config", str(file), "--inner.mode", "ring"], "train")
+    assert merged == Outer(rate_hz=5.0, inner=Inner(32, "ring"))
+
+
+def test_a_base_keeps_what_the_mapping_does_not_name() -> None:
+    base = Outer(inner=Inner(16, "ring"))
+    assert from_mapping(Outer, {"inner": {"height": 8}}, "x", base) == Outer(inner=Inner(8, "ring"))
+
+
+def test_missing_and_broken_files_say_so(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="cannot be read"):
+        load_yaml(Outer, tmp_path / "absent.yaml")
+    broken = tmp_path / "broken.yaml"
+    broken.write_text("a: [1,\n")
+    with pytest.raises(ConfigError, match="is not valid YAML"):
+        load_yaml(Outer, broken)
+
+
+def test_field_docs_are_the_lines_under_the_fields() -> None:
+    assert field_docs(Inner) == {"height": "rows", "mode": "how a row is found"}

@@ -1,0 +1,73 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The house keeps its order: each chapter imports only chapters above it, and the robot needs no torch."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+PACKAGE = Path(__file__).resolve().parent.parent / "weakseg_ros"
+GROUND = ("errors", "files", "memory", "config", "registry")
+CHAPTERS = (*GROUND, "points", "deploy", "simulate", "measure", "learn", "improve", "ros", "doctor", "demo", "cli", "__main__")
+FILES = sorted(PACKAGE.rglob("*.py"))
+
+# a library and the only places that may import it, lazily or not
+CONFINED = {
+    "rclpy": ("ros/",),
+    "rosbags": ("points/bags.py",),
+    "torch": ("learn/", "deploy/graph.py", "deploy/engines/torch.py"),
+    "onnxruntime": ("deploy/engines/onnxruntime.py",),
+    "lightning": ("learn/",),
+    "lightning_fabric": ("learn/",),
+}
+ROBOT = ("points/cloud", "points/projection", "points/lift", "deploy/segmenter", "deploy/bundle", "ros/node", "ros/params")
+
+
+def imports(file: Path) -> Iterator[str]:
+    """Every module that a file names in an import, at its top or inside a function."""
+    for node in ast.walk(ast.parse(file.read_text())):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+
+
+def chapter(module: str) -> int | None:
+    parts = module.split(".")
+    name = parts[1] if len(parts) > 1 else ""
+    return CHAPTERS.index(name) if name in CHAPTERS else None
+
+
+@pytest.mark.parametrize("file", FILES, ids=lambda file: str(file.relative_to(PACKAGE)))
+def test_imports_point_upwards_only(file: Path) -> None:
+    relative = file.relative_to(PACKAGE)
+    if relative.name == "__init__.py" and relative.parent == Path("."):
+        return
+    own = relative.parts[0].removesuffix(".py")
+    assert own in CHAPTERS, f"{relative}: its chapter is not in the list; add it where it belongs"
+    for module in imports(file):
+        if module.startswith("weakseg_ros."):
+            other = chapter(module)
+            assert other is None or other <= CHAPTERS.index(own), f"{relative} imports {module}, a later chapter"
+
+
+@pytest.mark.parametrize("file", FILES, ids=lambda file: str(file.relative_to(PACKAGE)))
+def test_heavy_libraries_stay_in_their_room(file: Path) -> None:
+    relative = file.relative_to(PACKAGE).as_posix()
+    for module in imports(file):
+        places = CONFINED.get(module.split(".")[0])
+        assert places is None or relative.startswith(places), f"{relative} imports {module}; it belongs into {places}"
+
+
+@pytest.mark.parametrize("module", ROBOT)
+def test_the_robot_needs_neither_torch_nor_the_command_line_library(module: str) -> None:
+    pytest.importorskip("rclpy", reason="rclpy is not installed") if module.startswith("ros/") else None
+    name = f"weakseg_ros.{module.replace('/', '.')}"
+    code = f"import sys, {name}; heavy = {{'torch', 'tyro', 'rosbags', 'matplotlib'}} & set(sys.modules); sys.exit(str(heavy) if heavy else 0)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
