@@ -11,7 +11,9 @@ ROOT = Path(__file__).resolve().parent.parent
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    parser.addoption("--oracles", type=Path, default=ROOT.parent / "shared" / "oracles", help="folder of the official codes' outputs")
+    parser.addoption(
+        "--oracles", type=Path, default=ROOT.parent / "shared" / "oracles", help="folder of the official codes' outputs"
+    )
     parser.addoption("--shared-data", type=Path, default=ROOT.parent / "shared" / "data", help="folder of real scans")
 
 

@@ -71,7 +71,11 @@ def test_a_wrong_setting_is_one_clear_sentence(mapping: dict[str, Any], text: st
 finite = st.floats(0.1, 1000.0)
 
 
-@given(st.builds(Outer, finite, st.builds(Inner, st.integers(1, 4096)), st.lists(finite).map(tuple), st.just(Path("a/b")) | st.none()))
+@given(
+    st.builds(
+        Outer, finite, st.builds(Inner, st.integers(1, 4096)), st.lists(finite).map(tuple), st.just(Path("a/b")) | st.none()
+    )
+)
 def test_settings_survive_yaml(settings: Outer) -> None:
     import yaml
 

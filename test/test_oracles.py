@@ -21,7 +21,8 @@ def load_checks() -> dict[str, dict[str, Check]]:
     checks = {}
     for file in sorted((Path(__file__).parent / "oracles").glob("*.py")):
         spec = importlib.util.spec_from_file_location(f"oracle_checks_{file.stem}", file)
-        assert spec is not None and spec.loader is not None
+        assert spec is not None
+        assert spec.loader is not None
         module = importlib.util.module_from_spec(spec)
         spec.loader.exec_module(module)
         checks[file.stem] = module.CHECKS

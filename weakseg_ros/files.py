@@ -86,7 +86,12 @@ def environment() -> dict[str, str]:
             versions[name] = metadata.version(name)
         except metadata.PackageNotFoundError:
             versions[name] = "absent"
-    return {"machine": f"{_cpu_name()}, {os.cpu_count()} cores", "system": platform.platform(), "python": platform.python_version(), **versions}
+    return {
+        "machine": f"{_cpu_name()}, {os.cpu_count()} cores",
+        "system": platform.platform(),
+        "python": platform.python_version(),
+        **versions,
+    }
 
 
 def _cpu_name() -> str:
