@@ -1,0 +1,183 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Label maps: which classes a network knows, how they are drawn, and which ids in files mean them.
+
+A *raw id* is what a label file holds (SemanticKITTI's numbering in every map that ships here); a *class id* is what a
+network is trained on: 0 = unlabelled, 1..K-1 the classes. A map is a YAML list with one row per class.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from weakseg_ros.config import from_mapping, read_yaml, to_mapping
+from weakseg_ros.errors import ConfigError, did_you_mean
+from weakseg_ros.files import share_folder
+
+MAX_CLASSES = 255
+RAW_IDS = 1 << 16
+
+
+@dataclass(frozen=True)
+class LabelClass:
+    """One row of a label map."""
+
+    id: int
+    """class id; 0 is 'unlabelled', the others follow without a gap"""
+    name: str
+    """what reports and pictures call it"""
+    color: tuple[int, int, int]
+    """red, green, blue, each 0..255"""
+    thing: bool
+    """True where single objects can be counted (cars), False for stuff (road)"""
+    raw_ids: tuple[int, ...]
+    """the ids in label files that mean this class; the first one is what is written back"""
+
+
+@dataclass(frozen=True)
+class LabelMap:
+    """The classes of one data set or bundle, checked where it is made; ConfigError says which row is wrong."""
+
+    name: str
+    classes: tuple[LabelClass, ...]
+
+    def __post_init__(self) -> None:
+        _check_rows(self.name or "labels", self.classes)
+
+    @classmethod
+    def from_rows(cls, rows: Sequence[Mapping[str, Any]], name: str) -> LabelMap:
+        """A map from plain mappings, as YAML, JSON and `bundle.yaml` hold them; `name` begins every error text."""
+        if isinstance(rows, (str, Mapping)) or not isinstance(rows, Sequence):
+            raise ConfigError(f"{name}: expected a list with one row per class, found {type(rows).__name__}")
+        return cls(name, tuple(from_mapping(LabelClass, row, f"{name}[{i}]") for i, row in enumerate(rows)))
+
+    @classmethod
+    def from_yaml(cls, path: Path) -> LabelMap:
+        """A map from a YAML file, named after the file."""
+        return cls.from_rows(read_yaml(path), path.stem)
+
+    @classmethod
+    def load(cls, name_or_path: str | Path) -> LabelMap:
+        """A map that ships with the package by its name ('semantickitti'), or any other by the path of its YAML file."""
+        path = Path(name_or_path)
+        if path.suffix in (".yaml", ".yml"):
+            return cls.from_yaml(path)
+        folder = share_folder() / "config" / "labels"
+        known = sorted(file.stem for file in folder.glob("*.yaml"))
+        if str(name_or_path) not in known:
+            hint = did_you_mean(str(name_or_path), known) or ";"
+            raise ConfigError(f"labels: unknown '{name_or_path}'{hint} known: {', '.join(known)}, or the path of a .yaml file")
+        return cls.from_yaml(folder / f"{name_or_path}.yaml")
+
+    def to_rows(self) -> list[dict[str, Any]]:
+        """Plain rows that `from_rows` turns back into the same classes."""
+        return [to_mapping(row) for row in self.classes]
+
+    @property
+    def num_classes(self) -> int:
+        """K, counting class 0."""
+        return len(self.classes)
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """K names; the first is class 0's."""
+        return tuple(row.name for row in self.classes)
+
+    @cached_property
+    def colors(self) -> NDArray[np.uint8]:
+        """(K, 3) red, green, blue."""
+        return np.array([row.color for row in self.classes], np.uint8)
+
+    @cached_property
+    def things(self) -> NDArray[np.bool_]:
+        """(K,) True for classes of countable objects."""
+        return np.array([row.thing for row in self.classes], np.bool_)
+
+    def id_of(self, name: str) -> int:
+        """The class id of a name; ConfigError with the nearest known name where there is none."""
+        if name not in self.names:
+            raise ConfigError(f"{self.name}: no class '{name}'{did_you_mean(name, self.names)}; known: {', '.join(self.names)}")
+        return self.names.index(name)
+
+    def to_class(self, raw: NDArray[Any]) -> NDArray[np.uint8]:
+        """Class ids (...,) of raw labels (...,): the low 16 bits count, the instance above them is ignored.
+
+        A raw id that no row lists becomes 0; `unknown_raw_ids` names those.
+        """
+        return self._class_of_raw.take(_low_bits(raw))
+
+    def to_raw(self, class_id: NDArray[Any]) -> NDArray[np.uint16]:
+        """The raw id (...,) u16 to write for each class id (...,); IndexError for ids that the map does not have."""
+        return self._raw_of_class.take(class_id)
+
+    def unknown_raw_ids(self, raw: NDArray[Any]) -> list[int]:
+        """The raw ids in `raw` that no row lists, ascending; empty for a well-formed label file."""
+        low = _low_bits(raw)
+        return [int(i) for i in np.unique(low[~self._raw_is_known.take(low)])]
+
+    @cached_property
+    def _class_of_raw(self) -> NDArray[np.uint8]:
+        table = np.zeros(RAW_IDS, np.uint8)
+        for row in self.classes:
+            table[list(row.raw_ids)] = row.id
+        return table
+
+    @cached_property
+    def _raw_is_known(self) -> NDArray[np.bool_]:
+        table = np.zeros(RAW_IDS, np.bool_)
+        table[0] = True
+        for row in self.classes:
+            table[list(row.raw_ids)] = True
+        return table
+
+    @cached_property
+    def _raw_of_class(self) -> NDArray[np.uint16]:
+        return np.array([row.raw_ids[0] if row.id else 0 for row in self.classes], np.uint16)
+
+
+def _low_bits(raw: NDArray[Any]) -> NDArray[np.uint16]:
+    raw = np.asarray(raw)
+    if raw.dtype.kind not in "iu":
+        raise TypeError(f"raw labels are integers, not {raw.dtype}")
+    return raw.astype(np.uint16)
+
+
+def _check_rows(where: str, classes: Sequence[LabelClass]) -> None:
+    if not 2 <= len(classes) <= MAX_CLASSES:
+        raise ConfigError(f"{where}: has {len(classes)} rows; a map holds class 0 and 1 to {MAX_CLASSES - 1} classes")
+    for expected, row in enumerate(classes):
+        if row.id != expected:
+            raise ConfigError(
+                f"{where}[{expected}].id: is {row.id}, expected {expected}; ids count up from 0 without gap or repeat"
+            )
+        _check_row(f"{where}[{expected}]", row)
+    _refuse_repeats(f"{where}: the name", (row.name for row in classes))
+    _refuse_repeats(f"{where}: raw id", (raw for row in classes for raw in row.raw_ids))
+
+
+def _check_row(where: str, row: LabelClass) -> None:
+    if not row.name.strip():
+        raise ConfigError(f"{where}.name: is empty; give the class a name")
+    if len(row.color) != 3 or not all(0 <= part <= 255 for part in row.color):
+        raise ConfigError(f"{where}.color: is {list(row.color)}; expected red, green, blue, each 0..255")
+    if any(not 0 <= raw < RAW_IDS for raw in row.raw_ids):
+        raise ConfigError(f"{where}.raw_ids: {list(row.raw_ids)} leave 0..{RAW_IDS - 1}, the 16 bits that label files have")
+    if row.id == 0 and row.thing:
+        raise ConfigError(f"{where}.thing: class 0 means unlabelled and cannot be a thing")
+    if row.id and not row.raw_ids:
+        raise ConfigError(f"{where}.raw_ids: is empty; name the id that label files use for '{row.name}'")
+    if row.id and 0 in row.raw_ids:
+        raise ConfigError(f"{where}.raw_ids: holds 0, which means 'no label' in every file; use another id for '{row.name}'")
+
+
+def _refuse_repeats(what: str, values: Any) -> None:
+    twice = [value for value, count in Counter(values).items() if count > 1]
+    if twice:
+        raise ConfigError(f"{what} {twice[0]!r} is in two rows; each belongs to one class")
