@@ -115,8 +115,6 @@ def test_load_by_path_and_by_wrong_name(tmp_path: Path) -> None:
     file = tmp_path / "yard.yaml"
     nothing = "- {id: 0, name: none, color: [0,0,0], thing: false, raw_ids: []}\n"
     file.write_text(nothing + "- {id: 1, name: pallet, color: [1,2,3], thing: true, raw_ids: [5]}\n")
-        "- {id: 0, name: none, color: [0,0,0], thing: false, raw_ids: []}\n- {id: 1, name: pallet, color: [1,2,3], thing: true, raw_ids: [5]}\n"
-    )
     labels = LabelMap.load(file)
     assert (labels.name, labels.names) == ("yard", ("none", "pallet"))
     assert labels.to_raw(np.array([0, 1])).tolist() == [0, 5]
