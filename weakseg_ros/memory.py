@@ -1,0 +1,26 @@
+# SPDX-License-Identifier: Apache-2.0
+"""How this process asks the system for memory: large arrays stay mapped from frame to frame.
+
+glibc returns every block above 128 KiB to the kernel on free and maps fresh pages for the next one; for clouds and
+range images these page faults cost more than the arithmetic on them.
+"""
+
+from __future__ import annotations
+
+import ctypes
+
+# numbers of glibc's malloc.h
+_M_TRIM_THRESHOLD, _M_TOP_PAD, _M_MMAP_THRESHOLD = -1, -2, -3
+_SETTINGS = {_M_MMAP_THRESHOLD: 32 << 20, _M_TRIM_THRESHOLD: 512 << 20, _M_TOP_PAD: 32 << 20}
+
+
+def keep_large_blocks() -> bool:
+    """Tell glibc to keep freed blocks of up to 32 MiB; call it before the first cloud or tensor is made.
+
+    True where glibc took all settings; False, with nothing changed for the caller, on systems without `mallopt`.
+    """
+    try:
+        mallopt = ctypes.CDLL(None).mallopt
+    except (OSError, AttributeError, TypeError):
+        return False
+    return all([mallopt(name, value) == 1 for name, value in _SETTINGS.items()])
