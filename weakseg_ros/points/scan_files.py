@@ -1,0 +1,210 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The files of a folder of scans: SemanticKITTI's layout, and a manifest that says what a bare layout cannot.
+
+velodyne/000000.bin   (N, 4) little-endian float32: x, y, z in m, intensity
+labels/000000.label   (N,) little-endian uint32: raw id in the low 16 bits, instance in the high 16
+poses.txt             12 numbers a line, the upper rows of the 4 x 4 pose of each scan
+times.txt             seconds, one line a scan
+calib.txt             KITTI's; its 'Tr' turns the LiDAR's axes into the camera's, in which its poses are written
+manifest.yaml         ours: sensor, label map, sha256 of every file
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from decimal import Decimal, InvalidOperation
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from weakseg_ros.config import dump_yaml, from_mapping, read_yaml
+from weakseg_ros.errors import DataError
+from weakseg_ros.files import sha256_of_parts, write_atomic
+from weakseg_ros.points.labels import LabelClass, LabelMap
+from weakseg_ros.points.projection import RangeSpec
+
+POINT_BYTES = 16
+MANIFEST = "manifest.yaml"
+MANIFEST_VERSION = 1
+FINGERPRINT_BLOCK = 4096
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """What `manifest.yaml` holds; written incomplete before the first scan and again, complete, after the last."""
+
+    version: int
+    name: str
+    source: str
+    seed: int | None
+    sensor: str
+    frame_id: str
+    labels: str
+    classes: tuple[LabelClass, ...]
+    spec: RangeSpec
+    organised: tuple[int, int] | None
+    """height and width of the grid that every scan keeps, non-returns included; null for unordered points"""
+    ring_is_row: bool
+    """True where the row of the organised grid is the laser's index"""
+    intensity_full_scale: float
+    count: int
+    complete: bool
+    content_hash: str
+    files: dict[str, str]
+    """sha256 by path relative to the folder"""
+
+    @property
+    def label_map(self) -> LabelMap:
+        """The label map as it was when the scans were written."""
+        return LabelMap(self.labels, self.classes)
+
+    def save(self, folder: Path) -> None:
+        """Write the manifest into the folder, atomically."""
+        write_atomic(folder / MANIFEST, dump_yaml(self))
+
+    @classmethod
+    def read(cls, folder: Path) -> Manifest | None:
+        """The folder's manifest, or None where it has none.
+
+        Raises ConfigError for an unreadable one and DataError for one that is newer than this program or was never
+        finished.
+        """
+        path = folder / MANIFEST
+        if not path.is_file():
+            return None
+        content = read_yaml(path)
+        version = content.get("version") if isinstance(content, dict) else None
+        if version != MANIFEST_VERSION:
+            raise DataError(
+                f"{path}: has version {version}, this program reads {MANIFEST_VERSION}; update it, or write the scans again"
+            )
+        manifest = from_mapping(cls, content, str(path))
+        if not manifest.complete:
+            raise DataError(f"{folder}: was interrupted while it was written; write it again with overwrite")
+        return manifest
+
+
+def content_hash(files: dict[str, str]) -> str:
+    """One hash for a set of files from the sha256 of each, whatever order they are listed in."""
+    return sha256_of_parts(part for item in sorted(files.items()) for part in item)
+
+
+def fingerprint(folder: Path, names: list[str]) -> str:
+    """A hash for files too large to read whole: names, sizes, and 4 KiB of the start, middle and end of each.
+
+    It changes with any added, removed or resized file, but not with every edit in place; a manifest does better.
+    """
+    parts: list[str | bytes] = []
+    for name in names:
+        size = (folder / name).stat().st_size
+        parts += [name, str(size)]
+        with open(folder / name, "rb") as file:
+            for start in (0, max(0, size // 2), max(0, size - FINGERPRINT_BLOCK)):
+                file.seek(start)
+                parts.append(file.read(FINGERPRINT_BLOCK))
+    return sha256_of_parts(parts)
+
+
+def read_points(path: Path) -> NDArray[np.float32]:
+    """(N, 4) x, y, z in m and intensity; DataError for a file that is missing, empty or cut off inside a point."""
+    blob = _read_bytes(path)
+    if not blob:
+        raise DataError(f"{path}: is empty; remove the scan or write it again")
+    if len(blob) % POINT_BYTES:
+        raise DataError(f"{path}: has {len(blob)} bytes, not a multiple of {POINT_BYTES}; the file is cut off, copy it again")
+    return np.frombuffer(blob, "<f4").reshape(-1, 4)
+
+
+def read_raw_labels(path: Path, count: int) -> NDArray[np.uint32]:
+    """(count,) raw labels; DataError where the file holds another number of them."""
+    blob = _read_bytes(path)
+    if len(blob) != 4 * count:
+        raise DataError(f"{path}: has {len(blob)} bytes, but its scan has {count} points, so {4 * count} are due; label it again")
+    return np.frombuffer(blob, "<u4")
+
+
+def write_points(path: Path, xyz: NDArray[np.float32], intensity: NDArray[np.float32]) -> bytes:
+    """Write (N, 3) positions and (N,) intensities; values that are not finite become 0. Returns the bytes written."""
+    points = np.concatenate([xyz, intensity[:, None]], axis=1, dtype="<f4")
+    points[~np.isfinite(points).all(axis=1)] = 0.0
+    blob = points.tobytes()
+    write_atomic(path, blob)
+    return blob
+
+
+def write_raw_labels(path: Path, raw: NDArray[np.uint32]) -> bytes:
+    """Write (N,) raw labels; returns the bytes written."""
+    blob = raw.astype("<u4").tobytes()
+    write_atomic(path, blob)
+    return blob
+
+
+def read_stamps(path: Path) -> list[int]:
+    """Nanoseconds, exact, one per line of seconds."""
+    stamps = []
+    for number, line in enumerate(_read_lines(path), 1):
+        try:
+            stamps.append(int(Decimal(line) * 10**9))
+        except (InvalidOperation, ValueError, OverflowError):
+            raise DataError(f"{path}:{number}: '{line[:30]}' is not a time in seconds; repair or remove the file") from None
+    return stamps
+
+
+def format_stamp(stamp_ns: int) -> str:
+    """Nanoseconds as decimal seconds without rounding."""
+    return f"{stamp_ns // 10**9}.{stamp_ns % 10**9:09d}"
+
+
+def read_poses(folder: Path) -> NDArray[np.float64] | None:
+    """(scans, 4, 4) poses of the LiDAR from `poses.txt`, or None where there is none.
+
+    KITTI writes the poses of its camera: with a `calib.txt` beside it, pose = Tr^-1 P Tr; without, pose = P.
+    """
+    path = folder / "poses.txt"
+    if not path.is_file():
+        return None
+    rows = [_numbers(line, f"{path}:{number}") for number, line in enumerate(_read_lines(path), 1)]
+    poses = np.tile(np.eye(4), (len(rows), 1, 1))
+    poses[:, :3] = np.array(rows).reshape(-1, 3, 4)
+    to_camera = _read_calibration(folder / "calib.txt")
+    return np.linalg.inv(to_camera) @ poses @ to_camera
+
+
+def format_pose(pose: NDArray[np.float64]) -> str:
+    """The upper three rows of a 4 x 4 pose, as one line."""
+    return " ".join(f"{value:.12g}" for value in pose[:3].ravel())
+
+
+def _read_calibration(path: Path) -> NDArray[np.float64]:
+    transform = np.eye(4)
+    lines = _read_lines(path) if path.is_file() else []
+    for line in lines:
+        name, _, numbers = line.partition(":")
+        if name == "Tr":
+            transform[:3] = np.array(_numbers(numbers, f"{path}: Tr")).reshape(3, 4)
+    return transform
+
+
+def _numbers(line: str, where: str) -> list[float]:
+    try:
+        numbers = [float(word) for word in line.split()]
+    except ValueError:
+        numbers = []
+    if len(numbers) != 12 or not np.isfinite(numbers).all():
+        raise DataError(f"{where}: expected 12 finite numbers, found '{line[:40]}'; repair or remove the file")
+    return numbers
+
+
+def _read_lines(path: Path) -> list[str]:
+    try:
+        return [line.strip() for line in _read_bytes(path).decode().splitlines() if line.strip()]
+    except UnicodeDecodeError:
+        raise DataError(f"{path}: is not a text file; repair or remove it") from None
+
+
+def _read_bytes(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read ({error.strerror}); check the path") from None
