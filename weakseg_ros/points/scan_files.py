@@ -12,7 +12,7 @@ manifest.yaml         ours: sensor, label map, sha256 of every file
 from __future__ import annotations
 
 from dataclasses import dataclass
-from decimal import Decimal, InvalidOperation
+from decimal import Decimal
 from pathlib import Path
 
 import numpy as np
@@ -28,6 +28,7 @@ POINT_BYTES = 16
 MANIFEST = "manifest.yaml"
 MANIFEST_VERSION = 1
 FINGERPRINT_BLOCK = 4096
+LARGEST_STAMP_NS = 1 << 63
 
 
 @dataclass(frozen=True)
@@ -145,9 +146,13 @@ def read_stamps(path: Path) -> list[int]:
     stamps = []
     for number, line in enumerate(_read_lines(path), 1):
         try:
-            stamps.append(int(Decimal(line) * 10**9))
-        except (InvalidOperation, ValueError, OverflowError):
-            raise DataError(f"{path}:{number}: '{line[:30]}' is not a time in seconds; repair or remove the file") from None
+            stamp_ns = Decimal(line) * 10**9
+            in_range = abs(stamp_ns) < LARGEST_STAMP_NS
+        except ArithmeticError:
+            in_range = False
+        if not in_range:
+            raise DataError(f"{path}:{number}: '{line[:30]}' is not a time in seconds; repair or remove the file")
+        stamps.append(int(stamp_ns))
     return stamps
 
 
