@@ -1,0 +1,55 @@
+# SPDX-License-Identifier: Apache-2.0
+"""One small bundle, really exported from a random LightNet, for all tests of this folder."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from weakseg_ros.deploy.bundle import Bundle, BundleInfo, IntensityRule, NetRule
+from weakseg_ros.points.labels import LabelClass, LabelMap
+from weakseg_ros.points.projection import RangeSpec
+
+
+def make_info(**changes: object) -> BundleInfo:
+    classes = tuple(LabelClass(i, f"class {i}", (i * 40, 0, 0), False, (i * 10,)) for i in range(5))
+    base = {
+        "name": "tiny",
+        "spec": RangeSpec(height=16, width=64, fov_up_deg=15.0, fov_down_deg=-25.0, max_range_m=80.0),
+        "channels": ("range", "x", "y", "z", "intensity"),
+        "mean": (10.0, 0.0, 0.0, -1.0, 0.2),
+        "std": (10.0, 10.0, 10.0, 1.0, 0.2),
+        "labels": LabelMap("five", classes),
+        "net": NetRule("light", {"width": 16}),
+        "temperature": 1.4,
+        "intensity": IntensityRule(required=True, full_scale=1.0),
+    }
+    return BundleInfo(**{**base, **changes})
+
+
+def export(folder: Path, info: BundleInfo) -> Bundle:
+    pytest.importorskip("onnxruntime", reason="no onnxruntime: pip install weakseg_ros[onnx]")
+    torch = pytest.importorskip("torch", reason="no torch: pip install weakseg_ros[train]")
+    from weakseg_ros.learn.export import export_bundle
+    from weakseg_ros.learn.nets.light import LightNet
+
+    torch.manual_seed(0)
+    net = LightNet(len(info.channels), info.labels.num_classes, **info.net.kwargs)
+    torch.nn.init.normal_(net.classifier.weight, std=0.5)
+    images = np.random.default_rng(0).normal(size=(3, len(info.channels), info.spec.height, info.spec.width)).astype(np.float32)
+    return export_bundle(net, info, folder, images)
+
+
+@pytest.fixture(scope="session")
+def tiny_bundle(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
+    """Read it, do not change it."""
+    return export(tmp_path_factory.mktemp("bundles") / "tiny", make_info())
+
+
+@pytest.fixture
+def copied_bundle(tiny_bundle: Bundle, tmp_path: Path) -> Path:
+    """A copy to damage."""
+    return Path(shutil.copytree(tiny_bundle.folder, tmp_path / "tiny"))

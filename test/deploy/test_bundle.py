@@ -1,0 +1,182 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A bundle comes back as it was written, and every damaged one is refused with one sentence."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import os
+import resource
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from weakseg_ros.config import from_mapping, to_mapping
+from weakseg_ros.deploy import bundle as bundles
+from weakseg_ros.deploy.bundle import Bundle, BundleInfo, ModelFile, find_bundle, write_bundle
+from weakseg_ros.errors import BundleError, ConfigError
+
+
+def rewrite(folder: Path, change: Callable[[dict[str, Any]], None]) -> None:
+    """Change bundle.yaml and, where it still can be read, give it the hash that fits: an error is then not the hash's."""
+    path = folder / "bundle.yaml"
+    mapping = yaml.safe_load(path.read_text())
+    change(mapping)
+    try:
+        info = from_mapping(BundleInfo, mapping, "test")
+        mapping["content_hash"] = info.hashed()
+    except (ConfigError, AttributeError):
+        pass
+    path.write_text(yaml.safe_dump(mapping, sort_keys=False))
+
+
+def rename_model(mapping: dict[str, Any], name: str) -> None:
+    mapping["files"][name] = mapping["files"].pop("model.onnx")
+
+
+def test_comes_back_as_written(tiny_bundle: Bundle) -> None:
+    again = Bundle.load(tiny_bundle.folder)
+    assert again.info == tiny_bundle.info
+    assert (again.name, again.num_classes, again.labels.names[1]) == ("tiny", 5, "class 1")
+    assert again.content_hash == again.info.hashed()
+    assert sorted(path.name for path in again.folder.iterdir()) == [
+        "MODEL_CARD.md",
+        "bundle.yaml",
+        "model.onnx",
+        "weights.safetensors",
+    ]
+    assert from_mapping(BundleInfo, to_mapping(again.info), "x") == again.info
+
+
+DAMAGES: dict[str, tuple[Callable[[dict[str, Any]], None], str]] = {
+    "unknown version": (lambda m: m.update(version=7), "format 7"),
+    "no version": (lambda m: m.pop("version"), "format None"),
+    "unknown key": (lambda m: m.update(colour="red"), "unknown key"),
+    "missing key": (lambda m: m.pop("spec"), "spec"),
+    "duplicate ids": (lambda m: m["labels"]["classes"][2].update(id=1), "id"),
+    "colour of two parts": (lambda m: m["labels"]["classes"][2].update(color=[1, 2]), "color"),
+    "colour out of range": (lambda m: m["labels"]["classes"][2].update(color=[1, 2, 300]), "color"),
+    "unknown channel": (lambda m: m["channels"].__setitem__(4, "intensty"), "did you mean 'intensity'"),
+    "channel twice": (lambda m: m["channels"].__setitem__(4, "z"), "channels"),
+    "too few means": (lambda m: m["mean"].pop(), "mean"),
+    "NaN in means": (lambda m: m["mean"].__setitem__(0, float("nan")), "mean"),
+    "deviation of zero": (lambda m: m["std"].__setitem__(0, 0.0), "std"),
+    "fov upside down": (lambda m: m["spec"].update(fov_up_deg=-30.0), "fov_up_deg"),
+    "temperature zero": (lambda m: m.update(temperature=0.0), "temperature"),
+    "no files": (lambda m: m.update(files={}), "no model file"),
+    "path to the parent": (lambda m: rename_model(m, "../model.onnx"), "outside"),
+    "absolute path": (lambda m: rename_model(m, "/etc/passwd"), "outside"),
+    "path is a folder": (lambda m: rename_model(m, ".."), "outside"),
+    "file not there": (lambda m: rename_model(m, "other.onnx"), "cannot be read"),
+    "wrong hash": (lambda m: m["files"]["model.onnx"].update(sha256="0" * 64), "hash"),
+    "classes are text": (lambda m: m.update(labels="semantickitti"), "labels"),
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_refuses_damaged_yaml(copied_bundle: Path, damage: str) -> None:
+    change, expected = DAMAGES[damage]
+    rewrite(copied_bundle, change)
+    with pytest.raises(BundleError, match="(?s)" + expected) as error:
+        Bundle.load(copied_bundle)
+    assert len(str(error.value).splitlines()) == 1
+
+
+@pytest.mark.parametrize("content", [b"", b"\xff\xfe\x00", b"[1, 2", b"- a\n- b\n", b"!!python/object/apply:os.system ['true']"])
+def test_refuses_a_yaml_that_is_none(copied_bundle: Path, content: bytes) -> None:
+    (copied_bundle / "bundle.yaml").write_bytes(content)
+    with pytest.raises(BundleError):
+        Bundle.load(copied_bundle)
+
+
+def test_refuses_damaged_model_files(copied_bundle: Path) -> None:
+    model = copied_bundle / "model.onnx"
+    content = model.read_bytes()
+    for damaged in (content[: len(content) // 2], content + b"x", bytes([content[0] ^ 1]) + content[1:]):
+        model.write_bytes(damaged)
+        with pytest.raises(BundleError, match="cut short or altered"):
+            Bundle.load(copied_bundle)
+    model.write_bytes(b"")
+    with pytest.raises(BundleError, match="is empty"):
+        Bundle.load(copied_bundle)
+    model.unlink()
+    with pytest.raises(BundleError, match="cannot be read"):
+        Bundle.load(copied_bundle)
+
+
+def test_refuses_an_edited_yaml(copied_bundle: Path) -> None:
+    path = copied_bundle / "bundle.yaml"
+    path.write_text(path.read_text().replace("temperature: 1.4", "temperature: 1.5"))
+    with pytest.raises(BundleError, match="content_hash"):
+        Bundle.load(copied_bundle)
+
+
+def test_reads_a_file_replaced_later_as_an_error(copied_bundle: Path) -> None:
+    bundle = Bundle.load(copied_bundle)
+    (copied_bundle / "model.onnx").write_bytes(b"another model")
+    with pytest.raises(BundleError, match="altered"):
+        bundle.read("model.onnx")
+
+
+def test_a_link_is_followed_only_to_the_right_content(copied_bundle: Path, tmp_path: Path) -> None:
+    model = copied_bundle / "model.onnx"
+    model.rename(tmp_path / "elsewhere.onnx")
+    model.symlink_to(tmp_path / "elsewhere.onnx")
+    Bundle.load(copied_bundle)
+    model.unlink()
+    model.symlink_to("/etc/hostname")
+    with pytest.raises(BundleError):
+        Bundle.load(copied_bundle)
+
+
+def test_found_by_path_and_by_name(copied_bundle: Path, monkeypatch: pytest.MonkeyPatch, root: Path, tmp_path: Path) -> None:
+    assert find_bundle(copied_bundle) == copied_bundle
+    monkeypatch.chdir(tmp_path)
+    assert find_bundle("tiny") == copied_bundle
+    monkeypatch.setattr(bundles, "share_folder", lambda: tmp_path)
+    monkeypatch.chdir("/")
+    (tmp_path / "models").mkdir()
+    copied_bundle.rename(tmp_path / "models" / "tiny")
+    assert find_bundle("tiny") == find_bundle("models/tiny") == tmp_path / "models" / "tiny"
+    with pytest.raises(BundleError, match="there is no such folder"):
+        find_bundle("models/absent")
+    with pytest.raises(BundleError, match=r"holds no bundle\.yaml"):
+        find_bundle(tmp_path)
+
+
+def test_write_replaces_a_bundle_whole(tiny_bundle: Bundle, copied_bundle: Path) -> None:
+    (copied_bundle / "left over.txt").write_text("from the old one")
+    info = dataclasses.replace(tiny_bundle.info, name="second")
+    written = write_bundle(copied_bundle, info, {"a.bin": ("onnx-int8", b"1234")}, "card")
+    assert written.name == "second"
+    assert written.info.files == {"a.bin": ModelFile(hashlib.sha256(b"1234").hexdigest(), "onnx-int8")}
+    assert written.content_hash != tiny_bundle.content_hash
+    assert sorted(os.listdir(copied_bundle)) == ["MODEL_CARD.md", "a.bin", "bundle.yaml"]
+    assert os.listdir(copied_bundle.parent) == ["tiny"]
+
+
+def test_write_leaves_foreign_folders_alone(tiny_bundle: Bundle, tmp_path: Path) -> None:
+    (tmp_path / "thesis.tex").write_text("years of work")
+    with pytest.raises(BundleError, match="is no bundle"):
+        write_bundle(tmp_path, tiny_bundle.info, {"a.bin": ("onnx", b"1")}, "card")
+    assert os.listdir(tmp_path) == ["thesis.tex"]
+
+
+def test_a_write_that_fails_leaves_the_old_bundle(tiny_bundle: Bundle, copied_bundle: Path) -> None:
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (4096, limits[1]))
+    try:
+        with pytest.raises(BundleError, match="cannot be written"):
+            write_bundle(copied_bundle, tiny_bundle.info, {"a.bin": ("onnx", bytes(100_000))}, "card")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert Bundle.load(copied_bundle).info == tiny_bundle.info
+    assert os.listdir(copied_bundle.parent) == ["tiny"]
+
+
+def test_an_unwritable_place_is_one_sentence(tiny_bundle: Bundle) -> None:
+    with pytest.raises(BundleError, match="cannot be written"):
+        write_bundle(Path("/proc/models/x"), tiny_bundle.info, {"a.bin": ("onnx", b"1")}, "card")

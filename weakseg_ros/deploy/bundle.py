@@ -1,0 +1,297 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A bundle: one folder with a network and everything it must be told about sensor, channels and classes.
+
+    bundle.yaml            what BundleInfo says, with a hash over itself and over every model file
+    model.onnx             the deploy graph (see deploy/graph.py)
+    weights.safetensors    the same weights for the torch engine
+    MODEL_CARD.md          on what it was trained, how well it does, where it will fail; not hashed, so it may be edited
+
+Nothing in it is executed or unpickled, and a model file is used only where its content has the hash bundle.yaml gives.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import hashlib
+import json
+import math
+import os
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from weakseg_ros.config import check_ranges, dump_yaml, from_mapping, read_yaml, setting, to_mapping
+from weakseg_ros.errors import BundleError, ConfigError, WeaksegError, did_you_mean
+from weakseg_ros.files import sha256_of_parts, share_folder
+from weakseg_ros.points.labels import LabelMap
+from weakseg_ros.points.projection import CHANNELS, RangeSpec
+
+FORMAT_VERSION = 1
+INFO_FILE = "bundle.yaml"
+CARD_FILE = "MODEL_CARD.md"
+
+KIND_ONNX = "onnx"
+KIND_WEIGHTS = "weights"
+
+QUANTILES = (0.01, 0.05, 0.25, 0.5, 0.75, 0.95, 0.99)
+
+
+@dataclass(frozen=True)
+class NetRule:
+    """Which row of registry.NETS the weights belong to, and its arguments besides channels and num_classes."""
+
+    name: str
+    kwargs: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class IntensityRule:
+    """How the training data's intensity was scaled."""
+
+    required: bool
+    """clouds without intensity are refused"""
+    full_scale: float = setting(1.0, 0.0)
+    """largest value that the training data could hold: 1 for KITTI, 255 for a Velodyne; 0 = unknown"""
+
+    def __post_init__(self) -> None:
+        check_ranges(self)
+
+
+@dataclass(frozen=True)
+class TrainingStatistics:
+    """What the training clouds looked like; a robot's clouds are held against it. Empty quantiles = not known."""
+
+    intensity: dict[float, float] = field(default_factory=dict)
+    """quantiles of the intensity, in the training data's units"""
+    range_m: dict[float, float] = field(default_factory=dict)
+    """quantiles of the distance"""
+    inclination_deg: dict[float, float] = field(default_factory=dict)
+    """quantiles of the signed angle above the horizon"""
+    outside_share: float = 0.0
+    """share of the usable points that fall outside the image"""
+    filled_share: float = 0.0
+    """share of the image's pixels that hold a point"""
+    beams: int = 0
+    """laser beams of the sensor; 0 = not known"""
+
+
+@dataclass(frozen=True)
+class Provenance:
+    """Where the weights come from: enough to train them again."""
+
+    seed: int = 0
+    data: str = ""
+    data_hash: str = ""
+    label_ratio: float = 1.0
+    """share of the points whose label was used"""
+    command: str = ""
+    environment: dict[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class ModelFile:
+    """One file of the bundle. A kind that no engine knows is carried along, so variants can be added later."""
+
+    sha256: str
+    kind: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class BundleInfo:
+    """Everything that bundle.yaml says; checked where it is made."""
+
+    version: int = FORMAT_VERSION
+    name: str
+    content_hash: str = ""
+    """hex SHA-256 over all the other entries, hence over the files' hashes too"""
+    spec: RangeSpec
+    channels: tuple[str, ...]
+    """names of the input's channels, in order"""
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    """per channel, over pixels that hold a point: the input is (raw - mean) / std, and 0 where no point is"""
+    labels: LabelMap
+    net: NetRule
+    temperature: float = setting(1.0, 0.01, 100.0)
+    """divides the logits inside the graph, fitted on validation data"""
+    intensity: IntensityRule
+    statistics: TrainingStatistics = field(default_factory=TrainingStatistics)
+    metrics: dict[str, Any] = field(default_factory=dict)
+    provenance: Provenance = field(default_factory=Provenance)
+    parity: dict[str, float] = field(default_factory=dict)
+    """how far the exported graph is from the network it came from"""
+    files: dict[str, ModelFile] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        check_ranges(self)
+        unknown = [channel for channel in self.channels if channel not in CHANNELS]
+        if unknown:
+            raise ConfigError(
+                f"channels: unknown '{unknown[0]}'{did_you_mean(unknown[0], CHANNELS)}; known: {', '.join(CHANNELS)}"
+            )
+        if not self.channels or len(set(self.channels)) != len(self.channels):
+            raise ConfigError(f"channels: {list(self.channels)} must name at least one channel, each once")
+        for key, values in (("mean", self.mean), ("std", self.std)):
+            if len(values) != len(self.channels) or not all(map(math.isfinite, values)):
+                raise ConfigError(f"{key}: expected {len(self.channels)} finite values, one per channel; found {list(values)}")
+        if min(self.std) <= 0:
+            raise ConfigError(f"std: {list(self.std)} must be positive")
+
+    def hashed(self) -> str:
+        """The hex SHA-256 that `content_hash` must hold."""
+        content = to_mapping(dataclasses.replace(self, content_hash=""))
+        return sha256_of_parts([json.dumps(content, sort_keys=True)])
+
+
+@dataclass(frozen=True)
+class Bundle:
+    """A bundle whose every file was found to be what bundle.yaml says."""
+
+    folder: Path
+    info: BundleInfo
+
+    @classmethod
+    def load(cls, where: Path | str) -> Bundle:
+        """Read and verify the bundle at a path, or the shipped one of that name (see find_bundle).
+
+        Raises BundleError: nothing there, a file missing, empty or altered, an unknown version, classes or channels that
+        contradict each other, a file name that leads out of the folder.
+        """
+        folder = find_bundle(where)
+        try:
+            info = _read_info(folder / INFO_FILE)
+        except BundleError:
+            raise
+        except WeaksegError as error:
+            raise BundleError(f"{folder}: {error}; export the model again") from None
+        bundle = cls(folder, info)
+        for name in info.files:
+            bundle.read(name)
+        if not info.files:
+            raise BundleError(f"{folder}: {INFO_FILE} lists no model file; export the model again")
+        return bundle
+
+    @property
+    def name(self) -> str:
+        return self.info.name
+
+    @property
+    def content_hash(self) -> str:
+        return self.info.content_hash
+
+    @property
+    def labels(self) -> LabelMap:
+        return self.info.labels
+
+    @property
+    def num_classes(self) -> int:
+        """K, counting class 0."""
+        return self.labels.num_classes
+
+    def file_of(self, kind: str) -> str | None:
+        """Name of the first file of a kind, None where the bundle has none."""
+        return next((name for name, file in self.info.files.items() if file.kind == kind), None)
+
+    def read(self, name: str) -> bytes:
+        """Content of a model file, verified now: a bundle replaced on disk meanwhile is an error, not a mixture."""
+        path = self.folder / name
+        # A plain name cannot lead outside. A link may (colcon's symlink install makes them), but the hash pins its content.
+        if Path(name).name != name or name in ("", ".", ".."):
+            raise BundleError(f"{self.folder}: the file name '{name}' points outside the folder; refused")
+        try:
+            content = path.read_bytes()
+        except OSError as error:
+            raise BundleError(f"{path}: cannot be read ({error.strerror}); export the model again") from None
+        if not content:
+            raise BundleError(f"{path}: is empty; copy the bundle again")
+        found = hashlib.sha256(content).hexdigest()
+        if found != self.info.files[name].sha256:
+            expected = self.info.files[name].sha256
+            raise BundleError(
+                f"{path}: its hash is {found[:12]}, {INFO_FILE} says {expected[:12]}; cut short or altered, copy it again"
+            )
+        return content
+
+
+def find_bundle(where: Path | str) -> Path:
+    """The bundle folder that a user's text means: a path, or the name of a bundle shipped with the package.
+
+    `street64`, `models/street64` and `/home/me/models/yard` all work; a path relative to the working folder wins.
+    Raises BundleError where there is none.
+    """
+    text = Path(where).expanduser()
+    candidates = [text]
+    if not text.is_absolute():
+        with contextlib.suppress(WeaksegError):  # no share folder: only the path itself counts
+            candidates += [share_folder() / text, share_folder() / "models" / text]
+    for folder in candidates:
+        if (folder / INFO_FILE).is_file():
+            return folder.absolute()
+    reason = f"holds no {INFO_FILE}" if text.is_dir() else "there is no such folder"
+    raise BundleError(f"{where}: {reason}; give the folder that 'weakseg export' wrote, or the name of a shipped bundle")
+
+
+def write_bundle(folder: Path, info: BundleInfo, files: Mapping[str, tuple[str, bytes]], card: str) -> Bundle:
+    """Write `{file name: (kind, content)}` and the model card as a bundle, whole or not at all; returns it verified.
+
+    The folder is prepared beside its place and renamed into it; a bundle already there is replaced. Raises BundleError where
+    something else is there, or the disk does not take it.
+    """
+    if folder.exists() and not (folder / INFO_FILE).is_file() and (not folder.is_dir() or any(folder.iterdir())):
+        raise BundleError(f"{folder}: exists and is no bundle; choose another folder")
+    table = {name: ModelFile(hashlib.sha256(content).hexdigest(), kind) for name, (kind, content) in files.items()}
+    info = dataclasses.replace(info, files=table)
+    info = dataclasses.replace(info, content_hash=info.hashed())
+    contents = {name: content for name, (_, content) in files.items()}
+    contents |= {CARD_FILE: card.encode(), INFO_FILE: dump_yaml(info).encode()}
+    fresh = folder.with_name(f".{folder.name}.{os.getpid()}.new")
+    try:
+        fresh.mkdir(parents=True)
+        for name, content in contents.items():
+            _write_synced(fresh / name, content)
+        Bundle.load(fresh)
+        _swap_in(fresh, folder)
+    except OSError as error:
+        raise BundleError(f"{folder}: cannot be written ({error.strerror}); check space and permissions") from None
+    finally:
+        shutil.rmtree(fresh, ignore_errors=True)
+    return Bundle.load(folder)
+
+
+def _swap_in(fresh: Path, folder: Path) -> None:
+    """Rename `fresh` to `folder`; what was there is put back on failure, and removed on success."""
+    old = folder.with_name(f".{folder.name}.{os.getpid()}.old")
+    if folder.exists():
+        os.replace(folder, old)
+    try:
+        os.replace(fresh, folder)
+    except OSError:
+        if old.exists():
+            os.replace(old, folder)
+        raise
+    shutil.rmtree(old, ignore_errors=True)
+
+
+def _write_synced(path: Path, content: bytes) -> None:
+    with open(path, "wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def _read_info(path: Path) -> BundleInfo:
+    mapping = read_yaml(path)
+    if not isinstance(mapping, dict):
+        raise BundleError(f"{path}: is empty or holds no settings; copy the bundle again")
+    version = mapping.get("version")
+    if version != FORMAT_VERSION:
+        raise BundleError(
+            f"{path}: is of format {version!r}, this program reads {FORMAT_VERSION}; update weakseg_ros or export again"
+        )
+    info = from_mapping(BundleInfo, mapping, path.name)
+    if info.content_hash != info.hashed():
+        raise BundleError(f"{path}: its content does not match its own content_hash; it was edited, copy the bundle again")
+    return info

@@ -1,0 +1,166 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Is this sensor like the one the model was trained with? Training measures its clouds, a robot compares its own."""
+
+from __future__ import annotations
+
+import math
+from collections import deque
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from weakseg_ros.deploy.bundle import QUANTILES, BundleInfo, TrainingStatistics
+from weakseg_ros.points.cloud import Cloud
+from weakseg_ros.points.projection import RangeSpec, RangeView
+
+SAMPLE_POINTS = 4096
+RECENT_CLOUDS = 10
+OUTSIDE_EXCESS = 0.05
+"""outside the image may be this much more of the points than in training"""
+DENSITY_RATIO = 0.5
+INTENSITY_RATIO = 3.0
+"""factor between the 95th percentiles that counts as another scale"""
+USUAL_FULL_SCALES = (1.0, 100.0, 255.0, 65535.0)
+SPAN_TAILS = (0.005, 0.995)
+
+
+@dataclass(frozen=True)
+class CloudSample:
+    """What one cloud tells about its sensor; arrays hold at most SAMPLE_POINTS usable points, evenly taken."""
+
+    intensity: NDArray[np.float32]
+    """as the network sees it, scaled; empty where the cloud has none"""
+    range_m: NDArray[np.float32]
+    inclination_deg: NDArray[np.float32]
+    usable: int
+    """points that are neither non-finite nor non-returns"""
+    outside: int
+    """usable points without a pixel"""
+    filled: int
+    """pixels that hold a point"""
+    pixels: int
+
+
+def sample_cloud(cloud: Cloud, view: RangeView, intensity_scale: float = 1.0) -> CloudSample:
+    """Measure one cloud and its range image."""
+    usable = np.flatnonzero(cloud.valid)
+    taken = usable[:: math.ceil(len(usable) / SAMPLE_POINTS) or 1]
+    xyz = cloud.xyz[taken].astype(np.float64)
+    intensity = cloud.intensity[taken] * np.float32(intensity_scale) if cloud.intensity_field else np.zeros(0, np.float32)
+    return CloudSample(
+        intensity=intensity[np.isfinite(intensity)],
+        range_m=view.range_of_point[taken],
+        inclination_deg=np.degrees(np.arctan2(xyz[:, 2], np.hypot(xyz[:, 0], xyz[:, 1]))).astype(np.float32),
+        usable=len(usable),
+        outside=len(usable) - int(np.count_nonzero(view.pixel_of_point >= 0)),
+        filled=int(np.count_nonzero(view.point_of_pixel >= 0)),
+        pixels=view.point_of_pixel.size,
+    )
+
+
+def training_statistics(samples: Iterable[CloudSample], beams: int = 0) -> TrainingStatistics:
+    """What a bundle stores of the training clouds."""
+    samples = list(samples)
+    return TrainingStatistics(
+        intensity=_quantiles(samples, "intensity"),
+        range_m=_quantiles(samples, "range_m"),
+        inclination_deg=_quantiles(samples, "inclination_deg"),
+        outside_share=_share(samples, "outside", "usable"),
+        filled_share=_share(samples, "filled", "pixels"),
+        beams=beams,
+    )
+
+
+class DomainMonitor:
+    """Keeps what the last clouds looked like and says where they differ from the training data."""
+
+    def __init__(self, info: BundleInfo) -> None:
+        self._info = info
+        self._samples: deque[CloudSample] = deque(maxlen=RECENT_CLOUDS)
+
+    def add(self, cloud: Cloud, view: RangeView, intensity_scale: float) -> None:
+        """Note one cloud; the oldest of RECENT_CLOUDS is forgotten."""
+        self._samples.append(sample_cloud(cloud, view, intensity_scale))
+
+    def report(self) -> list[str]:
+        """One sentence per difference, empty where the recent clouds look like the training data."""
+        samples = [sample for sample in tuple(self._samples) if sample.usable]
+        if not samples:
+            return []
+        trained = self._info.statistics
+        sentences = [
+            _field_of_view(samples, trained, self._info),
+            _density(samples, trained, self._info),
+            _intensity(samples, trained, self._info),
+        ]
+        return [sentence for sentence in sentences if sentence]
+
+
+def _field_of_view(samples: list[CloudSample], trained: TrainingStatistics, info: BundleInfo) -> str:
+    outside = _share(samples, "outside", "usable")
+    if outside <= trained.outside_share + OUTSIDE_EXCESS:
+        return ""
+    low, high = np.quantile(np.concatenate([sample.inclination_deg for sample in samples]), SPAN_TAILS)
+    return (
+        f"models/{info.name}: trained for {_span(info.spec)}, this cloud spans {low:.1f}..{high:.1f}; "
+        f"{outside:.0%} of its points get no class; run 'weakseg doctor'"
+    )
+
+
+def _density(samples: list[CloudSample], trained: TrainingStatistics, info: BundleInfo) -> str:
+    filled = _share(samples, "filled", "pixels")
+    if not trained.filled_share or filled >= DENSITY_RATIO * trained.filled_share:
+        return ""
+    beams = f" by {trained.beams} beams" if trained.beams else ""
+    return (
+        f"models/{info.name}: this cloud fills {filled:.0%} of the range image, the training data{beams} filled "
+        f"{trained.filled_share:.0%}; use a model trained for this sensor"
+    )
+
+
+def _intensity(samples: list[CloudSample], trained: TrainingStatistics, info: BundleInfo) -> str:
+    if "intensity" not in info.channels or not trained.intensity:
+        return ""
+    return f"models/{info.name}: {found}" if (found := _intensity_difference(samples, trained.intensity, info)) else ""
+
+
+def _intensity_difference(samples: list[CloudSample], trained: dict[float, float], info: BundleInfo) -> str:
+    values = np.concatenate([sample.intensity for sample in samples])
+    if not values.size:
+        return "was trained with intensity, this cloud has none; name the field that holds it in input.intensity_field"
+    low, high = float(values.min()), float(values.max())
+    if low == high and trained[0.05] != trained[0.95]:
+        return f"intensity is {f'constant {high:g}' if high else 'all zero'}; set input.intensity_field to a field that varies"
+    if low < 0 <= trained[0.01]:
+        return f"intensity goes down to {low:g}, trained on none below 0; set input.intensity_field to another field"
+    now, then = float(np.quantile(values, 0.95)), trained[0.95]
+    if now <= 0 or then <= 0 or 1 / INTENSITY_RATIO < now / then < INTENSITY_RATIO:
+        return ""
+    scale = f" (scale 0..{info.intensity.full_scale:g})" if info.intensity.full_scale else ""
+    factor = _intensity_factor(info.intensity.full_scale, then / now)
+    return f"intensity p95 is {now:.3g}, trained on {then:.3g}{scale}; set input.intensity_scale to {factor:.3g}"
+
+
+def _intensity_factor(full_scale: float, ratio: float) -> float:
+    """What to multiply by: the quotient of two usual full scales where that explains `ratio`, else `ratio` itself."""
+    usual = [full_scale / other for other in USUAL_FULL_SCALES if full_scale]
+    near = [factor for factor in usual if 1 / INTENSITY_RATIO < factor / ratio < INTENSITY_RATIO]
+    return min(near, key=lambda factor: abs(math.log(factor / ratio)), default=ratio)
+
+
+def _span(spec: RangeSpec) -> str:
+    return f"{spec.fov_down_deg:.1f}..{spec.fov_up_deg:.1f} deg"
+
+
+def _share(samples: list[CloudSample], part: str, whole: str) -> float:
+    total = sum(getattr(sample, whole) for sample in samples)
+    return sum(getattr(sample, part) for sample in samples) / total if total else 0.0
+
+
+def _quantiles(samples: list[CloudSample], name: str) -> dict[float, float]:
+    values = np.concatenate([np.zeros(0, np.float32), *(getattr(sample, name) for sample in samples)])
+    if not values.size:
+        return {}
+    return {q: round(float(v), 6) for q, v in zip(QUANTILES, np.quantile(values, QUANTILES), strict=True)}

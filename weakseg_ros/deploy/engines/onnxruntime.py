@@ -1,0 +1,82 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The default engine: onnxruntime, on the GPU where its build has CUDA, else on the CPU."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import onnxruntime
+from numpy.typing import NDArray
+
+from weakseg_ros.deploy.bundle import KIND_ONNX, Bundle
+from weakseg_ros.deploy.engines import OUTPUTS, check_outputs
+from weakseg_ros.errors import EngineError
+
+PROVIDERS = ("CUDAExecutionProvider", "CPUExecutionProvider")
+ERRORS_ONLY = 3
+
+
+class OnnxRuntimeEngine:
+    """Runs the bundle's ONNX file; made with one warm-up run, so that a file which cannot run is refused here."""
+
+    name = "onnxruntime"
+
+    def __init__(self, bundle: Bundle, threads: int = 0) -> None:
+        file = bundle.file_of(KIND_ONNX)
+        if file is None:
+            raise EngineError(f"{bundle.folder}: has no ONNX file; export the model again")
+        self._where = f"{bundle.folder / file}"
+        self._num_classes = bundle.num_classes
+        self._session = _open_session(bundle.read(file), threads, self._where)
+        self._input = self._check_interface(bundle)
+        self.device = "cuda:0" if self._session.get_providers()[0].startswith("CUDA") else "cpu"
+        spec = bundle.info.spec
+        self.run(np.zeros((1, len(bundle.info.channels), spec.height, spec.width), np.float32))
+
+    def run(self, image: NDArray[np.float32]) -> dict[str, NDArray[Any]]:
+        """See Engine.run."""
+        try:
+            values = self._session.run(OUTPUTS, {self._input: image})
+        except Exception as error:  # onnxruntime's exceptions share no class of their own
+            raise EngineError(f"{self._where}: onnxruntime failed ({_first_line(error)})") from None
+        return check_outputs(dict(zip(OUTPUTS, values, strict=True)), image.shape, self._num_classes)
+
+    def close(self) -> None:
+        """See Engine.close."""
+        del self._session
+
+    def _check_interface(self, bundle: Bundle) -> str:
+        """The input's name; EngineError where names, shapes or classes contradict the bundle."""
+        inputs, outputs = self._session.get_inputs(), [output.name for output in self._session.get_outputs()]
+        spec = bundle.info.spec
+        expected = [len(bundle.info.channels), spec.height, spec.width]
+        if len(inputs) != 1 or inputs[0].type != "tensor(float)" or not set(OUTPUTS) <= set(outputs):
+            found = ", ".join([f"{entry.name} {entry.type}" for entry in inputs] + outputs)
+            raise EngineError(f"{self._where}: expected one float input and the outputs {', '.join(OUTPUTS)}; found {found}")
+        fixed = [size for size in inputs[0].shape[1:] if isinstance(size, int)]
+        if len(inputs[0].shape) != 4 or (len(fixed) == 3 and fixed != expected):
+            raise EngineError(f"{self._where}: takes images {inputs[0].shape}, the bundle describes (C, H, W) = {expected}")
+        classes = self._session.get_modelmeta().custom_metadata_map.get("num_classes", str(bundle.num_classes))
+        if classes != str(bundle.num_classes):
+            raise EngineError(
+                f"{self._where}: was exported for {classes} classes, the bundle lists {bundle.num_classes} (0 counted)"
+            )
+        return str(inputs[0].name)
+
+
+def _open_session(model: bytes, threads: int, where: str) -> onnxruntime.InferenceSession:
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.log_severity_level = ERRORS_ONLY
+    options.add_session_config_entry("session.set_denormal_as_zero", "1")
+    available = onnxruntime.get_available_providers()
+    try:
+        return onnxruntime.InferenceSession(model, options, [provider for provider in PROVIDERS if provider in available])
+    except Exception as error:  # onnxruntime's exceptions share no class of their own
+        raise EngineError(f"{where}: is no model that onnxruntime can load ({_first_line(error)}); export it again") from None
+
+
+def _first_line(error: Exception) -> str:
+    lines = str(error).strip().splitlines()
+    return lines[0] if lines else type(error).__name__

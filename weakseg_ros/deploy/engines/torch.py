@@ -1,0 +1,85 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The engine of last resort and of the GPU: the bundle's weights in PyTorch."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from safetensors import SafetensorError
+from safetensors.torch import load as load_safetensors
+
+from weakseg_ros import registry
+from weakseg_ros.deploy.bundle import KIND_WEIGHTS, Bundle
+from weakseg_ros.deploy.engines import OUTPUTS, DeviceLostError, check_outputs
+from weakseg_ros.deploy.graph import DeployGraph
+from weakseg_ros.errors import EngineError, WeaksegError
+
+
+class TorchEngine:
+    """Runs the network itself, on the first CUDA device where there is one, else on the CPU."""
+
+    name = "torch"
+
+    def __init__(self, bundle: Bundle, threads: int = 0) -> None:
+        self.device = "cuda:0" if torch.cuda.is_available() else "cpu"
+        self._where = str(bundle.folder)
+        self._num_classes = bundle.num_classes
+        if threads > 0:
+            torch.set_num_threads(threads)
+        self._graph = load_graph(bundle).to(self.device)
+        spec = bundle.info.spec
+        self.run(np.zeros((1, len(bundle.info.channels), spec.height, spec.width), np.float32))
+
+    def run(self, image: NDArray[np.float32]) -> dict[str, NDArray[Any]]:
+        """See Engine.run. A GPU that is out of memory is cleared and asked once more."""
+        try:
+            try:
+                values = self._forward(image)
+            except torch.OutOfMemoryError:
+                torch.cuda.empty_cache()
+                values = self._forward(image)
+        except torch.OutOfMemoryError as error:
+            raise EngineError(f"{self._where}: {self.device} is out of memory ({_first_line(error)})") from None
+        except RuntimeError as error:
+            lost = self.device != "cpu" and "CUDA error" in str(error)
+            raise (DeviceLostError if lost else EngineError)(f"{self._where}: torch failed ({_first_line(error)})") from None
+        return check_outputs(dict(zip(OUTPUTS, values, strict=True)), image.shape, self._num_classes)
+
+    def close(self) -> None:
+        """See Engine.close."""
+        del self._graph
+        if self.device != "cpu":
+            torch.cuda.empty_cache()
+
+    @torch.inference_mode()
+    def _forward(self, image: NDArray[np.float32]) -> list[NDArray[Any]]:
+        tensor = torch.from_numpy(image).to(self.device)
+        return [value.cpu().numpy() for value in self._graph(tensor)]
+
+
+def load_graph(bundle: Bundle) -> DeployGraph:
+    """The bundle's network with its weights, in evaluation mode, on the CPU; EngineError where they do not fit."""
+    file = bundle.file_of(KIND_WEIGHTS)
+    if file is None:
+        raise EngineError(f"{bundle.folder}: has no weights for torch; export the model again")
+    info = bundle.info
+    try:
+        net = registry.load(registry.NETS, info.net.name)(len(info.channels), bundle.num_classes, **info.net.kwargs)
+        net.load_state_dict(load_safetensors(bundle.read(file)))
+    except SafetensorError as error:
+        raise EngineError(f"{bundle.folder / file}: is no safetensors file ({_first_line(error)}); export it again") from None
+    except WeaksegError:
+        raise
+    except (RuntimeError, TypeError) as error:
+        raise EngineError(
+            f"{bundle.folder / file}: does not fit the net '{info.net.name}' ({_first_line(error)}); export it again"
+        ) from None
+    return DeployGraph(net, bundle.num_classes, info.temperature).eval()
+
+
+def _first_line(error: Exception) -> str:
+    lines = str(error).strip().splitlines()
+    return lines[0] if lines else type(error).__name__

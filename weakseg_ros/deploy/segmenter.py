@@ -1,0 +1,144 @@
+# SPDX-License-Identifier: Apache-2.0
+"""From a cloud to one answer per point: the same code on the robot, in bag replay, evaluation and retraining."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from weakseg_ros.deploy.bundle import Bundle
+from weakseg_ros.deploy.domain import DomainMonitor
+from weakseg_ros.deploy.engines import open_engine
+from weakseg_ros.deploy.segmentation import Segmentation
+from weakseg_ros.errors import CloudError
+from weakseg_ros.points.cloud import FLAG_OUT_OF_RANGE, Cloud
+from weakseg_ros.points.lift import knn_vote, lift
+from weakseg_ros.points.projection import RangeView, network_input, project
+
+Lift = Literal["pixel", "knn"]
+FULL_CIRCLE_DEG = 359.9
+
+
+class Segmenter:
+    """A bundle, ready to run. One thread calls `run` at a time.
+
+    `engine` is a name or a sequence of names, the first that works is taken (`auto`: onnxruntime, then torch) and `why_not`
+    says why those before it were not; `threads` are CPU threads of the engine, 0 leaves it to choose. `lift="pixel"` gives a
+    point the answer of its pixel, `"knn"` lets its neighbours in the image vote on its class. `intensity_scale` multiplies
+    the intensity, 0 = automatic: integer datatypes are scaled to the training data's full scale, floats are taken as they
+    are. With `allow_no_intensity` a cloud without intensity is fed zeros although the bundle requires it.
+    Raises EngineError where no engine can run the bundle.
+    """
+
+    def __init__(
+        self,
+        bundle: Bundle,
+        engine: str | Sequence[str] = "auto",
+        threads: int = 0,
+        lift: Lift = "pixel",
+        intensity_scale: float = 0.0,
+        allow_no_intensity: bool = False,
+    ) -> None:
+        self.bundle = bundle
+        self.lift = lift
+        self.intensity_scale = intensity_scale
+        self.allow_no_intensity = allow_no_intensity
+        self.engine, self.why_not = open_engine(bundle, [engine] if isinstance(engine, str) else engine, threads)
+        self._full_circle = bundle.info.spec.fov_left_deg - bundle.info.spec.fov_right_deg >= FULL_CIRCLE_DEG
+        self._monitor = DomainMonitor(bundle.info)
+
+    def run(self, cloud: Cloud) -> Segmentation:
+        """Answers for all N points, in order; class 0 and a flag where a point cannot be answered.
+
+        Raises CloudError (`no_intensity`, `no_ring`, `grid_size`) where the bundle needs what the cloud has not, EngineError
+        where the network's answer is unusable.
+        """
+        info, timings = self.bundle.info, _Timings()
+        scale = self._check_intensity(cloud)
+        view = project(cloud, info.spec)
+        timings.lap("project")
+        image = network_input(cloud, view, info.channels, info.mean, info.std, scale)
+        timings.lap("image")
+        outputs = self._infer(image, view)
+        timings.lap("engine")
+        class_id, confidence, uncertainty = self._lift(outputs, view)
+        unseen = cloud.valid & (view.pixel_of_point < 0)
+        flags = np.where(unseen, np.uint8(FLAG_OUT_OF_RANGE), cloud.flags)
+        class_image = outputs["class_id"]
+        timings.lap("lift")
+        self._monitor.add(cloud, view, scale)
+        timings.lap("monitor")
+        return Segmentation(
+            class_id=class_id,
+            instance_id=np.zeros(len(cloud), np.uint16),
+            confidence=confidence,
+            uncertainty=uncertainty,
+            flags=flags,
+            class_image=class_image,
+            instance_image=np.zeros(class_image.shape, np.uint16),
+            timings_ms=timings.laps_ms,
+        )
+
+    def domain_report(self) -> list[str]:
+        """Where the last clouds differ from what the model was trained on, one sentence each; empty = they look alike."""
+        return self._monitor.report()
+
+    def close(self) -> None:
+        """Release the engine."""
+        self.engine.close()
+
+    def _check_intensity(self, cloud: Cloud) -> float:
+        """The factor for this cloud's intensity; CloudError where it has none and the bundle requires one."""
+        rule = self.bundle.info.intensity
+        if rule.required and not cloud.intensity_field and not self.allow_no_intensity:
+            raise CloudError(
+                f"cloud: has no intensity, which models/{self.bundle.name} was trained with; set input.intensity_field to the "
+                "field that holds it, or '' to feed zeros",
+                "no_intensity",
+            )
+        if self.intensity_scale:
+            return self.intensity_scale
+        if cloud.intensity_full_scale and rule.full_scale:
+            return rule.full_scale / cloud.intensity_full_scale
+        return 1.0
+
+    def _infer(self, image: NDArray[np.float32], view: RangeView) -> dict[str, NDArray[Any]]:
+        """The network's (H, W) images, 0 where no point is; without any point the network is not asked."""
+        empty = view.point_of_pixel < 0
+        if empty.all():
+            shape = empty.shape
+            return {
+                "class_id": np.zeros(shape, np.uint8),
+                "confidence": np.zeros(shape, np.float32),
+                "uncertainty": np.zeros(shape, np.float32),
+            }
+        outputs = {name: values[0] for name, values in self.engine.run(image[None]).items()}
+        outputs["class_id"] = np.where(empty, np.uint8(0), outputs["class_id"])
+        return outputs
+
+    def _lift(
+        self, outputs: dict[str, NDArray[Any]], view: RangeView
+    ) -> tuple[NDArray[np.uint8], NDArray[np.float32], NDArray[np.float32]]:
+        """Class, confidence and uncertainty of every point, (N,) each."""
+        if self.lift == "knn":
+            class_id = knn_vote(outputs["class_id"], view, self._full_circle)
+        else:
+            class_id = lift(outputs["class_id"], view, 0)
+        return class_id, lift(outputs["confidence"], view, 0.0), lift(outputs["uncertainty"], view, 0.0)
+
+
+class _Timings:
+    """Milliseconds by stage, each from the end of the one before."""
+
+    def __init__(self) -> None:
+        self.laps_ms: dict[str, float] = {}
+        self._last = time.perf_counter()
+
+    def lap(self, stage: str) -> None:
+        now = time.perf_counter()
+        self.laps_ms[stage] = (now - self._last) * 1e3
+        self._last = now

@@ -1,0 +1,83 @@
+# SPDX-License-Identifier: Apache-2.0
+"""MODEL_CARD.md: what a bundle was trained on, how well it does, and where it will fail."""
+
+from __future__ import annotations
+
+from weakseg_ros.deploy.bundle import BundleInfo
+
+RARE_IOU = 0.3
+
+
+def model_card(info: BundleInfo) -> str:
+    """The card's Markdown text; figures that `info` does not hold are left out."""
+    return "\n\n".join([_head(info), _data(info), _quality(info), _limits(info), _again(info)]) + "\n"
+
+
+def _head(info: BundleInfo) -> str:
+    spec = info.spec
+    return (
+        f"# {info.name}\n\n"
+        f"Labels every point of a LiDAR sweep with one of {info.labels.num_classes - 1} classes: "
+        f"{', '.join(info.labels.names[1:])}.\n\n"
+        f"Network `{info.net.name}` on a range image of {spec.height} x {spec.width}, inclination {spec.fov_down_deg:g} to "
+        f"{spec.fov_up_deg:g} deg, azimuth {spec.fov_right_deg:g} to {spec.fov_left_deg:g} deg, range {spec.min_range_m:g} to "
+        f"{spec.max_range_m:g} m; channels {', '.join(info.channels)}."
+    )
+
+
+def _data(info: BundleInfo) -> str:
+    source = info.provenance
+    lines = [
+        f"- data: {source.data or 'not recorded'} (hash `{source.data_hash[:16] or 'none'}`)",
+        f"- share of the points whose label was used: {100 * source.label_ratio:.3g} %",
+    ]
+    if info.statistics.beams:
+        lines.append(f"- sensor: {info.statistics.beams} beams")
+    return "## Trained on\n\n" + "\n".join(lines)
+
+
+def _quality(info: BundleInfo) -> str:
+    rows = [f"- {name}: {_figure(value)}" for name, value in info.metrics.items() if isinstance(value, (int, float))]
+    rows += [
+        f"- {name.replace('_', ' ')} of the ONNX file against torch: {_figure(value)}" for name, value in info.parity.items()
+    ]
+    table = "\n".join(f"| {name} | {_figure(iou)} |" for name, iou in _class_iou(info).items())
+    return "## How well\n\n" + "\n".join(rows) + (f"\n\n| class | IoU |\n| --- | --- |\n{table}" if table else "")
+
+
+def _limits(info: BundleInfo) -> str:
+    spec, iou = info.spec, _class_iou(info)
+    lines = [
+        f"- Points outside {spec.fov_down_deg:g} to {spec.fov_up_deg:g} deg, or outside {spec.min_range_m:g} to "
+        f"{spec.max_range_m:g} m, get no class.",
+        "- A sensor with other beams or another mounting height looks different to the network; `weakseg doctor` and the node's "
+        "diagnostics compare it with the training data.",
+    ]
+    if "intensity" in info.channels:
+        scale = f"0..{info.intensity.full_scale:g}" if info.intensity.full_scale else "the training data's own units"
+        lines.append(f"- Intensity is expected on the scale {scale}; another scale misleads it (`input.intensity_scale`).")
+    absent = [name for name in info.labels.names[1:] if iou and iou.get(name) is None]
+    weak = [f"{name} ({_figure(value)})" for name, value in iou.items() if value is not None and value < RARE_IOU]
+    if weak:
+        lines.append(f"- Weak classes, by IoU: {', '.join(weak)}.")
+    if absent:
+        lines.append(f"- Never seen in validation, so nothing is known of: {', '.join(absent)}.")
+    lines.append("- Not for safety: its confidence says how sure it is on data like the training data, nothing more.")
+    return "## Where it will fail\n\n" + "\n".join(lines)
+
+
+def _again(info: BundleInfo) -> str:
+    source = info.provenance
+    made = ", ".join(f"{name} {value}" for name, value in source.environment.items())
+    return (
+        f"## Made by\n\n```\n{source.command or 'not recorded'}\n```\n\nSeed {source.seed}; {made or 'environment not recorded'}."
+    )
+
+
+def _class_iou(info: BundleInfo) -> dict[str, float | None]:
+    table = info.metrics.get("class_iou")
+    return dict(table) if isinstance(table, dict) else {}
+
+
+def _figure(value: float | None) -> str:
+    return "-" if value is None else f"{value:.3g}"
