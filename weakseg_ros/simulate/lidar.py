@@ -1,0 +1,125 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Sensor models: which rays a LiDAR sends, and what it reports of what they meet."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from weakseg_ros.config import check_ranges, load_yaml, setting
+from weakseg_ros.errors import ConfigError, did_you_mean
+from weakseg_ros.files import share_folder
+from weakseg_ros.points.projection import RangeSpec
+
+
+@dataclass(frozen=True)
+class SensorModel:
+    """A spinning LiDAR: its beams, columns, reach and noise."""
+
+    name: str = "generic64"
+    """what manifests and reports call it"""
+    beams: int = setting(64, 1, 512)
+    """number of evenly spaced beams between fov_up_deg and fov_down_deg; ignored where inclinations_deg are given"""
+    fov_up_deg: float = setting(3.0, -90.0, 90.0)
+    """inclination of the highest beam, above the horizon positive"""
+    fov_down_deg: float = setting(-25.0, -90.0, 90.0)
+    """inclination of the lowest beam"""
+    inclinations_deg: tuple[float, ...] = ()
+    """inclination of every beam, from the highest to the lowest, where they are not evenly spaced"""
+    columns: int = setting(2048, 8, 16384)
+    """shots per turn and beam"""
+    fov_left_deg: float = setting(180.0, -180.0, 180.0)
+    """azimuth of the first column's left edge"""
+    fov_right_deg: float = setting(-180.0, -180.0, 180.0)
+    """azimuth of the last column's right edge"""
+    rows: str = "angle"
+    """row of a range image: "angle", or "ring" where the beams are not evenly spaced"""
+    range_min_m: float = setting(1.0, 0.1, 20.0)
+    """nearer surfaces give no return"""
+    range_max_m: float = setting(100.0, 5.0, 400.0)
+    """farther surfaces give no return; dark and oblique ones vanish earlier"""
+    rate_hz: float = setting(10.0, 0.5, 100.0)
+    """turns per second"""
+    mount_height_m: float = setting(1.75, 0.2, 10.0)
+    """height above the road"""
+    range_noise_m: float = setting(0.015, 0.0, 1.0)
+    """standard deviation of the measured distance"""
+    drop_probability: float = setting(0.03, 0.0, 1.0)
+    """share of rays that are lost whatever they meet"""
+    intensity_full_scale: float = setting(1.0, 1e-3, 1e6)
+    """largest intensity the driver reports: 1, 255 or thousands"""
+    intensity_gain: float = setting(1.0, 0.0, 100.0)
+    """factor on the intensity of every surface"""
+    intensity_falloff: float = setting(0.0, 0.0, 2.0)
+    """power of 10 m / distance that the driver leaves in the intensity; 0 = calibrated away"""
+
+    def __post_init__(self) -> None:
+        check_ranges(self)
+        inclinations = np.array(self.inclinations_deg)
+        if len(inclinations) and (np.diff(inclinations) >= 0).any():
+            raise ConfigError("inclinations_deg: must fall from the highest beam to the lowest; sort them")
+        if not len(inclinations) and self.beams > 1 and self.fov_up_deg <= self.fov_down_deg:
+            raise ConfigError(f"fov_up_deg: {self.fov_up_deg} must lie above fov_down_deg {self.fov_down_deg}")
+        if self.rows not in ("angle", "ring"):
+            raise ConfigError(f"rows: unknown '{self.rows}'; known: angle, ring")
+
+    @property
+    def beams_deg(self) -> NDArray[np.float64]:
+        """(H,) inclination of every beam, falling."""
+        return (
+            np.array(self.inclinations_deg)
+            if self.inclinations_deg
+            else np.linspace(self.fov_up_deg, self.fov_down_deg, self.beams)
+        )
+
+    def range_spec(self, columns: int | None = None) -> RangeSpec:
+        """The range image with one row per beam and one column per shot, its edges half a beam beyond the outermost ones."""
+        beams = self.beams_deg
+        half = (beams[0] - beams[-1]) / max(len(beams) - 1, 1) / 2 if len(beams) > 1 else 1.0
+        return RangeSpec(
+            height=len(beams),
+            width=columns or self.columns,
+            fov_up_deg=float(beams[0] + half),
+            fov_down_deg=float(beams[-1] - half),
+            fov_left_deg=self.fov_left_deg,
+            fov_right_deg=self.fov_right_deg,
+            min_range_m=0.0,
+            max_range_m=self.range_max_m * 1.1,
+            rows=self.rows,  # type: ignore[arg-type]
+        )
+
+
+@dataclass(frozen=True)
+class Shift:
+    """What bad weather, night or a tired sensor change; the defaults change nothing."""
+
+    intensity_gain: float = setting(1.0, 0.0, 10.0)
+    """factor on the intensity"""
+    intensity_gamma: float = setting(1.0, 0.1, 10.0)
+    """exponent on the intensity, as a share of full scale"""
+    extra_drop: float = setting(0.0, 0.0, 1.0)
+    """further share of lost rays"""
+    extra_noise_m: float = setting(0.0, 0.0, 2.0)
+    """further standard deviation of the distance"""
+    attenuation_per_m: float = setting(0.0, 0.0, 0.2)
+    """extinction of fog or rain, both ways; 0.01 is a visual range of about 300 m"""
+    clutter: float = setting(0.0, 0.0, 1.0)
+    """share of rays stopped by drops or flakes close to the sensor (raw id 1, outlier)"""
+
+    def __post_init__(self) -> None:
+        check_ranges(self)
+
+
+def load_sensor(name: str | Path) -> SensorModel:
+    """A sensor model by the name of its file in config/sensors, or by the path of a YAML file of one's own."""
+    folder = share_folder() / "config" / "sensors"
+    path = Path(name) if str(name).endswith((".yaml", ".yml")) else folder / f"{name}.yaml"
+    if not path.is_file():
+        known = sorted(file.stem for file in folder.glob("*.yaml"))
+        raise ConfigError(
+            f"sensor: unknown '{name}'{did_you_mean(str(name), known)}; known: {', '.join(known)}, or the path of a YAML file"
+        )
+    return load_yaml(SensorModel, path)
