@@ -18,6 +18,9 @@ if TYPE_CHECKING:
     from rclpy.node import Node
     from rclpy.parameter import Parameter
 
+TOPIC = "points"
+"""the name to remap to the LiDAR's topic"""
+
 
 @dataclass(frozen=True)
 class NodeConfig:
@@ -31,8 +34,10 @@ class NodeConfig:
     """how points behind the nearest one of their pixel get their class: the pixel's own, or a vote of the neighbours"""
     intensity_field: str = "auto"
     """field of the cloud that holds the intensity: 'auto' tries the usual names, '' feeds zeros"""
+    intensity_scale: float = setting(0.0, 0.0, 1e6)
+    """factor to the intensity the model was trained with; 0 = by the field's datatype"""
     min_confidence: float = setting(0.0, 0.0, 1.0)
-    """points below this confidence get class 0; the confidence itself stays in the cloud"""
+    """points below this confidence get class 0 in ~/labels; the confidence itself stays there"""
     publish_rgb: bool = False
     """add a field rgb with the class's colour to ~/labels"""
     stale_after_s: float = setting(2.0, 0.1, 3600.0)

@@ -1,0 +1,224 @@
+# SPDX-License-Identifier: Apache-2.0
+"""SegmentNode: the lifecycle node that labels clouds. The ROS thread receives and reports, the worker's thread infers."""
+
+from __future__ import annotations
+
+import re
+import threading
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from diagnostic_msgs.msg import DiagnosticArray
+from rclpy.callback_groups import MutuallyExclusiveCallbackGroup
+from rclpy.clock import Clock
+from rclpy.clock_type import ClockType
+from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
+from rclpy.parameter import Parameter
+from rclpy.task import Future
+from std_srvs.srv import Trigger
+
+from weakseg_ros.errors import BundleError, ConfigError, WeaksegError
+from weakseg_ros.ros import diagnostics
+from weakseg_ros.ros.diagnostics import FrameStatistics, Throttle
+from weakseg_ros.ros.model import Model, open_segmenter
+from weakseg_ros.ros.params import Parameters
+from weakseg_ros.ros.pipeline import Arrival, Pipeline
+from weakseg_ros.ros.publish import Outputs
+from weakseg_ros.ros.source import CloudSource
+from weakseg_ros.ros.worker import Mailbox, Worker
+
+CHECK_PUBLISHERS_PERIOD_S = 0.5
+DOMAIN_WARNING_PERIOD_S = 600.0
+
+
+class SegmentNode(LifecycleNode):
+    """Labels every point of every cloud on `points` and publishes the result on `~/labels`.
+
+    unconfigured: settings and diagnostics only; inactive: the model is loaded; active: clouds are taken. `fatal` is a
+    sentence once only a new process helps; the node then ends the spinning by shutting its context down.
+    """
+
+    def __init__(self, overrides: Sequence[Parameter[Any]] = ()) -> None:
+        super().__init__("weakseg", parameter_overrides=list(overrides), automatically_declare_parameters_from_overrides=True)
+        self.fatal = ""
+        self._fault = ""
+        self._settings = Parameters(self)
+        for note in self._settings.notes:
+            self.get_logger().warning(note)
+        self._statistics = FrameStatistics()
+        self._domain_throttle = Throttle(DOMAIN_WARNING_PERIOD_S)
+        self._pipeline: Pipeline | None = None
+        self._worker: Worker[Arrival] | None = None
+        self._source: CloudSource | None = None
+        self._loader: threading.Thread | None = None
+        self._diagnostics = self.create_publisher(DiagnosticArray, "/diagnostics", 10)
+        # a group of its own: while ~/reload waits for the new model, everything else goes on
+        self.create_service(Trigger, "~/reload", self._on_reload, callback_group=MutuallyExclusiveCallbackGroup())
+        steady = Clock(clock_type=ClockType.STEADY_TIME)  # simulated time may stand still; reports must not
+        self.create_timer(self._settings.config.diagnostics_period_s, self._report, clock=steady)
+        self.create_timer(CHECK_PUBLISHERS_PERIOD_S, self._check_publishers, clock=steady)
+
+    @property
+    def autostart(self) -> bool:
+        """Whether this process configures and activates the node itself."""
+        return self._settings.config.autostart
+
+    def start(self) -> None:
+        """Configure and activate; a node that cannot be configured stays alive and says why."""
+        if self.trigger_configure() == TransitionCallbackReturn.SUCCESS:
+            self.trigger_activate()
+
+    # transitions: rclpy swallows what they raise, so each says its fault itself
+
+    def on_configure(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Load the model and offer the topics."""
+        return self._transition("configure", self._configure)
+
+    def on_activate(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Take clouds."""
+        return self._transition("activate", self._activate)
+
+    def on_deactivate(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Take no more clouds; the one at hand is finished first."""
+        return self._transition("deactivate", self._deactivate)
+
+    def on_cleanup(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Release the model and the topics."""
+        return self._transition("clean up", self.release)
+
+    def on_shutdown(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Release everything, from any state."""
+        return self._transition("shut down", self.release)
+
+    def on_error(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Release everything and be unconfigured again."""
+        return self._transition("recover", self.release)
+
+    def _transition(self, what: str, action: Callable[[], None]) -> TransitionCallbackReturn:
+        try:
+            action()
+        except Exception as error:
+            self._fault = _sentence(error)
+            self.get_logger().error(f"cannot {what}: {self._fault}")
+            return TransitionCallbackReturn.FAILURE
+        self._fault = ""
+        return TransitionCallbackReturn.SUCCESS
+
+    def _configure(self) -> None:
+        if self._settings.faults:
+            raise ConfigError("; ".join(self._settings.faults.values()))
+        config = self._settings.config
+        model = Model(open_segmenter(config))
+        try:
+            outputs = Outputs(self, lossless=config.mode == "replay")
+        except Exception:
+            model.close()
+            raise
+        self._pipeline = Pipeline(self, model, outputs, self._settings, self._statistics, self._on_device_lost)
+        self.get_logger().info(f"loaded {model}")
+
+    def _activate(self) -> None:
+        config, pipeline = self._settings.config, self._configured()
+        pipeline.outputs.announce(pipeline.model.bundle)
+        self._worker = Worker(pipeline.answer, Mailbox(config.replay_queue if config.mode == "replay" else 0))
+        try:
+            self._source = CloudSource(self, config, self._on_cloud, self._on_lost)
+        except Exception:
+            self._deactivate()
+            raise
+        self.get_logger().info(f"labelling {self._source.topic}")
+
+    def _deactivate(self) -> None:
+        source, self._source = self._source, None
+        if source is not None:
+            source.close()
+        worker, self._worker = self._worker, None
+        if worker is not None:
+            worker.stop()
+
+    def release(self) -> None:
+        """End the threads, release the model and the topics; harmless where there are none."""
+        self._deactivate()
+        loader, self._loader = self._loader, None
+        if loader is not None:
+            loader.join()
+        pipeline, self._pipeline = self._pipeline, None
+        if pipeline is not None:
+            pipeline.close()
+
+    def _configured(self) -> Pipeline:
+        if self._pipeline is None:
+            raise ConfigError("no model is loaded; configure the node, which loads the one that the parameter 'bundle' names")
+        return self._pipeline
+
+    # callbacks of the ROS thread
+
+    def _on_cloud(self, serialized: bytes) -> None:
+        self._statistics.arrived(len(serialized))
+        if self._worker is not None and self._worker.mailbox.put(Arrival(serialized, time.perf_counter())):
+            self._statistics.dropped("superseded")
+
+    def _on_lost(self, count: int) -> None:
+        self._statistics.dropped("lost_in_transport", count)
+
+    def _check_publishers(self) -> None:
+        if self._source is not None:
+            self._source.check_publishers()
+
+    def _report(self) -> None:
+        summary, config = self._statistics.snapshot(), self._settings.config
+        model, outputs = (self._pipeline.model, self._pipeline.outputs) if self._pipeline else (None, None)
+        sentences = model.domain_report() if model else []
+        for sentence in sentences:
+            if self._domain_throttle.passes(re.sub(r"[\d.]+", "", sentence)):
+                self.get_logger().warning(sentence)
+        statuses = (
+            diagnostics.input_status(summary, config, self._source),
+            diagnostics.inference_status(summary, model),
+            diagnostics.model_status(model, config, self._fault),
+            diagnostics.device_status(model),
+            diagnostics.output_status(outputs),
+            diagnostics.domain_status(sentences),
+        )
+        self._diagnostics.publish(diagnostics.to_message(statuses, self.get_name(), self.get_clock().now().to_msg()))
+
+    async def _on_reload(self, request: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
+        try:
+            model = self._configured().model
+            done: Future[None] = Future()
+            self._loader = threading.Thread(target=self._reload, args=(model, done), name="weakseg-loader", daemon=True)
+            self._loader.start()
+            await done
+            if self._worker is not None:
+                self._configured().outputs.announce(model.bundle)
+        except Exception as error:
+            self._fault = _sentence(error)
+            self.get_logger().error(f"cannot reload: {self._fault}")
+            response.message = self._fault
+            return response
+        self._fault = ""
+        self.get_logger().info(f"loaded {model}")
+        response.success, response.message = True, str(model)
+        return response
+
+    # callbacks of other threads
+
+    def _reload(self, model: Model, done: Future[None]) -> None:
+        """Open what the parameters name beside the model at work, then swap; `done` gets the fault, or nothing."""
+        try:
+            model.replace(open_segmenter(self._settings.config))
+        except Exception as error:
+            done.set_exception(BundleError(f"{_sentence(error)}; {model.bundle.name} stays"))
+        else:
+            done.set_result(None)
+        if self.executor is not None:
+            self.executor.wake()
+
+    def _on_device_lost(self, text: str) -> None:
+        self.fatal = text
+        self.context.try_shutdown()
+
+
+def _sentence(error: Exception) -> str:
+    return str(error) if isinstance(error, WeaksegError) else f"{type(error).__name__}: {error}"

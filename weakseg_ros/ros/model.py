@@ -1,0 +1,83 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The model at work in the node: opened as the parameters say, replaced between two frames, never half of each."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Sequence
+
+from weakseg_ros.deploy.bundle import Bundle
+from weakseg_ros.deploy.engines import AUTO
+from weakseg_ros.deploy.segmentation import Segmentation
+from weakseg_ros.deploy.segmenter import Segmenter
+from weakseg_ros.errors import EngineError
+from weakseg_ros.points.cloud import Cloud
+from weakseg_ros.ros.params import NodeConfig
+
+
+def open_segmenter(config: NodeConfig) -> Segmenter:
+    """The bundle and engine that the parameters name, loaded and warmed up; BundleError or EngineError say why not."""
+    return Segmenter(Bundle.load(config.bundle), engine=config.engines)
+
+
+class Model:
+    """Holds one open segmenter. Any thread may call; a replacement waits for the frame at hand."""
+
+    def __init__(self, segmenter: Segmenter) -> None:
+        self._lock = threading.Lock()
+        self._segmenter = segmenter
+        self._refused = list(segmenter.why_not)
+
+    def __str__(self) -> str:
+        return f"{self.bundle.name} ({self.bundle.content_hash[:12]}) on {self.engine}, {self.device}"
+
+    @property
+    def bundle(self) -> Bundle:
+        """The bundle at work."""
+        return self._segmenter.bundle
+
+    @property
+    def engine(self) -> str:
+        """Name of the engine at work."""
+        return self._segmenter.engine.name
+
+    @property
+    def device(self) -> str:
+        """Where the engine runs."""
+        return self._segmenter.engine.device
+
+    @property
+    def refused(self) -> list[str]:
+        """Why the engines before this one are not used, one sentence each."""
+        return list(self._refused)
+
+    def run(self, cloud: Cloud, config: NodeConfig) -> Segmentation:
+        """Segment with the settings of this moment; see Segmenter.run for the errors."""
+        with self._lock:
+            self._segmenter.lift = config.lift
+            self._segmenter.intensity_scale = config.intensity_scale
+            self._segmenter.allow_no_intensity = not config.intensity_field
+            return self._segmenter.run(cloud)
+
+    def domain_report(self) -> list[str]:
+        """Where the recent clouds differ from the training data."""
+        return self._segmenter.domain_report()
+
+    def replace(self, segmenter: Segmenter, refused: Sequence[str] = ()) -> None:
+        """Take another segmenter from the next frame on, and close the old one; `refused` engines came before it."""
+        with self._lock:
+            old, self._segmenter, self._refused = self._segmenter, segmenter, [*refused, *segmenter.why_not]
+        old.close()
+
+    def fall_back(self, config: NodeConfig, reason: str) -> None:
+        """Open the next engine after the one at work; EngineError where there is none, and all stays as it is."""
+        names = [name for entry in config.engines for name in (AUTO if entry == "auto" else (entry,))]
+        failed = self.engine
+        rest = names[names.index(failed) + 1 :] if failed in names else []
+        if not rest:
+            raise EngineError(f"{failed}: fails on every cloud and no other engine is left; {reason}")
+        self.replace(Segmenter(self.bundle, engine=rest), [*self._refused, f"{failed}: {reason}"])
+
+    def close(self) -> None:
+        """Release the engine; nobody may call `run` any more."""
+        self._segmenter.close()

@@ -1,0 +1,141 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The node's process: `weakseg node` and the executable `segment_node`, from the command line to the exit code."""
+
+from __future__ import annotations
+
+import argparse
+import signal
+import sys
+import threading
+from collections.abc import Sequence
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from weakseg_ros.config import load_yaml, to_mapping
+from weakseg_ros.errors import ConfigError, WeaksegError
+from weakseg_ros.ros.params import FIELDS, TOPIC, NodeConfig, choices, explain
+from weakseg_ros.ros.transport import apply_transport
+
+DEVICE_LOST_EXIT_CODE = 70
+
+
+def main(argv: Sequence[str]) -> int:
+    """The verb `weakseg node`; everything after `--ros-args` is ROS's own. Returns 0 after SIGINT or SIGTERM."""
+    options, ros_arguments = _read_arguments(argv)
+    report = apply_transport(own_settings=options.transport == "untouched")
+    return _spin(_overrides(options), ros_arguments, report)
+
+
+def console() -> int:
+    """The executable `segment_node`, as `ros2 run` and launch files call it."""
+    try:
+        return main(sys.argv[1:])
+    except WeaksegError as error:
+        print(f"segment_node: {error}", file=sys.stderr)
+        return 2
+
+
+def _read_arguments(argv: Sequence[str]) -> tuple[argparse.Namespace, list[str]]:
+    """Our options, and the arguments for rclpy that say the rest."""
+    arguments = list(argv)
+    at = arguments.index("--ros-args") if "--ros-args" in arguments else len(arguments)
+    options = _parser().parse_args(arguments[:at])
+    ros = arguments[at:] or ["--ros-args"]
+    if ros[-1] == "--":
+        ros.pop()
+    if options.input_topic:
+        ros += ["-r", f"{TOPIC}:={options.input_topic}"]
+    if options.params_file:
+        ros += ["--params-file", str(options.params_file)]
+    return options, ros
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="weakseg node",
+        description="Label every point of every cloud on a topic. Each option below is a ROS parameter of the same name, too.",
+        epilog="Everything after --ros-args is passed to ROS: remappings, log levels, further parameters.",
+    )
+    parser.add_argument("--input-topic", metavar="TOPIC", help="topic of the clouds (default: /points)")
+    parser.add_argument("--config", type=Path, metavar="FILE", help="YAML file with the options below")
+    parser.add_argument("--params-file", type=Path, metavar="FILE", help="ROS parameter file")
+    parser.add_argument(
+        "--transport",
+        choices=("tuned", "untouched"),
+        default="tuned",
+        help="tuned: Fast DDS with room for large clouds, unless you have set a profile yourself; untouched: as it is",
+    )
+    for name, field in FIELDS.items():
+        kind = type(field.default)
+        parser.add_argument(
+            "--" + name.replace("_", "-"),
+            type=_boolean if kind is bool else kind,
+            choices=choices(name) or None,
+            metavar=None if choices(name) else kind.__name__.upper(),
+            help=f"{explain(name)}; default: {field.default!r}".replace("%", "%%"),
+        )
+    return parser
+
+
+def _boolean(text: str) -> bool:
+    words = {"true": True, "false": False}
+    if text.lower() not in words:
+        raise argparse.ArgumentTypeError(f"expected true or false, found '{text}'")
+    return words[text.lower()]
+
+
+def _overrides(options: argparse.Namespace) -> dict[str, Any]:
+    """The settings that the command line gives, checked; they win over ROS parameter files."""
+    given = to_mapping(load_yaml(NodeConfig, options.config)) if options.config else {}
+    given |= {name: getattr(options, name) for name in FIELDS if getattr(options, name) is not None}
+    NodeConfig(**given)
+    return given
+
+
+def _spin(overrides: dict[str, Any], ros_arguments: list[str], report: str) -> int:
+    """Run the node until a signal or a lost device ends it.
+
+    Signals set a flag and raise nothing: whatever they hit is finished, the way out included, and launch, which sends
+    SIGINT twice, gets exit code 0. The node's timers end the waiting often enough for the flag to be seen.
+    """
+    ended = threading.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: ended.set())
+    rclpy = _import_rclpy()
+    from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
+    from rclpy.parameter import Parameter
+    from rclpy.signals import SignalHandlerOptions
+
+    from weakseg_ros.ros.lifecycle import SegmentNode
+
+    rclpy.init(args=[sys.argv[0], *ros_arguments], signal_handler_options=SignalHandlerOptions.NO)
+    node = SegmentNode([Parameter(name, value=value) for name, value in overrides.items()])
+    try:
+        node.get_logger().info(report)
+        executor = SingleThreadedExecutor()
+        executor.add_node(node)
+        if node.autostart:
+            node.start()
+        while not ended.is_set():
+            executor.spin_once()
+    except ExternalShutdownException:
+        pass  # the node itself has ended the spinning
+    finally:
+        node.release()
+        node.destroy_node()
+        rclpy.try_shutdown()
+    if node.fatal:
+        print(f"segment_node: {node.fatal}", file=sys.stderr)
+        return DEVICE_LOST_EXIT_CODE
+    return 0
+
+
+def _import_rclpy() -> ModuleType:
+    try:
+        import rclpy
+    except ImportError as error:
+        raise ConfigError(
+            f"rclpy: cannot be imported ({error}); source your ROS 2, or run: pip install 'weakseg_ros[ros-pip]'"
+        ) from None
+    return rclpy

@@ -1,0 +1,114 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the node says to the graph: the labelled cloud, its masks, and which classes the numbers mean."""
+
+from __future__ import annotations
+
+import array
+import json
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from rclpy.event_handler import PublisherEventCallbacks
+from rclpy.node import Node
+from rclpy.qos import DurabilityPolicy, HistoryPolicy, QoSProfile, ReliabilityPolicy, qos_policy_name_from_kind
+from rclpy.qos_overriding_options import QoSOverridingOptions
+from sensor_msgs.msg import Image, PointCloud2, PointField
+from std_msgs.msg import Header, String
+
+from weakseg_ros.deploy.bundle import Bundle
+from weakseg_ros.deploy.segmentation import Segmentation
+from weakseg_ros.points.cloud import Cloud
+from weakseg_ros.points.labelled import fill_message, pack_labelled
+
+try:
+    from vision_msgs.msg import LabelInfo, VisionClass
+except ImportError:  # not among the PyPI wheels; ~/classes says the same
+    LabelInfo = None
+
+NANOSECONDS = 1_000_000_000
+
+
+class Outputs:
+    """The node's publishers. `send` may be called from the worker's thread.
+
+    `lossless` makes the frame topics reliable and keeps all of them, for replay. `problem` is a sentence once a
+    subscriber has asked for a quality of service that is not offered.
+    """
+
+    def __init__(self, node: Node, lossless: bool) -> None:
+        self._node = node
+        self.problem = ""
+        frames = QoSProfile(
+            history=HistoryPolicy.KEEP_ALL if lossless else HistoryPolicy.KEEP_LAST,
+            depth=5,
+            reliability=ReliabilityPolicy.RELIABLE if lossless else ReliabilityPolicy.BEST_EFFORT,
+            durability=DurabilityPolicy.VOLATILE,
+        )
+        latched = QoSProfile(depth=1, reliability=ReliabilityPolicy.RELIABLE, durability=DurabilityPolicy.TRANSIENT_LOCAL)
+        self._labels = self._publisher(PointCloud2, "~/labels", frames)
+        self._class_mask = self._publisher(Image, "~/class_mask", frames)
+        self._instance_mask = self._publisher(Image, "~/instance_mask", frames)
+        self._classes = self._publisher(String, "~/classes", latched)
+        self._label_info = self._publisher(LabelInfo, "~/label_info", latched) if LabelInfo else None
+
+    def announce(self, bundle: Bundle) -> None:
+        """Say on latched topics which classes the numbers mean, and which model is at work."""
+        rows = [{key: row[key] for key in ("id", "name", "color", "thing")} for row in bundle.labels.to_rows()]
+        content = {"bundle": bundle.name, "hash": bundle.content_hash, "labels": bundle.labels.name, "classes": rows}
+        self._classes.publish(String(data=json.dumps(content)))
+        if self._label_info:
+            classes = [VisionClass(class_id=row["id"], class_name=row["name"]) for row in rows]
+            self._label_info.publish(LabelInfo(header=Header(stamp=self._node.get_clock().now().to_msg()), class_map=classes))
+
+    def send(self, cloud: Cloud, answer: Segmentation, colors: NDArray[np.uint8] | None) -> None:
+        """Publish what someone listens to, under the cloud's own stamp and frame; `colors` (K, 3) adds the field rgb."""
+        seconds, nanoseconds = divmod(cloud.stamp_ns, NANOSECONDS)
+        header = Header(frame_id=cloud.frame_id)
+        header.stamp.sec, header.stamp.nanosec = seconds, nanoseconds
+        if self._labels.get_subscription_count():
+            rgb = None if colors is None else colors[answer.class_id]
+            points = pack_labelled(
+                cloud, answer.class_id, answer.instance_id, answer.confidence, answer.uncertainty, answer.flags, rgb
+            )
+            message = PointCloud2(header=header)
+            fill_message(message, points, cloud, PointField)
+            self._labels.publish(message)
+        if self._class_mask.get_subscription_count():
+            self._class_mask.publish(_image(header, answer.class_image, "mono8"))
+        if self._instance_mask.get_subscription_count():
+            self._instance_mask.publish(_image(header, answer.instance_image, "mono16"))
+
+    def close(self) -> None:
+        """Remove the publishers; no thread may call `send` any more."""
+        for publisher in (self._labels, self._class_mask, self._instance_mask, self._classes, self._label_info):
+            if publisher:
+                self._node.destroy_publisher(publisher)
+
+    def _publisher(self, kind: Any, topic: str, profile: QoSProfile) -> Any:
+        def on_incompatible(event: Any) -> None:
+            policy = qos_policy_name_from_kind(event.last_policy_kind).lower()
+            name = self._node.resolve_topic_name(topic)
+            self.problem = (
+                f"{name}: a subscriber asks for another {policy} than is offered, and gets nothing; "
+                f"change its {policy}, or ours with qos_overrides.{name}.publisher.{policy}"
+            )
+            self._node.get_logger().error(self.problem)
+
+        return self._node.create_publisher(
+            kind,
+            topic,
+            profile,
+            event_callbacks=PublisherEventCallbacks(incompatible_qos=on_incompatible),
+            qos_overriding_options=QoSOverridingOptions.with_default_policies(),
+        )
+
+
+def _image(header: Header, pixels: NDArray[Any], encoding: str) -> Image:
+    little_endian = np.ascontiguousarray(pixels, pixels.dtype.newbyteorder("<"))
+    data = array.array("B")  # the one container that rclpy takes over without looking at each byte
+    data.frombytes(little_endian.data.cast("B"))
+    height, width = pixels.shape
+    return Image(
+        header=header, height=height, width=width, encoding=encoding, is_bigendian=0, step=width * pixels.itemsize, data=data
+    )

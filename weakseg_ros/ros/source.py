@@ -1,0 +1,112 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Where clouds come from: a subscription that suits its publishers, and says so where it cannot."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Any
+
+from rclpy.event_handler import SubscriptionEventCallbacks
+from rclpy.node import Node
+from rclpy.qos import (
+    DurabilityPolicy,
+    HistoryPolicy,
+    QoSPolicyKind,
+    QoSProfile,
+    ReliabilityPolicy,
+    qos_policy_name_from_kind,
+)
+from rclpy.qos_overriding_options import QoSOverridingOptions
+from sensor_msgs.msg import PointCloud2
+
+from weakseg_ros.ros.params import TOPIC, NodeConfig
+
+MESSAGE_TYPE = "sensor_msgs/msg/PointCloud2"
+
+
+class CloudSource:
+    """The subscription to the clouds, serialized as they came.
+
+    A best-effort subscription hears every publisher but loses clouds that the transport cannot hold; a reliable one
+    hears nothing of a best-effort publisher. So `reliability: auto` begins with best effort and asks for reliable
+    once every publisher offers it. A value in `qos_overrides` is obeyed instead.
+    """
+
+    def __init__(self, node: Node, config: NodeConfig, on_cloud: Callable[[bytes], None], on_lost: Callable[[int], None]) -> None:
+        self._node = node
+        self._lossless = config.mode == "replay"
+        self._on_cloud = on_cloud
+        self._on_lost = on_lost
+        self.topic: str = node.resolve_topic_name(TOPIC)
+        self.publishers = 0
+        self._alone_until_s = time.monotonic()
+        self.problem = ""
+        override = f"qos_overrides.{self.topic}.subscription.reliability"
+        self._follows_publishers = config.reliability == "auto" and not self._lossless and not node.has_parameter(override)
+        wants_reliable = config.reliability == "reliable" or (self._lossless and config.reliability == "auto")
+        self.reliability = ReliabilityPolicy.RELIABLE if wants_reliable else ReliabilityPolicy.BEST_EFFORT
+        self._subscription = self._subscribe()
+
+    @property
+    def seconds_with_publishers(self) -> float:
+        """How long there has been someone to hear."""
+        return time.monotonic() - self._alone_until_s
+
+    def check_publishers(self) -> None:
+        """Look who publishes; subscribe anew where `auto` would now choose otherwise. Call it every now and then."""
+        found = self._node.get_publishers_info_by_topic(self.topic)
+        fitting = [info for info in found if info.topic_type == MESSAGE_TYPE]
+        self.publishers = len(fitting)
+        if not fitting:
+            self._alone_until_s = time.monotonic()
+        if found and not fitting:
+            self.problem = f"{self.topic}: carries {found[0].topic_type}, not {MESSAGE_TYPE}; remap 'points' to the LiDAR's topic"
+        elif not fitting:
+            self.problem = ""
+        if not self._follows_publishers or not fitting:
+            return
+        all_reliable = all(info.qos_profile.reliability == ReliabilityPolicy.RELIABLE for info in fitting)
+        suitable = ReliabilityPolicy.RELIABLE if all_reliable else ReliabilityPolicy.BEST_EFFORT
+        if suitable != self.reliability:
+            self.close()
+            self.reliability, self.problem = suitable, ""
+            self._subscription = self._subscribe()
+            self._node.get_logger().info(f"{self.topic}: subscribed as {suitable.name.lower()}, as its publishers are")
+
+    def close(self) -> None:
+        """Stop listening."""
+        self._node.destroy_subscription(self._subscription)
+
+    def _subscribe(self) -> Any:
+        profile = QoSProfile(
+            history=HistoryPolicy.KEEP_ALL if self._lossless else HistoryPolicy.KEEP_LAST,
+            depth=1,
+            reliability=self.reliability,
+            durability=DurabilityPolicy.VOLATILE,
+        )
+        kinds = [QoSPolicyKind.HISTORY, QoSPolicyKind.DEPTH]
+        if not self._follows_publishers:
+            kinds.append(QoSPolicyKind.RELIABILITY)
+        subscription = self._node.create_subscription(
+            PointCloud2,
+            TOPIC,
+            self._on_cloud,
+            profile,
+            raw=True,
+            event_callbacks=SubscriptionEventCallbacks(
+                incompatible_qos=self._on_incompatible,
+                message_lost=lambda event: self._on_lost(event.total_count_change),
+            ),
+            qos_overriding_options=QoSOverridingOptions(kinds),
+        )
+        self.reliability = profile.reliability
+        return subscription
+
+    def _on_incompatible(self, event: Any) -> None:
+        policy = qos_policy_name_from_kind(event.last_policy_kind).lower()
+        self.problem = (
+            f"{self.topic}: a publisher offers another {policy} than this node asks for ({self.reliability.name.lower()}), "
+            f"so none of its clouds arrives; set the parameter 'reliability' to auto, or the publisher's {policy}"
+        )
+        self._node.get_logger().error(self.problem)
