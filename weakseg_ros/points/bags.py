@@ -112,12 +112,11 @@ def read_raw(bag: Path | str, topic: str = "") -> Iterator[RawMessage]:
                     read += 1
         except Exception as error:  # the parser of a damaged file raises anything
             damage = _reason(error)
-        if damage:
-            promised = opened.promised.get(chosen.name, 0)
-            expected = f" of {promised}" if promised else ""
-            raise PartialBagError(
-                f"{bag}: {damage}; {read}{expected} messages of '{chosen.name}' could be read: record or copy the bag again", read
-            )
+        promised = opened.promised.get(chosen.name, 0)
+        if damage and not 0 < promised <= read:
+            share = f"{read} of {promised}" if promised else str(read)
+            text = f"{bag}: {damage}; {share} messages of '{chosen.name}' could be read: record or copy the bag again"
+            raise PartialBagError(text, read)
 
 
 def read_clouds(
@@ -125,13 +124,16 @@ def read_clouds(
     topic: str = "",
     intensity_field: str = "auto",
     on_bad: Callable[[int, CloudError], None] | None = None,
+    every: int = 1,
 ) -> Iterator[tuple[int, Cloud]]:
-    """(recorded stamp in ns, cloud) of every message of one PointCloud2 topic; see `read_raw` and `cloud.decode`.
+    """(recorded stamp in ns, cloud) of one PointCloud2 topic, every `every`-th message of it; see `read_raw`, `cloud.decode`.
 
     A cloud that cannot be decoded is given to `on_bad` with its index and skipped; without `on_bad` its CloudError is
     raised.
     """
     for index, message in enumerate(read_raw(bag, topic)):
+        if index % every:
+            continue
         try:
             cloud = decode_cdr(message.data, intensity_field)
         except CloudError as error:
@@ -251,6 +253,7 @@ def _promised(metadata: Path) -> dict[str, int]:
 
 def _choose(opened: _OpenBag, topic: str) -> BagTopic:
     topics = opened.topics()
+    where = f"{opened.path}: {opened.damage}," if opened.damage else f"{opened.path}:"
     clouds = [t for t in topics if t.msgtype == POINT_CLOUD]
     listing = ", ".join(f"{t.name} ({t.messages})" for t in clouds) or "none"
     others = ", ".join(f"{t.name} [{t.msgtype}]" for t in topics if t.msgtype != POINT_CLOUD) or "none"
@@ -258,16 +261,16 @@ def _choose(opened: _OpenBag, topic: str) -> BagTopic:
         if len(clouds) == 1:
             return clouds[0]
         advice = f"choose one with a topic: {listing}" if clouds else f"its topics: {others}"
-        raise DataError(f"{opened.path}: has {len(clouds)} PointCloud2 topics, expected one; {advice}")
+        raise DataError(f"{where} has {len(clouds)} PointCloud2 topics, expected one; {advice}")
     named = [t for t in topics if t.name == topic]
     if not named:
         hint = did_you_mean(topic, [t.name for t in clouds])
-        raise DataError(f"{opened.path}: has no topic '{topic}'{hint}; its PointCloud2 topics: {listing}; others: {others}")
+        raise DataError(f"{where} has no topic '{topic}'{hint or ';'} its PointCloud2 topics: {listing}; others: {others}")
     types = ", ".join(t.msgtype for t in named)
     if len(named) > 1:
-        raise DataError(f"{opened.path}: topic '{topic}' mixes the types {types}; record it again with one type per topic")
+        raise DataError(f"{where} topic '{topic}' mixes the types {types}; record it again with one type per topic")
     if named[0].msgtype != POINT_CLOUD:
-        raise DataError(f"{opened.path}: topic '{topic}' is a {types}, not a PointCloud2; its PointCloud2 topics: {listing}")
+        raise DataError(f"{where} topic '{topic}' is a {types}, not a PointCloud2; its PointCloud2 topics: {listing}")
     return named[0]
 
 
