@@ -38,7 +38,8 @@ lint: $(STAMP)       ## ruff and mypy
 	$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy weakseg_ros/points weakseg_ros/deploy
 
 bench: $(STAMP)      ## stage by stage beside what one would otherwise use, and end to end over DDS
-	$(BIN)/python -m pip install -q -r bench/requirements.txt
+	$(BIN)/python -m pip install -q -c constraints.txt -r bench/requirements.txt
+	$(BIN)/python -m pip install -q --no-deps ros2_numpy
 	$(CLEAN) $(BIN)/python bench/stages.py
 	$(CLEAN) $(BIN)/python bench/end_to_end.py
 

@@ -7,6 +7,7 @@ import os
 import shutil
 import subprocess
 import sys
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from importlib import metadata
@@ -15,7 +16,7 @@ from pathlib import Path
 from typing import Literal, NamedTuple
 
 from weakseg_ros.config import check_ranges, parse, setting
-from weakseg_ros.errors import WeaksegError
+from weakseg_ros.errors import CloudError, WeaksegError
 from weakseg_ros.files import environment, share_folder
 
 Mark = Literal["ok", "note", "fault"]
@@ -111,11 +112,11 @@ def check_ros() -> Iterator[Finding]:
 
 def check_bundle(name: str) -> Iterator[Finding]:
     """Whether the model loads, and on which engine it would run."""
-    from weakseg_ros.deploy.bundle import Bundle, find_bundle
+    from weakseg_ros.deploy.bundle import Bundle
     from weakseg_ros.deploy.engines import open_engine
 
     try:
-        bundle = Bundle.load(find_bundle(name))
+        bundle = Bundle.load(name)
         engine, refused = open_engine(bundle)
     except WeaksegError as error:
         yield Finding("fault", "model", str(error))
@@ -129,20 +130,24 @@ def check_bundle(name: str) -> Iterator[Finding]:
 
 def check_sensor(config: DoctorConfig, data: Path) -> Iterator[Finding]:
     """What the model would meet on this sensor that its training never showed it."""
-    from weakseg_ros.deploy.bundle import Bundle, find_bundle
-    from weakseg_ros.deploy.domain import DomainMonitor
-    from weakseg_ros.points.sources import clouds_of
+    from weakseg_ros.deploy.bundle import Bundle
+    from weakseg_ros.deploy.segmenter import Segmenter
+    from weakseg_ros.measure.inputs import open_input
 
-    bundle = Bundle.load(find_bundle(config.bundle))
-    monitor = DomainMonitor(bundle)
-    seen = 0
-    for cloud in islice(clouds_of(data, config.topic), config.clouds):
-        monitor.add(cloud)
+    segmenter = Segmenter(Bundle.load(config.bundle))
+    seen, refused = 0, Counter[str]()
+    for item in islice(open_input(data, segmenter.bundle.labels, config.topic), config.clouds):
         seen += 1
-    sentences = monitor.sentences()
-    yield from (Finding("note", "sensor", sentence) for sentence in sentences)
-    if not sentences:
-        yield Finding("ok", "sensor", f"{seen} clouds of {data} look like what {bundle.info.name} was trained on")
+        try:
+            segmenter.run(item.cloud)
+        except CloudError as error:
+            refused[str(error)] += 1
+    yield from (Finding("fault", "sensor", f"{count} of {seen} clouds refused: {text}") for text, count in refused.items())
+    differences = segmenter.domain_report()
+    yield from (Finding("note", "sensor", sentence) for sentence in differences)
+    if not refused and not differences:
+        yield Finding("ok", "sensor", f"{seen} clouds of {data} look like what {segmenter.bundle.name} was trained on")
+    segmenter.close()
 
 
 def main(argv: Sequence[str]) -> int:

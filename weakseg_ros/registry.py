@@ -43,7 +43,7 @@ def load(table: Mapping[str, str], name: str) -> Any:
     """
     if name not in table:
         kind = _KIND_OF_TABLE.get(id(table), "entry")
-        hint = did_you_mean(name, table) or ";"
-        raise ConfigError(f"{kind}: unknown '{name}'{hint} known: {', '.join(sorted(table))}")
+        hint = did_you_mean(name, table)
+        raise ConfigError(f"{kind}: unknown '{name}'{hint}; known: {', '.join(sorted(table))}")
     module, _, attribute = table[name].partition(":")
     return getattr(importlib.import_module(module), attribute)

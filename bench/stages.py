@@ -1,0 +1,173 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Each stage of one cloud's way, ours beside what a user would otherwise pick, alternating in one run.
+
+    python bench/stages.py [--scan FILE.bin] [--bundle models/street64] [--runs 30]
+
+Peers: ros2_numpy and pypcd4 for decoding and encoding, the projection of lidar-bonnetal (RangeNet++) written anew from
+its description, PyTorch eager with softmax and argmax for the network, fancy indexing of K probabilities for the lift.
+Prints a markdown table: medians in ms, and peer over ours as a ratio. Only the ratio should be quoted.
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+from collections.abc import Callable
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import numpy as np
+import pypcd4
+import ros2_numpy
+import torch
+from sensor_msgs.msg import PointCloud2, PointField
+from std_msgs.msg import Header
+
+from weakseg_ros.deploy.bundle import Bundle
+from weakseg_ros.deploy.engines import open_engine
+from weakseg_ros.deploy.engines.torch import load_graph
+from weakseg_ros.deploy.segmenter import Segmenter
+from weakseg_ros.files import environment
+from weakseg_ros.points.cloud import Cloud, decode, make_cloud
+from weakseg_ros.points.labelled import fill_message, pack_labelled
+from weakseg_ros.points.lift import knn_vote, lift
+from weakseg_ros.points.projection import RangeSpec, network_input, project
+
+REAL_SCAN = Path("../shared/data/semantickitti_seq00/velodyne/000000.bin")
+Stage = Callable[[], Any]
+
+
+def velodyne_message(points: np.ndarray) -> PointCloud2:
+    """A cloud (N, 4) as the Velodyne driver lays it out: x y z intensity ring time, 22 bytes a point, time unaligned."""
+    layout = {"names": ["x", "y", "z", "intensity", "ring", "time"], "formats": ["<f4"] * 4 + ["<u2", "<f4"]}
+    packed = np.zeros(len(points), np.dtype({**layout, "offsets": [0, 4, 8, 12, 16, 18], "itemsize": 22}))
+    for column, name in enumerate(("x", "y", "z", "intensity")):
+        packed[name] = points[:, column]
+    types = [PointField.FLOAT32] * 4 + [PointField.UINT16, PointField.FLOAT32]
+    names, offsets = layout["names"], (0, 4, 8, 12, 16, 18)
+    fields = [PointField(name=n, offset=o, datatype=t, count=1) for n, o, t in zip(names, offsets, types, strict=True)]
+    message = PointCloud2(header=Header(frame_id="velodyne"), height=1, width=len(points), fields=fields)
+    message.point_step, message.row_step, message.is_dense = 22, 22 * len(points), True
+    message.data.frombytes(packed.tobytes())
+    return message
+
+
+def bonnetal_projection(points: np.ndarray, spec: RangeSpec) -> tuple[np.ndarray, ...]:
+    """lidar-bonnetal's way: sort all points by decreasing depth, then write five images in that order."""
+    xyz, remission = points[:, :3], points[:, 3]
+    up, down = np.radians(spec.fov_up_deg), np.radians(spec.fov_down_deg)
+    depth = np.linalg.norm(xyz, 2, axis=1)
+    u = 0.5 * (-np.arctan2(xyz[:, 1], xyz[:, 0]) / np.pi + 1.0) * spec.width
+    v = (1.0 - (np.arcsin(xyz[:, 2] / depth) + abs(down)) / (abs(up) + abs(down))) * spec.height
+    u = np.clip(np.floor(u), 0, spec.width - 1).astype(np.int32)
+    v = np.clip(np.floor(v), 0, spec.height - 1).astype(np.int32)
+    order = np.argsort(depth)[::-1]
+    images = []
+    for values in (depth, xyz, remission, np.arange(len(points))):
+        image = np.full((spec.height, spec.width, *values.shape[1:]), -1, values.dtype)
+        image[v[order], u[order]] = values[order]
+        images.append(image)
+    return *images, u, v
+
+
+def time_beside(ours: Stage, peers: dict[str, Stage], runs: int) -> dict[str, float]:
+    """Median ms of each, run in turn so that a change of the machine's speed hits all alike."""
+    stages = {"ours": ours, **peers}
+    laps: dict[str, list[float]] = {name: [] for name in stages}
+    for turn in range(runs + 3):
+        for name, stage in stages.items():
+            start = time.perf_counter()
+            stage()
+            if turn >= 3:
+                laps[name].append((time.perf_counter() - start) * 1e3)
+    return {name: median(values) for name, values in laps.items()}
+
+
+def stages_of(points: np.ndarray, bundle: Bundle) -> dict[str, tuple[Stage, dict[str, Stage]]]:
+    """Our function and its peers for each stage, on the same cloud."""
+    spec, info = bundle.info.spec, bundle.info
+    message = velodyne_message(points)
+    cloud: Cloud = make_cloud(points[:, :3].copy(), points[:, 3].copy())
+    view = project(cloud, spec)
+    image = network_input(cloud, view, info.channels, info.mean, info.std)
+    engine, _ = open_engine(bundle)
+    net = load_graph(bundle).net
+    probabilities = np.random.default_rng(0).random((bundle.num_classes, spec.height, spec.width), np.float32)
+    *_, u, v = bonnetal_projection(points, spec)
+    answer = Segmenter(bundle).run(cloud)
+    mean, std = np.float32(info.mean)[:, None, None], np.float32(info.std)[:, None, None]
+
+    def bonnetal() -> np.ndarray:
+        depth, xyz, remission, index, *_ = bonnetal_projection(points, spec)
+        stack = np.concatenate([depth[None], np.moveaxis(xyz, 2, 0), remission[None]])
+        return (stack - mean[: len(stack)]) / std[: len(stack)] * (index > 0)
+
+    def eager() -> np.ndarray:
+        with torch.inference_mode():
+            return net(torch.from_numpy(image[None])).logits.softmax(1).numpy()
+
+    def lift_probabilities() -> tuple[np.ndarray, ...]:
+        at_points = probabilities[:, v, u]
+        return at_points.argmax(0), at_points.max(0), -(at_points * np.log(at_points + 1e-8)).sum(0)
+
+    def numpify() -> np.ndarray:
+        record = ros2_numpy.numpify(message)
+        return np.column_stack([record["xyz"], record["intensity"]])
+
+    def encode() -> PointCloud2:
+        packed = pack_labelled(cloud, answer.class_id, answer.instance_id, answer.confidence, answer.uncertainty, answer.flags)
+        out = PointCloud2()
+        fill_message(out, packed, cloud, PointField)
+        return out
+
+    columns = [*points[:, :3].T, answer.class_id, answer.confidence, answer.uncertainty]
+    names, types = ("x", "y", "z", "class_id", "confidence", "uncertainty"), [np.float32] * 3 + [np.uint8] + [np.float32] * 2
+
+    def pypcd_encode() -> PointCloud2:
+        return pypcd4.PointCloud.from_points(columns, names, types).to_msg()
+
+    return {
+        "decode": (
+            lambda: decode(message),
+            {
+                "ros2_numpy": numpify,
+                "pypcd4": lambda: pypcd4.PointCloud.from_msg(message).numpy(("x", "y", "z", "intensity")),
+            },
+        ),
+        "project and fill the image": (
+            lambda: network_input(cloud, project(cloud, spec), info.channels, info.mean, info.std),
+            {"lidar-bonnetal": bonnetal},
+        ),
+        "infer": (lambda: engine.run(image[None]), {"PyTorch eager": eager}),
+        "lift": (
+            lambda: [lift(image_, view, 0) for image_ in (answer.class_image, *image[:2])],
+            {"K probabilities": lift_probabilities},
+        ),
+        "lift by kNN vote": (lambda: knn_vote(answer.class_image, view, True), {}),
+        "encode": (encode, {"pypcd4": pypcd_encode}),
+    }
+
+
+def main() -> None:
+    """Print the table."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--scan", type=Path, default=REAL_SCAN, help="a .bin of SemanticKITTI (N x 4 float32)")
+    parser.add_argument("--bundle", default="models/street64")
+    parser.add_argument("--runs", type=int, default=30)
+    arguments = parser.parse_args()
+    points = np.fromfile(arguments.scan, np.float32).reshape(-1, 4)
+    bundle = Bundle.load(arguments.bundle)
+    spec = bundle.info.spec
+    machine = environment()["machine"]
+    print(f"{len(points)} points, {spec.height} x {spec.width}, {bundle.num_classes} classes, {arguments.runs} runs, {machine}\n")
+    print("| stage | ours ms | peer | peer ms | peer / ours |\n|---|---|---|---|---|")
+    for stage, (ours, peers) in stages_of(points, bundle).items():
+        medians = time_beside(ours, peers, arguments.runs)
+        for peer in peers or {"": None}:
+            ratio = f"{medians[peer]:.2f} | {medians[peer] / medians['ours']:.1f}" if peer else " | "
+            print(f"| {stage} | {medians['ours']:.2f} | {peer} | {ratio} |", flush=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,23 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What can be plugged in: every row resolves, and a wrong name is answered with the nearest."""
+
+from __future__ import annotations
+
+import pytest
+
+from weakseg_ros.errors import ConfigError
+from weakseg_ros.registry import DATASETS, ENGINES, METHODS, NETS, load
+
+ROWS = [(table, name) for table in (NETS, METHODS, DATASETS, ENGINES) for name in table]
+
+
+@pytest.mark.parametrize(("table", "name"), ROWS, ids=[name for _, name in ROWS])
+def test_every_row_resolves_to_a_class(table: dict[str, str], name: str) -> None:
+    assert isinstance(load(table, name), type)
+
+
+def test_a_wrong_name_is_answered_with_the_nearest() -> None:
+    with pytest.raises(ConfigError, match=r"^method: unknown 'supervise'; did you mean 'supervised'\?; known: "):
+        load(METHODS, "supervise")
+    with pytest.raises(ConfigError, match=r"^net: unknown 'zzz'; known: light, "):
+        load(NETS, "zzz")
