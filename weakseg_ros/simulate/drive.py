@@ -16,7 +16,7 @@ from weakseg_ros.simulate.ground import ALBEDO, RAW_ID, ROUGHNESS_M, cast_ground
 from weakseg_ros.simulate.lidar import SensorModel, Shift
 from weakseg_ros.simulate.parts import BLOCK, GLASS, WINDOWS, Parts, join
 from weakseg_ros.simulate.raycast import Floats, Hits, Rays, cast, face_coordinates, in_pattern, make_rays
-from weakseg_ros.simulate.street import DRIVE_HALF_M, Street, build_street
+from weakseg_ros.simulate.street import DRIVE_HALF_M, Street, build_street, drive_speed
 from weakseg_ros.simulate.traffic import EGO_SWAY_S, moving_parts, speed_wave
 
 OUTLIER = 1
@@ -59,31 +59,30 @@ def simulate(config: SimulateConfig) -> Iterator[SimulatedScan]:
 
     Raises ConfigError where the street ends before the last scan.
     """
+    check_length(config)
     street = build_street(config.seed)
-    check_length(street, config)
     for index in range(config.scans):
         yield scan_at(street, config, index)
 
 
-def check_length(street: Street, config: SimulateConfig) -> None:
+def check_length(config: SimulateConfig) -> None:
     """Raise ConfigError where the drive would leave the street."""
-    end = ego_position((config.scans - 1) * config.stride / config.sensor.rate_hz, street)
-    if end > DRIVE_HALF_M:
-        fit = int(2 * DRIVE_HALF_M / (1.1 * street.speed_m_s) * config.sensor.rate_hz / config.stride)
-        raise ConfigError(
-            f"scans: {config.scans} with stride {config.stride} lead beyond the street's end; take at most {fit}, or more streets"
-        )
+    step_s, speed = config.stride / config.sensor.rate_hz, drive_speed(config.seed)
+    if ego_position((config.scans - 1) * step_s, speed) > DRIVE_HALF_M:
+        fit = int((2 * DRIVE_HALF_M / speed - EGO_SWAY_S * 0.1) / step_s)
+        found = f"scans: {config.scans} with stride {config.stride} lead beyond the end of street {config.seed}"
+        raise ConfigError(f"{found}; take at most {fit}, or more streets")
 
 
-def ego_position(time_s: float, street: Street) -> float:
-    """Place along the street at a time."""
-    return -DRIVE_HALF_M + street.speed_m_s * (time_s + speed_wave(time_s, EGO_SWAY_S))
+def ego_position(time_s: float, speed_m_s: float) -> float:
+    """Place along the street at a time, for a drive of the given mean speed."""
+    return -DRIVE_HALF_M + speed_m_s * (time_s + speed_wave(time_s, EGO_SWAY_S))
 
 
 def ego_pose(time_s: float, street: Street, height_m: float) -> NDArray[np.float64]:
     """(4, 4) sensor to world: in its lane with a slight weave, pitched by the slope and swaying on its springs."""
     weave = 0.25 * np.sin(0.31 * time_s + street.seed) + 0.1 * np.sin(0.83 * time_s)
-    x, y, _, heading = street.ground.position(ego_position(time_s, street), street.ego_lane_m + weave)
+    x, y, _, heading = street.ground.position(ego_position(time_s, street.speed_m_s), street.ego_lane_m + weave)
     z = float(street.ground.height(np.float64(x), np.float64(y))) + height_m
     yaw = heading + (0.25 * 0.31 * np.cos(0.31 * time_s + street.seed)) / street.speed_m_s
     ahead = np.array([np.cos(yaw), np.sin(yaw)])

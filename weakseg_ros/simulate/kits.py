@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import numpy as np
 
 from weakseg_ros.simulate.parts import GAPS, GLASS, WINDOWS, Parts, block, cylinder, ellipsoid, join
@@ -131,7 +133,7 @@ def hedge(rng: Random, length: float) -> Parts:
     height, width = rng.uniform(0.8, 2.2), rng.uniform(0.25, 0.5)
     leaf = {"albedo": rng.uniform(0.28, 0.42), "density": rng.uniform(5, 12)}
     edges = np.linspace(-length / 2, length / 2, max(2, int(length / 3)) + 1)
-    pieces = [(a, b, rng.uniform(0.9, 1.1), rng.uniform(0.85, 1.1)) for a, b in zip(edges, edges[1:], strict=False)]
+    pieces = [(a, b, rng.uniform(0.9, 1.1), rng.uniform(0.85, 1.1)) for a, b in pairwise(edges)]
     return join(
         [
             block(VEGETATION, (a + b) / 2, 0, -0.2, ((b - a) / 2, width * w, 0.2 + height * h), taper=(0, 0, 0.05), **leaf)

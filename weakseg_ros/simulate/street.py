@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 
@@ -102,9 +103,14 @@ def build_street(seed: int) -> Street:
         (side.lateral(half_road, "sidewalk"), side.sidewalk_m)
         for side in (sections[len(sections) // 2].left, sections[len(sections) // 2].right)
     ]
-    speed = rng.uniform(6.0, 11.0)
+    speed = drive_speed(seed)
     movers = draw_traffic(rng, lanes, lane, half_road, walks, town.traffic, town.people, speed, placer.next_instance)
     return Street(seed, name, ground, join(placer.placed), movers, half_road, -(lanes - 0.5) * lane, speed)
+
+
+def drive_speed(seed: int) -> float:
+    """Mean speed of the drive on the street of a seed, in m/s; known without building the street."""
+    return float(np.random.default_rng([seed, 0x5E]).uniform(6.0, 11.0))
 
 
 def _sections(rng: np.random.Generator, town: Town) -> list[Section]:
@@ -115,7 +121,7 @@ def _sections(rng: np.random.Generator, town: Town) -> list[Section]:
     edges[-1] = HALF_LENGTH_M
     sides = [_side(rng, town), _side(rng, town)]
     sections = []
-    for start, end in zip(edges, edges[1:], strict=False):
+    for start, end in pairwise(edges):
         for i in (0, 1):
             if rng.random() < 0.6:
                 sides[i] = _side(rng, town, sides[i].sidewalk_m)

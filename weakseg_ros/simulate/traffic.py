@@ -71,7 +71,7 @@ def draw_traffic(
     ego_speed: float,
     next_instance: int,
 ) -> tuple[Mover, ...]:
-    """Vehicles per lane, riders at the road's edge, walkers on both sidewalks (`walks`: lateral position and width, left, right)."""
+    """Vehicles per lane, riders at the edge, walkers on the left and right sidewalk (`walks`: its lateral position, its width)."""
     movers: list[Mover] = []
 
     def add(shapes: Sequence[Parts], start: float, lateral: float, speed: float, sway: float = 0.0) -> None:

@@ -1,0 +1,153 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`weakseg simulate --out FOLDER`: drive through procedural streets and record labelled scans, a bag, or both."""
+
+from __future__ import annotations
+
+import dataclasses
+import multiprocessing
+import os
+from collections import deque
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import ExitStack, nullcontext
+from dataclasses import dataclass, field
+from functools import lru_cache
+from itertools import islice
+from pathlib import Path
+from typing import Annotated
+
+import tyro
+from tqdm import tqdm
+
+from weakseg_ros.config import check_ranges, parse, setting
+from weakseg_ros.errors import ConfigError
+from weakseg_ros.points.bags import CloudBagWriter
+from weakseg_ros.points.labels import LabelMap
+from weakseg_ros.points.scans import ScanWriter
+from weakseg_ros.simulate.drive import SimulateConfig, SimulatedScan, check_length, scan_at
+from weakseg_ros.simulate.lidar import SensorModel, Shift, load_sensor
+from weakseg_ros.simulate.street import Street, build_street
+
+LABELS = "street"
+MOST_WORKERS = 8
+
+
+@dataclass(frozen=True)
+class RecordConfig:
+    """Drive through procedural streets with a simulated LiDAR and record labelled scans, a rosbag2 (mcap), or both."""
+
+    out: Path | None = None
+    """folder for the scans; several streets get one folder each in it"""
+    bag: Path | None = None
+    """new rosbag2 folder for the clouds, one street after the other"""
+    seed: int = setting(0, 0)
+    """the first street; further ones have the seeds that follow"""
+    streets: int = setting(1, 1, 10000)
+    """how many streets"""
+    scans_per_street: Annotated[int, tyro.conf.arg(aliases=["--scans"])] = setting(100, 1)
+    """how many scans on each street"""
+    stride: int = setting(1, 1, 1000)
+    """keep every n-th sweep of the sensor; 5 at 10 Hz is a scan every 0.5 s"""
+    sensor: str = "generic64"
+    """sensor model: a name that ships (config/sensors), or the path of a YAML file"""
+    columns: int = setting(0, 0, 16384)
+    """columns of the range image instead of the sensor's own; 0 = its own"""
+    shift: Shift = field(default_factory=Shift)
+    """what differs from a clear day: intensity, losses, noise, fog"""
+    topic: str = "/points"
+    """topic of the clouds in the bag"""
+    workers: int = setting(0, 0, 256)
+    """processes; 0 = one per core, at most 8"""
+    overwrite: bool = False
+    """replace scans and bags that are there"""
+
+    def __post_init__(self) -> None:
+        check_ranges(self)
+        if self.out is None and self.bag is None:
+            raise ConfigError("out: nothing would be written; give --out FOLDER, --bag FOLDER, or both")
+
+    @property
+    def sensor_model(self) -> SensorModel:
+        """The sensor with the columns asked for."""
+        sensor = load_sensor(self.sensor)
+        return dataclasses.replace(sensor, columns=self.columns) if self.columns else sensor
+
+    def drives(self) -> list[SimulateConfig]:
+        """One drive per street."""
+        sensor = self.sensor_model
+        seeds = range(self.seed, self.seed + self.streets)
+        return [SimulateConfig(seed, self.scans_per_street, self.stride, sensor, self.shift) for seed in seeds]
+
+
+def record(config: RecordConfig) -> int:
+    """Drive and write; returns the number of scans. Raises ConfigError where a street is too short for its scans."""
+    drives = config.drives()
+    for drive in drives:
+        check_length(drive)
+    sensor, total = drives[0].sensor, len(drives) * config.scans_per_street
+    street_ns = round(1e9 * config.scans_per_street * config.stride / sensor.rate_hz)
+    scans = _scans(drives, config.workers or min(os.cpu_count() or 1, MOST_WORKERS))
+    with ExitStack() as stack:
+        stack.callback(scans.close)
+        bag = stack.enter_context(CloudBagWriter(config.bag, config.topic, overwrite=config.overwrite)) if config.bag else None
+        bar = stack.enter_context(tqdm(total=total, unit="scan", disable=None))
+        for number, drive in enumerate(drives):
+            with _writer(config, drive) if config.out else nullcontext() as writer:
+                for scan in islice(scans, drive.scans):
+                    if writer is not None:
+                        writer.write(scan.cloud, scan.raw_label, scan.pose)
+                    if bag is not None:
+                        bag.write(dataclasses.replace(scan.cloud, stamp_ns=scan.cloud.stamp_ns + number * street_ns))
+                    bar.update()
+    return total
+
+
+def main(argv: Sequence[str]) -> int:
+    """Run the verb; returns the exit code."""
+    config = parse(RecordConfig, argv, "simulate")
+    count = record(config)
+    if config.out:
+        print(f"{config.out}: {count} labelled scans on {config.streets} streets; next: weakseg train --data {config.out}")
+    if config.bag:
+        print(f"{config.bag}: {count} clouds on {config.topic}; next: weakseg evaluate {config.bag} --bundle models/street64")
+    return 0
+
+
+def _writer(config: RecordConfig, drive: SimulateConfig) -> ScanWriter:
+    folder = config.out / f"street_{drive.seed:04d}" if config.streets > 1 else config.out
+    return ScanWriter(
+        folder,
+        LabelMap.load(LABELS),
+        drive.sensor.range_spec(),
+        source=f"weakseg simulate, street {drive.seed}, stride {drive.stride}",
+        seed=drive.seed,
+        intensity_full_scale=drive.sensor.intensity_full_scale,
+        sensor=drive.sensor.name,
+        overwrite=config.overwrite,
+    )
+
+
+def _scans(drives: Sequence[SimulateConfig], workers: int) -> Iterator[SimulatedScan]:
+    """Every scan of every drive, in order; more than one worker keeps a few scans ahead in processes."""
+    tasks = ((drive, index) for drive in drives for index in range(drive.scans))
+    if workers == 1:
+        yield from (_scan(*task) for task in tasks)
+        return
+    # Fresh processes: a fork of one that holds threads (torch, onnxruntime) may hang.
+    with ProcessPoolExecutor(workers, multiprocessing.get_context("spawn")) as pool:
+        waiting = deque(pool.submit(_scan, *task) for task in islice(tasks, 3 * workers))
+        try:
+            while waiting:
+                yield waiting.popleft().result()
+                waiting.extend(pool.submit(_scan, *task) for task in islice(tasks, 1))
+        finally:
+            pool.shutdown(wait=False, cancel_futures=True)
+
+
+def _scan(drive: SimulateConfig, index: int) -> SimulatedScan:
+    return scan_at(_street(drive.seed), drive, index)
+
+
+@lru_cache(maxsize=2)
+def _street(seed: int) -> Street:
+    return build_street(seed)
