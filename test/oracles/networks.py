@@ -35,7 +35,7 @@ def salsanext_modules() -> dict[str, str]:
 
 def recipe_weights(name: str, shape: tuple[int, ...]) -> np.ndarray:
     """The tensor that the weight recipe gives to an official name."""
-    rng = np.random.RandomState(zlib.crc32(name.encode()))  # noqa: NPY002 (the recipe names this generator)
+    rng = np.random.RandomState(zlib.crc32(name.encode()))
     if name.endswith("running_mean"):
         return 0.1 * rng.standard_normal(shape)
     if name.endswith("running_var"):

@@ -21,7 +21,9 @@ def class_probabilities(logits: Tensor) -> Tensor:
     return torch.cat((torch.zeros_like(known[:, :1]), known), dim=1)
 
 
-def focal_loss(probs: Tensor, labels: Tensor, alpha: Tensor | None = None, gamma: float = 2.0, mask: Tensor | None = None) -> Tensor:
+def focal_loss(
+    probs: Tensor, labels: Tensor, alpha: Tensor | None = None, gamma: float = 2.0, mask: Tensor | None = None
+) -> Tensor:
     """Mean over the labelled pixels of -alpha_y (1 - q_y)^gamma log(max(q_y, 1e-6)).
 
     probs (B, K, H, W) after softmax, labels (B, H, W), alpha (K,) weight by class (None = 1), mask (B, H, W) the pixels

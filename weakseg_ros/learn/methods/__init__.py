@@ -1,1 +1,37 @@
 # SPDX-License-Identifier: Apache-2.0
+"""Methods: how a net learns from the labels there are. One file and one line in `registry.METHODS` each.
+
+A method sees features and logits, never a particular net; what it adds for training only (projections, prototypes, a
+teacher) lives in its own parameters and buffers, is saved with the checkpoint, and is not deployed.
+"""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+from torch import Tensor, nn
+
+from weakseg_ros.learn.batches import Batch
+from weakseg_ros.learn.nets import NetOutput
+
+
+class Method(nn.Module):
+    """What every method is: made from its settings, the net and the class counts; losses by name; a hook after each step.
+
+    The net is for reading its `feature_channels` and `stage_channels` (and, for a teacher, copying it); its parameters
+    are not the method's. `class_counts` (K,) are the labelled points of each class in the training data, sparse labels
+    where sparse labels are trained on; index 0 counts the points without a label.
+    """
+
+    Settings: ClassVar[type]
+    """frozen dataclass of this method's options; `TrainConfig.options` fills it"""
+
+    def __init__(self, settings: Any, net: nn.Module, class_counts: Tensor) -> None:
+        super().__init__()
+
+    def losses(self, batch: Batch, out: NetOutput, progress: float) -> dict[str, Tensor]:
+        """Weighted losses by name; their sum is what is minimised. `progress` runs from 0 to 1 over the training."""
+        raise NotImplementedError
+
+    def after_step(self, net: nn.Module, progress: float) -> None:
+        """Called after each optimiser step with the bare net: a teacher or a memory bank moves here."""

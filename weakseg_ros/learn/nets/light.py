@@ -60,7 +60,9 @@ class _Residual(nn.Module):
         self.first = _conv(channels_in, channels, stride=(stride, stride))
         self.second = _conv(channels, channels, activation=False)
         changes = stride != 1 or channels_in != channels
-        self.skip = _conv(channels_in, channels, kernel=1, stride=(stride, stride), activation=False) if changes else nn.Identity()
+        self.skip = (
+            _conv(channels_in, channels, kernel=1, stride=(stride, stride), activation=False) if changes else nn.Identity()
+        )
 
     def forward(self, x: Tensor) -> Tensor:
         return F.relu(self.second(self.first(x)) + self.skip(x))
@@ -83,7 +85,9 @@ def _stage(channels_in: int, channels: int, stride: int) -> nn.Sequential:
     return nn.Sequential(_Residual(channels_in, channels, stride), _Residual(channels, channels))
 
 
-def _conv(channels_in: int, channels: int, kernel: int = 3, stride: tuple[int, int] = (1, 1), activation: bool = True) -> nn.Sequential:
+def _conv(
+    channels_in: int, channels: int, kernel: int = 3, stride: tuple[int, int] = (1, 1), activation: bool = True
+) -> nn.Sequential:
     layers: list[nn.Module] = [
         nn.Conv2d(channels_in, channels, kernel, stride, padding=kernel // 2, bias=False),
         nn.BatchNorm2d(channels),

@@ -1,0 +1,159 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Augmentation: cheap on projected images, or faithful on points before they are projected.
+
+Raw images are (B, 4, H, W) f32: x, y, z in m and intensity, all 0 where no point is.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+from typing import Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from weakseg_ros.config import check_ranges, setting
+from weakseg_ros.points.cloud import Cloud, make_cloud
+from weakseg_ros.points.projection import RangeSpec
+
+
+@dataclass(frozen=True)
+class AugmentConfig:
+    """How much training scans are varied. Every switch at 0 is off."""
+
+    where: Literal["images", "points"] = "images"
+    """images: vary cached range images, fast; points: move the points and project them anew, as COARSE3D does"""
+    flip: float = setting(0.5, 0.0, 1.0)
+    """probability to mirror left and right"""
+    turn: float = setting(0.5, 0.0, 1.0)
+    """largest turn about the vertical, as a share of the image's width (0.5 = any direction of a full circle)"""
+    tilt_deg: float = setting(2.0, 0.0, 45.0)
+    """largest roll and pitch of the sensor"""
+    scale: float = setting(0.05, 0.0, 0.5)
+    """largest relative change of all distances"""
+    lift_m: float = setting(0.1, 0.0, 5.0)
+    """largest change of the sensor's height"""
+    shift_m: float = setting(0.0, 0.0, 50.0)
+    """largest sideways and forward move of the points (COARSE3D: 5 m; changes what hides what, so points only)"""
+    intensity_gain: float = setting(0.1, 0.0, 1.0)
+    """largest relative change of a scan's intensity"""
+    drop: float = setting(0.1, 0.0, 0.9)
+    """largest share of pixels that lose their point"""
+    mix: float = setting(0.5, 0.0, 1.0)
+    """probability to replace a sector of columns by that of another scan of the batch"""
+    crop_columns: int = setting(0, 0, 16384)
+    """train on windows of this many columns, 0 = the whole width"""
+
+    def __post_init__(self) -> None:
+        check_ranges(self)
+
+
+NO_AUGMENTATION = AugmentConfig(
+    flip=0.0, turn=0.0, tilt_deg=0.0, scale=0.0, lift_m=0.0, shift_m=0.0, intensity_gain=0.0, drop=0.0, mix=0.0
+)
+
+
+def move_points(cloud: Cloud, config: AugmentConfig, rng: np.random.Generator) -> Cloud:
+    """The cloud as a sensor elsewhere would have it: mirrored, turned, tilted, scaled and moved, before projection.
+
+    COARSE3D's order: mirror, move, rotate. Non-returns stay non-returns.
+    """
+    matrix = np.eye(3)
+    if rng.random() < config.flip:
+        matrix[1, 1] = -1.0
+    turn, pitch, roll = rng.uniform(-1.0, 1.0, 3) * (2 * math.pi * config.turn, *[math.radians(config.tilt_deg)] * 2)
+    offset = rng.uniform(-1.0, 1.0, 3) * (config.shift_m, config.shift_m, config.lift_m)
+    rotation = _rotation(turn, pitch, roll) * (1.0 + rng.uniform(-config.scale, config.scale))
+    moved = (cloud.xyz.astype(np.float64) @ matrix.T + offset) @ rotation.T
+    moved[~cloud.valid] = 0.0
+    fresh = make_cloud(moved, cloud.intensity, cloud.ring, height=cloud.height, width=cloud.width)
+    return replace(fresh, intensity_full_scale=cloud.intensity_full_scale)
+
+
+def augment_images(
+    geometry: Tensor, labels: Tensor, spec: RangeSpec, config: AugmentConfig, rng: np.random.Generator
+) -> tuple[Tensor, Tensor]:
+    """Vary raw images (B, 4, H, W) and their labels (B, H, W) u8; with `where="points"` only what points cannot have had.
+
+    Turning rolls the columns of a full circle; of a sector, columns that enter are empty. Tilt, scale and lift change
+    the coordinates only, which is right for small changes.
+    """
+    empty = (geometry[:, :3] == 0).all(dim=1)  # (B, H, W)
+    if config.where == "images":
+        scans = [_vary(g, y, e, spec, config, rng) for g, y, e in zip(geometry, labels, empty, strict=True)]
+        geometry, labels = torch.stack([g for g, _ in scans]), torch.stack([y for _, y in scans])
+    gain = 1.0 + rng.uniform(-config.intensity_gain, config.intensity_gain, len(geometry))
+    geometry[:, 3] *= torch.from_numpy(gain.astype(np.float32))[:, None, None]
+    geometry, labels = _mix(geometry, labels, config.mix, rng)
+    if config.crop_columns:
+        geometry, labels = _crop(geometry, labels, config.crop_columns, rng)
+    if config.drop:
+        lost = rng.random(labels.shape, np.float32) < rng.uniform(0.0, config.drop, (len(labels), 1, 1))
+        keep = torch.from_numpy(~lost)
+        geometry, labels = geometry * keep[:, None], labels * keep
+    return geometry, labels
+
+
+def _vary(
+    geometry: Tensor, labels: Tensor, empty: Tensor, spec: RangeSpec, config: AugmentConfig, rng: np.random.Generator
+) -> tuple[Tensor, Tensor]:
+    """One scan (4, H, W) mirrored, turned, tilted, scaled and lifted."""
+    width = labels.shape[-1]
+    mirrored = rng.random() < config.flip
+    columns = int(rng.integers(-round(config.turn * width), round(config.turn * width) + 1))
+    pitch, roll = rng.uniform(-1.0, 1.0, 2) * math.radians(config.tilt_deg)
+    scale, lift = 1.0 + rng.uniform(-config.scale, config.scale), rng.uniform(-config.lift_m, config.lift_m)
+    column_rad = math.radians(spec.fov_left_deg - spec.fov_right_deg) / width
+    matrix = _rotation(-columns * column_rad, pitch, roll) * scale
+    if mirrored:  # columns run from left to right, so the mirror image is read backwards
+        geometry, labels, empty = geometry.flip(-1), labels.flip(-1), empty.flip(-1)
+        matrix = matrix @ np.diag([1.0, -1.0, 1.0])
+    xyz = (torch.from_numpy(matrix.astype(np.float32)) @ geometry[:3].reshape(3, -1)).reshape(3, *labels.shape)
+    xyz[2] += lift
+    moved = torch.cat((xyz, geometry[3:]))
+    moved.masked_fill_(empty, 0.0)
+    full_circle = spec.fov_left_deg - spec.fov_right_deg >= 360.0
+    return _roll(moved, columns, full_circle), _roll(labels, columns, full_circle)
+
+
+def _roll(image: Tensor, columns: int, full_circle: bool) -> Tensor:
+    rolled = torch.roll(image, columns, dims=-1)
+    if columns and not full_circle:
+        entered = slice(0, columns) if columns > 0 else slice(columns, None)
+        rolled[..., entered] = 0
+    return rolled
+
+
+def _mix(geometry: Tensor, labels: Tensor, probability: float, rng: np.random.Generator) -> tuple[Tensor, Tensor]:
+    """Give scans a sector of their neighbour in the batch (the idea of PolarMix, Xiao et al., NeurIPS 2022)."""
+    count, width = len(labels), labels.shape[-1]
+    mixed_geometry, mixed_labels = geometry.clone(), labels.clone()
+    for i in range(count):
+        chosen = rng.random() < probability
+        size, start = int(rng.integers(width // 8, width // 2 + 1)), int(rng.integers(width))
+        if chosen and count > 1:
+            columns = torch.arange(start, start + size) % width
+            mixed_geometry[i][..., columns] = geometry[i - 1][..., columns]
+            mixed_labels[i][..., columns] = labels[i - 1][..., columns]
+    return mixed_geometry, mixed_labels
+
+
+def _crop(geometry: Tensor, labels: Tensor, columns: int, rng: np.random.Generator) -> tuple[Tensor, Tensor]:
+    """The same window for the whole batch; it may run over the seam, where the image goes on."""
+    width = labels.shape[-1]
+    if columns >= width:
+        return geometry, labels
+    window = (torch.arange(columns) + int(rng.integers(width))) % width
+    return geometry[..., window], labels[..., window]
+
+
+def _rotation(turn: float, pitch: float, roll: float) -> NDArray[np.float64]:
+    """Rotation about z, then y, then x (rad), (3, 3)."""
+    (ct, cp, cr), (st, sp, sr) = np.cos([turn, pitch, roll]), np.sin([turn, pitch, roll])
+    about_z = np.array([[ct, -st, 0], [st, ct, 0], [0, 0, 1]])
+    about_y = np.array([[cp, 0, sp], [0, 1, 0], [-sp, 0, cp]])
+    about_x = np.array([[1, 0, 0], [0, cr, -sr], [0, sr, cr]])
+    return about_x @ about_y @ about_z

@@ -1,0 +1,30 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A running average of a net's weights: a smoother net than the last step's, at no cost when deployed."""
+
+from __future__ import annotations
+
+import copy
+
+import torch
+from torch import nn
+
+
+class WeightAverage:
+    """`net` follows another net: average <- d average + (1 - d) current, with d = min(decay, (1 + t) / (10 + t)).
+
+    BatchNorm's running statistics are averaged as well, counters are copied. decay 0 makes it a plain copy.
+    """
+
+    def __init__(self, net: nn.Module, decay: float) -> None:
+        self.net = copy.deepcopy(net).eval().requires_grad_(False)
+        self.decay = decay
+
+    @torch.no_grad()
+    def follow(self, net: nn.Module, step: int) -> None:
+        """Move towards `net` after its step number `step` (counted from 0)."""
+        decay = min(self.decay, (1 + step) / (10 + step))
+        ours, theirs = self.net.state_dict(), net.state_dict()
+        floats = [name for name, tensor in ours.items() if tensor.is_floating_point()]
+        torch._foreach_lerp_([ours[name] for name in floats], [theirs[name] for name in floats], 1.0 - decay)
+        for name in ours.keys() - set(floats):
+            ours[name].copy_(theirs[name])

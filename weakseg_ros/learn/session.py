@@ -1,0 +1,207 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a training needs before its first step: data, net, method, optimiser, run folder."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from lightning_fabric import Fabric
+from torch import Tensor, nn
+
+from weakseg_ros import registry
+from weakseg_ros.config import dump_yaml, from_mapping, load_yaml
+from weakseg_ros.errors import ConfigError, DataError
+from weakseg_ros.files import environment, write_atomic, write_json
+from weakseg_ros.learn.average import WeightAverage
+from weakseg_ros.learn.batches import Batch, LabelsOf, ScanImages
+from weakseg_ros.learn.methods import Method
+from weakseg_ros.learn.protocols import draw_scan
+from weakseg_ros.learn.run_folder import CONFIG, ENVIRONMENT, LABELS, SPEC, STATISTICS, RunFolder
+from weakseg_ros.learn.sparse import SparseLabels, SparseScans
+from weakseg_ros.learn.survey import DataStatistics, survey
+from weakseg_ros.learn.train_config import TrainConfig
+from weakseg_ros.points.projection import RangeSpec
+from weakseg_ros.points.scan_sets import ScanSet, holdout
+from weakseg_ros.points.scans import open_scans, open_splits
+
+
+class Learner(nn.Module):
+    """Net and method as one module, so that mixed precision and gradient exchange see a single forward."""
+
+    def __init__(self, net: nn.Module, method: Method) -> None:
+        super().__init__()
+        self.net, self.method = net, method
+
+    def forward(self, image: Tensor, labels: Tensor, mask: Tensor, progress: float) -> dict[str, Tensor]:
+        return self.method.losses(Batch(image, labels, mask), self.net(image), progress)
+
+
+@dataclass
+class Position:
+    """How far a training is; saved with each checkpoint."""
+
+    step: int = 0
+    """steps done"""
+    elapsed_s: float = 0.0
+    best_miou: float = -1.0
+
+
+@dataclass(frozen=True)
+class Session:
+    """Everything a training holds."""
+
+    config: TrainConfig
+    fabric: Fabric
+    run: RunFolder
+    images: ScanImages
+    val_scans: ScanSet | None
+    statistics: DataStatistics
+    learner: Learner
+    """bare: its state is saved"""
+    wrapped: Any
+    """the same, as Fabric runs it"""
+    average: WeightAverage
+    optimizer: torch.optim.Optimizer
+    position: Position
+
+
+def open_session(config: TrainConfig) -> Session:
+    """Assemble a training, new or resumed. Raises DataError and ConfigError where the parts do not fit."""
+    run = RunFolder(config.out)
+    if config.resume:
+        stored = load_yaml(TrainConfig, run.path / CONFIG)
+        config = dataclasses.replace(stored, out=config.out, resume=True)
+    precision = precision_of(config)
+    fabric = Fabric(accelerator=config.accelerator, devices=config.devices, num_nodes=config.num_nodes, precision=precision)
+    fabric.launch()
+    train_scans, val_scans = open_data(config)
+    images = ScanImages(
+        train_scans, labels_of(config, train_scans), image_spec(config, train_scans), config.augment, config.cache_gib
+    )
+    statistics = _reopen(run, images) if config.resume else _begin(run, config, images, val_scans, fabric)
+    torch.manual_seed(config.seed)
+    net = make_net(config, statistics, train_scans.labels.num_classes)
+    if fabric.world_size > 1 and fabric.device.type == "cuda":
+        net = nn.SyncBatchNorm.convert_sync_batchnorm(net)
+    learner = Learner(net, make_method(config, net, statistics)).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    average = WeightAverage(net, config.average_decay)
+    average.net.to(fabric.device)
+    optimizer = torch.optim.AdamW(learner.parameters(), config.learning_rate, weight_decay=config.weight_decay, fused=True)
+    wrapped, optimizer = fabric.setup(learner, optimizer)
+    session = Session(config, fabric, run, images, val_scans, statistics, learner, wrapped, average, optimizer, Position())
+    if config.resume:
+        load_checkpoint(session)
+    return session
+
+
+def open_data(config: TrainConfig) -> tuple[ScanSet, ScanSet | None]:
+    """(training scans, validation scans or None), as the settings say; only the former have sparse labels."""
+    if config.val_data or config.val_split or config.val_sequences:
+        train = open_scans(config.data, config.split, config.labels, config.sequences)
+        val = open_scans(config.val_data or config.data, config.val_split, config.labels or train.labels, config.val_sequences)
+        return _with_sparse_labels(config, train), val
+    if config.hold_out and not config.split and not config.sequences:
+        train, val = open_splits(config.data, config.hold_out, config.labels or None)
+    else:
+        train = open_scans(config.data, config.split, config.labels, config.sequences)
+        if not config.hold_out:
+            return _with_sparse_labels(config, train), None
+        train, val = holdout(train, config.hold_out)
+    return _with_sparse_labels(config, train), val
+
+
+def _with_sparse_labels(config: TrainConfig, scans: ScanSet) -> ScanSet:
+    return scans if config.sparse_labels is None else SparseScans(scans, SparseLabels.load(config.sparse_labels, scans))
+
+
+def labels_of(config: TrainConfig, scans: ScanSet) -> LabelsOf:
+    """Which labels of a scan are trained on: all it has, or those that the settings draw from them."""
+    if config.draw.protocol == "full":
+        return lambda scan: scan.class_id
+    return lambda scan: draw_scan(scan, scans.labels, config.draw).class_id
+
+
+def image_spec(config: TrainConfig, scans: ScanSet) -> RangeSpec:
+    """The range image to train on: the data's own, or its field of view at another size."""
+    size = {name: value for name, value in (("height", config.height), ("width", config.width)) if value}
+    if size and scans.spec.rows == "grid" and size != {name: getattr(scans.spec, name) for name in size}:
+        raise ConfigError(
+            f"{', '.join(size)}: {scans.name} keeps the sensor's own grid, whose size cannot be changed; leave it at 0"
+        )
+    return dataclasses.replace(scans.spec, **size)
+
+
+def precision_of(config: TrainConfig) -> str:
+    """The arithmetic that `auto` means on this machine: bf16 only where the hardware has it, since elsewhere it is slow."""
+    if config.precision != "auto":
+        return config.precision
+    if torch.cuda.is_available() and config.accelerator != "cpu":
+        return "bf16-mixed" if torch.cuda.get_device_capability()[0] >= 8 else "16-mixed"
+    return "bf16-mixed" if torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported() else "32-true"
+
+
+def make_net(config: TrainConfig, statistics: DataStatistics, num_classes: int) -> nn.Module:
+    """The net that the settings name, with fresh weights."""
+    net: nn.Module = registry.load(registry.NETS, config.net)(len(statistics.channels), num_classes, width=config.net_width)
+    return net
+
+
+def make_method(config: TrainConfig, net: nn.Module, statistics: DataStatistics) -> Method:
+    """The method that the settings name, its options checked against its own settings."""
+    kind = registry.load(registry.METHODS, config.method)
+    method: Method = kind(from_mapping(kind.Settings, config.options, "options"), net, torch.tensor(statistics.class_counts))
+    return method
+
+
+def save_checkpoint(session: Session) -> None:
+    """Write everything that resuming needs."""
+    tensors = {
+        "net": session.learner.net.state_dict(),
+        "average": session.average.net.state_dict(),
+        "method": session.learner.method.state_dict(),
+    }
+    session.run.save_last(tensors, session.optimizer.state_dict(), dataclasses.asdict(session.position))
+
+
+def load_checkpoint(session: Session) -> None:
+    """Continue where the last checkpoint was written; later lines of metrics.jsonl are dropped."""
+    tensors, optimizer, position = session.run.load_last()
+    for name, module in (("net", session.learner.net), ("average", session.average.net), ("method", session.learner.method)):
+        module.load_state_dict(tensors.get(name, {}))
+    session.optimizer.load_state_dict(optimizer)
+    for name, value in position.items():
+        setattr(session.position, name, value)
+    if session.fabric.is_global_zero:
+        session.run.forget_after(session.position.step)
+
+
+def _begin(run: RunFolder, config: TrainConfig, images: ScanImages, val_scans: ScanSet | None, fabric: Fabric) -> DataStatistics:
+    """Look at the data, and write what is known before the first step."""
+    statistics = survey(images, config.channels, images.scans.labels.num_classes)
+    if not fabric.is_global_zero:
+        return statistics
+    run.create()
+    facts = {
+        "seed": config.seed,
+        "data": {"name": images.scans.name, "hash": images.scans.content_hash, "scans": len(images)},
+        "val": {"name": val_scans.name, "hash": val_scans.content_hash, "scans": len(val_scans)} if val_scans else None,
+        "device": str(fabric.device),
+        "precision": precision_of(config),
+        **environment(),
+    }
+    write_json(run.path / ENVIRONMENT, facts)
+    write_atomic(run.path / CONFIG, dump_yaml(config))
+    write_atomic(run.path / STATISTICS, dump_yaml(statistics))
+    write_atomic(run.path / SPEC, dump_yaml(images.spec))
+    write_atomic(run.path / LABELS, dump_yaml(images.scans.labels))
+    return statistics
+
+
+def _reopen(run: RunFolder, images: ScanImages) -> DataStatistics:
+    known = run.environment()["data"]["hash"]
+    if known != images.scans.content_hash:
+        raise DataError(f"{run.path}: was trained on other scans than {images.scans.name} holds now; start a new run")
+    return load_yaml(DataStatistics, run.path / STATISTICS)

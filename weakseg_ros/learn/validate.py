@@ -1,0 +1,43 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Validation over points at full resolution, through the projection and lift that the robot uses."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+from weakseg_ros.learn.batches import InputRule
+from weakseg_ros.measure.metrics import ConfusionMatrix
+from weakseg_ros.points.cloud import Cloud
+from weakseg_ros.points.lift import lift
+from weakseg_ros.points.projection import RangeSpec, network_input, project
+from weakseg_ros.points.scan_sets import ScanSet
+
+
+@torch.no_grad()
+def predict(net: nn.Module, cloud: Cloud, spec: RangeSpec, rule: InputRule) -> NDArray[np.uint8]:
+    """The class of each of the N points, 0 where a point has no pixel. The net must be in eval mode."""
+    view = project(cloud, spec)
+    image = torch.from_numpy(network_input(cloud, view, rule.channels, rule.mean, rule.std))[None]  # (1, C, H, W)
+    device = next(net.parameters()).device
+    logits = net(image.to(device, memory_format=torch.channels_last)).logits
+    class_image = (logits[0, 1:].argmax(dim=0) + 1).to(torch.uint8).cpu().numpy()  # (H, W)
+    return lift(class_image, view, 0)
+
+
+def validate(
+    net: nn.Module, scans: ScanSet, spec: RangeSpec, rule: InputRule, rank: int = 0, world: int = 1, limit: int = 0
+) -> ConfusionMatrix:
+    """Confusion over the scans of process `rank` of `world`; at most `limit` scans in all, evenly spread (0 = all)."""
+    confusion = ConfusionMatrix(scans.labels.num_classes)
+    count = min(len(scans), limit) if limit else len(scans)
+    was_training = net.training
+    net.eval()
+    for index in np.linspace(0, len(scans) - 1, count).round().astype(int)[rank::world]:
+        scan = scans[int(index)]
+        if scan.class_id is not None:
+            confusion.add(predict(net, scan.cloud, spec, rule), scan.class_id)
+    net.train(was_training)
+    return confusion
