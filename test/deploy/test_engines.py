@@ -99,7 +99,10 @@ def test_classes_or_channels_of_another_model_are_refused(tiny_bundle: Bundle, t
     fewer = dataclasses.replace(info, labels=LabelMap("four", info.labels.classes[:4]))
     grey = dataclasses.replace(info, channels=("range",), mean=(0.0,), std=(1.0,))
     wide = dataclasses.replace(info, spec=dataclasses.replace(info.spec, width=128))
-    files = {"model.onnx": (KIND_ONNX, tiny_bundle.read("model.onnx")), "w": (KIND_WEIGHTS, tiny_bundle.read("weights.safetensors"))}
+    files = {
+        "model.onnx": (KIND_ONNX, tiny_bundle.read("model.onnx")),
+        "w": (KIND_WEIGHTS, tiny_bundle.read("weights.safetensors")),
+    }
     for other, expected in ((fewer, "5 classes, the bundle lists 4"), (grey, r"\[1, 16, 64\]"), (wide, r"\[5, 16, 128\]")):
         bundle = write_bundle(tmp_path / "b", other, files, "card")
         with pytest.raises(EngineError, match=expected):
@@ -142,9 +145,16 @@ def constant_model(bundle: Bundle, confidence: float, class_id: int) -> bytes:
 
 @pytest.mark.parametrize(
     ("confidence", "class_id", "expected"),
-    [(float("nan"), 1, "NaN"), (float("inf"), 1, "infinite"), (0.5, 0, "outside the 4 classes"), (0.5, 5, "outside the 4 classes")],
+    [
+        (float("nan"), 1, "NaN"),
+        (float("inf"), 1, "infinite"),
+        (0.5, 0, "outside the 4 classes"),
+        (0.5, 5, "outside the 4 classes"),
+    ],
 )
-def test_an_unusable_answer_is_an_error(tiny_bundle: Bundle, tmp_path: Path, confidence: float, class_id: int, expected: str) -> None:
+def test_an_unusable_answer_is_an_error(
+    tiny_bundle: Bundle, tmp_path: Path, confidence: float, class_id: int, expected: str
+) -> None:
     bundle = with_files(tiny_bundle, tmp_path / "b", onnx=constant_model(tiny_bundle, confidence, class_id))
     with pytest.raises(EngineError, match=expected):
         open_engine(bundle, ["onnxruntime"])

@@ -1,17 +1,16 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Is this sensor like the one the model was trained with? Training measures its clouds, a robot compares its own."""
+"""Is this sensor like the one the model was trained with? The bundle knows the training clouds, a robot compares its own."""
 
 from __future__ import annotations
 
 import math
 from collections import deque
-from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from weakseg_ros.deploy.bundle import QUANTILES, BundleInfo, TrainingStatistics
+from weakseg_ros.deploy.bundle import BundleInfo, TrainingStatistics
 from weakseg_ros.points.cloud import Cloud
 from weakseg_ros.points.projection import RangeSpec, RangeView
 
@@ -32,7 +31,8 @@ class CloudSample:
 
     intensity: NDArray[np.float32]
     """as the network sees it, scaled; empty where the cloud has none"""
-    range_m: NDArray[np.float32]
+    intensity_scale: float
+    """what it was multiplied by"""
     inclination_deg: NDArray[np.float32]
     usable: int
     """points that are neither non-finite nor non-returns"""
@@ -43,7 +43,7 @@ class CloudSample:
     pixels: int
 
 
-def sample_cloud(cloud: Cloud, view: RangeView, intensity_scale: float = 1.0) -> CloudSample:
+def sample_cloud(cloud: Cloud, view: RangeView, intensity_scale: float) -> CloudSample:
     """Measure one cloud and its range image."""
     usable = np.flatnonzero(cloud.valid)
     taken = usable[:: math.ceil(len(usable) / SAMPLE_POINTS) or 1]
@@ -51,25 +51,12 @@ def sample_cloud(cloud: Cloud, view: RangeView, intensity_scale: float = 1.0) ->
     intensity = cloud.intensity[taken] * np.float32(intensity_scale) if cloud.intensity_field else np.zeros(0, np.float32)
     return CloudSample(
         intensity=intensity[np.isfinite(intensity)],
-        range_m=view.range_of_point[taken],
+        intensity_scale=intensity_scale,
         inclination_deg=np.degrees(np.arctan2(xyz[:, 2], np.hypot(xyz[:, 0], xyz[:, 1]))).astype(np.float32),
         usable=len(usable),
         outside=len(usable) - int(np.count_nonzero(view.pixel_of_point >= 0)),
         filled=int(np.count_nonzero(view.point_of_pixel >= 0)),
         pixels=view.point_of_pixel.size,
-    )
-
-
-def training_statistics(samples: Iterable[CloudSample], beams: int = 0) -> TrainingStatistics:
-    """What a bundle stores of the training clouds."""
-    samples = list(samples)
-    return TrainingStatistics(
-        intensity=_quantiles(samples, "intensity"),
-        range_m=_quantiles(samples, "range_m"),
-        inclination_deg=_quantiles(samples, "inclination_deg"),
-        outside_share=_share(samples, "outside", "usable"),
-        filled_share=_share(samples, "filled", "pixels"),
-        beams=beams,
     )
 
 
@@ -129,18 +116,18 @@ def _intensity(samples: list[CloudSample], trained: TrainingStatistics, info: Bu
 def _intensity_difference(samples: list[CloudSample], trained: dict[float, float], info: BundleInfo) -> str:
     values = np.concatenate([sample.intensity for sample in samples])
     if not values.size:
-        return "was trained with intensity, this cloud has none; name the field that holds it in input.intensity_field"
+        return "was trained with intensity, this cloud has none; name the field that holds it in intensity_field"
     low, high = float(values.min()), float(values.max())
     if low == high and trained[0.05] != trained[0.95]:
-        return f"intensity is {f'constant {high:g}' if high else 'all zero'}; set input.intensity_field to a field that varies"
+        return f"intensity is {f'constant {high:g}' if high else 'all zero'}; set intensity_field to a field that varies"
     if low < 0 <= trained[0.01]:
-        return f"intensity goes down to {low:g}, trained on none below 0; set input.intensity_field to another field"
+        return f"intensity goes down to {low:g}, trained on none below 0; set intensity_field to another field"
     now, then = float(np.quantile(values, 0.95)), trained[0.95]
     if now <= 0 or then <= 0 or 1 / INTENSITY_RATIO < now / then < INTENSITY_RATIO:
         return ""
     scale = f" (scale 0..{info.intensity.full_scale:g})" if info.intensity.full_scale else ""
-    factor = _intensity_factor(info.intensity.full_scale, then / now)
-    return f"intensity p95 is {now:.3g}, trained on {then:.3g}{scale}; set input.intensity_scale to {factor:.3g}"
+    factor = samples[-1].intensity_scale * _intensity_factor(info.intensity.full_scale, then / now)
+    return f"intensity p95 is {now:.3g}, trained on {then:.3g}{scale}; set intensity_scale to {factor:.3g}"
 
 
 def _intensity_factor(full_scale: float, ratio: float) -> float:
@@ -157,10 +144,3 @@ def _span(spec: RangeSpec) -> str:
 def _share(samples: list[CloudSample], part: str, whole: str) -> float:
     total = sum(getattr(sample, whole) for sample in samples)
     return sum(getattr(sample, part) for sample in samples) / total if total else 0.0
-
-
-def _quantiles(samples: list[CloudSample], name: str) -> dict[float, float]:
-    values = np.concatenate([np.zeros(0, np.float32), *(getattr(sample, name) for sample in samples)])
-    if not values.size:
-        return {}
-    return {q: round(float(v), 6) for q, v in zip(QUANTILES, np.quantile(values, QUANTILES), strict=True)}

@@ -21,6 +21,8 @@ from weakseg_ros.points.projection import RangeView, network_input, project
 
 Lift = Literal["pixel", "knn"]
 FULL_CIRCLE_DEG = 359.9
+MAX_DEVIATIONS = 1e4
+"""intensity farther from the mean, in standard deviations, is cut: one absurd value would become NaN inside the network"""
 
 
 class Segmenter:
@@ -62,6 +64,9 @@ class Segmenter:
         view = project(cloud, info.spec)
         timings.lap("project")
         image = network_input(cloud, view, info.channels, info.mean, info.std, scale)
+        if "intensity" in info.channels:
+            plane = image[info.channels.index("intensity")]
+            np.clip(plane, -MAX_DEVIATIONS, MAX_DEVIATIONS, out=plane)
         timings.lap("image")
         outputs = self._infer(image, view)
         timings.lap("engine")
@@ -96,7 +101,7 @@ class Segmenter:
         rule = self.bundle.info.intensity
         if rule.required and not cloud.intensity_field and not self.allow_no_intensity:
             raise CloudError(
-                f"cloud: has no intensity, which models/{self.bundle.name} was trained with; set input.intensity_field to the "
+                f"cloud: has no intensity, which models/{self.bundle.name} was trained with; set intensity_field to the "
                 "field that holds it, or '' to feed zeros",
                 "no_intensity",
             )

@@ -1,116 +1,220 @@
 # SPDX-License-Identifier: Apache-2.0
-"""From a trained network to a bundle: the ONNX file, compared with torch before anyone relies on it."""
+"""`weakseg export`: from a trained network to a bundle; the ONNX file is compared with torch before anyone relies on it."""
 
 from __future__ import annotations
 
-import contextlib
+import copy
 import dataclasses
-import io
-import logging
-import warnings
-from collections.abc import Iterator
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
-import onnx
-import onnxruntime
 import torch
 from numpy.typing import NDArray
 from safetensors.torch import save as save_safetensors
-from torch import nn
+from torch import Tensor, nn
+from tqdm import tqdm
+from tyro.conf import Positional
 
-from weakseg_ros.deploy.bundle import KIND_ONNX, KIND_WEIGHTS, Bundle, BundleInfo, write_bundle
-from weakseg_ros.deploy.engines import OUTPUTS
+from weakseg_ros.config import check_ranges, load_yaml, parse, setting, to_mapping
+from weakseg_ros.deploy.bundle import (
+    KIND_ONNX,
+    KIND_WEIGHTS,
+    Bundle,
+    BundleInfo,
+    IntensityRule,
+    NetRule,
+    Provenance,
+    write_bundle,
+)
 from weakseg_ros.deploy.graph import DeployGraph
-from weakseg_ros.errors import BundleError
+from weakseg_ros.errors import BundleError, DataError
+from weakseg_ros.files import environment
+from weakseg_ros.learn.batches import InputRule, label_image
+from weakseg_ros.learn.calibrate import fit_temperature
 from weakseg_ros.learn.model_card import model_card
+from weakseg_ros.learn.onnx_file import HALVED_ELEMENTS, compare, export_onnx
+from weakseg_ros.learn.run_folder import CONFIG, LABELS, SPEC, STATISTICS, RunFolder
+from weakseg_ros.learn.session import make_net, open_data
+from weakseg_ros.learn.survey import DataStatistics
+from weakseg_ros.learn.train_config import TrainConfig
+from weakseg_ros.points.labels import LabelMap
+from weakseg_ros.points.projection import RangeSpec, network_input, project
+from weakseg_ros.points.scan_sets import ScanSet
 
-OPSET = 18
 MAX_DIFFERENCE = 1e-3
 """of confidence and uncertainty between torch and the ONNX file"""
 MIN_CLASS_AGREEMENT = 0.999
+MIN_CLASS_AGREEMENT_HALF = 0.99
+PARITY_IMAGES = 4
+PIXELS_PER_SCAN = 20_000
 
 
-def export_bundle(net: nn.Module, info: BundleInfo, folder: Path, sample_images: NDArray[np.float32]) -> Bundle:
+@dataclass(frozen=True)
+class ExportConfig:
+    """Turn a training run into a bundle."""
+
+    run: Positional[Path]
+    """run folder that 'weakseg train' wrote"""
+    out: Path = Path("models/mine")
+    """bundle folder to write; a bundle already there is replaced"""
+    name: str = ""
+    """what the bundle calls itself; empty: the name of its folder"""
+    scans: int = setting(24, 1)
+    """validation scans to calibrate on, evenly spread"""
+    half: bool = False
+    """store the weights in half precision: half the size; they are computed with in single precision all the same"""
+
+    def __post_init__(self) -> None:
+        check_ranges(self)
+
+
+def main(argv: Sequence[str]) -> int:
+    """The verb: writes the bundle and says how good it is."""
+    config = parse(ExportConfig, argv, "export")
+    bundle = export_run(config.run, config.out, config.name, config.scans, config.half)
+    info, size = bundle.info, sum(file.stat().st_size for file in bundle.folder.iterdir())
+    print(
+        f"{bundle.folder}: {info.name}, {size / 1e6:.1f} MB, {bundle.num_classes - 1} classes, temperature {info.temperature:.3g}"
+    )
+    print("  " + ", ".join(f"{name} {value:.4g}" for name, value in info.metrics.items() if isinstance(value, (int, float))))
+    print("  against torch: " + ", ".join(f"{name} {value:.4g}" for name, value in info.parity.items()))
+    return 0
+
+
+def export_run(run_path: Path, folder: Path, name: str = "", scans: int = 24, half: bool = False) -> Bundle:
+    """The best net of a run folder as a bundle, calibrated on up to `scans` of its validation scans.
+
+    Without validation scans the temperature stays 1. Raises DataError where the run is incomplete or its data are gone,
+    BundleError where the ONNX file answers otherwise than torch or cannot be written.
+    """
+    run = RunFolder(run_path)
+    config = load_yaml(TrainConfig, run_path / CONFIG)
+    statistics = load_yaml(DataStatistics, run_path / STATISTICS)
+    labels = load_yaml(LabelMap, run_path / LABELS)
+    spec = load_yaml(RangeSpec, run_path / SPEC)
+    net = make_net(config, statistics, labels.num_classes).eval()
+    weights, figures = run.load_best()
+    net.load_state_dict(weights)
+    train_scans, val_scans = open_data(config)
+    images, logits, class_id = measure_scans(net, val_scans or train_scans, spec, statistics.input_rule, scans)
+    info = BundleInfo(
+        name=name or folder.absolute().name,
+        spec=spec,
+        channels=statistics.channels,
+        mean=statistics.mean,
+        std=statistics.std,
+        labels=labels,
+        net=NetRule(config.net, {"width": config.net_width}),
+        intensity=IntensityRule("intensity" in statistics.channels and statistics.has_intensity, statistics.intensity_full_scale),
+        statistics=statistics.clouds,
+        metrics=figures,
+        provenance=_provenance(run, config, statistics),
+    )
+    if val_scans is not None and len(class_id):
+        fit = dataclasses.asdict(fit_temperature(logits, class_id))
+        info = dataclasses.replace(info, temperature=fit.pop("temperature"), metrics={**figures, **fit})
+    return export_bundle(net, info, folder, images, half)
+
+
+def export_bundle(
+    net: nn.Module, info: BundleInfo, folder: Path, sample_images: NDArray[np.float32], half: bool = False
+) -> Bundle:
     """Write `net` as a bundle and prove it: the ONNX file must answer as torch does on `sample_images`.
 
-    `sample_images` (M, C, H, W) are normalised network inputs of real scans. The agreement is stored as `parity`. `info`
-    brings everything else; its files, parity and hash are filled here. Raises BundleError where the two disagree, before
-    anything is written at `folder`.
+    `sample_images` (M, C, H, W) are network inputs of real scans. `info` brings everything but parity, files and hash. With
+    `half` the weights are stored in half precision. `net` itself is left as it is. Raises BundleError where the two disagree,
+    before anything is written at `folder`.
     """
-    graph = DeployGraph(net, info.labels.num_classes, info.temperature).eval().cpu()
-    weights = {name: tensor.detach().contiguous().cpu() for name, tensor in net.state_dict().items()}
-    files = {
-        "model.onnx": (KIND_ONNX, export_onnx(graph, info)),
-        "weights.safetensors": (KIND_WEIGHTS, save_safetensors(weights)),
-    }
-    parity = compare(graph, files["model.onnx"][1], sample_images)
-    info = dataclasses.replace(info, parity=parity)
+    net = copy.deepcopy(net).eval().cpu()
+    graph = DeployGraph(net, info.labels.num_classes, info.temperature).eval()
+    model = export_onnx(graph, info, half)
+    least = MIN_CLASS_AGREEMENT_HALF if half else MIN_CLASS_AGREEMENT
+    parity = compare(graph, model, sample_images)
+    if not (parity["class_agreement"] >= least and (half or parity["max_difference"] <= MAX_DIFFERENCE)):
+        raise BundleError(
+            f"{folder}: the ONNX file answers otherwise than torch (equal classes {parity['class_agreement']:.4f}, answers up to "
+            f"{parity['max_difference']:.2g} apart); nothing was written, try another version of torch or onnxruntime"
+        )
+    info = dataclasses.replace(info, parity=parity, metrics=_plain(info.metrics))
+    weights = {name: _stored(tensor, half) for name, tensor in net.state_dict().items()}
+    files = {"model.onnx": (KIND_ONNX, model), "weights.safetensors": (KIND_WEIGHTS, save_safetensors(weights))}
     return write_bundle(folder, info, files, model_card(info))
 
 
-def compare(graph: DeployGraph, model: bytes, images: NDArray[np.float32]) -> dict[str, float]:
-    """How far onnxruntime's answers for the ONNX file are from torch's, over (M, C, H, W) images; BundleError where too far."""
-    session = onnxruntime.InferenceSession(model, providers=["CPUExecutionProvider"])
-    worst, equal = 0.0, []
-    for image in images[:, None]:
-        with torch.inference_mode():
-            ours = [value.numpy() for value in graph(torch.from_numpy(image))]
-        theirs = session.run(OUTPUTS, {"image": image})
-        worst = max(worst, *(float(np.abs(a - b).max()) for a, b in zip(ours[1:], theirs[1:], strict=True)))
-        equal.append(float(np.mean(ours[0] == theirs[0])))
-    agreement = float(np.mean(equal))
-    if not (worst <= MAX_DIFFERENCE and agreement >= MIN_CLASS_AGREEMENT):
-        raise BundleError(
-            f"export: the ONNX file answers otherwise than torch (classes equal on {agreement:.2%} of the pixels, answers up to "
-            f"{worst:.2g} apart); nothing was written, try another version of torch or onnxruntime"
-        )
-    return {"images": float(len(images)), "class_agreement": agreement, "max_difference": worst}
+@torch.inference_mode()
+def measure_scans(
+    net: nn.Module, scans: ScanSet, spec: RangeSpec, rule: InputRule, count: int
+) -> tuple[NDArray[np.float32], Tensor, Tensor]:
+    """Network inputs (M, C, H, W) of a few scans, and logits (P, K) with class ids (P,) of labelled pixels of `count` scans."""
+    images: list[NDArray[np.float32]] = []
+    logits, class_id = [], []
+    rng = np.random.default_rng(0)
+    numbers = np.unique(np.linspace(0, len(scans) - 1, min(count, len(scans))).round().astype(int))
+    for number in tqdm(numbers, desc="calibrate", unit="scan", disable=None):
+        scan = scans[int(number)]
+        view = project(scan.cloud, spec)
+        image = network_input(scan.cloud, view, rule.channels, rule.mean, rule.std)
+        if len(images) < PARITY_IMAGES:
+            images.append(image)
+        if scan.class_id is None:
+            continue
+        truth = label_image(scan.class_id, view).ravel()
+        labelled = np.flatnonzero(truth)
+        chosen = rng.choice(labelled, min(PIXELS_PER_SCAN, len(labelled)), replace=False)
+        logits.append(net(torch.from_numpy(image)[None]).logits[0].flatten(1).T[chosen])  # (P, K)
+        class_id.append(torch.from_numpy(truth[chosen]))
+    if not images:
+        raise DataError(f"{scans.name}: holds no scan to compare the exported model on; give the data the run was trained with")
+    empty = torch.zeros(0, scans.labels.num_classes), torch.zeros(0, dtype=torch.uint8)
+    return np.stack(images), torch.cat([empty[0], *logits]), torch.cat([empty[1], *class_id])
 
 
-def export_onnx(graph: DeployGraph, info: BundleInfo) -> bytes:
-    """The graph as one ONNX file: any batch size, the image size of `info.spec`; it names no path of this machine."""
-    spec, channels = info.spec, len(info.channels)
-    sample = torch.zeros(2, channels, spec.height, spec.width)  # a batch of 1 would be taken for a constant
-    with _quiet(), torch.no_grad():
-        program = torch.onnx.export(
-            graph,
-            (sample,),
-            dynamo=True,
-            external_data=False,
-            opset_version=OPSET,
-            input_names=["image"],
-            output_names=list(OUTPUTS),
-            dynamic_shapes={"image": {0: torch.export.Dim("batch")}},
-            verbose=False,
-        )
-    if program is None:
-        raise BundleError("export: torch returned no ONNX program; try another version of torch")
-    model = program.model_proto
-    _forget_source(model)
-    onnx.helper.set_model_props(model, {"num_classes": str(info.labels.num_classes), "channels": ",".join(info.channels)})
-    onnx.checker.check_model(model, full_check=True)
-    content: bytes = model.SerializeToString()
-    return content
+def command_of(config: TrainConfig) -> str:
+    """The command line that repeats the training: every setting that is not the default."""
+    changed = {name: value for name, value in _flat(config) if name not in ("data", "out", "bundle", "resume")}
+    defaults = dict(_flat(TrainConfig()))
+    words = [f"--{name.replace('_', '-')} {value}" for name, value in changed.items() if value != defaults.get(name)]
+    return " ".join(["weakseg train", str(config.data), *words])
 
 
-def _forget_source(model: onnx.ModelProto) -> None:
-    """Remove what the exporter notes about the Python code of each node, paths on this machine among it."""
-    for entry in (*model.graph.node, *model.graph.input, *model.graph.output, *model.graph.value_info, *model.graph.initializer):
-        entry.doc_string = ""
-        del entry.metadata_props[:]
-    del model.graph.metadata_props[:]
+def _flat(settings: Any, prefix: str = "") -> Iterator[tuple[str, str]]:
+    for name, value in to_mapping(settings).items():
+        nested = getattr(settings, name)
+        if dataclasses.is_dataclass(nested):
+            yield from _flat(nested, f"{prefix}{name}.")
+        elif isinstance(value, dict):
+            yield f"{prefix}{name}", " ".join(f"{key} {item}" for key, item in value.items())
+        else:
+            yield f"{prefix}{name}", " ".join(map(str, value)) if isinstance(value, list) else str(value)
 
 
-@contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    """Hold back the exporter's progress lines and its remarks on packages that we do not use."""
-    logger = logging.getLogger("torch.onnx")
-    level = logger.level
-    logger.setLevel(logging.ERROR)
-    try:
-        with contextlib.redirect_stdout(io.StringIO()), warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        logger.setLevel(level)
+def _provenance(run: RunFolder, config: TrainConfig, statistics: DataStatistics) -> Provenance:
+    facts = run.environment()
+    return Provenance(
+        seed=config.seed,
+        data=facts["data"]["name"],
+        data_hash=facts["data"]["hash"],
+        label_ratio=statistics.label_ratio,
+        command=command_of(config),
+        environment={name: facts[name] for name in environment() if name in facts},
+    )
+
+
+def _plain(value: Any) -> Any:
+    """Numbers, strings and lists alone, NaN as None: what YAML and JSON give back unchanged."""
+    if isinstance(value, dict):
+        return {str(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple, np.ndarray)):
+        return [_plain(item) for item in value]
+    if isinstance(value, np.generic):
+        return _plain(value.item())
+    return None if isinstance(value, float) and math.isnan(value) else value
+
+
+def _stored(tensor: Tensor, half: bool) -> Tensor:
+    halved = half and tensor.dtype == torch.float32 and tensor.numel() >= HALVED_ELEMENTS
+    return (tensor.half() if halved else tensor).detach().contiguous().clone()
