@@ -33,7 +33,12 @@ ENGINES = {
     "torch": "weakseg_ros.deploy.engines.torch:TorchEngine",
 }
 
-_KIND_OF_TABLE = {id(NETS): "net", id(METHODS): "method", id(DATASETS): "data set", id(ENGINES): "engine"}
+LIVE = {
+    "dds": "weakseg_ros.ros.live:live_answers",
+}
+"""how `weakseg evaluate --live` reaches the node, which belongs to a later chapter than evaluation"""
+
+_KIND_OF_TABLE = {id(NETS): "net", id(METHODS): "method", id(DATASETS): "data set", id(ENGINES): "engine", id(LIVE): "transport"}
 
 
 def load(table: Mapping[str, str], name: str) -> Any:

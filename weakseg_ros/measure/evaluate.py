@@ -1,0 +1,173 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`weakseg evaluate`: run a bundle over a bag or scans, write a report one can read and a JSON one can add up."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import tyro
+from tqdm import tqdm
+
+from weakseg_ros import registry
+from weakseg_ros.config import check_ranges, parse, setting
+from weakseg_ros.deploy.bundle import Bundle
+from weakseg_ros.deploy.segmentation import Segmentation
+from weakseg_ros.deploy.segmenter import Segmenter
+from weakseg_ros.errors import CloudError, ConfigError, DataError, ReplayError
+from weakseg_ros.measure.evaluation import Evaluation
+from weakseg_ros.measure.inputs import Input, Item, open_input
+from weakseg_ros.measure.merge import merge
+
+EXIT_PARTIAL = 1
+
+
+@dataclass(frozen=True)
+class EvaluateConfig:
+    """Run a bundle over a bag or a folder of scans and write report.html and summary.json."""
+
+    data: Annotated[Path, tyro.conf.Positional] = Path()
+    """a bag (folder, .mcap, .db3) or a folder of scans"""
+    bundle: str = "models/street64"
+    """folder of the model, or the name of an installed one"""
+    topic: str = ""
+    """topic of the clouds in a bag; may be left out where there is only one"""
+    split: str = ""
+    """part of the data set, e.g. val; empty takes all of it"""
+    labels: Path | None = None
+    """folder with one .label file per scan, for a bag or in place of the scans' own"""
+    out: Path = Path("runs/evaluate")
+    """folder for report.html and summary.json"""
+    engine: str = "auto"
+    """inference engine"""
+    lift: Literal["pixel", "knn"] = "pixel"
+    """how points behind the nearest one of their pixel get their class"""
+    shard: str = "0/1"
+    """i/n: only every n-th scan from the i-th on, so that n processes share the work; --merge adds them up"""
+    merge: tuple[Path, ...] = ()
+    """add up the summary.json files of earlier evaluations instead of running one"""
+    live: bool = False
+    """through the node, over DDS: starts one, sends every scan, and compares with the direct answer"""
+    attach: bool = False
+    """with --live: use the node that is running already"""
+    node: str = "weakseg"
+    """with --attach: name of that node"""
+    rate: float = setting(1.0, 0.001, 1000.0)
+    """with --live: playing speed"""
+
+    def __post_init__(self) -> None:
+        check_ranges(self)
+        _shard(self.shard)
+        if self.live and self.shard != "0/1":
+            raise ConfigError("shard: a live evaluation sends every scan; leave --shard or --live out")
+
+
+OnAnswer = Callable[[Item, Segmentation], None]
+LiveAnswers = Callable[[Iterable[Item], Bundle, EvaluateConfig, OnAnswer], dict[str, Any]]
+"""What `registry.LIVE` names: it sends the items to the node, calls back with each answer, and returns the figures of
+the replay. It lives in a later chapter (ros), hence the look-up by name."""
+
+
+def main(argv: Sequence[str]) -> int:
+    """The verb; exit code 1 where the result is partial, 2 (by the error) where there is none."""
+    config = parse(EvaluateConfig, argv, "evaluate")
+    if config.merge:
+        report, summary = merge(config.merge, config.out)
+    elif config.data == Path():
+        raise DataError(
+            "evaluate: evaluate what? give a bag or a folder of scans ('weakseg evaluate drive --bundle models/street64')"
+        )
+    else:
+        report, summary = evaluate(config)
+    print(_sentence(summary))
+    print(f"report: {report}")
+    if summary["partial"]:
+        print(f"weakseg evaluate: partial result: {summary['partial_reason']}", file=sys.stderr)
+        return EXIT_PARTIAL
+    return 0
+
+
+def evaluate(config: EvaluateConfig, extra: dict[str, Any] | None = None) -> tuple[Path, dict[str, Any]]:
+    """Run it; returns (path of the report, summary). `extra` goes into the summary, e.g. the `story` of how data were made.
+
+    Deterministic apart from the times. Raises DataError where nothing at all could be read; what could be read of
+    damaged data is reported, with `partial` set.
+    """
+    bundle = Bundle.load(config.bundle)
+    source = open_input(config.data, bundle.labels, config.topic, config.split, config.labels)
+    evaluation = Evaluation(bundle, source)
+    segmenter = Segmenter(bundle, engine=config.engine, lift=config.lift)
+    facts: dict[str, Any] = {"engine": f"{segmenter.engine.name} ({segmenter.engine.device})"}
+    items, partial_reason = _Items(source, config.shard), ""
+    try:
+        if config.live:
+            facts["live"] = _run_live(items, segmenter, evaluation, config)
+        else:
+            _run_direct(items, segmenter, evaluation)
+    except (DataError, CloudError, ReplayError) as error:
+        if not evaluation.tally.scans:
+            raise
+        partial_reason = str(error)
+    finally:
+        segmenter.close()
+    if not evaluation.tally.scans:
+        raise DataError(f"{config.data}: holds no scan to evaluate; check the topic, the split and the shard")
+    facts["domain"] = segmenter.domain_report()
+    summary = evaluation.summary(config.data, partial_reason, {**facts, **(extra or {})})
+    return evaluation.write(config.out, summary), summary
+
+
+class _Items:
+    """The items of a shard, with a progress bar."""
+
+    def __init__(self, source: Input, shard: str) -> None:
+        self._source = source
+        self._shard = _shard(shard)
+
+    def __iter__(self) -> Iterator[Item]:
+        part, parts = self._shard
+        for item in tqdm(self._source, total=len(self._source), unit="scan", desc="evaluate", disable=None):
+            if item.index % parts == part:
+                yield item
+
+
+def _run_direct(items: _Items, segmenter: Segmenter, evaluation: Evaluation) -> None:
+    for item in items:
+        evaluation.add(item, _timed(item, segmenter.run(item.cloud)))
+
+
+def _run_live(items: _Items, segmenter: Segmenter, evaluation: Evaluation, config: EvaluateConfig) -> dict[str, Any]:
+    def on_answer(item: Item, answer: Segmentation) -> None:
+        direct = segmenter.run(item.cloud)
+        evaluation.add(item, replace(answer, timings_ms=_timed(item, direct).timings_ms))
+        evaluation.tally.compare(answer, direct)
+
+    answers: LiveAnswers = registry.load(registry.LIVE, "dds")
+    return answers(items, segmenter.bundle, config, on_answer)
+
+
+def _timed(item: Item, answer: Segmentation) -> Segmentation:
+    decode = {"decode": item.decode_ms} if item.serialized else {}
+    return replace(answer, timings_ms={**decode, **answer.timings_ms})
+
+
+def _shard(text: str) -> tuple[int, int]:
+    part, _, parts = text.partition("/")
+    if not (part.isdecimal() and parts.isdecimal() and int(part) < int(parts)):
+        raise ConfigError(f"shard: expected i/n with i from 0 to n-1, found '{text}'")
+    return int(part), int(parts)
+
+
+def _sentence(summary: dict[str, Any]) -> str:
+    text = f"{summary['scans']} scans"
+    if summary["labelled_scans"]:
+        present, asked = len(summary["classes_present"]), len(summary["class_iou"])
+        text += f", mIoU {summary['miou_present']:.3f} over the {present} classes in them"
+        text += f" ({summary['miou']:.3f} over all {asked})" if present < asked else ""
+        text += f", {summary['accuracy']:.1%} of the points right"
+    total = summary["latency_ms"].get("total", {})
+    text += f", p50 {total['p50']:.1f} ms and p95 {total['p95']:.1f} ms per scan" if total else ""
+    return text

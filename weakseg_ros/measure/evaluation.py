@@ -1,0 +1,123 @@
+# SPDX-License-Identifier: Apache-2.0
+"""One evaluation: answers are pushed in, wherever they come from; counts, pictures and a report come out."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from weakseg_ros.deploy.bundle import Bundle
+from weakseg_ros.deploy.segmentation import Segmentation
+from weakseg_ros.files import environment, write_atomic, write_json
+from weakseg_ros.measure.inputs import Input, Item
+from weakseg_ros.measure.pictures import ScanPictures, scan_pictures
+from weakseg_ros.measure.report import render
+from weakseg_ros.measure.summary import figures
+from weakseg_ros.measure.tally import Tally
+from weakseg_ros.points.cloud import Cloud
+from weakseg_ros.points.projection import project
+
+STRETCHES = 8
+"""neighbouring scans look alike, so each stretch of the data may send one scan among the worst"""
+WORST_SHOWN = 3
+SUMMARY_FILE = "summary.json"
+REPORT_FILE = "report.html"
+
+
+@dataclass(frozen=True)
+class _Kept:
+    """A scan that may become a picture."""
+
+    key: str
+    score: float
+    cloud: Cloud
+    truth: NDArray[np.uint8] | None
+    answer: Segmentation
+
+    @property
+    def note(self) -> str:
+        if self.truth is None:
+            return f"Scan {self.key}: mean uncertainty {self.score:.2f}."
+        return f"Scan {self.key}: {100 * self.score:.1f} % of the labelled points are wrong."
+
+
+class Evaluation:
+    """Counts one answer after the other and keeps the scans worth a picture; memory does not grow with the data."""
+
+    def __init__(self, bundle: Bundle, source: Input) -> None:
+        self.tally = Tally(bundle.num_classes)
+        self._bundle = bundle
+        self._source = source
+        self._typical: _Kept | None = None
+        self._worst: dict[int, _Kept] = {}
+
+    def add(self, item: Item, answer: Segmentation) -> None:
+        """Count the answer to one scan; a scan without any labelled point counts as unlabelled."""
+        truth = item.truth if item.truth is not None and item.truth.any() else None
+        self.tally.add(item.cloud, answer, truth)
+        kept = _Kept(item.key, _badness(answer, truth), item.cloud, truth, answer)
+        if self._typical is None or item.index <= len(self._source) // 2:
+            self._typical = kept
+        stretch = min(STRETCHES - 1, item.index * STRETCHES // max(1, len(self._source)))
+        if stretch not in self._worst or kept.score > self._worst[stretch].score:
+            self._worst[stretch] = kept
+
+    def summary(self, path: Path, partial_reason: str, facts: Mapping[str, Any]) -> dict[str, Any]:
+        """Everything the JSON file holds but the counts; `facts` are engine, domain, and what the caller adds."""
+        info = self._bundle.info
+        return {
+            "title": f"{info.name} on {self._source.name}",
+            "made": datetime.now(timezone.utc).strftime("%Y-%m-%d %H:%M UTC"),
+            "partial": bool(partial_reason),
+            "partial_reason": partial_reason,
+            "seed": info.provenance.seed,
+            "data_hash": self._source.content_hash,
+            "data": {"path": str(path), "name": self._source.name, "topic": self._source.topic, "scans": len(self._source)},
+            "bundle": {"name": info.name, "hash": info.content_hash, "folder": _short(self._bundle.folder)},
+            **figures(self.tally, info.labels, self._source.shared),
+            "notes": list(self._source.notes),
+            "worst": [{"key": kept.key, "score": round(kept.score, 4)} for kept in self._worst_first()],
+            **facts,
+            "environment": environment(),
+        }
+
+    def pictures(self) -> tuple[ScanPictures | None, list[ScanPictures]]:
+        """The typical scan and the worst ones, drawn."""
+        return self._draw(self._typical) if self._typical else None, [self._draw(kept) for kept in self._worst_first()]
+
+    def write(self, out: Path, summary: dict[str, Any]) -> Path:
+        """Write summary.json (with the counts, for merging) and report.html into `out`; returns the report's path."""
+        out.mkdir(parents=True, exist_ok=True)
+        addable = {"labels": self._bundle.labels.to_rows(), "shared": sorted(self._source.shared)}
+        write_json(out / SUMMARY_FILE, {**summary, **addable, "counts": self.tally.to_mapping()})
+        typical, worst = self.pictures()
+        write_atomic(out / REPORT_FILE, render(summary, typical, worst))
+        return out / REPORT_FILE
+
+    def _worst_first(self) -> list[_Kept]:
+        return sorted(self._worst.values(), key=lambda kept: -kept.score)[:WORST_SHOWN]
+
+    def _draw(self, kept: _Kept) -> ScanPictures:
+        view = project(kept.cloud, self._bundle.info.spec)
+        answer, colors = kept.answer, self._bundle.labels.colors
+        return scan_pictures(kept.key, kept.note, kept.cloud.xyz, view, colors, answer.class_id, kept.truth, answer.uncertainty)
+
+
+def _badness(answer: Segmentation, truth: NDArray[np.uint8] | None) -> float:
+    """Share of wrong points among the labelled ones, or the mean uncertainty where nothing is labelled."""
+    if truth is None:
+        known = answer.class_id > 0
+        return float(answer.uncertainty[known].mean()) if known.any() else 0.0
+    labelled = truth > 0
+    return float(np.mean(answer.class_id[labelled] != truth[labelled]))
+
+
+def _short(folder: Path) -> str:
+    """The folder as one would type it from here."""
+    return str(folder.relative_to(Path.cwd())) if folder.is_relative_to(Path.cwd()) else str(folder)

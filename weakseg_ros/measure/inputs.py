@@ -1,0 +1,172 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What is evaluated: a bag or a folder of scans, one after the other, with truth in the bundle's own classes."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from weakseg_ros.errors import DataError
+from weakseg_ros.files import sha256_of, sha256_of_parts
+from weakseg_ros.points.bags import find_cloud_topic, read_raw
+from weakseg_ros.points.cloud import Cloud, decode_cdr
+from weakseg_ros.points.labels import LabelMap
+from weakseg_ros.points.scan_files import read_raw_labels
+from weakseg_ros.points.scans import open_scans
+
+BAG_SUFFIXES = (".mcap", ".db3", ".bag")
+
+
+@dataclass(frozen=True)
+class Item:
+    """One scan to evaluate."""
+
+    index: int
+    key: str
+    cloud: Cloud
+    truth: NDArray[np.uint8] | None
+    """(N,) the bundle's class ids, 0 = unknown; None where the scan has no labels"""
+    serialized: bytes = b""
+    """the message it was decoded from; empty for scans from a folder"""
+    decode_ms: float = 0.0
+
+
+class Input(Protocol):
+    """A sequence of items that is read once; `content_hash` and `notes` are complete when it has been read."""
+
+    name: str
+    topic: str
+    notes: list[str]
+    shared: frozenset[int]
+    """class ids of the bundle that the labels can name"""
+
+    @property
+    def content_hash(self) -> str:
+        """Changes where the data change."""
+
+    def __len__(self) -> int: ...
+
+    def __iter__(self) -> Iterator[Item]:
+        """DataError, after what could be read, where the data are damaged."""
+
+
+def open_input(path: Path, labels: LabelMap, topic: str = "", split: str = "", label_folder: Path | None = None) -> Input:
+    """A bag (file, or folder with metadata.yaml) or any folder of scans that `points.scans` knows.
+
+    `label_folder` holds one .label file per scan, in order, for a bag or in place of the folder's own. Raises DataError.
+    """
+    if path.suffix in BAG_SUFFIXES or (path / "metadata.yaml").is_file() or any(path.glob("*.mcap")):
+        return BagInput(path, labels, topic, label_folder)
+    if topic:
+        raise DataError(f"{path}: a folder of scans has no topics; leave --topic out")
+    return ScanInput(path, labels, split, label_folder)
+
+
+class BagInput:
+    """The clouds of one topic of a bag, straight from the file, so that every one of them counts."""
+
+    def __init__(self, path: Path, labels: LabelMap, topic: str, label_folder: Path | None) -> None:
+        self.name = path.stem or path.name
+        self.topic, _, self._count = find_cloud_topic(path, topic)
+        self.notes: list[str] = []
+        self.shared = frozenset(range(1, labels.num_classes)) if label_folder else frozenset()
+        self._path, self._labels = path, labels
+        self._label_files = _label_files(label_folder) if label_folder else []
+        self._digest = hashlib.sha256()
+
+    @property
+    def content_hash(self) -> str:
+        return self._digest.hexdigest()
+
+    def __len__(self) -> int:
+        return self._count
+
+    def __iter__(self) -> Iterator[Item]:
+        for index, message in enumerate(read_raw(self._path, self.topic)):
+            self._digest.update(message.stamp_ns.to_bytes(8, "little", signed=True) + message.data)
+            begin = time.perf_counter()
+            cloud = decode_cdr(message.data)
+            decode_ms = (time.perf_counter() - begin) * 1e3
+            yield Item(index, f"{index:06d}", cloud, self._truth(index, cloud), message.data, decode_ms)
+
+    def _truth(self, index: int, cloud: Cloud) -> NDArray[np.uint8] | None:
+        if not self._label_files:
+            return None
+        if index >= len(self._label_files):
+            raise DataError(
+                f"{self._path}: has more clouds than there are label files ({len(self._label_files)}); label all of them"
+            )
+        return self._labels.to_class(read_raw_labels(self._label_files[index], len(cloud)))
+
+
+class ScanInput:
+    """A folder of scans; labels of another map come over by their raw ids."""
+
+    def __init__(self, path: Path, labels: LabelMap, split: str, label_folder: Path | None) -> None:
+        native = open_scans(path, split).labels
+        self._scans = open_scans(path, split, labels=_extended(labels, native))
+        self.name, self.topic = self._scans.name, ""
+        self.shared, self.notes = _shared(labels, native, str(path))
+        self._labels = labels
+        self._label_files = _label_files(label_folder) if label_folder else []
+        if self._label_files and len(self._label_files) != len(self._scans):
+            raise DataError(
+                f"{label_folder}: holds {len(self._label_files)} label files for {len(self._scans)} scans; one each is due"
+            )
+
+    @property
+    def content_hash(self) -> str:
+        if not self._label_files:
+            return self._scans.content_hash
+        return sha256_of_parts([self._scans.content_hash, *map(sha256_of, self._label_files)])
+
+    def __len__(self) -> int:
+        return len(self._scans)
+
+    def __iter__(self) -> Iterator[Item]:
+        for index in range(len(self._scans)):
+            scan = self._scans[index]
+            truth = scan.class_id
+            if self._label_files:
+                truth = self._labels.to_class(read_raw_labels(self._label_files[index], len(scan.cloud)))
+            yield Item(index, scan.key, scan.cloud, truth)
+
+
+def _label_files(folder: Path) -> list[Path]:
+    files = sorted(folder.glob("*.label"))
+    if not files:
+        raise DataError(f"{folder}: holds no .label file; give the folder that holds one per scan")
+    return files
+
+
+def _extended(labels: LabelMap, native: LabelMap) -> LabelMap:
+    """The bundle's map, which also knows, and ignores, the raw ids that only the data's own map lists."""
+    known = {raw for row in labels.classes for raw in row.raw_ids}
+    strange = tuple(raw for row in native.classes for raw in row.raw_ids if raw not in known)
+    first = dataclasses.replace(labels.classes[0], raw_ids=labels.classes[0].raw_ids + strange)
+    return LabelMap(labels.name, (first, *labels.classes[1:]))
+
+
+def _shared(labels: LabelMap, native: LabelMap, where: str) -> tuple[frozenset[int], list[str]]:
+    """Class ids of the bundle that the data's classes reach by their raw ids, and what falls by the wayside."""
+    reached = labels.to_class(native.to_raw(np.arange(native.num_classes)))
+    shared = frozenset(int(k) for k in reached if k)
+    if not shared:
+        theirs, ours = ", ".join(native.names[1:]), ", ".join(labels.names[1:])
+        raise DataError(
+            f"{where}: its classes ({theirs}) and the bundle's ({ours}) share no raw id; give the label maps common raw_ids, "
+            "or use a bundle trained for these classes"
+        )
+    lost = [native.names[k] for k in range(1, native.num_classes) if not reached[k]]
+    unasked = [labels.names[k] for k in range(1, labels.num_classes) if k not in shared]
+    notes = [f"points labelled {', '.join(lost)} are not counted: the model has no such class"] if lost else []
+    notes += [f"the data do not label {', '.join(unasked)}: not part of the mIoU"] if unasked else []
+    return shared, notes

@@ -1,0 +1,71 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Add up evaluations: shards of one data set, or a thousand bags on as many machines."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from weakseg_ros.errors import DataError
+from weakseg_ros.files import environment, sha256_of_parts, write_atomic, write_json
+from weakseg_ros.measure.evaluation import REPORT_FILE, SUMMARY_FILE
+from weakseg_ros.measure.report import render
+from weakseg_ros.measure.summary import figures
+from weakseg_ros.measure.tally import Tally
+from weakseg_ros.points.labels import LabelMap
+
+
+def merge(paths: Sequence[Path], out: Path) -> tuple[Path, dict[str, Any]]:
+    """Add the summaries of one bundle (files, or the folders that hold them) and write report and summary into `out`.
+
+    Returns (path of the report, summary). The figures are those of one evaluation over all the data; the pictures stay
+    in the single reports. Raises DataError for files that are no summary, or of different bundles.
+    """
+    parts = [_read(path / SUMMARY_FILE if path.is_dir() else path) for path in paths]
+    first = parts[0]
+    for path, part in zip(paths, parts, strict=True):
+        if part["bundle"]["hash"] != first["bundle"]["hash"]:
+            other = f"{part['bundle']['name']} ({part['bundle']['hash'][:12]})"
+            raise DataError(f"{path}: is of model {other}, {paths[0]} is not; merge evaluations of one model")
+    tallies = [Tally.from_mapping(part["counts"], str(path)) for path, part in zip(paths, parts, strict=True)]
+    tally = sum(tallies[1:], start=tallies[0])
+    shared = frozenset(k for part in parts for k in part["shared"])
+    labels = LabelMap.from_rows(first["labels"], first["bundle"]["name"])
+    names = list(dict.fromkeys(part["data"]["name"] for part in parts))
+    summary = {
+        "title": f"{first['bundle']['name']} on {names[0] if len(names) == 1 else f'{len(names)} recordings'}",
+        "made": max(part["made"] for part in parts),
+        "partial": any(part["partial"] for part in parts),
+        "partial_reason": " | ".join(filter(None, (part["partial_reason"] for part in parts))),
+        "seed": first["seed"],
+        "data_hash": sha256_of_parts(part["data_hash"] for part in parts),
+        "data": {
+            "path": " ".join(dict.fromkeys(part["data"]["path"] for part in parts)),
+            "name": ", ".join(names),
+            "topic": first["data"]["topic"],
+        },
+        "bundle": first["bundle"],
+        "engine": ", ".join(dict.fromkeys(part["engine"] for part in parts)),
+        **figures(tally, labels, shared),
+        "notes": list(dict.fromkeys(note for part in parts for note in part["notes"])),
+        "domain": list(dict.fromkeys(sentence for part in parts for sentence in part["domain"])),
+        "worst": sorted((scan for part in parts for scan in part["worst"]), key=lambda scan: -scan["score"])[:10],
+        "environment": environment(),
+    }
+    out.mkdir(parents=True, exist_ok=True)
+    addable = {"labels": first["labels"], "shared": sorted(shared), "counts": tally.to_mapping()}
+    write_json(out / SUMMARY_FILE, {**summary, **addable})
+    write_atomic(out / REPORT_FILE, render(summary))
+    return out / REPORT_FILE, summary
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise DataError(f"{path}: cannot be read ({error}); give the {SUMMARY_FILE} of an evaluation") from None
+    if not isinstance(content, dict) or not {"counts", "labels", "shared", "bundle"} <= content.keys():
+        raise DataError(f"{path}: is not the {SUMMARY_FILE} of an evaluation; write it with 'weakseg evaluate'")
+    return content

@@ -1,0 +1,93 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A summary and some pictures as one HTML file that needs nothing else: no network, no script, no other file."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from weakseg_ros.errors import DataError
+from weakseg_ros.measure.pictures import TOP_VIEW_M, ScanPictures
+from weakseg_ros.measure.words import FAIR_IOU, GOOD_IOU, next_steps, verdict
+
+SHOWN_SHARE = 1e-4
+
+
+@dataclass(frozen=True)
+class _Shown:
+    """Pictures of a scan with data URIs in place of files."""
+
+    note: str
+    strips: list[tuple[str, str]]
+    tops: list[tuple[str, str]]
+
+
+def render(summary: Mapping[str, Any], typical: ScanPictures | None = None, worst: Sequence[ScanPictures] = ()) -> str:
+    """The report as HTML. `summary` is what evaluate writes as JSON; DataError where Jinja2 is not installed."""
+    try:
+        from jinja2 import Environment, PackageLoader, StrictUndefined
+    except ImportError:
+        raise DataError("report: Jinja2 is not installed; pip install 'weakseg_ros[report]'") from None
+    environment = Environment(loader=PackageLoader("weakseg_ros.measure"), autoescape=True, undefined=StrictUndefined)
+    empty: dict[str, Any] = {"live": None, "agreement_with_direct": None, "story": {}}
+    return environment.get_template("report.html.j2").render(
+        s={**empty, **_weighted(summary)},
+        verdict=verdict(summary),
+        steps=next_steps(summary, summary["bundle"]["folder"], summary["data"]["path"]),
+        typical=_shown(typical) if typical else None,
+        worst=[_shown(pictures) for pictures in worst],
+        shown_classes=[row for row in summary["classes"] if _is_shown(row)],
+        stages=_stages(summary["latency_ms"]),
+        matrix=_matrix(summary) if summary["labelled_scans"] else None,
+        half_side_m=int(TOP_VIEW_M),
+        good_iou=GOOD_IOU,
+        fair_iou=FAIR_IOU,
+    )
+
+
+def _is_shown(row: Mapping[str, Any]) -> bool:
+    return bool(row["predicted_share"] >= SHOWN_SHARE or row.get("truth_points", 0))
+
+
+def _shown(pictures: ScanPictures) -> _Shown:
+    def uris(images: Mapping[str, bytes]) -> list[tuple[str, str]]:
+        return [(name, "data:image/png;base64," + base64.b64encode(blob).decode()) for name, blob in images.items()]
+
+    return _Shown(pictures.note, uris(pictures.strips), uris(pictures.tops))
+
+
+def _weighted(summary: Mapping[str, Any]) -> dict[str, Any]:
+    """The summary, its calibration bins with an opacity that says how many points they hold."""
+    if "calibration" not in summary:
+        return dict(summary)
+    calibration = summary["calibration"]
+    most = max(1, *(cell["points"] for cell in calibration["bins"]))
+    bins = [{**cell, "weight": 0.25 + 0.75 * (cell["points"] / most) ** 0.33} for cell in calibration["bins"]]
+    return {**summary, "calibration": {**calibration, "bins": bins}}
+
+
+def _stages(latency_ms: Mapping[str, Mapping[str, float]]) -> list[dict[str, Any]]:
+    stages = [(name, figures) for name, figures in latency_ms.items() if name != "total"]
+    whole = sum(figures["p50"] for _, figures in stages) or 1.0
+    step = 0.75 / max(1, len(stages) - 1)
+    return [
+        {"name": name, **figures, "share": 100 * figures["p50"] / whole, "tone": 1.0 - step * index}
+        for index, (name, figures) in enumerate(stages)
+    ]
+
+
+def _matrix(summary: Mapping[str, Any]) -> dict[str, Any]:
+    """Rows are true classes, columns what the model said, both without classes that have no points; shares of the row."""
+    counts = summary["confusion_matrix"]
+    ids = [row["id"] for row in summary["classes"] if any(counts[row["id"]]) or any(line[row["id"]] for line in counts)]
+    names = {row["id"]: row["name"] for row in summary["classes"]}
+    columns = [0, *ids] if any(counts[0][k] for k in ids) else ids
+    rows = []
+    for truth in ids:
+        total = sum(line[truth] for line in counts)
+        if total:
+            shares = [counts[predicted][truth] / total for predicted in columns]
+            rows.append({"name": names[truth], "shares": shares, "diagonal": columns.index(truth)})
+    return {"columns": [names.get(k, "no class") for k in columns], "rows": rows}

@@ -1,0 +1,152 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A report in words: the verdict in one sentence, and what to do next, from the figures of a summary.
+
+The thresholds are rules of thumb for street scenes, stated in the report beside the words they choose.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+GOOD_IOU, FAIR_IOU = 0.6, 0.4
+RARE_SHARE = 1e-3
+HIGH_ECE = 0.08
+FAR_DROP = 0.6
+SENSOR_PERIOD_MS = 100.0
+NAMES_IN_A_LIST = 4
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """The first thing a reader sees; `level` is good, fair, poor, or none where nothing was labelled."""
+
+    level: str
+    headline: str
+    detail: str
+
+
+@dataclass(frozen=True)
+class Step:
+    """One thing to do next: why, and a command where there is one."""
+
+    text: str
+    command: str = ""
+
+
+def verdict(summary: Mapping[str, Any]) -> Verdict:
+    """One sentence on quality, one on speed."""
+    if not summary["labelled_scans"]:
+        return _verdict_without_truth(summary)
+    miou, present = summary["miou_present"], summary["classes_present"]
+    level, word = _grade(miou)
+    rows = {row["name"]: row["iou"] for row in summary["classes"] if row["name"] in present}
+    strong = [name for name, iou in rows.items() if iou >= GOOD_IOU]
+    weak = [name for name, iou in rows.items() if iou < FAIR_IOU]
+    parts = [f"reliable on {_listed(strong)}"] if strong else []
+    parts += [f"not to be trusted on {_listed(weak)}"] if weak else []
+    about = f": {', '.join(parts)}" if parts else ""
+    detail = f"{_percent(summary['accuracy'])} of the labelled points are right. {_speed(summary)}"
+    return Verdict(level, f"{word}{about}.", detail.strip())
+
+
+def next_steps(summary: Mapping[str, Any], bundle: str, data: str) -> list[Step]:
+    """What a reader would do about the weakest figure first, with the commands."""
+    steps: list[Step] = []
+    if summary["partial"]:
+        steps.append(Step(f"Repair the data first: {summary['partial_reason']}"))
+    steps += [Step(f"Mind the sensor: {sentence}") for sentence in summary["domain"]]
+    steps += _steps_on_classes(summary) if summary["labelled_scans"] else _steps_without_truth(summary)
+    if _p95(summary) > SENSOR_PERIOD_MS:
+        steps.append(
+            Step(f"Make it faster: 5 % of the scans take longer than {_p95(summary):.0f} ms, a 10 Hz sensor leaves 100.")
+        )
+    if "live" not in summary:
+        steps.append(
+            Step("See the same through the running node, over DDS.", f"weakseg evaluate {data} --bundle {bundle} --live")
+        )
+    steps.append(Step("Label a live sensor with this model.", f"weakseg node --bundle {bundle}"))
+    return steps
+
+
+def _verdict_without_truth(summary: Mapping[str, Any]) -> Verdict:
+    largest = sorted(summary["classes"], key=lambda row: -row["predicted_share"])[:3]
+    shares = ", ".join(f"{row['name']} {_percent(row['predicted_share'])}" for row in largest)
+    unsure = summary["uncertainty_histogram"]["share_above_half"]
+    headline = (
+        f"No labels to measure against: the model sees mostly {shares}, and is unsure about {_percent(unsure)} of the points."
+    )
+    return Verdict("none", headline, _speed(summary))
+
+
+def _grade(miou: float) -> tuple[str, str]:
+    if miou >= GOOD_IOU:
+        return "good", "A good model for these scans"
+    if miou >= FAIR_IOU:
+        return "fair", "A usable model with gaps"
+    return "poor", "Not yet a usable model"
+
+
+def _speed(summary: Mapping[str, Any]) -> str:
+    p95 = _p95(summary)
+    if not p95:
+        return ""
+    keeps = "keeps up with" if p95 <= SENSOR_PERIOD_MS else "falls behind"
+    way = "from publishing a cloud to its answer" if "live" in summary else "per scan"
+    return f"It {keeps} a 10 Hz sensor: 95 % of the scans take at most {p95:.0f} ms {way}."
+
+
+def _p95(summary: Mapping[str, Any]) -> float:
+    if "live" in summary:
+        return float(summary["live"]["latency_ms"].get("p95", 0.0))
+    return float(summary["latency_ms"].get("total", {}).get("p95", 0.0))
+
+
+def _steps_on_classes(summary: Mapping[str, Any]) -> list[Step]:
+    steps = []
+    rows = [row for row in summary["classes"] if row["name"] in summary["classes_present"]]
+    worst = min(rows, key=lambda row: row["iou"], default=None)
+    if worst and worst["iou"] < FAIR_IOU:
+        steps.append(Step(_about_weak_class(worst, rows, summary["confusions"])))
+    ece = summary["calibration"]["ece"]
+    if ece > HIGH_ECE:
+        off = f"Take the confidence with care: it is off by {_percent(ece)} on average"
+        steps.append(Step(f"{off}; export again with validation data like these."))
+    near, far = summary["miou_by_range"][0]["miou"], summary["miou_by_range"][-1]["miou"]
+    if near and far is not None and far < FAR_DROP * near:
+        start = summary["miou_by_range"][-1]["from_m"]
+        steps.append(Step(f"Trust near points more: beyond {start:g} m the mIoU falls from {near:.2f} to {far:.2f}."))
+    return steps
+
+
+def _about_weak_class(
+    worst: Mapping[str, Any], rows: Sequence[Mapping[str, Any]], confusions: Sequence[Mapping[str, Any]]
+) -> str:
+    total = sum(row["truth_points"] for row in rows)
+    share = worst["truth_points"] / max(1, total)
+    mixed = next((pair for pair in confusions if pair["truth"] == worst["name"]), None)
+    taken = f", and {_percent(mixed['share'])} of it is taken for {mixed['predicted']}" if mixed else ""
+    cause = (
+        f" It is rare here ({_percent(share, 2)} of the points), so a handful of scans with it helps most."
+        if share < RARE_SHARE
+        else ""
+    )
+    return f"Label more of {worst['name']}: its IoU is {worst['iou']:.2f}{taken}.{cause}"
+
+
+def _steps_without_truth(summary: Mapping[str, Any]) -> list[Step]:
+    unsure = [scan["key"] for scan in summary["worst"]]
+    return [Step(f"Label a few points in the scans that the model is least sure of: {_listed(unsure)}.")] if unsure else []
+
+
+def _percent(share: float, digits: int = 0) -> str:
+    return f"{100 * share:.{digits}f} %"
+
+
+def _listed(names: Sequence[str]) -> str:
+    shown = list(names[:NAMES_IN_A_LIST])
+    rest = len(names) - len(shown)
+    if rest:
+        return f"{', '.join(shown)} and {rest} more"
+    return " and ".join([", ".join(shown[:-1]), shown[-1]]) if len(shown) > 1 else "".join(shown)

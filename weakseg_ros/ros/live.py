@@ -1,0 +1,137 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Evaluation through the running node: start its process, send it every scan over DDS, hand back what it answers."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import numpy as np
+
+from weakseg_ros.deploy.bundle import Bundle
+from weakseg_ros.deploy.segmentation import Segmentation
+from weakseg_ros.errors import CloudError, ReplayError
+from weakseg_ros.measure.evaluate import EvaluateConfig, OnAnswer
+from weakseg_ros.measure.inputs import Item
+from weakseg_ros.measure.summary import replay_figures
+from weakseg_ros.points.bags import RawMessage
+from weakseg_ros.points.encode import fill_message, pack_cloud
+from weakseg_ros.points.labelled import unpack_labelled
+from weakseg_ros.ros.replay_player import Answer, Player, ReplaySettings
+
+STOP_TIMEOUT_S = 10.0
+LOG_LINES = 15
+START_TIMEOUT_S = 60.0
+
+
+class NodeProcess:
+    """The node as a process of its own, as a context manager; it is ended by SIGINT, and by force where that fails.
+
+    `exit_code` is set when the block ends.
+    """
+
+    def __init__(self, bundle: Path, arguments: Sequence[str] = ()) -> None:
+        self._command = [sys.executable, "-m", "weakseg_ros", "node", "--bundle", str(bundle), *arguments]
+        self.exit_code: int | None = None
+
+    def __enter__(self) -> NodeProcess:
+        self._log = tempfile.TemporaryFile()
+        self._process = subprocess.Popen(self._command, stdout=self._log, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL)
+        return self
+
+    def check(self) -> None:
+        """ReplayError, with the end of its log, where the node has ended by itself."""
+        code = self._process.poll()
+        if code is not None:
+            raise ReplayError(f"node: ended with exit code {code}; its last words:\n{self.log()}")
+
+    def log(self) -> str:
+        """The last lines that the node printed."""
+        size = self._log.seek(0, os.SEEK_END)
+        self._log.seek(max(0, size - 8192))
+        return "\n".join(self._log.read().decode(errors="replace").splitlines()[-LOG_LINES:])
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        for stop in (signal.SIGINT, signal.SIGTERM, signal.SIGKILL):
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                self._process.send_signal(stop)
+                self.exit_code = self._process.wait(STOP_TIMEOUT_S)
+                break
+        self._log.close()
+
+
+def live_answers(items: Iterable[Item], bundle: Bundle, config: EvaluateConfig, on_answer: OnAnswer) -> dict[str, Any]:
+    """Send every item to the node, one at a time, and call back with its answer; returns counts and latency figures.
+
+    Starts a node of its own in replay mode, or with `config.attach` uses the one named `config.node`. Raises ReplayError
+    where the node ends, an answer is missing, or does not fit.
+    """
+    with contextlib.ExitStack() as stack:
+        name, check = config.node, None
+        if not config.attach:
+            name = f"weakseg_evaluate_{os.getpid()}"
+            options = ["--mode", "replay", "--engine", config.engine, "--lift", config.lift, "--input-topic", f"/{name}/points"]
+            process = stack.enter_context(NodeProcess(bundle.folder, [*options, "--ros-args", "-r", f"__node:={name}"]))
+            check = process.check
+        settings = ReplaySettings(
+            node=name, lossless=True, rate=config.rate, clock=config.attach, start_timeout_s=START_TIMEOUT_S
+        )
+        exchange = _Exchange(items, on_answer)
+        with Player(settings, exchange.take, check) as player:
+            player.connect("")
+            player.play(exchange.messages())
+            result = player.result()
+    latency_ms = replay_figures(result.latency_samples_ms)
+    return {**result.summary(), "histogram": latency_ms.pop("histogram"), "latency_ms": latency_ms}
+
+
+class _Exchange:
+    """Items out as messages, answers back as segmentations; an item is kept until its answer is there."""
+
+    def __init__(self, items: Iterable[Item], on_answer: OnAnswer) -> None:
+        self._items = items
+        self._on_answer = on_answer
+        self._sent: dict[int, Item] = {}
+
+    def messages(self) -> Iterator[RawMessage]:
+        """Each item as it goes out."""
+        for item in self._items:
+            data = item.serialized or _serialized(item)
+            self._sent[item.cloud.stamp_ns] = item
+            yield RawMessage(item.cloud.stamp_ns, data, "sensor_msgs/msg/PointCloud2")
+
+    def take(self, answer: Answer) -> None:
+        """Hand an answer to the evaluation."""
+        try:
+            columns = unpack_labelled(answer.message)
+        except CloudError as error:
+            raise ReplayError(f"evaluate: the answer to stamp {answer.stamp_ns} cannot be read: {error}") from None
+        self._on_answer(self._sent.pop(answer.stamp_ns), _segmentation(columns))
+
+
+def _segmentation(columns: dict[str, Any]) -> Segmentation:
+    """The labels of an answer; range images do not travel with it."""
+    names = ("class_id", "instance_id", "confidence", "uncertainty", "flags")
+    return Segmentation(
+        **{name: columns[name] for name in names},
+        class_image=np.zeros((0, 0), np.uint8),
+        instance_image=np.zeros((0, 0), np.uint16),
+    )
+
+
+def _serialized(item: Item) -> bytes:
+    """A scan from a folder as a serialized PointCloud2, in the layout of this package."""
+    from rclpy.serialization import serialize_message
+    from sensor_msgs.msg import PointCloud2, PointField
+
+    message = PointCloud2()
+    fill_message(message, pack_cloud(item.cloud), item.cloud, PointField)
+    return bytes(serialize_message(message))

@@ -1,0 +1,74 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Play a bag into the running node, collect what it answers, and say how long that took and what is missing.
+
+A cloud and its answer belong together by their header's stamp, which the node never changes. In lossless mode at most
+`window` clouds are under way, so that the node's one-slot mailbox drops none; a missing answer is then an error.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+from weakseg_ros.config import parse
+from weakseg_ros.errors import DataError
+from weakseg_ros.files import environment, write_json
+from weakseg_ros.points.bags import find_cloud_topic, read_raw
+from weakseg_ros.ros.replay_player import Answer, Player, ReplayResult, ReplaySettings
+
+
+def replay(
+    bag: Path,
+    topic: str = "",
+    settings: ReplaySettings | None = None,
+    on_answer: Callable[[Answer], None] | None = None,
+) -> ReplayResult:
+    """Publish the clouds of a bag at their own stamps and pace, and collect the node's answers.
+
+    `topic` may be empty where the bag holds one topic of clouds. `on_answer` is called for each answer, in this thread.
+    Raises ReplayError where the node is not there, where an answer does not fit its cloud, and in lossless mode where
+    one is missing; DataError for a bag that cannot be read, or not to its end (after the answers before that came in).
+    """
+    name = find_cloud_topic(bag, topic).name
+    with Player(settings or ReplaySettings(), on_answer) as player:
+        player.connect(name)
+        player.play(read_raw(bag, name))
+        return player.result()
+
+
+def main(argv: Sequence[str]) -> int:
+    """The verb `weakseg replay`."""
+    import tyro
+
+    @dataclass(frozen=True)
+    class Replay(ReplaySettings):
+        """Play a bag into the running node and collect its answers."""
+
+        bag: Annotated[Path, tyro.conf.Positional] = Path()
+        """rosbag2 folder, or one .mcap or .db3 file"""
+        topic: str = ""
+        """topic of the clouds in the bag; may be left out where there is only one"""
+        out: Path | None = None
+        """write counts, latencies and missing stamps to this JSON file"""
+
+    chosen = parse(Replay, argv, "replay")
+    if chosen.bag == Path():
+        raise DataError("replay: which bag? give the folder of a rosbag2 ('weakseg replay drive --topic /points')")
+    result = replay(chosen.bag, chosen.topic, chosen)
+    print(_sentence(result))
+    if chosen.out is not None:
+        chosen.out.parent.mkdir(parents=True, exist_ok=True)
+        write_json(chosen.out, {**result.summary(), "bag": str(chosen.bag), "environment": environment()})
+    return 0 if result.answered else 1
+
+
+def _sentence(result: ReplayResult) -> str:
+    latency = result.summary()["latency_ms"]
+    text = f"{result.sent} clouds sent, {result.answered} answered, {len(result.missing)} without an answer"
+    if result.answered:
+        text += f"; publish to answer p50 {latency['p50']:.1f} ms, p95 {latency['p95']:.1f} ms, p99 {latency['p99']:.1f} ms"
+    if result.unasked:
+        text += f"; {result.unasked} answers to clouds of someone else"
+    return text
