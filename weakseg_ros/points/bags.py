@@ -69,7 +69,7 @@ class _OpenBag:
     damage: str = ""
     """why not everything can be read; empty for a sound bag"""
     promised: dict[str, int] = field(default_factory=dict)
-    """messages by topic as a damaged bag's metadata.yaml counts them"""
+    """messages by topic as the bag's own index or metadata.yaml counts them"""
 
     def topics(self) -> list[BagTopic]:
         counts: dict[tuple[str, str], int] = {}
@@ -107,7 +107,8 @@ def read_raw(bag: Path | str, topic: str = "") -> Iterator[RawMessage]:
         try:
             for reader in opened.readers:
                 connections = [c for c in reader.connections if c.topic == chosen.name]
-                for _, stamp_ns, data in reader.messages(connections) if connections else ():
+                messages = reader.messages(connections) if connections else ()
+                for _, stamp_ns, data in messages:
                     yield RawMessage(stamp_ns, _ros1_to_cdr(data) if opened.is_ros1 else data, POINT_CLOUD)
                     read += 1
         except Exception as error:  # the parser of a damaged file raises anything
@@ -201,9 +202,10 @@ def _open_bag(stack: ExitStack, path: Path) -> _OpenBag:
     if path.suffix == ".bag":
         return _OpenBag(path, [_enter(stack, path, rosbag1.Reader)], is_ros1=True)
     try:
-        return _OpenBag(path, [_enter(stack, path, rosbag2.Reader)])
+        whole = _enter(stack, path, rosbag2.Reader)
     except DataError as error:
         return _open_files(stack, path, error)
+    return _OpenBag(path, [whole], promised={c.topic: c.msgcount for c in whole.connections})
 
 
 def _enter(stack: ExitStack, path: Path | MendedMcap, reader: Callable[[Any], Any]) -> Any:

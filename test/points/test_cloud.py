@@ -1,0 +1,344 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Every driver's layout, and every malformed cloud that must be survived, as tables over real message types."""
+
+from __future__ import annotations
+
+import warnings
+from typing import Any
+
+import numpy as np
+import pytest
+from rosbags.typesys import Stores, get_typestore
+
+from weakseg_ros.errors import CloudError
+from weakseg_ros.points.cloud import FLAG_NON_FINITE, FLAG_NON_RETURN, Cloud, decode, decode_cdr, flags_of, make_cloud
+from weakseg_ros.points.layout import MAX_POINTS
+
+STORE = get_typestore(Stores.ROS2_HUMBLE)
+TYPES = STORE.types
+CLOUD = "sensor_msgs/msg/PointCloud2"
+I8, U8, I16, U16, I32, U32, F32, F64 = range(1, 9)
+FORMATS = {I8: "i1", U8: "u1", I16: "i2", U16: "u2", I32: "i4", U32: "u4", F32: "f4", F64: "f8"}
+
+XYZ = [("x", 0, F32), ("y", 4, F32), ("z", 8, F32)]
+XYZI = [*XYZ, ("intensity", 12, F32)]
+XYZIRC = [*XYZ, ("intensity", 12, U8), ("return_type", 13, U8), ("channel", 14, U16)]
+OUSTER = [*XYZ, ("intensity", 16, F32), ("t", 20, U32), ("reflectivity", 24, U16), ("ring", 26, U16), ("ambient", 28, U16)]
+
+
+def records(fields: list[tuple[str, int, int]], step: int, count: int, order: str = "<") -> np.ndarray:
+    """(count,) records with a different number in every field; coordinates are never 0."""
+    dtype = np.dtype(
+        {
+            "names": [name for name, _, _ in fields],
+            "formats": [order + FORMATS[kind] for _, _, kind in fields],
+            "offsets": [offset for _, offset, _ in fields],
+            "itemsize": step,
+        }
+    )
+    points = np.zeros(count, dtype)
+    for number, (name, _, _) in enumerate(fields, 1):
+        points[name] = np.arange(count) % 50 + number
+    return points
+
+
+def message(fields: list[tuple[Any, ...]], step: int, content: np.ndarray | bytes, **changes: Any) -> Any:
+    """A PointCloud2 of one row; a field is (name, offset, datatype[, count]); `changes` replace header values."""
+    blob = np.frombuffer(content if isinstance(content, bytes) else content.tobytes(), np.uint8)
+    count = len(blob) // step if step else 0
+    header = TYPES["std_msgs/msg/Header"](
+        TYPES["builtin_interfaces/msg/Time"](sec=7, nanosec=8), changes.pop("frame_id", "lidar")
+    )
+    described = [TYPES["sensor_msgs/msg/PointField"](f[0], f[1], f[2], f[3] if len(f) > 3 else 1) for f in fields]
+    values = {
+        "header": header,
+        "height": 1,
+        "width": count,
+        "fields": described,
+        "is_bigendian": False,
+        "point_step": step,
+        "row_step": count * step,
+        "data": blob,
+        "is_dense": True,
+    }
+    return TYPES[CLOUD](**(values | changes))
+
+
+def reason(bad: Any, intensity_field: str = "auto") -> str:
+    with pytest.raises(CloudError) as caught:
+        decode(bad, intensity_field)
+    assert str(caught.value).startswith("PointCloud2: ")
+    assert ";" in str(caught.value), "says what to do"
+    return caught.value.reason
+
+
+LAYOUTS = {
+    # name: (fields, point_step, intensity field, full scale, ring field)
+    "velodyne": ([*XYZI, ("ring", 16, U16), ("time", 18, F32)], 22, "intensity", 0, "ring"),
+    "ouster original": (
+        [*OUSTER, ("range", 32, U32)],
+        48,
+        "intensity",
+        0,
+        "ring",
+    ),
+    "ouster native": (
+        [*XYZ, ("t", 16, U32), ("signal", 20, U16), ("ring", 24, U8), ("range", 28, U32)],
+        32,
+        "signal",
+        65535,
+        "ring",
+    ),
+    "ouster reflectivity": ([*XYZ, ("signal", 12, U16), ("reflectivity", 14, U8)], 16, "reflectivity", 255, None),
+    "hesai": ([*XYZI, ("ring", 16, U16), ("timestamp", 18, F64)], 26, "intensity", 0, "ring"),
+    "livox": ([*XYZI, ("tag", 16, U8), ("line", 17, U8), ("timestamp", 18, F64)], 26, "intensity", 0, "line"),
+    "autoware XYZIRC": (
+        [*XYZ, ("intensity", 12, U8), ("return_type", 13, U8), ("channel", 14, U16)],
+        16,
+        "intensity",
+        255,
+        "channel",
+    ),
+    "autoware XYZIRCAEDT": (
+        [*XYZIRC, ("azimuth", 16, F32), ("elevation", 20, F32), ("distance", 24, F32), ("time_stamp", 28, U32)],
+        32,
+        "intensity",
+        255,
+        "channel",
+    ),
+    "autoware XYZIRADRT": (
+        [*XYZI, ("ring", 16, U16), ("azimuth", 18, F32), ("distance", 22, F32), ("return_type", 26, U8), ("time_stamp", 27, F64)],
+        35,
+        "intensity",
+        0,
+        "ring",
+    ),
+    "robosense": ([*XYZI, ("ring", 16, U16), ("timestamp", 24, F64)], 32, "intensity", 0, "ring"),
+    "kitti": (XYZI, 16, "intensity", 0, None),
+    "kitti i": ([*XYZ, ("i", 12, F32)], 16, "i", 0, None),
+    "doubles, reordered": ([("intensity", 0, U16), ("z", 3, F64), ("y", 11, F64), ("x", 19, F64)], 27, "intensity", 65535, None),
+    "bare": (XYZ, 12, "", 0, None),
+}
+
+
+@pytest.mark.parametrize("name", LAYOUTS)
+@pytest.mark.parametrize("order", ["<", ">"])
+def test_layout(name: str, order: str) -> None:
+    fields, step, intensity, full_scale, ring = LAYOUTS[name]
+    points = records(fields, step, 6, order)
+    sent = message(fields, step, points, is_bigendian=order == ">", height=2, width=3, row_step=3 * step)
+    before = sent.data.tobytes()
+    for cloud in (decode(sent), decode_cdr(STORE.serialize_cdr(sent, CLOUD))):
+        np.testing.assert_array_equal(cloud.xyz, np.stack([points[n] for n in "xyz"], 1).astype(np.float32))
+        np.testing.assert_array_equal(cloud.intensity, points[intensity].astype(np.float32) if intensity else np.zeros(6))
+        assert (cloud.intensity_field, cloud.intensity_full_scale) == (intensity, full_scale)
+        assert (cloud.ring is None) == (ring is None)
+        if ring:
+            np.testing.assert_array_equal(cloud.ring, points[ring])
+        assert (cloud.height, cloud.width, cloud.stamp_ns, cloud.frame_id) == (2, 3, 7_000_000_008, "lidar")
+        assert cloud.xyz.dtype == cloud.intensity.dtype == np.float32
+        assert cloud.valid.all()
+    assert sent.data.tobytes() == before
+    assert sent.is_bigendian == (order == ">")
+
+
+REFUSED = {
+    "no z": (message(XYZ[:2], 8, records(XYZ[:2], 8, 3)), "no_xyz"),
+    "no fields": (message([], 12, bytes(36)), "no_xyz"),
+    "data short by one byte": (message(XYZ, 12, bytes(36), data=np.zeros(35, np.uint8)), "short_data"),
+    "no data": (message(XYZ, 12, bytes(36), data=np.zeros(0, np.uint8)), "short_data"),
+    "short last row": (message(XYZ, 12, bytes(72), height=2, width=3, row_step=40), "short_data"),
+    "rows overlap": (message(XYZ, 12, bytes(72), height=2, width=3, row_step=35), "row_step"),
+    "rows without a step": (message(XYZ, 12, bytes(72), height=2, width=3, row_step=0), "row_step"),
+    "point_step 0": (message(XYZ, 0, bytes(36), width=3), "point_step"),
+    "point_step inside z": (message(XYZ, 11, bytes(33), width=3), "point_step"),
+    "intensity beyond the point": (message([*XYZ, ("intensity", 10, F32)], 12, bytes(36)), "point_step"),
+    "too many points": (message(XYZ, 12, bytes(36), width=MAX_POINTS + 1), "absurd_size"),
+    "size overflows 32 bits": (message(XYZ, 12, bytes(36), height=65536, width=65536, row_step=0), "absurd_size"),
+    "size overflows 64 bits": (message(XYZ, 12, bytes(36), height=2**32 - 1, width=2**32 - 1), "absurd_size"),
+    "x twice": (message([*XYZ, ("x", 0, F32)], 12, bytes(36)), "bad_layout"),
+    "x of datatype 0": (message([("x", 0, 0), *XYZ[1:]], 12, bytes(36)), "bad_layout"),
+    "x of datatype 99": (message([("x", 0, 99), *XYZ[1:]], 12, bytes(36)), "bad_layout"),
+    "x of count 0": (message([("x", 0, F32, 0), *XYZ[1:]], 12, bytes(36)), "bad_layout"),
+    "x of count 3": (message([("x", 0, F32, 3), *XYZ[1:]], 12, bytes(36)), "bad_layout"),
+    "x over y": (message([("x", 2, F32), *XYZ[1:]], 12, bytes(36)), "bad_layout"),
+    "intensity over z": (message([*XYZ, ("intensity", 11, U8)], 12, bytes(36)), "bad_layout"),
+    "not a cloud": (TYPES["std_msgs/msg/String"]("hello"), "bad_layout"),
+}
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_refused(name: str) -> None:
+    bad, expected = REFUSED[name]
+    assert reason(bad) == expected
+
+
+UNCONCERNED = {
+    "duplicate extra": [("tag", 12, U8), ("tag", 12, U8)],
+    "empty name": [("", 12, F32)],
+    "datatype 0": [("tag", 12, 0)],
+    "datatype 99": [("tag", 12, 99)],
+    "count 0": [("tag", 12, U8, 0)],
+    "count 4": [("rgba", 12, U8, 4)],
+    "over x": [("everything", 0, F32, 4)],
+    "beyond the point": [("tag", 4_000_000_000, F64)],
+    "ring of floats": [("ring", 12, F32)],
+    "ring over z": [("ring", 10, U16)],
+    "ring of count 2": [("ring", 12, U16, 2)],
+}
+
+
+@pytest.mark.parametrize("name", UNCONCERNED)
+def test_faults_of_fields_that_nobody_reads(name: str) -> None:
+    points = records(XYZ, 16, 3)
+    cloud = decode(message([*XYZ, *UNCONCERNED[name]], 16, points))
+    np.testing.assert_array_equal(cloud.xyz[:, 2], points["z"])
+    assert cloud.ring is None
+
+
+@pytest.mark.parametrize(("height", "width", "row_step"), [(0, 0, 0), (0, 5, 60), (4, 0, 0), (2**32 - 1, 0, 0)])
+@pytest.mark.parametrize("fields", [XYZ, []])
+def test_empty_cloud_keeps_its_header(height: int, width: int, row_step: int, fields: list[Any]) -> None:
+    cloud = decode(message(fields, 12, b"", height=height, width=width, row_step=row_step))
+    assert (len(cloud), cloud.height, cloud.width, cloud.frame_id, cloud.stamp_ns) == (0, height, width, "lidar", 7_000_000_008)
+
+
+@pytest.mark.parametrize("row_step", [0, 1, 35, 37, 2**32 - 1])
+def test_wrong_row_step_of_a_single_row_is_derived(row_step: int) -> None:
+    points = records(XYZ, 12, 3)
+    np.testing.assert_array_equal(decode(message(XYZ, 12, points, row_step=row_step)).xyz[:, 0], points["x"])
+
+
+@pytest.mark.parametrize("fields", [XYZ, [("x", 0, F64), ("y", 8, F32), ("z", 12, F32)]])
+@pytest.mark.parametrize("tail", [0, 5])
+def test_padded_rows_and_a_tail(fields: list[Any], tail: int) -> None:
+    points = records(fields, 16, 6).reshape(2, 3)
+    rows = [points[0].tobytes() + b"\xff" * 9, points[1].tobytes() + b"\xff" * tail]
+    cloud = decode(message(fields, 16, b"".join(rows), height=2, width=3, row_step=57))
+    for axis, name in enumerate("xyz"):
+        np.testing.assert_array_equal(cloud.xyz[:, axis], points[name].ravel())
+
+
+def test_flags_say_why_a_point_is_unusable() -> None:
+    points = records(XYZI, 16, 8)
+    points["x"][:3] = np.nan, np.inf, -np.inf
+    points["z"][3] = np.nan
+    for name in "xyz":
+        points[name][4] = 0.0
+        points[name][5] = -0.0
+    points["x"][6], points["y"][6], points["z"][6] = 0.0, 1e-40, 0.0
+    cloud = decode(message(XYZI, 16, points, is_dense=True))
+    bad, gone = FLAG_NON_FINITE, FLAG_NON_RETURN
+    assert cloud.flags.tolist() == [bad, bad, bad, bad, gone, gone, 0, 0]
+    assert cloud.valid.tolist() == [False] * 6 + [True] * 2
+    np.testing.assert_array_equal(cloud.xyz[:, 0], points["x"])
+
+
+@pytest.mark.parametrize("kind", [F32, F64])
+@pytest.mark.parametrize("huge", [1e30, -1e38, 3e38, 1e-45, 1e300, -1e308])
+def test_extreme_numbers_raise_no_warning(kind: int, huge: float) -> None:
+    size = 4 if kind == F32 else 8
+    fields = [("x", 0, kind), ("y", size, kind), ("z", 2 * size, kind), ("intensity", 3 * size, kind)]
+    with np.errstate(over="ignore"):
+        points = records(fields, 4 * size, 4)
+        for name in ("x", "y", "z", "intensity"):
+            points[name] = huge
+        expected = np.float32(huge)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        cloud = decode(message(fields, 4 * size, points))
+    np.testing.assert_array_equal(cloud.xyz, np.full((4, 3), expected))
+    assert (cloud.flags == (0 if np.isfinite(expected) else FLAG_NON_FINITE)).all()
+    assert np.isfinite(cloud.intensity).all()
+
+
+def test_all_points_nan() -> None:
+    points = records(XYZI, 16, 1000)
+    points["x"] = points["y"] = points["z"] = np.nan
+    assert (decode(message(XYZI, 16, points)).flags == FLAG_NON_FINITE).all()
+
+
+def test_intensity_that_is_not_finite_becomes_zero() -> None:
+    points = records(XYZI, 16, 4)
+    points["intensity"] = 5, np.nan, np.inf, -7
+    cloud = decode(message(XYZI, 16, points))
+    assert cloud.intensity.tolist() == [5, 0, 0, -7]
+    assert cloud.valid.all(), "the position is usable"
+
+
+def test_intensity_field_by_choice() -> None:
+    fields = [*XYZI, ("reflectivity", 16, U16)]
+    sent = message(fields, 18, records(fields, 18, 3))
+    assert decode(sent).intensity_field == "intensity"
+    chosen = decode(sent, "reflectivity")
+    assert (chosen.intensity_field, chosen.intensity_full_scale, chosen.intensity.tolist()) == ("reflectivity", 65535, [5, 6, 7])
+    none = decode(sent, "")
+    assert (none.intensity_field, none.intensity.tolist()) == ("", [0, 0, 0])
+    assert decode(sent, "x").intensity.tolist() == [1, 2, 3], "a field may serve twice"
+
+
+def test_missing_intensity_field_names_what_is_there() -> None:
+    fields = [*XYZ, ("reflectivity", 12, F32), ("ring", 16, U16)]
+    with pytest.raises(CloudError, match=r"no field 'reflect' \(has x, y, z, reflectivity, ring\)") as caught:
+        decode(message(fields, 18, records(fields, 18, 3)), "reflect")
+    assert caught.value.reason == "no_intensity"
+    assert "did you mean 'reflectivity'?" in str(caught.value)
+    assert "set intensity_field" in str(caught.value)
+
+
+def test_ring_of_any_integer_type() -> None:
+    for kind in (I8, U8, I16, U16, I32, U32):
+        fields = [*XYZ, ("ring", 12, kind)]
+        cloud = decode(message(fields, 16, records(fields, 16, 5)))
+        assert cloud.ring is not None
+        assert cloud.ring.dtype == np.uint16
+        assert cloud.ring.tolist() == [4, 5, 6, 7, 8]
+    points = records([*XYZ, ("ring", 12, I32)], 16, 3)
+    points["ring"] = -1, 70000, 3
+    assert decode(message([*XYZ, ("ring", 12, I32)], 16, points)).ring.tolist() == [0, 65535, 3]
+
+
+def test_layout_may_change_between_frames() -> None:
+    for name in ("velodyne", "autoware XYZIRC", "velodyne", "doubles, reordered", "bare"):
+        fields, step, intensity, _, _ = LAYOUTS[name]
+        cloud = decode(message(fields, step, records(fields, step, 3)))
+        assert cloud.intensity_field == intensity
+
+
+def test_packed_points_are_views_that_cannot_alter_the_message() -> None:
+    sent = message(XYZI, 16, records(XYZI, 16, 4))
+    cloud = decode(sent)
+    assert np.shares_memory(cloud.xyz, sent.data)
+    assert np.shares_memory(cloud.intensity, sent.data)
+    with pytest.raises(ValueError, match="read-only"):
+        cloud.xyz[0, 0] = 1.0
+
+
+def test_one_point_and_odd_frames() -> None:
+    for frame in ("", "/velodyne", "später"):
+        cloud = decode(message(XYZ, 12, records(XYZ, 12, 1), frame_id=frame))
+        assert (len(cloud), cloud.frame_id) == (1, frame)
+
+
+def test_make_cloud_computes_flags_and_shape() -> None:
+    cloud = make_cloud([[1, 2, 3], [0, 0, 0], [np.nan, 0, 0], [1, 1, 1]], [1, np.nan, 3, 4], [0, 0, 1, 1], height=2, stamp_ns=5)
+    assert (cloud.height, cloud.width, cloud.stamp_ns) == (2, 2, 5)
+    assert cloud.flags.tolist() == [0, FLAG_NON_RETURN, FLAG_NON_FINITE, 0]
+    assert cloud.intensity.tolist() == [1, 0, 3, 4]
+    assert make_cloud(np.zeros((0, 3))).valid.shape == (0,)
+
+
+@pytest.mark.parametrize(
+    ("changes", "text"),
+    [
+        ({"xyz": np.zeros((3, 2), np.float32)}, r"Cloud.xyz: expected shape \(3, 3\) .* found \(3, 2\)"),
+        ({"width": 4}, r"expected shape \(4, 3\)"),
+        ({"intensity": np.zeros(2, np.float32)}, r"Cloud.intensity: expected shape \(3,\), found \(2,\)"),
+        ({"ring": np.zeros((3, 1), np.uint16)}, "Cloud.ring"),
+    ],
+)
+def test_a_wrong_shape_fails_where_the_cloud_is_made(changes: dict[str, Any], text: str) -> None:
+    xyz = np.ones((3, 3), np.float32)
+    values = {"xyz": xyz, "intensity": np.zeros(3, np.float32), "flags": flags_of(xyz), "width": 3}
+    with pytest.raises(ValueError, match=text):
+        Cloud(**(values | changes))
