@@ -245,9 +245,21 @@ def test_the_writer_refuses_what_does_not_fit(tmp_path: Path) -> None:
     out.write(grid_cloud(0), pose=np.eye(4))
     with pytest.raises(DataError, match="for every scan, or for none"):
         out.write(grid_cloud(1))
-    out.write(grid_cloud(1, 2, 8), pose=np.eye(4))
-    with pytest.raises(DataError, match="rows by 'grid'"):
-        out.close()
+    for other in (grid_cloud(1, 2, 8), grid_cloud(1, 1, 32)):
+        with pytest.raises(DataError, match="rows by 'grid'"):
+            out.write(other, pose=np.eye(4))
+    by_ring = writer(tmp_path / "ring", RangeSpec(4, 8, rows="ring"))
+    by_ring.write(grid_cloud(0))
+    with pytest.raises(DataError, match="rows by 'ring'"):
+        by_ring.write(make_cloud(grid_cloud(0).xyz, height=4))
+
+
+def test_clouds_without_intensity_stay_so(tmp_path: Path) -> None:
+    with writer(tmp_path, RangeSpec()) as out:
+        out.write(make_cloud(grid_cloud(0).xyz))
+    cloud = ScanFolder(tmp_path)[0].cloud
+    assert cloud.intensity_field == ""
+    assert not cloud.intensity.any()
 
 
 def kitti_root(root: Path, sequences: list[str]) -> Path:

@@ -54,6 +54,8 @@ class Manifest:
     content_hash: str
     files: dict[str, str]
     """sha256 by path relative to the folder"""
+    intensity_field: str = "intensity"
+    """what the sensor calls the intensity; empty where it gives none"""
 
     @property
     def label_map(self) -> LabelMap:

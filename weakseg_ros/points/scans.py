@@ -175,9 +175,10 @@ class ScanFolder:
             raise DataError(f"{path}: has {len(points)} points, the manifest says {grid[0]} x {grid[1]}; copy the file again")
         height, width = grid or (1, len(points))
         ring = np.repeat(np.arange(height, dtype=np.uint16), width) if self.manifest and self.manifest.ring_is_row else None
+        has_intensity = not self.manifest or bool(self.manifest.intensity_field)
         return make_cloud(
             np.ascontiguousarray(points[:, :3]),
-            np.ascontiguousarray(points[:, 3]),
+            np.ascontiguousarray(points[:, 3]) if has_intensity else None,
             ring,
             stamp_ns=stamp_ns,
             frame_id=self.manifest.frame_id if self.manifest else "velodyne",
@@ -215,8 +216,9 @@ class ScanFolder:
 class ScanWriter:
     """Writes scans into a folder, as a context manager; the manifest is complete only when the block ends well.
 
-    Every point is written, in order, so that an organised cloud comes back as its grid. Raises DataError for a folder
-    that is not empty (`overwrite` replaces the scans in it, and leaves other files alone).
+    Every point is written, in order, so that an organised cloud comes back as its grid; lasers' indices only where they
+    are the grid's rows. Raises DataError for a folder that is not empty (`overwrite` replaces the scans in it, and leaves
+    other files alone).
     """
 
     def __init__(
@@ -248,7 +250,7 @@ class ScanWriter:
         self._stamps: list[int] = []
         self._poses: list[NDArray[np.float64]] = []
         self._shapes: set[tuple[int, int]] = set()
-        self._frame_id = ""
+        self._frame_id = self._intensity_field = ""
         self._ring_is_row = True
         _make_room(folder, overwrite)
         self._manifest(complete=False).save(folder)
@@ -266,33 +268,30 @@ class ScanWriter:
     def write(self, cloud: Cloud, raw_label: NDArray[np.uint32] | None = None, pose: NDArray[np.float64] | None = None) -> str:
         """Append one scan; returns its key. `raw_label` (N,) is raw id + (instance << 16), `pose` (4, 4).
 
-        Raises DataError for a cloud without points, labels that do not fit it or the label map, and a pose that only
-        some scans have.
+        Raises DataError for a cloud without points, labels that do not fit it or the label map, a pose that only some
+        scans have, and a cloud from whose file the range image could not be made.
         """
         key = f"{len(self):06d}"
         where = f"{self.folder}: scan {key}"
-        self._check(cloud, raw_label, pose, where)
+        ring_is_row = cloud.ring is not None and np.array_equal(cloud.ring, np.repeat(np.arange(cloud.height), cloud.width))
+        self._check_labels(cloud, raw_label, where)
+        self._check_geometry(cloud, pose, ring_is_row, where)
         blob = scan_files.write_points(self.folder / "velodyne" / f"{key}.bin", cloud.xyz, cloud.intensity)
         self._files[f"velodyne/{key}.bin"] = hashlib.sha256(blob).hexdigest()
         if raw_label is not None:
             blob = scan_files.write_raw_labels(self.folder / "labels" / f"{key}.label", raw_label)
             self._files[f"labels/{key}.label"] = hashlib.sha256(blob).hexdigest()
-        rows = np.repeat(np.arange(cloud.height), cloud.width)
-        self._ring_is_row &= cloud.ring is not None and np.array_equal(cloud.ring, rows)
+        self._ring_is_row &= ring_is_row
         self._shapes.add((cloud.height, cloud.width))
         self._frame_id = self._frame_id or cloud.frame_id
+        self._intensity_field = self._intensity_field or cloud.intensity_field
         self._stamps.append(cloud.stamp_ns)
         if pose is not None:
             self._poses.append(np.asarray(pose, np.float64))
         return key
 
     def close(self) -> None:
-        """Write times, poses and the complete manifest; DataError where the range image cannot be made from the files."""
-        manifest = self._manifest(complete=True)
-        rows = manifest.spec.rows
-        if (rows == "grid" and not manifest.organised) or (rows == "ring" and not manifest.ring_is_row):
-            fault = "these scans are not organised as one grid of laser by column"
-            raise DataError(f"{self.folder}: the range image takes its rows by '{rows}', but {fault}; use rows 'angle'")
+        """Write times, poses and the complete manifest."""
         self._write_lines("times.txt", [scan_files.format_stamp(stamp) for stamp in self._stamps])
         if self._poses:
             self._write_lines("poses.txt", [scan_files.format_pose(pose) for pose in self._poses])
@@ -311,22 +310,32 @@ class ScanWriter:
             frame_id=self._frame_id,
             organised=organised,
             ring_is_row=bool(organised) and self._ring_is_row,
+            intensity_field=self._intensity_field,
             count=len(self),
             complete=complete,
             content_hash=scan_files.content_hash(self._files),
             files=dict(self._files),
         )
 
-    def _check(self, cloud: Cloud, raw_label: NDArray[np.uint32] | None, pose: NDArray[np.float64] | None, where: str) -> None:
+    def _check_labels(self, cloud: Cloud, raw_label: NDArray[np.uint32] | None, where: str) -> None:
         if not len(cloud):
             raise DataError(f"{where}: the cloud has no points; leave it out")
-        if raw_label is not None and raw_label.shape != (len(cloud),):
+        if raw_label is None:
+            return
+        if raw_label.shape != (len(cloud),):
             raise DataError(f"{where}: labels have shape {raw_label.shape}, the cloud has {len(cloud)} points; label every point")
-        unknown = self._labels.unknown_raw_ids(raw_label) if raw_label is not None else []
+        unknown = self._labels.unknown_raw_ids(raw_label)
         if unknown:
             raise DataError(f"{where}: raw ids {unknown[:5]} are not in label map '{self._labels.name}'; add them to it")
+
+    def _check_geometry(self, cloud: Cloud, pose: NDArray[np.float64] | None, ring_is_row: bool, where: str) -> None:
         if len(self) and (pose is not None) != bool(self._poses):
             raise DataError(f"{where}: give a pose for every scan, or for none")
+        rows = self._facts["spec"].rows
+        is_grid = cloud.height > 1 and self._shapes <= {(cloud.height, cloud.width)}
+        if (rows != "angle" and not is_grid) or (rows == "ring" and not ring_is_row):
+            fault = "the cloud is not organised as the one grid of laser by column that all scans share"
+            raise DataError(f"{where}: the range image takes its rows by '{rows}', but {fault}; use rows 'angle'")
 
 
 def _make_room(folder: Path, overwrite: bool) -> None:
