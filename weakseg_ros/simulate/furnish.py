@@ -148,7 +148,7 @@ def _front(placer: Placer, side: Side, sign: int, start: float, end: float) -> N
         placer.put(kit(rng, length), x + length / 2, sign * (border + 0.35))
         x += length + rng.choice([0.0, 1.2, 3.5])
     if side.front != "parking" or side.built == "open":
-        for spot in placer.spots(start, end, side.bushes * min(deep, 6) / 3):
+        for spot in placer.spots(start, end, side.bushes * min(deep, 8) / 3):
             placer.put(kits.bush(rng), spot, sign * (border + 0.8 + rng.uniform(0, max(deep - 1, 0.3))))
         for spot in placer.spots(start, end, side.trees * min(deep, 10) / 7):
             if deep > 2.5:
@@ -171,9 +171,9 @@ def _kerbside(placer: Placer, side: Side, sign: int, start: float, end: float) -
         for x in np.arange(start + rng.uniform(2, 8), end, rng.uniform(7, 16)):
             if rng.random() < min(1.0, side.trees * 1.2):
                 placer.put(kits.tree(rng), x + rng.normal(0, 0.4), sign * line, rng.uniform(0, 6.3))
-    for x in np.arange(start + rng.uniform(3, 12), end, rng.uniform(18, 34)):
+    for x in np.arange(start + rng.uniform(3, 12), end, rng.uniform(24, 42)):
         placer.put(kits.lamp(rng), x, sign * line, -sign * np.pi / 2)
-    for x in placer.spots(start, end, 0.4):
+    for x in placer.spots(start, end, 0.22):
         placer.put(kits.sign(rng), x, sign * (line + rng.normal(0, 0.1)), (np.pi if sign > 0 else 0) + rng.normal(0, 0.1))
     if rng.random() < 0.3:
         for x in np.arange(start + 2, end - 2, rng.uniform(2, 4)):
@@ -222,10 +222,10 @@ def _backdrop(placer: Placer, side: Side, sign: int, start: float, end: float) -
             )
         x += length + rng.uniform(4, 22)
     near = side.lateral(placer.half_road, "border") + 2 if side.built == "open" else behind
-    density = 1.6 if side.built == "open" else 0.5
+    density = 2.0 if side.built == "open" else 0.5
     for x in placer.spots(start, end, density):
         placer.put(kits.tree(rng, 1.1), x, sign * rng.uniform(near, ROW_M), rng.uniform(0, 6.3))
-    for x in placer.spots(start, end, density * 1.5):
+    for x in placer.spots(start, end, density * 3):
         placer.put(kits.bush(rng), x, sign * rng.uniform(near, near + 14))
 
 

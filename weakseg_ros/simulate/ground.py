@@ -12,9 +12,11 @@ from weakseg_ros.simulate.raycast import Floats, Rays
 
 ROAD, LANE, PARKING, SIDEWALK, TERRAIN, PLAZA = range(6)
 RAW_ID = np.array([40, 60, 44, 48, 72, 49], np.uint16)
-ALBEDO = np.array([0.24, 0.50, 0.31, 0.33, 0.36, 0.29], np.float32)
+ALBEDO = np.array([0.36, 0.75, 0.48, 0.50, 0.53, 0.44], np.float32)
 ROUGHNESS_M = np.array([0.004, 0.004, 0.006, 0.006, 0.035, 0.006], np.float32)
 RAISED = np.array([False, False, False, True, True, True])
+
+Numbers = NDArray[np.float64] | float
 
 CELL_M = 0.125
 HALF_LENGTH_M = 320.0
@@ -30,11 +32,11 @@ class Waves:
     """wave number in rad/m"""
     phase: NDArray[np.float64]
 
-    def at(self, u: NDArray[np.float64] | float) -> NDArray[np.float64]:
+    def at(self, u: Numbers) -> NDArray[np.float64]:
         """Value at `u` (any shape)."""
         return (self.amplitude * np.sin(np.asarray(u)[..., None] * self.number + self.phase)).sum(axis=-1)
 
-    def slope(self, u: NDArray[np.float64] | float) -> NDArray[np.float64]:
+    def slope(self, u: Numbers) -> NDArray[np.float64]:
         """Derivative at `u` (any shape)."""
         return (self.amplitude * self.number * np.cos(np.asarray(u)[..., None] * self.number + self.phase)).sum(axis=-1)
 
@@ -54,10 +56,12 @@ class Ground:
     rise_x: Waves
     rise_y: Waves
     curb_m: float
+    albedo: Floats
+    """of each kind on this street"""
     kinds: NDArray[np.uint8]
     """(nx, ny) kind of each cell of CELL_M, painted by the street"""
 
-    def height(self, x: NDArray[np.float64], y: NDArray[np.float64]) -> NDArray[np.float64]:
+    def height(self, x: Numbers, y: Numbers) -> NDArray[np.float64]:
         """z of the road surface in m, without the curb."""
         return self.rise_x.at(x) + self.rise_y.at(y)
 
@@ -71,7 +75,7 @@ class Ground:
         """World x, y, z and heading at `lateral` m left of the centre line."""
         heading = float(np.arctan(self.centre.slope(x)))
         y = float(self.centre.at(x)) + lateral / np.cos(heading)
-        z = float(self.height(np.float64(x), np.float64(y)))
+        z = float(self.height(x, y))
         z += self.curb_m * bool(RAISED[self.kind_at(np.array([x]), np.array([y]))[0]])
         return x, y, z, heading
 

@@ -104,25 +104,26 @@ def tree(rng: Random, scale: float = 1.0) -> Parts:
         trunk = cylinder(TRUNK, 0, 0, -0.3, rng.uniform(0.1, 0.2), tall * 0.5, **bark)
         tiers = [_tuft(rng, 0, 0, 0.5 + i * tall * 0.14, tall * 0.16 * (1 - i / 7), tall * 0.22, leaf, 1.8) for i in range(6)]
         return join([trunk, *tiers])
-    clear, spread = rng.uniform(1.8, 3.6) * scale, tall * rng.uniform(0.17, 0.28)
+    clear = rng.uniform(1.8, 3.4) * scale if rng.random() < 0.6 else rng.uniform(0.4, 1.5)
+    spread = tall * rng.uniform(0.17, 0.28)
     trunk = cylinder(TRUNK, 0, 0, -0.3, rng.uniform(0.09, 0.34) * scale, clear + 0.3 + tall * 0.15, **bark)
     tufts = []
     for _ in range(rng.integers(4, 9)):
         turn, out = rng.uniform(0, 2 * np.pi), spread * np.sqrt(rng.uniform(0, 0.6))
         z = clear + rng.uniform(-0.3, 0.7 * (tall - clear))
         radius = spread * rng.uniform(0.35, 0.65)
-        tufts.append(_tuft(rng, out * np.cos(turn), out * np.sin(turn), z, radius, radius * 1.6, leaf, rng.uniform(0.7, 1.8)))
+        tufts.append(_tuft(rng, out * np.cos(turn), out * np.sin(turn), z, radius, radius * 1.6, leaf, rng.uniform(1.0, 3.0)))
     return join([trunk, *tufts])
 
 
 def bush(rng: Random) -> Parts:
     """A shrub of a few tufts that reach the ground."""
     leaf = {"albedo": rng.uniform(0.28, 0.45)}
-    width = rng.uniform(0.4, 1.3)
+    width = rng.uniform(0.45, 1.5)
     spots = rng.normal(0, width * 0.6, (rng.integers(2, 5), 2))
     return join(
         [
-            _tuft(rng, x, y, -0.2, width * rng.uniform(0.5, 1), width * rng.uniform(1.0, 1.9), leaf, rng.uniform(2, 5))
+            _tuft(rng, x, y, -0.2, width * rng.uniform(0.5, 1), width * rng.uniform(1.0, 1.9), leaf, rng.uniform(3, 8))
             for x, y in spots
         ]
     )
@@ -205,9 +206,11 @@ def sign(rng: Random) -> Parts:
     """One or two traffic signs on a post, facing along -x."""
     tall = rng.uniform(2.1, 2.8)
     post = cylinder(POLE, 0, 0, -0.2, rng.uniform(0.03, 0.05), tall + 0.4, albedo=0.3)
-    plates = [block(SIGN, -0.06, 0, tall - 0.3, (0.015, rng.uniform(0.28, 0.45), rng.uniform(0.5, 0.8)), albedo=0.95)]
+    plates = [
+        block(SIGN, -0.06, 0, tall - 0.3, (0.015, rng.uniform(0.28, 0.45), rng.uniform(0.5, 0.8)), albedo=rng.uniform(0.4, 1.0))
+    ]
     if rng.random() < 0.4:
-        plates.append(block(SIGN, -0.06, 0, tall - 0.8, (0.015, rng.uniform(0.25, 0.4), 0.35), albedo=0.85))
+        plates.append(block(SIGN, -0.06, 0, tall - 0.8, (0.015, rng.uniform(0.25, 0.4), 0.35), albedo=rng.uniform(0.4, 1.0)))
     return join([post, *plates])
 
 

@@ -49,6 +49,10 @@ class SensorModel:
     """standard deviation of the measured distance"""
     drop_probability: float = setting(0.03, 0.0, 1.0)
     """share of rays that are lost whatever they meet"""
+    vehicle_m: tuple[float, float, float] = (4.4, 1.8, 0.95)
+    """length, width and height above the road of the bonnet and boot under the sensor, which hide the ground; 0, 0, 0 = none"""
+    beam_spread: float = setting(0.08, 0.0, 1.0)
+    """standard deviation of the beams' own brightness"""
     intensity_full_scale: float = setting(1.0, 1e-3, 1e6)
     """largest intensity the driver reports: 1, 255 or thousands"""
     intensity_gain: float = setting(1.0, 0.0, 100.0)

@@ -10,6 +10,7 @@ import numpy as np
 
 from weakseg_ros.simulate.furnish import Placer, Section, Side, furnish
 from weakseg_ros.simulate.ground import (
+    ALBEDO,
     CELL_M,
     HALF_LENGTH_M,
     HALF_WIDTH_M,
@@ -47,27 +48,25 @@ class Town:
     height_m: tuple[float, float]
     trees: float
     """per 10 m of a side"""
+    bushes: float
+    """per 10 m of a side"""
     traffic: float
     """cars per 100 m and lane"""
     people: float
     """per 100 m of a sidewalk"""
 
 
+TERRACES, HOUSES = ("terrace",) * 4 + ("detached",), ("detached",) * 4 + ("terrace", "open")
 TOWNS = {
-    "old town": Town(
-        (2.7, 3.2), (1,), 0.6, 0.05, (1.2, 3.0), (0.0, 1.5), ("terrace",) * 4 + ("detached",), (7, 14), 0.25, 0.9, 2.2
-    ),
-    "suburb": Town(
-        (2.6, 3.1), (1,), 0.5, 0.4, (1.2, 2.2), (2.5, 8.0), ("detached",) * 4 + ("terrace", "open"), (4, 8), 0.7, 0.5, 0.6
-    ),
-    "boulevard": Town(
-        (3.0, 3.5), (1, 2), 0.8, 0.7, (2.5, 5.0), (0.0, 4.0), ("terrace", "terrace", "halls", "open"), (9, 20), 0.9, 1.8, 2.5
-    ),
-    "village": Town(
-        (2.7, 3.2), (1,), 0.25, 0.3, (1.0, 1.8), (1.0, 6.0), ("detached", "detached", "terrace", "open"), (4, 7), 0.6, 0.4, 0.5
-    ),
+    "old town": Town((2.6, 3.0), (1,), 0.6, 0.05, (1.2, 3.0), (0.0, 2.0), TERRACES, (7, 14), 0.3, 0.8, 0.8, 2.2),
+    "suburb": Town((2.5, 2.9), (1,), 0.5, 0.4, (1.2, 2.2), (2.5, 7.0), HOUSES, (4, 8), 0.9, 2.2, 0.5, 0.7),
+    "boulevard": Town((2.9, 3.3), (1, 2), 0.8, 0.7, (2.5, 5.0), (0.0, 4.0), (*TERRACES, "halls"), (9, 20), 1.0, 1.2, 1.5, 2.5),
+    "village": Town((2.5, 2.9), (1,), 0.25, 0.3, (1.0, 1.8), (1.0, 6.0), HOUSES, (4, 7), 0.7, 1.8, 0.4, 0.6),
     "outskirts": Town(
-        (3.1, 3.7), (1, 2), 0.3, 0.6, (1.5, 2.5), (4.0, 12.0), ("halls", "halls", "open", "detached"), (5, 11), 0.6, 1.4, 0.3
+        (3.0, 3.5), (1, 2), 0.3, 0.6, (1.5, 2.5), (4.0, 10.0), ("halls", "halls", "open"), (5, 11), 0.8, 2.0, 1.2, 0.4
+    ),
+    "greenway": Town(
+        (2.7, 3.1), (1,), 0.3, 0.6, (1.3, 2.5), (2.0, 6.0), ("open", "open", "detached"), (4, 8), 1.3, 3.0, 0.6, 0.9
     ),
 }
 
@@ -141,11 +140,11 @@ def _side(rng: np.random.Generator, town: Town, sidewalk_m: float | None = None)
         sidewalk_m=sidewalk_m or rng.uniform(*town.sidewalk_m),
         setback_m=rng.uniform(*town.setback_m),
         front=front,
-        border=str(rng.choice(["fence", "fence", "hedge", "none"])),
+        border=str(rng.choice(["fence", "hedge", "hedge", "none"])),
         built=str(rng.choice(town.built)),
         height_m=rng.uniform(*town.height_m),
         trees=town.trees * rng.uniform(0.2, 1.6),
-        bushes=rng.uniform(0.0, 1.5),
+        bushes=town.bushes * rng.uniform(0.1, 1.8),
     )
 
 
@@ -168,7 +167,8 @@ def _ground(rng: np.random.Generator, sections: list[Section], half_road: float)
         kinds[np.abs(np.abs(lateral) - half_road + 0.25) < 0.07] = LANE
     for section in sections[:-1]:
         _paint_crossing(kinds, lateral, x, section, half_road, bool(rng.random() < 0.4))
-    return Ground(centre, rise_x, rise_y, rng.uniform(0.06, 0.16), kinds)
+    curb, albedo = rng.uniform(0.06, 0.16), ALBEDO * rng.uniform(0.75, 1.2, len(ALBEDO)).astype(np.float32)
+    return Ground(centre, rise_x, rise_y, curb, albedo, kinds)
 
 
 def _paint_section(kinds: np.ndarray, lateral: np.ndarray, section: Section, half_road: float) -> None:

@@ -71,7 +71,7 @@ def draw_traffic(
     ego_speed: float,
     next_instance: int,
 ) -> tuple[Mover, ...]:
-    """Vehicles per lane, riders at the edge, walkers on the left and right sidewalk (`walks`: its lateral position, its width)."""
+    """Vehicles per lane, riders at the edge, walkers on the left and right sidewalk (`walks`: lateral position, width)."""
     movers: list[Mover] = []
 
     def add(shapes: Sequence[Parts], start: float, lateral: float, speed: float, sway: float = 0.0) -> None:
@@ -93,7 +93,7 @@ def draw_traffic(
             add([_vehicle(rng)], -210.0 + gap, own_lane, ego_speed, EGO_SWAY_S)
     for direction in (1, -1):
         speed = rng.uniform(3.5, 6.0) * direction
-        for start in _starts(rng, speed, 0.15 + 0.15 * people):
+        for start in _starts(rng, speed, 0.5 + 0.25 * people):
             raw = kits.BICYCLIST if rng.random() < 0.85 else kits.MOTORCYCLIST
             add([kits.rider(rng, raw)], start, -direction * (half_road - 0.35), speed)
     for sign, (lateral, width) in zip((1, -1), walks, strict=True):
@@ -112,7 +112,8 @@ def _starts(rng: np.random.Generator, speed: float, per_100_m: float) -> np.ndar
     count = rng.poisson((last - first) / 100 * per_100_m)
     starts = np.sort(rng.uniform(first, last, count))
     kept = np.concatenate([[True], np.diff(starts) > 14]) if count else np.zeros(0, bool)
-    return starts[kept]
+    chosen: np.ndarray = starts[kept]
+    return chosen
 
 
 def _vehicle(rng: np.random.Generator) -> Parts:
