@@ -132,6 +132,14 @@ def test_hidden_point_takes_the_class_at_its_own_distance() -> None:
     assert voted[2 * 7 + 3] == 2
 
 
+def test_only_points_far_enough_behind_their_pixels_owner_ask_when_told_so() -> None:
+    classes = np.full((3, 5), 1, np.uint8)
+    classes[1, 2] = 2  # outvoted by its neighbours, all of them at the same range
+    view = make_view([*range(15), 7, 7], (3, 5), [10.0] * 15 + [10.2, 10.5])
+    assert knn_vote(classes, view, False)[[7, 15, 16]].tolist() == [1, 1, 1]
+    assert knn_vote(classes, view, False, KnnSettings(hidden_m=0.3))[[7, 15, 16]].tolist() == [2, 2, 1]
+
+
 def test_window_reaches_across_the_rear_only_on_a_full_circle() -> None:
     classes = np.full((3, 8), 1, np.uint8)
     classes[:, 4:] = 2
@@ -147,6 +155,11 @@ def test_point_without_a_vote_keeps_its_pixels_class_and_without_a_pixel_gets_no
     view = make_view([1, 0, -1], (1, 3), [10.0, 99.0, 10.0])
     assert knn_vote(classes, view, True).tolist() == [4, 0, 0]
     assert knn_vote(classes, view, True, KnnSettings(official=True)).tolist() == [4, 1, 0]
+
+
+def test_vote_over_a_view_without_points_is_empty() -> None:
+    view = RangeView(np.zeros(0, np.int32), np.full((2, 3), -1, np.int32), np.zeros(0, np.float32))
+    assert knn_vote(np.zeros((2, 3), np.uint8), view, True, KnnSettings(hidden_m=1.0)).shape == (0,)
 
 
 @pytest.mark.parametrize("wrong", [{"search": 4}, {"search": 3, "neighbours": 10}, {"cutoff_m": float("nan")}])

@@ -33,6 +33,8 @@ class KnnSettings:
     """width of the Gaussian that favours pixels near the centre"""
     cutoff_m: float = setting(1.0, 0.0)
     """a pixel whose weighted range difference is larger does not vote; 0 = every pixel may"""
+    hidden_m: float = setting(0.0, 0.0)
+    """only points at least so far behind the owner of their pixel ask for a vote; 0 = every point does, which smooths as well"""
     official: bool = False
     """as published: no neighbours across the rear, border pixels count as range 0, and class 1 where nobody votes"""
 
@@ -67,10 +69,12 @@ def knn_vote(
     far away as itself (Milioto et al., RangeNet++, IROS 2019, algorithm 1). Over a full circle the window reaches
     across the rear, and where no pixel votes the point keeps the class of its pixel; `settings.official` does neither.
     """
-    out = lift(class_image, view, 0)
-    at = np.flatnonzero(view.pixel_of_point >= 0)
-    settings = settings or KnnSettings()
-    out[at] = vote(class_image, range_image(view), view.range_of_point[at], view.pixel_of_point[at], full_circle, settings)
+    settings, ranges = settings or KnnSettings(), range_image(view)
+    asks = view.pixel_of_point >= 0
+    if settings.hidden_m > 0:
+        asks &= view.range_of_point - lift(ranges, view, np.nan) >= settings.hidden_m
+    out, at = lift(class_image, view, 0), np.flatnonzero(asks)
+    out[at] = vote(class_image, ranges, view.range_of_point[at], view.pixel_of_point[at], full_circle, settings)
     return out
 
 

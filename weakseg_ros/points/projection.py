@@ -51,7 +51,7 @@ class RangeSpec:
     @property
     def full_circle(self) -> bool:
         """Whether the first and the last column are neighbours."""
-        return self.fov_left_deg - self.fov_right_deg == 360.0
+        return self.fov_left_deg - self.fov_right_deg >= 359.9
 
 
 @dataclass(frozen=True)
