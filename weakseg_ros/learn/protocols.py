@@ -9,6 +9,7 @@ full          every label
 
 from __future__ import annotations
 
+import math
 import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -21,6 +22,8 @@ from weakseg_ros.config import check_ranges, setting
 from weakseg_ros.errors import ConfigError
 from weakseg_ros.points.labels import LabelMap
 from weakseg_ros.points.scans import Scan
+
+LARGEST_CODE = 1 << 63
 
 
 @dataclass(frozen=True)
@@ -102,12 +105,12 @@ def group_voxels(xyz: NDArray[np.floating[Any]], voxel_m: float) -> Voxels:
     points = xyz.astype(np.float64)
     origin = points.min(axis=0) - voxel_m / 2
     index = np.floor((points - origin) / voxel_m).astype(np.int64)
-    code = np.zeros(len(points), np.int64)
-    for axis in range(3):  # ranks instead of indices: a far outlier cannot overflow the product
-        values, rank = np.unique(index[:, axis], return_inverse=True)
-        code = np.unique(code * len(values) + rank, return_inverse=True)[1]
-    _, first_point = np.unique(code, return_index=True)
-    return Voxels(code, first_point)
+    if math.prod(int(size) + 1 for size in index.max(axis=0)) >= LARGEST_CODE:  # far outliers: count taken layers only
+        index = np.stack([np.unique(column, return_inverse=True)[1] for column in index.T], axis=1)
+    size = index.max(axis=0) + 1
+    code = (index[:, 0] * size[1] + index[:, 1]) * size[2] + index[:, 2]
+    _, first_point, voxel_of_point = np.unique(code, return_index=True, return_inverse=True)
+    return Voxels(voxel_of_point, first_point)
 
 
 def label_voxels(class_id: NDArray[np.uint8], voxels: Voxels, drawn: NDArray[np.int64], propagate: bool) -> NDArray[np.uint8]:
