@@ -256,9 +256,10 @@ def _promised(metadata: Path) -> dict[str, int]:
 def _choose(opened: _OpenBag, topic: str) -> BagTopic:
     topics = opened.topics()
     where = f"{opened.path}: {opened.damage}," if opened.damage else f"{opened.path}:"
-    clouds = [t for t in topics if t.msgtype == POINT_CLOUD]
+    names = [t.name for t in topics]
+    clouds = [t for t in topics if t.msgtype == POINT_CLOUD and names.count(t.name) == 1]
     listing = ", ".join(f"{t.name} ({t.messages})" for t in clouds) or "none"
-    others = ", ".join(f"{t.name} [{t.msgtype}]" for t in topics if t.msgtype != POINT_CLOUD) or "none"
+    others = ", ".join(f"{t.name} [{t.msgtype}]" for t in topics if t not in clouds) or "none"
     if not topic:
         if len(clouds) == 1:
             return clouds[0]

@@ -148,7 +148,7 @@ def main(argv: Sequence[str]) -> int:
     config = parse(ImportConfig, argv, "import")
     report = import_bag(config)
     for reason, count in report.skipped.items():
-        print(f"left out: {count} clouds ({reason})")
+        print(f"left out: {count} {reason}")
     print(f"{report.written} scans in {config.folder}")
     if report.damage:
         print(f"incomplete: {report.damage}")
