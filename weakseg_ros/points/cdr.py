@@ -2,7 +2,8 @@
 """A serialized PointCloud2, read where it lies: the header by hand, the data as a view.
 
 The encapsulation is plain CDR (XCDR1), what every ROS 2 middleware sends: two bytes kind (0 = big-endian, 1 = little-
-endian), two bytes options, then the members in order, each aligned to its own size counted from there.
+endian), two bytes options, then the members in order, each aligned to its own size. The encapsulation has 4 bytes and no
+member is larger, so alignment is that of the buffer.
 """
 
 from __future__ import annotations
@@ -17,40 +18,21 @@ from weakseg_ros.points.layout import MAX_FIELDS, Field, RawCloud
 CdrBuffer = bytes | bytearray | memoryview
 
 
-class _Reader:
-    """A position in the buffer; reading past the end raises struct.error."""
+class _Order:
+    """The runs of numbers between the strings of a PointCloud2, in one byte order.
 
-    def __init__(self, data: memoryview, order: str) -> None:
-        self.data = data
-        self.pos = 4
-        self._u32 = struct.Struct(order + "I").unpack_from
-        self._u8_u32 = struct.Struct(order + "B3xI").unpack_from
+    Each follows a string, so reading past the buffer's end (struct.error) also catches a string that leaves it.
+    """
 
-    def u32(self) -> int:
-        """Next aligned unsigned 32-bit number; the encapsulation is 4 bytes, so alignment is that of the buffer."""
-        pos = (self.pos + 3) & ~3
-        self.pos = pos + 4
-        value: int = self._u32(self.data, pos)[0]
-        return value
+    def __init__(self, order: str) -> None:
+        self.stamp_and_length = struct.Struct(order + "iII").unpack_from
+        self.height_width_count = struct.Struct(order + "III").unpack_from
+        self.length = struct.Struct(order + "I").unpack_from
+        self.offset_datatype_count = struct.Struct(order + "IB3xI").unpack_from
+        self.endian_steps_length = struct.Struct(order + "B3xIII").unpack_from
 
-    def u8_u32(self) -> tuple[int, int]:
-        """Next byte, and the number after it; the byte lies on a multiple of 4 in all of the message's structures."""
-        pos = self.pos
-        self.pos = pos + 8
-        pair: tuple[int, int] = self._u8_u32(self.data, pos)
-        return pair
 
-    def take(self, count: int) -> memoryview:
-        """Next `count` bytes."""
-        start, self.pos = self.pos, self.pos + count
-        if self.pos > len(self.data):
-            raise struct.error(f"{count} bytes at {start} end beyond the buffer's {len(self.data)}")
-        return self.data[start : self.pos]
-
-    def text(self) -> str:
-        """Next string: its length with the final NUL, its bytes. Some writers send length 0 for an empty one."""
-        raw = bytes(self.take(self.u32()))
-        return (raw[:-1] if raw.endswith(b"\0") else raw).decode("utf-8", "replace")
+_ORDERS = {b"\x00\x00": _Order(">"), b"\x00\x01": _Order("<")}
 
 
 def read_cdr_header(buffer: CdrBuffer) -> RawCloud:
@@ -61,10 +43,10 @@ def read_cdr_header(buffer: CdrBuffer) -> RawCloud:
     """
     try:
         data = memoryview(buffer).cast("B")
-        kind, _ = struct.unpack_from(">HH", data)
-        if kind not in (0, 1):
-            raise struct.error(f"encapsulation kind {kind} is not plain CDR")
-        return _read_message(_Reader(data, "<" if kind else ">"), "<" if kind else ">")
+        order = _ORDERS.get(bytes(data[:2]))
+        if order is None:
+            raise struct.error(f"encapsulation kind 0x{bytes(data[:2]).hex()} is not plain CDR")
+        return _read_message(data, order)
     except (struct.error, TypeError, ValueError, BufferError) as error:
         raise CloudError(
             f"PointCloud2: the serialized message is damaged ({error}); check that the topic is a sensor_msgs/PointCloud2",
@@ -72,18 +54,15 @@ def read_cdr_header(buffer: CdrBuffer) -> RawCloud:
         ) from None
 
 
-def _read_message(reader: _Reader, order: str) -> RawCloud:
-    seconds, nanoseconds = struct.unpack_from(order + "iI", reader.data, reader.pos)
-    reader.pos += 8
-    frame_id = reader.text()
-    height, width, field_count = reader.u32(), reader.u32(), reader.u32()
-    if field_count > MAX_FIELDS:
-        raise struct.error(f"{field_count} fields, at most {MAX_FIELDS}")
-    fields = tuple([_read_field(reader) for _ in range(field_count)])
-    is_bigendian, point_step = reader.u8_u32()
-    row_step = reader.u32()
-    data = reader.take(reader.u32())
-    reader.take(1)  # is_dense: present, not trusted
+def _read_message(data: memoryview, order: _Order) -> RawCloud:
+    seconds, nanoseconds, length = order.stamp_and_length(data, 4)
+    frame_id, at = _text(data, 16, length)
+    height, width, field_count = order.height_width_count(data, at)
+    fields, at = _read_fields(data, at + 12, field_count, order)
+    is_bigendian, point_step, row_step, length = order.endian_steps_length(data, at)
+    start, end = at + 16, at + 16 + length
+    if end >= len(data):  # one byte follows the points: is_dense, which is not trusted
+        raise struct.error(f"{length} bytes of points at {start} leave the buffer's {len(data)}")
     return RawCloud(
         height=height,
         width=width,
@@ -91,14 +70,24 @@ def _read_message(reader: _Reader, order: str) -> RawCloud:
         is_bigendian=bool(is_bigendian),
         point_step=point_step,
         row_step=row_step,
-        data=np.asarray(data),
+        data=np.asarray(data[start:end]),
         stamp_ns=seconds * 1_000_000_000 + nanoseconds,
         frame_id=frame_id,
     )
 
 
-def _read_field(reader: _Reader) -> Field:
-    name = reader.text()
-    offset = reader.u32()
-    datatype, count = reader.u8_u32()
-    return Field(name, offset, datatype, count)
+def _read_fields(data: memoryview, at: int, count: int, order: _Order) -> tuple[tuple[Field, ...], int]:
+    if count > MAX_FIELDS:
+        raise struct.error(f"{count} fields, at most {MAX_FIELDS}")
+    fields = []
+    for _ in range(count):
+        name, at = _text(data, at + 4, order.length(data, at)[0])
+        offset, datatype, elements = order.offset_datatype_count(data, at)
+        fields.append(Field(name, offset, datatype, elements))
+        at += 12
+    return tuple(fields), at
+
+
+def _text(data: memoryview, start: int, length: int) -> tuple[str, int]:
+    """The string of `length` bytes, its final NUL counted, and where the next number lies; some writers send length 0."""
+    return str(data[start : start + max(length - 1, 0)], "utf-8", "replace"), (start + length + 3) & ~3
