@@ -1,0 +1,17 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Small networks on small images: more than one thread each only waits for the other tests' threads."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+import torch
+
+
+@pytest.fixture(autouse=True)
+def _one_thread() -> Iterator[None]:
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
