@@ -19,6 +19,7 @@ NETS = {
 }
 
 METHODS = {
+    "erda": "weakseg_ros.learn.methods.erda:Erda",
     "supervised": "weakseg_ros.learn.methods.supervised:Supervised",
 }
 
