@@ -58,7 +58,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     if name not in VERBS:
         print(f"weakseg: unknown verb '{name}'{did_you_mean(name, VERBS)} ('weakseg --help' lists them)", file=sys.stderr)
         return 2
-    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
+    logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr)
+    logging.getLogger("weakseg_ros").setLevel(logging.INFO)  # the libraries' own progress notes are not for users
     module, _, attribute = VERBS[name].entry.partition(":")
     try:
         return int(getattr(importlib.import_module(module), attribute)(rest))

@@ -1,0 +1,227 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`weakseg demo`: the whole chain on a simulated street, from a handful of clicks to a labelled ROS 2 topic and a report."""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib.util
+import os
+import shutil
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from weakseg_ros.config import check_ranges, parse, setting
+from weakseg_ros.errors import DataError
+from weakseg_ros.files import environment, write_json
+
+if TYPE_CHECKING:
+    from weakseg_ros.deploy.bundle import Bundle
+    from weakseg_ros.learn.sparse import SparseRecord
+
+STAGES = 5
+MARKER = ".weakseg_demo"
+TOPIC = "/points"
+TEST_STRIDE = 3
+"""the test drive keeps every third sweep and is played three times as fast: 10 Hz"""
+SEEDS_PER_DEMO = 1000
+CHECK_STREET, TEST_STREET = 900, 901
+"""numbers of the streets apart from those that are trained on"""
+
+
+@dataclass(frozen=True)
+class DemoConfig:
+    """Simulate, label a little, train, export, run the node over DDS, evaluate: all on this machine."""
+
+    out: Path = Path("runs/demo")
+    """folder for everything; an earlier demo in it is replaced"""
+    seed: int = setting(0, 0, 1_000_000)
+    """which streets, which labels, which first weights"""
+    quick: bool = False
+    """a minute of everything: shows that it works, not how well"""
+    streets: int = setting(12, 1, CHECK_STREET)
+    """streets to train on"""
+    scans_per_street: int = setting(12, 2, 100)
+    """scans on each of them"""
+    test_scans: int = setting(60, 2, 200)
+    """scans of the drive through a street that was never seen"""
+    columns: int = setting(1024, 64, 2048)
+    """columns of the range image"""
+    label_ratio: float = setting(0.001, 1e-6, 1.0)
+    """share of the training points that get a click"""
+    steps: int = setting(500, 1)
+    """training steps"""
+    train_minutes: float = setting(3.0, 0.01, 600.0)
+    """training ends after this time at the latest"""
+
+    def __post_init__(self) -> None:
+        check_ranges(self)
+
+
+QUICK = {"streets": 2, "scans_per_street": 4, "test_scans": 8, "columns": 256, "steps": 20, "train_minutes": 0.5}
+
+
+def main(argv: Sequence[str]) -> int:
+    """The verb; 0 where the report is complete."""
+    config = parse(DemoConfig, argv, "demo")
+    summary = run_demo(dataclasses.replace(config, **QUICK) if config.quick else config)  # type: ignore[arg-type]
+    return 0 if summary["scans_out"] == summary["scans_in"] else 1
+
+
+def run_demo(config: DemoConfig) -> dict[str, Any]:
+    """Run the chain and write report.html and summary.json; returns the summary. Raises what its parts raise."""
+    begin_s = time.monotonic()
+    _make_room(config.out)
+    _simulate(config)
+    record = _label(config)
+    train_s = _train(config)
+    bundle = _export(config)
+    story = {
+        "training data": f"{config.streets * config.scans_per_street} simulated scans of {config.streets} streets",
+        "labels": f"{record.clicks:,} clicks, {record.labelled_points:,} of {record.points:,} points "
+        f"({100 * record.labelled_points / record.points:.2f} %)",
+        "training": f"{train_s:.0f} s on {environment()['machine']}",
+        "test": f"{config.test_scans} scans of another street, from a rosbag2",
+    }
+    evaluation = _run_and_evaluate(config, bundle, story)
+    summary = _summary(config, bundle, evaluation, train_s)
+    write_json(config.out / "summary.json", summary)
+    _say_goodbye(config, bundle, summary, time.monotonic() - begin_s)
+    return summary
+
+
+def _simulate(config: DemoConfig) -> None:
+    from weakseg_ros.simulate.record import RecordConfig, record
+
+    _heading(1, f"Simulate {config.streets} streets to learn from, one to check on, one to be tested on")
+    out, first = config.out, config.seed * SEEDS_PER_DEMO
+    drive = RecordConfig(
+        out=out / "train", seed=first, columns=config.columns, stride=8, scans_per_street=config.scans_per_street
+    )
+    record(dataclasses.replace(drive, streets=config.streets))
+    record(dataclasses.replace(drive, out=out / "check", seed=first + CHECK_STREET))
+    test = dataclasses.replace(drive, seed=first + TEST_STREET, stride=TEST_STRIDE, scans_per_street=config.test_scans)
+    record(dataclasses.replace(test, out=out / "drive", bag=out / "drive_bag", topic=TOPIC))
+
+
+def _label(config: DemoConfig) -> SparseRecord:
+    from weakseg_ros.learn.protocols import SparseConfig
+    from weakseg_ros.learn.sparse import draw_sparse
+    from weakseg_ros.points.scans import open_scans
+
+    _heading(2, f"Keep {100 * config.label_ratio:g} % of the labels, as clicks of a person would")
+    draw = SparseConfig(ratio=config.label_ratio, seed=config.seed)
+    record = draw_sparse(open_scans(config.out / "train"), draw, config.out / "clicks").record
+    print(f"{record.clicks:,} clicks give {record.labelled_points:,} of {record.points:,} points a label")
+    return record
+
+
+def _train(config: DemoConfig) -> float:
+    """Train on the clicks; returns seconds."""
+    from weakseg_ros.learn.train import train
+    from weakseg_ros.learn.train_config import TrainConfig
+
+    _heading(3, f"Train a light net on these clicks, for {config.train_minutes:g} minutes at most")
+    begin_s = time.monotonic()
+    train(
+        TrainConfig(
+            data=config.out / "train",
+            out=config.out / "run",
+            val_data=config.out / "check",
+            sparse_labels=config.out / "clicks",
+            steps=config.steps,
+            warmup_steps=min(50, config.steps // 2),
+            max_minutes=config.train_minutes,
+            validate_every=0,
+            seed=config.seed,
+        )
+    )
+    return time.monotonic() - begin_s
+
+
+def _export(config: DemoConfig) -> Bundle:
+    from weakseg_ros.learn.export import export_run
+
+    _heading(4, "Export to ONNX, compare with torch, calibrate the confidence")
+    bundle = export_run(config.out / "run", config.out / "model", name="demo")
+    print(f"{config.out / 'model'}: {bundle.num_classes - 1} classes, {bundle.content_hash[:12]}")
+    return bundle
+
+
+def _run_and_evaluate(config: DemoConfig, bundle: Bundle, story: dict[str, str]) -> dict[str, Any]:
+    """Through the real node process over DDS where rclpy is here, and directly; returns the evaluation's summary."""
+    from weakseg_ros.measure.evaluate import EvaluateConfig, evaluate
+
+    live = importlib.util.find_spec("rclpy") is not None
+    if live:
+        _heading(5, "Start the ROS 2 node, replay the bag into it over DDS, and measure what it answers")
+        # the demo's own traffic stays on this machine
+        os.environ.setdefault("ROS_AUTOMATIC_DISCOVERY_RANGE", "LOCALHOST")
+    else:
+        _heading(5, "Measure the model on the bag")
+        print(
+            "rclpy is not installed here, so the bag goes straight into the model, without the node ('weakseg doctor' says more)"
+        )
+    settings = EvaluateConfig(
+        data=config.out / "drive_bag",
+        bundle=str(config.out / "model"),
+        topic=TOPIC,
+        labels=config.out / "drive" / "labels",
+        out=config.out / "evaluation",
+        live=live,
+        rate=TEST_STRIDE,
+    )
+    report, evaluation = evaluate(settings, {"title": "weakseg demo: from clicks to a labelled ROS 2 topic", "story": story})
+    os.replace(report, config.out / "report.html")
+    return evaluation
+
+
+def _summary(config: DemoConfig, bundle: Bundle, evaluation: dict[str, Any], train_s: float) -> dict[str, Any]:
+    live = evaluation.get("live")
+    latency_ms = live["latency_ms"] if live else evaluation["latency_ms"]["total"]
+    return {
+        "miou": evaluation["miou"],
+        "class_iou": evaluation["class_iou"],
+        "latency_ms": {name: latency_ms[name] for name in ("p50", "p95", "p99")},
+        "scans_in": live["sent"] if live else evaluation["scans"],
+        "scans_out": live["answered"] if live else evaluation["scans"],
+        "points_per_scan": evaluation["points_per_scan"],
+        "frames_logged": 0,  # the node keeps no frames yet
+        "train_s": round(train_s, 1),
+        "bundle": str(config.out / "model"),
+        "engine": evaluation["engine"],
+        "over_dds": live is not None,
+        "bundle_hash": bundle.content_hash,
+        "seed": config.seed,
+        "data_hash": evaluation["data_hash"],
+        "environment": environment(),
+    }
+
+
+def _say_goodbye(config: DemoConfig, bundle: Bundle, summary: dict[str, Any], seconds: float) -> None:
+    way = "over DDS, p95 from cloud to answer" if summary["over_dds"] else "p95 per scan"
+    print(
+        f"\nDone in {seconds / 60:.1f} minutes: mIoU {summary['miou']:.3f} on a street never seen, {summary['scans_out']} of "
+        f"{summary['scans_in']} scans answered {way} {summary['latency_ms']['p95']:.0f} ms\n"
+        f"\n  report   {(config.out / 'report.html').absolute()}"
+        f"\n  figures  {(config.out / 'summary.json').absolute()}\n"
+        "\nWhat you may want next:\n"
+        f"  weakseg node --bundle {summary['bundle']} --input-topic /your/points    label a live sensor\n"
+        f"  weakseg evaluate YOUR_BAG --bundle {summary['bundle']}                  see what it makes of your bag\n"
+        "  weakseg import YOUR_BAG --out scans                                  turn your bag into scans to label and train on"
+    )
+
+
+def _heading(number: int, text: str) -> None:
+    print(f"\n{number}/{STAGES}  {text}", flush=True)
+
+
+def _make_room(out: Path) -> None:
+    """An empty folder, marked as ours; DataError for one that holds anything but an earlier demo."""
+    if out.exists() and any(out.iterdir()) and not (out / MARKER).is_file():
+        raise DataError(f"{out}: is not empty and holds no demo; choose another folder with --out")
+    shutil.rmtree(out, ignore_errors=True)
+    out.mkdir(parents=True)
+    (out / MARKER).touch()
