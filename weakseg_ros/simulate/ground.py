@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,12 +12,13 @@ from numpy.typing import NDArray
 from weakseg_ros.simulate.raycast import Floats, Rays
 
 ROAD, LANE, PARKING, SIDEWALK, TERRAIN, PLAZA = range(6)
+Numbers = Any
+"""a number or an array of numbers; what comes out has the shape that went in"""
+
 RAW_ID = np.array([40, 60, 44, 48, 72, 49], np.uint16)
 ALBEDO = np.array([0.36, 0.75, 0.48, 0.50, 0.53, 0.44], np.float32)
 ROUGHNESS_M = np.array([0.004, 0.004, 0.006, 0.006, 0.035, 0.006], np.float32)
 RAISED = np.array([False, False, False, True, True, True])
-
-Numbers = NDArray[np.float64] | float
 
 CELL_M = 0.125
 HALF_LENGTH_M = 320.0
@@ -27,25 +29,24 @@ HALF_WIDTH_M = 75.0
 class Waves:
     """A smooth function of one coordinate: a sum of sines, with its derivative."""
 
-    amplitude: NDArray[np.float64]
-    number: NDArray[np.float64]
-    """wave number in rad/m"""
-    phase: NDArray[np.float64]
+    terms: tuple[tuple[float, float, float], ...]
+    """amplitude in m, wave number in rad/m, phase of each sine"""
 
-    def at(self, u: Numbers) -> NDArray[np.float64]:
+    def at(self, u: Numbers) -> Numbers:
         """Value at `u` (any shape)."""
-        return (self.amplitude * np.sin(np.asarray(u)[..., None] * self.number + self.phase)).sum(axis=-1)
+        return sum(amplitude * np.sin(u * number + phase) for amplitude, number, phase in self.terms)
 
-    def slope(self, u: Numbers) -> NDArray[np.float64]:
+    def slope(self, u: Numbers) -> Numbers:
         """Derivative at `u` (any shape)."""
-        return (self.amplitude * self.number * np.cos(np.asarray(u)[..., None] * self.number + self.phase)).sum(axis=-1)
+        return sum(amplitude * number * np.cos(u * number + phase) for amplitude, number, phase in self.terms)
 
 
 def waves(rng: np.random.Generator, slopes: tuple[float, ...], lengths_m: tuple[float, ...]) -> Waves:
     """Sines of about the given wavelengths, each as steep as `slopes` at most says."""
     number = 2 * np.pi / (np.array(lengths_m) * rng.uniform(0.8, 1.25, len(lengths_m)))
     amplitude = np.array(slopes) * rng.uniform(0.2, 1.0, len(slopes)) / number
-    return Waves(amplitude, number, rng.uniform(0, 2 * np.pi, len(slopes)))
+    phase = rng.uniform(0, 2 * np.pi, len(slopes))
+    return Waves(tuple(zip(amplitude.tolist(), number.tolist(), phase.tolist(), strict=True)))
 
 
 @dataclass(frozen=True)
@@ -61,7 +62,7 @@ class Ground:
     kinds: NDArray[np.uint8]
     """(nx, ny) kind of each cell of CELL_M, painted by the street"""
 
-    def height(self, x: Numbers, y: Numbers) -> NDArray[np.float64]:
+    def height(self, x: Numbers, y: Numbers) -> Numbers:
         """z of the road surface in m, without the curb."""
         return self.rise_x.at(x) + self.rise_y.at(y)
 
@@ -69,7 +70,8 @@ class Ground:
         """Kind of the ground at world positions; beyond the map that of its nearest cell."""
         i = ((x + HALF_LENGTH_M) / CELL_M).astype(np.int32).clip(0, self.kinds.shape[0] - 1)
         j = ((y + HALF_WIDTH_M) / CELL_M).astype(np.int32).clip(0, self.kinds.shape[1] - 1)
-        return self.kinds[i, j]
+        kinds: NDArray[np.uint8] = self.kinds[i, j]
+        return kinds
 
     def position(self, x: float, lateral: float) -> tuple[float, float, float, float]:
         """World x, y, z and heading at `lateral` m left of the centre line."""
@@ -122,7 +124,8 @@ def _relief(ground: Ground, origin: NDArray[np.float64], rays: Rays, distances: 
     azimuth = rays.left_rad - (np.arange(rays.columns) + 0.5) * rays.step_rad + ahead
     x = np.cos(azimuth)[:, None] * distances + origin[0]
     y = np.sin(azimuth)[:, None] * distances + origin[1]
-    return ground.height(x, y) - origin[2]
+    relief: NDArray[np.float64] = ground.height(x, y) - origin[2]
+    return relief
 
 
 def _first_crossing(
@@ -141,7 +144,7 @@ def _first_crossing(
     z0, z1 = relief[column, before], relief[column, after]
     gradient = (z1 - z0) / (d1 - d0)
     reach = (z0 - gradient * d0) / np.minimum(tangent[index] - gradient, -1e-9)
-    reach = np.where(found == 0, distances[0], reach.clip(d0, d1))
+    reach = np.where(found == 0, z0 / np.minimum(tangent[index], -1e-9), reach.clip(d0, d1))
     return np.where(found < count, reach, np.inf).astype(np.float32)
 
 

@@ -7,7 +7,7 @@ sensor's position, along the world's axes; a ray is `t * direction`, t in metres
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -17,6 +17,10 @@ from weakseg_ros.simulate.parts import BLOCK, CYLINDER, GAPS, Parts
 
 Floats = NDArray[np.float32]
 Ints = NDArray[np.int32]
+Index = NDArray[np.intp]
+Solution = tuple[Floats, Floats, Callable[[Index, Floats], Floats]]
+"""of rays and parts of one kind: where the line enters and leaves (m along it, enter >= leave or inf where it misses), and
+a function from pair indices and the stops on those rays to the cosine of incidence"""
 
 PAIRS_PER_BATCH = 60_000
 """rays times parts that are worked on at once: small enough for the cache, large enough to hide the interpreter"""
@@ -69,17 +73,15 @@ def cast(parts: Parts, origin: NDArray[np.float64], rays: Rays, limit: Floats, r
 
     `distance` is `limit` where no part was met.
     """
-    distance = limit.astype(np.float32, copy=True)
-    nearest = np.full(len(distance), -1, np.int32)
-    cosine = np.ones(len(distance), np.float32)
+    hits = Hits(limit.astype(np.float32, copy=True), np.full(len(limit), -1, np.int32), np.ones(len(limit), np.float32))
     windows = _windows(parts, origin, rays)
     for window in _batches(windows):
         for kind in np.unique(parts["kind"][window.part]):
             group = window.take(parts["kind"][window.part] == kind)
-            pixel, row = _pairs(group, rays, distance)
+            pixel, row = _pairs(group, rays, hits.distance)
             if len(pixel):
-                _meet(parts, origin, rays, group.part[row], pixel, distance, nearest, cosine, rng)
-    return Hits(distance, nearest, cosine)
+                _meet(parts, origin, rays, group.part[row], pixel, hits, rng)
+    return hits
 
 
 @dataclass(frozen=True)
@@ -169,31 +171,29 @@ def _meet(
     rays: Rays,
     part: Ints,
     pixel: Ints,
-    distance: Floats,
-    nearest: Ints,
-    cosine: Floats,
+    hits: Hits,
     rng: np.random.Generator,
 ) -> None:
     """Intersect pairs of one kind and keep, in place, what is nearer than what the pixels hold."""
-    direction = rays.direction[:, pixel]
+    direction, limit = rays.direction[:, pixel], hits.distance[pixel]
     kind = parts["kind"][part[0]]
     solve = _block if kind == BLOCK else _cylinder if kind == CYLINDER else _ellipsoid
     enter, leave, normal_of = solve(parts, origin, part, direction)
     density = parts["density"][part]
     soft = np.isfinite(density)
     enter = np.maximum(enter, np.where(soft, np.float32(0), enter))
-    meets = (enter < leave) & (enter >= 0) & (enter < distance[pixel])
+    meets = (enter < leave) & (enter >= 0) & (enter < limit)
     index = np.flatnonzero(meets)
     depth = rng.standard_exponential(len(index), np.float32) / density[index]
     stop = enter[index] + depth
-    kept = (stop <= leave[index]) & (stop < distance[pixel[index]])
+    kept = (stop <= leave[index]) & (stop < limit[index])
     kept &= ~_through_gaps(parts, origin, part[index], direction[:, index] * stop)
     index, stop = index[kept], stop[kept]
     order = np.argsort(-stop, kind="stable")  # the last write to a pixel stays, so the nearest comes last
     index, stop = index[order], stop[order]
-    distance[pixel[index]] = stop
-    nearest[pixel[index]] = part[index]
-    cosine[pixel[index]] = np.where(soft[index], np.float32(1), normal_of(index, stop))
+    hits.distance[pixel[index]] = stop
+    hits.part[pixel[index]] = part[index]
+    hits.cosine[pixel[index]] = np.where(soft[index], np.float32(1), normal_of(index, stop))
 
 
 def face_coordinates(parts: Parts, origin: NDArray[np.float64], part: Ints, point: Floats) -> tuple[Floats, Floats]:
@@ -213,7 +213,8 @@ def in_pattern(parts: Parts, part: Ints, along: Floats, height: Floats) -> NDArr
     period_u, share_u, period_v, share_v = (pattern[:, i] for i in range(4))
     u = along / np.maximum(period_u, 1e-3) % 1
     v = height / np.maximum(period_v, 1e-3) % 1
-    return (u < share_u) & (np.abs(v - 0.55) < share_v / 2)
+    inside: NDArray[np.bool_] = (u < share_u) & (np.abs(v - 0.55) < share_v / 2)
+    return inside
 
 
 def _through_gaps(parts: Parts, origin: NDArray[np.float64], part: Ints, point: Floats) -> NDArray[np.bool_]:
@@ -226,8 +227,10 @@ def _through_gaps(parts: Parts, origin: NDArray[np.float64], part: Ints, point: 
     return through
 
 
-def _local(parts: Parts, origin: NDArray[np.float64], part: Ints, direction: Floats):  # type: ignore[no-untyped-def]
-    """Direction and centre of the bottom in each part's own axes, as float32 columns."""
+def _local(
+    parts: Parts, origin: NDArray[np.float64], part: Ints, direction: Floats
+) -> tuple[tuple[Floats, Floats, Floats], NDArray[np.float64]]:
+    """Direction of each pair, and (3, M) centre of the bottom of each part, in the parts' own axes."""
     relative = parts["position"] - origin
     cos, sin = np.cos(parts["yaw"]), np.sin(parts["yaw"])
     centre = np.stack([relative[:, 0] * cos + relative[:, 1] * sin, relative[:, 1] * cos - relative[:, 0] * sin, relative[:, 2]])
@@ -237,7 +240,7 @@ def _local(parts: Parts, origin: NDArray[np.float64], part: Ints, direction: Flo
     return (dx, dy, direction[2]), centre
 
 
-def _block(parts: Parts, origin: NDArray[np.float64], part: Ints, direction: Floats):  # type: ignore[no-untyped-def]
+def _block(parts: Parts, origin: NDArray[np.float64], part: Ints, direction: Floats) -> Solution:
     """Slab method over the six planes of a tapered block: front, rear, left, right, top, bottom."""
     (dx, dy, dz), centre = _local(parts, origin, part, direction)
     half_x, half_y, height = parts["size"].T.astype(np.float64)
@@ -259,16 +262,16 @@ def _block(parts: Parts, origin: NDArray[np.float64], part: Ints, direction: Flo
         enter[later], face[later] = t[later], side
         leave = np.where(speed > 0, np.minimum(leave, t), leave)
 
-    def normal(index: NDArray[np.intp], _stop: Floats) -> Floats:
+    def normal(index: Index, _stop: Floats) -> Floats:
         tapers = lean[index]
         slope = np.choose(np.minimum(face[index], 4), [tapers[:, 0], tapers[:, 1], tapers[:, 2], tapers[:, 2], 0 * tapers[:, 0]])
         speed = np.choose(face[index], [column[index] for column in speeds])
-        return np.abs(speed) / np.sqrt(1 + slope * slope)
+        return np.asarray(np.abs(speed) / np.sqrt(1 + slope * slope), np.float32)
 
     return enter, leave, normal
 
 
-def _cylinder(parts: Parts, origin: NDArray[np.float64], part: Ints, direction: Floats):  # type: ignore[no-untyped-def]
+def _cylinder(parts: Parts, origin: NDArray[np.float64], part: Ints, direction: Floats) -> Solution:
     relative = (parts["position"] - origin).astype(np.float32)
     x, y, z = relative[part].T
     dx, dy, dz = direction
@@ -283,14 +286,14 @@ def _cylinder(parts: Parts, origin: NDArray[np.float64], part: Ints, direction: 
     enter = np.where(off > 0, np.maximum(side, cap), np.float32(np.inf))
     leave = np.minimum(middle + half, np.maximum(one, other))
 
-    def normal(index: NDArray[np.intp], _stop: Floats) -> Floats:
+    def normal(index: Index, _stop: Floats) -> Floats:
         on_side = np.sqrt(np.maximum(off[index] * flat[index], 0)) / radius[index]
         return np.where(side[index] >= cap[index], on_side, np.abs(dz[index])).astype(np.float32)
 
     return enter, leave, normal
 
 
-def _ellipsoid(parts: Parts, origin: NDArray[np.float64], part: Ints, direction: Floats):  # type: ignore[no-untyped-def]
+def _ellipsoid(parts: Parts, origin: NDArray[np.float64], part: Ints, direction: Floats) -> Solution:
     (dx, dy, dz), centre = _local(parts, origin, part, direction)
     half = parts["size"].T.astype(np.float64) * np.array([[1.0], [1.0], [0.5]])
     centre[2] += half[2]
@@ -305,10 +308,10 @@ def _ellipsoid(parts: Parts, origin: NDArray[np.float64], part: Ints, direction:
     reach = np.sqrt(np.maximum(off, 0) / length)
     enter = np.where(off > 0, middle - reach, np.float32(np.inf))
 
-    def normal(index: NDArray[np.intp], stop: Floats) -> Floats:
+    def normal(index: Index, stop: Floats) -> Floats:
         u = np.stack([stop * a[index] - x[index], stop * b[index] - y[index], stop * c[index] - z[index]])
         gradient = u * inverse[:, part[index]]
         along = gradient[0] * dx[index] + gradient[1] * dy[index] + gradient[2] * dz[index]
-        return np.abs(along) / np.maximum(np.sqrt((gradient * gradient).sum(axis=0)), 1e-9)
+        return np.asarray(np.abs(along) / np.maximum(np.sqrt((gradient * gradient).sum(axis=0)), 1e-9), np.float32)
 
     return enter, middle + reach, normal

@@ -7,7 +7,7 @@ import dataclasses
 import multiprocessing
 import os
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import ExitStack, nullcontext
 from dataclasses import dataclass, field
@@ -92,7 +92,7 @@ def record(config: RecordConfig) -> int:
         bag = stack.enter_context(CloudBagWriter(config.bag, config.topic, overwrite=config.overwrite)) if config.bag else None
         bar = stack.enter_context(tqdm(total=total, unit="scan", disable=None))
         for number, drive in enumerate(drives):
-            with _writer(config, drive) if config.out else nullcontext() as writer:
+            with _writer(config.out, drive, len(drives) > 1, config.overwrite) if config.out else nullcontext() as writer:
                 for scan in islice(scans, drive.scans):
                     if writer is not None:
                         writer.write(scan.cloud, scan.raw_label, scan.pose)
@@ -113,8 +113,8 @@ def main(argv: Sequence[str]) -> int:
     return 0
 
 
-def _writer(config: RecordConfig, drive: SimulateConfig) -> ScanWriter:
-    folder = config.out / f"street_{drive.seed:04d}" if config.streets > 1 else config.out
+def _writer(out: Path, drive: SimulateConfig, several: bool, overwrite: bool) -> ScanWriter:
+    folder = out / f"street_{drive.seed:04d}" if several else out
     return ScanWriter(
         folder,
         LabelMap.load(LABELS),
@@ -123,11 +123,11 @@ def _writer(config: RecordConfig, drive: SimulateConfig) -> ScanWriter:
         seed=drive.seed,
         intensity_full_scale=drive.sensor.intensity_full_scale,
         sensor=drive.sensor.name,
-        overwrite=config.overwrite,
+        overwrite=overwrite,
     )
 
 
-def _scans(drives: Sequence[SimulateConfig], workers: int) -> Iterator[SimulatedScan]:
+def _scans(drives: Sequence[SimulateConfig], workers: int) -> Generator[SimulatedScan, None, None]:
     """Every scan of every drive, in order; more than one worker keeps a few scans ahead in processes."""
     tasks = ((drive, index) for drive in drives for index in range(drive.scans))
     if workers == 1:

@@ -126,7 +126,8 @@ def _lost(surfaces: Surfaces, sensor: SensorModel, shift: Shift, rng: np.random.
     faint = power < FAINTEST * np.exp(0.5 * rng.standard_normal(count, np.float32))
     mirrored = rng.random(count, np.float32) < gloss * (1 - np.sqrt(cosine)) * np.clip(1.4 - 2 * albedo, 0.2, 1)
     chance = 1 - (1 - sensor.drop_probability) * (1 - shift.extra_drop)
-    return ~met | faint | mirrored | (rng.random(count, np.float32) < chance)
+    lost: Mask = ~met | faint | mirrored | (rng.random(count, np.float32) < chance)
+    return lost
 
 
 def _behind_vehicle(sensor: SensorModel, direction: Floats) -> Mask:
@@ -136,7 +137,8 @@ def _behind_vehicle(sensor: SensorModel, direction: Floats) -> Mask:
     if not length or drop <= 0:
         return np.zeros(len(direction), bool)
     reach = drop / np.maximum(-direction[:, 2], 1e-3)
-    return (np.abs(direction[:, 0]) * reach < length / 2) & (np.abs(direction[:, 1]) * reach < width / 2)
+    hidden: Mask = (np.abs(direction[:, 0]) * reach < length / 2) & (np.abs(direction[:, 1]) * reach < width / 2)
+    return hidden
 
 
 def _intensity(surfaces: Surfaces, sensor: SensorModel, shift: Shift, beams: int, rng: np.random.Generator) -> Floats:
@@ -150,4 +152,4 @@ def _intensity(surfaces: Surfaces, sensor: SensorModel, shift: Shift, beams: int
     own = np.random.default_rng(beams).normal(1, sensor.beam_spread, beams).astype(np.float32)
     bright *= np.repeat(own, count // beams) * np.float32(sensor.intensity_gain * shift.intensity_gain)
     share = np.clip(bright, 0, 0.996) ** shift.intensity_gamma
-    return (np.round(share * 255) / 255 * sensor.intensity_full_scale).astype(np.float32)
+    return np.asarray(np.round(share * 255) / 255 * sensor.intensity_full_scale, np.float32)
