@@ -26,6 +26,7 @@ from weakseg_ros.points.bags import (
     read_raw,
 )
 from weakseg_ros.points.cloud import Cloud, decode_cdr, make_cloud
+from weakseg_ros.points.mcap_mend import last_whole_record
 
 STORE = get_typestore(Stores.ROS2_JAZZY)
 START_NS = 1_700_000_000_000_000_000
@@ -136,6 +137,16 @@ def test_cut_mcap_without_metadata(cut: Path) -> None:
         assert len(kept) == 4
         assert isinstance(error, PartialBagError)
         assert "; 4 messages of '/points' could be read" in str(error)
+
+
+@pytest.mark.parametrize("missing", range(1, 12))
+def test_mcap_cut_off_in_its_last_record(whole: Path, tmp_path: Path, missing: int) -> None:
+    blob = (whole / "drive.mcap").read_bytes()
+    file = tmp_path / "cut.mcap"
+    file.write_bytes(blob[: last_whole_record(whole / "drive.mcap") - missing])
+    kept, error = read_all(file)
+    assert len(kept) == 6
+    assert isinstance(error, PartialBagError)
 
 
 def test_sound_files_without_metadata_are_read(whole: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

@@ -307,11 +307,19 @@ def test_layout_may_change_between_frames() -> None:
 
 def test_packed_points_are_views_that_cannot_alter_the_message() -> None:
     sent = message(XYZI, 16, records(XYZI, 16, 4))
+    sent.data = sent.data.copy()
+    assert sent.data.flags.writeable
     cloud = decode(sent)
     assert np.shares_memory(cloud.xyz, sent.data)
     assert np.shares_memory(cloud.intensity, sent.data)
-    with pytest.raises(ValueError, match="read-only"):
-        cloud.xyz[0, 0] = 1.0
+    for column in (cloud.xyz, cloud.intensity):
+        with pytest.raises(ValueError, match="read-only"):
+            column[0] = 1.0
+
+
+def test_arrays_are_aligned_whatever_the_layout() -> None:
+    fields = [("x", 1, F32), ("y", 5, F32), ("z", 9, F32)]
+    assert decode(message(fields, 16, records(fields, 16, 4))).xyz.flags.aligned
 
 
 def test_one_point_and_odd_frames() -> None:
