@@ -128,7 +128,7 @@ def _judge(session: Session) -> None:
         miou = confusion.miou
         names = session.val_scans.labels.names
         by_class = {name: round(float(iou), 4) for name, iou in zip(names[1:], confusion.iou[1:], strict=True)}
-        figures |= {"miou": miou, "accuracy": confusion.accuracy, "class_iou": by_class}
+        figures |= {"miou": miou, "miou_present": confusion.miou_present, "accuracy": confusion.accuracy, "class_iou": by_class}
     if not fabric.is_global_zero:
         return
     if session.val_scans is not None:
