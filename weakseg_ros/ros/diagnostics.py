@@ -9,6 +9,7 @@ import time
 from collections import Counter, defaultdict, deque
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -197,9 +198,10 @@ def model_status(model: Model | None, config: NodeConfig, fault: str) -> Status:
 
 
 def device_status(model: Model | None) -> Status:
-    """Where the network runs, and how much memory this process has taken at most."""
-    peak_mib = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
-    return Status("device", values={"device": model.device if model else "none", "peak_memory_mib": peak_mib})
+    """Where the network runs, and how much memory this process holds."""
+    pages = int(Path("/proc/self/statm").read_text().split()[1])
+    memory_mib = pages * resource.getpagesize() // 2**20
+    return Status("device", values={"device": model.device if model else "none", "memory_mib": memory_mib})
 
 
 def output_status(outputs: Outputs | None) -> Status:

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from rclpy.node import Node
     from rclpy.parameter import Parameter
 
+PARAMETERS_OF_RCLPY = ("use_sim_time", "start_type_description_service")
 TOPIC = "points"
 """the name to remap to the LiDAR's topic"""
 
@@ -103,11 +104,22 @@ class Parameters:
         for name in given:
             if name in FIELDS:
                 node.undeclare_parameter(name)
-            elif name != "use_sim_time" and not name.startswith("qos_overrides."):
+            elif name not in PARAMETERS_OF_RCLPY and not name.startswith("qos_overrides."):
                 self.notes.append(f"{self._where}.{name}: unknown parameter, ignored{did_you_mean(name, FIELDS)}")
         for name in FIELDS:
             node.declare_parameter(name, getattr(self.config, name), _descriptor(name), ignore_override=True)
         node.add_on_set_parameters_callback(self._on_set)
+
+    def wrong_type(self, parameters: Sequence[Parameter[Any]]) -> str:
+        """A sentence on the first value that is not of its parameter's type; rclpy's own names types by number."""
+        for parameter in parameters:
+            field = FIELDS.get(parameter.name)
+            if field is None or type(parameter.value) is type(field.default):
+                continue
+            found, expected = type(parameter.value).__name__, type(field.default).__name__
+            hint = f"; write {float(parameter.value)}" if (found, expected) == ("int", "float") else ""
+            return f"{self._where}.{parameter.name}: expected {expected}, found {found} {parameter.value}{hint}"
+        return ""
 
     def _is_usable(self, name: str, value: Any) -> bool:
         try:

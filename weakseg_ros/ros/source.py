@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from rclpy.event_handler import SubscriptionEventCallbacks
@@ -39,6 +39,7 @@ class CloudSource:
         self._on_cloud = on_cloud
         self._on_lost = on_lost
         self.topic: str = node.resolve_topic_name(TOPIC)
+        self._sequences: dict[bytes, int] = {}
         self.publishers = 0
         self._alone_until_s = time.monotonic()
         self.problem = ""
@@ -88,20 +89,30 @@ class CloudSource:
         kinds = [QoSPolicyKind.HISTORY, QoSPolicyKind.DEPTH]
         if not self._follows_publishers:
             kinds.append(QoSPolicyKind.RELIABILITY)
+        self._sequences.clear()
         subscription = self._node.create_subscription(
             PointCloud2,
             TOPIC,
-            self._on_cloud,
+            self._on_message,
             profile,
             raw=True,
             event_callbacks=SubscriptionEventCallbacks(
                 incompatible_qos=self._on_incompatible,
-                message_lost=lambda event: self._on_lost(event.total_count_change),
             ),
             qos_overriding_options=QoSOverridingOptions(kinds),
         )
         self.reliability = profile.reliability
         return subscription
+
+    def _on_message(self, serialized: bytes, info: Mapping[str, Any]) -> None:
+        """Count what the publisher sent and the middleware did not deliver, where it numbers its messages; pass the cloud on."""
+        number, publisher = info.get("publication_sequence_number"), info.get("publisher_gid")
+        if number is not None and publisher is not None:
+            last = self._sequences.get(publisher["data"], number - 1)
+            self._sequences[publisher["data"]] = number
+            if number > last + 1:
+                self._on_lost(number - last - 1)
+        self._on_cloud(serialized)
 
     def _on_incompatible(self, event: Any) -> None:
         policy = qos_policy_name_from_kind(event.last_policy_kind).lower()
