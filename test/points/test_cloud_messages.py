@@ -4,7 +4,10 @@
 from __future__ import annotations
 
 import array
+import os
 import struct
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -64,6 +67,23 @@ def test_sensor_msgs_py_reads_the_same(ros_message: object) -> None:
 def test_fill_message_refuses_points_of_another_cloud(ros_message: object, cloud: Cloud) -> None:
     with pytest.raises(ValueError, match=r"expected 40 points, found shape \(39,\)"):
         fill_message(ros_message, pack_cloud(cloud)[:39], cloud, object)
+
+
+def test_rclpy_checks_no_field_in_vain(cloud: Cloud) -> None:
+    """With ROS_PYTHON_CHECK_FIELDS=1 rclpy refuses numpy's integers, which data sets on disk give as stamps."""
+    pytest.importorskip("sensor_msgs.msg", reason="the ROS message packages are not installed")
+    script = (
+        "import numpy as np, sensor_msgs.msg as m\n"
+        "from weakseg_ros.points.cloud import make_cloud\n"
+        "from weakseg_ros.points.encode import fill_message, pack_cloud\n"
+        "cloud = make_cloud(np.ones((6, 3)), stamp_ns=np.int64(5_000_000_006), height=np.int64(2))\n"
+        "message = m.PointCloud2()\n"
+        "fill_message(message, pack_cloud(cloud), cloud, m.PointField)\n"
+        "print(message.header.stamp.sec, message.header.stamp.nanosec, message.height, message.width)\n"
+    )
+    environment = {**os.environ, "ROS_PYTHON_CHECK_FIELDS": "1"}
+    ended = subprocess.run([sys.executable, "-c", script], env=environment, capture_output=True, text=True, check=False)
+    assert (ended.stdout.strip(), ended.returncode) == ("5 6 2 3", 0), ended.stderr
 
 
 def test_stamp_before_1970_keeps_its_nanoseconds(ros_message: object, cloud: Cloud) -> None:

@@ -170,7 +170,7 @@ def _read_xyz(raw: RawCloud, layout: FieldLayout, row_step: int) -> NDArray[np.f
         view: NDArray[np.float32] = np.ndarray((count, 3), np.float32, raw.data, layout.xyz[0].offset, (raw.point_step, 4))
         if view.flags.aligned:
             return _read_only(view)
-    columns = np.empty((3, count), np.float32)
+    columns: NDArray[np.float32] = np.empty((3, count), np.float32)
     with np.errstate(over="ignore", invalid="ignore"):  # a double beyond float32 becomes infinite, which is flagged
         for axis, column in enumerate(layout.xyz):
             columns[axis].reshape(raw.height, raw.width)[...] = strided(raw, column, row_step)

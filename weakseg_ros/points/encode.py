@@ -51,17 +51,17 @@ def fill_message(message: Any, points: NDArray[np.void], cloud: Cloud, field_typ
     """
     if points.shape != (len(cloud),):
         raise ValueError(f"fill_message: expected {len(cloud)} points, found shape {points.shape}")
-    seconds, nanoseconds = divmod(cloud.stamp_ns, 1_000_000_000)
+    seconds, nanoseconds = divmod(int(cloud.stamp_ns), 1_000_000_000)
     message.header.stamp.sec, message.header.stamp.nanosec = seconds, nanoseconds
     message.header.frame_id = cloud.frame_id
-    message.height, message.width = cloud.height, cloud.width
+    message.height, message.width = int(cloud.height), int(cloud.width)
     message.fields = [
         field_type(name=field.name, offset=field.offset, datatype=field.datatype, count=field.elements)
         for field in fields_of(points.dtype)
     ]
     message.is_bigendian = False
     message.point_step = points.dtype.itemsize
-    message.row_step = points.dtype.itemsize * cloud.width
+    message.row_step = points.dtype.itemsize * int(cloud.width)
     data = array.array("B")
     data.frombytes(np.ascontiguousarray(points).view(np.uint8).data)
     message.data = data

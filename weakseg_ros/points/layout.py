@@ -233,4 +233,5 @@ def _names(fields: Sequence[Field]) -> str:
 def strided(raw: RawCloud, column: Column, row_step: int) -> NDArray[Any]:
     """(H, W) view of one field in the message's bytes, in its own datatype and byte order."""
     strides = (row_step, raw.point_step)
-    return np.ndarray((raw.height, raw.width), column.dtype, raw.data, column.offset, strides)
+    view: NDArray[Any] = np.ndarray((raw.height, raw.width), column.dtype, raw.data, column.offset, strides)
+    return view
