@@ -68,7 +68,11 @@ class SensorModel:
         if not len(inclinations) and self.beams > 1 and self.fov_up_deg <= self.fov_down_deg:
             raise ConfigError(f"fov_up_deg: {self.fov_up_deg} must lie above fov_down_deg {self.fov_down_deg}")
         if self.rows not in ("angle", "ring"):
-            raise ConfigError(f"rows: unknown '{self.rows}'; known: angle, ring")
+            raise ConfigError(f"rows: unknown '{self.rows}'{did_you_mean(self.rows, ('angle', 'ring'))}; known: angle, ring")
+        if self.range_max_m <= self.range_min_m:
+            raise ConfigError(f"range_max_m: {self.range_max_m} must exceed range_min_m {self.range_min_m}")
+        if self.fov_left_deg <= self.fov_right_deg:
+            raise ConfigError(f"fov_left_deg: {self.fov_left_deg} must lie left of (above) fov_right_deg {self.fov_right_deg}")
 
     @property
     def beams_deg(self) -> NDArray[np.float64]:

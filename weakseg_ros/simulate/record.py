@@ -20,7 +20,7 @@ import tyro
 from tqdm import tqdm
 
 from weakseg_ros.config import check_ranges, parse, setting
-from weakseg_ros.errors import ConfigError
+from weakseg_ros.errors import ConfigError, DataError
 from weakseg_ros.points.bags import CloudBagWriter
 from weakseg_ros.points.labels import LabelMap
 from weakseg_ros.points.scans import ScanWriter
@@ -84,6 +84,8 @@ def record(config: RecordConfig) -> int:
     drives = config.drives()
     for drive in drives:
         check_length(drive)
+    if config.out and len(drives) > 1 and (config.out / "velodyne").exists():
+        raise DataError(f"{config.out}: is one recording, several streets need a folder of their own; choose another one")
     sensor, total = drives[0].sensor, len(drives) * config.scans_per_street
     street_ns = round(1e9 * config.scans_per_street * config.stride / sensor.rate_hz)
     scans = _scans(drives, config.workers or min(os.cpu_count() or 1, MOST_WORKERS))
