@@ -11,12 +11,12 @@ from collections.abc import Iterator
 
 import numpy as np
 import onnx
-import onnxruntime
 import torch
 from numpy.typing import NDArray
 
 from weakseg_ros.deploy.bundle import BundleInfo
 from weakseg_ros.deploy.engines import OUTPUTS
+from weakseg_ros.deploy.engines.onnxruntime import open_session
 from weakseg_ros.deploy.graph import DeployGraph
 from weakseg_ros.errors import BundleError
 
@@ -58,7 +58,7 @@ def compare(graph: DeployGraph, model: bytes, images: NDArray[np.float32]) -> di
 
     `class_agreement` is the share of pixels with equal classes, `max_difference` the largest one of confidence or uncertainty.
     """
-    session = onnxruntime.InferenceSession(model, providers=["CPUExecutionProvider"])
+    session = open_session(model, 0, "export")
     worst, equal = 0.0, []
     for image in images[:, None]:
         with torch.inference_mode():

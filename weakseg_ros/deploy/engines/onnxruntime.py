@@ -10,7 +10,7 @@ import onnxruntime
 from numpy.typing import NDArray
 
 from weakseg_ros.deploy.bundle import KIND_ONNX, Bundle
-from weakseg_ros.deploy.engines import OUTPUTS, check_outputs
+from weakseg_ros.deploy.engines import OUTPUTS, DeviceLostError, check_outputs
 from weakseg_ros.errors import EngineError
 
 PROVIDERS = ("CUDAExecutionProvider", "CPUExecutionProvider")
@@ -28,7 +28,7 @@ class OnnxRuntimeEngine:
             raise EngineError(f"{bundle.folder}: has no ONNX file; export the model again")
         self._where = f"{bundle.folder / file}"
         self._num_classes = bundle.num_classes
-        self._session = _open_session(bundle.read(file), threads, self._where)
+        self._session = open_session(bundle.read(file), threads, self._where)
         self._input = self._check_interface(bundle)
         self.device = "cuda:0" if self._session.get_providers()[0].startswith("CUDA") else "cpu"
         spec = bundle.info.spec
@@ -39,7 +39,10 @@ class OnnxRuntimeEngine:
         try:
             values = self._session.run(OUTPUTS, {self._input: image})
         except Exception as error:  # onnxruntime's exceptions share no class of their own
-            raise EngineError(f"{self._where}: onnxruntime failed ({_first_line(error)})") from None
+            lost = "CUDA failure" in str(error) and "out of memory" not in str(error)
+            raise (DeviceLostError if lost else EngineError)(
+                f"{self._where}: onnxruntime failed ({_first_line(error)})"
+            ) from None
         return check_outputs(dict(zip(OUTPUTS, values, strict=True)), image.shape, self._num_classes)
 
     def close(self) -> None:
@@ -65,7 +68,8 @@ class OnnxRuntimeEngine:
         return str(inputs[0].name)
 
 
-def _open_session(model: bytes, threads: int, where: str) -> onnxruntime.InferenceSession:
+def open_session(model: bytes, threads: int, where: str) -> onnxruntime.InferenceSession:
+    """A session for the content of an ONNX file, as the engine runs it; EngineError, beginning with `where`, if there is none."""
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
     options.log_severity_level = ERRORS_ONLY
