@@ -39,6 +39,8 @@ class Outer:
     """a path"""
     gains: tuple[float, float] = (1.0, 2.0)
     """a pair"""
+    keep: bool = False
+    """a switch"""
 
     def __post_init__(self) -> None:
         check_ranges(self)
@@ -48,7 +50,7 @@ class Outer:
     ("mapping", "text"),
     [
         ({"inner": {"hieght": 3}}, "train.inner.hieght: unknown key; did you mean 'height'?"),
-        ({"zzz": 1}, "train.zzz: unknown key; known: rate_hz, inner, beams_deg, folder, gains"),
+        ({"zzz": 1}, "train.zzz: unknown key; known: rate_hz, inner, beams_deg, folder, gains, keep"),
         ({"rate_hz": "fast"}, "train.rate_hz: expected float, found str 'fast'"),
         ({"rate_hz": True}, "train.rate_hz: expected float, found bool 'True'"),
         ({"rate_hz": float("nan")}, "train.rate_hz: nan is outside 0.1..1000.0"),
@@ -88,6 +90,11 @@ def test_yaml_overrides_defaults_and_the_command_line_overrides_yaml(tmp_path: P
     file.write_text("rate_hz: 5\ninner: {height: 32}\n")
     merged = parse(Outer, ["--config", str(file), "--inner.mode", "ring"], "train")
     assert merged == Outer(rate_hz=5.0, inner=Inner(32, "ring"))
+
+
+def test_a_switch_is_a_bare_flag() -> None:
+    assert parse(Outer, ["--keep"], "train").keep
+    assert not parse(Outer, ["--no-keep"], "train", Outer(keep=True)).keep
 
 
 def test_a_base_keeps_what_the_mapping_does_not_name() -> None:

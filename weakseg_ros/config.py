@@ -119,26 +119,7 @@ def parse(cls: type[T], argv: Sequence[str], verb: str, default: T | None = None
         default = load_yaml(cls, Path(arguments[at + 1]), default)
         del arguments[at : at + 2]
     keep = {"default": default} if default is not None else {}
-    arguments = _spell_out_flags(arguments, _boolean_names(cls))
-    return tyro.cli(cls, args=arguments, prog=f"weakseg {verb}", config=(tyro.conf.FlagConversionOff,), **keep)  # type: ignore[call-overload, no-any-return]
-
-
-def _boolean_names(cls: type, prefix: str = "") -> set[str]:
-    """`--name` of every boolean setting, nested ones as `--outer.name`."""
-    hints = typing.get_type_hints(cls)
-    names = {f"--{prefix}{name}" for name, hint in hints.items() if hint is bool}
-    nested = [(name, hint) for name, hint in hints.items() if dataclasses.is_dataclass(hint)]
-    return names.union(*(_boolean_names(hint, f"{prefix}{name}.") for name, hint in nested))  # type: ignore[arg-type]
-
-
-def _spell_out_flags(arguments: Sequence[str], flags: set[str]) -> list[str]:
-    """Arguments in which a bare `--live` reads `--live True`, so that both ways of writing work."""
-    spelled: list[str] = []
-    for word, following in zip(arguments, [*arguments[1:], ""], strict=True):
-        spelled.append(word)
-        if word.replace("-", "_").replace("__", "--", 1) in flags and following not in ("True", "False"):
-            spelled.append("True")
-    return spelled
+    return tyro.cli(cls, args=arguments, prog=f"weakseg {verb}", **keep)  # type: ignore[call-overload, no-any-return]
 
 
 @cache

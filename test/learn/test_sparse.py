@@ -253,7 +253,7 @@ def test_the_verb_draws_and_keeps_what_is_there(tmp_path: Path, capsys: pytest.C
     first = SparseLabels.load(folder, scans).content_hash
     assert main(arguments) == 2
     assert "is not empty" in capsys.readouterr().err
-    assert main([*arguments, "--overwrite", "True"]) == 0
+    assert main([*arguments, "--overwrite"]) == 0
     assert SparseLabels.load(folder, open_scans(data)).content_hash == first
     assert main(["sparse", data, "--ratio", "0"]) == 2
     assert main(["sparse", data, "--out", str(tmp_path / "drive" / "manifest.yaml" / "x")]) == 2
