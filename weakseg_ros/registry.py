@@ -15,7 +15,10 @@ from weakseg_ros.errors import ConfigError, did_you_mean
 
 NETS = {
     "light": "weakseg_ros.learn.nets.light:LightNet",
+    "rangenet21": "weakseg_ros.learn.nets.rangenet:RangeNet21",
+    "rangenet53": "weakseg_ros.learn.nets.rangenet:RangeNet53",
     "salsanext": "weakseg_ros.learn.nets.salsanext:SalsaNext",
+    "squeezesegv3": "weakseg_ros.learn.nets.squeezesegv3:SqueezeSegV3",
 }
 
 METHODS = {

@@ -10,7 +10,10 @@ import numpy as np
 import torch
 from torch import nn
 
+from weakseg_ros.learn.nets import NetOutput
+from weakseg_ros.learn.nets.rangenet import BLOCKS, RangeNet21, RangeNet53
 from weakseg_ros.learn.nets.salsanext import SalsaNext
+from weakseg_ros.learn.nets.squeezesegv3 import SqueezeSegV3
 
 DILATED = {"near": ("conv2", "bn1"), "far": ("conv3", "bn2"), "farther": ("conv4", "bn3"), "fuse": ("conv5", "bn4")}
 DILATED_UP = {"near": ("conv1", "bn1"), "far": ("conv2", "bn2"), "farther": ("conv3", "bn3"), "fuse": ("conv4", "bn4")}
@@ -31,6 +34,50 @@ def salsanext_modules() -> dict[str, str]:
         if parts is not DILATED_UP:
             names[f"{ours.replace('block.', '')}shortcut.0"] = official + "conv1"
     return names
+
+
+RESIDUAL = {"inner.0": "conv1", "inner.1": "bn1", "outer.0": "conv2", "outer.1": "bn2"}
+ADAPTIVE = {
+    "attention.0": "attention_x.0",
+    "attention.1": "attention_x.1",
+    "mix.0": "position_mlp_2.0",
+    "mix.1": "position_mlp_2.1",
+    "smooth.0": "position_mlp_2.3",
+    "smooth.1": "position_mlp_2.4",
+}
+
+
+def decoder_modules(enlarge: tuple[str, ...]) -> dict[str, str]:
+    """The decoder that RangeNet and SqueezeSegV3 share; `enlarge` names the first layer of each stage."""
+    names = {}
+    for i, layer in enumerate(enlarge):
+        official = f"decoder.dec{5 - i}."
+        names |= {f"decoder.{i}.0": official + layer, f"decoder.{i}.1": official + "bn"}
+        names |= {f"decoder.{i}.3.{part}": f"{official}residual.{theirs}" for part, theirs in RESIDUAL.items()}
+    return names
+
+
+def rangenet_modules(layers: int) -> dict[str, str]:
+    """Our module name -> the official one, for every convolution and norm of RangeNet."""
+    names = {"stem.0": "backbone.conv1", "stem.1": "backbone.bn1", "classifier": "head.1"}
+    for i, blocks in enumerate(BLOCKS[layers]):
+        official = f"backbone.enc{i + 1}."
+        names |= {f"encoder.{i}.0.0": official + "conv", f"encoder.{i}.0.1": official + "bn"}
+        for j in range(blocks):
+            names |= {f"encoder.{i}.{j + 1}.{part}": f"{official}residual_{j}.{theirs}" for part, theirs in RESIDUAL.items()}
+    return names | decoder_modules(("upconv",) * 5)
+
+
+def squeezesegv3_modules(layers: int) -> dict[str, str]:
+    """Our module name -> the official one, for every convolution and norm of SqueezeSegV3."""
+    names = {"stem.0": "backbone.conv1", "stem.1": "backbone.bn1", "classifier": "head5.1"}
+    names |= {f"coarse_classifiers.{i}": f"head{i + 1}.1" for i in range(4)}
+    for i, blocks in enumerate(BLOCKS[layers]):
+        official = f"backbone.enc{i + 1}."
+        names |= {f"narrow.{i}.0": official + "conv", f"narrow.{i}.1": official + "bn"}
+        for j in range(blocks):
+            names |= {f"adaptive.{i}.{j}.{part}": f"{official}residual_{j}.{theirs}" for part, theirs in ADAPTIVE.items()}
+    return names | decoder_modules(("conv", "conv", "upconv", "upconv", "upconv"))
 
 
 def recipe_weights(name: str, shape: tuple[int, ...]) -> np.ndarray:
@@ -59,27 +106,73 @@ def load_recipe(net: nn.Module, modules: Mapping[str, str]) -> list[str]:
     return used
 
 
-def check_salsanext(data: Mapping[str, np.ndarray]) -> None:
-    image = torch.from_numpy(data["input"])
-    net = SalsaNext(image.shape[1], int(data["nclasses"])).eval()
-    used = load_recipe(net, salsanext_modules())
+def check_net(net: nn.Module, modules: Mapping[str, str], data: Mapping[str, np.ndarray]) -> NetOutput:
+    """Fill the net by the recipe, compare names and number of parameters, and answer for the file's input."""
+    used = load_recipe(net.eval(), modules)
     assert sorted(used) == sorted(map(str, data["state_names"]))
     assert sum(p.numel() for p in net.parameters()) == int(data["n_params"])
     with torch.no_grad():
-        logits = net(image).logits
-    scale = np.abs(data["logits"]).max()
-    np.testing.assert_allclose(logits, data["logits"], rtol=1e-3, atol=1e-4 * scale)
-    np.testing.assert_allclose(torch.softmax(logits, 1), data["output_softmax"], atol=2e-4)
+        return net(torch.from_numpy(data["input"]))
+
+
+def check_logits(ours: torch.Tensor, logits: np.ndarray, probabilities: np.ndarray | None = None) -> None:
+    np.testing.assert_allclose(ours, logits, rtol=1e-3, atol=1e-4 * np.abs(logits).max())
+    if probabilities is not None:
+        np.testing.assert_allclose(torch.softmax(ours, 1), probabilities, atol=2e-4)
+
+
+def check_salsanext(data: Mapping[str, np.ndarray]) -> None:
+    out = check_net(SalsaNext(data["input"].shape[1], int(data["nclasses"])), salsanext_modules(), data)
+    check_logits(out.logits, data["logits"], data["output_softmax"])
+
+
+def check_rangenet21(data: Mapping[str, np.ndarray]) -> None:
+    out = check_net(RangeNet21(data["input"].shape[1], int(data["nclasses"])), rangenet_modules(21), data)
+    check_logits(out.logits, data["logits"], data["output_softmax"])
+    assert [stage.shape for stage in out.stages] == [tuple(shape) for shape in data["skip_shapes"][: len(out.stages)]]
+
+
+def check_squeezesegv3_21(data: Mapping[str, np.ndarray]) -> None:
+    net = SqueezeSegV3(data["input"].shape[1], int(data["nclasses"]), deep_supervision=True)
+    out = check_net(net, squeezesegv3_modules(21), data)
+    check_logits(out.logits, data["logits_final"], data["softmax_final"])
+    for ours, name in zip(out.auxiliary, ("logits_x1", "logits_x2", "logits_x3", "logits_x4"), strict=True):
+        step = ours.shape[-1] // data[name].shape[-1]
+        check_logits(ours[..., ::step], data[name])
+    shapes = [*data["skip_shapes"], data["bottleneck_shape"]]
+    assert [stage.shape for stage in out.stages] == [tuple(shape) for shape in shapes]
+    bottleneck = out.stages[-1]
+    ours = torch.stack((bottleneck.mean(), bottleneck.std(), bottleneck.abs().max()))
+    np.testing.assert_allclose(ours, data["bottleneck_stat"], rtol=1e-3)
+
+
+COUNTED = {
+    "SalsaNext": lambda classes: SalsaNext(5, classes),
+    "RangeNet21": lambda classes: RangeNet21(5, classes),
+    "RangeNet53": lambda classes: RangeNet53(5, classes),
+    "SqueezeSegV3-21 (5 heads)": lambda classes: SqueezeSegV3(5, classes, deep_supervision=True),
+    "SqueezeSegV3-53 (5 heads)": lambda classes: SqueezeSegV3(5, classes, layers=53, deep_supervision=True),
+}
 
 
 def check_param_counts(data: Mapping[str, np.ndarray]) -> None:
-    rows = zip(data["model_name"], data["nclasses"], data["n_params"], data["n_bn_buffer_values"], strict=True)
-    salsa = [row for row in rows if str(row[0]) == "SalsaNext"]
-    assert salsa
-    for _, classes, parameters, norm_values in salsa:
-        net = SalsaNext(5, int(classes))
-        assert sum(p.numel() for p in net.parameters()) == parameters
-        assert sum(b.numel() for name, b in net.named_buffers() if "running" in name) == norm_values
+    seen = set()
+    for name, classes, count, norm_values in zip(
+        data["model_name"], data["nclasses"], data["n_params"], data["n_bn_buffer_values"], strict=True
+    ):
+        if str(name) not in COUNTED:
+            continue
+        seen.add(str(name))
+        with torch.device("meta"):
+            net = COUNTED[str(name)](int(classes))
+        assert sum(p.numel() for p in net.parameters()) == count, name
+        assert sum(b.numel() for key, b in net.named_buffers() if "running" in key) == norm_values, name
+    assert seen
 
 
-CHECKS = {"salsanext_": check_salsanext, "param_counts": check_param_counts}
+CHECKS = {
+    "salsanext_": check_salsanext,
+    "rangenet21_": check_rangenet21,
+    "squeezesegv3_21_": check_squeezesegv3_21,
+    "param_counts": check_param_counts,
+}

@@ -18,3 +18,5 @@ class NetOutput:
     """(B, D, H, W) last decoder map, before the classifier"""
     stages: tuple[Tensor, ...] = ()
     """encoder maps (B, D_i, H_i, W_i) from fine to coarse, for methods that pool several scales"""
+    auxiliary: tuple[Tensor, ...] = ()
+    """(B, K, H, W) logits of further heads on coarser maps, enlarged to the image; trained with the labels, never deployed"""
