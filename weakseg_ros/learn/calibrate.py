@@ -23,7 +23,7 @@ class TemperatureFit:
     """The temperature and what it does to the points that it was fitted on; nll in nats per point, ece = calibration error."""
 
     temperature: float
-    points: int
+    calibration_points: int
     nll_before: float
     nll_after: float
     ece_before: float
@@ -46,7 +46,7 @@ def fit_temperature(logits: Tensor, class_id: Tensor) -> TemperatureFit:
     temperature = math.exp(_golden_section(lambda log_t: nll(math.exp(log_t)), math.log(COLDEST), math.log(HOTTEST)))
     return TemperatureFit(
         temperature=temperature,
-        points=len(target),
+        calibration_points=len(target),
         nll_before=nll(1.0),
         nll_after=nll(temperature),
         ece_before=_calibration_error(scores, target),

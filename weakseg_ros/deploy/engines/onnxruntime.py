@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -68,15 +69,15 @@ class OnnxRuntimeEngine:
         return str(inputs[0].name)
 
 
-def open_session(model: bytes, threads: int, where: str) -> onnxruntime.InferenceSession:
-    """A session for the content of an ONNX file, as the engine runs it; EngineError, beginning with `where`, if there is none."""
+def open_session(model: bytes, threads: int, where: str, providers: Sequence[str] = PROVIDERS) -> onnxruntime.InferenceSession:
+    """A session for the content of an ONNX file, on the first available provider; EngineError where it is no ONNX file."""
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
     options.log_severity_level = ERRORS_ONLY
     options.add_session_config_entry("session.set_denormal_as_zero", "1")
     available = onnxruntime.get_available_providers()
     try:
-        return onnxruntime.InferenceSession(model, options, [provider for provider in PROVIDERS if provider in available])
+        return onnxruntime.InferenceSession(model, options, [provider for provider in providers if provider in available])
     except Exception as error:  # onnxruntime's exceptions share no class of their own
         raise EngineError(f"{where}: is no model that onnxruntime can load ({_first_line(error)}); export it again") from None
 
