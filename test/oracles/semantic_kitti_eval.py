@@ -1,13 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Figures and label map beside the SemanticKITTI API's; its panoptic figures have no check yet."""
+"""Figures, panoptic ones too, and label map beside the SemanticKITTI API's."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from itertools import pairwise
 
 import numpy as np
 
 from weakseg_ros.measure.metrics import ConfusionMatrix
+from weakseg_ros.measure.panoptic import PanopticQuality
 from weakseg_ros.points.labels import LabelMap
 
 Arrays = Mapping[str, np.ndarray]
@@ -32,4 +34,23 @@ def check_label_maps(arrays: Arrays) -> None:
     np.testing.assert_array_equal(np.arange(labels.num_classes) == 0, arrays["learning_ignore"])
 
 
-CHECKS = {"semantics": check_semantics, "label_maps": check_label_maps}
+def check_panoptic(arrays: Arrays) -> None:
+    quality = PanopticQuality(LabelMap.load("semantickitti"), int(arrays["min_points"]))
+    for start, end in pairwise(arrays["scan_offsets"].tolist()):
+        quality.add(arrays["pred_raw_concat"][start:end], arrays["gt_raw_concat"][start:end])
+    for name in ("tp", "fp", "fn"):
+        np.testing.assert_array_equal(getattr(quality, name), arrays[name], err_msg=name)
+    np.testing.assert_allclose(quality.iou_sum, arrays["iou_sum"], rtol=1e-9)
+    for name in ("pq", "sq", "rq"):
+        np.testing.assert_allclose(getattr(quality, name), arrays[f"class_{name.upper()}"], rtol=1e-9, err_msg=name)
+    np.testing.assert_allclose(quality.confusion.iou, arrays["class_IoU"], rtol=1e-9)
+    summary = quality.summary()
+    for name, official in _PANOPTIC_MEANS.items():
+        np.testing.assert_allclose(summary[name], arrays[official], rtol=1e-9, err_msg=name)
+
+
+_PANOPTIC_MEANS = {"pq_dagger": "PQ_dagger", "miou": "mIoU"} | {
+    name + ending: name.upper() + ending for name in ("pq", "sq", "rq") for ending in ("", "_things", "_stuff")
+}
+
+CHECKS = {"panoptic": check_panoptic, "semantics": check_semantics, "label_maps": check_label_maps}
