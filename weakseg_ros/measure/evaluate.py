@@ -77,9 +77,7 @@ def main(argv: Sequence[str]) -> int:
     if config.merge:
         report, summary = merge(config.merge, config.out)
     elif config.data == Path():
-        raise DataError(
-            "evaluate: evaluate what? give a bag or a folder of scans ('weakseg evaluate drive --bundle models/street64')"
-        )
+        raise DataError("which data? give a bag or a folder of scans ('weakseg evaluate drive --bundle models/street64')")
     else:
         report, summary = evaluate(config)
     print(_sentence(summary))

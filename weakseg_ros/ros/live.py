@@ -25,6 +25,7 @@ from weakseg_ros.measure.summary import replay_figures
 from weakseg_ros.points.bags import RawMessage
 from weakseg_ros.points.encode import fill_message, pack_cloud
 from weakseg_ros.points.labelled import unpack_labelled
+from weakseg_ros.points.scan_files import format_stamp
 from weakseg_ros.ros.replay_player import Answer, Player, ReplaySettings
 
 STOP_TIMEOUT_S = 10.0
@@ -113,7 +114,7 @@ class _Exchange:
         try:
             columns = unpack_labelled(answer.message)
         except CloudError as error:
-            raise ReplayError(f"evaluate: the answer to stamp {answer.stamp_ns} cannot be read: {error}") from None
+            raise ReplayError(f"the answer to stamp {format_stamp(answer.stamp_ns)} cannot be read: {error}") from None
         self._on_answer(self._sent.pop(answer.stamp_ns), _segmentation(columns))
 
 

@@ -10,13 +10,26 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+
+import tyro
 
 from weakseg_ros.config import parse
 from weakseg_ros.errors import DataError
 from weakseg_ros.files import environment, write_json
 from weakseg_ros.points.bags import find_cloud_topic, read_raw
 from weakseg_ros.ros.replay_player import Answer, Player, ReplayResult, ReplaySettings
+
+
+@dataclass(frozen=True)
+class ReplayConfig(ReplaySettings):
+    """Play a bag into the running node and collect its answers."""
+
+    bag: tyro.conf.Positional[Path] = Path()
+    """rosbag2 folder, or one .mcap or .db3 file"""
+    topic: str = ""
+    """topic of the clouds in the bag; may be left out where there is only one"""
+    out: Path | None = None
+    """write counts, latencies and missing stamps to this JSON file"""
 
 
 def replay(
@@ -40,22 +53,9 @@ def replay(
 
 def main(argv: Sequence[str]) -> int:
     """The verb `weakseg replay`."""
-    import tyro
-
-    @dataclass(frozen=True)
-    class Replay(ReplaySettings):
-        """Play a bag into the running node and collect its answers."""
-
-        bag: Annotated[Path, tyro.conf.Positional] = Path()
-        """rosbag2 folder, or one .mcap or .db3 file"""
-        topic: str = ""
-        """topic of the clouds in the bag; may be left out where there is only one"""
-        out: Path | None = None
-        """write counts, latencies and missing stamps to this JSON file"""
-
-    chosen = parse(Replay, argv, "replay")
+    chosen = parse(ReplayConfig, argv, "replay")
     if chosen.bag == Path():
-        raise DataError("replay: which bag? give the folder of a rosbag2 ('weakseg replay drive --topic /points')")
+        raise DataError("which bag? give the folder of a rosbag2 ('weakseg replay drive --topic /points')")
     result = replay(chosen.bag, chosen.topic, chosen)
     print(_sentence(result))
     if chosen.out is not None:

@@ -11,13 +11,15 @@ from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
 from weakseg_ros.config import check_ranges, setting
-from weakseg_ros.errors import ReplayError
+from weakseg_ros.errors import DataError, ReplayError
 from weakseg_ros.measure.latency import describe
 from weakseg_ros.points.bags import RawMessage
 from weakseg_ros.points.cdr import read_cdr_header
+from weakseg_ros.points.scan_files import format_stamp
 from weakseg_ros.ros.transport import apply_transport
 
 QUIET_S = 1.0
+SETTLE_S = 2.0
 GIVE_UP_AFTER = 3
 
 
@@ -112,7 +114,7 @@ class Player:
             from rclpy.executors import SingleThreadedExecutor
             from rclpy.signals import SignalHandlerOptions
         except ImportError as error:
-            raise ReplayError(f"replay: rclpy cannot be imported ({error}); 'weakseg doctor' says how to get it") from None
+            raise ReplayError(f"rclpy: cannot be imported ({error}); 'weakseg doctor' says how to get it") from None
         self._context = Context()
         rclpy.init(args=[], context=self._context, signal_handler_options=SignalHandlerOptions.NO)
         self._node = rclpy.create_node(f"weakseg_replay_{os.getpid()}", context=self._context, start_parameter_services=False)
@@ -138,22 +140,23 @@ class Player:
         self._clock = self._node.create_publisher(Clock, "/clock", QoSProfile(depth=10)) if self._settings.clock else None
         self._listen()
         self._wait(lambda: self._connected and self._publisher.get_subscription_count(), deadline)
+        if self._settings.lossless:
+            # a node that suits its reliability to its publishers subscribes anew once it has seen this one
+            settled_s = time.monotonic() + SETTLE_S
+            while not self._heard_reliably() and time.monotonic() < settled_s:
+                self._spin(0.05)
+            self._wait(self._publisher.get_subscription_count, deadline)
 
     def play(self, clouds: Iterable[RawMessage]) -> None:
         """Publish every cloud at its recorded distance from the first, divided by `rate`, then wait for what is under way."""
         begin_s = time.monotonic()
-        first_ns: int | None = None
         try:
-            for cloud in clouds:
-                first_ns = cloud.stamp_ns if first_ns is None else first_ns
-                due_s = begin_s + (cloud.stamp_ns - first_ns) * 1e-9 / self._settings.rate
-                self._spin_until(due_s)
-                if self._settings.lossless:
-                    self._wait_for_room()
-                self._publish(cloud)
-        finally:
+            self._play(clouds, begin_s)
+        except DataError:  # the bag ends early: what went out is still answered
             self._wait_for_rest()
-            self._duration_s = time.monotonic() - begin_s
+            raise
+        self._wait_for_rest()
+        self._duration_s = time.monotonic() - begin_s
 
     def result(self) -> ReplayResult:
         """Counts and latencies; in lossless mode ReplayError, with the stamps, where an answer is missing."""
@@ -169,6 +172,15 @@ class Player:
             raise ReplayError(_missing_text(self._settings.node, result))
         return result
 
+    def _play(self, clouds: Iterable[RawMessage], begin_s: float) -> None:
+        first_ns: int | None = None
+        for cloud in clouds:
+            first_ns = cloud.stamp_ns if first_ns is None else first_ns
+            self._spin_until(begin_s + (cloud.stamp_ns - first_ns) * 1e-9 / self._settings.rate)
+            if self._settings.lossless:
+                self._wait_for_room()
+            self._publish(cloud)
+
     def _topic(self, name: str) -> str:
         return f"/{self._settings.node.strip('/')}/{name}"
 
@@ -182,6 +194,13 @@ class Player:
             if "sensor_msgs/msg/PointCloud2" in types
         ]
         return bag_topic if bag_topic in inputs else next(iter(inputs), "")
+
+    def _heard_reliably(self) -> bool:
+        from rclpy.qos import ReliabilityPolicy
+
+        name = self._settings.node.rpartition("/")[2]
+        ears = self._node.get_subscriptions_info_by_topic(self._publisher.topic_name)
+        return any(ear.node_name == name and ear.qos_profile.reliability == ReliabilityPolicy.RELIABLE for ear in ears)
 
     def _listen(self) -> None:
         from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
@@ -213,7 +232,7 @@ class Player:
             del self._under_way[stamp_ns]
         self._lost_in_a_row = 0
         self._latencies_ms.append((now_s - sent_s) * 1e3)
-        _check_fit(message, sent, stamp_ns)
+        _check_fit(self._settings.node, message, sent, stamp_ns)
         if self._on_answer is not None:
             self._on_answer(Answer(stamp_ns, sent, message, self._latencies_ms[-1]))
 
@@ -287,27 +306,27 @@ class Player:
             topic for topic, types in self._node.get_topic_names_and_types() if "sensor_msgs/msg/PointCloud2" in types
         )
         return (
-            f"replay: no active node '{self._settings.node}' within {self._settings.start_timeout_s:g} s; start it "
+            f"{self._settings.node}: no active node of that name within {self._settings.start_timeout_s:g} s; start it "
             "('weakseg node'), activate it, and use the same ROS_DOMAIN_ID and discovery range; "
             f"nodes here: {', '.join(others) or 'none'}; cloud topics: {', '.join(topics) or 'none'}"
         )
 
 
-def _check_fit(message: Any, sent: bytes, stamp_ns: int) -> None:
+def _check_fit(node: str, message: Any, sent: bytes, stamp_ns: int) -> None:
     header = read_cdr_header(sent)
     expected = (header.height, header.width, header.frame_id)
     found = (message.height, message.width, message.header.frame_id)
     if found != expected:
         raise ReplayError(
-            f"replay: the answer to stamp {stamp_ns} is {found[0]} x {found[1]} in frame '{found[2]}', "
+            f"{node}: the answer to stamp {format_stamp(stamp_ns)} is {found[0]} x {found[1]} in frame '{found[2]}', "
             f"the cloud was {expected[0]} x {expected[1]} in '{expected[2]}'; the node broke its contract"
         )
 
 
 def _missing_text(node: str, result: ReplayResult) -> str:
-    shown = ", ".join(f"{stamp_ns / 1e9:.9f}" for stamp_ns in result.missing[:8])
+    shown = ", ".join(map(format_stamp, result.missing[:8]))
     more = f" and {len(result.missing) - 8} more" if len(result.missing) > 8 else ""
     return (
-        f"replay: '{node}' answered {result.answered} of {result.sent} clouds; no answer to the stamps {shown}{more}; "
+        f"{node}: answered {result.answered} of {result.sent} clouds; no answer to the stamps {shown}{more}; "
         "look at the drops in /diagnostics"
     )

@@ -1,0 +1,213 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Bags through the real node over DDS, and nodes that break their promise."""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from weakseg_ros.cli import main as weakseg
+from weakseg_ros.deploy.segmenter import Segmenter
+from weakseg_ros.errors import DataError, ReplayError
+from weakseg_ros.points.bags import CloudBagWriter
+from weakseg_ros.points.cdr import read_cdr_header
+from weakseg_ros.points.cloud import decode_cdr, make_cloud
+from weakseg_ros.points.labelled import unpack_labelled
+
+CLOUDS = 8
+START_NS = 1_700_000_000_000_000_000
+PERIOD_NS = 50_000_000
+
+
+@pytest.fixture(scope="module")
+def bag(rig: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Eight clouds of different sizes at 20 Hz."""
+    path = tmp_path_factory.mktemp("bags") / "drive"
+    with CloudBagWriter(path, "/recorded") as writer:
+        for index in range(CLOUDS):
+            points = rig.street_points(1000 + index, seed=index)
+            stamp_ns = START_NS + index * PERIOD_NS
+            writer.write(make_cloud(points[:, :3], points[:, 3], stamp_ns=stamp_ns, frame_id="roof"))
+    return path
+
+
+@pytest.fixture(scope="module")
+def node(start: Callable[..., Any], bundle: Any) -> str:
+    """Full name of a running node."""
+    process, client = start("--bundle", str(bundle.folder), "--engine", "onnxruntime")
+    client.connect()
+    return f"{process.namespace}/weakseg"
+
+
+def settings(**changes: Any) -> Any:
+    from weakseg_ros.ros.replay_player import ReplaySettings
+
+    return ReplaySettings(**{"lossless": True, "answer_timeout_s": 5.0, "clock": False, **changes})
+
+
+def test_every_cloud_is_answered_as_the_segmenter_would(node: str, bag: Path, bundle: Any) -> None:
+    from weakseg_ros.ros.replay import replay
+
+    answers = []
+    result = replay(bag, settings=settings(node=node), on_answer=answers.append)
+    assert (result.sent, result.answered, result.missing) == (CLOUDS, CLOUDS, ())
+    assert [answer.stamp_ns for answer in answers] == [START_NS + i * PERIOD_NS for i in range(CLOUDS)]
+    assert result.duration_s >= (CLOUDS - 1) * PERIOD_NS * 1e-9
+    assert len(result.latency_samples_ms) == CLOUDS
+    segmenter = Segmenter(bundle, engine="onnxruntime")
+    for answer in answers:
+        expected = segmenter.run(decode_cdr(answer.sent))
+        np.testing.assert_array_equal(unpack_labelled(answer.message)["class_id"], expected.class_id)
+        assert answer.message.header.frame_id == read_cdr_header(answer.sent).frame_id == "roof"
+    segmenter.close()
+
+
+def test_the_verb_writes_what_it_counted(node: str, bag: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = tmp_path / "deep" / "replay.json"
+    code = weakseg(["replay", str(bag), "--node", node, "--lossless", "--rate", "20", "--no-clock", "--out", str(out)])
+    assert code == 0
+    assert f"{CLOUDS} clouds sent, {CLOUDS} answered, 0 without an answer" in capsys.readouterr().out
+    written = json.loads(out.read_text())
+    assert written["answered"] == CLOUDS
+    assert written["latency_ms"]["p50"] <= written["latency_ms"]["p99"]
+
+
+def test_evaluation_through_a_running_node_agrees_with_the_direct_one(node: str, bag: Path, bundle: Any, tmp_path: Path) -> None:
+    from weakseg_ros.measure.evaluate import EvaluateConfig, evaluate
+
+    config = EvaluateConfig(
+        data=bag, bundle=str(bundle.folder), live=True, attach=True, node=node, rate=20.0, engine="onnxruntime", out=tmp_path
+    )
+    report, summary = evaluate(config)
+    assert summary["live"]["sent"] == summary["live"]["answered"] == summary["scans"] == CLOUDS
+    assert summary["agreement_with_direct"]["share"] == 1.0
+    assert "Answer time over DDS" in report.read_text()
+
+
+def test_evaluation_starts_and_ends_a_node_of_its_own(bag: Path, bundle: Any, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    arguments = ["evaluate", str(bag), "--bundle", str(bundle.folder), "--live", "--rate", "20", "--engine", "onnxruntime"]
+    assert weakseg([*arguments, "--out", str(out)]) == 0
+    assert json.loads((out / "summary.json").read_text())["agreement_with_direct"]["share"] == 1.0
+
+
+def test_the_clock_runs_with_the_bag(rig: Any, node: str, bag: Path, start: Callable[..., Any]) -> None:
+    from rosgraph_msgs.msg import Clock
+
+    from weakseg_ros.ros.replay import replay
+
+    client = rig.Client("/listener")
+    ticks: list[int] = []
+    client.node.create_subscription(Clock, "/clock", lambda m: ticks.append(m.clock.sec * 10**9 + m.clock.nanosec), 20)
+    done = threading.Event()
+    thread = threading.Thread(target=lambda: (replay(bag, settings=settings(node=node, clock=True)), done.set()))
+    thread.start()
+    client.wait(done.is_set, "the end of the replay", 30.0)
+    thread.join()
+    client.close()
+    assert ticks == sorted(ticks)
+    assert ticks[-1] == START_NS + (CLOUDS - 1) * PERIOD_NS
+
+
+def test_without_a_node_it_says_what_is_there(rig: Any, bag: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert weakseg(["replay", str(bag), "--node", "nobody", "--start-timeout-s", "0.5"]) == 2
+    said = capsys.readouterr().err
+    assert "nobody: no active node of that name within 0.5 s" in said
+    assert "cloud topics:" in said
+
+
+def test_a_wrong_topic_is_refused_before_anything_is_sent(rig: Any, bag: Path) -> None:
+    from weakseg_ros.ros.replay import replay
+
+    with pytest.raises(DataError, match="/recorded"):
+        replay(bag, topic="/other", settings=settings(start_timeout_s=0.0))
+
+
+class Careless:
+    """A node that looks like ours and answers as it pleases: `answers(number of the cloud, message)`."""
+
+    def __init__(self, rig: Any, name: str, answers: Callable[[int, Any], Any]) -> None:
+        from rclpy.qos import DurabilityPolicy, QoSProfile
+        from sensor_msgs.msg import PointCloud2
+        from std_msgs.msg import String
+
+        self._client = rig.Client(f"/{name}")
+        ros = self._node = rig.rclpy.create_node("weakseg", namespace=f"/{name}")
+        kept = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
+        self._classes = ros.create_publisher(String, "~/classes", kept)
+        self._classes.publish(String(data="{}"))
+        labels = ros.create_publisher(PointCloud2, "~/labels", 10)
+        self._count = 0
+
+        def on_cloud(message: Any) -> None:
+            answer = answers(self._count, message)
+            self._count += 1
+            if answer is not None:
+                labels.publish(answer)
+
+        ros.create_subscription(PointCloud2, "points", on_cloud, 10)
+        self._executor = rig.SingleThreadedExecutor()
+        self._executor.add_node(ros)
+        self._thread = threading.Thread(target=self._executor.spin, daemon=True)
+        self._thread.start()
+
+    def close(self) -> None:
+        self._executor.shutdown()
+        self._thread.join()
+        self._node.destroy_node()
+        self._client.close()
+
+
+@pytest.fixture
+def careless(rig: Any) -> Iterator[Callable[[str, Callable[[int, Any], Any]], None]]:
+    opened: list[Careless] = []
+    yield lambda name, answers: opened.append(Careless(rig, name, answers))
+    for thing in opened:
+        thing.close()
+
+
+def test_missing_answers_fail_loudly_with_their_stamps(
+    careless: Callable[..., None], bag: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    careless("forgetful", lambda number, cloud: None if number in (2, 5) else cloud)
+    options = ["--lossless", "--answer-timeout-s", "0.5", "--no-clock", "--rate", "20"]
+    assert weakseg(["replay", str(bag), "--node", "forgetful/weakseg", *options]) == 2
+    said = capsys.readouterr().err
+    assert f"answered {CLOUDS - 2} of {CLOUDS} clouds" in said
+    for index in (2, 5):
+        assert f"{(START_NS + index * PERIOD_NS) // 10**9}.{(START_NS + index * PERIOD_NS) % 10**9:09d}" in said
+
+
+def test_a_silent_node_is_given_up_soon(careless: Callable[..., None], bag: Path) -> None:
+    from weakseg_ros.ros.replay import replay
+
+    careless("silent", lambda number, cloud: None)
+    with pytest.raises(ReplayError, match=r"answered 0 of 3 clouds"):
+        replay(bag, settings=settings(node="silent/weakseg", answer_timeout_s=0.3))
+
+
+def test_missing_answers_are_only_counted_without_lossless(careless: Callable[..., None], bag: Path) -> None:
+    from weakseg_ros.ros.replay import replay
+
+    careless("lossy", lambda number, cloud: None if number == 1 else cloud)
+    result = replay(bag, settings=settings(node="lossy/weakseg", lossless=False))
+    assert result.answered == CLOUDS - 1
+    assert result.missing == (START_NS + PERIOD_NS,)
+
+
+def test_an_answer_of_another_shape_is_an_error(careless: Callable[..., None], bag: Path) -> None:
+    from weakseg_ros.ros.replay import replay
+
+    def shorten(number: int, cloud: Any) -> Any:
+        cloud.width -= 1
+        return cloud
+
+    careless("shortening", shorten)
+    with pytest.raises(ReplayError, match=r"is 1 x 999 in frame 'roof', the cloud was 1 x 1000"):
+        replay(bag, settings=settings(node="shortening/weakseg"))
