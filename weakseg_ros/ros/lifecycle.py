@@ -12,8 +12,7 @@ from typing import Any
 from diagnostic_msgs.msg import DiagnosticArray
 from rcl_interfaces.msg import SetParametersResult
 from rclpy.callback_groups import MutuallyExclusiveCallbackGroup
-from rclpy.clock import Clock
-from rclpy.clock_type import ClockType
+from rclpy.clock import Clock, ClockType
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
 from rclpy.parameter import Parameter
 from rclpy.task import Future
@@ -194,7 +193,7 @@ class SegmentNode(LifecycleNode):
     async def _on_reload(self, request: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
         try:
             model = self._configured().model
-            done: Future[None] = Future()
+            done: Future[None] = Future(executor=self.executor)
             self._loader = threading.Thread(target=self._reload, args=(model, done), name="weakseg-loader", daemon=True)
             self._loader.start()
             await done

@@ -15,7 +15,7 @@ from typing import Any
 from weakseg_ros.config import load_yaml, to_mapping
 from weakseg_ros.errors import ConfigError, WeaksegError
 from weakseg_ros.ros.params import FIELDS, TOPIC, NodeConfig, choices, explain
-from weakseg_ros.ros.transport import apply_transport
+from weakseg_ros.ros.transport import PROFILE, apply_transport
 
 DEVICE_LOST_EXIT_CODE = 70
 
@@ -23,6 +23,9 @@ DEVICE_LOST_EXIT_CODE = 70
 def main(argv: Sequence[str]) -> int:
     """The verb `weakseg node`; everything after `--ros-args` is ROS's own. Returns 0 after SIGINT or SIGTERM."""
     options, ros_arguments = _read_arguments(argv)
+    if options.print_transport_profile:
+        print(PROFILE)
+        return 0
     report = apply_transport(own_settings=options.transport == "untouched")
     return _spin(_overrides(options), ros_arguments, report)
 
@@ -65,6 +68,9 @@ def _parser() -> argparse.ArgumentParser:
         choices=("tuned", "untouched"),
         default="tuned",
         help="tuned: Fast DDS with room for large clouds, unless you have set a profile yourself; untouched: as it is",
+    )
+    parser.add_argument(
+        "--print-transport-profile", action="store_true", help="print the path of the Fast DDS profile, for the driver, and end"
     )
     for name, field in FIELDS.items():
         kind = type(field.default)

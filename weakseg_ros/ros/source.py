@@ -7,7 +7,6 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from rclpy.event_handler import SubscriptionEventCallbacks
 from rclpy.node import Node
 from rclpy.qos import (
     DurabilityPolicy,
@@ -20,6 +19,7 @@ from rclpy.qos import (
 from rclpy.qos_overriding_options import QoSOverridingOptions
 from sensor_msgs.msg import PointCloud2
 
+from weakseg_ros.ros.compatibility import SubscriptionEventCallbacks
 from weakseg_ros.ros.params import TOPIC, NodeConfig
 
 MESSAGE_TYPE = "sensor_msgs/msg/PointCloud2"
@@ -107,9 +107,10 @@ class CloudSource:
     def _on_message(self, serialized: bytes, info: Mapping[str, Any]) -> None:
         """Count what the publisher sent and the middleware did not deliver, where it numbers its messages; pass the cloud on."""
         number, publisher = info.get("publication_sequence_number"), info.get("publisher_gid")
-        if number is not None and publisher is not None:
-            last = self._sequences.get(publisher["data"], number - 1)
-            self._sequences[publisher["data"]] = number
+        if number is not None and (publisher is not None or self.publishers == 1):
+            key = publisher["data"] if publisher else b""
+            last = self._sequences.get(key, number - 1)
+            self._sequences[key] = number
             if number > last + 1:
                 self._on_lost(number - last - 1)
         self._on_cloud(serialized)

@@ -1,0 +1,170 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The node's parts that need no ROS: mailbox, worker, transport profile, settings, command line."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import threading
+import xml.etree.ElementTree as ElementTree
+from pathlib import Path
+
+import pytest
+import yaml
+
+from weakseg_ros.config import field_docs
+from weakseg_ros.errors import ConfigError
+from weakseg_ros.ros.params import FIELDS, NodeConfig, explain
+from weakseg_ros.ros.transport import PROFILE, PROFILE_VARIABLES, transport_variables
+from weakseg_ros.ros.worker import Mailbox, Worker
+
+
+def run(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "weakseg_ros", "node", *arguments]
+    return subprocess.run(command, capture_output=True, text=True, timeout=60, env={**os.environ, **environment})
+
+
+# mailbox and worker
+
+
+def test_the_newest_item_wins() -> None:
+    box: Mailbox[int] = Mailbox()
+    assert [box.put(i) for i in range(3)] == [False, True, True]
+    assert box.take() == 2
+    assert not box.put(3)
+
+
+def test_with_a_capacity_everything_arrives_in_order_and_the_sender_waits() -> None:
+    box: Mailbox[int] = Mailbox(capacity=2)
+    sent: list[int] = []
+
+    def send() -> None:
+        for i in range(50):
+            assert not box.put(i)
+            sent.append(i)
+
+    sender = threading.Thread(target=send)
+    sender.start()
+    received = [box.take()]
+    assert len(sent) <= 4  # two in the box, one taken, one on its way
+    received += [box.take() for _ in range(49)]
+    sender.join()
+    assert received == list(range(50))
+
+
+def test_closing_wakes_whoever_waits() -> None:
+    full: Mailbox[int] = Mailbox(capacity=1)
+    full.put(1)
+    empty: Mailbox[int] = Mailbox()
+    results: list[object] = []
+    threads = [
+        threading.Thread(target=lambda: results.append(full.put(2))),
+        threading.Thread(target=lambda: results.append(empty.take())),
+    ]
+    for thread in threads:
+        thread.start()
+    full.close()
+    empty.close()
+    for thread in threads:
+        thread.join(5)
+        assert not thread.is_alive()
+    assert sorted(map(str, results)) == ["False", "None"]
+    assert full.take() is None, "what waited is dropped"
+
+
+def test_a_stopped_worker_has_finished_its_item_and_takes_no_other() -> None:
+    started, release, done = threading.Event(), threading.Event(), []
+
+    def work(item: int) -> None:
+        started.set()
+        release.wait(5)
+        done.append(item)
+
+    worker: Worker[int] = Worker(work, Mailbox())
+    worker.mailbox.put(1)
+    started.wait(5)
+    worker.mailbox.put(2)
+    threading.Timer(0.05, release.set).start()
+    worker.stop()
+    assert done == [1]
+
+
+# transport
+
+
+def test_the_profile_is_one_large_segment_beside_udp() -> None:
+    space = {"f": "http://www.eprosima.com/XMLSchemas/fastRTPS_Profiles"}
+    root = ElementTree.parse(PROFILE).getroot()
+    kinds = {t.findtext("f:type", None, space): t for t in root.iterfind(".//f:transport_descriptor", space)}
+    assert set(kinds) == {"SHM", "UDPv4"}
+    assert kinds["SHM"].findtext("f:segment_size", None, space) == str(16 * 2**20)
+    assert root.findtext(".//f:useBuiltinTransports", None, space) == "false"
+    assert root.find("f:participant", space).get("is_default_profile") == "true"
+
+
+def test_settings_of_the_user_are_left_alone() -> None:
+    assert transport_variables({}) == dict.fromkeys(PROFILE_VARIABLES, str(PROFILE))
+    for name in (*PROFILE_VARIABLES, "FASTDDS_BUILTIN_TRANSPORTS"):
+        assert transport_variables({name: "mine"}) == {}
+
+
+# settings
+
+
+def test_the_shipped_parameter_file_says_what_the_node_does_without_one(root: Path) -> None:
+    content = yaml.safe_load((root / "config" / "segment.yaml").read_text())
+    shipped = content["/**"]["ros__parameters"]
+    assert shipped == {name: field.default for name, field in FIELDS.items() if name != "autostart"}
+    text = " ".join((root / "config" / "segment.yaml").read_text().replace("#", " ").split())
+    assert all(explain(name) in text for name in shipped), "the comments are the fields' docstrings"
+
+
+def test_every_setting_is_explained() -> None:
+    assert set(field_docs(NodeConfig)) == set(FIELDS)
+
+
+def test_engines_are_known_names_in_order() -> None:
+    assert NodeConfig(engine="torch, onnxruntime").engines == ("torch", "onnxruntime")
+    with pytest.raises(ConfigError, match="did you mean 'torch'"):
+        NodeConfig(engine="auto,torhc")
+
+
+# command line
+
+
+def test_help_explains_every_setting_and_needs_no_ros() -> None:
+    done = run("--help", PYTHONPATH=str(Path(__file__).parent / "no_such_folder"))
+    assert done.returncode == 0
+    for name in FIELDS:
+        assert f"--{name.replace('_', '-')}" in done.stdout
+    assert "--input-topic" in done.stdout
+
+
+def test_the_profile_can_be_asked_for() -> None:
+    assert run("--print-transport-profile").stdout == f"{PROFILE}\n"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "text"),
+    [
+        (("--mode", "lve"), "invalid choice: 'lve'"),
+        (("--stale-after-s", "-1"), "stale_after_s: -1.0 is outside"),
+        (("--publish-rgb", "maybe"), "expected true or false"),
+        (("--config", "/no/such.yaml"), "cannot be read"),
+        (("--bundel", "x"), "--bundel"),
+    ],
+)
+def test_a_wrong_argument_is_exit_code_2_and_a_sentence(arguments: tuple[str, ...], text: str) -> None:
+    done = run(*arguments)
+    assert done.returncode == 2
+    assert text in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_the_wrapper_finds_the_package(root: Path) -> None:
+    wrapper = root / "scripts" / "segment_node"
+    assert os.access(wrapper, os.X_OK)
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    done = subprocess.run([wrapper, "--help"], capture_output=True, text=True, timeout=60, env={**os.environ, "PATH": path})
+    assert (done.returncode, "--input-topic" in done.stdout) == (0, True)
