@@ -5,6 +5,8 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -266,6 +268,16 @@ def test_the_verb_trains_and_a_fault_is_one_sentence(scans: Path, tmp_path: Path
     assert json.loads((tmp_path / "run" / "best.json").read_text())["step"] == 4
     assert main(["train", str(tmp_path / "missing"), "--out", str(tmp_path / "other"), *size]) == 2
     assert "missing" in capsys.readouterr().err.strip().splitlines()[-1]
+
+
+def test_two_processes_train_together(scans: Path, tmp_path: Path) -> None:
+    size = ["--net-width", "16", "--steps", "6", "--warmup-steps", "1", "--accelerator", "cpu", "--precision", "32-true"]
+    command = [sys.executable, "-m", "weakseg_ros", "train", str(scans), "--out", str(tmp_path / "run"), "--devices", "2", *size]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=240, check=False)
+    assert done.returncode == 0, done.stderr[-2000:]
+    figures = RunFolder(tmp_path / "run").load_best()[1]
+    assert figures["step"] == 5
+    assert sum(1 for row in RunFolder(tmp_path / "run").metrics() if "miou" in row) == 1  # one process writes
 
 
 def test_the_settings_that_ship_are_valid(root: Path) -> None:

@@ -156,4 +156,5 @@ def _rotation(turn: float, pitch: float, roll: float) -> NDArray[np.float64]:
     about_z = np.array([[ct, -st, 0], [st, ct, 0], [0, 0, 1]])
     about_y = np.array([[cp, 0, sp], [0, 1, 0], [-sp, 0, cp]])
     about_x = np.array([[1, 0, 0], [0, cr, -sr], [0, sr, cr]])
-    return about_x @ about_y @ about_z
+    rotation: NDArray[np.float64] = about_x @ about_y @ about_z
+    return rotation

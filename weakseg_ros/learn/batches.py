@@ -7,7 +7,7 @@ drawn, and no generator's state needs saving.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -115,24 +115,27 @@ class ScanImages:
         labels = self.labels_of(scan)
         return scan.cloud, np.zeros(len(scan.cloud), np.uint8) if labels is None else labels
 
-    def draw(self, numbers: Sequence[int], rng: np.random.Generator) -> tuple[Tensor, Tensor]:
+    def draw(self, numbers: Iterable[int], rng: np.random.Generator) -> tuple[Tensor, Tensor]:
         """Augmented raw images (B, 4, H, W) f32 and labels (B, H, W) u8 of the scans with these numbers."""
-        pairs = [self._one(int(i), rng) for i in numbers]
+        pairs = [self._one(i, rng) for i in numbers]
         geometry = torch.from_numpy(np.stack([g for g, _ in pairs]))
         labels = torch.from_numpy(np.stack([y for _, y in pairs]))
         return augment_images(geometry, labels, self.spec, self.augment, rng)
 
     def _one(self, i: int, rng: np.random.Generator) -> tuple[NDArray[np.float32], NDArray[np.uint8]]:
         if self.augment.where == "images":
-            return self._keep(i, lambda: raw_image(*self.points(i), self.spec))
-        cloud, labels = self._keep(i, lambda: self.points(i))
+            image, labels = self._keep(i, lambda: raw_image(*self.points(i), self.spec), lambda image: image.nbytes)
+            return image, labels
+        cloud, labels = self._keep(i, lambda: self.points(i), lambda cloud: cloud.xyz.nbytes + cloud.intensity.nbytes)
         return raw_image(move_points(cloud, self.augment, rng), labels, self.spec)
 
-    def _keep(self, i: int, make: Callable[[], Any]) -> Any:
+    def _keep(
+        self, i: int, make: Callable[[], tuple[Any, NDArray[np.uint8]]], size_of: Callable[[Any], int]
+    ) -> tuple[Any, NDArray[np.uint8]]:
         if i in self._kept:
             return self._kept[i]
         value, labels = make()
-        size = labels.nbytes + (value.xyz.nbytes + value.intensity.nbytes if isinstance(value, Cloud) else value.nbytes)
+        size = labels.nbytes + size_of(value)
         if size <= self._bytes_left:
             self._bytes_left -= size
             self._kept[i] = value, labels
@@ -145,17 +148,15 @@ def raw_image(cloud: Cloud, labels: NDArray[np.uint8], spec: RangeSpec) -> tuple
     return channel_image(cloud, view, GEOMETRY), label_image(labels, view)
 
 
-def scans_of_step(step: int, count: int, batch_size: int, rank: int, world: int, seed: int) -> NDArray[np.int64]:
-    """Which of `count` scans process `rank` of `world` trains on in a step: (batch_size,) indices.
+def scans_of_step(step: int, count: int, batch_size: int, rank: int, world: int, seed: int) -> list[int]:
+    """Which of `count` scans process `rank` of `world` trains on in a step: `batch_size` indices.
 
     All processes together run through one shuffled order after the other, so every scan is seen equally often.
     """
     first = (step * world + rank) * batch_size
-    epochs = np.arange(first, first + batch_size) // count
-    orders = {epoch: np.random.default_rng([seed, 0, epoch]).permutation(count) for epoch in set(epochs.tolist())}
-    return np.array(
-        [orders[epoch][n % count] for epoch, n in zip(epochs.tolist(), range(first, first + batch_size), strict=True)]
-    )
+    places = range(first, first + batch_size)
+    orders = {epoch: np.random.default_rng([seed, 0, epoch]).permutation(count) for epoch in {n // count for n in places}}
+    return [int(orders[n // count][n % count]) for n in places]
 
 
 def step_generator(step: int, rank: int, seed: int) -> np.random.Generator:

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from lightning_fabric import Fabric
@@ -18,6 +18,7 @@ from weakseg_ros.files import environment, write_atomic, write_json
 from weakseg_ros.learn.average import WeightAverage
 from weakseg_ros.learn.batches import Batch, LabelsOf, ScanImages
 from weakseg_ros.learn.methods import Method
+from weakseg_ros.learn.nets.build import build_net
 from weakseg_ros.learn.protocols import draw_scan
 from weakseg_ros.learn.run_folder import CONFIG, ENVIRONMENT, LABELS, SPEC, STATISTICS, RunFolder
 from weakseg_ros.learn.sparse import SparseLabels, SparseScans
@@ -26,6 +27,8 @@ from weakseg_ros.learn.train_config import TrainConfig
 from weakseg_ros.points.projection import RangeSpec
 from weakseg_ros.points.scan_sets import ScanSet, holdout
 from weakseg_ros.points.scans import open_scans, open_splits
+
+Precision = Literal["32-true", "bf16-mixed", "16-mixed"]
 
 
 class Learner(nn.Module):
@@ -85,7 +88,7 @@ def open_session(config: TrainConfig) -> Session:
     torch.manual_seed(config.seed)
     net = make_net(config, statistics, train_scans.labels.num_classes)
     if fabric.world_size > 1 and fabric.device.type == "cuda":
-        net = nn.SyncBatchNorm.convert_sync_batchnorm(net)
+        net = nn.SyncBatchNorm.convert_sync_batchnorm(net)  # type: ignore[no-untyped-call]
     learner = Learner(net, make_method(config, net, statistics)).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     average = WeightAverage(net, config.average_decay)
     average.net.to(fabric.device)
@@ -126,15 +129,16 @@ def labels_of(config: TrainConfig, scans: ScanSet) -> LabelsOf:
 
 def image_spec(config: TrainConfig, scans: ScanSet) -> RangeSpec:
     """The range image to train on: the data's own, or its field of view at another size."""
-    size = {name: value for name, value in (("height", config.height), ("width", config.width)) if value}
-    if size and scans.spec.rows == "grid" and size != {name: getattr(scans.spec, name) for name in size}:
+    own = scans.spec
+    height, width = config.height or own.height, config.width or own.width
+    if own.rows == "grid" and (height, width) != (own.height, own.width):
         raise ConfigError(
-            f"{', '.join(size)}: {scans.name} keeps the sensor's own grid, whose size cannot be changed; leave it at 0"
+            f"height, width: {scans.name} keeps the sensor's own grid of {own.height} x {own.width}; leave them at 0"
         )
-    return dataclasses.replace(scans.spec, **size)
+    return dataclasses.replace(own, height=height, width=width)
 
 
-def precision_of(config: TrainConfig) -> str:
+def precision_of(config: TrainConfig) -> Precision:
     """The arithmetic that `auto` means on this machine: bf16 only where the hardware has it, since elsewhere it is slow."""
     if config.precision != "auto":
         return config.precision
@@ -145,8 +149,8 @@ def precision_of(config: TrainConfig) -> str:
 
 def make_net(config: TrainConfig, statistics: DataStatistics, num_classes: int) -> nn.Module:
     """The net that the settings name, with fresh weights."""
-    net: nn.Module = registry.load(registry.NETS, config.net)(len(statistics.channels), num_classes, width=config.net_width)
-    return net
+    options = {"width": config.net_width, **config.net_options}
+    return build_net(config.net, statistics.channels, statistics.mean, statistics.std, num_classes, options)
 
 
 def make_method(config: TrainConfig, net: nn.Module, statistics: DataStatistics) -> Method:

@@ -9,6 +9,7 @@ import time
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import numpy as np
 import torch
@@ -23,6 +24,7 @@ from weakseg_ros.learn.schedule import warmup_cosine_lr
 from weakseg_ros.learn.session import Session, open_session, save_checkpoint
 from weakseg_ros.learn.train_config import TrainConfig
 from weakseg_ros.learn.validate import validate
+from weakseg_ros.measure.metrics import ConfusionMatrix
 from weakseg_ros.memory import keep_large_blocks
 
 
@@ -123,8 +125,9 @@ def _judge(session: Session) -> None:
     miou = position.best_miou
     if session.val_scans is not None:
         rule, limit = session.statistics.input_rule, session.config.max_val_scans
-        confusion = validate(net, session.val_scans, session.images.spec, rule, fabric.global_rank, fabric.world_size, limit)
-        confusion.counts[:] = fabric.all_reduce(torch.from_numpy(confusion.counts), reduce_op="sum").cpu().numpy()
+        ours = validate(net, session.val_scans, session.images.spec, rule, fabric.global_rank, fabric.world_size, limit)
+        counts: Any = fabric.all_reduce(torch.from_numpy(ours.counts), reduce_op="sum")
+        confusion = ConfusionMatrix(ours.num_classes, counts.cpu().numpy())
         miou = confusion.miou
         names = session.val_scans.labels.names
         by_class = {name: round(float(iou), 4) for name, iou in zip(names[1:], confusion.iou[1:], strict=True)}
