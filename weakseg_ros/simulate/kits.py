@@ -108,11 +108,22 @@ def tree(rng: Random, scale: float = 1.0) -> Parts:
     spread = tall * rng.uniform(0.17, 0.28)
     trunk = cylinder(TRUNK, 0, 0, -0.3, rng.uniform(0.09, 0.34) * scale, clear + 0.3 + tall * 0.15, **bark)
     tufts = []
-    for _ in range(rng.integers(4, 9)):
+    for _ in range(rng.integers(6, 13)):
         turn, out = rng.uniform(0, 2 * np.pi), spread * np.sqrt(rng.uniform(0, 0.6))
         z = clear + rng.uniform(-0.3, 0.7 * (tall - clear))
-        radius = spread * rng.uniform(0.35, 0.65)
-        tufts.append(_tuft(rng, out * np.cos(turn), out * np.sin(turn), z, radius, radius * 1.6, leaf, rng.uniform(1.0, 3.0)))
+        radius = spread * rng.uniform(0.22, 0.55)
+        tufts.append(
+            _tuft(
+                rng,
+                out * np.cos(turn),
+                out * np.sin(turn),
+                z,
+                radius,
+                radius * rng.uniform(1.2, 1.9),
+                leaf,
+                rng.uniform(1.0, 3.0),
+            )
+        )
     return join([trunk, *tufts])
 
 
@@ -120,10 +131,10 @@ def bush(rng: Random) -> Parts:
     """A shrub of a few tufts that reach the ground."""
     leaf = {"albedo": rng.uniform(0.28, 0.45)}
     width = rng.uniform(0.45, 1.5)
-    spots = rng.normal(0, width * 0.6, (rng.integers(2, 5), 2))
+    spots = rng.normal(0, width * 0.5, (rng.integers(3, 7), 2))
     return join(
         [
-            _tuft(rng, x, y, -0.2, width * rng.uniform(0.5, 1), width * rng.uniform(1.0, 1.9), leaf, rng.uniform(3, 8))
+            _tuft(rng, x, y, -0.2, width * rng.uniform(0.3, 0.8), width * rng.uniform(0.7, 1.9), leaf, rng.uniform(3, 8))
             for x, y in spots
         ]
     )
