@@ -76,9 +76,14 @@ class NodeProcess:
             pytest.fail(f"the node did not end:\n{self.text()}")
 
     def close(self) -> None:
+        """End it where a test has not; a killed process would leave its shared memory behind."""
         if self.process.poll() is None:
-            self.process.kill()
-            self.process.wait()
+            self.process.terminate()
+            try:
+                self.process.wait(PATIENCE_S)
+            except subprocess.TimeoutExpired:
+                self.process.kill()
+                self.process.wait()
 
 
 class Client:
