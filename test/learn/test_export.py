@@ -14,6 +14,7 @@ torch = pytest.importorskip("torch", reason="no torch: pip install weakseg_ros[t
 onnx = pytest.importorskip("onnx", reason="no onnx: pip install weakseg_ros[train]")
 pytest.importorskip("onnxruntime", reason="no onnxruntime: pip install weakseg_ros[onnx]")
 
+from weakseg_ros.config import parse  # noqa: E402
 from weakseg_ros.deploy.bundle import Bundle, BundleInfo, IntensityRule, NetRule  # noqa: E402
 from weakseg_ros.deploy.engines import open_engine  # noqa: E402
 from weakseg_ros.deploy.graph import DeployGraph  # noqa: E402
@@ -21,7 +22,7 @@ from weakseg_ros.deploy.segmenter import Segmenter  # noqa: E402
 from weakseg_ros.errors import BundleError, DataError, WeaksegError  # noqa: E402
 from weakseg_ros.learn import export as exporting  # noqa: E402
 from weakseg_ros.learn.calibrate import fit_temperature  # noqa: E402
-from weakseg_ros.learn.export import export_bundle, export_run  # noqa: E402
+from weakseg_ros.learn.export import command_of, export_bundle, export_run  # noqa: E402
 from weakseg_ros.learn.nets.light import LightNet  # noqa: E402
 from weakseg_ros.learn.onnx_file import compare, export_onnx  # noqa: E402
 from weakseg_ros.learn.train import train  # noqa: E402
@@ -174,6 +175,14 @@ def test_run_becomes_a_bundle_that_segments_its_scans(tmp_path: Path, capsys: py
     answer = segmenter.run(open_scans(tmp_path / "scans")[0].cloud)
     assert np.mean(answer.class_id > 0) > 0.99
     assert segmenter.domain_report() == []
+
+
+def test_command_repeats_the_training() -> None:
+    config = TrainConfig(Path("drive"), out=Path("x"), resume=True, channels=("range", "z"), options={"lovasz_weight": 0.5})
+    config = dataclasses.replace(config, augment=dataclasses.replace(config.augment, where="points"))
+    command = command_of(config)
+    parsed = parse(TrainConfig, command.split()[2:], "train")
+    assert parsed == dataclasses.replace(config, out=TrainConfig().out, resume=False)
 
 
 def test_no_run_is_one_sentence(tmp_path: Path) -> None:

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from tqdm import tqdm
 from tyro.conf import Positional
 
+from weakseg_ros import registry
 from weakseg_ros.config import check_ranges, load_yaml, parse, setting, to_mapping
 from weakseg_ros.deploy.bundle import (
     KIND_ONNX,
@@ -51,6 +52,8 @@ MIN_CLASS_AGREEMENT = 0.999
 MIN_CLASS_AGREEMENT_HALF = 0.99
 PARITY_IMAGES = 4
 PIXELS_PER_SCAN = 20_000
+ELSEWHERE = ("data", "out", "bundle", "resume")
+"""settings of a training that say where it is, not what it does"""
 
 
 @dataclass(frozen=True)
@@ -81,7 +84,10 @@ def main(argv: Sequence[str]) -> int:
         f"{bundle.folder}: {info.name}, {size / 1e6:.1f} MB, {bundle.num_classes - 1} classes, temperature {info.temperature:.3g}"
     )
     print("  " + ", ".join(f"{name} {value:.4g}" for name, value in info.metrics.items() if isinstance(value, (int, float))))
-    print("  against torch: " + ", ".join(f"{name} {value:.4g}" for name, value in info.parity.items()))
+    if info.parity:
+        print("  against torch: " + ", ".join(f"{name} {value:.4g}" for name, value in info.parity.items()))
+    else:
+        print(f"  no ONNX file: {registry.load(registry.NETS, info.net.name).why_no_onnx}; only the torch engine runs this bundle")
     return 0
 
 
@@ -108,7 +114,7 @@ def export_run(run_path: Path, folder: Path, name: str = "", scans: int = 24, ha
         mean=statistics.mean,
         std=statistics.std,
         labels=labels,
-        net=NetRule(config.net, {"width": config.net_width}),
+        net=NetRule(config.net, {"width": config.net_width, **config.net_options}),
         intensity=IntensityRule("intensity" in statistics.channels and statistics.has_intensity, statistics.intensity_full_scale),
         statistics=statistics.clouds,
         metrics=figures,
@@ -126,10 +132,23 @@ def export_bundle(
     """Write `net` as a bundle and prove it: the ONNX file must answer as torch does on `sample_images`.
 
     `sample_images` (M, C, H, W) are network inputs of real scans. `info` brings everything but parity, files and hash. With
-    `half` the weights are stored in half precision. `net` itself is left as it is. Raises BundleError where the two disagree,
-    before anything is written at `folder`.
+    `half` the weights are stored in half precision. `net` itself is left as it is. A net that states `why_no_onnx` gets a
+    bundle for torch alone. Raises BundleError where ONNX and torch disagree, before anything is written at `folder`.
     """
     net = copy.deepcopy(net).eval().cpu()
+    weights = {name: _stored(tensor, half) for name, tensor in net.state_dict().items()}
+    files, parity = {"weights.safetensors": (KIND_WEIGHTS, save_safetensors(weights))}, {}
+    if not getattr(net, "why_no_onnx", ""):
+        model, parity = _proven_onnx(net, info, folder, sample_images, half)
+        files["model.onnx"] = (KIND_ONNX, model)
+    info = dataclasses.replace(info, parity=parity, metrics=_plain(info.metrics))
+    return write_bundle(folder, info, files, model_card(info))
+
+
+def _proven_onnx(
+    net: nn.Module, info: BundleInfo, folder: Path, sample_images: NDArray[np.float32], half: bool
+) -> tuple[bytes, dict[str, float]]:
+    """The ONNX file and its parity with torch; BundleError where that is not good enough for the bundle at `folder`."""
     graph = DeployGraph(net, info.labels.num_classes, info.temperature).eval()
     model = export_onnx(graph, info, half)
     least = MIN_CLASS_AGREEMENT_HALF if half else MIN_CLASS_AGREEMENT
@@ -139,10 +158,7 @@ def export_bundle(
             f"{folder}: the ONNX file answers otherwise than torch (equal classes {parity['class_agreement']:.4f}, answers up to "
             f"{parity['max_difference']:.2g} apart); nothing was written, try another version of torch or onnxruntime"
         )
-    info = dataclasses.replace(info, parity=parity, metrics=_plain(info.metrics))
-    weights = {name: _stored(tensor, half) for name, tensor in net.state_dict().items()}
-    files = {"model.onnx": (KIND_ONNX, model), "weights.safetensors": (KIND_WEIGHTS, save_safetensors(weights))}
-    return write_bundle(folder, info, files, model_card(info))
+    return model, parity
 
 
 @torch.inference_mode()
@@ -175,21 +191,27 @@ def measure_scans(
 
 def command_of(config: TrainConfig) -> str:
     """The command line that repeats the training: every setting that is not the default."""
-    changed = {name: value for name, value in _flat(config) if name not in ("data", "out", "bundle", "resume")}
     defaults = dict(_flat(TrainConfig()))
-    words = [f"--{name.replace('_', '-')} {value}" for name, value in changed.items() if value != defaults.get(name)]
+    words = [_option(name, value) for name, value in _flat(config) if value != defaults[name] and name not in ELSEWHERE]
     return " ".join(["weakseg train", str(config.data), *words])
 
 
-def _flat(settings: Any, prefix: str = "") -> Iterator[tuple[str, str]]:
+def _flat(settings: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
     for name, value in to_mapping(settings).items():
         nested = getattr(settings, name)
         if dataclasses.is_dataclass(nested):
             yield from _flat(nested, f"{prefix}{name}.")
-        elif isinstance(value, dict):
-            yield f"{prefix}{name}", " ".join(f"{key} {item}" for key, item in value.items())
         else:
-            yield f"{prefix}{name}", " ".join(map(str, value)) if isinstance(value, list) else str(value)
+            yield f"{prefix}{name}", value
+
+
+def _option(name: str, value: Any) -> str:
+    """One setting as it is written on the command line."""
+    group, dot, last = name.replace("_", "-").rpartition(".")
+    if isinstance(value, bool):
+        return f"--{group}{dot}{'' if value else 'no-'}{last}"
+    words = [str(word) for pair in value.items() for word in pair] if isinstance(value, dict) else value
+    return f"--{group}{dot}{last} {' '.join(map(str, words)) if isinstance(words, list) else words}"
 
 
 def _provenance(run: RunFolder, config: TrainConfig, statistics: DataStatistics) -> Provenance:

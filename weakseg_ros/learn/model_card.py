@@ -62,6 +62,8 @@ def _limits(info: BundleInfo) -> str:
         lines.append(f"- Weak classes, by IoU: {', '.join(weak)}.")
     if absent:
         lines.append(f"- Never seen in validation, so nothing is known of: {', '.join(absent)}.")
+    if not info.parity:
+        lines.append(f"- Runs in torch alone: the network `{info.net.name}` cannot become an ONNX file.")
     lines.append("- Not for safety: its confidence says how sure it is on data like the training data, nothing more.")
     return "## Where it will fail\n\n" + "\n".join(lines)
 

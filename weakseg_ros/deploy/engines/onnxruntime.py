@@ -74,7 +74,6 @@ def open_session(model: bytes, threads: int, where: str, providers: Sequence[str
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
     options.log_severity_level = ERRORS_ONLY
-    options.add_session_config_entry("session.set_denormal_as_zero", "1")
     available = onnxruntime.get_available_providers()
     try:
         return onnxruntime.InferenceSession(model, options, [provider for provider in providers if provider in available])
