@@ -132,6 +132,15 @@ def test_a_bag_without_the_topic_names_those_it_has(
     assert not (tmp_path / "out").exists()
 
 
+def test_a_damaged_scan_is_left_out_and_makes_the_result_partial(recording: Path, known_bundle: Bundle, tmp_path: Path) -> None:
+    scans = Path(shutil.copytree(recording / "scans", tmp_path / "scans"))
+    (scans / "velodyne" / "000002.bin").write_bytes(b"cut")
+    summary = run(scans, known_bundle, tmp_path / "out")
+    assert summary["scans"] == SCANS - 1
+    assert summary["partial"]
+    assert "000002.bin" in summary["partial_reason"]
+
+
 def test_too_few_label_files_for_a_bag_are_a_partial_result(recording: Path, known_bundle: Bundle, tmp_path: Path) -> None:
     labels = tmp_path / "labels"
     labels.mkdir()

@@ -99,22 +99,22 @@ def evaluate(config: EvaluateConfig, extra: dict[str, Any] | None = None) -> tup
     evaluation = Evaluation(bundle, source)
     segmenter = Segmenter(bundle, engine=config.engine, lift=config.lift)
     facts: dict[str, Any] = {"engine": f"{segmenter.engine.name} ({segmenter.engine.device})"}
-    items, partial_reason = _Items(source, config.shard), ""
     try:
         if config.live:
-            facts["live"] = _run_live(items, segmenter, evaluation, config)
+            facts["live"] = _run_live(_Items(source, config.shard), segmenter, evaluation, config)
         else:
-            _run_direct(items, segmenter, evaluation)
-    except (DataError, CloudError, ReplayError) as error:
+            _run_direct(_Items(source, config.shard), segmenter, evaluation)
+    except (DataError, ReplayError) as error:
         if not evaluation.tally.scans:
             raise
-        partial_reason = str(error)
+        source.problems.append(str(error))
     finally:
         segmenter.close()
     if not evaluation.tally.scans:
-        raise DataError(f"{config.data}: holds no scan to evaluate; check the topic, the split and the shard")
+        problem = source.problems[0] if source.problems else "holds no scan; check the topic, the split and the shard"
+        raise DataError(f"{config.data}: {problem}")
     facts["domain"] = segmenter.domain_report()
-    summary = evaluation.summary(config.data, partial_reason, {**facts, **(extra or {})})
+    summary = evaluation.summary(config.data, {**facts, **(extra or {})})
     return evaluation.write(config.out, summary), summary
 
 
@@ -134,7 +134,12 @@ class _Items:
 
 def _run_direct(items: _Items, segmenter: Segmenter, evaluation: Evaluation) -> None:
     for item in items:
-        evaluation.add(item, _timed(item, segmenter.run(item.cloud)))
+        try:
+            answer = segmenter.run(item.cloud)
+        except CloudError as error:
+            evaluation.leave_out(item, error)
+            continue
+        evaluation.add(item, _timed(item, answer))
 
 
 def _run_live(items: _Items, segmenter: Segmenter, evaluation: Evaluation, config: EvaluateConfig) -> dict[str, Any]:

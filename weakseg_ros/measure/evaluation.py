@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from pathlib import Path
@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from weakseg_ros.deploy.bundle import Bundle
 from weakseg_ros.deploy.segmentation import Segmentation
+from weakseg_ros.errors import CloudError
 from weakseg_ros.files import environment, write_atomic, write_json
 from weakseg_ros.measure.inputs import Input, Item
 from weakseg_ros.measure.pictures import ScanPictures, scan_pictures
@@ -26,6 +27,7 @@ from weakseg_ros.points.projection import project
 STRETCHES = 8
 """neighbouring scans look alike, so each stretch of the data may send one scan among the worst"""
 WORST_SHOWN = 3
+PROBLEMS_SHOWN = 3
 SUMMARY_FILE = "summary.json"
 REPORT_FILE = "report.html"
 
@@ -68,14 +70,18 @@ class Evaluation:
         if stretch not in self._worst or kept.score > self._worst[stretch].score:
             self._worst[stretch] = kept
 
-    def summary(self, path: Path, partial_reason: str, facts: Mapping[str, Any]) -> dict[str, Any]:
+    def leave_out(self, item: Item, error: CloudError) -> None:
+        """Note that the model cannot take a scan; the result is partial."""
+        self._source.problems.append(f"scan {item.key}: {error}")
+
+    def summary(self, path: Path, facts: Mapping[str, Any]) -> dict[str, Any]:
         """Everything the JSON file holds but the counts; `facts` are engine, domain, and what the caller adds."""
         info = self._bundle.info
         return {
             "title": f"{info.name} on {self._source.name}",
             "made": datetime.now(timezone.utc).strftime("%Y-%m-%d %H:%M UTC"),
-            "partial": bool(partial_reason),
-            "partial_reason": partial_reason,
+            "partial": bool(self._source.problems),
+            "partial_reason": _joined(self._source.problems),
             "seed": info.provenance.seed,
             "data_hash": self._source.content_hash,
             "data": {"path": str(path), "name": self._source.name, "topic": self._source.topic, "scans": len(self._source)},
@@ -116,6 +122,11 @@ def _badness(answer: Segmentation, truth: NDArray[np.uint8] | None) -> float:
         return float(answer.uncertainty[known].mean()) if known.any() else 0.0
     labelled = truth > 0
     return float(np.mean(answer.class_id[labelled] != truth[labelled]))
+
+
+def _joined(problems: Sequence[str]) -> str:
+    more = f" (and {len(problems) - PROBLEMS_SHOWN} more)" if len(problems) > PROBLEMS_SHOWN else ""
+    return " | ".join(problems[:PROBLEMS_SHOWN]) + more
 
 
 def _short(folder: Path) -> str:

@@ -14,12 +14,13 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from weakseg_ros.errors import DataError
+from weakseg_ros.errors import CloudError, DataError
 from weakseg_ros.files import sha256_of, sha256_of_parts
 from weakseg_ros.points.bags import find_cloud_topic, read_raw
 from weakseg_ros.points.cloud import Cloud, decode_cdr
 from weakseg_ros.points.labels import LabelMap
 from weakseg_ros.points.scan_files import read_raw_labels
+from weakseg_ros.points.scan_sets import readable
 from weakseg_ros.points.scans import open_scans
 
 BAG_SUFFIXES = (".mcap", ".db3", ".bag")
@@ -40,11 +41,13 @@ class Item:
 
 
 class Input(Protocol):
-    """A sequence of items that is read once; `content_hash` and `notes` are complete when it has been read."""
+    """A sequence of items that is read once; `content_hash` and `problems` are complete when it has been read."""
 
     name: str
     topic: str
     notes: list[str]
+    problems: list[str]
+    """one sentence for each scan that was left out because it cannot be read"""
     shared: frozenset[int]
     """class ids of the bundle that the labels can name"""
 
@@ -77,6 +80,7 @@ class BagInput:
         self.name = path.stem or path.name
         self.topic, _, self._count = find_cloud_topic(path, topic)
         self.notes: list[str] = []
+        self.problems: list[str] = []
         self.shared = frozenset(range(1, labels.num_classes)) if label_folder else frozenset()
         self._path, self._labels = path, labels
         self._label_files = _label_files(label_folder) if label_folder else []
@@ -93,7 +97,11 @@ class BagInput:
         for index, message in enumerate(read_raw(self._path, self.topic)):
             self._digest.update(message.stamp_ns.to_bytes(8, "little", signed=True) + message.data)
             begin = time.perf_counter()
-            cloud = decode_cdr(message.data)
+            try:
+                cloud = decode_cdr(message.data)
+            except CloudError as error:
+                self.problems.append(f"message {index}: {error}")
+                continue
             decode_ms = (time.perf_counter() - begin) * 1e3
             yield Item(index, f"{index:06d}", cloud, self._truth(index, cloud), message.data, decode_ms)
 
@@ -114,6 +122,7 @@ class ScanInput:
         native = open_scans(path, split).labels
         self._scans = open_scans(path, split, labels=_extended(labels, native))
         self.name, self.topic = self._scans.name, ""
+        self.problems: list[str] = []
         self.shared, self.notes = _shared(labels, native, str(path))
         self._labels = labels
         self._label_files = _label_files(label_folder) if label_folder else []
@@ -132,8 +141,7 @@ class ScanInput:
         return len(self._scans)
 
     def __iter__(self) -> Iterator[Item]:
-        for index in range(len(self._scans)):
-            scan = self._scans[index]
+        for index, scan in readable(self._scans, self.problems):
             truth = scan.class_id
             if self._label_files:
                 truth = self._labels.to_class(read_raw_labels(self._label_files[index], len(scan.cloud)))

@@ -118,10 +118,19 @@ def _class_rows(tally: Tally, labels: LabelMap, shared: frozenset[int]) -> list[
                 "precision": round(right / max(1, int(answered[row.id])), 4),
                 "recall": round(right / max(1, int(truth[row.id])), 4),
                 "truth_points": int(truth[row.id]),
+                "taken_for": _taken_for(counts[:, row.id], row.id, labels),
             }
         share = round(int(tally.predicted[row.id]) / known, 6)
         rows.append({"id": row.id, "name": row.name, "color": list(row.color), "predicted_share": share, **measured})
     return rows
+
+
+def _taken_for(column: NDArray[np.int64], class_id: int, labels: LabelMap) -> dict[str, Any] | None:
+    """The other class that most points of a class were given, and their share of it; None where there is none."""
+    others = column.copy()
+    others[[0, class_id]] = 0
+    most = int(np.argmax(others))
+    return {"name": labels.names[most], "share": round(float(others[most] / column.sum()), 4)} if others[most] else None
 
 
 def _latency_histogram(tally: Tally) -> dict[str, Any]:

@@ -16,6 +16,7 @@ HIGH_ECE = 0.08
 FAR_DROP = 0.6
 SENSOR_PERIOD_MS = 100.0
 NAMES_IN_A_LIST = 4
+WEAK_CLASSES = 3
 
 
 @dataclass(frozen=True)
@@ -106,9 +107,9 @@ def _p95(summary: Mapping[str, Any]) -> float:
 def _steps_on_classes(summary: Mapping[str, Any]) -> list[Step]:
     steps = []
     rows = [row for row in summary["classes"] if row["name"] in summary["classes_present"]]
-    worst = min(rows, key=lambda row: row["iou"], default=None)
-    if worst and worst["iou"] < FAIR_IOU:
-        steps.append(Step(_about_weak_class(worst, rows, summary["confusions"])))
+    weak = sorted((row for row in rows if row["iou"] < FAIR_IOU), key=lambda row: float(row["iou"]))
+    if weak:
+        steps.append(Step(_about_weak_classes(weak[:WEAK_CLASSES], rows)))
     ece = summary["calibration"]["ece"]
     if ece > HIGH_ECE:
         off = f"Take the confidence with care: it is off by {_percent(ece)} on average"
@@ -120,19 +121,20 @@ def _steps_on_classes(summary: Mapping[str, Any]) -> list[Step]:
     return steps
 
 
-def _about_weak_class(
-    worst: Mapping[str, Any], rows: Sequence[Mapping[str, Any]], confusions: Sequence[Mapping[str, Any]]
-) -> str:
-    total = sum(row["truth_points"] for row in rows)
-    share = worst["truth_points"] / max(1, total)
-    mixed = next((pair for pair in confusions if pair["truth"] == worst["name"]), None)
-    taken = f", and {_percent(mixed['share'])} of it is taken for {mixed['predicted']}" if mixed else ""
-    cause = (
-        f" It is rare here ({_percent(share, 2)} of the points), so a handful of scans with it helps most."
-        if share < RARE_SHARE
-        else ""
-    )
-    return f"Label more of {worst['name']}: its IoU is {worst['iou']:.2f}{taken}.{cause}"
+def _about_weak_classes(weak: Sequence[Mapping[str, Any]], rows: Sequence[Mapping[str, Any]]) -> str:
+    total = max(1, sum(row["truth_points"] for row in rows))
+    taken = [
+        f"{_percent(row['taken_for']['share'])} of {row['name']} is called {row['taken_for']['name']}"
+        for row in weak
+        if row["taken_for"]
+    ]
+    text = f"Label more of {_listed([row['name'] for row in weak])}{': ' if taken else ''}{', '.join(taken)}."
+    rare = [row["name"] for row in weak if row["truth_points"] < RARE_SHARE * total]
+    if rare:
+        verb = "is" if len(rare) == 1 else "are"
+        below = f"below {_percent(RARE_SHARE, 1)} of the points"
+        text += f" {_listed(rare).capitalize()} {verb} rare here, {below}: pick scans that show more."
+    return text
 
 
 def _steps_without_truth(summary: Mapping[str, Any]) -> list[Step]:
