@@ -17,12 +17,15 @@ NETS = {
     "light": "weakseg_ros.learn.nets.light:LightNet",
     "rangenet21": "weakseg_ros.learn.nets.rangenet:RangeNet21",
     "rangenet53": "weakseg_ros.learn.nets.rangenet:RangeNet53",
+    "randlanet": "weakseg_ros.learn.nets.randlanet:RandLaNet",
     "salsanext": "weakseg_ros.learn.nets.salsanext:SalsaNext",
     "squeezesegv3": "weakseg_ros.learn.nets.squeezesegv3:SqueezeSegV3",
 }
 
 METHODS = {
+    "coarse3d": "weakseg_ros.learn.methods.coarse3d:Coarse3d",
     "erda": "weakseg_ros.learn.methods.erda:Erda",
+    "erda+coarse3d": "weakseg_ros.learn.methods.erda_coarse3d:ErdaCoarse3d",
     "supervised": "weakseg_ros.learn.methods.supervised:Supervised",
 }
 

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from weakseg_ros.learn.methods.embedding import Projector, at_all_pixels
 from weakseg_ros.learn.nets import NetOutput
 from weakseg_ros.learn.nets.rangenet import BLOCKS, RangeNet21, RangeNet53
 from weakseg_ros.learn.nets.salsanext import SalsaNext
@@ -146,12 +147,41 @@ def check_squeezesegv3_21(data: Mapping[str, np.ndarray]) -> None:
     np.testing.assert_allclose(ours, data["bottleneck_stat"], rtol=1e-3)
 
 
+def check_salsanextproto(data: Mapping[str, np.ndarray]) -> None:
+    """SalsaNext with COARSE3D's projector: the prediction, and the embedding at every pixel."""
+    image, classes, dim = torch.from_numpy(data["input"]), int(data["nclasses"]), int(data["proj_dim"])
+    net = SalsaNext(image.shape[1], classes).eval()
+    projector = Projector(net.stage_channels, dim).eval()
+    used = load_recipe(net, salsanext_modules() | {"classifier": "cls_head"})
+    used += load_recipe(projector, {"mix": "projector.proj.0", "norm": "projector.proj.1", "out": "projector.proj.3"})
+    memory = {"prototypes", "feat_norm.weight", "feat_norm.bias", "mask_norm.weight", "mask_norm.bias"}
+    assert sorted({*used} | memory) == sorted(map(str, data["state_names"]))
+    with torch.no_grad():
+        out = net(image)
+        embedding = at_all_pixels(projector(out), image.shape[-2:])
+    np.testing.assert_allclose(torch.softmax(out.logits, 1), data["pred_2d"], atol=2e-4)
+    np.testing.assert_allclose(embedding, data["feat_2d"], atol=2e-4)
+
+
+def with_prototypes(net: nn.Module, classes: int) -> nn.Module:
+    """The net with our projector, and what else the official modules count: norms never trained, and the prototypes."""
+    rest = (nn.LayerNorm(256), nn.LayerNorm(classes), nn.Embedding(20 * classes, 256))
+    return nn.ModuleList([net, Projector(net.stage_channels), *rest])
+
+
 COUNTED = {
     "SalsaNext": lambda classes: SalsaNext(5, classes),
     "RangeNet21": lambda classes: RangeNet21(5, classes),
     "RangeNet53": lambda classes: RangeNet53(5, classes),
     "SqueezeSegV3-21 (5 heads)": lambda classes: SqueezeSegV3(5, classes, deep_supervision=True),
     "SqueezeSegV3-53 (5 heads)": lambda classes: SqueezeSegV3(5, classes, layers=53, deep_supervision=True),
+    "COARSE3D SalsaNextProto total (proj256,K20,frozen prototypes incl.)": lambda classes: with_prototypes(
+        SalsaNext(5, classes), classes
+    ),
+    "COARSE3D RangeNetProto21 total": lambda classes: with_prototypes(RangeNet21(5, classes), classes),
+    "COARSE3D SqueezeSegV3Proto21 total": lambda classes: with_prototypes(
+        SqueezeSegV3(5, classes, deep_supervision=True), classes
+    ),
 }
 
 
@@ -174,5 +204,6 @@ CHECKS = {
     "salsanext_": check_salsanext,
     "rangenet21_": check_rangenet21,
     "squeezesegv3_21_": check_squeezesegv3_21,
+    "coarse3d_salsanextproto_": check_salsanextproto,
     "param_counts": check_param_counts,
 }

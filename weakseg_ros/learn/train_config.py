@@ -52,7 +52,9 @@ class TrainConfig:
     net: str = "light"
     """a row of registry.NETS"""
     net_width: int = setting(32, 2, 512)
-    """channels of the net at full resolution (salsanext: 32 as published)"""
+    """channels of the net at full resolution (32 as published)"""
+    net_options: dict[str, bool | int | float | str] = field(default_factory=dict)
+    """further settings of the net by name, e.g. layers 53 or deep_supervision True (squeezesegv3)"""
     channels: tuple[str, ...] = ("range", "x", "y", "z", "intensity")
     """what the net sees of each point: range, x, y, z, intensity, valid"""
     height: int = setting(0, 0, 4096)
@@ -61,7 +63,7 @@ class TrainConfig:
     """columns of the range image; 0: the data's own"""
     method: str = "supervised"
     """a row of registry.METHODS"""
-    options: dict[str, bool | float | str] = field(default_factory=dict)
+    options: dict[str, bool | int | float | str] = field(default_factory=dict)
     """settings of the method by name, e.g. lovasz_weight 0.5"""
     augment: AugmentConfig = field(default_factory=AugmentConfig)
     """how training scans are varied"""

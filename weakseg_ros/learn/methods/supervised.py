@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor, nn
 
 from weakseg_ros.config import check_ranges, setting
@@ -45,8 +46,12 @@ class Supervised(Method):
         self.register_buffer("alpha", class_alpha(labelled).float() if settings.class_weights else None)
 
     def losses(self, batch: Batch, out: NetOutput, progress: float) -> dict[str, Tensor]:
-        """`focal` and `lovasz`, each present where its weight is not 0."""
-        probs = class_probabilities(out.logits)
+        """`focal` and `lovasz`, each present where its weight is not 0; summed over the heads of a net that has several."""
+        by_head = [self._of_head(batch, logits) for logits in (out.logits, *out.auxiliary)]
+        return {name: torch.stack([losses[name] for losses in by_head]).sum() for name in by_head[0]}
+
+    def _of_head(self, batch: Batch, logits: Tensor) -> dict[str, Tensor]:
+        probs = class_probabilities(logits)
         losses = {}
         if self.settings.focal_weight:
             losses["focal"] = self.settings.focal_weight * focal_loss(probs, batch.labels, self.alpha, self.settings.gamma)

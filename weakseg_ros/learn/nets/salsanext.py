@@ -22,8 +22,8 @@ class SalsaNext(nn.Module):
     """Range image (B, C, H, W) -> NetOutput; any H and W.
 
     `width` is the number of channels at full resolution: 32 as published, 16 half, 8 a quarter. H and W are padded with
-    zeros at the bottom and right to multiples of 16 inside `forward`, and logits and features are cropped back; the
-    stages keep the padded size. Raises ConfigError for an odd width.
+    zeros at the bottom and right to multiples of 16 inside `forward`, and all outputs are cropped back. Raises
+    ConfigError for an odd width.
     """
 
     def __init__(self, channels: int, num_classes: int, width: int = 32) -> None:
@@ -53,7 +53,8 @@ class SalsaNext(nn.Module):
         for up, skip in zip(self.decoder, reversed(stages), strict=True):
             x = up(x, skip)
         x = x[..., :height, :width]
-        return NetOutput(logits=self.classifier(x), features=x, stages=tuple(stages))
+        cropped = tuple(s[..., : -(-height // 2**i), : -(-width // 2**i)] for i, s in enumerate(stages))
+        return NetOutput(logits=self.classifier(x), features=x, stages=cropped)
 
 
 class _Context(nn.Module):
