@@ -4,6 +4,9 @@
 from __future__ import annotations
 
 import json
+import signal
+import subprocess
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -95,6 +98,18 @@ def test_evaluation_starts_and_ends_a_node_of_its_own(bag: Path, bundle: Any, tm
     arguments = ["evaluate", str(bag), "--bundle", str(bundle.folder), "--live", "--rate", "20", "--engine", "onnxruntime"]
     assert weakseg([*arguments, "--out", str(out)]) == 0
     assert json.loads((out / "summary.json").read_text())["agreement_with_direct"]["share"] == 1.0
+
+
+def test_no_node_is_left_over_when_an_evaluation_is_terminated(rig: Any, bag: Path, bundle: Any, tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "weakseg_ros", "evaluate", str(bag), "--bundle", str(bundle.folder), "--live"]
+    process = subprocess.Popen([*command, "--rate", "0.01", "--out", str(tmp_path)], stderr=subprocess.DEVNULL)
+    client = rig.Client("/watcher")
+    name = f"weakseg_evaluate_{process.pid}"
+    client.wait(lambda: name in client.node.get_node_names(), "the node", 30.0)
+    process.terminate()
+    assert process.wait(30.0) == 128 + signal.SIGTERM
+    client.wait(lambda: name not in client.node.get_node_names(), "the node's end", 30.0)
+    client.close()
 
 
 def test_the_clock_runs_with_the_bag(rig: Any, node: str, bag: Path, start: Callable[..., Any]) -> None:

@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+import threading
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from types import TracebackType
@@ -36,15 +37,18 @@ START_TIMEOUT_S = 60.0
 class NodeProcess:
     """The node as a process of its own, as a context manager; it is ended by SIGINT, and by force where that fails.
 
-    `exit_code` is set when the block ends.
+    `exit_code` is set when the block ends. In the main thread SIGTERM ends the block, too, so that no node is left over.
     """
 
     def __init__(self, bundle: Path, arguments: Sequence[str] = ()) -> None:
         self._command = [sys.executable, "-m", "weakseg_ros", "node", "--bundle", str(bundle), *arguments]
         self.exit_code: int | None = None
+        self._former: Any = None
 
     def __enter__(self) -> NodeProcess:
         self._log = tempfile.TemporaryFile()
+        if threading.current_thread() is threading.main_thread():
+            self._former = signal.signal(signal.SIGTERM, _end_by_exception)
         self._process = subprocess.Popen(self._command, stdout=self._log, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL)
         return self
 
@@ -67,6 +71,12 @@ class NodeProcess:
                 self.exit_code = self._process.wait(STOP_TIMEOUT_S)
                 break
         self._log.close()
+        if self._former is not None:
+            signal.signal(signal.SIGTERM, self._former)
+
+
+def _end_by_exception(number: int, frame: object) -> None:
+    raise SystemExit(128 + number)
 
 
 def live_answers(items: Iterable[Item], bundle: Bundle, config: EvaluateConfig, on_answer: OnAnswer) -> dict[str, Any]:
