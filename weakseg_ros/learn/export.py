@@ -87,7 +87,8 @@ def main(argv: Sequence[str]) -> int:
     if info.parity:
         print("  against torch: " + ", ".join(f"{name} {value:.4g}" for name, value in info.parity.items()))
     else:
-        print(f"  no ONNX file: {registry.load(registry.NETS, info.net.name).why_no_onnx}; only the torch engine runs this bundle")
+        why = registry.load(registry.NETS, info.net.name).why_no_onnx
+        print(f"  no ONNX file: {why}; only the torch engine runs this bundle")
     return 0
 
 

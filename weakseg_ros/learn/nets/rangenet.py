@@ -8,6 +8,7 @@ outputs for the same weights.
 from __future__ import annotations
 
 import itertools
+from collections.abc import Sequence
 from typing import ClassVar
 
 from torch import Tensor, nn
@@ -28,8 +29,8 @@ class RangeNet(nn.Module):
     """Range image (B, C, H, W) -> NetOutput; any H and W.
 
     `width` is the number of channels at full resolution, 32 as published. W is padded with zeros on the right to a
-    multiple of 32 inside `forward`, and logits and features are cropped back; the stages keep the padded size. With
-    `detach_skips` no gradient runs through the skips, as published; the encoder then learns through its coarsest map only.
+    multiple of 32 inside `forward`, and every map that leaves it is cropped back. With `detach_skips` no gradient runs
+    through the skips, as published; the encoder then learns through its coarsest map only.
     Raises ConfigError for a width below 2.
     """
 
@@ -61,7 +62,7 @@ class RangeNet(nn.Module):
             x = up(x) + (skip.detach() if self.detach_skips else skip)
         x = self.dropout(x)
         logits = self.classifier(self.dropout(x))
-        return NetOutput(logits=logits[..., :width], features=x[..., :width], stages=tuple(skips[:4]))
+        return NetOutput(logits=logits[..., :width], features=x[..., :width], stages=over_image(skips[:4], width))
 
 
 class RangeNet21(RangeNet):
@@ -111,6 +112,11 @@ def conv(channels_in: int, channels: int, kernel: int = 3, stride: int = 1) -> n
     """Convolution (strided along the width only), BatchNorm, LeakyReLU."""
     layer = nn.Conv2d(channels_in, channels, kernel, stride=(1, stride), padding=kernel // 2, bias=False)
     return nn.Sequential(layer, _norm(channels), nn.LeakyReLU(_SLOPE))
+
+
+def over_image(stages: Sequence[Tensor], width: int) -> tuple[Tensor, ...]:
+    """Maps of a padded image, each half as wide as the one before, cut to the columns that lie over the image's `width`."""
+    return tuple(stage[..., : -(-width // 2**number)] for number, stage in enumerate(stages))
 
 
 def _norm(channels: int) -> nn.BatchNorm2d:

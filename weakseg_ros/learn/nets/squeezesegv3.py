@@ -13,7 +13,7 @@ from torch.nn import functional as F
 
 from weakseg_ros.errors import ConfigError
 from weakseg_ros.learn.nets import NetOutput
-from weakseg_ros.learn.nets.rangenet import BLOCKS, DROPOUT, Up, conv
+from weakseg_ros.learn.nets.rangenet import BLOCKS, DROPOUT, Up, conv, over_image
 
 _DOWNSAMPLING = 8
 _NEIGHBOURS = 9
@@ -23,10 +23,10 @@ class SqueezeSegV3(nn.Module):
     """Range image (B, C, H, W) whose first channels are range, x, y, z -> NetOutput; any H and W.
 
     `width` is the number of channels at full resolution, 32 as published; `layers` 21 or 53. W is padded with zeros on the
-    right to a multiple of 8 inside `forward`, and logits and features are cropped back; the stages keep the padded size.
-    With `deep_supervision` four more heads on the coarser decoder maps give `NetOutput.auxiliary`, coarsest first. With
-    `detach_skips` no gradient runs through the skips, as published. Raises ConfigError for a width below 2, another number
-    of layers or fewer than four channels.
+    right to a multiple of 8 inside `forward`, and every map that leaves it is cropped back. With `deep_supervision` four
+    more heads on the coarser decoder maps give `NetOutput.auxiliary`, coarsest first. With `detach_skips` no gradient runs
+    through the skips, as published. Raises ConfigError for a width below 2, another number of layers, or fewer than four
+    channels.
     """
 
     leading_channels = ("range", "x", "y", "z")
@@ -74,12 +74,12 @@ class SqueezeSegV3(nn.Module):
             maps.append(x)
         maps = [self.dropout(x) for x in maps]
         coarse = zip(self.coarse_classifiers, maps[:-1], strict=False)
-        auxiliary = [F.interpolate(head(self.dropout(x)), size=image.shape[-2:]) for head, x in coarse]
+        auxiliary = [F.interpolate(head(self.dropout(x)), size=image.shape[-2:]) for head, x in coarse]  # nearest
         logits = self.classifier(self.dropout(maps[-1]))
         return NetOutput(
             logits=logits[..., :width],
             features=maps[-1][..., :width],
-            stages=(*skips, bottom),
+            stages=over_image([*skips, bottom], width),
             auxiliary=tuple(values[..., :width] for values in auxiliary),
         )
 
