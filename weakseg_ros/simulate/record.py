@@ -109,7 +109,7 @@ def main(argv: Sequence[str]) -> int:
     config = parse(RecordConfig, argv, "simulate")
     count = record(config)
     if config.out:
-        print(f"{config.out}: {count} labelled scans on {config.streets} streets; next: weakseg train --data {config.out}")
+        print(f"{config.out}: {count} labelled scans on {config.streets} streets; next: weakseg train {config.out}")
     if config.bag:
         print(f"{config.bag}: {count} clouds on {config.topic}; next: weakseg evaluate {config.bag} --bundle models/street64")
     return 0
