@@ -18,7 +18,6 @@ NETS = {
     "rangenet21": "weakseg_ros.learn.nets.rangenet:RangeNet21",
     "rangenet53": "weakseg_ros.learn.nets.rangenet:RangeNet53",
     "randlanet": "weakseg_ros.learn.nets.randlanet:RandLaNet",
-    "randlanet": "weakseg_ros.learn.nets.randlanet:RandLaNet",
     "salsanext": "weakseg_ros.learn.nets.salsanext:SalsaNext",
     "squeezesegv3": "weakseg_ros.learn.nets.squeezesegv3:SqueezeSegV3",
 }

@@ -52,13 +52,6 @@ class TestNet:
             assert stage.shape[-2] in [-(-17 // 2**i) for i in range(4)]
             assert stage.shape[-1] in [-(-90 // 2**i) for i in range(5)]
 
-    def test_stages_lie_over_the_image(self, name: str) -> None:
-        """Stretched to the image, a stage's columns and rows fall where they come from: none is left of padding."""
-        stages = make_net(name).eval()(torch.randn(1, CHANNELS, 17, 90)).stages
-        for stage in stages:
-            assert stage.shape[-2] in [-(-17 // 2**i) for i in range(4)]
-            assert stage.shape[-1] in [-(-90 // 2**i) for i in range(5)]
-
     def test_gradient_reaches_every_parameter(self, name: str) -> None:
         net, batch = make_net(name), make_batch(64, 96)  # several pixels are left at the coarsest stage
         out = net(batch.image)
