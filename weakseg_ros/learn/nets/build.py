@@ -32,6 +32,7 @@ def build_net(
     if tuple(channels[: len(leading)]) != leading:
         raise ConfigError(f"channels: net '{name}' needs {', '.join(leading)} first; found {', '.join(channels)}")
     net: nn.Module = kind(len(channels), num_classes, **options)
-    if hasattr(net, "set_normalisation"):
-        net.set_normalisation(mean, std)
+    set_normalisation = getattr(net, "set_normalisation", None)
+    if set_normalisation is not None:
+        set_normalisation(mean, std)
     return net

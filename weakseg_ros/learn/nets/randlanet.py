@@ -84,7 +84,7 @@ class RandLaNet(nn.Module):
     def _points(self, inputs: Tensor, counts: list[int]) -> Tensor:
         """Features (P, w) of points whose inputs (P, C) lie image after image, `counts` of each."""
         xyz = (inputs[:, 1:4].float() * self.xyz_std + self.xyz_mean).detach()
-        clouds = [cloud.numpy() for cloud in xyz.cpu().split(counts)]
+        clouds = [cloud.numpy() for cloud in torch.split(xyz.cpu(), counts)]
         # One draw for all images, so that an image's answer never depends on its place in the batch.
         seed = int(torch.randint(2**31, ())) if self.training else 0
         levels, sampled, nearest = pyramid(
@@ -99,7 +99,8 @@ class RandLaNet(nn.Module):
         x = self.bottom(x)
         for merge, level, skip in zip(self.decoder, reversed(levels), reversed(skips), strict=True):
             x = merge(torch.cat((x[level.nearest_kept], skip), dim=-1))  # nearest-neighbour upsampling
-        return self.end(x)[nearest.to(inputs.device)]
+        features: Tensor = self.end(x)
+        return features[nearest.to(inputs.device)]
 
 
 class _DilatedResidual(nn.Module):
@@ -117,7 +118,8 @@ class _DilatedResidual(nn.Module):
     def forward(self, x: Tensor, level: Level) -> Tensor:
         position = _relative_position(level)
         inner = self.far(self.near(self.narrow(x), level.neighbours, position), level.neighbours, position)
-        return self.activation(self.widen(inner) + self.shortcut(x))
+        out: Tensor = self.activation(self.widen(inner) + self.shortcut(x))
+        return out
 
 
 class _LocalAggregation(nn.Module):
@@ -132,7 +134,8 @@ class _LocalAggregation(nn.Module):
     def forward(self, x: Tensor, neighbours: Tensor, position: Tensor) -> Tensor:
         encoded = self.encode(position.flatten(0, 1)).unflatten(0, neighbours.shape)  # (P, k, D)
         around = torch.cat((x[neighbours], encoded), dim=-1)  # (P, k, 2D)
-        return self.mix((around * self.score(around).softmax(dim=1)).sum(dim=1))
+        out: Tensor = self.mix((around * self.score(around).softmax(dim=1)).sum(dim=1))
+        return out
 
 
 def _relative_position(level: Level) -> Tensor:

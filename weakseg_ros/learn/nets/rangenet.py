@@ -86,7 +86,8 @@ class Residual(nn.Module):
         self.outer = conv(channels_between, channels)
 
     def forward(self, x: Tensor) -> Tensor:
-        return x + self.outer(self.inner(x))
+        refined: Tensor = self.outer(self.inner(x))
+        return x + refined
 
 
 class _Down(nn.Sequential):

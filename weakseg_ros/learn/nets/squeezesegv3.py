@@ -53,7 +53,7 @@ class SqueezeSegV3(nn.Module):
         self.stage_channels = (w, 2 * w, 4 * w, 8 * w)
         self.stem = conv(channels, w)
         widths = (w, 2 * w, 4 * w, 8 * w, 8 * w)
-        self.adaptive = nn.ModuleList(_adaptive(c, count) for c, count in zip(widths, BLOCKS[layers], strict=True))
+        self.adaptive = nn.ModuleList(_AdaptiveStage(c, count) for c, count in zip(widths, BLOCKS[layers], strict=True))
         self.narrow = nn.ModuleList(conv(c, 2 * c, stride=2) for c in widths[:3])
         self.decoder = nn.ModuleList([Up(8 * w, 8 * w, 1), Up(8 * w, 8 * w, 1), Up(8 * w, 4 * w), Up(4 * w, 2 * w), Up(2 * w, w)])
         self.dropout = nn.Dropout2d(DROPOUT)
@@ -86,10 +86,8 @@ class SqueezeSegV3(nn.Module):
     def _encode(self, image: Tensor) -> tuple[Tensor, list[Tensor]]:
         """The coarsest map (B, 8w, H, W/8), and the maps before each halving of the width, fine to coarse."""
         xyz, x, skips = image[:, 1:4], self.stem(image), []
-        for number, blocks in enumerate(self.adaptive):
-            skip = x
-            for block in blocks:
-                x = block(x, xyz)
+        for number, adaptive in enumerate(self.adaptive):
+            skip, x = x, adaptive(x, xyz)
             if number < len(self.narrow):
                 skips.append(skip)
                 x = self.narrow[number](x)
@@ -97,6 +95,18 @@ class SqueezeSegV3(nn.Module):
                 xyz = F.interpolate(xyz, size=size, mode="bilinear", align_corners=True)
             x = self.dropout(x)
         return x, skips
+
+
+class _AdaptiveStage(nn.ModuleList):
+    """Several adaptive convolutions at one resolution."""
+
+    def __init__(self, channels: int, count: int) -> None:
+        super().__init__(_Adaptive(channels) for _ in range(count))
+
+    def forward(self, x: Tensor, xyz: Tensor) -> Tensor:
+        for block in self:
+            x = block(x, xyz)
+        return x
 
 
 class _Adaptive(nn.Module):
@@ -110,7 +120,9 @@ class _Adaptive(nn.Module):
         self.smooth = nn.Sequential(nn.Conv2d(channels, channels, 3, padding=1), nn.BatchNorm2d(channels), nn.ReLU())
 
     def forward(self, x: Tensor, xyz: Tensor) -> Tensor:
-        return x + self.smooth(self.mix(neighbourhood(x) * torch.sigmoid(self.attention(xyz))))
+        weighed = neighbourhood(x) * torch.sigmoid(self.attention(xyz))
+        mixed: Tensor = self.smooth(self.mix(weighed))
+        return x + mixed
 
 
 def neighbourhood(x: Tensor) -> Tensor:
@@ -122,7 +134,3 @@ def neighbourhood(x: Tensor) -> Tensor:
     padded = F.pad(x, (1, 1, 1, 1))
     shifted = [padded[..., i : i + height, j : j + width] for i in range(3) for j in range(3)]
     return torch.stack(shifted, dim=2).flatten(1, 2)
-
-
-def _adaptive(channels: int, blocks: int) -> nn.ModuleList:
-    return nn.ModuleList(_Adaptive(channels) for _ in range(blocks))
