@@ -51,7 +51,7 @@ class DemoConfig:
     """columns of the range image"""
     label_ratio: float = setting(0.001, 1e-6, 1.0)
     """share of the training points that get a click"""
-    steps: int = setting(500, 1)
+    steps: int = setting(300, 1)
     """training steps"""
     train_minutes: float = setting(3.0, 0.01, 600.0)
     """training ends after this time at the latest"""

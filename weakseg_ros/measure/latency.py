@@ -42,12 +42,13 @@ def describe(samples_ms: Iterable[float]) -> dict[str, float]:
     return {**percentiles, "mean": round(float(samples.mean()), 3), "max": round(float(samples.max()), 3), "count": len(samples)}
 
 
-def histogram(samples_ms: Iterable[float], bins: int = 30) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+def histogram(samples_ms: Iterable[float], bins: int = 0) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
     """Counts (bins,) and edges (bins + 1,) in ms; the last bin also holds what lies beyond the 99th percentile.
 
-    One slow first scan would otherwise squeeze all others into a single bar.
+    One slow first scan would otherwise squeeze all others into a single bar. 0 bins: as many as the samples fill well.
     """
     samples = np.asarray(list(samples_ms), dtype=np.float64)
+    bins = bins or int(np.clip(2 * np.sqrt(len(samples)), 6, 30))
     if not len(samples):
         return np.zeros(bins, np.int64), np.linspace(0.0, 1.0, bins + 1)
     low, high = float(samples.min()), float(np.percentile(samples, 99))
