@@ -18,29 +18,30 @@ from weakseg_ros.learn.nets import NetOutput
 class LightNet(nn.Module):
     """Range image (B, C, H, W) -> NetOutput; any H and W, no padding needed.
 
-    `width` is the number of channels at full resolution, a multiple of 16; 32 gives 1.4 M parameters and 18 GFLOP at
-    64 x 2048. Strided maps are rounded up (ceil(H/2)), and the decoder enlarges each map to the size of the one it is
-    added to, so a 16-row or 40-row sensor works as it is. Raises ConfigError for another width.
+    `width` is the number of channels of the first stage, a multiple of 16; 32 gives 1.3 M parameters and 13 GFLOP at
+    64 x 2048. Full resolution has half as many (at least 16), since every channel there costs most. Strided maps are
+    rounded up (ceil(H/2)), and the decoder enlarges each map to the size of the one it is added to, so a 16-row or
+    40-row sensor works as it is. Raises ConfigError for another width.
     """
 
     def __init__(self, channels: int, num_classes: int, width: int = 32) -> None:
         super().__init__()
         if width < 16 or width % 16:
             raise ConfigError(f"net_width: {width} does not fit net 'light'; use a multiple of 16")
-        w = width
-        self.feature_channels = w
+        w, fine = width, max(16, width // 32 * 16)
+        self.feature_channels = fine
         self.stage_channels = (w, 2 * w, 4 * w, 4 * w)
-        self.stem = _conv(channels, w)
-        self.narrow = _conv(w, w, stride=(1, 2))
-        self.encoder = nn.ModuleList(
-            [_stage(w, w, stride=1), _stage(w, 2 * w, stride=2), _stage(2 * w, 4 * w, stride=2), _stage(4 * w, 4 * w, stride=2)]
-        )
+        self.stem = _conv(channels, fine)
+        self.narrow = _conv(fine, w, stride=(1, 2))
+        self.encoder = nn.ModuleList([_stage(w, w, 1, 1), _stage(w, 2 * w, 1), _stage(2 * w, 4 * w, 2), _stage(4 * w, 4 * w, 2)])
         self.top = _conv(4 * w, 2 * w, kernel=1)
-        self.decoder = nn.ModuleList([_Join(4 * w, 2 * w, 2 * w), _Join(2 * w, 2 * w, w), _Join(w, w, w), _Join(w, w, w)])
-        self.classifier = nn.Conv2d(w, num_classes, 1)
+        self.decoder = nn.ModuleList(
+            [_Join(4 * w, 2 * w, 2 * w), _Join(2 * w, 2 * w, w), _Join(w, w, fine), _Join(fine, fine, fine)]
+        )
+        self.classifier = nn.Conv2d(fine, num_classes, 1)
 
     def forward(self, image: Tensor) -> NetOutput:
-        full = self.stem(image)  # (B, w, H, W)
+        full = self.stem(image)  # (B, w/2, H, W)
         x = self.narrow(full)  # (B, w, H, W/2)
         stages = []
         for stage in self.encoder:
@@ -49,7 +50,7 @@ class LightNet(nn.Module):
         x = self.top(x)
         for join, finer in zip(self.decoder, (stages[2], stages[1], stages[0], full), strict=True):
             x = join(x, finer)
-        return NetOutput(logits=self.classifier(x), features=x, stages=tuple(stages))  # x is (B, w, H, W)
+        return NetOutput(logits=self.classifier(x), features=x, stages=tuple(stages))  # x is (B, w/2, H, W)
 
 
 class _Residual(nn.Module):
@@ -81,8 +82,10 @@ class _Join(nn.Module):
         return self.smooth(F.relu(up + self.lateral(finer)))
 
 
-def _stage(channels_in: int, channels: int, stride: int) -> nn.Sequential:
-    return nn.Sequential(_Residual(channels_in, channels, stride), _Residual(channels, channels))
+def _stage(channels_in: int, channels: int, blocks: int, stride: int = 2) -> nn.Sequential:
+    """Residual blocks, the first one strided."""
+    first = _Residual(channels_in, channels, stride)
+    return nn.Sequential(first, *[_Residual(channels, channels) for _ in range(blocks - 1)])
 
 
 def _conv(
