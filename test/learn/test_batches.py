@@ -154,6 +154,23 @@ def test_moved_points_are_a_rigid_motion_with_scale() -> None:
     assert abs((after / before)[0] - 1) <= config.scale + 1e-6
 
 
+def test_coarse3d_moves_points_as_published() -> None:
+    """Half of the draws leave each of the seven motions out; the rest stay inside the published bounds."""
+    cloud = make_cloud([[10, 0, 0], [0, 10, 0], [0, 0, 10], [1, 1, 1]])
+    found = np.array(
+        [move_points(cloud, AugmentConfig(where="coarse3d"), np.random.default_rng(seed)).xyz for seed in range(400)]
+    )
+    mirrored = np.linalg.det(found[:, :3] - found[:, 3:]) < 0
+    assert 0.4 < mirrored.mean() < 0.6
+    distances = np.linalg.norm(found[:, 0] - found[:, 1], axis=1)
+    np.testing.assert_allclose(distances, np.hypot(10, 10), rtol=1e-5)
+    lift = found[:, 3, 2]
+    assert lift.min() > 1 - 1 - 0.6
+    assert lift.max() < 1 + 0.6
+    untouched = np.isclose(found[:, 3], 1.0, atol=1e-6).all(axis=1).mean()
+    assert 0 < untouched < 0.05  # 2^-7 of the draws
+
+
 def test_point_augmentation_projects_anew_and_needs_a_projection() -> None:
     moving = images(AugmentConfig(where="points", mix=0.0))
     first, _ = moving.draw([0], np.random.default_rng(0))

@@ -24,8 +24,9 @@ from weakseg_ros.points.projection import RangeSpec
 class AugmentConfig:
     """How much training scans are varied. Every switch at 0 is off."""
 
-    where: Literal["images", "points"] = "images"
-    """images: vary cached range images, fast; points: move the points and project them anew, as COARSE3D does"""
+    where: Literal["images", "points", "coarse3d"] = "images"
+    """images: vary cached range images, fast; points: move the points and project them anew, then the same; coarse3d:
+    exactly what COARSE3D does to the points, whatever the settings below say"""
     flip: float = setting(0.5, 0.0, 1.0)
     """probability to mirror left and right"""
     turn: float = setting(0.5, 0.0, 1.0)
@@ -57,30 +58,46 @@ NO_AUGMENTATION = AugmentConfig(
 
 
 def move_points(cloud: Cloud, config: AugmentConfig, rng: np.random.Generator) -> Cloud:
-    """The cloud as a sensor elsewhere would have it: mirrored, turned, tilted, scaled and moved, before projection.
+    """The cloud as a sensor elsewhere would have it: mirrored, moved, turned, tilted and scaled, before projection.
 
-    COARSE3D's order: mirror, move, rotate. Non-returns stay non-returns.
+    Non-returns stay non-returns.
     """
-    matrix = np.eye(3)
-    if rng.random() < config.flip:
-        matrix[1, 1] = -1.0
-    turn, pitch, roll = rng.uniform(-1.0, 1.0, 3) * (2 * math.pi * config.turn, *[math.radians(config.tilt_deg)] * 2)
-    offset = rng.uniform(-1.0, 1.0, 3) * (config.shift_m, config.shift_m, config.lift_m)
-    rotation = _rotation(turn, pitch, roll) * (1.0 + rng.uniform(-config.scale, config.scale))
-    moved = (cloud.xyz.astype(np.float64) @ matrix.T + offset) @ rotation.T
+    mirror, offset, rotation = _coarse3d_motion(rng) if config.where == "coarse3d" else _motion(config, rng)
+    moved = (cloud.xyz.astype(np.float64) * (1.0, mirror, 1.0) + offset) @ rotation.T
     moved[~cloud.valid] = 0.0
     fresh = make_cloud(moved, cloud.intensity, cloud.ring, height=cloud.height, width=cloud.width)
     return replace(fresh, intensity_full_scale=cloud.intensity_full_scale)
 
 
+Motion = tuple[float, NDArray[np.float64], NDArray[np.float64]]
+"""-1 to mirror y, else 1; offset (3,) in m; rotation, perhaps scaled, (3, 3)"""
+
+
+def _motion(config: AugmentConfig, rng: np.random.Generator) -> Motion:
+    mirror = -1.0 if rng.random() < config.flip else 1.0
+    turn, pitch, roll = rng.uniform(-1.0, 1.0, 3) * (2 * math.pi * config.turn, *[math.radians(config.tilt_deg)] * 2)
+    offset = rng.uniform(-1.0, 1.0, 3) * (config.shift_m, config.shift_m, config.lift_m)
+    return mirror, offset, _rotation(turn, pitch, roll) * (1.0 + rng.uniform(-config.scale, config.scale))
+
+
+def _coarse3d_motion(rng: np.random.Generator) -> Motion:
+    """COARSE3D (BMVC 2022): each of mirror, three shifts and three angles with probability 1/2."""
+    mirror = -1.0 if rng.random() < 0.5 else 1.0
+    offset = rng.uniform((-5.0, -3.0, -1.0), (5.0, 3.0, 0.0)) * (rng.random(3) < 0.5)
+    turn, pitch, roll = np.radians(rng.uniform(-5.0, 5.0, 3)) * (rng.random(3) < 0.5)
+    return mirror, offset, _rotation(turn, pitch, roll)
+
+
 def augment_images(
     geometry: Tensor, labels: Tensor, spec: RangeSpec, config: AugmentConfig, rng: np.random.Generator
 ) -> tuple[Tensor, Tensor]:
-    """Vary raw images (B, 4, H, W) and their labels (B, H, W) u8; with `where="points"` only what points cannot have had.
+    """Vary raw images (B, 4, H, W) and their labels (B, H, W) u8; what the points have had already is left out.
 
     Turning rolls the columns of a full circle; of a sector, columns that enter are empty. Tilt, scale and lift change
     the coordinates only, which is right for small changes.
     """
+    if config.where == "coarse3d":
+        return geometry, labels
     empty = (geometry[:, :3] == 0).all(dim=1)  # (B, H, W)
     if config.where == "images":
         scans = [_vary(g, y, e, spec, config, rng) for g, y, e in zip(geometry, labels, empty, strict=True)]

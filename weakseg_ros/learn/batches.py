@@ -100,8 +100,10 @@ class ScanImages:
         augment: AugmentConfig,
         cache_gib: float = 4.0,
     ) -> None:
-        if augment.where == "points" and spec.rows == "grid":
-            raise ConfigError("augment.where: 'points' cannot be projected back onto the sensor's own grid; set it to 'images'")
+        if augment.where != "images" and spec.rows == "grid":
+            raise ConfigError(
+                "augment.where: moved points cannot be projected back onto the sensor's own grid; set it to 'images'"
+            )
         self.scans, self.labels_of, self.spec, self.augment = scans, labels_of, spec, augment
         self._kept: dict[int, tuple[Any, NDArray[np.uint8]]] = {}
         self._bytes_left = cache_gib * 2**30

@@ -75,7 +75,8 @@ def train(config: TrainConfig, stop_at: int | None = None) -> RunFolder:
         session.average.follow(session.learner.net, step)
 
         position.step += 1
-        position.elapsed_s = fabric.broadcast(time.monotonic() - started)
+        elapsed_s = time.monotonic() - started
+        position.elapsed_s = fabric.broadcast(elapsed_s) if config.max_minutes else elapsed_s  # all must end together
         bar.update()
         finished = position.step == config.steps or _share_of_time(config, position.elapsed_s) >= 1.0
         if fabric.is_global_zero and (step % config.log_every == 0 or finished):
