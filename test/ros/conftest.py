@@ -46,8 +46,8 @@ def start(rig: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callab
     folder = tmp_path_factory.mktemp("nodes")
     opened: list[Any] = []
 
-    def run(*arguments: str, client: dict[str, Any] | None = None, **environment: str) -> tuple[Any, Any]:
-        process = rig.NodeProcess(folder, "--diagnostics-period-s", "0.1", *arguments, **environment)
+    def run(*arguments: str, client: dict[str, Any] | None = None, **options: Any) -> tuple[Any, Any]:
+        process = rig.NodeProcess(folder, "--diagnostics-period-s", "0.1", *arguments, **options)
         opened.append(process)
         opened.append(rig.Client(process.namespace, **(client or {})))
         return process, opened[-1]

@@ -41,7 +41,7 @@ class NodeProcess:
 
     count = 0
 
-    def __init__(self, folder: Path, *arguments: str, **environment: str) -> None:
+    def __init__(self, folder: Path, *arguments: str, program: Path | None = None, **environment: str) -> None:
         NodeProcess.count += 1
         self.namespace = f"/robot{NodeProcess.count}"
         self.log = folder / f"node{NodeProcess.count}.log"
@@ -49,7 +49,8 @@ class NodeProcess:
         if "--ros-args" in options:
             at = options.index("--ros-args")
             options, ros = options[:at], options[at:]
-        command = [sys.executable, "-m", "weakseg_ros", "node", *options, *ros, "-r", f"__ns:={self.namespace}"]
+        start = [str(program)] if program else ["-m", "weakseg_ros", "node"]
+        command = [sys.executable, *start, *options, *ros, "-r", f"__ns:={self.namespace}"]
         with open(self.log, "wb") as log:
             self.process = subprocess.Popen(command, stdout=log, stderr=log, env={**os.environ, **environment}, cwd=folder)
 
@@ -156,7 +157,11 @@ class Client:
         return future.result()
 
     def state(self) -> str:
-        return str(self.call(GetState, "get_state", GetState.Request()).current_state.label)
+        try:
+            response = self.call(GetState, "get_state", GetState.Request(), seconds=3)
+        except AssertionError:  # a first response may be sent before its way back is found; asking again changes nothing
+            response = self.call(GetState, "get_state", GetState.Request())
+        return str(response.current_state.label)
 
     def change(self, transition: int) -> bool:
         return bool(self.call(ChangeState, "change_state", ChangeState.Request(transition=Transition(id=transition))).success)

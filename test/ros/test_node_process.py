@@ -22,7 +22,7 @@ Start = Callable[..., tuple[Any, Any]]
 @pytest.fixture(scope="module")
 def live(start: Start, bundle: Any) -> tuple[Any, Any]:
     """A node in live mode that several tests share; each leaves it active and as it was."""
-    process, client = start("--bundle", str(bundle.folder), ROS_PYTHON_CHECK_FIELDS="1")
+    process, client = start("--bundle", str(bundle.folder), "--engine", "onnxruntime", ROS_PYTHON_CHECK_FIELDS="1")
     return process, client.connect()
 
 
@@ -282,6 +282,10 @@ def test_a_mismatch_is_an_error_and_not_silence(rig: Any, start: Start, bundle: 
     for name, word in (("input", "publisher offers another reliability"), ("output", "subscriber asks for another reliability")):
         client.wait(lambda n=name, w=word: w in (client.status[n].message if n in client.status else ""), word)
         assert client.status[name].level == rig.DiagnosticStatus.ERROR
+    client.node.destroy_publisher(client.points)
+    client.node.destroy_subscription(client.labels)
+    client.wait(lambda: client.status["output"].level == rig.DiagnosticStatus.OK, "the problem to go with its subscriber")
+    client.wait(lambda: "offers another" not in client.status["input"].message, "the problem to go with its publisher")
     assert process.end() == 0
 
 
@@ -403,6 +407,115 @@ def test_a_signal_while_the_model_is_loaded_is_a_clean_end(start: Start, bundle:
     process, _ = start("--bundle", str(bundle.folder))
     process.wait_for_text("transport:")  # said just before
     assert process.end(signal.SIGTERM) == 0
+    assert "Traceback" not in process.text()
+
+
+# engines that misbehave: a plug-in with one line in the registry, as anyone may write one
+
+ENGINE = """
+import time
+import numpy as np
+from weakseg_ros.deploy.engines import DeviceLostError, OUTPUTS
+from weakseg_ros.errors import EngineError
+
+class Slow:
+    name = device = "slow"
+    def __init__(self, bundle, threads=0):
+        pass
+    def run(self, image):
+        time.sleep(0.5)
+        shape = (image.shape[0], *image.shape[2:])
+        return dict(zip(OUTPUTS, (np.ones(shape, np.uint8), np.ones(shape, np.float32), np.zeros(shape, np.float32))))
+    def close(self):
+        self.run = None
+
+class Failing(Slow):
+    name = device = "failing"
+    def run(self, image):
+        raise EngineError("the engine has caught a cold")
+
+class Losing(Slow):
+    name = device = "losing"
+    def run(self, image):
+        raise DeviceLostError("cuda:0: gone for good")
+
+class Slowly(Slow):
+    name = device = "slowly"
+    def __init__(self, bundle, threads=0):
+        print("slowly loading", flush=True)
+        time.sleep(2)
+"""
+MAIN = """
+import sys
+from weakseg_ros.registry import ENGINES
+for name in ("Slow", "Failing", "Losing", "Slowly"):
+    ENGINES[name.lower()] = "plugin:" + name
+from weakseg_ros.ros.node import main
+sys.exit(main(sys.argv[1:]))
+"""
+
+
+@pytest.fixture(scope="module")
+def plugin(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A program that runs the node with four more engines."""
+    folder = tmp_path_factory.mktemp("plugin")
+    (folder / "plugin.py").write_text(ENGINE)
+    (folder / "main.py").write_text(MAIN)
+    return folder / "main.py"
+
+
+def test_leaving_while_inferring_waits_for_the_cloud_at_hand(rig: Any, start: Start, bundle: Any, plugin: Path) -> None:
+    process, client = start("--bundle", str(bundle.folder), "--engine", "slow", program=plugin)
+    client.wait(lambda: client.answer_to(rig.make_cloud(rig.street_points(100)), 1.0), "a slow answer")
+    transition = rig.Transition
+    for _ in range(2):
+        client.points.publish(rig.make_cloud(rig.street_points(100)))
+        client.spin(0.1)
+        assert client.change(transition.TRANSITION_DEACTIVATE)
+        assert client.change(transition.TRANSITION_CLEANUP)
+        assert client.change(transition.TRANSITION_CONFIGURE)
+        assert client.change(transition.TRANSITION_ACTIVATE)
+    client.points.publish(rig.make_cloud(rig.street_points(100)))
+    client.spin(0.1)
+    assert process.end(signal.SIGTERM) == 0
+    assert "Traceback" not in process.text()
+
+
+def test_a_failing_engine_is_replaced_by_the_next(rig: Any, start: Start, bundle: Any, plugin: Path) -> None:
+    process, client = start("--bundle", str(bundle.folder), "--engine", "failing, onnxruntime", program=plugin)
+
+    def answered() -> bool:
+        return bool(client.answer_to(rig.make_cloud(rig.street_points(100)), 0.2))
+
+    client.wait(answered, "the next engine's answer")
+    client.wait(lambda: client.value("inference", "engine") == "onnxruntime", "the diagnostics to know")
+    assert "caught a cold" in client.value("inference", "refused failing")
+    assert int(client.value("input", "dropped engine")) == 5
+    assert process.end() == 0
+
+
+def test_a_lost_device_ends_the_process_so_that_launch_starts_another(rig: Any, start: Start, bundle: Any, plugin: Path) -> None:
+    process, client = start("--bundle", str(bundle.folder), "--engine", "losing", program=plugin)
+
+    def ended() -> bool:
+        client.points.publish(rig.make_cloud(rig.street_points(100)))
+        client.spin(0.1)
+        return process.process.poll() is not None
+
+    client.wait(ended, "the end of the process")
+    assert process.process.returncode == 70
+    assert "gone for good" in process.text()
+    assert "Traceback" not in process.text()
+
+
+def test_a_signal_during_a_slow_reload_is_a_clean_end(rig: Any, start: Start, bundle: Any, plugin: Path) -> None:
+    process, client = start("--bundle", str(bundle.folder), program=plugin)
+    client.connect()
+    assert client.set(engine="slowly") == ""
+    client.node.create_client(rig.Trigger, "weakseg/reload").call_async(rig.Trigger.Request())
+    process.wait_for_text("slowly loading")
+    assert client.answer_to(rig.make_cloud(rig.street_points(100))), "the old model works meanwhile"
+    assert process.end(signal.SIGINT, signal.SIGINT) == 0
     assert "Traceback" not in process.text()
 
 

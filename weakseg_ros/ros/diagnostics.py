@@ -24,8 +24,12 @@ if TYPE_CHECKING:
     from weakseg_ros.ros.publish import Outputs
     from weakseg_ros.ros.source import CloudSource
 
+SEVERITY = (DiagnosticStatus.OK, DiagnosticStatus.WARN, DiagnosticStatus.STALE, DiagnosticStatus.ERROR)
+"""an error that explains the silence counts more than the silence"""
 OVERLOAD_REASONS = ("superseded", "lost_in_transport")
 """drops that say nothing against the clouds themselves"""
+RECENT_S = 10.0
+"""a drop is worth a warning for so long"""
 WINDOW = 200
 """frames over which rates and percentiles are taken"""
 
@@ -39,16 +43,15 @@ class FrameStatistics:
         self._answered = 0
         self._empty = 0
         self._dropped: Counter[str] = Counter()
+        self._last_drop_s: dict[str, float] = {}
         self._arrivals_s: deque[float] = deque(maxlen=WINDOW)
-        self._largest_bytes = 0
         self._milliseconds: defaultdict[str, deque[float]] = defaultdict(lambda: deque(maxlen=WINDOW))
 
-    def arrived(self, size: int) -> None:
-        """A cloud of `size` bytes has come in."""
+    def arrived(self) -> None:
+        """A cloud has come in."""
         with self._lock:
             self._received += 1
             self._arrivals_s.append(time.monotonic())
-            self._largest_bytes = max(self._largest_bytes, size)
 
     def answered(self, points: int, milliseconds: Mapping[str, float]) -> None:
         """A labelled cloud has gone out; `milliseconds` by stage."""
@@ -62,19 +65,23 @@ class FrameStatistics:
         """A cloud got no answer."""
         with self._lock:
             self._dropped[reason] += count
+            self._last_drop_s[reason] = time.monotonic()
 
     def snapshot(self) -> FrameSummary:
         """The figures of this moment."""
+        now = time.monotonic()
         with self._lock:
             arrivals = list(self._arrivals_s)
-            stages = {stage: np.percentile(values, (50, 95)) for stage, values in self._milliseconds.items()}
-            counts = (self._received, self._answered, self._empty, dict(self._dropped), self._largest_bytes)
+            stages = {stage: list(values) for stage, values in self._milliseconds.items()}
+            counts = (self._received, self._answered, self._empty, dict(self._dropped))
+            recent = tuple(reason for reason, last_s in self._last_drop_s.items() if now - last_s < RECENT_S)
         span = arrivals[-1] - arrivals[0] if len(arrivals) > 1 else 0.0
         return FrameSummary(
             *counts,
+            dropping=recent,
             rate_hz=(len(arrivals) - 1) / span if span > 0 else 0.0,
-            age_s=time.monotonic() - arrivals[-1] if arrivals else None,
-            milliseconds={stage: (float(p50), float(p95)) for stage, (p50, p95) in stages.items()},
+            age_s=now - arrivals[-1] if arrivals else None,
+            milliseconds={stage: _percentiles(values) for stage, values in stages.items()},
         )
 
 
@@ -86,13 +93,19 @@ class FrameSummary:
     answered: int
     empty: int
     dropped: dict[str, int]
-    """by reason"""
-    largest_bytes: int
+    """by reason, since the start"""
+    dropping: tuple[str, ...]
+    """reasons of the last RECENT_S seconds"""
     rate_hz: float
     age_s: float | None
     """seconds since the last cloud; None where none came yet"""
     milliseconds: dict[str, tuple[float, float]]
     """median and 95th percentile by stage"""
+
+
+def _percentiles(values: Sequence[float]) -> tuple[float, float]:
+    p50, p95 = np.percentile(values, (50, 95))
+    return float(p50), float(p95)
 
 
 class Throttle:
@@ -126,7 +139,7 @@ class Status:
 
     def worsen(self, level: bytes, message: str) -> None:
         """Say `message` at `level`, unless something as bad has been said already."""
-        if level > self.level:
+        if SEVERITY.index(level) > SEVERITY.index(self.level):
             self.level, self.message = level, message
 
 
@@ -174,7 +187,7 @@ def inference_status(summary: FrameSummary, model: Model | None) -> Status:
     status.values |= {f"refused {text.partition(':')[0]}": text for text in model.refused}
     for stage, (p50, p95) in summary.milliseconds.items():
         status.values |= {f"{stage}_p50_ms": f"{p50:.2f}", f"{stage}_p95_ms": f"{p95:.2f}"}
-    if summary.dropped.get("engine"):
+    if "engine" in summary.dropping:
         status.worsen(DiagnosticStatus.WARN, f"{summary.dropped['engine']} clouds lost to a failing engine")
     return status
 

@@ -28,7 +28,7 @@ from weakseg_ros.ros.publish import Outputs
 from weakseg_ros.ros.source import CloudSource
 from weakseg_ros.ros.worker import Mailbox, Worker
 
-CHECK_PUBLISHERS_PERIOD_S = 0.5
+CHECK_PEERS_PERIOD_S = 0.5
 DOMAIN_WARNING_PERIOD_S = 600.0
 
 
@@ -57,7 +57,7 @@ class SegmentNode(LifecycleNode):
         self.create_service(Trigger, "~/reload", self._on_reload, callback_group=MutuallyExclusiveCallbackGroup())
         steady = Clock(clock_type=ClockType.STEADY_TIME)  # simulated time may stand still; reports must not
         self.create_timer(self._settings.config.diagnostics_period_s, self._report, clock=steady)
-        self.create_timer(CHECK_PUBLISHERS_PERIOD_S, self._check_publishers, clock=steady)
+        self.create_timer(CHECK_PEERS_PERIOD_S, self._check_peers, clock=steady)
 
     @property
     def autostart(self) -> bool:
@@ -162,16 +162,18 @@ class SegmentNode(LifecycleNode):
     # callbacks of the ROS thread
 
     def _on_cloud(self, serialized: bytes) -> None:
-        self._statistics.arrived(len(serialized))
+        self._statistics.arrived()
         if self._worker is not None and self._worker.mailbox.put(Arrival(serialized, time.perf_counter())):
             self._statistics.dropped("superseded")
 
     def _on_lost(self, count: int) -> None:
         self._statistics.dropped("lost_in_transport", count)
 
-    def _check_publishers(self) -> None:
+    def _check_peers(self) -> None:
         if self._source is not None:
             self._source.check_publishers()
+        if self._pipeline is not None:
+            self._pipeline.outputs.check_subscribers()
 
     def _report(self) -> None:
         summary, config = self._statistics.snapshot(), self._settings.config

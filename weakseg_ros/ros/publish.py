@@ -19,7 +19,7 @@ from weakseg_ros.deploy.bundle import Bundle
 from weakseg_ros.deploy.segmentation import Segmentation
 from weakseg_ros.points.cloud import Cloud
 from weakseg_ros.points.labelled import fill_message, pack_labelled
-from weakseg_ros.ros.compatibility import PublisherEventCallbacks
+from weakseg_ros.ros.compatibility import PublisherEventCallbacks, all_fit
 
 try:
     from vision_msgs.msg import LabelInfo, VisionClass
@@ -32,13 +32,12 @@ NANOSECONDS = 1_000_000_000
 class Outputs:
     """The node's publishers. `send` may be called from the worker's thread.
 
-    `lossless` makes the frame topics reliable and keeps all of them, for replay. `problem` is a sentence once a
-    subscriber has asked for a quality of service that is not offered.
+    `lossless` makes the frame topics reliable and keeps all of them, for replay.
     """
 
     def __init__(self, node: Node, lossless: bool) -> None:
         self._node = node
-        self.problem = ""
+        self._problems: dict[str, str] = {}
         frames = QoSProfile(
             history=HistoryPolicy.KEEP_ALL if lossless else HistoryPolicy.KEEP_LAST,
             depth=5,
@@ -51,6 +50,19 @@ class Outputs:
         self._instance_mask = self._publisher(Image, "~/instance_mask", frames)
         self._classes = self._publisher(String, "~/classes", latched)
         self._label_info = self._publisher(LabelInfo, "~/label_info", latched) if LabelInfo else None
+
+    @property
+    def problem(self) -> str:
+        """A sentence on a subscriber that asks for a quality of service that is not offered; empty = all are served."""
+        return next(iter(self._problems.values()), "")
+
+    def check_subscribers(self) -> None:
+        """Forget the problem of a subscriber that has gone. Call it every now and then."""
+        for publisher in self._all():
+            if publisher.topic_name in self._problems:
+                found = self._node.get_subscriptions_info_by_topic(publisher.topic_name)
+                if all_fit([publisher.qos_profile], (info.qos_profile for info in found)):
+                    del self._problems[publisher.topic_name]
 
     def announce(self, bundle: Bundle) -> None:
         """Say on latched topics which classes the numbers mean, and which model is at work."""
@@ -81,19 +93,22 @@ class Outputs:
 
     def close(self) -> None:
         """Remove the publishers; no thread may call `send` any more."""
-        for publisher in (self._labels, self._class_mask, self._instance_mask, self._classes, self._label_info):
-            if publisher:
-                self._node.destroy_publisher(publisher)
+        for publisher in self._all():
+            self._node.destroy_publisher(publisher)
+
+    def _all(self) -> list[Any]:
+        everything = (self._labels, self._class_mask, self._instance_mask, self._classes, self._label_info)
+        return [publisher for publisher in everything if publisher is not None]
 
     def _publisher(self, kind: Any, topic: str, profile: QoSProfile) -> Any:
         def on_incompatible(event: Any) -> None:
             policy = qos_policy_name_from_kind(event.last_policy_kind).lower()
             name = self._node.resolve_topic_name(topic)
-            self.problem = (
+            self._problems[name] = (
                 f"{name}: a subscriber asks for another {policy} than is offered, and gets nothing; "
                 f"change its {policy}, or ours with qos_overrides.{name}.publisher.{policy}"
             )
-            self._node.get_logger().error(self.problem)
+            self._node.get_logger().error(self._problems[name])
 
         return self._node.create_publisher(
             kind,

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from rclpy.node import Node
@@ -19,7 +19,7 @@ from rclpy.qos import (
 from rclpy.qos_overriding_options import QoSOverridingOptions
 from sensor_msgs.msg import PointCloud2
 
-from weakseg_ros.ros.compatibility import SubscriptionEventCallbacks
+from weakseg_ros.ros.compatibility import SubscriptionEventCallbacks, all_fit
 from weakseg_ros.ros.params import TOPIC, NodeConfig
 
 MESSAGE_TYPE = "sensor_msgs/msg/PointCloud2"
@@ -47,6 +47,9 @@ class CloudSource:
         self._follows_publishers = config.reliability == "auto" and not self._lossless and not node.has_parameter(override)
         wants_reliable = config.reliability == "reliable" or (self._lossless and config.reliability == "auto")
         self.reliability = ReliabilityPolicy.RELIABLE if wants_reliable else ReliabilityPolicy.BEST_EFFORT
+        present = [info for info in node.get_publishers_info_by_topic(self.topic) if info.topic_type == MESSAGE_TYPE]
+        if self._follows_publishers and present:
+            self.reliability = _suitable(present)
         self._subscription = self._subscribe()
 
     @property
@@ -63,12 +66,11 @@ class CloudSource:
             self._alone_until_s = time.monotonic()
         if found and not fitting:
             self.problem = f"{self.topic}: carries {found[0].topic_type}, not {MESSAGE_TYPE}; remap 'points' to the LiDAR's topic"
-        elif not fitting:
+        elif all_fit((info.qos_profile for info in fitting), [self._subscription.qos_profile]):
             self.problem = ""
         if not self._follows_publishers or not fitting:
             return
-        all_reliable = all(info.qos_profile.reliability == ReliabilityPolicy.RELIABLE for info in fitting)
-        suitable = ReliabilityPolicy.RELIABLE if all_reliable else ReliabilityPolicy.BEST_EFFORT
+        suitable = _suitable(fitting)
         if suitable != self.reliability:
             self.close()
             self.reliability, self.problem = suitable, ""
@@ -96,9 +98,7 @@ class CloudSource:
             self._on_message,
             profile,
             raw=True,
-            event_callbacks=SubscriptionEventCallbacks(
-                incompatible_qos=self._on_incompatible,
-            ),
+            event_callbacks=SubscriptionEventCallbacks(incompatible_qos=self._on_incompatible),
             qos_overriding_options=QoSOverridingOptions(kinds),
         )
         self.reliability = profile.reliability
@@ -122,3 +122,9 @@ class CloudSource:
             f"so none of its clouds arrives; set the parameter 'reliability' to auto, or the publisher's {policy}"
         )
         self._node.get_logger().error(self.problem)
+
+
+def _suitable(publishers: Iterable[Any]) -> ReliabilityPolicy:
+    """The strongest reliability that hears every one of these publishers."""
+    all_reliable = all(info.qos_profile.reliability == ReliabilityPolicy.RELIABLE for info in publishers)
+    return ReliabilityPolicy.RELIABLE if all_reliable else ReliabilityPolicy.BEST_EFFORT
