@@ -13,6 +13,7 @@ from scipy.sparse.csgraph import connected_components
 
 from weakseg_ros.config import check_ranges, setting
 from weakseg_ros.points.labels import LabelMap
+from weakseg_ros.points.neighbours import PixelNeighbours
 from weakseg_ros.points.projection import RangeView
 
 OBJECT_RADIUS_M = {
@@ -118,7 +119,7 @@ def group_centres(
 
 
 class _ThingPixels:
-    """The P pixels of things, row by row: `at` flat index, `row`, `col`, `class_id`, and x, y, z of their points, (P,) each."""
+    """The P pixels of things, row by row: `at` flat index, `class_id`, and x, y, z of their points, (P,) each."""
 
     def __init__(
         self, class_image: NDArray[np.uint8], xyz: NDArray[np.float32], view: RangeView, things: NDArray[np.bool_]
@@ -126,7 +127,6 @@ class _ThingPixels:
         owner = view.point_of_pixel.ravel()
         at = np.flatnonzero(things[class_image.ravel()])
         self.at = at[owner[at] >= 0]
-        self.row, self.col = np.divmod(self.at, class_image.shape[1])
         self.class_id = class_image.ravel()[self.at]
         points = xyz[owner[self.at]]
         self.x, self.y, self.z = (np.ascontiguousarray(points[:, axis]) for axis in range(3))
@@ -155,53 +155,33 @@ def _connect(pixels: _ThingPixels, shape: tuple[int, ...], full_circle: bool, se
     Runs along a row are components to begin with, then what lies directly below joins them; the rest of the window is
     asked only where it leads to another component, which saves nine tenths of the work.
     """
-    near = _Neighbours(pixels, shape, full_circle, settings)
-    component = near.runs()
-    for offsets in ([(1, 0)], _half_window(settings)):
-        pairs = [near.bridges(component, down, right) for down, right in offsets]
+    near = PixelNeighbours(pixels.at, shape, full_circle, settings.rows, settings.cols)
+    component = _runs(pixels, near, settings)
+    for offsets in ([(1, 0)], near.half_window):
+        pairs = [_bridges(pixels, component, near.at(*offset), settings) for offset in offsets]
         left, right = (np.concatenate(side) for side in zip(*pairs, strict=True))
         component = _merged(component, left, right)
     return component
 
 
-class _Neighbours:
-    """Pairs of thing pixels by their offset in the image, across the rear where the image closes there."""
-
-    def __init__(self, pixels: _ThingPixels, shape: tuple[int, ...], full_circle: bool, settings: GroupingSettings) -> None:
-        self.pixels, self.settings = pixels, settings
-        height, width = shape
-        border = settings.cols
-        self.stride = width + 2 * border
-        self.number = np.full((height + settings.rows, self.stride), -1, np.int32)  # of the pixel in each place, -1 = none
-        self.place = pixels.row * self.stride + pixels.col + border
-        self.number.ravel()[self.place] = np.arange(len(pixels), dtype=np.int32)
-        if full_circle:
-            self.number[:, :border] = self.number[:, width : width + border]
-            self.number[:, width + border :] = self.number[:, border : 2 * border]
-
-    def runs(self) -> NDArray[np.int64]:
-        """(P,) number of the run of each pixel: neighbours along a row without a foreign pixel between them."""
-        later = np.arange(1, len(self.pixels))
-        near = (np.diff(self.pixels.row) == 0) & (np.diff(self.pixels.col) <= self.settings.cols)
-        breaks = np.ones(len(self.pixels), np.int64)
-        breaks[1:][near] = ~self.pixels.tied(later[near], later[near] - 1, self.settings)
-        number: NDArray[np.int64] = np.cumsum(breaks) - 1
-        return number
-
-    def bridges(self, component: NDArray[np.int64], down: int, right: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        """Pairs of components that a pixel and its neighbour so many rows below and columns to the right tie together."""
-        other = self.number.ravel().take(self.place + (down * self.stride + right))
-        theirs = component.take(other, mode="wrap")
-        left = np.flatnonzero((other >= 0) & (theirs != component))
-        left = left[self.pixels.tied(left, other[left], self.settings)]
-        return component[left], theirs[left]
+def _runs(pixels: _ThingPixels, near: PixelNeighbours, settings: GroupingSettings) -> NDArray[np.int64]:
+    """(P,) number of the run of each pixel: neighbours along a row without a foreign pixel between them."""
+    later = np.arange(1, len(pixels))
+    beside = (np.diff(near.row) == 0) & (np.diff(near.col) <= settings.cols)
+    breaks = np.ones(len(pixels), np.int64)
+    breaks[1:][beside] = ~pixels.tied(later[beside], later[beside] - 1, settings)
+    number: NDArray[np.int64] = np.cumsum(breaks) - 1
+    return number
 
 
-def _half_window(settings: GroupingSettings) -> list[tuple[int, int]]:
-    """(rows down, columns to the right) of every neighbour that comes later, row by row."""
-    beside = [(0, right) for right in range(1, settings.cols + 1)]
-    below = [(down, right) for down in range(1, settings.rows + 1) for right in range(-settings.cols, settings.cols + 1)]
-    return beside + below
+def _bridges(
+    pixels: _ThingPixels, component: NDArray[np.int64], other: NDArray[np.int32], settings: GroupingSettings
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Pairs of components that are tied by a pixel and its neighbour, `other` (P,), -1 = none."""
+    theirs = component.take(other, mode="wrap")
+    left = np.flatnonzero((other >= 0) & (theirs != component))
+    left = left[pixels.tied(left, other[left], settings)]
+    return component[left], theirs[left]
 
 
 def _merged(component: NDArray[np.int64], left: NDArray[np.int64], right: NDArray[np.int64]) -> NDArray[np.int64]:
