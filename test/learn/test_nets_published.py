@@ -7,12 +7,17 @@ import pytest
 import torch
 from torch.nn import functional as F
 
+from weakseg_ros import registry
+from weakseg_ros.deploy.bundle import BundleInfo, IntensityRule, NetRule
+from weakseg_ros.deploy.graph import DeployGraph
 from weakseg_ros.errors import ConfigError
 from weakseg_ros.learn.batches import Batch
 from weakseg_ros.learn.methods.supervised import Supervised, SupervisedSettings
 from weakseg_ros.learn.nets.build import build_net
 from weakseg_ros.learn.nets.rangenet import RangeNet21, RangeNet53
 from weakseg_ros.learn.nets.squeezesegv3 import SqueezeSegV3, neighbourhood
+from weakseg_ros.points.labels import LabelClass, LabelMap
+from weakseg_ros.points.projection import RangeSpec
 
 CHANNELS = ("range", "x", "y", "z", "intensity")
 
@@ -93,3 +98,37 @@ def test_further_heads_learn_from_every_label() -> None:
 def test_what_does_not_fit_is_refused(name: str, channels: tuple[str, ...], options: dict[str, int], said: str) -> None:
     with pytest.raises(ConfigError, match=said.replace("?", r"\?")):
         build(name, channels, **options)
+
+
+@pytest.mark.parametrize("method", registry.METHODS)
+@pytest.mark.parametrize("name", ["rangenet21", "squeezesegv3", "randlanet"])
+def test_every_method_trains_every_net(name: str, method: str) -> None:
+    """Methods see features, logits and stages only; an image whose width is no multiple of the nets' is no obstacle."""
+    net, kind = build(name), registry.load(registry.METHODS, method)
+    mask = torch.rand(2, 12, 70) > 0.2
+    labels = torch.randint(0, 4, (2, 12, 70)) * (mask & (torch.rand(2, 12, 70) < 0.1))
+    batch = Batch(torch.randn(2, 5, 12, 70) * mask[:, None], labels, mask)
+    trained = kind(kind.Settings(), net, torch.bincount(labels.flatten(), minlength=4))
+    total = torch.stack(list(trained.losses(batch, net(batch.image), 0.5).values())).sum()
+    total.backward()
+    assert torch.isfinite(total)
+    parameters = [*net.parameters(), *trained.parameters()]
+    assert all(p.grad is not None and torch.isfinite(p.grad).all() for p in parameters if p.requires_grad)
+
+
+def test_onnx_file_answers_as_torch() -> None:
+    """With padding (70 columns) and with the further heads left out of the file; the decoder is RangeNet's as well."""
+    pytest.importorskip("onnx", reason="no onnx: pip install weakseg_ros[train]")
+    from weakseg_ros.learn.onnx_file import compare, export_onnx
+
+    net = build("squeezesegv3", deep_supervision=True)
+    images = torch.randn(2, 5, 8, 70)
+    net(images)  # running statistics of its own
+    labels = LabelMap("four", tuple(LabelClass(i, f"class {i}", (i, i, i), False, (i,)) for i in range(4)))
+    spec = RangeSpec(height=8, width=70, fov_up_deg=20.0, fov_down_deg=-20.0)
+    plain = {"mean": (0.0,) * 5, "std": (1.0,) * 5, "labels": labels, "intensity": IntensityRule(required=True)}
+    info = BundleInfo(name="small", spec=spec, channels=CHANNELS, net=NetRule("squeezesegv3"), **plain)
+    graph = DeployGraph(net.eval(), 4).eval()
+    parity = compare(graph, export_onnx(graph, info), images.numpy())
+    assert parity["class_agreement"] == 1.0
+    assert parity["max_difference"] < 1e-5

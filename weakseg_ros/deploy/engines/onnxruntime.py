@@ -26,7 +26,7 @@ class OnnxRuntimeEngine:
     def __init__(self, bundle: Bundle, threads: int = 0) -> None:
         file = bundle.file_of(KIND_ONNX)
         if file is None:
-            raise EngineError(f"{bundle.folder}: has no ONNX file; export the model again")
+            raise EngineError(f"{bundle.folder}: has no ONNX file; run it in torch, or export the model again")
         self._where = f"{bundle.folder / file}"
         self._num_classes = bundle.num_classes
         self._session = open_session(bundle.read(file), threads, self._where)
