@@ -17,7 +17,7 @@ from weakseg_ros.ros.params import NodeConfig
 
 def open_segmenter(config: NodeConfig) -> Segmenter:
     """The bundle and engine that the parameters name, loaded and warmed up; BundleError or EngineError say why not."""
-    return Segmenter(Bundle.load(config.bundle), engine=config.engines)
+    return Segmenter(Bundle.load(config.bundle), engine=config.engines, threads=config.threads)
 
 
 class Model:
@@ -76,7 +76,7 @@ class Model:
         rest = names[names.index(failed) + 1 :] if failed in names else []
         if not rest:
             raise EngineError(f"{failed}: fails on every cloud and no other engine is left; {reason}")
-        self.replace(Segmenter(self.bundle, engine=rest), [*self._refused, f"{failed}: {reason}"])
+        self.replace(Segmenter(self.bundle, engine=rest, threads=config.threads), [*self._refused, f"{failed}: {reason}"])
 
     def close(self) -> None:
         """Release the engine; nobody may call `run` any more."""

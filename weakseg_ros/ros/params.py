@@ -31,6 +31,8 @@ class NodeConfig:
     """folder of the model: a path, or a name among the installed models; a change is taken by ~/reload"""
     engine: str = "auto"
     """inference engine: 'auto', or names in the order to try them, separated by commas; a change is taken by ~/reload"""
+    threads: int = setting(0, 0, 256)
+    """CPU threads of the engine, 0 = as many as it likes; fewer help beside other work; a change is taken by ~/reload"""
     lift: Literal["pixel", "knn"] = "pixel"
     """how points behind the nearest one of their pixel get their class: the pixel's own, or a vote of the neighbours"""
     intensity_field: str = "auto"
