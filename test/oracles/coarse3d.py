@@ -160,7 +160,8 @@ def check_entropy_selection(arrays: Mapping[str, np.ndarray]) -> None:
     """Candidates, their weights, how many are drawn, and the labels after the recorded draw (or after ours, of all)."""
     probs, labels = torch.from_numpy(arrays["probs"]), torch.from_numpy(arrays["train_label"])
     mask, ratio, classes = torch.from_numpy(arrays["eval_mask"]), float(arrays["select_ratio"]), arrays["probs"].shape[1]
-    guess, uncertainty = probs.argmax(dim=1), anchors.entropy(probs)
+    guess, uncertainty = anchors.most_likely(probs), anchors.entropy(probs)
+    np.testing.assert_array_equal(guess, probs.argmax(dim=1))
     candidates = anchors.candidate_pixels(guess, labels, mask, classes)
     amounts = anchors.quota(candidates, ratio)
     drawn_from = amounts.nonzero()[:, 0]

@@ -17,7 +17,6 @@ from torch.nn import functional as F
 
 from weakseg_ros.config import setting
 from weakseg_ros.learn.batches import Batch
-from weakseg_ros.learn.losses import class_probabilities
 from weakseg_ros.learn.methods.anchors import Anchors, draw_anchors, entropy, select_pseudo_labels, select_ratio
 from weakseg_ros.learn.methods.embedding import Projector, at_some_pixels
 from weakseg_ros.learn.methods.prototypes import BankSettings, PixelBank, PrototypeBank
@@ -93,7 +92,7 @@ class Coarse3d(Supervised):
                 labelled = (batch.labels > 0).flatten().nonzero()[:, 0]
                 at_labels = at_some_pixels(embedding.detach(), labelled, size)
                 self.bank.follow(at_labels, batch.labels.flatten()[labelled] - 1)
-            anchors = self._anchors(batch, out.logits.detach(), progress)
+            anchors = self._anchors(batch, out.probabilities.detach(), progress)
             if not len(anchors.pixels):
                 return self._nothing()
             return contrast_loss(
@@ -107,8 +106,7 @@ class Coarse3d(Supervised):
             )
 
     @torch.no_grad()
-    def _anchors(self, batch: Batch, logits: Tensor, progress: float) -> Anchors:
-        probs = class_probabilities(logits)
+    def _anchors(self, batch: Batch, probs: Tensor, progress: float) -> Anchors:
         uncertainty, ratio = entropy(probs), select_ratio(progress, self.settings.pseudo_epochs)
         labels = select_pseudo_labels(probs, uncertainty, batch.labels, batch.mask, ratio)
         by_entropy = self.settings.anchor_draw == "entropy"
@@ -133,17 +131,41 @@ def contrast_loss(
     An anchor counts `times` (n,). With logits l = cos / temperature, positives the K prototypes of the anchor's class and
     negatives all others: `mean_log` is the mean over the positives of log(exp l + sum over negatives) - l, as in the
     released code; `log_sum` is -log of the positives' share of the softmax over all. Times temperature / base.
+    The gradient runs into the anchors, once; the prototypes are constants.
     """
-    cosines = F.normalize(anchors, dim=1) @ F.normalize(keys, dim=2).flatten(0, 1).T
-    logits = (cosines / temperature).view(len(anchors), *keys.shape[:2])  # (n, C, K)
-    logits = logits - logits.detach().amax(dim=(1, 2), keepdim=True)
-    rows = torch.arange(len(anchors), device=anchors.device)
-    positive = logits[rows, classes]  # (n, K)
-    masses = torch.exp(logits).sum(dim=2)  # (n, C)
-    negative = masses.index_put((rows, classes), masses.new_zeros(())).sum(dim=1, keepdim=True)
+    unit, centres = F.normalize(anchors, dim=1), F.normalize(keys, dim=2)
+    with torch.no_grad():
+        logits = (unit @ centres.flatten(0, 1).T / temperature).view(len(anchors), *keys.shape[:2])
+        loss, slope = _info_nce(logits, classes, reduction)
+        share = torch.ones_like(loss) if times is None else times.to(loss.dtype)
+        share *= temperature / base_temperature / share.sum()
+        slope = (slope.flatten(1) @ centres.flatten(0, 1)) * (share / temperature)[:, None]  # (n, D)
+        value = (loss * share).sum()
+    linear = (unit * slope).sum()  # has the loss's gradient
+    return value + (linear - linear.detach())
+
+
+def _info_nce(logits: Tensor, classes: Tensor, reduction: Reduction) -> tuple[Tensor, Tensor]:
+    """Loss (n,) and its derivative (n, C, K) by the logits (n, C, K), in whose memory it is written.
+
+    Autograd would keep a dozen arrays of this size, the largest of a training step.
+    """
+    rows = torch.arange(len(logits), device=logits.device)
+    logits.sub_(logits.amax(dim=(1, 2), keepdim=True))
+    positive = logits[rows, classes]  # (n, K), a copy
+    shares = logits.exp_()
+    near = shares[rows, classes]  # (n, K)
+    masses = shares.sum(dim=2)
+    masses[rows, classes] = 0.0
+    negative = masses.sum(dim=1, keepdim=True)  # (n, 1)
     if reduction == "mean_log":
-        loss = (torch.log(torch.exp(positive) + negative + _NO_LOG_OF_ZERO) - positive).mean(dim=1)
+        total = near + negative + _NO_LOG_OF_ZERO
+        loss = (torch.log(total) - positive).mean(dim=1)
+        away, closer = (1.0 / total).mean(dim=1), (near / total - 1.0) / near.shape[1]
     else:
-        loss = torch.log1p(negative[:, 0] / masses[rows, classes])
-    weights = torch.ones_like(loss) if times is None else times.to(loss.dtype)
-    return (temperature / base_temperature) * (loss * weights).sum() / weights.sum()
+        mass = near.sum(dim=1, keepdim=True)
+        loss = torch.log1p(negative / mass)[:, 0]
+        away, closer = 1.0 / (mass + negative)[:, 0], near / (mass + negative) - near / mass
+    slope = shares.mul_(away[:, None, None])
+    slope[rows, classes] = closer
+    return loss, slope

@@ -16,49 +16,71 @@ from torch.nn import functional as F
 from weakseg_ros.learn.nets import NetOutput
 
 _LEAKY_SLOPE = 0.01
+_SHORTEST = 1e-12
 
 
 class Projector(nn.Module):
-    """All encoder maps at half resolution -> 1x1 convolution, BatchNorm, LeakyReLU, 1x1 convolution -> unit length.
+    """All encoder maps at half resolution -> 1x1 convolution, BatchNorm, LeakyReLU, 1x1 convolution.
 
     COARSE3D (BMVC 2022), section 3.2. `channels` are those of the maps; `hidden` 0 takes as many as they have together,
-    as published. A map without gradient (`detached`) leaves the training of the encoder to the other losses.
+    as published. Maps without gradient (`detached`) leave the training of the encoder to the other losses.
     """
 
     def __init__(self, channels: Sequence[int], dim: int = 256, hidden: int = 0, detached: bool = False) -> None:
         super().__init__()
         hidden = hidden or sum(channels)
-        self.detached = detached
+        self.channels, self.detached = tuple(channels), detached
         self.mix = nn.Conv2d(sum(channels), hidden, 1)
         self.norm = nn.BatchNorm2d(hidden)
         self.out = nn.Conv2d(hidden, dim, 1)
 
     def forward(self, net_output: NetOutput) -> Tensor:
-        """(B, D, ceil(H/2), ceil(W/2)) of an H x W image, of length 1 over D, float32."""
-        size = [-(-side // 2) for side in net_output.logits.shape[-2:]]
+        """(B, D, ceil(H/2), ceil(W/2)) of an H x W image; only the direction of each pixel's vector counts."""
+        size = tuple(-(-side // 2) for side in net_output.logits.shape[-2:])
         maps = [stage.detach() if self.detached else stage for stage in net_output.stages]
-        resized = [F.interpolate(m, size=size, mode="bilinear", align_corners=True) for m in maps]
-        mixed = F.leaky_relu(self.norm(self.mix(torch.cat(resized, dim=1))), _LEAKY_SLOPE)
-        return F.normalize(self.out(mixed).float(), dim=1)
+        mixed = self.norm(self._mix(maps, size))
+        return self.out(F.leaky_relu(mixed, _LEAKY_SLOPE))
+
+    def _mix(self, maps: Sequence[Tensor], size: tuple[int, ...]) -> Tensor:
+        """The first convolution of all maps resized and put together, the wide ones mixed first and then enlarged.
+
+        Both orders give the same, as resizing is linear and its weights sum to 1; what has fewer channels is resized.
+        """
+        hidden = self.mix.out_channels
+        parts = list(zip(maps, self.mix.weight.split(self.channels, dim=1), strict=True))
+        later = [hidden < len(m[0]) and m[0, 0].numel() < size[0] * size[1] for m, _ in parts]
+        mixed = self.mix.bias[:, None, None] if self.mix.bias is not None else 0.0
+        if not all(later):
+            first = [(_resize(m, size), w) for (m, w), wide in zip(parts, later, strict=True) if not wide]
+            mixed = F.conv2d(torch.cat([m for m, _ in first], 1), torch.cat([w for _, w in first], 1), self.mix.bias)
+        return sum((_resize(F.conv2d(m, w), size) for (m, w), wide in zip(parts, later, strict=True) if wide), start=mixed)
 
 
 def at_all_pixels(embedding: Tensor, size: tuple[int, int]) -> Tensor:
-    """(B, D, h, w) enlarged to (B, D, H, W); no longer of length 1 between the pixels it comes from."""
-    return F.interpolate(embedding, size=size, mode="bilinear", align_corners=True)
+    """(B, D, h, w) scaled to length 1 and enlarged to (B, D, H, W), where it is a little shorter between the pixels."""
+    return _resize(F.normalize(embedding, dim=1), size)
 
 
 def at_some_pixels(embedding: Tensor, pixels: Tensor, size: tuple[int, int]) -> Tensor:
-    """What `at_all_pixels` has at the flat indices (n,) into B * H * W, without making the rest: (n, D)."""
+    """What `at_all_pixels` has at the flat indices (n,) into B * H * W, without making the rest: (n, D) float32."""
     rows, columns = embedding.shape[-2:]
     height, width = size
     image, row, column = pixels // (height * width), pixels // width % height, pixels % width
     above, below, lower = _neighbours(row, height, rows)
     left, right, righter = _neighbours(column, width, columns)
     corners = torch.stack((above * columns + left, above * columns + right, below * columns + left, below * columns + right), 1)
+    corners = corners + (image * rows * columns)[:, None]
     upper, lefter = 1.0 - lower, 1.0 - righter
     shares = torch.stack((upper * lefter, upper * righter, lower * lefter, lower * righter), 1)
-    table = embedding.permute(0, 2, 3, 1).flatten(0, 2)  # (B * h * w, D)
-    return F.embedding_bag(corners + (image * rows * columns)[:, None], table, per_sample_weights=shares, mode="sum")
+    table = embedding.permute(0, 2, 3, 1).flatten(0, 2).float()  # (B * h * w, D)
+    lengths = torch.linalg.vector_norm(table, dim=1).clamp_min(_SHORTEST)
+    return F.embedding_bag(corners, table, per_sample_weights=shares / lengths[corners], mode="sum")
+
+
+def _resize(values: Tensor, size: Sequence[int]) -> Tensor:
+    if values.shape[-2:] == tuple(size):
+        return values
+    return F.interpolate(values, size=tuple(size), mode="bilinear", align_corners=True)
 
 
 def _neighbours(position: Tensor, full: int, small: int) -> tuple[Tensor, Tensor, Tensor]:

@@ -48,6 +48,8 @@ class ErdaSettings(SupervisedSettings):
     """forget the prototypes of classes that a batch does not hold, as the released code does; the paper keeps them"""
     pseudo_points: Literal["auto", "unlabelled", "all"] = "auto"
     """points with a pseudo-label; auto: all where most points are labelled, else the unlabelled ones"""
+    pseudo_share: float = setting(1.0, 0.001, 1.0)
+    """share of the points without a label that a step looks at, others in each step; 1: all, as published"""
 
 
 class Erda(Supervised):
@@ -73,14 +75,23 @@ class Erda(Supervised):
 
     def losses(self, batch: Batch, out: NetOutput, progress: float) -> dict[str, Tensor]:
         """`focal`, `lovasz`, and `erda` over the points that have a pseudo-label."""
-        classes = batch.labels[batch.mask] - 1  # (P,), -1 = unlabelled
-        soft = self.labeller(at_points(out.features, batch.mask), classes)  # (P, K-1)
-        logits = at_points(out.logits, batch.mask)[:, 1:]
-        if not self.everywhere:
-            soft, logits = soft[classes < 0], logits[classes < 0]
-        loss = alignment_loss(soft, logits, self.settings.alignment, self.settings.entropy_weight)
-        erda = loss.mean() if len(loss) else logits.sum() * 0.0
+        valid = self._points(batch)  # (P,)
+        classes = batch.labels.flatten()[valid] - 1  # (P,), -1 = unlabelled
+        with torch.autocast(valid.device.type, enabled=False):  # a half-precision cosine is too coarse for so flat a softmax
+            soft = self.labeller(at_pixels(out.features, valid).float(), classes)  # (P, K-1)
+            logits = at_pixels(out.logits, valid)[:, 1:]
+            loss = alignment_loss(soft, logits, self.settings.alignment, self.settings.entropy_weight)
+        counts = torch.ones_like(loss) if self.everywhere else (classes < 0).to(loss.dtype)
+        erda = (loss * counts).sum() / counts.sum().clamp_min(1.0)
         return super().losses(batch, out, progress) | {"erda": self.settings.erda_weight * erda}
+
+    def _points(self, batch: Batch) -> Tensor:
+        """Flat indices of the points to look at: the labelled, and of the others all or a random share."""
+        looked_at = batch.mask
+        if self.settings.pseudo_share < 1.0:
+            drawn = torch.rand(batch.mask.shape, device=batch.mask.device) < self.settings.pseudo_share
+            looked_at = looked_at & (drawn | (batch.labels > 0))
+        return looked_at.flatten().nonzero()[:, 0]
 
 
 class PseudoLabeller(nn.Module):
@@ -118,7 +129,7 @@ class PseudoLabeller(nn.Module):
 
         While training the prototypes move first, so that a step uses its own labels.
         """
-        embedded = self.project(features).float()
+        embedded = self.project(features)
         if self.training:
             self._move_prototypes(embedded.detach(), classes)
         unit = F.normalize(embedded, dim=1, eps=_SMALLEST_PROBABILITY**0.5)
@@ -159,9 +170,9 @@ def class_weight(frequency: Tensor) -> Tensor:
     return 1.0 / (frequency + 0.02)
 
 
-def at_points(values: Tensor, mask: Tensor) -> Tensor:
-    """(B, D, H, W) at the P pixels of a (B, H, W) mask, in their order: (P, D)."""
-    return values.permute(0, 2, 3, 1)[mask]
+def at_pixels(values: Tensor, pixels: Tensor) -> Tensor:
+    """(B, D, H, W) at the flat indices (P,) into B * H * W: (P, D)."""
+    return values.permute(0, 2, 3, 1).flatten(0, 2).index_select(0, pixels)
 
 
 def _kl(p: Tensor, q: Tensor) -> Tensor:

@@ -47,11 +47,10 @@ class Supervised(Method):
 
     def losses(self, batch: Batch, out: NetOutput, progress: float) -> dict[str, Tensor]:
         """`focal` and `lovasz`, each present where its weight is not 0; summed over the heads of a net that has several."""
-        by_head = [self._of_head(batch, logits) for logits in (out.logits, *out.auxiliary)]
+        by_head = [self._of_head(batch, probs) for probs in (out.probabilities, *map(class_probabilities, out.auxiliary))]
         return {name: torch.stack([losses[name] for losses in by_head]).sum() for name in by_head[0]}
 
-    def _of_head(self, batch: Batch, logits: Tensor) -> dict[str, Tensor]:
-        probs = class_probabilities(logits)
+    def _of_head(self, batch: Batch, probs: Tensor) -> dict[str, Tensor]:
         losses = {}
         if self.settings.focal_weight:
             losses["focal"] = self.settings.focal_weight * focal_loss(probs, batch.labels, self.alpha, self.settings.gamma)

@@ -12,8 +12,11 @@ It may have, besides:
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 from torch import Tensor
+
+from weakseg_ros.learn.losses import class_probabilities
 
 
 @dataclass(frozen=True)
@@ -28,3 +31,8 @@ class NetOutput:
     """encoder maps (B, D_i, H_i, W_i) from fine to coarse, each over the image's pixels, for methods that pool several scales"""
     auxiliary: tuple[Tensor, ...] = ()
     """(B, K, H, W) logits of further heads on coarser maps, enlarged to the image; trained with the labels, never deployed"""
+
+    @cached_property
+    def probabilities(self) -> Tensor:
+        """(B, K, H, W) `class_probabilities` of the logits, computed once for all losses."""
+        return class_probabilities(self.logits)
