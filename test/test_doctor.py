@@ -11,11 +11,11 @@ import pytest
 pytest.importorskip("onnxruntime", reason="no engine is installed")
 pytest.importorskip("rosbags", reason="rosbags is not installed")
 
-from weakseg_ros.doctor import main  # noqa: E402
-from weakseg_ros.points.bags import CloudBagWriter  # noqa: E402
-from weakseg_ros.points.cloud import Cloud  # noqa: E402
-from weakseg_ros.simulate.drive import SimulateConfig, simulate  # noqa: E402
-from weakseg_ros.simulate.lidar import load_sensor  # noqa: E402
+from weakseg_ros.doctor import main
+from weakseg_ros.points.bags import CloudBagWriter
+from weakseg_ros.points.cloud import Cloud
+from weakseg_ros.simulate.drive import SimulateConfig, simulate
+from weakseg_ros.simulate.lidar import load_sensor
 
 
 @pytest.fixture(scope="module")
