@@ -26,6 +26,7 @@ METHODS = {
     "coarse3d": "weakseg_ros.learn.methods.coarse3d:Coarse3d",
     "erda": "weakseg_ros.learn.methods.erda:Erda",
     "erda+coarse3d": "weakseg_ros.learn.methods.erda_coarse3d:ErdaCoarse3d",
+    "point_panoptic": "weakseg_ros.learn.methods.point_panoptic:PointPanoptic",
     "supervised": "weakseg_ros.learn.methods.supervised:Supervised",
 }
 

@@ -26,7 +26,8 @@ def make_batch(height: int = 16, width: int = 48, seed: int = 0) -> Batch:
     mask = torch.rand(2, height, width, generator=generator) > 0.2
     image = torch.randn(2, CHANNELS, height, width, generator=generator) * mask[:, None]
     labels = torch.randint(0, CLASSES, (2, height, width), generator=generator) * mask
-    return Batch(image, labels, mask)
+    xyz = 20 * torch.randn(2, 3, height, width, generator=generator) * mask[:, None]
+    return Batch(image, labels, mask, xyz)
 
 
 def make_method(name: str, net: nn.Module) -> Any:

@@ -41,6 +41,8 @@ class Batch:
     """(B, H, W) i64 class id, 0 = none"""
     mask: Tensor
     """(B, H, W) bool, True where a point is"""
+    xyz: Tensor | None = None
+    """(B, 3, H, W) f32 m, where the point of each pixel is, 0 where none is; for methods that measure distances"""
 
 
 @dataclass(frozen=True)
@@ -58,7 +60,7 @@ class InputRule:
         planes = []
         for name, mean, std in zip(self.channels, self.mean, self.std, strict=True):
             planes.append(values[name] if name in NOT_NORMALISED else (values[name] - mean) / std * mask)
-        return Batch(torch.stack(planes, dim=1), labels.long() * mask, mask)  # image (B, C, H, W)
+        return Batch(torch.stack(planes, dim=1), labels.long() * mask, mask, geometry[:, :3])  # image (B, C, H, W)
 
 
 def named_channels(geometry: Tensor) -> dict[str, Tensor]:

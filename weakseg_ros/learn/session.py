@@ -24,6 +24,7 @@ from weakseg_ros.learn.run_folder import CONFIG, ENVIRONMENT, LABELS, SPEC, STAT
 from weakseg_ros.learn.sparse import SparseLabels, SparseScans
 from weakseg_ros.learn.survey import DataStatistics, survey
 from weakseg_ros.learn.train_config import TrainConfig
+from weakseg_ros.points.labels import LabelMap
 from weakseg_ros.points.projection import RangeSpec
 from weakseg_ros.points.scan_sets import ScanSet, holdout
 from weakseg_ros.points.scans import open_scans, open_splits
@@ -38,8 +39,10 @@ class Learner(nn.Module):
         super().__init__()
         self.net, self.method = net, method
 
-    def forward(self, image: Tensor, labels: Tensor, mask: Tensor, progress: float) -> dict[str, Tensor]:
-        return self.method.losses(Batch(image, labels, mask), self.net(image), progress)
+    def forward(
+        self, image: Tensor, labels: Tensor, mask: Tensor, progress: float, xyz: Tensor | None = None
+    ) -> dict[str, Tensor]:
+        return self.method.losses(Batch(image, labels, mask, xyz), self.net(image), progress)
 
 
 @dataclass
@@ -89,7 +92,7 @@ def open_session(config: TrainConfig) -> Session:
     net = make_net(config, statistics, train_scans.labels.num_classes)
     if fabric.world_size > 1 and fabric.device.type == "cuda":
         net = nn.SyncBatchNorm.convert_sync_batchnorm(net)  # type: ignore[no-untyped-call]
-    learner = Learner(net, make_method(config, net, statistics)).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    learner = Learner(net, make_method(config, net, statistics, train_scans.labels)).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     average = WeightAverage(net, config.average_decay)
     average.net.to(fabric.device)
     optimizer = torch.optim.AdamW(learner.parameters(), config.learning_rate, weight_decay=config.weight_decay, fused=True)
@@ -153,10 +156,11 @@ def make_net(config: TrainConfig, statistics: DataStatistics, num_classes: int) 
     return build_net(config.net, statistics.channels, statistics.mean, statistics.std, num_classes, options)
 
 
-def make_method(config: TrainConfig, net: nn.Module, statistics: DataStatistics) -> Method:
+def make_method(config: TrainConfig, net: nn.Module, statistics: DataStatistics, labels: LabelMap) -> Method:
     """The method that the settings name, its options checked against its own settings."""
     kind = registry.load(registry.METHODS, config.method)
     method: Method = kind(from_mapping(kind.Settings, config.options, "options"), net, torch.tensor(statistics.class_counts))
+    method.use_labels(labels)
     return method
 
 

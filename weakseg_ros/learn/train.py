@@ -62,7 +62,7 @@ def train(config: TrainConfig, stop_at: int | None = None) -> RunFolder:
             group["lr"] = rate
         torch.manual_seed(_seed_of(config.seed, step, fabric.global_rank))  # dropout
 
-        losses = session.wrapped(batch.image, batch.labels, batch.mask, progress)
+        losses = session.wrapped(batch.image, batch.labels, batch.mask, progress, batch.xyz)
         total = torch.stack(list(losses.values())).sum()
         if not math.isfinite(total.item()):
             raise WeaksegError(
@@ -116,7 +116,8 @@ def _batches(session: Session) -> Iterator[Batch]:
             batch = ahead.popleft().result()
             ahead.append(pool.submit(make, step + config.workers + 1))
             image = batch.image.to(fabric.device, memory_format=torch.channels_last, non_blocking=True)
-            yield Batch(image, batch.labels.to(fabric.device), batch.mask.to(fabric.device))
+            xyz = None if batch.xyz is None else batch.xyz.to(fabric.device)
+            yield Batch(image, batch.labels.to(fabric.device), batch.mask.to(fabric.device), xyz)
 
 
 def _judge(session: Session) -> None:

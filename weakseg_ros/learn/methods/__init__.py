@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from weakseg_ros.learn.batches import Batch
 from weakseg_ros.learn.nets import NetOutput
+from weakseg_ros.points.labels import LabelMap
 
 
 class Method(nn.Module):
@@ -28,6 +29,9 @@ class Method(nn.Module):
 
     def __init__(self, settings: Any, net: nn.Module, class_counts: Tensor) -> None:
         super().__init__()
+
+    def use_labels(self, labels: LabelMap) -> None:
+        """Called once before training: what the class ids mean, and which of them are things."""
 
     def losses(self, batch: Batch, out: NetOutput, progress: float) -> dict[str, Tensor]:
         """Weighted losses by name; their sum is what is minimised. `progress` runs from 0 to 1 over the training."""

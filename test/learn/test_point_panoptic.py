@@ -1,0 +1,202 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The method: a street is learned by heart from one click per object, the ladder, odd batches, and a training from files."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from weakseg_ros.learn.batches import Batch
+from weakseg_ros.learn.methods.point_panoptic import PointPanoptic, PointPanopticSettings
+from weakseg_ros.learn.nets.light import LightNet
+from weakseg_ros.learn.protocols import SparseConfig
+from weakseg_ros.learn.train import train
+from weakseg_ros.learn.train_config import TrainConfig
+from weakseg_ros.points.cloud import make_cloud
+from weakseg_ros.points.labels import LabelClass, LabelMap
+from weakseg_ros.points.projection import RangeSpec
+from weakseg_ros.points.scans import ScanWriter
+
+LABELS = LabelMap(
+    "toy",
+    (
+        LabelClass(0, "none", (0, 0, 0), False, (0,)),
+        LabelClass(1, "car", (1, 0, 0), True, (10,)),
+        LabelClass(2, "person", (2, 0, 0), True, (30,)),
+        LabelClass(3, "road", (3, 0, 0), False, (40,)),
+    ),
+)
+CAR, PERSON, ROAD = 1, 2, 3
+HEIGHT, WIDTH = 16, 96
+SPEC = RangeSpec(HEIGHT, WIDTH, fov_up_deg=5.0, fov_down_deg=-25.0)
+OBJECTS = ((CAR, 5, 20, 8.0), (CAR, 24, 38, 8.0), (CAR, 34, 48, 14.0), (PERSON, 55, 59, 6.0), (PERSON, 60, 64, 7.0))
+"""class, first and last column, distance in m; the third car is half hidden by the second"""
+
+
+def street() -> tuple[Tensor, Tensor, Tensor]:
+    """Places (3, H, W) m, class and object of each pixel (H, W): boards that stand around the sensor on a plane."""
+    up = np.radians(5.0 - (np.arange(HEIGHT) + 0.5) * 30.0 / HEIGHT)[:, None]
+    azimuth = np.pi - (np.arange(WIDTH) + 0.5) * 2 * np.pi / WIDTH
+    distance = np.broadcast_to(np.where(up < -0.02, 1.7 / np.sin(np.maximum(-up, 0.02)), 0.0), (HEIGHT, WIDTH)).copy()
+    class_id, thing = np.where(distance > 0, ROAD, 0), np.zeros((HEIGHT, WIDTH), int)
+    for number, (kind, first, last, away) in enumerate(OBJECTS, 1):
+        board = np.zeros((HEIGHT, WIDTH), bool)
+        board[3:12, first:last] = True
+        board &= (distance == 0) | (distance > away)
+        distance[board], class_id[board], thing[board] = away, kind, number
+    seen = (distance > 0) & (distance < 60)
+    ray = np.stack([np.cos(up) * np.cos(azimuth), np.cos(up) * np.sin(azimuth), np.sin(up) * np.ones(WIDTH)])
+    xyz = torch.from_numpy(ray * distance * seen).float()
+    return xyz, torch.from_numpy(class_id * seen), torch.from_numpy(thing * seen)
+
+
+XYZ, CLASS_ID, THING = street()
+MASK = CLASS_ID > 0
+
+
+def batch_of(labels: Tensor, scans: int = 1) -> Batch:
+    image = torch.cat((XYZ / 10, XYZ.norm(dim=0, keepdim=True) / 10, MASK[None].float()))
+    return Batch(*(t[None].expand(scans, *t.shape).clone() for t in (image, labels, MASK, XYZ)))
+
+
+def sparse_labels(seed: int = 0) -> Tensor:
+    """One click on each object and 8 labels on the road."""
+    generator = torch.Generator().manual_seed(seed)
+    labels = torch.zeros_like(CLASS_ID)
+    for number in range(1, len(OBJECTS) + 1):
+        row, col = (THING == number).nonzero()[torch.randint(int((THING == number).sum()), (1,), generator=generator)][0]
+        labels[row, col] = CLASS_ID[row, col]
+    road = (CLASS_ID == ROAD).nonzero()
+    rows, cols = road[torch.randperm(len(road), generator=generator)[:8]].T
+    labels[rows, cols] = ROAD
+    return labels
+
+
+def made(**changes: Any) -> tuple[LightNet, PointPanoptic]:
+    torch.manual_seed(0)
+    net = LightNet(5, LABELS.num_classes, width=16)
+    small = {"branch_width": 32, "branch_heads": 4, "branch_ffn": 32, "tie_pairs": 3000}
+    method = PointPanoptic(PointPanopticSettings(**{**small, **changes}), net, torch.tensor([99, 3, 2, 8]))
+    method.use_labels(LABELS)
+    return net, method
+
+
+def learned(steps: int, **changes: Any) -> tuple[LightNet, PointPanoptic, Batch]:
+    net, method = made(**changes)
+    batch = batch_of(sparse_labels())
+    optimizer = torch.optim.AdamW([*net.parameters(), *method.parameters()], 5e-3)
+    for step in range(steps):
+        total = torch.stack(list(method.losses(batch, net(batch.image), step / steps).values())).sum()
+        optimizer.zero_grad()
+        total.backward()
+        optimizer.step()
+    return net, method, batch
+
+
+def mask_iou(found: Tensor, true: Tensor) -> list[float]:
+    return [float(((found == n) & (true == n)).sum() / ((found == n) | (true == n)).sum()) for n in range(1, len(OBJECTS) + 1)]
+
+
+def in_click_order(batch: Batch) -> Tensor:
+    """(P,) the true objects, numbered as their clicks follow each other in the image."""
+    clicked = THING[(batch.labels[0] > 0) & (THING > 0)]
+    number = torch.zeros(len(OBJECTS) + 1, dtype=torch.long)
+    number[clicked] = torch.arange(1, len(clicked) + 1)
+    return number[THING[MASK]]
+
+
+def test_a_street_is_learned_by_heart_from_one_click_per_object() -> None:
+    net, method, batch = learned(120, rounds=1)
+    with torch.no_grad():
+        (scan,) = method._scans(batch, net(batch.image))
+        distance = method._distances(scan)[-1]
+    own = distance[scan.anchors.owner, scan.anchors.pixel]
+    assert own.max() < 0.1
+    (found,) = method.pseudo_labels(batch, net(batch.image))
+    truth = in_click_order(batch)
+    assert np.mean(mask_iou(found.instance, truth)) > 0.5
+
+
+def test_the_geometric_prior_spreads_a_click_and_rounds_spread_it_farther() -> None:
+    ious = []
+    for changes in ({"tie_weight": 0.0, "rounds": 1}, {"rounds": 0}, {"rounds": 3}):
+        net, method, batch = learned(80, **changes)
+        (found,) = method.pseudo_labels(batch, net(batch.image))
+        ious.append(np.mean(mask_iou(found.instance, in_click_order(batch))))
+    assert ious == sorted(ious)  # 0.41, 0.60, 0.69
+
+
+def test_a_scan_without_labels_and_one_without_clicks() -> None:
+    net, method = made()
+    road_only = torch.where(sparse_labels() == ROAD, ROAD, 0)
+    for labels, count in ((torch.zeros_like(CLASS_ID), 0), (road_only, 1)):
+        batch = batch_of(labels)
+        losses = method.losses(batch, net(batch.image), 0.0)
+        assert all(torch.isfinite(value) for value in losses.values())
+        found = method.pseudo_labels(batch, net(batch.image))
+        assert len(found) == count
+        assert all(not labels.instance.any() for labels in found)
+
+
+def test_hundreds_of_clicks_and_half_precision() -> None:
+    net, method = made(max_clicks=300)
+    batch = batch_of(torch.where(MASK, CAR, 0), scans=2)
+    with torch.autocast("cpu", torch.bfloat16):
+        losses = method.losses(batch, net(batch.image), 0.0)
+    torch.stack(list(losses.values())).sum().backward()
+    assert all(value.dtype == torch.float32 for value in losses.values())
+    assert all(torch.isfinite(p.grad).all() for p in method.parameters() if p.grad is not None)
+    found = method.pseudo_labels(batch, net(batch.image))
+    assert [int(labels.instance.max()) for labels in found] == [300, 300]
+
+
+def test_the_map_says_which_classes_are_objects_and_how_large() -> None:
+    _, method = made()
+    assert torch.equal(method.things, torch.tensor([False, True, True, False]))
+    assert method.radius_m.tolist() == [0.0, 3.5, 1.0, 0.0]
+    assert "things" in method.state_dict()
+
+
+@pytest.mark.parametrize("without", [{"rounds": 0}, {"aggregate": False}, {"enhance": False}])
+def test_every_parameter_of_a_ladder_row_is_trained(without: dict[str, Any]) -> None:
+    net, method = made(**without)
+    batch = batch_of(sparse_labels())
+    torch.stack(list(method.losses(batch, net(batch.image), 0.0).values())).sum().backward()
+    assert not [name for name, p in method.named_parameters() if p.grad is None or not p.grad.abs().sum() > 0]
+
+
+def test_it_trains_from_files_with_clicks_drawn_per_object(tmp_path: Path) -> None:
+    usable = MASK.flatten().numpy()
+    xyz = XYZ.flatten(1).T.numpy()[usable]
+    raw = LABELS.to_raw(CLASS_ID.flatten().numpy()[usable]).astype(np.uint32)
+    raw |= (THING.flatten().numpy()[usable] << 16).astype(np.uint32)
+    with ScanWriter(tmp_path / "scans", LABELS, SPEC, source="test", seed=0, intensity_full_scale=1.0) as writer:
+        for _ in range(3):
+            writer.write(make_cloud(xyz, np.zeros(len(xyz))), raw)
+    config = TrainConfig(
+        data=tmp_path / "scans",
+        out=tmp_path / "run",
+        draw=SparseConfig(protocol="per_instance", ratio=0.01),
+        method="point_panoptic",
+        options={"branch_width": 16, "branch_heads": 4, "branch_ffn": 16, "tie_pairs": 500},
+        net_width=16,
+        steps=6,
+        warmup_steps=1,
+        batch_size=2,
+        hold_out=0.0,
+        validate_every=0,
+        log_every=1,
+        accelerator="cpu",
+        precision="32-true",
+    )
+    rows = [row for row in train(config).metrics() if "distance" in row]
+    assert len(rows) == 6
+    assert rows[-1]["distance"] < rows[0]["distance"]
+    resumed = train(replace(config, out=tmp_path / "half"), stop_at=3)
+    assert train(replace(config, out=resumed.path, resume=True)).metrics()[-1]["loss"] == pytest.approx(rows[-1]["loss"])
