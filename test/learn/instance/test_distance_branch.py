@@ -180,11 +180,14 @@ def test_pseudo_labels_by_hand() -> None:
     distance[0, [1, 2, 4, 5, 6]] = 0.1
     distance[1, 2] = 0.0
     distance[2, 6] = 0.05
-    found = estimate(distance, xyz, one_hot(classes), anchors, RADIUS, PseudoSettings(reach=1.2))
+    found = estimate(distance, xyz, one_hot(classes), anchors, RADIUS, PseudoSettings("class", reach=1.2))
     assert found.instance.tolist() == [1, 1, 1, 2, 0, 0, 3, 3, 0]  # 4 is too far, 5 is road, 2 is no person
     assert found.class_id.tolist() == [CAR, CAR, CAR, PERSON, CAR, ROAD, CAR, CAR, ROAD]
-    loose = estimate(distance, xyz, one_hot(classes), anchors, RADIUS, PseudoSettings(same_class=False, radius_gate=False))
-    assert loose.instance[4] == 1
+    loose = estimate(distance, xyz, one_hot(classes), anchors, RADIUS, PseudoSettings(radius_gate=False))
+    assert loose.instance.tolist() == [1, 1, 1, 2, 1, 0, 3, 3, 0]
+    distance[3, 6] = 0.0
+    unsure = torch.full((9, 5), 0.2)  # where classes say nothing, stuff wins by its distance
+    assert estimate(distance, xyz, unsure, anchors, RADIUS, PseudoSettings()).instance.tolist() == [1, 1, 2, 2, 0, 1, 0, 3, 0]
     assert estimate(distance, xyz, one_hot(classes, 0.4), anchors, RADIUS, PseudoSettings()).class_id[[1, 2]].sum() == 0
 
 
@@ -193,11 +196,11 @@ def test_pseudo_labels_by_hand() -> None:
 def test_every_pixel_of_a_clicked_class_has_exactly_one_object(seed: int, clicks: int) -> None:
     _, xyz, probs, anchors = scene(seed, clicks)
     distance = torch.rand(len(anchors), PIXELS, generator=torch.Generator().manual_seed(seed)) * 0.9
-    found = estimate(distance, xyz, probs, anchors, RADIUS, PseudoSettings(radius_gate=False))
+    found = estimate(distance, xyz, probs, anchors, RADIUS, PseudoSettings("class", radius_gate=False))
     present = torch.zeros(5, dtype=torch.bool)
     present[anchors.classes] = True
     thing = THINGS[(probs * present).argmax(dim=1)]
-    thing[anchors.clicks] = True
+    thing[anchors.pixel] = anchors.things[anchors.owner]
     assert torch.equal(found.instance > 0, thing)
     assert found.instance[anchors.clicks].tolist() == list(range(1, clicks + 1))
     assert torch.equal(found.class_id[anchors.pixel], anchors.classes[anchors.owner])

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -16,8 +17,9 @@ from weakseg_ros.learn.instance.anchors import Anchors
 class PseudoSettings:
     """Which pixels a click may claim."""
 
-    same_class: bool = True
-    """only pixels whose likeliest class is the click's"""
+    rivals: Literal["anchors", "class"] = "anchors"
+    """whom a click competes with. anchors: all clicks and the stuff classes, each by its own distance; class: only the
+    clicks of a pixel's likeliest class, so that every pixel of a clicked class within reach has an object"""
     radius_gate: bool = True
     """only pixels within reach of the click"""
     reach: float = setting(1.4, 0.1, 10.0)
@@ -45,28 +47,23 @@ def estimate(
 ) -> PseudoLabels:
     """Share the pixels out: distances (M, P) 0..1, places (P, 3) m, class probabilities (P, K), radii (K,) m.
 
-    A pixel goes to the object of the largest (1 - distance) * probability of the object's class, among the classes that
-    the scan's labels hold; clicks belong to their objects, whatever the score says.
+    A pixel goes to the anchor of the largest (1 - distance) * probability of the anchor's class, to no object where that is
+    stuff. Only classes that the scan's labels hold count; labelled pixels belong to their anchors, whatever the score says.
     """
     present = torch.zeros(probs.shape[1], dtype=torch.bool, device=probs.device)
     present[anchors.classes] = True
-    known = probs * present
-    best, likeliest = known.max(dim=1)
+    best, likeliest = (probs * present).max(dim=1)
     class_id = torch.where(best >= settings.min_prob, likeliest, 0)
     class_id[anchors.pixel] = anchors.classes[anchors.owner]
-    instance = torch.zeros(len(probs), dtype=torch.long, device=probs.device)
-    objects = int(anchors.things.sum())
-    if objects:
-        classes, clicks = anchors.classes[:objects], anchors.clicks
-        score = (1 - distance[:objects]) * known.T[classes]  # (T, P)
-        if settings.same_class:
-            score = score.masked_fill(likeliest != classes[:, None], 0.0)
-        if settings.radius_gate:
-            far = torch.cdist(xyz[clicks], xyz) > settings.reach * radius_m[classes][:, None]
-            score = score.masked_fill(far, 0.0)
-        value, winner = score.max(dim=0)
-        thing = torch.zeros_like(present)
-        thing[classes] = True
-        instance = torch.where((value > 0) & thing[likeliest], winner + 1, 0)
-        instance[clicks] = torch.arange(1, objects + 1, device=clicks.device)
-    return PseudoLabels(instance, class_id)
+    if not len(anchors):
+        return PseudoLabels(torch.zeros_like(class_id), class_id)
+    score = (1 - distance) * probs.T[anchors.classes]  # (M, P)
+    if settings.rivals == "class":
+        score = score.masked_fill(likeliest != anchors.classes[:, None], 0.0)
+    if settings.radius_gate:
+        far = torch.cdist(xyz[anchors.clicks], xyz) > settings.reach * radius_m[anchors.classes[anchors.things]][:, None]
+        score[anchors.things] = score[anchors.things].masked_fill(far, 0.0)
+    value, winner = score.max(dim=0)
+    winner[anchors.pixel], value[anchors.pixel] = anchors.owner, 1.0
+    number = torch.where(anchors.things, anchors.things.cumsum(dim=0), 0)
+    return PseudoLabels(torch.where(value > 0, number[winner], 0), class_id)
