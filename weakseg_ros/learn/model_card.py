@@ -55,7 +55,7 @@ def _limits(info: BundleInfo) -> str:
     ]
     if "intensity" in info.channels:
         scale = f"0..{info.intensity.full_scale:g}" if info.intensity.full_scale else "the training data's own units"
-        lines.append(f"- Intensity is expected on the scale {scale}; another scale misleads it (`input.intensity_scale`).")
+        lines.append(f"- Intensity is expected on the scale {scale}; another scale misleads it (the node's `intensity_scale`).")
     absent = [name for name in info.labels.names[1:] if iou and iou.get(name) is None]
     weak = [f"{name} ({_figure(value)})" for name, value in iou.items() if value is not None and value < RARE_IOU]
     if weak:
