@@ -93,9 +93,8 @@ def main() -> None:
                 writer.write(cloud)
         bundle = Bundle.load(arguments.bundle) if arguments.bundle else fresh_bundle(arguments.net, Path(scratch) / "bundle")
         spec = bundle.info.spec
-        print(
-            f"{bundle.name}, {spec.height} x {spec.width}, {len(cloud)} points at {arguments.rate_hz:g} Hz, {environment()['machine']}\n"
-        )
+        machine, rate = environment()["machine"], arguments.rate_hz
+        print(f"{bundle.name}, {spec.height} x {spec.width}, {len(cloud)} points at {rate:g} Hz, {machine}\n")
         print("| transport | sent | answered | p50 ms | p95 ms | p99 ms |\n|---|---|---|---|---|---|")
         for transport in ("tuned", "untouched"):
             summary = run(bundle, bag, transport)
