@@ -134,7 +134,7 @@ class PseudoLabeller(nn.Module):
             self._move_prototypes(embedded.detach(), classes)
         unit = F.normalize(embedded, dim=1, eps=_SMALLEST_PROBABILITY**0.5)
         centres = F.normalize(self.prototypes, dim=1, eps=_SMALLEST_PROBABILITY**0.5)
-        return torch.softmax(unit @ centres.T / self.temperature, dim=1)
+        return torch.softmax(unit @ (centres / self.temperature).T, dim=1)
 
     @torch.no_grad()
     def _move_prototypes(self, embedded: Tensor, classes: Tensor) -> None:

@@ -127,9 +127,9 @@ def collect(x: Tensor, classes: Tensor, choice: Tensor, keys: Tensor) -> tuple[T
 
 
 def move(keys: Tensor, sums: Tensor, moves: Tensor, momentum: Tensor | float) -> Tensor:
-    """P <- momentum P + (1 - momentum) sum / |sum| for the prototypes in `moves` (C, K); all of length 1 again."""
+    """P <- momentum P + (1 - momentum) sum / |sum|, of length 1 again, for the prototypes in `moves` (C, K)."""
     target = momentum * keys + (1.0 - momentum) * F.normalize(sums, dim=2)
-    return F.normalize(torch.where(moves[..., None], target, keys), dim=2)
+    return torch.where(moves[..., None], F.normalize(target, dim=2), keys)
 
 
 class PixelBank(nn.Module):
