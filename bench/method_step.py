@@ -22,6 +22,7 @@ from statistics import median
 from typing import Any
 
 import torch
+import yaml
 
 from weakseg_ros import registry
 from weakseg_ros.config import from_mapping
@@ -33,7 +34,7 @@ from weakseg_ros.memory import keep_large_blocks
 
 METHODS = ("supervised", "erda", "coarse3d", "erda+coarse3d")
 CHANNELS, CLASSES, BATCH, HEIGHT, WIDTH = 5, 20, 4, 32, 512
-LABELLED, PROGRESS, WARM_UP = 0.01, 0.5, 15
+LABELLED, PROGRESS, WARM_UP = 0.01, 0.5, 8
 CLOCKS: dict[str, Callable[[], float]] = {"wall": time.perf_counter, "cpu": time.process_time}
 DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
@@ -117,7 +118,7 @@ def options_of(net: str, given: list[str]) -> dict[str, Any]:
             owner, _, setting = text.partition(":")
             name, _, value = setting.partition("=")
             if owner == net:
-                yield name, int(value) if value.isdigit() else value
+                yield name, yaml.safe_load(value)
 
     return dict(pairs())
 

@@ -249,6 +249,14 @@ class TestContrastLoss:
         slope, exact = (torch.autograd.grad(2.0 * loss, anchors)[0] for loss in (ours, expected))
         torch.testing.assert_close(slope, exact, rtol=1e-3, atol=1e-5)
 
+    @pytest.mark.parametrize("reduction", ["mean_log", "log_sum"])
+    def test_anchors_on_the_wrong_side_stay_finite(self, reduction: Reduction) -> None:
+        anchors, keys = torch.tensor([[1.0, 0.0]], requires_grad=True), torch.tensor([[[-1.0, 0.0]], [[1.0, 0.0]]])
+        loss = contrast_loss(anchors, torch.tensor([0]), keys, None, 1e-3, 0.07, reduction)
+        loss.backward()
+        assert torch.isfinite(loss)
+        assert torch.isfinite(anchors.grad).all()
+
     def test_anchors_at_their_prototypes_cost_least(self) -> None:
         keys = torch.eye(8).view(4, 2, 8)
         near = contrast_loss(keys[:, 0], torch.arange(4), keys, reduction="log_sum")

@@ -26,6 +26,7 @@ from weakseg_ros.learn.nets import NetOutput
 Reduction = Literal["mean_log", "log_sum"]
 
 _NO_LOG_OF_ZERO = 1e-6
+_NO_DIVISION_BY_ZERO = 1e-30
 
 
 @dataclass(frozen=True)
@@ -163,7 +164,7 @@ def _info_nce(logits: Tensor, classes: Tensor, reduction: Reduction) -> tuple[Te
         loss = (torch.log(total) - positive).mean(dim=1)
         away, closer = (1.0 / total).mean(dim=1), (near / total - 1.0) / near.shape[1]
     else:
-        mass = near.sum(dim=1, keepdim=True)
+        mass = near.sum(dim=1, keepdim=True).clamp_min(_NO_DIVISION_BY_ZERO)
         loss = torch.log1p(negative / mass)[:, 0]
         away, closer = 1.0 / (mass + negative)[:, 0], near / (mass + negative) - near / mass
     slope = shares.mul_(away[:, None, None])
