@@ -35,6 +35,13 @@ SENSORS = ("hdl64e", "os1_64", "generic64", "hdl64e", "os1_128", "os1_64")
 TEST_SENSORS = ("hdl64e", "os1_64", "generic64")
 SPEC = RangeSpec(height=96, width=1024, fov_up_deg=23.0, fov_down_deg=-25.5, max_range_m=120.0)
 MOUNT_SPREAD_M = 0.25
+DRIVES = f"""
+## The drives
+
+`make street64` simulates them and trains: {", ".join(sorted(set(SENSORS)))}, each on streets of its own, mounted up to
+{MOUNT_SPREAD_M} m higher or lower than usual, intensity scaled to 0..1. Nothing real was trained on, so the last column
+below says what to expect of another vehicle: start from this model, and train it on a few labels of your own.
+"""
 FIRST_TEST_STREET = 20_000
 FIRST_VAL_STREET = 10_000
 
@@ -84,7 +91,13 @@ def report_card(real: Path | None) -> str:
         _, summary = evaluate(EvaluateConfig(path, bundle=str(BUNDLE), lift="knn", out=RUNS / "reports" / path.name))
         rows.append((title, summary))
     names = list(LabelMap.load("street").names[1:])
-    lines = ["", "## Measured after export", "", "Over all points, with `lift: knn`, on streets that were never trained on:", ""]
+    lines = [
+        DRIVES,
+        "## Measured after export",
+        "",
+        "Over all points, with `lift: knn`, on streets that were never trained on:",
+        "",
+    ]
     lines += [f"| IoU | {' | '.join(title for title, _ in rows)} |", f"|---|{'---|' * len(rows)}"]
     lines.append(f"| **mean** | {' | '.join(format(summary['miou'], '.3f') for _, summary in rows)} |")
     for name in names:
