@@ -20,6 +20,11 @@ from weakseg_ros.learn.nets.light import LightNet
 CLASSES = 6
 
 
+@pytest.fixture(autouse=True)
+def _seeded() -> None:
+    torch.manual_seed(0)
+
+
 def slope_of_pseudo_logits(pseudo: torch.Tensor, logits: torch.Tensor, **options: Any) -> torch.Tensor:
     pseudo = pseudo.clone().requires_grad_()
     alignment_loss(torch.softmax(pseudo, dim=1), logits, **options).sum().backward()

@@ -7,6 +7,7 @@ there, and never over the whole image.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 
 import torch
@@ -42,18 +43,19 @@ class Projector(nn.Module):
         return self.out(F.leaky_relu(mixed, _LEAKY_SLOPE))
 
     def _mix(self, maps: Sequence[Tensor], size: tuple[int, ...]) -> Tensor:
-        """The first convolution of all maps resized and put together, the wide ones mixed first and then enlarged.
+        """The first convolution of all maps, resized and put together; the coarse ones are mixed before they are enlarged.
 
-        Both orders give the same, as resizing is linear and its weights sum to 1; what has fewer channels is resized.
+        Both orders give the same, as resizing is linear and its weights sum to 1; mixing costs less where pixels are few.
         """
-        hidden = self.mix.out_channels
         parts = list(zip(maps, self.mix.weight.split(self.channels, dim=1), strict=True))
-        later = [hidden < len(m[0]) and m[0, 0].numel() < size[0] * size[1] for m, _ in parts]
-        mixed = self.mix.bias[:, None, None] if self.mix.bias is not None else 0.0
-        if not all(later):
-            first = [(_resize(m, size), w) for (m, w), wide in zip(parts, later, strict=True) if not wide]
-            mixed = F.conv2d(torch.cat([m for m, _ in first], 1), torch.cat([w for _, w in first], 1), self.mix.bias)
-        return sum((_resize(F.conv2d(m, w), size) for (m, w), wide in zip(parts, later, strict=True) if wide), start=mixed)
+        coarse = [m[0, 0].numel() < size[0] * size[1] for m in maps]
+        groups = [([m], w) for (m, w), later in zip(parts, coarse, strict=True) if later]
+        fine = [(_resize(m, size), w) for (m, w), later in zip(parts, coarse, strict=True) if not later]
+        if fine:
+            groups.insert(0, ([m for m, _ in fine], torch.cat([w for _, w in fine], dim=1)))
+        biases = [self.mix.bias, *[None] * (len(groups) - 1)]  # added once, where it costs least
+        mixed = [F.conv2d(torch.cat(ms, dim=1), w, bias) for (ms, w), bias in zip(groups, biases, strict=True)]
+        return functools.reduce(torch.add, [_resize(m, size) for m in mixed])
 
 
 def at_all_pixels(embedding: Tensor, size: tuple[int, int]) -> Tensor:
