@@ -39,7 +39,7 @@ def demo(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Any]
     out = tmp_path_factory.mktemp("demo") / "run"
     patch = pytest.MonkeyPatch()
     patch.setenv("ROS_DOMAIN_ID", str(1 + (os.getpid() + 50) % 101))
-    toy = DemoConfig(out=out, streets=1, scans_per_street=3, test_scans=3, columns=128, label_ratio=0.01, steps=4)
+    toy = DemoConfig(out=out, streets=1, scans_per_street=3, test_scans_per_street=1, columns=128, label_ratio=0.01, steps=4)
     summary = run_demo(toy)
     patch.undo()
     return out, summary
@@ -49,7 +49,7 @@ def test_the_chain_ends_in_a_report_and_its_figures(demo: tuple[Path, dict[str, 
     out, summary = demo
     assert summary == json.loads((out / "summary.json").read_text())
     assert summary.keys() >= KEYS
-    assert summary["scans_in"] == summary["scans_out"] == 3
+    assert summary["scans_in"] == summary["scans_out"] == 4
     assert summary["points_per_scan"] == 64 * 128
     assert 0 < summary["latency_ms"]["p50"] <= summary["latency_ms"]["p95"] <= summary["latency_ms"]["p99"]
     assert summary["miou"] == pytest.approx(sum(summary["class_iou"].values()) / len(summary["class_iou"]), abs=1e-3)
