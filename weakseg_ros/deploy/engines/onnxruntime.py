@@ -74,6 +74,8 @@ def open_session(model: bytes, threads: int, where: str, providers: Sequence[str
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
     options.log_severity_level = ERRORS_ONLY
+    # Waiting threads sleep instead of spinning: the robot's other processes, and our own ROS thread, need the cores too.
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     available = onnxruntime.get_available_providers()
     try:
         return onnxruntime.InferenceSession(model, options, [provider for provider in providers if provider in available])
