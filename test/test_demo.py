@@ -69,7 +69,7 @@ def test_the_node_says_what_the_segmenter_says(demo: tuple[Path, dict[str, Any]]
     pytest.importorskip("rclpy", reason="rclpy is not installed: the demo went without the node")
     evaluation = json.loads((demo[0] / "evaluation" / "summary.json").read_text())
     assert evaluation["agreement_with_direct"]["share"] == 1.0
-    assert evaluation["live"]["answered"] == 3
+    assert evaluation["live"]["answered"] == 4
 
 
 def test_a_folder_of_something_else_is_left_alone(tmp_path: Path) -> None:
