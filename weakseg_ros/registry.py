@@ -31,6 +31,7 @@ METHODS = {
 }
 
 DATASETS = {
+    "frame_log": "weakseg_ros.points.frame_scans:FrameScans",
     "scans": "weakseg_ros.points.scans:ScanFolder",
     "semantickitti_range": "weakseg_ros.points.scan_archives:SemanticKittiRange",
     "vlp32_drive": "weakseg_ros.points.scan_archives:Vlp32Drive",

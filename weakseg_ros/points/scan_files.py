@@ -56,6 +56,8 @@ class Manifest:
     """sha256 by path relative to the folder"""
     intensity_field: str = "intensity"
     """what the sensor calls the intensity; empty where it gives none"""
+    growing: bool = False
+    """True for a frame log: its frames come and go while it is read, so that each has a record and none is listed here"""
 
     @property
     def label_map(self) -> LabelMap:
