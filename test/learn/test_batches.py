@@ -198,6 +198,24 @@ def test_every_scan_is_seen_equally_often_by_all_processes_together(count: int, 
     assert (np.bincount(seen, minlength=count) == 2).all()
 
 
+@pytest.mark.parametrize("augment", [NO_AUGMENTATION, AugmentConfig(), AugmentConfig(where="points", mix=1.0)])
+def test_objects_follow_their_labels_and_no_number_stands_in_two_scans(augment: AugmentConfig) -> None:
+    class Objects(ToyScans):
+        def __getitem__(self, index: int) -> Scan:  # object 7 * class is all that has the class
+            scan = super().__getitem__(index)
+            return dataclasses.replace(scan, instance_id=(7 * scan.class_id).astype(np.uint16))
+
+    source = ScanImages(Objects(), lambda scan: scan.class_id * (np.arange(600) % 2 == 0), SPEC, augment, instances=True)
+    rule = InputRule(("range",), (0.0,), (1.0,))
+    batch = rule.batch(*source.draw(range(3), np.random.default_rng(0)))
+    assert torch.equal(batch.instances > 0, batch.labels > 0)
+    assert batch.instances.unique().tolist() == list(range(10))
+    assert torch.equal((batch.instances - 1) % 3 + 1, batch.labels.where(batch.labels > 0, 3))
+    if not augment.mix:
+        assert [scan.unique().tolist() for scan in batch.instances] == [[0, 1, 2, 3], [0, 4, 5, 6], [0, 7, 8, 9]]
+    assert rule.batch(*raw()).instances is None
+
+
 def test_draws_depend_on_seed_step_and_process_only() -> None:
     draws = {
         (seed, step, rank): step_generator(step, rank, seed).random() for seed in (0, 1) for step in (0, 1) for rank in (0, 1)

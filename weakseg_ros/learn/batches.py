@@ -43,6 +43,8 @@ class Batch:
     """(B, H, W) bool, True where a point is"""
     xyz: Tensor | None = None
     """(B, 3, H, W) f32 m, where the point of each pixel is, 0 where none is; for methods that measure distances"""
+    instances: Tensor | None = None
+    """(B, H, W) i64 number of the object that a labelled pixel belongs to, 0 = none; no number stands in two scans"""
 
 
 @dataclass(frozen=True)
@@ -54,18 +56,19 @@ class InputRule:
     std: tuple[float, ...]
 
     def batch(self, geometry: Tensor, labels: Tensor) -> Batch:
-        """Normalise (B, 4, H, W) raw images; range is computed here, after all augmentation."""
+        """Normalise (B, 4, H, W) raw images, or 5 with the instances; range is computed here, after all augmentation."""
         values = named_channels(geometry)
         mask = values["valid"] > 0
         planes = []
         for name, mean, std in zip(self.channels, self.mean, self.std, strict=True):
             planes.append(values[name] if name in NOT_NORMALISED else (values[name] - mean) / std * mask)
-        return Batch(torch.stack(planes, dim=1), labels.long() * mask, mask, geometry[:, :3])  # image (B, C, H, W)
+        instances = (geometry[:, 4] * mask).long() if geometry.shape[1] > 4 else None
+        return Batch(torch.stack(planes, dim=1), labels.long() * mask, mask, geometry[:, :3], instances)  # image (B, C, H, W)
 
 
 def named_channels(geometry: Tensor) -> dict[str, Tensor]:
-    """Every channel of (B, 4, H, W) raw images by name, (B, H, W) each."""
-    x, y, z, intensity = geometry.unbind(dim=1)
+    """Every channel of (B, 4, H, W) raw images by name, (B, H, W) each; what lies behind the four is no channel."""
+    x, y, z, intensity = geometry[:, :4].unbind(dim=1)
     distance = torch.sqrt(x * x + y * y + z * z)
     return {"range": distance, "x": x, "y": y, "z": z, "intensity": intensity, "valid": (distance > 0).float()}
 
@@ -76,22 +79,28 @@ def label_image(class_id: NDArray[np.uint8], view: RangeView) -> NDArray[np.uint
     A click on a point that a neighbour hides by less than 0.1 m + 2 % lies on the same surface and labels the pixel;
     without this, many of a few clicks would be lost where several points share a pixel.
     """
+    return np.append(class_id, np.uint8(0))[labelled_points(class_id, view)].astype(np.uint8)
+
+
+def labelled_points(class_id: NDArray[np.uint8], view: RangeView) -> NDArray[np.int64]:
+    """(H, W) the point that gives each pixel its label, as `label_image` says; -1 where there is none."""
     owner = view.point_of_pixel.ravel()
-    image = np.where(owner >= 0, class_id[np.maximum(owner, 0)], 0).astype(np.uint8)  # (H * W,)
+    chosen = np.where(np.append(class_id, np.uint8(0))[owner] > 0, owner, -1)  # (H * W,)
     labelled = np.flatnonzero((class_id > 0) & (view.pixel_of_point >= 0))
     pixel, distance = view.pixel_of_point[labelled], view.range_of_point[labelled]
     nearest = view.range_of_point[owner[pixel]]
-    behind = (image[pixel] == 0) & (distance <= nearest * (1 + _SAME_SURFACE_SHARE) + _SAME_SURFACE_M)
+    behind = (chosen[pixel] < 0) & (distance <= nearest * (1 + _SAME_SURFACE_SHARE) + _SAME_SURFACE_M)
     farthest_first = labelled[behind][np.argsort(-distance[behind], kind="stable")]
-    image[view.pixel_of_point[farthest_first]] = class_id[farthest_first]
-    return image.reshape(view.point_of_pixel.shape)
+    chosen[view.pixel_of_point[farthest_first]] = farthest_first
+    return chosen.reshape(view.point_of_pixel.shape)
 
 
 class ScanImages:
     """The training scans as raw images, augmented; kept in memory up to `cache_gib`, the rest is read again each time.
 
-    Projected images are kept, or the points where the augmentation moves points. Raises ConfigError where points are to
-    be moved on a sensor's own grid.
+    Projected images are kept, or the points where the augmentation moves points. With `instances` every raw image has a
+    fifth plane: the number of the object that each labelled pixel belongs to, as the scans say. Raises ConfigError where
+    points are to be moved on a sensor's own grid.
     """
 
     def __init__(
@@ -101,13 +110,15 @@ class ScanImages:
         spec: RangeSpec,
         augment: AugmentConfig,
         cache_gib: float = 4.0,
+        instances: bool = False,
     ) -> None:
         if augment.where != "images" and spec.rows == "grid":
             raise ConfigError(
                 "augment.where: moved points cannot be projected back onto the sensor's own grid; set it to 'images'"
             )
         self.scans, self.labels_of, self.spec, self.augment = scans, labels_of, spec, augment
-        self._kept: dict[int, tuple[Any, NDArray[np.uint8]]] = {}
+        self.instances = instances
+        self._kept: dict[int, tuple[Any, ...]] = {}
         self._bytes_left = cache_gib * 2**30
 
     def __len__(self) -> int:
@@ -115,41 +126,73 @@ class ScanImages:
 
     def points(self, i: int) -> tuple[Cloud, NDArray[np.uint8]]:
         """The i-th training scan's cloud and labels (N,), read from disk."""
-        scan = self.scans[i]
-        labels = self.labels_of(scan)
-        return scan.cloud, np.zeros(len(scan.cloud), np.uint8) if labels is None else labels
+        cloud, labels, _ = self._points(i)
+        return cloud, labels
+
+    def of_step(self, step: int, batch_size: int, rank: int, world: int, seed: int) -> list[int]:
+        """Which scans a process trains on in a step; see `scans_of_step`."""
+        return scans_of_step(step, len(self), batch_size, rank, world, seed)
 
     def draw(self, numbers: Iterable[int], rng: np.random.Generator) -> tuple[Tensor, Tensor]:
         """Augmented raw images (B, 4, H, W) f32 and labels (B, H, W) u8 of the scans with these numbers."""
         pairs = [self._one(i, rng) for i in numbers]
         geometry = torch.from_numpy(np.stack([g for g, _ in pairs]))
         labels = torch.from_numpy(np.stack([y for _, y in pairs]))
+        if self.instances:
+            _number_apart(geometry[:, 4])
         return augment_images(geometry, labels, self.spec, self.augment, rng)
 
     def _one(self, i: int, rng: np.random.Generator) -> tuple[NDArray[np.float32], NDArray[np.uint8]]:
         if self.augment.where == "images":
-            image, labels = self._keep(i, lambda: raw_image(*self.points(i), self.spec), lambda image: image.nbytes)
+            image, labels = self._keep(i, lambda: self._projected(i), lambda image: image.nbytes)
             return image, labels
-        cloud, labels = self._keep(i, lambda: self.points(i), lambda cloud: cloud.xyz.nbytes + cloud.intensity.nbytes)
-        return raw_image(move_points(cloud, self.augment, rng), labels, self.spec)
+        cloud, labels, instance = self._keep(i, lambda: self._points(i), lambda cloud: cloud.xyz.nbytes + cloud.intensity.nbytes)
+        return raw_image(move_points(cloud, self.augment, rng), labels, self.spec, instance)
 
-    def _keep(
-        self, i: int, make: Callable[[], tuple[Any, NDArray[np.uint8]]], size_of: Callable[[Any], int]
-    ) -> tuple[Any, NDArray[np.uint8]]:
+    def _projected(self, i: int) -> tuple[NDArray[np.float32], NDArray[np.uint8]]:
+        cloud, labels, instance = self._points(i)
+        return raw_image(cloud, labels, self.spec, instance)
+
+    def _points(self, i: int) -> tuple[Cloud, NDArray[np.uint8], NDArray[np.uint16] | None]:
+        """The i-th training scan's cloud, labels (N,), and objects (N,) where they are asked for."""
+        scan = self.scans[i]
+        labels = self.labels_of(scan)
+        none = np.zeros(len(scan.cloud), np.uint16)
+        instance = scan.instance_id if scan.instance_id is not None else none
+        return scan.cloud, none.astype(np.uint8) if labels is None else labels, instance if self.instances else None
+
+    def _keep(self, i: int, make: Callable[[], tuple[Any, ...]], size_of: Callable[[Any], int]) -> tuple[Any, ...]:
+        """What `make` makes of the i-th scan: its first part of `size_of` bytes, then its labels, and perhaps more."""
         if i in self._kept:
             return self._kept[i]
-        value, labels = make()
-        size = labels.nbytes + size_of(value)
+        value = make()
+        size = size_of(value[0]) + sum(part.nbytes for part in value[1:] if part is not None)
         if size <= self._bytes_left:
             self._bytes_left -= size
-            self._kept[i] = value, labels
-        return value, labels
+            self._kept[i] = value
+        return value
 
 
-def raw_image(cloud: Cloud, labels: NDArray[np.uint8], spec: RangeSpec) -> tuple[NDArray[np.float32], NDArray[np.uint8]]:
-    """Project a cloud: (4, H, W) f32 geometry and (H, W) u8 labels."""
+def raw_image(
+    cloud: Cloud, labels: NDArray[np.uint8], spec: RangeSpec, instance: NDArray[np.uint16] | None = None
+) -> tuple[NDArray[np.float32], NDArray[np.uint8]]:
+    """Project a cloud: (4, H, W) f32 geometry, with a fifth plane where instances (N,) are given, and (H, W) u8 labels."""
     view = project(cloud, spec)
-    return channel_image(cloud, view, GEOMETRY), label_image(labels, view)
+    image = channel_image(cloud, view, GEOMETRY)
+    if instance is not None:
+        plane = np.append(instance, np.uint16(0))[labelled_points(labels, view)].astype(np.float32)
+        image = np.concatenate([image, plane[None]])
+    return image, label_image(labels, view)
+
+
+def _number_apart(instances: Tensor) -> None:
+    """Renumber the objects of a batch in place, (B, H, W), 0 = none, so that no number stands in two scans."""
+    count = 0
+    for scan in instances:
+        numbers, of_pixel = torch.unique(scan, return_inverse=True)
+        fresh = torch.cumsum(numbers > 0, dim=0) + count
+        scan.copy_(torch.where(numbers > 0, fresh, 0)[of_pixel])
+        count = int(fresh[-1])
 
 
 def scans_of_step(step: int, count: int, batch_size: int, rank: int, world: int, seed: int) -> list[int]:

@@ -40,9 +40,15 @@ class Learner(nn.Module):
         self.net, self.method = net, method
 
     def forward(
-        self, image: Tensor, labels: Tensor, mask: Tensor, progress: float, xyz: Tensor | None = None
+        self,
+        image: Tensor,
+        labels: Tensor,
+        mask: Tensor,
+        progress: float,
+        xyz: Tensor | None = None,
+        instances: Tensor | None = None,
     ) -> dict[str, Tensor]:
-        return self.method.losses(Batch(image, labels, mask, xyz), self.net(image), progress)
+        return self.method.losses(Batch(image, labels, mask, xyz, instances), self.net(image), progress)
 
 
 @dataclass
@@ -70,6 +76,8 @@ class Session:
     wrapped: Any
     """the same, as Fabric runs it"""
     average: WeightAverage
+    extra_average: WeightAverage | None
+    """of what the method adds for the robot, in step with the net's"""
     optimizer: torch.optim.Optimizer
     position: Position
 
@@ -84,20 +92,24 @@ def open_session(config: TrainConfig) -> Session:
     fabric = Fabric(accelerator=config.accelerator, devices=config.devices, num_nodes=config.num_nodes, precision=precision)
     fabric.launch()
     train_scans, val_scans = open_data(config)
-    images = ScanImages(
-        train_scans, labels_of(config, train_scans), image_spec(config, train_scans), config.augment, config.cache_gib
-    )
+    reads_instances: bool = registry.load(registry.METHODS, config.method).reads_instances
+    sparse, spec = labels_of(config, train_scans), image_spec(config, train_scans)
+    images = ScanImages(train_scans, sparse, spec, config.augment, config.cache_gib, reads_instances)
     statistics = _reopen(run, images) if config.resume else _begin(run, config, images, val_scans, fabric)
     torch.manual_seed(config.seed)
     net = make_net(config, statistics, train_scans.labels.num_classes)
     if fabric.world_size > 1 and fabric.device.type == "cuda":
         net = nn.SyncBatchNorm.convert_sync_batchnorm(net)  # type: ignore[no-untyped-call]
-    learner = Learner(net, make_method(config, net, statistics, train_scans.labels)).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    average = WeightAverage(net, config.average_decay)
-    average.net.to(fabric.device)
+    method = make_method(config, net, statistics, train_scans.labels)
+    learner = Learner(net, method).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    average, extra = WeightAverage(net, config.average_decay), method.deployable()
+    extra_average = None if extra is None else WeightAverage(extra, config.average_decay)
+    for follower in filter(None, (average, extra_average)):
+        follower.net.to(fabric.device)
     optimizer = torch.optim.AdamW(learner.parameters(), config.learning_rate, weight_decay=config.weight_decay, fused=True)
     wrapped, optimizer = fabric.setup(learner, optimizer)
-    session = Session(config, fabric, run, images, val_scans, statistics, learner, wrapped, average, optimizer, Position())
+    parts = (learner, wrapped, average, extra_average, optimizer)
+    session = Session(config, fabric, run, images, val_scans, statistics, *parts, Position())
     if config.resume:
         load_checkpoint(session)
     return session
@@ -166,24 +178,27 @@ def make_method(config: TrainConfig, net: nn.Module, statistics: DataStatistics,
 
 def save_checkpoint(session: Session) -> None:
     """Write everything that resuming needs."""
-    tensors = {
-        "net": session.learner.net.state_dict(),
-        "average": session.average.net.state_dict(),
-        "method": session.learner.method.state_dict(),
-    }
+    tensors = {name: module.state_dict() for name, module in _stored(session).items()}
     session.run.save_last(tensors, session.optimizer.state_dict(), dataclasses.asdict(session.position))
 
 
 def load_checkpoint(session: Session) -> None:
     """Continue where the last checkpoint was written; later lines of metrics.jsonl are dropped."""
     tensors, optimizer, position = session.run.load_last()
-    for name, module in (("net", session.learner.net), ("average", session.average.net), ("method", session.learner.method)):
-        module.load_state_dict(tensors.get(name, {}))
+    for name, module in _stored(session).items():
+        if name in tensors:  # checkpoints of older versions hold no `extra`
+            module.load_state_dict(tensors[name])
     session.optimizer.load_state_dict(optimizer)
     for name, value in position.items():
         setattr(session.position, name, value)
     if session.fabric.is_global_zero:
         session.run.forget_after(session.position.step)
+
+
+def _stored(session: Session) -> dict[str, nn.Module]:
+    """The modules of a checkpoint by name."""
+    modules = {"net": session.learner.net, "average": session.average.net, "method": session.learner.method}
+    return modules if session.extra_average is None else {**modules, "extra": session.extra_average.net}
 
 
 def _begin(run: RunFolder, config: TrainConfig, images: ScanImages, val_scans: ScanSet | None, fabric: Fabric) -> DataStatistics:

@@ -18,7 +18,7 @@ from tqdm import tqdm
 
 from weakseg_ros.config import parse, show
 from weakseg_ros.errors import WeaksegError
-from weakseg_ros.learn.batches import Batch, scans_of_step, step_generator
+from weakseg_ros.learn.batches import Batch, step_generator
 from weakseg_ros.learn.run_folder import RunFolder
 from weakseg_ros.learn.schedule import warmup_cosine_lr
 from weakseg_ros.learn.session import Session, open_session, save_checkpoint
@@ -48,7 +48,11 @@ def train(config: TrainConfig, stop_at: int | None = None) -> RunFolder:
     finite.
     """
     keep_large_blocks()
-    session = open_session(config)
+    return run_session(open_session(config), stop_at)
+
+
+def run_session(session: Session, stop_at: int | None = None) -> RunFolder:
+    """Do the steps that a training has left; see `train`."""
     config, fabric, position = session.config, session.fabric, session.position
     started = time.monotonic() - position.elapsed_s
     bar = tqdm(
@@ -62,7 +66,7 @@ def train(config: TrainConfig, stop_at: int | None = None) -> RunFolder:
             group["lr"] = rate
         torch.manual_seed(_seed_of(config.seed, step, fabric.global_rank))  # dropout
 
-        losses = session.wrapped(batch.image, batch.labels, batch.mask, progress, batch.xyz)
+        losses = session.wrapped(batch.image, batch.labels, batch.mask, progress, batch.xyz, batch.instances)
         total = torch.stack(list(losses.values())).sum()
         if not math.isfinite(total.item()):
             raise WeaksegError(
@@ -73,6 +77,8 @@ def train(config: TrainConfig, stop_at: int | None = None) -> RunFolder:
         session.optimizer.step()
         session.learner.method.after_step(session.learner.net, progress)
         session.average.follow(session.learner.net, step)
+        if session.extra_average is not None:
+            session.extra_average.follow(session.learner.method.deployable(), step)
 
         position.step += 1
         elapsed_s = time.monotonic() - started
@@ -80,7 +86,7 @@ def train(config: TrainConfig, stop_at: int | None = None) -> RunFolder:
         bar.update()
         finished = position.step == config.steps or _share_of_time(config, position.elapsed_s) >= 1.0
         if fabric.is_global_zero and (step % config.log_every == 0 or finished):
-            row = {"step": step, "loss": total.item(), **_figures(losses), "lr": rate, "elapsed_s": round(position.elapsed_s, 2)}
+            row = {"step": step, "loss": total.item(), **_figures(losses), "lr": rate, "elapsed_s": round(position.elapsed_s, 4)}
             session.run.log(row)
         due = bool(config.validate_every) and position.step % config.validate_every == 0
         if finished or due:
@@ -107,7 +113,7 @@ def _batches(session: Session) -> Iterator[Batch]:
     rank, world, rule = fabric.global_rank, fabric.world_size, session.statistics.input_rule
 
     def make(step: int) -> Batch:
-        numbers = scans_of_step(step, len(images), config.batch_size, rank, world, config.seed)
+        numbers = images.of_step(step, config.batch_size, rank, world, config.seed)
         return rule.batch(*images.draw(numbers, step_generator(step, rank, config.seed)))
 
     with ThreadPoolExecutor(config.workers) as pool:
@@ -116,8 +122,8 @@ def _batches(session: Session) -> Iterator[Batch]:
             batch = ahead.popleft().result()
             ahead.append(pool.submit(make, step + config.workers + 1))
             image = batch.image.to(fabric.device, memory_format=torch.channels_last, non_blocking=True)
-            xyz = None if batch.xyz is None else batch.xyz.to(fabric.device)
-            yield Batch(image, batch.labels.to(fabric.device), batch.mask.to(fabric.device), xyz)
+            xyz, instances = (None if part is None else part.to(fabric.device) for part in (batch.xyz, batch.instances))
+            yield Batch(image, batch.labels.to(fabric.device), batch.mask.to(fabric.device), xyz, instances)
 
 
 def _judge(session: Session) -> None:
@@ -141,7 +147,8 @@ def _judge(session: Session) -> None:
         tqdm.write(f"step {position.step}: validation mIoU {miou:.4f}", file=sys.stderr)
     if session.val_scans is None or miou > position.best_miou:
         position.best_miou = miou
-        run.save_best(net.state_dict(), figures)
+        extra = {} if session.extra_average is None else session.extra_average.net.state_dict()
+        run.save_best(net.state_dict(), figures, extra)
 
 
 def _share_of_time(config: TrainConfig, elapsed_s: float) -> float:

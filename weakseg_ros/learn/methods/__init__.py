@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Methods: how a net learns from the labels there are. One file and one line in `registry.METHODS` each.
 
-A method sees features and logits, never a particular net; what it adds for training only (projections, prototypes, a
-teacher) lives in its own parameters and buffers, is saved with the checkpoint, and is not deployed.
+A method sees features and logits, never a particular net. What it adds (projections, prototypes, a teacher, heads) lives
+in its own parameters and buffers and is saved with the checkpoint; of these only what `deployable` gives reaches a robot.
 """
 
 from __future__ import annotations
@@ -26,6 +26,8 @@ class Method(nn.Module):
 
     Settings: ClassVar[type]
     """frozen dataclass of this method's options; `TrainConfig.options` fills it"""
+    reads_instances: ClassVar[bool] = False
+    """whether batches shall say which object each labelled pixel belongs to"""
 
     def __init__(self, settings: Any, net: nn.Module, class_counts: Tensor) -> None:
         super().__init__()
@@ -39,3 +41,12 @@ class Method(nn.Module):
 
     def after_step(self, net: nn.Module, progress: float) -> None:
         """Called after each optimiser step with the bare net: a teacher or a memory bank moves here."""
+
+    def deployable(self) -> nn.Module | None:
+        """What a robot runs behind the net besides class, confidence and uncertainty; None = nothing.
+
+        A module on the method's own parameters and buffers, not copies, with `outputs: tuple[str, ...]`, names among
+        `deploy.bundle.EXTRA_OUTPUTS`, and `forward(out: NetOutput) -> tuple[Tensor, ...]`, one tensor a name. Its shapes
+        follow from settings, net, label map and the number of classes alone, so that a bundle can make it again.
+        """
+        return None
