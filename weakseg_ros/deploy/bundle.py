@@ -36,6 +36,12 @@ CARD_FILE = "MODEL_CARD.md"
 KIND_ONNX = "onnx"
 KIND_WEIGHTS = "weights"
 
+OUTPUTS = ("class_id", "confidence", "uncertainty")
+"""what every network answers"""
+HEADS = {"novelty": ("novelty",), "centres": ("centre", "offset"), "queries": ("query_class", "query_mask")}
+"""what it may answer besides, by the head that makes it: how unlike anything labelled a pixel is, and two ways to objects"""
+EXTRA_OUTPUTS = tuple(name for names in HEADS.values() for name in names)
+
 QUANTILES = (0.01, 0.05, 0.25, 0.5, 0.75, 0.95, 0.99)
 
 
@@ -45,6 +51,14 @@ class NetRule:
 
     name: str
     kwargs: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class MethodRule:
+    """Which row of registry.METHODS adds the outputs, and its settings that are not the defaults; empty = nothing added."""
+
+    name: str = ""
+    options: dict[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -115,6 +129,10 @@ class BundleInfo:
     """per channel, over pixels that hold a point: the input is (raw - mean) / std, and 0 where no point is"""
     labels: LabelMap
     net: NetRule
+    outputs: tuple[str, ...] = ()
+    """what the network answers besides class, confidence and uncertainty; see EXTRA_OUTPUTS"""
+    method: MethodRule = field(default_factory=MethodRule)
+    """what those outputs come from"""
     temperature: float = setting(1.0, 0.01, 100.0)
     """divides the logits inside the graph, fitted on validation data"""
     intensity: IntensityRule
@@ -139,10 +157,18 @@ class BundleInfo:
                 raise ConfigError(f"{key}: expected {len(self.channels)} finite values, one per channel; found {list(values)}")
         if min(self.std) <= 0:
             raise ConfigError(f"std: {list(self.std)} must be positive")
+        _check_outputs(self.outputs)
+
+    @property
+    def heads(self) -> tuple[str, ...]:
+        """Which of HEADS the network has."""
+        return tuple(head for head, names in HEADS.items() if names[0] in self.outputs)
 
     def hashed(self) -> str:
-        """The hex SHA-256 that `content_hash` must hold."""
+        """The hex SHA-256 that `content_hash` must hold. Entries newer than the first bundles count where they say something."""
         content = to_mapping(dataclasses.replace(self, content_hash=""))
+        if not self.outputs:
+            del content["outputs"], content["method"]
         return sha256_of_parts([json.dumps(content, sort_keys=True)])
 
 
@@ -259,6 +285,19 @@ def write_bundle(folder: Path, info: BundleInfo, files: Mapping[str, tuple[str, 
     finally:
         shutil.rmtree(fresh, ignore_errors=True)
     return Bundle.load(folder)
+
+
+def _check_outputs(outputs: tuple[str, ...]) -> None:
+    """ConfigError for an unknown output, or one of a head whose others are missing."""
+    for name in outputs:
+        if name not in EXTRA_OUTPUTS:
+            raise ConfigError(f"outputs: unknown '{name}'{did_you_mean(name, EXTRA_OUTPUTS)}; known: {', '.join(EXTRA_OUTPUTS)}")
+    for head, names in HEADS.items():
+        missing = set(names) - set(outputs)
+        if missing and len(missing) < len(names):
+            raise ConfigError(f"outputs: '{sorted(missing)[0]}' is missing, which belongs to {head}; export the model again")
+    if len(set(outputs)) != len(outputs):
+        raise ConfigError(f"outputs: {list(outputs)} names one twice")
 
 
 def _swap_in(fresh: Path, folder: Path) -> None:

@@ -27,11 +27,12 @@ from weakseg_ros.deploy.bundle import (
     Bundle,
     BundleInfo,
     IntensityRule,
+    MethodRule,
     NetRule,
     Provenance,
     write_bundle,
 )
-from weakseg_ros.deploy.graph import DeployGraph
+from weakseg_ros.deploy.graph import DeployGraph, join_weights
 from weakseg_ros.errors import BundleError, DataError
 from weakseg_ros.files import environment
 from weakseg_ros.learn.batches import InputRule, label_image
@@ -39,7 +40,7 @@ from weakseg_ros.learn.calibrate import fit_temperature
 from weakseg_ros.learn.model_card import model_card
 from weakseg_ros.learn.onnx_file import HALVED_ELEMENTS, compare, export_onnx
 from weakseg_ros.learn.run_folder import CONFIG, LABELS, SPEC, STATISTICS, RunFolder
-from weakseg_ros.learn.session import make_net, open_data
+from weakseg_ros.learn.session import make_method, make_net, open_data
 from weakseg_ros.learn.survey import DataStatistics
 from weakseg_ros.learn.train_config import TrainConfig
 from weakseg_ros.points.labels import LabelMap
@@ -47,7 +48,7 @@ from weakseg_ros.points.projection import RangeSpec, network_input, project
 from weakseg_ros.points.scan_sets import ScanSet
 
 MAX_DIFFERENCE = 1e-3
-"""of confidence and uncertainty between torch and the ONNX file"""
+"""of confidence and uncertainty between torch and the ONNX file, and of further outputs as a share of their largest value"""
 MIN_CLASS_AGREEMENT = 0.999
 MIN_CLASS_AGREEMENT_HALF = 0.99
 PARITY_IMAGES = 4
@@ -106,6 +107,7 @@ def export_run(run_path: Path, folder: Path, name: str = "", scans: int = 24, ha
     net = make_net(config, statistics, labels.num_classes).eval()
     weights, figures = run.load_best()
     net.load_state_dict(weights)
+    extra = _load_extra(run, config, net, statistics, labels)
     train_scans, val_scans = open_data(config)
     images, logits, class_id = measure_scans(net, val_scans or train_scans, spec, statistics.input_rule, scans)
     info = BundleInfo(
@@ -116,6 +118,8 @@ def export_run(run_path: Path, folder: Path, name: str = "", scans: int = 24, ha
         std=statistics.std,
         labels=labels,
         net=NetRule(config.net, {"width": config.net_width, **config.net_options}),
+        outputs=() if extra is None else extra.outputs,
+        method=MethodRule() if extra is None else MethodRule(config.method, dict(config.options)),
         intensity=IntensityRule("intensity" in statistics.channels and statistics.has_intensity, statistics.intensity_full_scale),
         statistics=statistics.clouds,
         metrics=figures,
@@ -124,40 +128,59 @@ def export_run(run_path: Path, folder: Path, name: str = "", scans: int = 24, ha
     if val_scans is not None and len(class_id):
         fit = dataclasses.asdict(fit_temperature(logits, class_id))
         info = dataclasses.replace(info, temperature=fit.pop("temperature"), metrics={**figures, **fit})
-    return export_bundle(net, info, folder, images, half)
+    return export_bundle(net, info, folder, images, half, extra)
+
+
+def _load_extra(
+    run: RunFolder, config: TrainConfig, net: nn.Module, statistics: DataStatistics, labels: LabelMap
+) -> nn.Module | None:
+    """What the run's method adds for the robot, with the weights of the best validation; None = nothing."""
+    extra, weights = make_method(config, net, statistics, labels).deployable(), run.load_best_extra()
+    if extra is None or not weights:  # runs of older versions kept none
+        return None
+    extra.load_state_dict(weights)
+    return extra
 
 
 def export_bundle(
-    net: nn.Module, info: BundleInfo, folder: Path, sample_images: NDArray[np.float32], half: bool = False
+    net: nn.Module,
+    info: BundleInfo,
+    folder: Path,
+    sample_images: NDArray[np.float32],
+    half: bool = False,
+    extra: nn.Module | None = None,
 ) -> Bundle:
     """Write `net` as a bundle and prove it: the ONNX file must answer as torch does on `sample_images`.
 
     `sample_images` (M, C, H, W) are network inputs of real scans. `info` brings everything but parity, files and hash. With
-    `half` the weights are stored in half precision. `net` itself is left as it is. A net that states `why_no_onnx` gets a
-    bundle for torch alone. Raises BundleError where ONNX and torch disagree, before anything is written at `folder`.
+    `half` the weights are stored in half precision. `extra` is what a method adds, as `info.outputs` and `info.method` say.
+    Both modules are left as they are. A net that states `why_no_onnx` gets a bundle for torch alone. Raises BundleError
+    where ONNX and torch disagree, before anything is written at `folder`.
     """
-    net = copy.deepcopy(net).eval().cpu()
-    weights = {name: _stored(tensor, half) for name, tensor in net.state_dict().items()}
+    net, extra = copy.deepcopy((net, extra))
+    graph = DeployGraph(net, info.labels.num_classes, info.temperature, extra).eval().cpu()
+    tensors = join_weights(net.state_dict(), {} if extra is None else extra.state_dict())
+    weights = {name: _stored(tensor, half) for name, tensor in tensors.items()}
     files, parity = {"weights.safetensors": (KIND_WEIGHTS, save_safetensors(weights))}, {}
     if not getattr(net, "why_no_onnx", ""):
-        model, parity = _proven_onnx(net, info, folder, sample_images, half)
+        model, parity = _proven_onnx(graph, info, folder, sample_images, half)
         files["model.onnx"] = (KIND_ONNX, model)
     info = dataclasses.replace(info, parity=parity, metrics=_plain(info.metrics))
     return write_bundle(folder, info, files, model_card(info))
 
 
 def _proven_onnx(
-    net: nn.Module, info: BundleInfo, folder: Path, sample_images: NDArray[np.float32], half: bool
+    graph: DeployGraph, info: BundleInfo, folder: Path, sample_images: NDArray[np.float32], half: bool
 ) -> tuple[bytes, dict[str, float]]:
     """The ONNX file and its parity with torch; BundleError where that is not good enough for the bundle at `folder`."""
-    graph = DeployGraph(net, info.labels.num_classes, info.temperature).eval()
     model = export_onnx(graph, info, half)
     least = MIN_CLASS_AGREEMENT_HALF if half else MIN_CLASS_AGREEMENT
     parity = compare(graph, model, sample_images)
-    if not (parity["class_agreement"] >= least and (half or parity["max_difference"] <= MAX_DIFFERENCE)):
+    apart = max(value for name, value in parity.items() if name.endswith("_difference"))
+    if not (parity["class_agreement"] >= least and (half or apart <= MAX_DIFFERENCE)):
         raise BundleError(
             f"{folder}: the ONNX file answers otherwise than torch (equal classes {parity['class_agreement']:.4f}, answers up to "
-            f"{parity['max_difference']:.2g} apart); nothing was written, try another version of torch or onnxruntime"
+            f"{apart:.2g} apart); nothing was written, try another version of torch or onnxruntime"
         )
     return model, parity
 

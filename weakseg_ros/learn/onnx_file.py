@@ -14,8 +14,7 @@ import onnx
 import torch
 from numpy.typing import NDArray
 
-from weakseg_ros.deploy.bundle import BundleInfo
-from weakseg_ros.deploy.engines import OUTPUTS
+from weakseg_ros.deploy.bundle import OUTPUTS, BundleInfo
 from weakseg_ros.deploy.engines.onnxruntime import open_session
 from weakseg_ros.deploy.graph import DeployGraph
 from weakseg_ros.errors import BundleError
@@ -37,7 +36,7 @@ def export_onnx(graph: DeployGraph, info: BundleInfo, half: bool = False) -> byt
             external_data=False,
             opset_version=OPSET,
             input_names=["image"],
-            output_names=list(OUTPUTS),
+            output_names=[*OUTPUTS, *info.outputs],
             dynamic_shapes={"image": {0: torch.export.Dim("batch")}},
             verbose=False,
         )
@@ -57,16 +56,22 @@ def compare(graph: DeployGraph, model: bytes, images: NDArray[np.float32]) -> di
     """How far onnxruntime's answers for the ONNX file are from torch's over (M, C, H, W) images.
 
     `class_agreement` is the share of pixels with equal classes, `max_difference` the largest one of confidence or uncertainty.
+    For each further output there is `NAME_difference`, the largest one over the largest value of torch's, or over 1.
     """
+    names = (*OUTPUTS, *(() if graph.extra is None else graph.extra.outputs))
     session = open_session(model, 0, "export", ["CPUExecutionProvider"])  # a GPU rounds to TF32
-    worst, equal = 0.0, []
+    worst, equal = dict.fromkeys(names[1:], 0.0), []
     for image in images[:, None]:
         with torch.inference_mode():
             ours = [value.numpy() for value in graph(torch.from_numpy(image))]
-        theirs = session.run(OUTPUTS, {"image": image})
-        worst = max(worst, *(float(np.abs(a - b).max()) for a, b in zip(ours[1:], theirs[1:], strict=True)))
+        theirs = session.run(names, {"image": image})
+        for name, a, b in zip(names[1:], ours[1:], theirs[1:], strict=True):
+            apart = float(np.abs(a - b).max() / max(1.0, float(np.abs(a).max())))
+            worst[name] = float(np.fmax(worst[name], apart)) if np.isfinite(apart) else np.inf
         equal.append(float(np.mean(ours[0] == theirs[0])))
-    return {"images": float(len(images)), "class_agreement": float(np.mean(equal)), "max_difference": worst}
+    plain = max(worst[name] for name in OUTPUTS[1:])
+    more = {f"{name}_difference": worst[name] for name in names[len(OUTPUTS) :]}
+    return {"images": float(len(images)), "class_agreement": float(np.mean(equal)), "max_difference": plain, **more}
 
 
 def _halve_weights(model: onnx.ModelProto) -> None:

@@ -8,7 +8,7 @@
     statistics.yaml      DataStatistics of the training scans
     metrics.jsonl        one line per logged step (losses by name, learning rate) and per validation
     last/                weights, averaged weights, method, optimiser and position: what resuming reads
-    best.safetensors     the net of the best validation, and best.json its figures
+    best.safetensors     the net of the best validation and what its method adds for the robot, and best.json the figures
 
 Every file is replaced whole. Nothing is unpickled but the optimiser's tensors, with `weights_only`.
 """
@@ -30,6 +30,7 @@ from safetensors.torch import load as load_tensors
 from safetensors.torch import save as save_tensors
 from torch import Tensor
 
+from weakseg_ros.deploy.graph import join_weights, split_weights
 from weakseg_ros.errors import DataError
 from weakseg_ros.files import write_atomic, write_json
 
@@ -49,15 +50,22 @@ class RunFolder:
             raise DataError(f"{self.path}: exists and is not empty; choose another --out, or --resume to continue the run in it")
         self.path.mkdir(parents=True, exist_ok=True)
 
-    def save_best(self, weights: Mapping[str, Tensor], figures: Mapping[str, Any]) -> None:
-        """Keep the net of the best validation so far, with the figures that made it the best."""
-        write_atomic(self.path / BEST, _packed(weights))
+    def save_best(self, weights: Mapping[str, Tensor], figures: Mapping[str, Any], extra: Mapping[str, Tensor]) -> None:
+        """Keep the net of the best validation so far, with the figures that made it the best.
+
+        `extra` are the tensors of the method's `deployable`, nothing where it has none.
+        """
+        write_atomic(self.path / BEST, _packed(join_weights(weights, extra)))
         write_json(self.path / BEST_FIGURES, dict(figures))
 
     def load_best(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
         """Weights and figures of the best validation; DataError where the run has none yet."""
         figures = _read(self.path / BEST_FIGURES)
-        return _unpacked(self.path / BEST), json.loads(figures)
+        return split_weights(_unpacked(self.path / BEST))[0], json.loads(figures)
+
+    def load_best_extra(self) -> dict[str, Tensor]:
+        """The tensors that the method's `deployable` had at the best validation; none where it had nothing to deploy."""
+        return split_weights(_unpacked(self.path / BEST))[1]
 
     def save_last(
         self, tensors: Mapping[str, Mapping[str, Tensor]], optimizer: Mapping[str, Any], position: Mapping[str, Any]

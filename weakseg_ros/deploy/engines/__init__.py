@@ -9,13 +9,12 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from weakseg_ros.deploy.bundle import Bundle
+from weakseg_ros.deploy.bundle import OUTPUTS, Bundle
 from weakseg_ros.errors import BundleError, ConfigError, EngineError
 from weakseg_ros.registry import ENGINES, load
 
 AUTO = ("onnxruntime", "torch")
 """what `auto` tries, in this order"""
-OUTPUTS = ("class_id", "confidence", "uncertainty")
 
 
 class DeviceLostError(EngineError):
@@ -33,6 +32,8 @@ class Engine(Protocol):
     def run(self, image: NDArray[np.float32]) -> dict[str, NDArray[Any]]:
         """`image` (B, C, H, W) normalised, 0 where no point is, to `class_id` u8, `confidence` and `uncertainty` f32 (B, H, W).
 
+        And to those of EXTRA_OUTPUTS that the bundle lists, f32: `novelty` and `centre` (B, H, W) 0..1; `offset`
+        (B, 2, H, W) m; `query_class` (B, Q, K) and `query_mask` (B, Q, h, w) logits, see `deploy.queries`.
         Raises EngineError where the engine fails or its answer cannot be used.
         """
 
@@ -60,23 +61,46 @@ def open_engine(bundle: Bundle, preference: Sequence[str] = ("auto",), threads: 
     raise EngineError(f"{bundle.folder}: no engine can run it. {' | '.join(failures) or 'none was asked for'}")
 
 
-def check_outputs(outputs: dict[str, NDArray[Any]], image_shape: tuple[int, ...], num_classes: int) -> dict[str, NDArray[Any]]:
+def output_names(bundle: Bundle) -> tuple[str, ...]:
+    """What the bundle's network answers, in the order of its graph."""
+    return (*OUTPUTS, *bundle.info.outputs)
+
+
+def check_outputs(
+    outputs: dict[str, NDArray[Any]], image_shape: tuple[int, ...], num_classes: int, extra: Sequence[str] = ()
+) -> dict[str, NDArray[Any]]:
     """The outputs as they came, or EngineError: one missing, of a wrong shape, NaN or infinite, or a class that is not one.
 
-    `image_shape` is (B, C, H, W).
+    `image_shape` is (B, C, H, W), `extra` names the outputs besides the three that every network has.
     """
-    expected = (image_shape[0], *image_shape[2:])
-    for name in OUTPUTS:
+    names = (*OUTPUTS, *extra)
+    for name in names:
         if name not in outputs:
             raise EngineError(f"network output: '{name}' is missing (has {', '.join(outputs)}); export the model again")
-        if outputs[name].shape != expected:
+        expected, found = _expected_shape(name, image_shape, num_classes), outputs[name].shape
+        if len(found) != len(expected) or any(size not in (None, known) for size, known in zip(expected, found, strict=True)):
             raise EngineError(
-                f"network output '{name}': expected shape {expected}, found {outputs[name].shape}; export the model again"
+                f"network output '{name}': expected shape {_shape_text(expected)}, found {found}; export the model again"
             )
-    for name in OUTPUTS[1:]:
+    for name in names[1:]:
         if not np.isfinite(outputs[name]).all():
             raise EngineError(f"network output '{name}': holds NaN or infinite values; the weights or the input are damaged")
     low, high = int(outputs["class_id"].min(initial=1)), int(outputs["class_id"].max(initial=1))
     if low < 1 or high >= num_classes:
         raise EngineError(f"network output 'class_id': {low}..{high} is outside the {num_classes - 1} classes of the bundle")
     return outputs
+
+
+def _expected_shape(name: str, image_shape: tuple[int, ...], num_classes: int) -> tuple[int | None, ...]:
+    """The shape that an output must have, None where it may have any size."""
+    batch, _, height, width = image_shape
+    special: dict[str, tuple[int | None, ...]] = {
+        "offset": (batch, 2, height, width),
+        "query_class": (batch, None, num_classes),
+        "query_mask": (batch, None, None, None),
+    }
+    return special.get(name, (batch, height, width))
+
+
+def _shape_text(shape: tuple[int | None, ...]) -> str:
+    return f"({', '.join('any' if size is None else str(size) for size in shape)})"

@@ -10,8 +10,8 @@ import numpy as np
 import onnxruntime
 from numpy.typing import NDArray
 
-from weakseg_ros.deploy.bundle import KIND_ONNX, Bundle
-from weakseg_ros.deploy.engines import OUTPUTS, DeviceLostError, check_outputs
+from weakseg_ros.deploy.bundle import KIND_ONNX, OUTPUTS, Bundle
+from weakseg_ros.deploy.engines import DeviceLostError, check_outputs, output_names
 from weakseg_ros.errors import EngineError
 
 PROVIDERS = ("CUDAExecutionProvider", "CPUExecutionProvider")
@@ -29,6 +29,7 @@ class OnnxRuntimeEngine:
             raise EngineError(f"{bundle.folder}: has no ONNX file; run it in torch, or export the model again")
         self._where = f"{bundle.folder / file}"
         self._num_classes = bundle.num_classes
+        self._names = output_names(bundle)
         self._session = open_session(bundle.read(file), threads, self._where)
         self._input = self._check_interface(bundle)
         self.device = "cuda:0" if self._session.get_providers()[0].startswith("CUDA") else "cpu"
@@ -38,13 +39,14 @@ class OnnxRuntimeEngine:
     def run(self, image: NDArray[np.float32]) -> dict[str, NDArray[Any]]:
         """See Engine.run."""
         try:
-            values = self._session.run(OUTPUTS, {self._input: image})
+            values = self._session.run(self._names, {self._input: image})
         except Exception as error:  # onnxruntime's exceptions share no class of their own
             lost = "CUDA failure" in str(error) and "out of memory" not in str(error)
             raise (DeviceLostError if lost else EngineError)(
                 f"{self._where}: onnxruntime failed ({_first_line(error)})"
             ) from None
-        return check_outputs(dict(zip(OUTPUTS, values, strict=True)), image.shape, self._num_classes)
+        outputs = dict(zip(self._names, values, strict=True))
+        return check_outputs(outputs, image.shape, self._num_classes, self._names[len(OUTPUTS) :])
 
     def close(self) -> None:
         """See Engine.close."""
@@ -55,9 +57,9 @@ class OnnxRuntimeEngine:
         inputs, outputs = self._session.get_inputs(), [output.name for output in self._session.get_outputs()]
         spec = bundle.info.spec
         expected = [len(bundle.info.channels), spec.height, spec.width]
-        if len(inputs) != 1 or inputs[0].type != "tensor(float)" or not set(OUTPUTS) <= set(outputs):
+        if len(inputs) != 1 or inputs[0].type != "tensor(float)" or not set(self._names) <= set(outputs):
             found = ", ".join([f"{entry.name} {entry.type}" for entry in inputs] + outputs)
-            raise EngineError(f"{self._where}: expected one float input and the outputs {', '.join(OUTPUTS)}; found {found}")
+            raise EngineError(f"{self._where}: expected one float input and the outputs {', '.join(self._names)}; found {found}")
         fixed = [size for size in inputs[0].shape[1:] if isinstance(size, int)]
         if len(inputs[0].shape) != 4 or (len(fixed) == 3 and fixed != expected):
             raise EngineError(f"{self._where}: takes images {inputs[0].shape}, the bundle describes (C, H, W) = {expected}")

@@ -10,11 +10,13 @@ import torch
 from numpy.typing import NDArray
 from safetensors import SafetensorError
 from safetensors.torch import load as load_safetensors
+from torch import nn
 
 from weakseg_ros import registry
-from weakseg_ros.deploy.bundle import KIND_WEIGHTS, Bundle
-from weakseg_ros.deploy.engines import OUTPUTS, DeviceLostError, check_outputs
-from weakseg_ros.deploy.graph import DeployGraph
+from weakseg_ros.config import from_mapping
+from weakseg_ros.deploy.bundle import KIND_WEIGHTS, OUTPUTS, Bundle, BundleInfo
+from weakseg_ros.deploy.engines import DeviceLostError, check_outputs, output_names
+from weakseg_ros.deploy.graph import DeployGraph, split_weights
 from weakseg_ros.errors import EngineError, WeaksegError
 
 
@@ -27,6 +29,7 @@ class TorchEngine:
         self.device = "cuda:0" if torch.cuda.is_available() else "cpu"
         self._where = str(bundle.folder)
         self._num_classes = bundle.num_classes
+        self._names = output_names(bundle)
         if threads > 0:
             torch.set_num_threads(threads)
         self._graph = load_graph(bundle).to(self.device)
@@ -46,7 +49,8 @@ class TorchEngine:
         except RuntimeError as error:
             lost = self.device != "cpu" and "CUDA error" in str(error)
             raise (DeviceLostError if lost else EngineError)(f"{self._where}: torch failed ({_first_line(error)})") from None
-        return check_outputs(dict(zip(OUTPUTS, values, strict=True)), image.shape, self._num_classes)
+        outputs = dict(zip(self._names, values, strict=True))
+        return check_outputs(outputs, image.shape, self._num_classes, self._names[len(OUTPUTS) :])
 
     def close(self) -> None:
         """See Engine.close."""
@@ -68,7 +72,11 @@ def load_graph(bundle: Bundle) -> DeployGraph:
     info = bundle.info
     try:
         net = registry.load(registry.NETS, info.net.name)(len(info.channels), bundle.num_classes, **info.net.kwargs)
-        net.load_state_dict(load_safetensors(bundle.read(file)))
+        extra = _extra(info, net) if info.outputs else None
+        weights, extra_weights = split_weights(load_safetensors(bundle.read(file)))
+        net.load_state_dict(weights)
+        if extra is not None:
+            extra.load_state_dict(extra_weights)
     except SafetensorError as error:
         raise EngineError(f"{bundle.folder / file}: is no safetensors file ({_first_line(error)}); export it again") from None
     except WeaksegError:
@@ -77,7 +85,23 @@ def load_graph(bundle: Bundle) -> DeployGraph:
         raise EngineError(
             f"{bundle.folder / file}: does not fit the net '{info.net.name}' ({_first_line(error)}); export it again"
         ) from None
-    return DeployGraph(net, bundle.num_classes, info.temperature).eval()
+    return DeployGraph(net, bundle.num_classes, info.temperature, extra).eval()
+
+
+def _extra(info: BundleInfo, net: nn.Module) -> nn.Module:
+    """What the bundle's method adds behind the net, with fresh weights; EngineError where it adds other outputs."""
+    kind = registry.load(registry.METHODS, info.method.name)
+    options = from_mapping(kind.Settings, info.method.options, "method.options")
+    method = kind(options, net, torch.ones(info.labels.num_classes))
+    method.use_labels(info.labels)
+    extra: nn.Module | None = method.deployable()
+    found = () if extra is None else extra.outputs
+    if extra is None or found != info.outputs:
+        raise EngineError(
+            f"method '{info.method.name}': adds {', '.join(found) or 'nothing'}, the bundle lists {', '.join(info.outputs)}; "
+            "export the model again"
+        )
+    return extra
 
 
 def _first_line(error: Exception) -> str:
