@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -93,6 +93,20 @@ def labelled_points(class_id: NDArray[np.uint8], view: RangeView) -> NDArray[np.
     farthest_first = labelled[behind][np.argsort(-distance[behind], kind="stable")]
     chosen[view.pixel_of_point[farthest_first]] = farthest_first
     return chosen.reshape(view.point_of_pixel.shape)
+
+
+class ImageSource(Protocol):
+    """What a training draws its batches from."""
+
+    @property
+    def spec(self) -> RangeSpec:
+        """The range image."""
+
+    def of_step(self, step: int, batch_size: int, rank: int, world: int, seed: int) -> list[int]:
+        """Which scans a process trains on in a step."""
+
+    def draw(self, numbers: Iterable[int], rng: np.random.Generator) -> tuple[Tensor, Tensor]:
+        """Raw images and labels of the scans with these numbers; see `ScanImages.draw`."""
 
 
 class ScanImages:

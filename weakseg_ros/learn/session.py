@@ -16,7 +16,7 @@ from weakseg_ros.config import dump_yaml, from_mapping, load_yaml
 from weakseg_ros.errors import ConfigError, DataError
 from weakseg_ros.files import environment, write_atomic, write_json
 from weakseg_ros.learn.average import WeightAverage
-from weakseg_ros.learn.batches import Batch, LabelsOf, ScanImages
+from weakseg_ros.learn.batches import Batch, ImageSource, LabelsOf, ScanImages
 from weakseg_ros.learn.methods import Method
 from weakseg_ros.learn.nets.build import build_net
 from weakseg_ros.learn.protocols import draw_scan
@@ -68,7 +68,7 @@ class Session:
     config: TrainConfig
     fabric: Fabric
     run: RunFolder
-    images: ScanImages
+    images: ImageSource
     val_scans: ScanSet | None
     statistics: DataStatistics
     learner: Learner
@@ -88,9 +88,7 @@ def open_session(config: TrainConfig) -> Session:
     if config.resume:
         stored = load_yaml(TrainConfig, run.path / CONFIG)
         config = dataclasses.replace(stored, out=config.out, resume=True)
-    precision = precision_of(config)
-    fabric = Fabric(accelerator=config.accelerator, devices=config.devices, num_nodes=config.num_nodes, precision=precision)
-    fabric.launch()
+    fabric = launch_fabric(config)
     train_scans, val_scans = open_data(config)
     reads_instances: bool = registry.load(registry.METHODS, config.method).reads_instances
     sparse, spec = labels_of(config, train_scans), image_spec(config, train_scans)
@@ -101,6 +99,31 @@ def open_session(config: TrainConfig) -> Session:
     if fabric.world_size > 1 and fabric.device.type == "cuda":
         net = nn.SyncBatchNorm.convert_sync_batchnorm(net)  # type: ignore[no-untyped-call]
     method = make_method(config, net, statistics, train_scans.labels)
+    session = assemble(config, fabric, run, images, val_scans, statistics, net, method)
+    if config.resume:
+        load_checkpoint(session)
+    return session
+
+
+def launch_fabric(config: TrainConfig) -> Fabric:
+    """The processes and the arithmetic that the settings ask for."""
+    precision = precision_of(config)
+    fabric = Fabric(accelerator=config.accelerator, devices=config.devices, num_nodes=config.num_nodes, precision=precision)
+    fabric.launch()
+    return fabric
+
+
+def assemble(
+    config: TrainConfig,
+    fabric: Fabric,
+    run: RunFolder,
+    images: ImageSource,
+    val_scans: ScanSet | None,
+    statistics: DataStatistics,
+    net: nn.Module,
+    method: Method,
+) -> Session:
+    """A training at its first step from its parts."""
     learner = Learner(net, method).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     average, extra = WeightAverage(net, config.average_decay), method.deployable()
     extra_average = None if extra is None else WeightAverage(extra, config.average_decay)
@@ -109,10 +132,7 @@ def open_session(config: TrainConfig) -> Session:
     optimizer = torch.optim.AdamW(learner.parameters(), config.learning_rate, weight_decay=config.weight_decay, fused=True)
     wrapped, optimizer = fabric.setup(learner, optimizer)
     parts = (learner, wrapped, average, extra_average, optimizer)
-    session = Session(config, fabric, run, images, val_scans, statistics, *parts, Position())
-    if config.resume:
-        load_checkpoint(session)
-    return session
+    return Session(config, fabric, run, images, val_scans, statistics, *parts, Position())
 
 
 def open_data(config: TrainConfig) -> tuple[ScanSet, ScanSet | None]:
