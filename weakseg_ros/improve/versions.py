@@ -1,0 +1,223 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Which bundle is deployed: `models/current` is a link to one of them, changed in one step, and its history is kept.
+
+    models/current                 a symbolic link: what nodes and `--bundle models/current` mean
+    models/versions/street64-3     candidates and former ones; a refused one holds REJECTED.md
+    models/versions/history.jsonl  one line per change, oldest first
+
+A reader sees the old bundle or the new one, never a mixture, and a deployed bundle is never written to.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import re
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any, Literal
+
+from tyro.conf import Positional
+
+from weakseg_ros.config import from_mapping, parse
+from weakseg_ros.deploy.bundle import Bundle, find_bundle
+from weakseg_ros.errors import BundleError, DataError, WeaksegError
+from weakseg_ros.files import write_atomic
+
+CURRENT = "current"
+VERSIONS = "versions"
+HISTORY = "history.jsonl"
+REJECTED = "REJECTED.md"
+MOST_VERSIONS = 100_000
+
+
+@dataclass(frozen=True)
+class Change:
+    """One line of the history."""
+
+    time: str
+    """UTC, ISO 8601"""
+    action: Literal["promote", "rollback", "reject"]
+    bundle: str
+    """the folder that the change is about, relative to the models folder where it lies in it"""
+    name: str
+    hash: str
+    previous: str = ""
+    """what `current` meant before, in the same words as `bundle`; empty where it meant nothing"""
+    why: str = ""
+
+
+class Versions:
+    """The bundles of one models folder. Every change is in the history before it is in force."""
+
+    def __init__(self, models: Path) -> None:
+        self.models = models
+        self.pointer = models / CURRENT
+
+    @property
+    def current(self) -> Path | None:
+        """The folder that `current` means at this moment, None where there is none yet.
+
+        Raises BundleError where `current` is a folder of its own, which could not be changed in one step.
+        """
+        if self.pointer.is_symlink():
+            return Path(os.path.realpath(self.pointer))
+        if self.pointer.exists():
+            raise BundleError(f"{self.pointer}: is a folder, not a link to one; move it away and promote a bundle")
+        return None
+
+    def history(self) -> list[Change]:
+        """Every change so far; a line that was cut short by a crash is left out."""
+        path = self.models / VERSIONS / HISTORY
+        lines = path.read_text(encoding="utf-8").splitlines() if path.is_file() else []
+        changes = []
+        for line in lines:
+            with contextlib.suppress(json.JSONDecodeError, WeaksegError):
+                changes.append(from_mapping(Change, json.loads(line), HISTORY))
+        return changes
+
+    def new_folder(self, name: str) -> Path:
+        """An empty folder `versions/NAME-n` that nobody else has; a number at the end of `name` is counted on."""
+        stem = re.sub(r"-\d+$", "", name)
+        parent = self.models / VERSIONS
+        parent.mkdir(parents=True, exist_ok=True)
+        taken = [int(match[1]) for entry in parent.iterdir() if (match := re.fullmatch(re.escape(stem) + r"-(\d+)", entry.name))]
+        for number in range(max(taken, default=0) + 1, MOST_VERSIONS):
+            with contextlib.suppress(FileExistsError):
+                (parent / f"{stem}-{number}").mkdir()
+                return parent / f"{stem}-{number}"
+        raise BundleError(f"{parent}: has no room for another {stem}; remove old versions")
+
+    def promote(self, folder: Path, why: str = "", previous: Path | None = None) -> Bundle:
+        """Make `current` mean the bundle in `folder`; returns it, verified.
+
+        `previous` is what a first promotion can be rolled back to. Raises BundleError for a bundle that is damaged, was
+        refused by the gate, or is current already.
+        """
+        bundle = Bundle.load(find_bundle(folder).resolve())
+        if (bundle.folder / REJECTED).is_file():
+            report = bundle.folder / REJECTED
+            raise BundleError(f"{folder}: was refused by the gate; {report} says why, remove it to promote all the same")
+        before = self.current
+        if before == bundle.folder:
+            raise BundleError(f"{self.pointer}: means {folder} already; nothing to do")
+        before = before or (previous.resolve() if previous else None)
+        self._change("promote", bundle, before, why)
+        return bundle
+
+    def reject(self, folder: Path, report: str, why: str) -> None:
+        """Mark a candidate as refused, with the report that says why; it stays where it is."""
+        bundle = Bundle.load(folder)
+        write_atomic(folder / REJECTED, report)
+        self._note("reject", bundle, None, why)
+
+    def rollback(self, why: str = "") -> Bundle:
+        """Make `current` mean what it meant before the bundle at work was promoted; again goes one further back.
+
+        Raises BundleError where there is nothing before it, or it is gone or damaged; all stays as it is then.
+        """
+        now = self.current
+        if now is None:
+            raise BundleError(f"{self.pointer}: there is none; promote a bundle first")
+        said = self._in_words(now)
+        promotion = next((c for c in reversed(self.history()) if c.action == "promote" and c.bundle == said), None)
+        if promotion is None or not promotion.previous:
+            raise BundleError(f"{self.pointer}: nothing is known from before {said}; promote another bundle")
+        bundle = Bundle.load((self.models / promotion.previous).resolve())
+        self._change("rollback", bundle, now, why)
+        return bundle
+
+    def _change(self, action: Literal["promote", "rollback"], bundle: Bundle, before: Path | None, why: str) -> None:
+        try:
+            self._note(action, bundle, before, why)
+            fresh = self.models / f".{CURRENT}.{os.getpid()}.new"
+            fresh.unlink(missing_ok=True)
+            fresh.symlink_to(self._in_words(bundle.folder))
+            os.replace(fresh, self.pointer)
+        except OSError as error:
+            raise BundleError(f"{self.pointer}: cannot be changed ({error.strerror}); check space and permissions") from None
+
+    def _note(self, action: Literal["promote", "rollback", "reject"], bundle: Bundle, before: Path | None, why: str) -> None:
+        change = Change(
+            time=datetime.now(timezone.utc).isoformat(timespec="seconds"),
+            action=action,
+            bundle=self._in_words(bundle.folder),
+            name=bundle.name,
+            hash=bundle.content_hash,
+            previous=self._in_words(before) if before else "",
+            why=why,
+        )
+        path = self.models / VERSIONS / HISTORY
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with open(path, "a+b") as file:
+            torn = file.tell() > 0 and _last_byte(file) != b"\n"  # a crash may have cut the last line short
+            file.write(b"\n" * torn + json.dumps(asdict(change)).encode() + b"\n")
+            file.flush()
+            os.fsync(file.fileno())
+
+    def _in_words(self, folder: Path) -> str:
+        """A folder as link and history hold it: relative to the models folder, so that a whole tree can be moved."""
+        root, target = self.models.resolve(), folder.resolve()
+        return os.path.relpath(target, root) if target.is_relative_to(root.parent) else str(target)
+
+
+def _last_byte(file: Any) -> bytes:
+    file.seek(-1, os.SEEK_END)
+    last: bytes = file.read(1)
+    return last
+
+
+@dataclass(frozen=True)
+class RollbackConfig:
+    """Go back to the bundle that was deployed before."""
+
+    models: Path = Path("models")
+    """folder that holds `current` and `versions`"""
+    list: bool = False
+    """only say what was deployed when, oldest first"""
+    why: str = ""
+    """a word for the history"""
+
+
+@dataclass(frozen=True)
+class PromoteConfig:
+    """Deploy a bundle: nodes that watch `models/current` take it while they run."""
+
+    bundle: Positional[Path]
+    """the bundle to deploy, wherever it lies"""
+    models: Path = Path("models")
+    """folder that holds `current` and `versions`"""
+    why: str = ""
+    """a word for the history"""
+
+
+def rollback_main(argv: Sequence[str]) -> int:
+    """`weakseg rollback`."""
+    config = parse(RollbackConfig, argv, "rollback")
+    versions = Versions(config.models)
+    if config.list:
+        print(_table(versions))
+        return 0
+    bundle = versions.rollback(config.why)
+    print(f"{versions.pointer}: {bundle.name} ({bundle.content_hash[:12]}) again, from {bundle.folder}")
+    return 0
+
+
+def promote_main(argv: Sequence[str]) -> int:
+    """`weakseg promote BUNDLE`."""
+    config = parse(PromoteConfig, argv, "promote")
+    versions = Versions(config.models)
+    bundle = versions.promote(config.bundle, config.why)
+    print(f"{versions.pointer}: now {bundle.name} ({bundle.content_hash[:12]}), from {bundle.folder}")
+    return 0
+
+
+def _table(versions: Versions) -> str:
+    changes, current = versions.history(), versions.current
+    if not changes:
+        raise DataError(f"{versions.models / VERSIONS}: holds no history; nothing was promoted from here yet")
+    rows = [f"{change.time}  {change.action:8}  {change.bundle}  {change.hash[:12]}  {change.why}".rstrip() for change in changes]
+    return "\n".join([*rows, f"current: {current or 'none'}"])
