@@ -30,6 +30,8 @@ T = TypeVar("T")
 
 YAML_LOADER: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 """the safe loader in C where PyYAML was built with it: the manifest of 20000 scans takes 0.2 s instead of 3"""
+YAML_DUMPER: Any = getattr(yaml, "CSafeDumper", yaml.SafeDumper)
+"""likewise for writing"""
 
 
 def setting(default: Any, low: float | None = None, high: float | None = None, read_only: bool = False) -> Any:
@@ -101,7 +103,7 @@ def load_yaml(cls: type[T], path: Path, base: T | None = None) -> T:
 
 def dump_yaml(settings: Any) -> str:
     """Settings as YAML text, in field order; feeding the text back gives the same settings."""
-    return yaml.safe_dump(to_mapping(settings), sort_keys=False)
+    return str(yaml.dump(to_mapping(settings), Dumper=YAML_DUMPER, sort_keys=False))
 
 
 def parse(cls: type[T], argv: Sequence[str], verb: str, default: T | None = None) -> T:

@@ -22,6 +22,7 @@ from weakseg_ros.config import dump_yaml, from_mapping, parse, read_yaml
 from weakseg_ros.errors import DataError
 from weakseg_ros.files import environment, inside, sha256_of, write_atomic
 from weakseg_ros.learn.protocols import Draw, SparseConfig, draw_scan
+from weakseg_ros.points.cloud import Cloud
 from weakseg_ros.points.labels import LabelMap
 from weakseg_ros.points.scan_files import content_hash, read_raw_labels, write_raw_labels
 from weakseg_ros.points.scans import INSTANCE_SHIFT, Scan, ScanSet, open_scans, readable
@@ -55,7 +56,8 @@ class SparseRecord:
     """What `sparse.yaml` holds."""
 
     version: int
-    draw: SparseConfig
+    draw: SparseConfig | None
+    """how they were drawn; null for the clicks of a person"""
     data: str
     """name of the data set"""
     data_hash: str
@@ -127,7 +129,7 @@ class SparseLabels:
 
     def check_scan(self, scan: Scan) -> None:
         """Raise DataError where the points of a scan are not those that its labels were drawn for."""
-        if self.record.positions.get(scan.key) != _hash_of_points(scan):
+        if self.record.positions.get(scan.key) != hash_of_points(scan.cloud):
             fault = f"scan '{scan.key}' is not the one that was labelled here, from '{self.record.data}'"
             raise DataError(f"{self.folder}: {fault}; draw the labels again")
 
@@ -152,7 +154,8 @@ class SparseScans:
 
     def __init__(self, scans: ScanSet, sparse: SparseLabels) -> None:
         self._scans, self._sparse = scans, sparse
-        self.name = f"{scans.name} ({sparse.record.draw.folder_name})"
+        drawn = sparse.record.draw.folder_name if sparse.record.draw else sparse.folder.name
+        self.name = f"{scans.name} ({drawn})"
         self.keys, self.labels, self.spec = scans.keys, scans.labels, scans.spec
         self.intensity_full_scale = scans.intensity_full_scale
 
@@ -218,7 +221,7 @@ class _Tally:
         path = inside(folder, name)
         path.parent.mkdir(parents=True, exist_ok=True)
         self._files[name] = hashlib.sha256(write_raw_labels(path, raw)).hexdigest()
-        self._positions[scan.key] = _hash_of_points(scan)
+        self._positions[scan.key] = hash_of_points(scan.cloud)
         self._points += int(scan.cloud.valid.sum())
         classes = len(self.points_per_class)
         self.points_per_class += np.bincount(draw.class_id[draw.class_id > 0], minlength=classes)
@@ -260,8 +263,9 @@ def _summary(record: SparseRecord) -> str:
     )
 
 
-def _hash_of_points(scan: Scan) -> str:
-    return hashlib.sha256(np.ascontiguousarray(scan.cloud.xyz).tobytes()).hexdigest()
+def hash_of_points(cloud: Cloud) -> str:
+    """Hex SHA-256 over the positions of a cloud: whether labels belong to it."""
+    return hashlib.sha256(np.ascontiguousarray(cloud.xyz).tobytes()).hexdigest()
 
 
 def _make_room(folder: Path, overwrite: bool) -> None:
