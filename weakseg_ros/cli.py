@@ -27,6 +27,7 @@ VERBS = {
     "import": Verb("weakseg_ros.points.importer:main", "turn a bag into a folder of scans"),
     "sparse": Verb("weakseg_ros.learn.sparse:main", "draw sparse labels from dense ones, once, with a seed"),
     "train": Verb("weakseg_ros.learn.train:main", "train a net on dense or sparse labels and export a bundle"),
+    "benchmark": Verb("weakseg_ros.learn.benchmark:main", "compare methods, nets and shares of labels in one table"),
     "export": Verb("weakseg_ros.learn.export:main", "turn a training run into a bundle (ONNX, label map, statistics)"),
     "evaluate": Verb("weakseg_ros.measure.evaluate:main", "run a bundle over a bag or scans and write a report"),
     "replay": Verb("weakseg_ros.ros.replay:main", "play a bag into the running node and collect its answers"),

@@ -1,0 +1,85 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The finished rows of a benchmark on disk: one JSON line each, written at once, by any number of processes."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+ROWS = "rows.jsonl"
+
+
+@dataclass(frozen=True)
+class RowFile:
+    """`rows.jsonl` in the folder of a table."""
+
+    folder: Path
+
+    @property
+    def path(self) -> Path:
+        return self.folder / ROWS
+
+    def append(self, row: Mapping[str, Any]) -> None:
+        """Add one line and wait until the disk has it; a line that a crash cut short stays apart from it."""
+        with open(self.path, "a+b") as file:
+            fcntl.flock(file, fcntl.LOCK_EX)
+            end = file.seek(0, os.SEEK_END)
+            file.seek(max(0, end - 1))
+            torn = end > 0 and file.read(1) != b"\n"
+            file.write((b"\n" if torn else b"") + json.dumps(dict(row)).encode() + b"\n")
+            file.flush()
+            os.fsync(file.fileno())
+
+    def read(self) -> list[dict[str, Any]]:
+        """Every whole line, oldest first."""
+        lines = self.path.read_text(encoding="utf-8", errors="replace").splitlines() if self.path.is_file() else []
+        return [row for row in map(_parsed, lines) if row is not None]
+
+    def latest(self) -> dict[str, dict[str, Any]]:
+        """By key, the last finished row, or the last error of a row that never finished."""
+        rows: dict[str, dict[str, Any]] = {}
+        for row in self.read():
+            if "error" not in row or "error" in rows.get(row["key"], row):
+                rows[row["key"]] = row
+        return rows
+
+    def finished(self, key: str, settings_hash: str, data_hash: str) -> bool:
+        """True where this row was trained to its end, with these settings on these data."""
+        wanted = (key, settings_hash, data_hash)
+        return any("error" not in row and (row["key"], row["settings"], row["data_hash"]) == wanted for row in self.read())
+
+
+@contextmanager
+def alone(path: Path) -> Iterator[bool]:
+    """True inside where no other process holds the lock file `path`; it is free again when this process ends, however."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with open(path, "w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            yield False
+            return
+        yield True
+
+
+@contextmanager
+def in_turn(path: Path) -> Iterator[None]:
+    """Waits until no other process holds the lock file `path`."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with open(path, "w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
+def _parsed(line: str) -> dict[str, Any] | None:
+    try:
+        row = json.loads(line)
+    except ValueError:
+        return None
+    return row if isinstance(row, dict) and "key" in row else None
