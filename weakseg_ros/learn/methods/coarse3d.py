@@ -19,6 +19,7 @@ from weakseg_ros.config import setting
 from weakseg_ros.learn.batches import Batch
 from weakseg_ros.learn.methods.anchors import Anchors, draw_anchors, entropy, select_pseudo_labels, select_ratio
 from weakseg_ros.learn.methods.embedding import Projector, at_some_pixels
+from weakseg_ros.learn.methods.novelty import Novelty
 from weakseg_ros.learn.methods.prototypes import BankSettings, PixelBank, PrototypeBank
 from weakseg_ros.learn.methods.supervised import Supervised, SupervisedSettings
 from weakseg_ros.learn.nets import NetOutput
@@ -59,10 +60,12 @@ class Coarse3dSettings(SupervisedSettings, BankSettings):
     """what anchors are compared with; pixels: the latest labelled pixels themselves"""
     memory_pixels: int = setting(5000, 1, 1000000)
     """size of the memory of pixels, all classes together"""
+    novelty: bool = True
+    """let the bundle say, beside the entropy, how unlike anything labelled each point is; needs memory prototypes"""
 
 
 class Coarse3d(Supervised):
-    """The supervised losses and `contrast`; projector and memory are for training only."""
+    """The supervised losses and `contrast`; a robot takes projector and prototypes along to say what is new to it."""
 
     Settings = Coarse3dSettings
     settings: Coarse3dSettings
@@ -83,6 +86,12 @@ class Coarse3d(Supervised):
         waits = progress < self.settings.contrast_warmup or not self.settings.contrast_weight
         contrast = self._nothing() if waits else self.settings.contrast_weight * self._contrast(batch, out, progress)
         return super().losses(batch, out, progress) | {"contrast": contrast}
+
+    def deployable(self) -> Novelty | None:
+        """See Method.deployable; None without `novelty`, or where the memory holds pixels."""
+        if not self.settings.novelty or not self.settings.contrast_weight or isinstance(self.bank, PixelBank):
+            return None
+        return Novelty(self.projector, self.bank)
 
     def _contrast(self, batch: Batch, out: NetOutput, progress: float) -> Tensor:
         """Move the memory with this batch's labels, then compare the anchors with it; statistics in float32."""

@@ -35,9 +35,9 @@ class Projector(nn.Module):
         self.norm = nn.BatchNorm2d(hidden)
         self.out = nn.Conv2d(hidden, dim, 1)
 
-    def forward(self, net_output: NetOutput) -> Tensor:
-        """(B, D, ceil(H/2), ceil(W/2)) of an H x W image; only the direction of each pixel's vector counts."""
-        size = tuple(-(-side // 2) for side in net_output.logits.shape[-2:])
+    def forward(self, net_output: NetOutput, size: tuple[int, ...] = ()) -> Tensor:
+        """(B, D, *size); only the direction of each pixel's vector counts. `size` () is (ceil(H/2), ceil(W/2))."""
+        size = size or tuple(-(-side // 2) for side in net_output.logits.shape[-2:])
         maps = [stage.detach() if self.detached else stage for stage in net_output.stages]
         mixed = self.norm(self._mix(maps, size))
         return self.out(F.leaky_relu(mixed, _LEAKY_SLOPE))
@@ -50,17 +50,17 @@ class Projector(nn.Module):
         parts = list(zip(maps, self.mix.weight.split(self.channels, dim=1), strict=True))
         coarse = [m[0, 0].numel() < size[0] * size[1] for m in maps]
         groups = [([m], w) for (m, w), later in zip(parts, coarse, strict=True) if later]
-        fine = [(_resize(m, size), w) for (m, w), later in zip(parts, coarse, strict=True) if not later]
+        fine = [(resize(m, size), w) for (m, w), later in zip(parts, coarse, strict=True) if not later]
         if fine:
             groups.insert(0, ([m for m, _ in fine], torch.cat([w for _, w in fine], dim=1)))
         biases = [self.mix.bias, *[None] * (len(groups) - 1)]  # added once, where it costs least
         mixed = [F.conv2d(torch.cat(ms, dim=1), w, bias) for (ms, w), bias in zip(groups, biases, strict=True)]
-        return functools.reduce(torch.add, [_resize(m, size) for m in mixed])
+        return functools.reduce(torch.add, [resize(m, size) for m in mixed])
 
 
 def at_all_pixels(embedding: Tensor, size: tuple[int, int]) -> Tensor:
     """(B, D, h, w) scaled to length 1 and enlarged to (B, D, H, W), where it is a little shorter between the pixels."""
-    return _resize(F.normalize(embedding, dim=1), size)
+    return resize(F.normalize(embedding, dim=1), size)
 
 
 def at_some_pixels(embedding: Tensor, pixels: Tensor, size: tuple[int, int]) -> Tensor:
@@ -79,7 +79,8 @@ def at_some_pixels(embedding: Tensor, pixels: Tensor, size: tuple[int, int]) -> 
     return F.embedding_bag(corners, table, per_sample_weights=shares / lengths[corners], mode="sum")
 
 
-def _resize(values: Tensor, size: Sequence[int]) -> Tensor:
+def resize(values: Tensor, size: Sequence[int]) -> Tensor:
+    """(B, D, h, w) enlarged or reduced to `size`, corners upon corners."""
     if values.shape[-2:] == tuple(size):
         return values
     return F.interpolate(values, size=tuple(size), mode="bilinear", align_corners=True)
