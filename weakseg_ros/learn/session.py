@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -233,14 +234,25 @@ def _begin(run: RunFolder, config: TrainConfig, images: ScanImages, val_scans: S
         "val": {"name": val_scans.name, "hash": val_scans.content_hash, "scans": len(val_scans)} if val_scans else None,
         "device": str(fabric.device),
         "precision": precision_of(config),
-        **environment(),
     }
-    write_json(run.path / ENVIRONMENT, facts)
+    write_start(run, config, images.spec, images.scans.labels, statistics, facts)
+    return statistics
+
+
+def write_start(
+    run: RunFolder,
+    config: TrainConfig,
+    spec: RangeSpec,
+    labels: LabelMap,
+    statistics: DataStatistics,
+    facts: Mapping[str, Any],
+) -> None:
+    """Write what is known before the first step: settings, statistics, and `facts` about data and device."""
+    write_json(run.path / ENVIRONMENT, {**facts, **environment()})
     write_atomic(run.path / CONFIG, dump_yaml(config))
     write_atomic(run.path / STATISTICS, dump_yaml(statistics))
-    write_atomic(run.path / SPEC, dump_yaml(images.spec))
-    write_atomic(run.path / LABELS, dump_yaml(images.scans.labels))
-    return statistics
+    write_atomic(run.path / SPEC, dump_yaml(spec))
+    write_atomic(run.path / LABELS, dump_yaml(labels))
 
 
 def _reopen(run: RunFolder, images: ScanImages) -> DataStatistics:
