@@ -9,8 +9,8 @@ import io
 import json
 import os
 import re
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import IO
 
@@ -34,13 +34,15 @@ from weakseg_ros.points.frame_scans import (
 )
 from weakseg_ros.points.labels import LabelMap
 from weakseg_ros.points.projection import RangeSpec
-from weakseg_ros.points.scan_files import Manifest
+from weakseg_ros.points.scan_files import MANIFEST, Manifest
 
 __all__ = ["FrameFolder", "FrameRecord", "FrameWriter", "Origin", "Suggestion", "Worth", "open_frames"]
 
 SESSIONS = "sessions"
 OUR_KEY = re.compile(r"(\d{4,})_\d{6,}")
 INSTANCE_SHIFT = 16
+REMOVED_IN_INDEX = 100
+"""lines of removed frames that the index may hold before it is written anew"""
 
 
 @dataclass(frozen=True)
@@ -131,14 +133,16 @@ class FrameWriter:
         self.notes: list[str] = []
         self._labels = labels
         self._count = 0
+        self._removed = 0
         self._claim_folder(spec, source, intensity_full_scale)
         self._session, self._lock = _claim_session(folder / SESSIONS)
         swept = _sweep(folder)
         if swept:
             self.notes.append(f"{folder}: removed {swept} half-written frames that an earlier process left behind")
-        self.records = read_records(folder, self.notes)
-        if self.records != read_index(folder):
-            self._rewrite_index()
+        records = read_records(folder, self.notes)
+        if records != read_index(folder):
+            self._rewrite_index(records)
+        self.records = {key: _slim(record) for key, record in records.items()}
 
     def __enter__(self) -> FrameWriter:
         return self
@@ -169,7 +173,7 @@ class FrameWriter:
         except OSError:
             self._remove_files(key)
             raise
-        self.records[key] = record
+        self.records[key] = _slim(record)
         self._append_to_index(record)
         return record
 
@@ -177,17 +181,31 @@ class FrameWriter:
         """Take a frame out of the log, its record first."""
         self.records.pop(key, None)
         self._remove_files(key)
-        with contextlib.suppress(OSError):  # the records are what counts; the next start mends the index
-            self._rewrite_index()
+        self._removed += 1
+        if self._removed > max(REMOVED_IN_INDEX, len(self.records)):
+            self._removed = 0
+            self._rewrite_index(read_records(self.folder, []))
+
+    def least_worthy(self, lasting: Sequence[str] = ()) -> FrameRecord | None:
+        """The frame with the lowest score, leaving out those kept for one of the `lasting` reasons or clicked in."""
+        for record in sorted(self.records.values(), key=lambda record: (record.score, record.key)):
+            clicked = any(self.folder.glob(f"sparse/*/{record.key}.label"))
+            if record.reason not in lasting and not clicked:
+                return record
+        return None
+
+    def is_whole(self) -> bool:
+        """Whether the folder is still there as this writer needs it."""
+        return all((self.folder / name).exists() for name in (MANIFEST, *SUFFIX_OF_PART))
 
     def _claim_folder(self, spec: RangeSpec, source: str, intensity_full_scale: float) -> None:
         folder = self.folder
         if folder.exists() and not folder.is_dir():
             raise DataError(f"{folder}: is not a folder; name another place for the frame log")
-        folder.mkdir(parents=True, exist_ok=True)
+        folder.mkdir(parents=True, exist_ok=True)  # a folder with sessions is a log that lost its manifest
         manifest = Manifest.read(folder)
         if manifest is None:
-            if any(name for name in os.listdir(folder) if name not in (*SUFFIX_OF_PART, SESSIONS) and not name.startswith(".")):
+            if any(folder.iterdir()) and not (folder / SESSIONS).is_dir():
                 raise DataError(f"{folder}: is not empty and no frame log; name another folder")
             _manifest(folder, self._labels, spec, source, intensity_full_scale).save(folder)
         elif not manifest.growing:
@@ -202,9 +220,7 @@ class FrameWriter:
         with contextlib.suppress(OSError), open(self.folder / INDEX, "ab") as file:
             file.write(_index_line(record))
 
-    def _rewrite_index(self) -> None:
-        """The index anew from the records on disk, those of other writers included."""
-        records = read_records(self.folder, [])
+    def _rewrite_index(self, records: Mapping[str, FrameRecord]) -> None:
         with contextlib.suppress(OSError):
             write_atomic(self.folder / INDEX, b"".join(map(_index_line, records.values())))
 
@@ -212,6 +228,11 @@ class FrameWriter:
         for part in reversed(SUFFIX_OF_PART):
             with contextlib.suppress(OSError):
                 part_path(self.folder, part, key).unlink(missing_ok=True)
+
+
+def _slim(record: FrameRecord) -> FrameRecord:
+    """What the writer itself must remember of a frame."""
+    return replace(record, suggestions=())
 
 
 def _record(key: str, cloud: Cloud, origin: Origin, worth: Worth) -> FrameRecord:

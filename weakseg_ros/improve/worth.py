@@ -66,6 +66,11 @@ def describe(cloud: Cloud, answer: Segmentation, num_classes: int) -> NDArray[np
     return look_at(cloud, answer, num_classes).descriptor
 
 
+def descriptor_size(num_classes: int) -> int:
+    """D, the length of a descriptor for a bundle of K classes."""
+    return RINGS * num_classes + 2 * SECTORS * RINGS
+
+
 def look_at(cloud: Cloud, answer: Segmentation, num_classes: int) -> Look:
     """Score, entropy and descriptor of a frame in one go, about 1 ms for 124000 points."""
     index = _sample(answer)

@@ -30,6 +30,8 @@ from weakseg_ros.points.scan_files import POINT_BYTES, Manifest
 from weakseg_ros.points.scan_sets import Scan, ScanSet
 
 INDEX = "index.jsonl"
+BYTES_PER_POINT = POINT_BYTES + 4 + 2
+"""cloud, prediction and uncertainty"""
 NPY_HEADER_BYTES = 128
 SUFFIX_OF_PART = {"velodyne": ".bin", "predictions": ".label", "uncertainty": ".npy", "frames": ".yaml"}
 """the files of a frame in the order of writing; the last one makes it count"""
