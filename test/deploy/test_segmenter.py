@@ -133,7 +133,7 @@ def test_five_million_points(segmenter: Segmenter) -> None:
 
 def test_stages_are_timed(segmenter: Segmenter) -> None:
     timings = segmenter.run(street(100)).timings_ms
-    assert list(timings) == ["project", "image", "engine", "lift", "monitor"]
+    assert list(timings) == ["project", "image", "engine", "group", "lift", "monitor"]
     assert all(value >= 0 for value in timings.values())
 
 

@@ -27,12 +27,15 @@ class Segmentation:
     """(H, W) class of each pixel, 0 where no point is"""
     instance_image: NDArray[np.uint16]
     """(H, W) instance of each pixel, 0 = none"""
+    novelty: NDArray[np.float32] | None = None
+    """(N,) how unlike anything labelled a point is, 0..1; 0 where class_id is 0; None where the bundle cannot say"""
     timings_ms: dict[str, float] = field(default_factory=dict)
-    """milliseconds by stage: project, image, engine, lift, ..."""
+    """milliseconds by stage: project, image, engine, group, lift, ..."""
 
     def __post_init__(self) -> None:
         count = len(self.class_id)
-        for name in ("instance_id", "confidence", "uncertainty", "flags"):
-            found = getattr(self, name).shape
+        for name in ("instance_id", "confidence", "uncertainty", "flags", "novelty"):
+            values = getattr(self, name)
+            found = (count,) if values is None else values.shape
             if found != (count,):
                 raise ValueError(f"Segmentation.{name}: expected shape ({count},), found {found}")

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from weakseg_ros.deploy.bundle import Bundle
 from weakseg_ros.deploy.domain import DomainMonitor
 from weakseg_ros.deploy.engines import open_engine
+from weakseg_ros.deploy.instances import Instances, ObjectFinder
 from weakseg_ros.deploy.segmentation import Segmentation
 from weakseg_ros.errors import CloudError
 from weakseg_ros.points.cloud import FLAG_OUT_OF_RANGE, Cloud
@@ -30,7 +31,8 @@ class Segmenter:
 
     `engine` is a name or a sequence of names, the first that works is taken (`auto`: onnxruntime, then torch) and `why_not`
     says why those before it were not; `threads` are CPU threads of the engine, 0 leaves it to choose. `lift="pixel"` gives a
-    point the answer of its pixel, `"knn"` lets its neighbours in the image vote on its class. `intensity_scale` multiplies
+    point the answer of its pixel, `"knn"` lets its neighbours in the image vote on its class. `instances` says how points
+    of countable classes become objects, see ObjectFinder. `intensity_scale` multiplies
     the intensity, 0 = automatic: integer datatypes are scaled to the training data's full scale, floats are taken as they
     are. With `allow_no_intensity` a cloud without intensity is fed zeros although the bundle requires it.
     Raises EngineError where no engine can run the bundle.
@@ -44,13 +46,16 @@ class Segmenter:
         lift: Lift = "pixel",
         intensity_scale: float = 0.0,
         allow_no_intensity: bool = False,
+        instances: Instances = "auto",
     ) -> None:
         self.bundle = bundle
         self.lift = lift
+        self.instances = instances
         self.intensity_scale = intensity_scale
         self.allow_no_intensity = allow_no_intensity
         self.engine, self.why_not = open_engine(bundle, [engine] if isinstance(engine, str) else engine, threads)
         self._full_circle = bundle.info.spec.fov_left_deg - bundle.info.spec.fov_right_deg >= FULL_CIRCLE_DEG
+        self._objects = ObjectFinder(bundle.info, self._full_circle)
         self._monitor = DomainMonitor(bundle.info)
 
     def run(self, cloud: Cloud) -> Segmentation:
@@ -70,22 +75,16 @@ class Segmenter:
         timings.lap("image")
         outputs = self._infer(image, view)
         timings.lap("engine")
-        class_id, confidence, uncertainty = self._lift(outputs, view)
+        class_image, instance_image = self._objects.find(outputs, cloud.xyz, view, self.instances)
+        timings.lap("group")
+        of_points = self._lift(outputs, class_image, instance_image, view)
         unseen = cloud.valid & (view.pixel_of_point < 0)
         flags = np.where(unseen, np.uint8(FLAG_OUT_OF_RANGE), cloud.flags)
-        class_image = outputs["class_id"]
         timings.lap("lift")
         self._monitor.add(cloud, view, scale)
         timings.lap("monitor")
         return Segmentation(
-            class_id=class_id,
-            instance_id=np.zeros(len(cloud), np.uint16),
-            confidence=confidence,
-            uncertainty=uncertainty,
-            flags=flags,
-            class_image=class_image,
-            instance_image=np.zeros(class_image.shape, np.uint16),
-            timings_ms=timings.laps_ms,
+            **of_points, flags=flags, class_image=class_image, instance_image=instance_image, timings_ms=timings.laps_ms
         )
 
     def domain_report(self) -> list[str]:
@@ -115,25 +114,29 @@ class Segmenter:
         """The network's (H, W) images, 0 where no point is; without any point the network is not asked."""
         empty = view.point_of_pixel < 0
         if empty.all():
-            shape = empty.shape
-            return {
-                "class_id": np.zeros(shape, np.uint8),
-                "confidence": np.zeros(shape, np.float32),
-                "uncertainty": np.zeros(shape, np.float32),
-            }
+            images = ("confidence", "uncertainty", *(name for name in self.bundle.info.outputs if name == "novelty"))
+            nothing = {name: np.zeros(empty.shape, np.float32) for name in images}
+            return {"class_id": np.zeros(empty.shape, np.uint8), **nothing}
         outputs = {name: values[0] for name, values in self.engine.run(image[None]).items()}
         outputs["class_id"] = np.where(empty, np.uint8(0), outputs["class_id"])
         return outputs
 
     def _lift(
-        self, outputs: dict[str, NDArray[Any]], view: RangeView
-    ) -> tuple[NDArray[np.uint8], NDArray[np.float32], NDArray[np.float32]]:
-        """Class, confidence and uncertainty of every point, (N,) each."""
-        if self.lift == "knn":
-            class_id = knn_vote(outputs["class_id"], view, self._full_circle)
-        else:
-            class_id = lift(outputs["class_id"], view, 0)
-        return class_id, lift(outputs["confidence"], view, 0.0), lift(outputs["uncertainty"], view, 0.0)
+        self,
+        outputs: dict[str, NDArray[Any]],
+        class_image: NDArray[np.uint8],
+        instance_image: NDArray[np.uint16],
+        view: RangeView,
+    ) -> dict[str, NDArray[Any]]:
+        """The answers of every point, (N,) each, by their names in Segmentation."""
+        voted = self.lift == "knn"
+        class_id = knn_vote(class_image, view, self._full_circle) if voted else lift(class_image, view, 0)
+        names = [name for name in ("confidence", "uncertainty", "novelty") if name in outputs]
+        return {
+            "class_id": class_id,
+            "instance_id": self._objects.lift(instance_image, class_image, class_id, view, voted),
+            **{name: lift(outputs[name], view, 0.0) for name in names},
+        }
 
 
 class _Timings:

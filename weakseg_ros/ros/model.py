@@ -55,6 +55,7 @@ class Model:
         """Segment with the settings of this moment; see Segmenter.run for the errors."""
         with self._lock:
             self._segmenter.lift = config.lift
+            self._segmenter.instances = config.instances
             self._segmenter.intensity_scale = config.intensity_scale
             self._segmenter.allow_no_intensity = not config.intensity_field
             return self._segmenter.run(cloud)

@@ -35,6 +35,9 @@ class NodeConfig:
     """CPU threads of the engine, 0 = as many as it likes; fewer help beside other work; a change is taken by ~/reload"""
     lift: Literal["pixel", "knn"] = "pixel"
     """how points behind the nearest one of their pixel get their class: the pixel's own, or a vote of the neighbours"""
+    instances: Literal["auto", "components", "none"] = "auto"
+    """how points of countable classes become objects: 'auto' by the model where it has a head for it, else by 'components',
+    points of a class that touch; 'none': instance_id stays 0"""
     intensity_field: str = "auto"
     """field of the cloud that holds the intensity: 'auto' tries the usual names, '' feeds zeros"""
     intensity_scale: float = setting(0.0, 0.0, 1e6)

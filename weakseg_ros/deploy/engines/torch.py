@@ -94,8 +94,8 @@ def _extra(info: BundleInfo, net: nn.Module) -> nn.Module:
     options = from_mapping(kind.Settings, info.method.options, "method.options")
     method = kind(options, net, torch.ones(info.labels.num_classes))
     method.use_labels(info.labels)
-    extra = method.deployable()
-    found: tuple[str, ...] = () if extra is None else extra.outputs
+    extra: nn.Module | None = method.deployable()
+    found: tuple[str, ...] = getattr(extra, "outputs", ())
     if extra is None or found != info.outputs:
         raise EngineError(
             f"method '{info.method.name}': adds {', '.join(found) or 'nothing'}, the bundle lists {', '.join(info.outputs)}; "
