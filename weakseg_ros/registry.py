@@ -32,6 +32,8 @@ METHODS = {
 
 DATASETS = {
     "frame_log": "weakseg_ros.points.frame_scans:FrameScans",
+    "nuscenes": "weakseg_ros.points.nuscenes:NuScenes",
+    "semanticposs": "weakseg_ros.points.semantic_poss:SemanticPoss",
     "scans": "weakseg_ros.points.scans:ScanFolder",
     "semantickitti_range": "weakseg_ros.points.scan_archives:SemanticKittiRange",
     "vlp32_drive": "weakseg_ros.points.scan_archives:Vlp32Drive",

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
 from types import TracebackType
-from typing import Any, cast
+from typing import Any, ClassVar, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -35,6 +35,7 @@ __all__ = [
     "open_scans",
     "open_splits",
     "readable",
+    "recordings",
 ]
 
 OFFICIAL_SPLITS = {
@@ -88,6 +89,8 @@ class ScanFolder:
     label file have no class ids. Raises DataError where velodyne/ holds no scan or the manifest lists another number.
     """
 
+    official_splits: ClassVar[dict[str, tuple[str, ...]]] = OFFICIAL_SPLITS
+
     def __init__(self, folder: Path, labels: LabelMap | None = None, name: str = "") -> None:
         self.folder = folder
         self.manifest = Manifest.read(folder)
@@ -104,23 +107,23 @@ class ScanFolder:
     @classmethod
     def recognises(cls, folder: Path) -> bool:
         """True for a recording, a SemanticKITTI root, and a folder of recordings or of splits."""
-        return bool(_recordings(folder))
+        return bool(recordings(folder))
 
     @classmethod
     def splits(cls, folder: Path) -> tuple[str, ...]:
         """'train', 'val', 'test' where SemanticKITTI's sequences or folders of that name are there."""
-        present = dict(_recordings(folder))
+        present = dict(recordings(folder))
         if (folder / "sequences").is_dir():
-            return tuple(split for split, names in OFFICIAL_SPLITS.items() if set(names) & set(present))
-        return tuple(split for split in OFFICIAL_SPLITS if _recordings(folder / split))
+            return tuple(split for split, names in cls.official_splits.items() if set(names) & set(present))
+        return tuple(split for split in OFFICIAL_SPLITS if recordings(folder / split))
 
     @classmethod
     def open(cls, folder: Path, split: str, labels: LabelMap | None, sequences: Sequence[str]) -> ScanSet:
         """All recordings under a folder, or those of a split, or those named."""
-        if split and not (folder / "sequences").is_dir() and _recordings(folder / split):
+        if split and not (folder / "sequences").is_dir() and recordings(folder / split):
             folder, split = folder / split, ""
-        found = dict(_recordings(folder))
-        names = _chosen(folder, list(found), split, sequences)
+        found = dict(recordings(folder))
+        names = _chosen(folder, list(found), cls.official_splits.get(split, ()), split, sequences)
         if names == [""]:
             return cls(folder, labels)
         parts = [(name, cls(found[name], labels, name)) for name in names]
@@ -357,7 +360,7 @@ def _files_of(folder: Path) -> list[str]:
     return sorted(str(path.relative_to(folder)) for path in [*scans, *filter(Path.is_file, single)])
 
 
-def _recordings(folder: Path) -> list[tuple[str, Path]]:
+def recordings(folder: Path) -> list[tuple[str, Path]]:
     """Recordings under a folder by name; one named '' where the folder itself is one."""
     if (folder / "velodyne").is_dir():
         return [("", folder)]
@@ -366,16 +369,15 @@ def _recordings(folder: Path) -> list[tuple[str, Path]]:
     return [(child.name, child) for child in below if (child / "velodyne").is_dir()]
 
 
-def _chosen(folder: Path, found: list[str], split: str, sequences: Sequence[str]) -> list[str]:
+def _chosen(folder: Path, found: list[str], official: Sequence[str], split: str, sequences: Sequence[str]) -> list[str]:
     """The recordings to open, out of those found."""
     for name in sequences:
         if name not in found:
             raise DataError(f"{folder}: no recording '{name}'{did_you_mean(name, found)}; it has {', '.join(found)}")
     if sequences or not split:
         return list(sequences) or found
-    official = OFFICIAL_SPLITS.get(split, ())
     names = [name for name in found if name in official] if (folder / "sequences").is_dir() else []
     if not names:
-        known = ", ".join(ScanFolder.splits(folder)) or "none; open all of it and hold a part out"
+        known = ", ".join(_recognise(folder).splits(folder)) or "none; open all of it and hold a part out"
         raise DataError(f"{folder}: no split '{split}' here; it tells apart: {known}")
     return names
