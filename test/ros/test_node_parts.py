@@ -15,7 +15,7 @@ import yaml
 
 from weakseg_ros.config import field_docs
 from weakseg_ros.errors import ConfigError
-from weakseg_ros.ros.params import FIELDS, NodeConfig, explain
+from weakseg_ros.ros.params import FIELDS, GROUPS, NodeConfig, explain
 from weakseg_ros.ros.transport import PROFILE, PROFILE_VARIABLES, transport_variables
 from weakseg_ros.ros.worker import Mailbox, Worker
 
@@ -115,13 +115,17 @@ def test_settings_of_the_user_are_left_alone() -> None:
 def test_the_shipped_parameter_file_says_what_the_node_does_without_one(root: Path) -> None:
     content = yaml.safe_load((root / "config" / "segment.yaml").read_text())
     shipped = content["/**"]["ros__parameters"]
+    for group in filter(None, GROUPS):
+        shipped |= {f"{group}.{name}": value for name, value in shipped.pop(group).items()}
     assert shipped == {name: field.default for name, field in FIELDS.items() if name != "autostart"}
     text = " ".join((root / "config" / "segment.yaml").read_text().replace("#", " ").split())
     assert all(explain(name) in text for name in shipped), "the comments are the fields' docstrings"
 
 
 def test_every_setting_is_explained() -> None:
-    assert set(field_docs(NodeConfig)) == set(FIELDS)
+    for group, kind in GROUPS.items():
+        own = {name.rpartition(".")[2] for name in FIELDS if name.rpartition(".")[0] == group}
+        assert set(field_docs(kind)) == own | ({*GROUPS} - {""} if not group else set())
 
 
 def test_engines_are_known_names_in_order() -> None:
@@ -137,7 +141,7 @@ def test_help_explains_every_setting_and_needs_no_ros() -> None:
     done = run("--help", PYTHONPATH=str(Path(__file__).parent / "no_such_folder"))
     assert done.returncode == 0
     for name in FIELDS:
-        assert f"--{name.replace('_', '-')}" in done.stdout
+        assert f"--{name.replace('_', '-').replace('.', '-')}" in done.stdout
     assert "--input-topic" in done.stdout
 
 

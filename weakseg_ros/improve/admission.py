@@ -26,8 +26,10 @@ FARTHEST = 2.0
 
 @dataclass(frozen=True)
 class LogSettings:
-    """What the frame log keeps, and how much of it."""
+    """What the frame log keeps, where, and how much of it."""
 
+    folder: str = ""
+    """where frames worth labelling are kept; '' = nowhere"""
     per_minute: float = setting(6.0, 0.0, 6000.0)
     """frames that are kept in a minute, on average, at most"""
     spacing_s: float = setting(1.0, 0.0, 3600.0)
@@ -42,13 +44,13 @@ class LogSettings:
     """points that are suggested in a frame, at most"""
     max_frames: int = setting(2000, 1, 1_000_000)
     """frames that the folder may hold"""
-    max_mib: int = setting(4000, 1)
+    max_mib: int = setting(4000, 1, 100_000_000)
     """MiB that the folder's frames may take"""
-    min_free_mib: int = setting(1000, 0)
+    min_free_mib: int = setting(1000, 0, 100_000_000)
     """MiB that must stay free on the disk; below, logging pauses"""
     when_full: Literal["replace", "stop"] = "replace"
     """at max_frames or max_mib: a worthier frame replaces the least worthy one without clicks, or logging stops"""
-    seed: int = setting(0, 0)
+    seed: int = setting(0, 0, 2**31 - 1)
     """of what is drawn at random"""
 
     def __post_init__(self) -> None:

@@ -77,7 +77,7 @@ class _Counts:
 
 
 class FrameLog:
-    """Keeps the frames worth labelling under `folder`. `offer` never waits for the disk and raises nothing.
+    """Keeps the frames worth labelling in `settings.folder`. `offer` never waits for the disk and raises nothing.
 
     Where the disk refuses (full, read-only, gone), logging pauses, `status().fault` and `say(sentence, is_fault)` tell
     so once, and it resumes by itself. A folder that was deleted is made again. Frames are chosen by `settings`;
@@ -86,18 +86,17 @@ class FrameLog:
 
     def __init__(
         self,
-        folder: Path,
+        settings: LogSettings,
         labels: LabelMap,
         spec: RangeSpec,
-        settings: LogSettings | None = None,
         *,
         source: str = "",
         say: Callable[[str, bool], None] = lambda text, is_fault: None,
         on_kept: Callable[[FrameRecord, Cloud], None] = lambda record, cloud: None,
     ) -> None:
-        self.folder = folder
+        self.folder = Path(settings.folder).expanduser()
         self.labels = labels
-        self.settings = settings or LogSettings()
+        self.settings = settings
         self._spec, self._source = spec, source
         self._say, self._on_kept = say, on_kept
         self._admission = Admission(self.settings)

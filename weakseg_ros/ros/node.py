@@ -12,9 +12,9 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from weakseg_ros.config import load_yaml, to_mapping
+from weakseg_ros.config import from_mapping, load_yaml
 from weakseg_ros.errors import ConfigError, WeaksegError
-from weakseg_ros.ros.params import FIELDS, TOPIC, NodeConfig, choices, explain
+from weakseg_ros.ros.params import FIELDS, TOPIC, NodeConfig, choices, explain, flat, nested
 from weakseg_ros.ros.transport import PROFILE, apply_transport
 
 DEVICE_LOST_EXIT_CODE = 70
@@ -75,7 +75,8 @@ def _parser() -> argparse.ArgumentParser:
     for name, field in FIELDS.items():
         kind = type(field.default)
         parser.add_argument(
-            "--" + name.replace("_", "-"),
+            "--" + name.replace("_", "-").replace(".", "-"),
+            dest=name,
             type=_boolean if kind is bool else kind,
             choices=choices(name) or None,
             metavar=None if choices(name) else kind.__name__.upper(),
@@ -93,9 +94,9 @@ def _boolean(text: str) -> bool:
 
 def _overrides(options: argparse.Namespace) -> dict[str, Any]:
     """The settings that the command line gives, checked; they win over ROS parameter files."""
-    given = to_mapping(load_yaml(NodeConfig, options.config)) if options.config else {}
+    given = flat(load_yaml(NodeConfig, options.config)) if options.config else {}
     given |= {name: getattr(options, name) for name in FIELDS if getattr(options, name) is not None}
-    NodeConfig(**given)
+    from_mapping(NodeConfig, nested(given), "node")
     return given
 
 

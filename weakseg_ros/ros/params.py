@@ -5,12 +5,13 @@ from __future__ import annotations
 
 import dataclasses
 import typing
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 from weakseg_ros.config import check_ranges, field_docs, from_mapping, setting
 from weakseg_ros.errors import ConfigError, did_you_mean
+from weakseg_ros.improve.admission import LogSettings
 from weakseg_ros.registry import ENGINES
 
 if TYPE_CHECKING:
@@ -58,6 +59,8 @@ class NodeConfig:
     """seconds between two messages on /diagnostics"""
     autostart: bool = setting(True, read_only=True)
     """configure and activate at the start; the launch file does it by events and sets false"""
+    log: LogSettings = dataclasses.field(default_factory=LogSettings)
+    """which frames are kept for labelling, and where"""
 
     def __post_init__(self) -> None:
         check_ranges(self)
@@ -73,12 +76,35 @@ class NodeConfig:
         return tuple(name.strip() for name in self.engine.split(","))
 
 
-FIELDS = {field.name: field for field in dataclasses.fields(NodeConfig)}
+GROUPS: dict[str, type] = {"": NodeConfig, "log": LogSettings}
+"""settings that belong together; their parameters are called GROUP.NAME"""
+FIELDS = {
+    f"{group}.{field.name}".lstrip("."): field
+    for group, kind in GROUPS.items()
+    for field in dataclasses.fields(kind)
+    if group or field.name not in GROUPS
+}
+
+
+def nested(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Values by parameter name as the mapping that NodeConfig is filled from."""
+    tree: dict[str, Any] = {}
+    for name, value in values.items():
+        group, _, own = name.rpartition(".")
+        (tree.setdefault(group, {}) if group else tree)[own] = value
+    return tree
+
+
+def flat(config: NodeConfig) -> dict[str, Any]:
+    """The settings by parameter name."""
+    inner = {group: getattr(config, group) if group else config for group in GROUPS}
+    return {name: getattr(inner[name.rpartition(".")[0]], name.rpartition(".")[2]) for name in FIELDS}
 
 
 def choices(name: str) -> tuple[str, ...]:
     """The words that a setting takes, or nothing where it takes any value of its type."""
-    return typing.get_args(typing.get_type_hints(NodeConfig)[name])
+    group, _, own = name.rpartition(".")
+    return typing.get_args(typing.get_type_hints(GROUPS[group])[own])
 
 
 def explain(name: str) -> str:
@@ -88,7 +114,8 @@ def explain(name: str) -> str:
     if bounds.get("low") is not None:
         takes += f" {bounds['low']}..{bounds['high']}"
     fixed = ", fixed after the start" if bounds.get("read_only") else ""
-    return f"{field_docs(NodeConfig)[name]} ({takes}{fixed})"
+    group, _, own = name.rpartition(".")
+    return f"{field_docs(GROUPS[group])[own]} ({takes}{fixed})"
 
 
 class Parameters:
@@ -105,14 +132,14 @@ class Parameters:
         self.notes: list[str] = []
         given = {name: parameter.value for name, parameter in node.get_parameters_by_prefix("").items()}
         usable = {name: value for name, value in given.items() if name in FIELDS and self._is_usable(name, value)}
-        self.config = from_mapping(NodeConfig, usable, self._where)
+        self.config = from_mapping(NodeConfig, nested(usable), self._where)
         for name in given:
             if name in FIELDS:
                 node.undeclare_parameter(name)
             elif name not in PARAMETERS_OF_RCLPY and not name.startswith("qos_overrides."):
                 self.notes.append(f"{self._where}.{name}: unknown parameter, ignored{did_you_mean(name, FIELDS)}")
-        for name in FIELDS:
-            node.declare_parameter(name, getattr(self.config, name), _descriptor(name), ignore_override=True)
+        for name, value in flat(self.config).items():
+            node.declare_parameter(name, value, _descriptor(name), ignore_override=True)
         node.add_on_set_parameters_callback(self._on_set)
 
     def wrong_type(self, parameters: Sequence[Parameter[Any]]) -> str:
@@ -128,7 +155,7 @@ class Parameters:
 
     def _is_usable(self, name: str, value: Any) -> bool:
         try:
-            from_mapping(NodeConfig, {name: value}, self._where)
+            from_mapping(NodeConfig, nested({name: value}), self._where)
         except ConfigError as error:
             self.faults[name] = str(error)
             return False
@@ -143,7 +170,7 @@ class Parameters:
 
         changes = {parameter.name: parameter.value for parameter in parameters if parameter.name in FIELDS}
         try:
-            self.config = from_mapping(NodeConfig, changes, self._where, self.config)
+            self.config = from_mapping(NodeConfig, nested(changes), self._where, self.config)
         except ConfigError as error:
             return SetParametersResult(successful=False, reason=str(error))
         for name in changes:
