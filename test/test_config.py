@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
@@ -41,6 +41,8 @@ class Outer:
     """a pair"""
     keep: bool = False
     """a switch"""
+    options: dict[str, bool | float] = field(default_factory=dict)
+    """names with values"""
 
     def __post_init__(self) -> None:
         check_ranges(self)
@@ -50,7 +52,7 @@ class Outer:
     ("mapping", "text"),
     [
         ({"inner": {"hieght": 3}}, "train.inner.hieght: unknown key; did you mean 'height'?"),
-        ({"zzz": 1}, "train.zzz: unknown key; known: rate_hz, inner, beams_deg, folder, gains, keep"),
+        ({"zzz": 1}, "train.zzz: unknown key; known: rate_hz, inner, beams_deg, folder, gains, keep, options"),
         ({"rate_hz": "fast"}, "train.rate_hz: expected float, found str 'fast'"),
         ({"rate_hz": True}, "train.rate_hz: expected float, found bool 'True'"),
         ({"rate_hz": float("nan")}, "train.rate_hz: nan is outside 0.1..1000.0"),
@@ -95,6 +97,14 @@ def test_yaml_overrides_defaults_and_the_command_line_overrides_yaml(tmp_path: P
 def test_a_switch_is_a_bare_flag() -> None:
     assert parse(Outer, ["--keep"], "train").keep
     assert not parse(Outer, ["--no-keep"], "train", Outer(keep=True)).keep
+
+
+def test_the_command_line_adds_names_to_a_mapping_of_the_file(tmp_path: Path) -> None:
+    file = tmp_path / "train.yaml"
+    file.write_text("options: {gamma: 2.0, weights: false}\n")
+    assert parse(Outer, ["--config", str(file)], "train").options == {"gamma": 2.0, "weights": False}
+    merged = parse(Outer, ["--config", str(file), "--options", "gamma", "1.0", "extra", "True"], "train")
+    assert merged.options == {"gamma": 1.0, "weights": False, "extra": True}
 
 
 def test_a_base_keeps_what_the_mapping_does_not_name() -> None:
