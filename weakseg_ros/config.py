@@ -122,7 +122,7 @@ def parse(cls: type[T], argv: Sequence[str], verb: str, default: T | None = None
         del arguments[at : at + 2]
     # tyro takes further names for a mapping only where its default is empty
     named = {} if default is None else {key: value for key, value in vars(default).items() if isinstance(value, dict)}
-    keep = {} if default is None else {"default": dataclasses.replace(default, **dict.fromkeys(named, {}))}  # type: ignore[type-var]
+    keep = {} if default is None else {"default": dataclasses.replace(default, **{key: {} for key in named})}  # type: ignore[type-var]
     settings: T = tyro.cli(cls, args=arguments, prog=f"weakseg {verb}", **keep)  # type: ignore[call-overload]
     merged = {key: value | getattr(settings, key) for key, value in named.items()}
     return dataclasses.replace(settings, **merged) if merged else settings  # type: ignore[type-var]
