@@ -245,7 +245,8 @@ class Bundle:
 def find_bundle(where: Path | str) -> Path:
     """The bundle folder that a user's text means: a path, or the name of a bundle shipped with the package.
 
-    `street64`, `models/street64` and `/home/me/models/yard` all work; a path relative to the working folder wins.
+    `street64`, `models/street64` and `/home/me/models/yard` all work; a path relative to the working folder wins. A link
+    (`models/current`) is followed here, once, so that all is read from one bundle even where it is changed meanwhile.
     Raises BundleError where there is none.
     """
     text = Path(where).expanduser()
@@ -255,7 +256,7 @@ def find_bundle(where: Path | str) -> Path:
             candidates += [share_folder() / text, share_folder() / "models" / text]
     for folder in candidates:
         if (folder / INFO_FILE).is_file():
-            return folder.absolute()
+            return folder.resolve()
     reason = f"holds no {INFO_FILE}" if text.is_dir() else "there is no such folder"
     raise BundleError(f"{where}: {reason}; give the folder that 'weakseg export' wrote, or the name of a shipped bundle")
 

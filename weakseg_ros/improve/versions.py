@@ -79,9 +79,12 @@ class Versions:
                 changes.append(from_mapping(Change, json.loads(line), HISTORY))
         return changes
 
-    def new_folder(self, name: str) -> Path:
-        """An empty folder `versions/NAME-n` that nobody else has; a number at the end of `name` is counted on."""
-        stem = re.sub(r"-\d+$", "", name)
+    def stem_of(self, bundle: Bundle) -> str:
+        """What the versions of a bundle are called: its name, without the number where it is such a version."""
+        return re.sub(r"-\d+$", "", bundle.name) if bundle.folder.parent.name == VERSIONS else bundle.name
+
+    def new_folder(self, stem: str) -> Path:
+        """An empty folder `versions/STEM-n` that nobody else has."""
         parent = self.models / VERSIONS
         parent.mkdir(parents=True, exist_ok=True)
         taken = [int(match[1]) for entry in parent.iterdir() if (match := re.fullmatch(re.escape(stem) + r"-(\d+)", entry.name))]

@@ -215,9 +215,13 @@ def measure_scans(
 
 def command_of(config: TrainConfig) -> str:
     """The command line that repeats the training: every setting that is not the default."""
-    defaults = dict(_flat(TrainConfig()))
-    words = [_option(name, value) for name, value in _flat(config) if value != defaults[name] and name not in ELSEWHERE]
-    return " ".join(["weakseg train", str(config.data), *words])
+    return " ".join(["weakseg train", str(config.data), *options_of(config, TrainConfig(), ELSEWHERE)])
+
+
+def options_of(settings: Any, defaults: Any, left_out: Sequence[str] = ()) -> list[str]:
+    """The settings that differ from `defaults`, each as it is written on a command line."""
+    usual = dict(_flat(defaults))
+    return [_option(name, value) for name, value in _flat(settings) if value != usual[name] and name not in left_out]
 
 
 def _flat(settings: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:

@@ -90,13 +90,11 @@ def training_of(info: BundleInfo) -> TrainConfig | None:
         return None
 
 
-def refine(
-    bundle: Bundle, new: ScanSet, replay: ScanSet | None, config: TrainConfig, new_share: float, intensity_scale: float = 0.0
-) -> Refined:
+def refine(bundle: Bundle, new: ModelScans, replay: ModelScans | None, config: TrainConfig, new_share: float) -> Refined:
     """Train the bundle's net from its weights on; `config.out` becomes the run folder.
 
-    `new` has class ids where something was clicked; `replay` has what `config.sparse_labels` or `config.draw` leave. A batch
-    holds `new_share` new scans (at least one of each kind), and so much do they weigh. Net, classes, range image and
+    `new` has class ids where something was clicked; of those of `replay`, `config.draw` may leave a part. A batch holds
+    `new_share` new scans (at least one of each kind), and so much do they weigh. Net, classes, range image and
     normalisation stay the bundle's. Raises DataError where no new scan has a labelled point.
     """
     keep_large_blocks()
@@ -106,13 +104,13 @@ def refine(
     graph = load_graph(bundle)
     reads_instances: bool = registry.load(registry.METHODS, config.method).reads_instances
     options = (info.spec, config.augment, config.cache_gib, reads_instances)
-    fresh = ScanImages(ModelScans(new, info, intensity_scale), lambda scan: scan.class_id, *options)
+    fresh = ScanImages(new, lambda scan: scan.class_id, *options)
     counted = survey(fresh, info.channels, info.labels.num_classes)
     images: ScanImages | MixedImages = fresh
     new_per_batch = config.batch_size
     if replay is not None:
         new_per_batch = min(max(round(new_share * config.batch_size), 1), config.batch_size - 1)
-        known = ScanImages(ModelScans(replay, info, intensity_scale), labels_of(config, replay), *options)
+        known = ScanImages(replay, labels_of(config, replay), *options)
         images = MixedImages(fresh, known, new_per_batch)
         counted = _joined(counted, survey(known, info.channels, info.labels.num_classes), new_share)
     statistics = dataclasses.replace(counted, mean=info.mean, std=info.std)

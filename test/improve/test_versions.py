@@ -1,0 +1,181 @@
+# SPDX-License-Identifier: Apache-2.0
+"""models/current: changed in one step, rolled back, never a mixture, and its history survives a crash."""
+
+from __future__ import annotations
+
+import os
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from weakseg_ros.cli import main
+from weakseg_ros.deploy.bundle import KIND_WEIGHTS, Bundle, BundleInfo, IntensityRule, NetRule, write_bundle
+from weakseg_ros.errors import BundleError
+from weakseg_ros.improve.versions import REJECTED, Versions
+from weakseg_ros.points.labels import LabelClass, LabelMap
+from weakseg_ros.points.projection import RangeSpec
+
+LABELS = LabelMap("two", tuple(LabelClass(i, f"class {i}", (i, i, i), False, (i,)) for i in range(3)))
+
+
+def make(folder: Path, content: bytes = b"weights") -> Bundle:
+    info = BundleInfo(
+        name=folder.name,
+        spec=RangeSpec(16, 32),
+        channels=("range",),
+        mean=(0.0,),
+        std=(1.0,),
+        labels=LABELS,
+        net=NetRule("light"),
+        intensity=IntensityRule(False),
+    )
+    return write_bundle(folder, info, {"weights.safetensors": (KIND_WEIGHTS, content + folder.name.encode())}, "card\n")
+
+
+@pytest.fixture
+def models(tmp_path: Path) -> Path:
+    make(tmp_path / "models" / "street")
+    return tmp_path / "models"
+
+
+def test_the_first_promotion_makes_current_and_can_be_rolled_back(models: Path) -> None:
+    versions = Versions(models)
+    assert versions.current is None
+    candidate = make(versions.new_folder("street"))
+    versions.promote(candidate.folder, "better", previous=models / "street")
+    assert Bundle.load(models / "current").content_hash == candidate.content_hash
+    assert versions.rollback("worse on Mondays").name == "street"
+    assert versions.current == (models / "street").resolve()
+    assert [(c.action, c.bundle, c.previous) for c in versions.history()] == [
+        ("promote", "versions/street-1", "street"),
+        ("rollback", "street", "versions/street-1"),
+    ]
+    with pytest.raises(BundleError, match="nothing is known from before street"):
+        versions.rollback()
+
+
+def test_rolling_back_twice_goes_two_back(models: Path) -> None:
+    versions = Versions(models)
+    folders = [versions.new_folder("street") for _ in range(3)]
+    assert [folder.name for folder in folders] == ["street-1", "street-2", "street-3"]
+    for folder in folders:
+        make(folder)
+        versions.promote(folder)
+    assert versions.rollback().name == "street-2"
+    assert versions.rollback().name == "street-1"
+    with pytest.raises(BundleError, match="nothing is known from before"):
+        versions.rollback()
+
+
+def test_a_moved_models_folder_still_works(models: Path, tmp_path: Path) -> None:
+    versions = Versions(models)
+    for _ in range(2):
+        versions.promote(make(versions.new_folder("street")).folder)
+    models.rename(tmp_path / "elsewhere")
+    moved = Versions(tmp_path / "elsewhere")
+    assert moved.current == tmp_path / "elsewhere" / "versions" / "street-2"
+    assert moved.rollback().name == "street-1"
+
+
+def test_what_is_damaged_refused_or_current_is_not_promoted(models: Path) -> None:
+    versions = Versions(models)
+    good = make(versions.new_folder("street"))
+    versions.promote(good.folder)
+    damaged, refused = (make(versions.new_folder("street")) for _ in range(2))
+    (damaged.folder / "weights.safetensors").write_bytes(b"other")
+    versions.reject(refused.folder, "# refused\n", "mIoU fell")
+    for folder, text in ((damaged.folder, "its hash is"), (refused.folder, REJECTED), (good.folder, "already")):
+        with pytest.raises(BundleError, match=text):
+            versions.promote(folder)
+        assert versions.current == good.folder.resolve()
+    assert (refused.folder / REJECTED).read_text() == "# refused\n"
+    assert [c.action for c in versions.history()] == ["promote", "reject"]
+    Bundle.load(refused.folder)
+
+
+def test_rollback_to_a_bundle_that_is_gone_changes_nothing(models: Path) -> None:
+    versions = Versions(models)
+    first, second = (make(versions.new_folder("street")) for _ in range(2))
+    versions.promote(first.folder)
+    versions.promote(second.folder)
+    (first.folder / "bundle.yaml").unlink()
+    with pytest.raises(BundleError, match=r"bundle\.yaml"):
+        versions.rollback()
+    assert versions.current == second.folder.resolve()
+
+
+def test_a_folder_in_the_pointers_place_is_not_touched(models: Path) -> None:
+    make(models / "current")
+    with pytest.raises(BundleError, match="not a link"):
+        Versions(models).promote(models / "street")
+    assert not (models / "current").is_symlink()
+
+
+def test_a_history_that_was_cut_short_goes_on(models: Path) -> None:
+    versions = Versions(models)
+    versions.promote(make(versions.new_folder("street")).folder)
+    path = models / "versions" / "history.jsonl"
+    path.write_bytes(path.read_bytes() + b'{"time": "2026')
+    versions.promote(make(versions.new_folder("street")).folder)
+    assert [c.bundle for c in versions.history()] == ["versions/street-1", "versions/street-2"]
+    assert versions.rollback().name == "street-1"
+
+
+def test_a_crash_between_note_and_swap_leaves_a_pointer_that_can_still_be_rolled_back(
+    models: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    versions = Versions(models)
+    for _ in range(2):
+        versions.promote(make(versions.new_folder("street")).folder)
+    third = make(versions.new_folder("street"))
+    real = os.replace
+
+    def fail(source: Any, target: Any) -> None:
+        if Path(target).name == "current":
+            raise OSError(28, "No space left on device")
+        real(source, target)
+
+    monkeypatch.setattr(os, "replace", fail)
+    with pytest.raises(BundleError, match="No space left"):
+        versions.promote(third.folder)
+    monkeypatch.undo()
+    assert versions.current == models / "versions" / "street-2"
+    assert versions.rollback().name == "street-1"
+
+
+def test_readers_see_one_bundle_or_the_other_while_it_changes(models: Path) -> None:
+    versions = Versions(models)
+    bundles = [make(versions.new_folder("street"), os.urandom(2000)) for _ in range(2)]
+    versions.promote(bundles[0].folder)
+    ended = threading.Event()
+
+    def read() -> set[str]:
+        seen = set()
+        while not ended.is_set():
+            seen.add(Bundle.load(models / "current").content_hash)
+        return seen
+
+    with ThreadPoolExecutor(1) as pool:
+        reader = pool.submit(read)
+        for i in range(60):
+            versions.promote(bundles[(i + 1) % 2].folder)
+        ended.set()
+        assert reader.result() == {bundle.content_hash for bundle in bundles}
+
+
+def test_the_verbs(models: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["rollback", "--models", str(models)]) == 2
+    assert "promote a bundle first" in capsys.readouterr().err
+    assert main(["promote", str(models / "street"), "--models", str(models), "--why", "to begin with"]) == 0
+    make(Versions(models).new_folder("street"))
+    assert main(["promote", str(models / "versions" / "street-1"), "--models", str(models)]) == 0
+    assert main(["rollback", "--models", str(models)]) == 0
+    assert "street" in capsys.readouterr().out
+    assert main(["rollback", "--models", str(models), "--list"]) == 0
+    listed = capsys.readouterr().out.splitlines()
+    assert [line.split()[1] for line in listed[:-1]] == ["promote", "promote", "rollback"]
+    assert "to begin with" in listed[0]
+    assert listed[-1].endswith("models/street")

@@ -1,0 +1,230 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a retraining learns from and is judged by: new clicks, old scans, and scans that it must not get worse on."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from weakseg_ros.deploy.bundle import Bundle
+from weakseg_ros.errors import DataError, WeaksegError
+from weakseg_ros.improve.clicks import ClickStore, clicked_scans
+from weakseg_ros.improve.retrain_config import RetrainConfig
+from weakseg_ros.learn.refine import THEN, ModelScans, training_of
+from weakseg_ros.learn.session import open_data
+from weakseg_ros.learn.train_config import TrainConfig
+from weakseg_ros.points.scan_sets import ScanCollection, ScanSet, Subset
+from weakseg_ros.points.scans import open_scans
+
+FEWEST_FRAMES = 2
+
+
+@dataclass(frozen=True)
+class RetrainData:
+    """Everything is in the bundle's classes."""
+
+    new: ModelScans
+    """clicked frames to train on"""
+    held_out: ModelScans
+    """clicked frames to report on"""
+    replay: ModelScans | None
+    """some of what the bundle was trained on"""
+    regression: ModelScans
+    """what it must not get worse on"""
+    training: TrainConfig
+    """what the bundle was trained with, its data where they are now"""
+    clicks: int
+    """labelled points in `new`"""
+    held_out_clicks: int
+    problems: tuple[str, ...]
+    """one sentence for each frame or label file that was left out, and for what is not as it should be"""
+
+    def summary(self) -> dict[str, Any]:
+        """Plain facts for a report."""
+        sets = {"new": self.new, "held_out": self.held_out, "replay": self.replay, "regression": self.regression}
+        named = {
+            name: {"name": scans.name, "hash": scans.content_hash, "scans": len(scans)} if scans is not None else None
+            for name, scans in sets.items()
+        }
+        keys = list(self.held_out.keys)
+        clicks = {"clicks": self.clicks, "held_out_clicks": self.held_out_clicks}
+        return {**named, **clicks, "held_out_frames": keys, "problems": list(self.problems)}
+
+
+def open_retrain_data(config: RetrainConfig, bundle: Bundle) -> RetrainData:
+    """Open and check all of it. Raises DataError where nothing can be trained on or judged by, with what to do."""
+    problems: list[str] = []
+    new, held_out = open_clicks(config, bundle, problems)
+    counts = [_count(scans) for scans in (new, held_out)]
+    training = _training(config, bundle)
+    old, validated_on = (None, None)
+    if not config.no_replay or config.regression is None:
+        old, validated_on = _open_old(config, bundle, training, problems)
+    replay = None
+    if old is not None and not config.no_replay:
+        replay = _as_seen(_drawn(old, config.replay_scans, config.seed), config, bundle)
+    regression = _regression(config, bundle, validated_on)
+    return RetrainData(new, held_out, replay, regression, training, *counts, tuple(problems))
+
+
+def open_clicks(config: RetrainConfig, bundle: Bundle, problems: list[str]) -> tuple[ModelScans, ModelScans]:
+    """(frames to train on, frames held out) of the log, and of the logs that the bundle was retrained on before.
+
+    Frames that cannot be used (labels for another cloud, unknown ids, damaged files) are left out, and listed.
+    """
+    train, held = [], []
+    for number, folder in enumerate(_logs(config, bundle, problems)):
+        try:
+            scans = _usable(folder, bundle, config.clicks, problems)
+        except WeaksegError as error:
+            if not number:
+                raise
+            problems.append(f"{error}; its clicks, learnt from before, are left out")
+            continue
+        inside, outside = split_by_name(scans.keys, config.held_out)
+        name = f"{number}-{folder.name}"
+        for indices, parts in ((inside, train), (outside, held)):
+            if indices:
+                parts.append((name, _as_seen(Subset(scans, indices), config, bundle)))
+    joined = (ScanCollection("clicks to train on", train), ScanCollection("clicks held out", held))
+    return ModelScans(joined[0], bundle.info), ModelScans(joined[1], bundle.info)
+
+
+def split_by_name(keys: Sequence[str], share: float) -> tuple[list[int], list[int]]:
+    """(kept, held out) indices: by a hash of each name, so that a frame stays on its side however many are added.
+
+    Each side gets at least one where there are two.
+    """
+    draws = [int.from_bytes(hashlib.sha256(key.encode()).digest()[:8], "big") / 2**64 for key in keys]
+    held = {i for i, draw in enumerate(draws) if draw < share}
+    order = sorted(range(len(keys)), key=draws.__getitem__)
+    if len(keys) >= FEWEST_FRAMES:
+        held = (held | {order[0]}) - {order[-1]}
+    return [i for i in range(len(keys)) if i not in held], sorted(held)
+
+
+def _logs(config: RetrainConfig, bundle: Bundle, problems: list[str]) -> list[Path]:
+    """The log to learn from, and those that the bundle's provenance names."""
+    logs = [config.frames]
+    for command in bundle.info.provenance.command.split(THEN)[1:]:
+        words = command.split()
+        named = [Path(after) for word, after in pairwise(words) if word == "--frames"]
+        for folder in named:
+            if any(folder.resolve() == log.resolve() for log in logs):
+                continue
+            if folder.is_dir():
+                logs.append(folder)
+            else:
+                problems.append(f"{folder}: is gone, so its clicks, learnt from before, are left out")
+    return logs
+
+
+def _usable(folder: Path, bundle: Bundle, name: str, problems: list[str]) -> ScanSet:
+    """The clicked frames of a log that can be read and fit their labels."""
+    if not (folder / "sparse" / name).is_dir():
+        raise DataError(f"{folder}: nothing is labelled there yet; click some points with 'weakseg label {folder}'")
+    store = ClickStore(folder, bundle.labels, name)
+    files = sorted(file.relative_to(store.path).as_posix() for file in store.path.rglob("*.label"))
+    for file in files:
+        key = file.removesuffix(".label")
+        try:
+            if not store.count(key):
+                problems.append(f"{store.path / file}: holds no labelled point; the frame is left out")
+        except DataError as error:
+            problems.append(f"{error}; the frame is left out")
+    scans = clicked_scans(folder, bundle.labels, name)
+    good = []
+    for index in range(len(scans)):
+        try:
+            good += [index] if (scans[index].class_id > 0).any() else []
+        except DataError as error:
+            problems.append(f"{error}; the frame is left out")
+    if len(good) < FEWEST_FRAMES:
+        why = f" ({problems[0]})" if problems else ""
+        raise DataError(
+            f"{folder}: {len(good)} frames have usable clicks{why}; {FEWEST_FRAMES} are the least, one of them to report on: "
+            f"label more with 'weakseg label {folder}'"
+        )
+    return Subset(scans, good)
+
+
+def _training(config: RetrainConfig, bundle: Bundle) -> TrainConfig:
+    """The bundle's training settings, with the data where this retraining's settings say they are."""
+    training = training_of(bundle.info) or TrainConfig(data=Path())
+    if config.replay is not None:
+        training = dataclasses.replace(training, data=config.replay)
+    if training.sparse_labels is not None:
+        candidates = [training.sparse_labels, training.data / "sparse" / training.sparse_labels.name]
+        labels = config.replay_labels or next((folder for folder in candidates if folder.is_dir()), training.sparse_labels)
+        training = dataclasses.replace(training, sparse_labels=labels)
+    elif config.replay_labels is not None:
+        training = dataclasses.replace(training, sparse_labels=config.replay_labels)
+    return training
+
+
+def _open_old(
+    config: RetrainConfig, bundle: Bundle, training: TrainConfig, problems: list[str]
+) -> tuple[ScanSet | None, ScanSet | None]:
+    """(what the bundle was trained on, what it was validated on)."""
+    if training.data == Path():
+        raise DataError(
+            f"{bundle.folder}: does not say what it was trained on; name such data with --replay and --regression, "
+            "or go without with --no-replay --regression DATA"
+        )
+    if not training.data.exists():
+        raise DataError(
+            f"{bundle.folder}: was trained on {training.data}, which is not here; say where it is with --replay, "
+            "or go without with --no-replay --regression DATA"
+        )
+    needed = training
+    if config.regression is not None:
+        apart = training.val_data or training.val_split or training.val_sequences
+        share = 0.0 if apart else training.hold_out
+        needed = dataclasses.replace(training, val_data=None, val_split="", val_sequences=(), hold_out=share)
+    if needed.val_data is not None and not needed.val_data.exists():
+        raise DataError(f"{bundle.folder}: was validated on {needed.val_data}, which is not here; name data with --regression")
+    scans, validated_on = open_data(needed)
+    known = bundle.info.provenance.data_hash
+    if config.regression is None and known and known != scans.content_hash:
+        problems.append(f"{training.data}: is not, or not in every scan, what the bundle was trained on")
+    return scans, validated_on
+
+
+def _regression(config: RetrainConfig, bundle: Bundle, validated_on: ScanSet | None) -> ModelScans:
+    """The fixed set that the new bundle must not get worse on."""
+    if config.regression is not None:
+        scans: ScanSet | None = open_scans(config.regression, config.regression_split, bundle.labels)
+    else:
+        scans = validated_on
+    if scans is None:
+        raise DataError(f"{bundle.folder}: was trained without validation scans; name labelled scans with --regression")
+    if config.regression_scans and len(scans) > config.regression_scans:
+        chosen = np.unique(np.linspace(0, len(scans) - 1, config.regression_scans).round().astype(int))
+        scans = Subset(scans, chosen.tolist())
+    return _as_seen(scans, config, bundle)
+
+
+def _as_seen(scans: ScanSet, config: RetrainConfig, bundle: Bundle) -> ModelScans:
+    if scans.labels.classes != bundle.labels.classes:
+        raise DataError(
+            f"{scans.name}: has the classes of '{scans.labels.name}', the bundle {bundle.name} those of "
+            f"'{bundle.labels.name}'; give data of the bundle's classes"
+        )
+    return ModelScans(scans, bundle.info, config.intensity_scale)
+
+
+def _drawn(scans: ScanSet, count: int, seed: int) -> ScanSet:
+    if len(scans) <= count:
+        return scans
+    return Subset(scans, sorted(np.random.default_rng(seed).choice(len(scans), count, replace=False).tolist()))
+
+
+def _count(scans: ScanSet) -> int:
+    return sum(int((scans[i].class_id > 0).sum()) for i in range(len(scans)))
