@@ -32,7 +32,7 @@ def test_the_topics_of_the_contract_are_there(rig: Any, live: tuple[Any, Any], b
     assert [row["name"] for row in told["classes"]] == list(bundle.labels.names)
     assert (told["bundle"], told["hash"]) == (bundle.name, bundle.content_hash)
     client.wait(lambda: client.value("inference", "total_p95_ms"), "latencies")
-    assert set(client.status) == {"input", "inference", "model", "device", "output", "domain"}
+    assert set(client.status) == {"input", "inference", "model", "device", "output", "domain", "frame_log"}
     assert client.value("inference", "engine") == "onnxruntime"
     assert client.value("model", "hash") == bundle.content_hash
     assert float(client.value("inference", "total_p50_ms")) > 0

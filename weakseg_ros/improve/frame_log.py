@@ -32,6 +32,8 @@ QUEUE = 2
 """frames that wait for the disk; each may be some megabytes"""
 RETRY_S = 5.0
 """seconds between two attempts while the disk refuses"""
+PATIENCE_S = 5.0
+"""seconds that the robot's shutdown waits for a slow disk"""
 RECORD_BYTES = 8192
 """what record, index and the file system's rounding add to a frame, about"""
 MIB = 1 << 20
@@ -67,7 +69,7 @@ class _Job:
 
 
 class _NoRoom(Exception):
-    """A budget of the user's is used up; its text is the sentence."""
+    """A budget of the user's is used up, and no frame in the log is less worth than the new one."""
 
 
 @dataclass
@@ -81,7 +83,7 @@ class FrameLog:
 
     Where the disk refuses (full, read-only, gone), logging pauses, `status().fault` and `say(sentence, is_fault)` tell
     so once, and it resumes by itself. A folder that was deleted is made again. Frames are chosen by `settings`;
-    `on_kept(record, cloud)` is called for each frame in the log. Both callbacks run in the writer's thread.
+    `on_kept(record, cloud, answer)` is called for each frame in the log. Both callbacks run in the writer's thread.
     """
 
     def __init__(
@@ -92,7 +94,7 @@ class FrameLog:
         *,
         source: str = "",
         say: Callable[[str, bool], None] = lambda text, is_fault: None,
-        on_kept: Callable[[FrameRecord, Cloud], None] = lambda record, cloud: None,
+        on_kept: Callable[[FrameRecord, Cloud, Segmentation], None] = lambda record, cloud, answer: None,
     ) -> None:
         self.folder = Path(settings.folder).expanduser()
         self.labels = labels
@@ -150,16 +152,13 @@ class FrameLog:
             kept, dropped = dict(self._counts.kept), dict(self._counts.dropped)
             return LogStatus(kept, dropped, self._frames, self._bytes, self._free_bytes, self._fault)
 
-    def close(self) -> None:
-        """Write what waits, end the thread."""
+    def close(self, patience_s: float = PATIENCE_S) -> None:
+        """Write what waits and end the thread, which is left to itself where the disk takes longer than `patience_s`."""
         with self._lock:
-            if self._closed:
-                return
-            self._closed = True
-            self._jobs.put_nowait(None)
-        self._thread.join()
-        if self._writer is not None:
-            self._writer.close()
+            if not self._closed:
+                self._closed = True
+                self._jobs.put_nowait(None)
+        self._thread.join(patience_s)
 
     # the writer's thread
 
@@ -176,6 +175,8 @@ class FrameLog:
                     self._counts.dropped[obstacle] += 1
                 else:
                     self._counts.kept[job.reason] += 1
+        if self._writer is not None:
+            self._writer.close()
 
     def _handle(self, job: _Job) -> str:
         """Write one frame; the obstacle, or ''. Nothing escapes: a log that fails must not end the robot's perception."""
@@ -191,7 +192,7 @@ class FrameLog:
             return "internal"
         self._resume()
         try:
-            self._on_kept(record, job.cloud)
+            self._on_kept(record, job.cloud, job.answer)
         except Exception as error:
             self._say(f"{self.folder}: frame {record.key} is kept, but could not be told: {error}", True)
         return ""

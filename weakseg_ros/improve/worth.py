@@ -41,9 +41,8 @@ def doubt(answer: Segmentation, index: NDArray[np.intp] | slice = slice(None)) -
     """
     entropy, confidence = answer.uncertainty[index], answer.confidence[index]
     values = 0.5 * (entropy + np.minimum(1.0, 2.0 * (1.0 - confidence)))
-    novelty = getattr(answer, "novelty", None)
-    if novelty is not None:
-        values = 1.0 - (1.0 - values) * (1.0 - novelty[index])
+    if answer.novelty is not None:
+        values = 1.0 - (1.0 - values) * (1.0 - answer.novelty[index])
     values = np.nan_to_num(values * (answer.class_id[index] > 0), nan=0.0, posinf=1.0)
     return np.clip(values, 0.0, 1.0).astype(np.float32)
 

@@ -20,7 +20,8 @@ from std_srvs.srv import Trigger
 
 from weakseg_ros.errors import BundleError, ConfigError, WeaksegError
 from weakseg_ros.ros import diagnostics
-from weakseg_ros.ros.diagnostics import FrameStatistics, Throttle
+from weakseg_ros.ros.diagnostics import FrameStatistics, Status, Throttle
+from weakseg_ros.ros.frame_logging import FrameLogging
 from weakseg_ros.ros.model import Model, open_segmenter
 from weakseg_ros.ros.params import Parameters
 from weakseg_ros.ros.pipeline import Arrival, Pipeline
@@ -55,6 +56,7 @@ class SegmentNode(LifecycleNode):
         self._diagnostics = self.create_publisher(DiagnosticArray, "/diagnostics", 10)
         # a group of its own: while ~/reload waits for the new model, everything else goes on
         self.create_service(Trigger, "~/reload", self._on_reload, callback_group=MutuallyExclusiveCallbackGroup())
+        self.create_service(Trigger, "~/log_frame", self._on_log_frame)
         steady = Clock(clock_type=ClockType.STEADY_TIME)  # simulated time may stand still; reports must not
         self.create_timer(self._settings.config.diagnostics_period_s, self._report, clock=steady)
         self.create_timer(CHECK_PEERS_PERIOD_S, self._check_peers, clock=steady)
@@ -118,16 +120,17 @@ class SegmentNode(LifecycleNode):
         config = self._settings.config
         model = Model(open_segmenter(config))
         try:
-            outputs = Outputs(self, lossless=config.mode == "replay")
+            outputs, frame_logging = Outputs(self, lossless=config.mode == "replay"), FrameLogging(self)
         except Exception:
             model.close()
             raise
-        self._pipeline = Pipeline(self, model, outputs, self._settings, self._statistics, self._on_device_lost)
+        self._pipeline = Pipeline(self, model, outputs, frame_logging, self._settings, self._statistics, self._on_device_lost)
         self.get_logger().info(f"loaded {model}")
 
     def _activate(self) -> None:
         config, pipeline = self._settings.config, self._configured()
         pipeline.outputs.announce(pipeline.model.bundle)
+        pipeline.frame_logging.follow(config.log, pipeline.model.bundle)
         self._worker = Worker(pipeline.answer, Mailbox(config.replay_queue if config.mode == "replay" else 0))
         try:
             self._source = CloudSource(self, config, self._on_cloud, self._on_lost)
@@ -189,6 +192,7 @@ class SegmentNode(LifecycleNode):
             diagnostics.device_status(model),
             diagnostics.output_status(outputs),
             diagnostics.domain_status(sentences),
+            self._pipeline.frame_logging.status() if self._pipeline else Status("frame_log", "not configured"),
         )
         self._diagnostics.publish(diagnostics.to_message(statuses, self.get_name(), self.get_clock().now().to_msg()))
 
@@ -209,6 +213,15 @@ class SegmentNode(LifecycleNode):
         self._fault = ""
         self.get_logger().info(f"loaded {model}")
         response.success, response.message = True, str(model)
+        return response
+
+    def _on_log_frame(self, request: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
+        try:
+            response.message = self._configured().frame_logging.ask()
+        except ConfigError as error:
+            response.message = str(error)
+            return response
+        response.success = True
         return response
 
     # callbacks of other threads

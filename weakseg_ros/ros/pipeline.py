@@ -16,6 +16,7 @@ from weakseg_ros.deploy.segmentation import Segmentation
 from weakseg_ros.errors import CloudError, EngineError
 from weakseg_ros.points.cloud import Cloud, decode_cdr
 from weakseg_ros.ros.diagnostics import FrameStatistics, Throttle
+from weakseg_ros.ros.frame_logging import FrameLogging
 from weakseg_ros.ros.model import Model
 from weakseg_ros.ros.params import NodeConfig, Parameters
 from weakseg_ros.ros.publish import Outputs
@@ -42,12 +43,14 @@ class Pipeline:
         node: Node,
         model: Model,
         outputs: Outputs,
+        frame_logging: FrameLogging,
         parameters: Parameters,
         statistics: FrameStatistics,
         on_device_lost: Callable[[str], None],
     ) -> None:
         self.model = model
         self.outputs = outputs
+        self.frame_logging = frame_logging
         self._node = node
         self._parameters = parameters
         self._statistics = statistics
@@ -57,6 +60,7 @@ class Pipeline:
 
     def close(self) -> None:
         """Release model and topics; nobody may call `answer` any more."""
+        self.frame_logging.close()
         self.outputs.close()
         self.model.close()
 
@@ -84,6 +88,7 @@ class Pipeline:
         started = time.perf_counter()
         cloud = decode_cdr(arrival.data, config.intensity_field)
         decoded = time.perf_counter()
+        bundle = self.model.bundle
         answer = self.model.run(cloud, config)
         labelled = time.perf_counter()
         colors = self.model.bundle.labels.colors if config.publish_rgb else None
@@ -98,6 +103,8 @@ class Pipeline:
         }
         self._statistics.answered(len(cloud), milliseconds)
         self._note_missing_intensity(cloud, config)
+        if self.model.bundle is bundle:  # after a swap in between, nobody knows whose answer it is
+            self.frame_logging.offer(cloud, answer, config.log, bundle)
 
     def _note_missing_intensity(self, cloud: Cloud, config: NodeConfig) -> None:
         needed = "intensity" in self.model.bundle.info.channels and config.intensity_field

@@ -1,0 +1,142 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The frame log of a real node: what it keeps, what it says of it, and that nothing of it touches the answers."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from weakseg_ros.improve.frames import open_frames
+from weakseg_ros.points.labelled import unpack_labelled
+from weakseg_ros.points.scans import open_scans
+
+Start = Callable[..., tuple[Any, Any]]
+GENEROUS = ("--log-per-minute", "6000", "--log-spacing-s", "0", "--log-min-distance", "0", "--log-min-free-mib", "0")
+
+
+@pytest.fixture(scope="module")
+def logging(start: Start, bundle: Any, tmp_path_factory: pytest.TempPathFactory) -> tuple[Any, Any, Path]:
+    """A node that keeps every frame it can, its client and the log's folder."""
+    folder = tmp_path_factory.mktemp("log") / "frames"
+    options = ("--bundle", str(bundle.folder), "--log-folder", str(folder), *GENEROUS)
+    process, client = start(*options, ROS_PYTHON_CHECK_FIELDS="1")
+    return process, client.connect(), folder
+
+
+def kept(client: Any) -> int:
+    return int(client.value("frame_log", "kept") or 0)
+
+
+def test_kept_frames_are_scans_with_the_answer_beside_them(rig: Any, logging: tuple[Any, Any, Path], bundle: Any) -> None:
+    _, client, folder = logging
+    suggested: list[Any] = []
+    client.node.create_subscription(rig.PointCloud2, "weakseg/uncertain", suggested.append, 10)
+    client.wait(lambda: client.node.count_publishers("weakseg/uncertain"), "the topic of the suggested points")
+    client.spin(0.3)
+    message = rig.make_cloud(rig.street_points(4000))
+    answer = unpack_labelled(client.answer_to(message))
+    client.wait(lambda: any(m.header.stamp == message.header.stamp for m in suggested), "the suggested points")
+    points = unpack_labelled(next(m for m in suggested if m.header.stamp == message.header.stamp))
+
+    log = open_frames(folder)
+    stamp_ns = message.header.stamp.sec * 10**9 + message.header.stamp.nanosec
+    record = next(r for r in log.frames if r.stamp_ns == stamp_ns)
+    scan = next(scan for scan in log.scans if scan.key == record.key)
+    np.testing.assert_array_equal(scan.cloud.xyz, rig.street_points(4000)[:, :3])
+    class_id, _ = log.prediction(record.key)
+    np.testing.assert_array_equal(class_id, answer["class_id"])
+    np.testing.assert_allclose(log.uncertainty(record.key), answer["uncertainty"], atol=1e-3)
+    assert (record.bundle_hash, record.frame_id) == (bundle.content_hash, "lidar")
+    chosen = [suggestion.point for suggestion in record.suggestions]
+    np.testing.assert_array_equal(points["x"], answer["x"][chosen])
+    assert 0 < len(set(chosen)) == len(chosen) <= 30
+
+
+def test_settings_change_at_once_and_a_frame_can_be_asked_for(rig: Any, logging: tuple[Any, Any, Path]) -> None:
+    _, client, folder = logging
+    assert client.set(**{"log.min_score": 1.0, "log.random_share": 0.0}) == ""
+    client.answer_to(rig.make_cloud(rig.street_points(500)))
+    client.wait(lambda: client.value("frame_log", "dropped certain"), "a frame that is not worth it")
+    before = len(open_frames(folder))
+    response = client.call(rig.Trigger, "log_frame", rig.Trigger.Request())
+    assert response.success, response.message
+    message = rig.make_cloud(rig.street_points(501))
+    client.answer_to(message)
+    client.wait(lambda: kept(client) == 1, "the frame that was asked for")
+    frames = {record.stamp_ns: record for record in open_frames(folder).frames}
+    assert len(frames) == before + 1
+    assert frames[message.header.stamp.sec * 10**9 + message.header.stamp.nanosec].reason == "asked"
+    assert client.set(**{"log.min_score": 0.0, "log.random_share": 0.05}) == ""
+
+
+def test_a_deleted_folder_comes_back_and_the_answers_do_not_stop(rig: Any, logging: tuple[Any, Any, Path]) -> None:
+    _, client, folder = logging
+    shutil.rmtree(folder)
+    stamps = []
+
+    def send() -> bool:
+        message = rig.make_cloud(rig.street_points(700))
+        assert client.answer_to(message)
+        stamps.append(message.header.stamp.sec * 10**9 + message.header.stamp.nanosec)
+        return any(folder.glob("frames/[0-9]*.yaml"))
+
+    client.wait(send, "the folder to be made again")
+    client.wait(lambda: any(record.stamp_ns in stamps for record in open_frames(folder).frames), "a frame in it")
+
+
+def test_a_folder_that_cannot_be_is_an_error_and_not_the_end(rig: Any, logging: tuple[Any, Any, Path], tmp_path: Path) -> None:
+    _, client, folder = logging
+    (tmp_path / "file").write_text("in the way")
+    assert client.set(**{"log.folder": str(tmp_path / "file" / "log")}) == ""
+    assert client.answer_to(rig.make_cloud(rig.street_points(300)))
+    client.wait(lambda: client.status["frame_log"].level == rig.DiagnosticStatus.ERROR, "an error in the diagnostics")
+    assert str(tmp_path / "file") in client.status["frame_log"].message
+    response = client.call(rig.Trigger, "log_frame", rig.Trigger.Request())
+    assert not response.success
+    assert client.set(**{"log.folder": str(folder)}) == ""
+    assert client.answer_to(rig.make_cloud(rig.street_points(300)))
+    client.wait(lambda: kept(client) and client.status["frame_log"].level == rig.DiagnosticStatus.OK, "the log to go on")
+
+
+@pytest.mark.parametrize(
+    ("values", "reason"),
+    [
+        ({"log.per_minute": float("nan")}, "per_minute"),
+        ({"log.points": -1}, "points"),
+        ({"log.when_full": "delete"}, "when_full"),
+        ({"log.max_mib": 10.5}, "expected int"),
+    ],
+    ids=str,
+)
+def test_a_wrong_setting_is_refused(logging: tuple[Any, Any, Path], values: dict[str, Any], reason: str) -> None:
+    assert reason in logging[1].set(**values)
+
+
+def test_a_parameter_file_and_the_end(rig: Any, start: Start, bundle: Any, tmp_path: Path) -> None:
+    folder = tmp_path / "frames"
+    parameters = tmp_path / "parameters.yaml"
+    parameters.write_text(
+        f"/**:\n  ros__parameters:\n    log:\n      folder: {folder}\n      per_minute: 6000.0\n      min_free_mib: 0\n"
+    )
+    process, client = start("--bundle", str(bundle.folder), "--params-file", str(parameters))
+    client.connect()
+    client.wait(lambda: client.answer_to(rig.make_cloud(rig.street_points(2000))) and kept(client), "a kept frame")
+    assert process.end() == 0
+    assert len(open_scans(folder)) == len(open_frames(folder)) >= 1
+    assert not list(folder.rglob("*.tmp"))
+
+
+def test_without_a_folder_nothing_is_kept(rig: Any, start: Start, bundle: Any) -> None:
+    process, client = start("--bundle", str(bundle.folder))
+    client.connect()
+    client.wait(lambda: "frame_log" in client.status, "the log's line")
+    assert "log.folder" in client.status["frame_log"].message
+    response = client.call(rig.Trigger, "log_frame", rig.Trigger.Request())
+    assert not response.success
+    assert "log.folder" in response.message
+    assert process.end() == 0

@@ -1,0 +1,138 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The frame log inside the node: opened as the parameters say, `~/uncertain` for each frame it keeps, its diagnostics."""
+
+from __future__ import annotations
+
+import dataclasses
+import threading
+
+import numpy as np
+from diagnostic_msgs.msg import DiagnosticStatus
+from rclpy.node import Node
+from rclpy.qos import QoSProfile, ReliabilityPolicy
+from rclpy.qos_overriding_options import QoSOverridingOptions
+from sensor_msgs.msg import PointCloud2, PointField
+from std_msgs.msg import Header
+
+from weakseg_ros.deploy.bundle import Bundle
+from weakseg_ros.deploy.segmentation import Segmentation
+from weakseg_ros.errors import ConfigError
+from weakseg_ros.improve.admission import LogSettings
+from weakseg_ros.improve.frame_log import MIB, FrameLog, LogStatus
+from weakseg_ros.improve.frames import FrameRecord, Origin
+from weakseg_ros.points.cloud import Cloud
+from weakseg_ros.points.labelled import fill_message, pack_labelled
+from weakseg_ros.ros.diagnostics import Status
+from weakseg_ros.ros.params import TOPIC
+
+NANOSECONDS = 1_000_000_000
+
+
+class FrameLogging:
+    """Holds the node's frame log, or none where `log.folder` is empty. Any thread may call; `offer` is the worker's."""
+
+    def __init__(self, node: Node) -> None:
+        self._node = node
+        self._lock = threading.Lock()
+        self._log: FrameLog | None = None
+        self._settings = LogSettings()
+        profile = QoSProfile(depth=5, reliability=ReliabilityPolicy.RELIABLE)
+        self._uncertain = node.create_publisher(
+            PointCloud2, "~/uncertain", profile, qos_overriding_options=QoSOverridingOptions.with_default_policies()
+        )
+
+    def follow(self, settings: LogSettings, bundle: Bundle) -> FrameLog | None:
+        """The log for these settings and this bundle's classes, opened anew where they changed; the old one ends by itself."""
+        with self._lock:
+            log = self._log
+            if settings == self._settings and (log is None or log.labels.classes == bundle.labels.classes):
+                if log is not None or not settings.folder:
+                    return log
+            if log is not None:
+                log.close(patience_s=0.0)
+            self._settings, self._log = settings, None
+            if settings.folder:
+                source = f"{self._node.get_fully_qualified_name()} on {self._node.resolve_topic_name(TOPIC)}"
+                self._log = FrameLog(
+                    settings, bundle.labels, bundle.info.spec, source=source, say=self._say, on_kept=self._on_kept
+                )
+            return self._log
+
+    def offer(self, cloud: Cloud, answer: Segmentation, settings: LogSettings, bundle: Bundle) -> None:
+        """Let the log decide on a frame; about a millisecond, and nothing where there is no log."""
+        log = self.follow(settings, bundle)
+        if log is not None:
+            log.offer(cloud, answer, Origin(bundle.name, bundle.content_hash, self._node.resolve_topic_name(TOPIC)))
+
+    def ask(self) -> str:
+        """Keep the next frame whatever its score; a sentence on what was done. ConfigError where nothing is kept now."""
+        with self._lock:
+            log = self._log
+        if log is None:
+            raise ConfigError("no frame log; set the parameter log.folder to a folder")
+        if log.status().fault:
+            raise ConfigError(f"frame log paused: {log.status().fault}")
+        log.ask()
+        return f"the next frame is kept in {log.folder}"
+
+    def status(self) -> Status:
+        """The log's line of /diagnostics."""
+        with self._lock:
+            log = self._log
+        if log is None:
+            return Status("frame_log", "off: the parameter log.folder is empty")
+        return _status(log, log.status())
+
+    def close(self) -> None:
+        """Write what waits, remove the topic."""
+        with self._lock:
+            log, self._log = self._log, None
+        if log is not None:
+            log.close()
+        self._node.destroy_publisher(self._uncertain)
+
+    # callbacks of the writer's thread
+
+    def _say(self, text: str, is_fault: bool) -> None:
+        logger = self._node.get_logger()
+        if is_fault:
+            logger.error(text)
+        else:
+            logger.info(text)
+
+    def _on_kept(self, record: FrameRecord, cloud: Cloud, answer: Segmentation) -> None:
+        if not self._uncertain.get_subscription_count():
+            return
+        index = np.array([suggestion.point for suggestion in record.suggestions], np.intp)
+        columns = (answer.class_id, answer.instance_id, answer.confidence, answer.uncertainty, answer.flags)
+        chosen = _part(cloud, index)
+        message = PointCloud2(header=Header(frame_id=cloud.frame_id))
+        message.header.stamp.sec, message.header.stamp.nanosec = divmod(cloud.stamp_ns, NANOSECONDS)
+        fill_message(message, pack_labelled(chosen, *(column[index] for column in columns)), chosen, PointField)
+        self._uncertain.publish(message)
+
+
+def _part(cloud: Cloud, index: np.ndarray) -> Cloud:
+    """Some points of a cloud, unordered."""
+    return dataclasses.replace(
+        cloud,
+        xyz=cloud.xyz[index],
+        intensity=cloud.intensity[index],
+        flags=cloud.flags[index],
+        ring=None,
+        height=1,
+        width=len(index),
+    )
+
+
+def _status(log: FrameLog, figures: LogStatus) -> Status:
+    free = "unknown" if figures.free_bytes is None else figures.free_bytes // MIB
+    status = Status("frame_log", values={"folder": log.folder, "frames": figures.frames, "mib": figures.bytes // MIB})
+    status.values |= {"free_mib": free, "kept": sum(figures.kept.values())}
+    status.values |= {f"kept {reason}": count for reason, count in sorted(figures.kept.items())}
+    status.values |= {f"dropped {obstacle}": count for obstacle, count in sorted(figures.dropped.items())}
+    if figures.fault:
+        status.worsen(DiagnosticStatus.ERROR, figures.fault)
+    elif figures.dropped.get("budget") and log.settings.when_full == "stop":
+        status.worsen(DiagnosticStatus.WARN, f"{log.folder}: the log is full; label and move frames, or raise log.max_mib")
+    return status
