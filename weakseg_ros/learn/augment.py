@@ -7,6 +7,7 @@ Raw images are (B, 4, H, W) f32: x, y, z in m and intensity, all 0 where no poin
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -16,6 +17,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from weakseg_ros.config import check_ranges, setting
+from weakseg_ros.errors import ConfigError
+from weakseg_ros.learn.mixing import mix_bands, mix_sectors, paste_objects, shift_columns
 from weakseg_ros.points.cloud import Cloud, make_cloud
 from weakseg_ros.points.projection import RangeSpec
 
@@ -44,12 +47,26 @@ class AugmentConfig:
     drop: float = setting(0.1, 0.0, 0.9)
     """largest share of pixels that lose their point"""
     mix: float = setting(0.5, 0.0, 1.0)
-    """probability to replace a sector of columns by that of another scan of the batch"""
+    """probability to replace a sector of columns by that of another scan of the batch, as PolarMix swaps sectors"""
+    mix_share: float = setting(0.0, 0.0, 1.0)
+    """width of that sector as a share of the image's (PolarMix: 0.5); 0: anything from an eighth to a half"""
+    bands: float = setting(0.0, 0.0, 1.0)
+    """probability to take every other band of inclination from another scan of the batch, as LaserMix does"""
+    band_counts: tuple[int, ...] = (3, 4, 5, 6)
+    """into how many bands: one of these, drawn anew each time"""
+    paste: float = setting(0.0, 0.0, 1.0)
+    """probability to paste objects of another scan of the batch, as PolarMix does; labelled points only"""
+    paste_classes: tuple[str, ...] = ()
+    """classes of these objects by name, the rare ones; none: all things of the label map"""
+    paste_copies: int = setting(3, 1, 100)
+    """how often they are pasted, each time turned about the vertical by another angle"""
     crop_columns: int = setting(0, 0, 16384)
     """train on windows of this many columns, 0 = the whole width"""
 
     def __post_init__(self) -> None:
         check_ranges(self)
+        if not self.band_counts or min(self.band_counts) < 2:
+            raise ConfigError(f"band_counts: {list(self.band_counts)} must hold numbers from 2 up; LaserMix takes 3, 4, 5, 6")
 
 
 NO_AUGMENTATION = AugmentConfig(
@@ -89,12 +106,17 @@ def _coarse3d_motion(rng: np.random.Generator) -> Motion:
 
 
 def augment_images(
-    geometry: Tensor, labels: Tensor, spec: RangeSpec, config: AugmentConfig, rng: np.random.Generator
+    geometry: Tensor,
+    labels: Tensor,
+    spec: RangeSpec,
+    config: AugmentConfig,
+    rng: np.random.Generator,
+    objects: Sequence[int] = (),
 ) -> tuple[Tensor, Tensor]:
     """Vary raw images (B, 4, H, W) and their labels (B, H, W) u8; what the points have had already is left out.
 
     Turning rolls the columns of a full circle; of a sector, columns that enter are empty. Tilt, scale and lift change
-    the coordinates only, which is right for small changes.
+    the coordinates only, which is right for small changes. `objects` are the class ids that `paste` pastes.
     """
     if config.where == "coarse3d":
         return geometry, labels
@@ -104,7 +126,11 @@ def augment_images(
         geometry, labels = torch.stack([g for g, _ in scans]), torch.stack([y for _, y in scans])
     gain = 1.0 + rng.uniform(-config.intensity_gain, config.intensity_gain, len(geometry))
     geometry[:, 3] *= torch.from_numpy(gain.astype(np.float32))[:, None, None]
-    geometry, labels = _mix(geometry, labels, config.mix, rng)
+    geometry, labels = mix_sectors(geometry, labels, config.mix, config.mix_share, rng)
+    if config.bands:
+        geometry, labels = mix_bands(geometry, labels, config.bands, config.band_counts, rng)
+    if config.paste:
+        geometry, labels = paste_objects(geometry, labels, spec, config.paste, objects, config.paste_copies, rng)
     if config.crop_columns:
         geometry, labels = _crop(geometry, labels, config.crop_columns, rng)
     if config.drop:
@@ -132,30 +158,7 @@ def _vary(
     xyz[2] += lift
     moved = torch.cat((xyz, geometry[3:]))
     moved.masked_fill_(empty, 0.0)
-    full_circle = spec.fov_left_deg - spec.fov_right_deg >= 360.0
-    return _roll(moved, columns, full_circle), _roll(labels, columns, full_circle)
-
-
-def _roll(image: Tensor, columns: int, full_circle: bool) -> Tensor:
-    rolled = torch.roll(image, columns, dims=-1)
-    if columns and not full_circle:
-        entered = slice(0, columns) if columns > 0 else slice(columns, None)
-        rolled[..., entered] = 0
-    return rolled
-
-
-def _mix(geometry: Tensor, labels: Tensor, probability: float, rng: np.random.Generator) -> tuple[Tensor, Tensor]:
-    """Give scans a sector of their neighbour in the batch (the idea of PolarMix, Xiao et al., NeurIPS 2022)."""
-    count, width = len(labels), labels.shape[-1]
-    mixed_geometry, mixed_labels = geometry.clone(), labels.clone()
-    for i in range(count):
-        chosen = rng.random() < probability
-        size, start = int(rng.integers(width // 8, width // 2 + 1)), int(rng.integers(width))
-        if chosen and count > 1:
-            columns = torch.arange(start, start + size) % width
-            mixed_geometry[i][..., columns] = geometry[i - 1][..., columns]
-            mixed_labels[i][..., columns] = labels[i - 1][..., columns]
-    return mixed_geometry, mixed_labels
+    return shift_columns(moved, columns, spec.full_circle), shift_columns(labels, columns, spec.full_circle)
 
 
 def _crop(geometry: Tensor, labels: Tensor, columns: int, rng: np.random.Generator) -> tuple[Tensor, Tensor]:

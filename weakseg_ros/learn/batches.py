@@ -19,6 +19,7 @@ from torch import Tensor
 from weakseg_ros.errors import ConfigError
 from weakseg_ros.learn.augment import AugmentConfig, augment_images, move_points
 from weakseg_ros.points.cloud import Cloud
+from weakseg_ros.points.labels import LabelMap
 from weakseg_ros.points.projection import NOT_NORMALISED, RangeSpec, RangeView, channel_image, project
 from weakseg_ros.points.scan_sets import Scan, ScanSet
 
@@ -132,6 +133,7 @@ class ScanImages:
             )
         self.scans, self.labels_of, self.spec, self.augment = scans, labels_of, spec, augment
         self.instances = instances
+        self._objects = _pasted_classes(augment, scans.labels) if augment.paste else []
         self._kept: dict[int, tuple[Any, ...]] = {}
         self._bytes_left = cache_gib * 2**30
 
@@ -154,7 +156,7 @@ class ScanImages:
         labels = torch.from_numpy(np.stack([y for _, y in pairs]))
         if self.instances:
             _number_apart(geometry[:, 4])
-        return augment_images(geometry, labels, self.spec, self.augment, rng)
+        return augment_images(geometry, labels, self.spec, self.augment, rng, self._objects)
 
     def _one(self, i: int, rng: np.random.Generator) -> tuple[NDArray[np.float32], NDArray[np.uint8]]:
         if self.augment.where == "images":
@@ -197,6 +199,16 @@ def raw_image(
         plane = np.append(instance, np.uint16(0))[labelled_points(labels, view)].astype(np.float32)
         image = np.concatenate([image, plane[None]])
     return image, label_image(labels, view)
+
+
+def _pasted_classes(augment: AugmentConfig, labels: LabelMap) -> list[int]:
+    """Ids of the classes whose points are pasted into other scans."""
+    ids = [labels.id_of(name) for name in augment.paste_classes] or np.flatnonzero(labels.things).tolist()
+    if not ids:
+        raise ConfigError(
+            f"augment.paste_classes: label map '{labels.name}' has no things to paste; name classes, or set paste to 0"
+        )
+    return ids
 
 
 def _number_apart(instances: Tensor) -> None:

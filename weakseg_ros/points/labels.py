@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Label maps: which classes a network knows, how they are drawn, and which ids in files mean them.
 
-A *raw id* is what a label file holds (SemanticKITTI's numbering, but for semanticposs and nuscenes, which have their own); a *class id* is what a
-network is trained on: 0 = unlabelled, 1..K-1 the classes. A map is a YAML list with one row per class.
+A *raw id* is what a label file holds (SemanticKITTI's numbering, but for `semanticposs` and `nuscenes`, which have their
+own); a *class id* is what a network is trained on: 0 = unlabelled, 1..K-1 the classes. A map is a YAML list with one row
+per class.
 """
 
 from __future__ import annotations
