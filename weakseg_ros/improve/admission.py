@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from weakseg_ros.config import check_ranges, setting
-from weakseg_ros.improve.select import SCORE_FLOOR, distances_to
+from weakseg_ros.improve.select import FARTHEST, SCORE_FLOOR, distances_to
 from weakseg_ros.improve.worth import Look
 
 WINDOW = 600
@@ -20,8 +20,6 @@ WARM_UP = 10
 """frames that are too few to compare with"""
 BURST_S = 10.0
 """seconds of the rate that may be saved up"""
-FARTHEST = 2.0
-"""distance of a frame to an empty log"""
 
 
 @dataclass(frozen=True)

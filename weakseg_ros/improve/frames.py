@@ -12,7 +12,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -122,12 +122,20 @@ class FrameWriter:
     """Adds frames to a log folder, which it makes where there is none. Several writers may share a folder.
 
     Each writer takes a session number that no other ever had, so that keys ('0003_000012') are never used twice. What a
-    killed writer left half-written is removed at the next start; `notes` has a sentence on it. Raises DataError for a
-    folder that holds something else or frames of other classes, OSError where the disk does not take it.
+    killed writer left half-written is removed at the next start; `notes` has a sentence on it. What there is to say of
+    all frames of the session (`facts`: settings, seeds, hashes) lies in sessions/. Raises DataError for a folder that
+    holds something else or frames of other classes, OSError where the disk does not take it.
     """
 
     def __init__(
-        self, folder: Path, labels: LabelMap, spec: RangeSpec, *, source: str, intensity_full_scale: float = 0.0
+        self,
+        folder: Path,
+        labels: LabelMap,
+        spec: RangeSpec,
+        *,
+        source: str,
+        intensity_full_scale: float = 0.0,
+        facts: Mapping[str, Any] | None = None,
     ) -> None:
         self.folder = folder
         self.notes: list[str] = []
@@ -136,6 +144,8 @@ class FrameWriter:
         self._removed = 0
         self._claim_folder(spec, source, intensity_full_scale)
         self._session, self._lock = _claim_session(folder / SESSIONS)
+        json.dump({"source": source, **(facts or {})}, self._lock, indent=2)
+        self._lock.flush()
         swept = _sweep(folder)
         if swept:
             self.notes.append(f"{folder}: removed {swept} half-written frames that an earlier process left behind")

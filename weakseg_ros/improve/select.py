@@ -8,7 +8,7 @@ The latter two are what the first is measured against.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,8 +28,18 @@ REGION_PER_RANGE = 0.04
 """its growth with the range, as points get sparse"""
 FAR = 9.0
 """squared distance, in regions, beyond which a point says nothing of another"""
+FARTHEST = 2.0
+"""distance of a frame to nothing"""
 SCORE_FLOOR = 0.25
 """share of its distance that a frame without doubt keeps in the choice of frames"""
+
+
+class Choice(NamedTuple):
+    """A chosen frame."""
+
+    index: int
+    worth: float
+    """by which it was chosen, 0..1; falls from choice to choice"""
 
 
 def choose_frames(
@@ -38,29 +48,36 @@ def choose_frames(
     strategy: Strategy = "ours",
     seed: int = 0,
     known: NDArray[np.float32] | None = None,
-) -> list[int]:
-    """At most `count` distinct indices into `looks`, the most worth a person's time first.
+) -> list[Choice]:
+    """At most `count` distinct frames out of `looks`, the most worth a person's time first.
 
     `ours` is the greedy k-centre choice, weighted by score: each next frame is the one with the largest product of score
     and distance to what was chosen before and to the descriptors `known` (n, D). `entropy` takes the highest mean
     entropies, `random` any.
     """
     if strategy == "random":
-        return [int(i) for i in np.random.default_rng(seed).permutation(len(looks))[:count]]
-    if strategy == "entropy":
-        return [int(i) for i in np.argsort([-look.entropy for look in looks], kind="stable")[:count]]
+        worths = np.random.default_rng(seed).random(len(looks))
+    elif strategy == "entropy":
+        worths = np.array([look.entropy for look in looks])
+    else:
+        return _centres(looks, count, known)
+    return [Choice(int(i), float(worths[i])) for i in np.argsort(-worths, kind="stable")[:count]]
+
+
+def _centres(looks: Sequence[Look], count: int, known: NDArray[np.float32] | None) -> list[Choice]:
     if not looks:
         return []
     descriptors = np.stack([look.descriptor for look in looks])
     scores = np.array([look.score for look in looks])
     weight = SCORE_FLOOR + (1.0 - SCORE_FLOOR) * scores / max(float(scores.max()), 1e-9)
-    distance = distances_to(descriptors, known) if known is not None and len(known) else np.full(len(looks), 2.0)
-    chosen: list[int] = []
+    far = np.full(len(looks), FARTHEST)
+    distance = distances_to(descriptors, known) if known is not None and len(known) else far
+    chosen: list[Choice] = []
     for _ in range(min(count, len(looks))):
         worth = weight * distance
-        worth[chosen] = -1.0
+        worth[[choice.index for choice in chosen]] = -1.0
         best = int(np.argmax(worth))
-        chosen.append(best)
+        chosen.append(Choice(best, float(worth[best]) / FARTHEST))
         distance = np.minimum(distance, np.linalg.norm(descriptors - descriptors[best], axis=1))
     return chosen
 
@@ -112,17 +129,17 @@ def _spread(
     count: int,
     rng: np.random.Generator,
 ) -> list[Suggestion]:
-    total = len(candidates)
-    if not total or count < 1:
+    if not len(candidates) or count < 1:
         return []
     sample = _draw(answer, candidates, max(CANDIDATES, count), rng)
     known = known[answer.class_id[known] > 0]
     class_id, values = answer.class_id[sample], doubt(answer, sample)
     reach = _Reach(cloud.xyz[sample], class_id, cloud.xyz[known], answer.class_id[known])
     counts = np.bincount(answer.class_id[candidates], minlength=256)
-    rows = _greedy(reach, values / np.sqrt(counts[class_id] / total), class_id, count)
+    drawn_for = counts[class_id] / np.bincount(class_id, minlength=256)[class_id]
+    rows = _greedy(reach, values / np.sqrt(counts[class_id] / len(candidates)), class_id, count)
     owner = reach.nearest([row for row, _ in rows])
-    stands_for = np.bincount(owner[owner >= 0], minlength=len(rows)) * (total / len(sample))
+    stands_for = np.bincount(owner[owner >= 0], drawn_for[owner >= 0], minlength=len(rows))
     first = max(rows[0][1], 1e-9)
     found = []
     for place, (row, gain) in enumerate(rows):
