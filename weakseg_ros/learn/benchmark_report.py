@@ -185,8 +185,8 @@ def _summary(cells: Cells, classes: Sequence[str], failed: int) -> dict[str, Any
     deviation: dict[str, dict[str, float | None]] = {name: {} for name in names.values()}
     for (line, ratio), rows in sorted(cells.items(), key=lambda item: -item[0][1]):
         values = [row["miou"] for row in rows.values()]
-        miou[names[line]][f"{ratio:g}"] = statistics.fmean(values)
-        deviation[names[line]][f"{ratio:g}"] = spread(values) if len(values) > 1 else None
+        miou[names[line]][f"{ratio:g}"] = round(statistics.fmean(values), 6)
+        deviation[names[line]][f"{ratio:g}"] = round(spread(values), 6) if len(values) > 1 else None
     every = [row for rows in cells.values() for row in rows.values()]
     return {
         "data": _all(row["data"] for row in every),
@@ -196,7 +196,7 @@ def _summary(cells: Cells, classes: Sequence[str], failed: int) -> dict[str, Any
         "failed_rows": failed,
         "miou": miou,
         "miou_std": deviation,
-        "step_ms": {names[line]: _step_ms(_rows_of(cells, line)) for line in _lines(cells)},
+        "step_ms": {names[line]: round(_step_ms(_rows_of(cells, line)), 2) for line in _lines(cells)},
     }
 
 

@@ -119,9 +119,11 @@ class Row:
 
     @property
     def settings_hash(self) -> str:
-        """Another one where the training would be another one, whatever the data."""
-        settings = {name: value for name, value in to_mapping(self.train).items() if name not in _WITHOUT_EFFECT}
-        return _hash({**settings, "draw": to_mapping(self.draw)})
+        """Another one where something else is asked for, whatever the data.
+
+        Settings at their default are left out, so that a new one that a later version brings leaves finished rows finished.
+        """
+        return _hash({"train": _asked_for(self.train, TrainConfig()), "draw": to_mapping(self.draw)})
 
 
 def shard_of(text: str) -> tuple[int, int]:
@@ -140,6 +142,8 @@ def base_settings(config: BenchmarkConfig) -> TrainConfig:
     base = _changed(base, reduce(_joined, map(_override, config.override), config.train), "train")
     if config.hold_out:
         base = dataclasses.replace(base, val_data=None, val_split="", val_sequences=(), hold_out=config.hold_out)
+    if base.devices > 1 or base.num_nodes > 1:
+        raise ConfigError(f"{config.base}: a row is trained by one process; leave devices at 1 and run several with shard")
     if base.sparse_labels is not None or base.draw.protocol != "full":
         raise ConfigError(f"{config.base}: names labels to train on; a benchmark draws its own (draw, ratios)")
     return dataclasses.replace(base, data=config.data, resume=False, bundle=None)
@@ -218,5 +222,15 @@ def _find(path: Path) -> Path:
     return path if path.is_file() or path.is_absolute() else share_folder() / path
 
 
+def _asked_for(settings: Any, default: Any) -> Mapped:
+    """What differs from the default, by name; nested settings likewise."""
+    differs: Mapped = {}
+    for field_ in dataclasses.fields(settings):
+        value, usual = getattr(settings, field_.name), getattr(default, field_.name)
+        if value != usual and field_.name not in _WITHOUT_EFFECT:
+            differs[field_.name] = _asked_for(value, usual) if dataclasses.is_dataclass(value) else value
+    return differs
+
+
 def _hash(content: Mapping[str, Any]) -> str:
-    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]
+    return hashlib.sha256(json.dumps(content, sort_keys=True, default=str).encode()).hexdigest()[:16]

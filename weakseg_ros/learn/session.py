@@ -225,6 +225,8 @@ def _stored(session: Session) -> dict[str, nn.Module]:
 def _begin(run: RunFolder, config: TrainConfig, images: ScanImages, val_scans: ScanSet | None, fabric: Fabric) -> DataStatistics:
     """Look at the data, and write what is known before the first step."""
     statistics = survey(images, config.channels, images.scans.labels.num_classes)
+    if config.mean:
+        statistics = dataclasses.replace(statistics, mean=config.mean, std=config.std)
     if not fabric.is_global_zero:
         return statistics
     run.create()

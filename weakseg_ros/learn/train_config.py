@@ -57,6 +57,10 @@ class TrainConfig:
     """further settings of the net by name, e.g. layers 53 or deep_supervision True (squeezesegv3)"""
     channels: tuple[str, ...] = ("range", "x", "y", "z", "intensity")
     """what the net sees of each point: range, x, y, z, intensity, valid"""
+    mean: tuple[float, ...] = ()
+    """of each channel, to normalise with; none: measured on the training scans"""
+    std: tuple[float, ...] = ()
+    """likewise, the standard deviations"""
     height: int = setting(0, 0, 4096)
     """rows of the range image; 0: the data's own"""
     width: int = setting(0, 0, 16384)
@@ -106,5 +110,9 @@ class TrainConfig:
         check_ranges(self)
         if self.warmup_steps >= self.steps:
             raise ConfigError(f"warmup_steps: {self.warmup_steps} must be fewer than steps {self.steps}")
+        if not len(self.mean) == len(self.std) in (0, len(self.channels)):
+            raise ConfigError(f"mean, std: have {len(self.mean)} and {len(self.std)} values for {len(self.channels)} channels")
+        if not all(deviation > 0 for deviation in self.std):
+            raise ConfigError(f"std: {list(self.std)} must be above 0")
         if self.sparse_labels is not None and self.draw.protocol != "full":
             raise ConfigError("sparse_labels: the labels are drawn already; leave draw.protocol at 'full'")
