@@ -3,7 +3,8 @@
 
 from __future__ import annotations
 
-from typing import Any
+from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
@@ -30,40 +31,36 @@ BOX_DTYPE = np.dtype(
 -pi/2..pi/2, since front and back look alike; score = mean confidence, 0..1; number of points"""
 
 
+@dataclass(frozen=True)
 class ObjectPoints:
-    """The points of the M objects of a cloud, object by object, in the cloud's order within each.
+    """The points of the M objects of a cloud, object by object, in the cloud's order within each."""
 
-    `xyz` is (N, 3) in m, `instance_id` (N,), 0 = none; points that are NaN, infinite or absurdly far belong to no object.
-    """
-
-    def __init__(self, xyz: NDArray[np.float32], instance_id: NDArray[np.uint16]) -> None:
-        at = np.flatnonzero(instance_id)
-        places = xyz[at]
-        with np.errstate(invalid="ignore"):
-            usable = np.abs(places).max(axis=1, initial=0.0) < FARTHEST_M
-        if not usable.all():
-            at, places = at[usable], places[usable]
-        ids = instance_id[at]
-        order = np.argsort(ids, kind="stable")  # a radix sort for 16 bits
-        self.at: NDArray[np.int64] = at[order]
-        """(P,) index of each point in the cloud"""
-        self.xyz: NDArray[np.float32] = places[order]
-        """(P, 3) m"""
-        ids = ids[order]
-        self.start: NDArray[np.int64] = np.flatnonzero(np.concatenate([[True], ids[1:] != ids[:-1]])) if len(ids) else at
-        """(M,) where each object begins"""
-        self.ids: NDArray[np.uint16] = ids[self.start]
-        """(M,) instance ids, ascending"""
-        self.count: NDArray[np.int64] = np.diff(self.start, append=len(ids))
-        """(M,) number of points of each object"""
+    ids: NDArray[np.uint16]
+    """(M,) instance ids"""
+    count: NDArray[np.int64]
+    """(M,) number of points of each object"""
+    at: NDArray[np.int64]
+    """(P,) index of each point in the cloud"""
+    xyz: NDArray[np.float32]
+    """(3, P) m, one row an axis"""
 
     def __len__(self) -> int:
         return len(self.ids)
+
+    @cached_property
+    def start(self) -> NDArray[np.int64]:
+        """(M,) where each object begins among the P."""
+        return np.cumsum(self.count) - self.count
 
     @property
     def owner(self) -> NDArray[np.int64]:
         """(P,) number 0..M-1 of each point's object."""
         return np.repeat(np.arange(len(self)), self.count)
+
+    def chosen(self, which: NDArray[np.int64]) -> ObjectPoints:
+        """The objects of these numbers, in this order."""
+        points = rows_of(self.count, which)
+        return ObjectPoints(self.ids[which], self.count[which], self.at[points], self.xyz[:, points])
 
     def sample(self, limit: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """At most `limit` points of each object, evenly over its rows: (S,) which of the P, and (M,) how many of each."""
@@ -71,6 +68,38 @@ class ObjectPoints:
         step = np.repeat(self.count / np.maximum(taken, 1), taken)
         number = np.arange(taken.sum()) - np.repeat(np.cumsum(taken) - taken, taken)
         return np.repeat(self.start, taken) + (number * step).astype(np.int64), taken
+
+    def commonest(self, class_id: NDArray[np.uint8]) -> NDArray[np.int64]:
+        """(M,) the class of most points of each object, out of the cloud's (N,); of equals the lowest."""
+        width = int(class_id.max(initial=0)) + 1
+        votes = np.bincount(self.owner * width + class_id[self.at], minlength=len(self) * width)
+        best: NDArray[np.int64] = votes.reshape(len(self), width).argmax(axis=1)
+        return best
+
+
+def objects_of(xyz: NDArray[np.float32], instance_id: NDArray[np.uint16]) -> ObjectPoints:
+    """The objects of a cloud in ascending order of their ids.
+
+    `xyz` is (N, 3) in m, `instance_id` (N,), 0 = none; points that are NaN, infinite or absurdly far belong to no object.
+    """
+    at = np.flatnonzero(instance_id)
+    x, y, z = (np.ascontiguousarray(xyz[:, axis]).take(at) for axis in range(3))
+    with np.errstate(invalid="ignore", over="ignore"):
+        usable = np.flatnonzero(np.abs(x) + np.abs(y) + np.abs(z) < FARTHEST_M)
+    ids = instance_id.take(at.take(usable))
+    order = usable.take(np.argsort(ids, kind="stable"))  # a radix sort for 16 bits
+    at = at.take(order)
+    ids = instance_id.take(at)
+    start = np.flatnonzero(np.diff(ids.astype(np.int32), prepend=0))
+    return ObjectPoints(ids[start], np.diff(start, append=len(ids)), at, np.stack([part.take(order) for part in (x, y, z)]))
+
+
+def rows_of(count: NDArray[np.int64], which: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Numbers of the rows that belong to the groups `which`, group by group, where group i has `count[i]` of them."""
+    taken = count[which]
+    begin = (np.cumsum(count) - count)[which] - (np.cumsum(taken) - taken)
+    rows: NDArray[np.int64] = np.arange(taken.sum()) + np.repeat(begin, taken)
+    return rows
 
 
 def boxes(
@@ -83,19 +112,19 @@ def boxes(
     rectangle's edges: two sides of a car make an L (Zhang et al., Efficient L-Shape Fitting for Vehicle Detection Using
     Laser Scanners, IV 2017, closeness criterion). Its class is the one of most of its points.
     """
-    objects = ObjectPoints(xyz, instance_id)
+    objects = objects_of(xyz, instance_id)
     found = np.zeros(len(objects), BOX_DTYPE)
     if not len(objects):
         return found
-    start, points = objects.start, objects.xyz
+    start = objects.start
     heading = _headings(objects)
     cosine, sine = (np.repeat(part, objects.count) for part in (np.cos(heading), np.sin(heading)))
-    x, y, z = points.T
+    x, y, z = objects.xyz
     sides = (x * cosine + y * sine, y * cosine - x * sine, z)
     low = np.stack([np.minimum.reduceat(side, start) for side in sides], axis=1)
     high = np.stack([np.maximum.reduceat(side, start) for side in sides], axis=1)
     found["instance_id"], found["points"] = objects.ids, objects.count
-    found["class_id"] = _commonest(class_id[objects.at], objects)
+    found["class_id"] = objects.commonest(class_id)
     found["score"] = np.add.reduceat(confidence[objects.at].astype(np.float64), start) / objects.count
     _place(found, heading, low, high)
     return found
@@ -114,19 +143,12 @@ def _place(found: NDArray[np.void], heading: NDArray[np.float32], low: NDArray[n
     found["yaw_rad"] = np.where(yaw > np.pi / 2, yaw - np.pi, yaw)
 
 
-def _commonest(class_id: NDArray[np.uint8], objects: ObjectPoints) -> NDArray[Any]:
-    """(M,) the class of most points of each object; of equals the lowest."""
-    width = int(class_id.max()) + 1
-    votes = np.bincount(objects.owner * width + class_id, minlength=len(objects) * width)
-    return votes.reshape(len(objects), width).argmax(axis=1)
-
-
 def _headings(objects: ObjectPoints) -> NDArray[np.float32]:
     """(M,) heading of each object's rectangle in rad, 0..pi/2 and a little beyond."""
     chosen, taken = objects.sample(SAMPLE)
     start = np.cumsum(taken) - taken
     owner = np.repeat(np.arange(len(taken)), taken)
-    x, y = objects.xyz[chosen, :2].T - objects.xyz[objects.start, :2].T[:, owner]
+    x, y = objects.xyz[:2, chosen] - objects.xyz[:2, objects.start][:, owner]
     coarse = np.radians(np.arange(0.0, 90.0, COARSE_DEG))[:, None] + np.zeros(len(taken))
     best = _best_heading(x, y, start, owner, coarse.astype(np.float32))
     fine = best + np.radians(np.arange(-COARSE_DEG / 2, COARSE_DEG / 2 + 0.1, FINE_DEG))[:, None]
@@ -156,4 +178,5 @@ def _to_extremes(side: NDArray[np.float32], start: NDArray[np.int64], owner: NDA
     """(A, S) distance of each coordinate to the nearer of its object's two extremes."""
     low = np.minimum.reduceat(side, start, axis=1)[:, owner]
     high = np.maximum.reduceat(side, start, axis=1)[:, owner]
-    return np.minimum(side - low, high - side)
+    nearer: NDArray[np.float32] = np.minimum(side - low, high - side)
+    return nearer
