@@ -7,6 +7,7 @@ alike. A change is on disk before the call returns; several threads, pages and p
 
 from __future__ import annotations
 
+import dataclasses
 import fcntl
 import hashlib
 import logging
@@ -148,6 +149,20 @@ class ClickStore:
         return sorted(self.record.positions, key=lambda key: self._index.get(key, len(self._index)))
 
     @property
+    def done(self) -> tuple[str, ...]:
+        """The keys of the scans that were marked as finished."""
+        return self.record.done
+
+    def mark_done(self, key: str, done: bool = True) -> None:
+        """Say that a scan is finished, or that it is not."""
+        with self._alone():
+            others = tuple(name for name in self.record.done if name != key)
+            try:
+                self._save_record(dataclasses.replace(self.record, done=(*others, key) if done else others))
+            except OSError as error:
+                raise DataError(f"{self.path}: the mark could not be saved ({error.strerror}); free some space") from None
+
+    @property
     def stamp(self) -> tuple[int, int]:
         """Another one after every change, whoever made it: what a page looks at to see the clicks of others."""
         return _identity(self.path / RECORD)
@@ -207,7 +222,7 @@ class ClickStore:
             if clicked:
                 spent[clicked] = max(0, spent[clicked] + clicks)
             labelled = {name: record.points_per_class[name] + int(per_class[i]) for i, name in self._class_names()}
-            self._save(files, positions, usable, spent, labelled)
+            self._save(files, positions, usable, spent, labelled, record.done)
         except OSError as error:
             raise DataError(f"{file}: the click could not be saved ({error.strerror}); free some space or check rights") from None
 
@@ -218,6 +233,7 @@ class ClickStore:
         usable: int,
         clicks: dict[str, int],
         labelled: dict[str, int],
+        done: tuple[str, ...],
     ) -> None:
         record = SparseRecord(
             version=RECORD_VERSION,
@@ -235,7 +251,11 @@ class ClickStore:
             files=files,
             problems=(),
             environment=self._environment,
+            done=done,
         )
+        self._save_record(record)
+
+    def _save_record(self, record: SparseRecord) -> None:
         write_atomic(self.path / RECORD, dump_yaml(record))
         self._record = (self.stamp, record)
 
@@ -322,7 +342,7 @@ class ClickStore:
         labelled = {name: int(counted[i]) for i, name in self._class_names()}
         clicks = known.clicks_per_class if known else dict.fromkeys(labelled, 0)
         files = {name: digest for name, digest in on_disk.items() if name.removesuffix(".label") in positions}
-        self._save(files, positions, usable, clicks, labelled)
+        self._save(files, positions, usable, clicks, labelled, known.done if known else ())
 
     @contextmanager
     def _alone(self) -> Iterator[None]:

@@ -80,6 +80,8 @@ class SparseRecord:
     problems: tuple[str, ...]
     """one sentence for each scan that could not be read"""
     environment: dict[str, str]
+    done: tuple[str, ...] = ()
+    """scans that the person who clicks has finished"""
 
 
 class SparseLabels:

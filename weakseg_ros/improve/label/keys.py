@@ -1,0 +1,68 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Which key does what. W, A, S, D, Q, E and the arrows move the camera and stay free."""
+
+from __future__ import annotations
+
+import time
+from typing import NamedTuple
+
+CLASS_KEYS = ("1", "2", "3", "4", "5", "6", "7", "8", "9", "0", "R", "T", "F", "G", "H", "J", "K", "L", "B")
+"""the keys of the classes 1, 2, ...; later classes have none and are chosen by a button"""
+HELD_S = 0.15
+"""a key that comes back sooner is being held down, no finger is so fast"""
+
+
+class Command(NamedTuple):
+    """One row of the table of commands."""
+
+    action: str
+    """name of the page's method"""
+    key: str
+    label: str
+    """what the command palette calls it"""
+
+
+COMMANDS = (
+    Command("skip", "N", "Skip: mark the next suggested point"),
+    Command("back", "P", "Back: mark the suggested point before"),
+    Command("mark", "M", "Mark: a click marks a point, a key names its class"),
+    Command("paint", "C", "Paint: a click labels a point with the chosen class"),
+    Command("objects", "O", "Object: a click shows the mask of an object"),
+    Command("erase", "X", "Erase: a click takes labels away"),
+    Command("accept", "enter", "Accept the mask"),
+    Command("grow", "U", "Larger mask"),
+    Command("shrink", "I", "Smaller mask"),
+    Command("reject", "escape", "Reject the mask, or take the mark away"),
+    Command("undo", "Z", "Undo"),
+    Command("redo", "Y", "Redo"),
+    Command("previous", "pageup", "Previous frame"),
+    Command("following", "pagedown", "Next frame"),
+    Command("finish", "end", "Frame done, go to the next"),
+    Command("view", "V", "Colour the points by something else"),
+)
+REPEATABLE = frozenset({"undo", "redo", "grow", "shrink", "previous", "following"})
+"""commands that a held key may repeat"""
+
+
+def key_of(action: str) -> str:
+    """How the key of an action is written on the page."""
+    key = next(command.key for command in COMMANDS if command.action == action)
+    return {"enter": "Enter", "escape": "Esc", "pageup": "Page up", "pagedown": "Page down", "end": "End"}.get(key, key)
+
+
+def class_key(class_id: int) -> str:
+    """The key of a class, '' for one that has none."""
+    return CLASS_KEYS[class_id - 1] if 1 <= class_id <= len(CLASS_KEYS) else ""
+
+
+class HeldKeys:
+    """Tells presses from the repeats that a keyboard sends while a key is held down."""
+
+    def __init__(self) -> None:
+        self._last_s: dict[str, float] = {}
+
+    def is_repeat(self, name: str) -> bool:
+        """Whether this press of a key is the same one still."""
+        now = time.monotonic()
+        before, self._last_s[name] = self._last_s.get(name, float("-inf")), now
+        return now - before < HELD_S

@@ -1,0 +1,105 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`weakseg label FOLDER`: the page on this machine's own address, for a person who answers "which class is this?"."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import io
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import tyro
+
+from weakseg_ros.config import check_ranges, parse, setting
+from weakseg_ros.errors import ConfigError, WeaksegError
+from weakseg_ros.improve.clicks import CLICKS, ClickStore
+from weakseg_ros.points.labels import LabelMap
+
+if TYPE_CHECKING:
+    import viser
+
+HOST = "127.0.0.1"
+OWN_ORIGIN = re.compile(r"https?://(localhost|127\.0\.0\.1|\[::1\])(:\d+)?")
+
+
+@dataclass(frozen=True)
+class LabelConfig:
+    """Label points of scans on a page in the browser."""
+
+    folder: tyro.conf.Positional[Path]
+    """a frame log (node, 'weakseg select'), or any folder of scans"""
+    labels: str = ""
+    """label map by name or YAML file, in place of the folder's own"""
+    name: str = CLICKS
+    """labels go to FOLDER/sparse/<name>"""
+    port: int = setting(8080, 1, 65535)
+    """of the page, which only this machine can open; for a remote one: ssh -L 8080:localhost:8080 HOST"""
+    flight_s: float = setting(0.35, 0.0, 10.0)
+    """how long the camera takes to the next point"""
+
+    def __post_init__(self) -> None:
+        check_ranges(self)
+        if not self.name.strip() or "/" in self.name:
+            raise ConfigError(f"name: '{self.name}' is no name of a folder; choose a word")
+
+
+def main(argv: Sequence[str]) -> int:
+    """Serve the page until Ctrl+C."""
+    config = parse(LabelConfig, argv, "label")
+    _need_viser()
+    from weakseg_ros.improve.label.page import Page
+    from weakseg_ros.improve.label.session import Session
+    from weakseg_ros.improve.label.source import Source
+
+    source = Source(config.folder, LabelMap.load(config.labels) if config.labels else None)
+    store = ClickStore(config.folder, source.labels, config.name)
+    session = Session(store, source)
+    server = start_server(config.port)
+    try:
+        page = Page(server, session, config.flight_s)
+        print(f"{len(source)} frames of {config.folder}; {store.clicks} clicks so far, in {store.path}")
+        print(f"open http://localhost:{config.port} in a browser; Ctrl+C ends, nothing needs to be saved", flush=True)
+        page.run()
+    finally:
+        with contextlib.redirect_stdout(io.StringIO()):
+            server.stop()
+    return 0
+
+
+def start_server(port: int) -> viser.ViserServer:
+    """A server on this machine's own address, for pages that came from it; ConfigError where the port is taken."""
+    import viser
+
+    with contextlib.redirect_stdout(io.StringIO()), _own_origin_only():
+        server = viser.ViserServer(host=HOST, port=port, label="weakseg label", verbose=False)
+    if server.get_port() != port:
+        server.stop()
+        raise ConfigError(f"port: {port} is in use, perhaps by another 'weakseg label'; end that, or choose --port {port + 1}")
+    return server
+
+
+@contextlib.contextmanager
+def _own_origin_only() -> Iterator[None]:
+    """Servers started in this block refuse connections that pages of other sites open in the same browser.
+
+    Any site may connect to localhost; only the Origin header tells. viser does not look at it, websockets can.
+    """
+    from websockets.asyncio import server
+
+    serve = server.serve
+    server.serve = functools.partial(serve, origins=[OWN_ORIGIN, None])  # type: ignore[misc, assignment]
+    try:
+        yield
+    finally:
+        server.serve = serve  # type: ignore[misc]
+
+
+def _need_viser() -> None:
+    try:
+        import viser  # noqa: F401
+    except ImportError:
+        raise WeaksegError("weakseg label: the page needs viser; pip install 'weakseg_ros[label]'") from None

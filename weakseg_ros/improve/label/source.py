@@ -1,0 +1,93 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What is to be labelled: the frames of a log by worth, or any folder of scans in order."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from weakseg_ros.improve.frames import FrameFolder, Suggestion, open_frames
+from weakseg_ros.points.cloud import Cloud
+from weakseg_ros.points.frame_scans import FrameScans
+from weakseg_ros.points.labels import LabelMap
+from weakseg_ros.points.projection import RangeSpec, RangeView, project
+from weakseg_ros.points.scans import ScanSet, open_scans
+
+SPREAD_POINTS = 20
+"""points suggested in a scan that no model has looked at"""
+SPREAD_WITHIN_M = 25.0
+_SAMPLE = 4000
+
+
+@dataclass(frozen=True)
+class Frame:
+    """One scan on the page, with what a model said about it."""
+
+    key: str
+    cloud: Cloud
+    spec: RangeSpec
+    suggestions: tuple[Suggestion, ...]
+    prediction: NDArray[np.uint8] | None
+    """(N,) class ids; None where no model has seen the scan"""
+    uncertainty: NDArray[np.float32] | None
+    """(N,) 0..1"""
+
+    @cached_property
+    def view(self) -> RangeView:
+        """The range image of the cloud."""
+        return project(self.cloud, self.spec)
+
+
+class Source:
+    """The frames of a folder, the most worthwhile first; DataError where it holds no scans."""
+
+    def __init__(self, folder: Path, labels: LabelMap | None = None) -> None:
+        self.folder = folder
+        self.log: FrameFolder | None = open_frames(folder) if FrameScans.recognises(folder) else None
+        self.scans: ScanSet = self.log.scans if self.log else open_scans(folder, labels=labels)
+        self.labels = labels or self.scans.labels
+        self.keys = tuple(record.key for record in self.log.frames) if self.log else tuple(self.scans.keys)
+        self._index = {key: i for i, key in enumerate(self.scans.keys)}
+
+    def __len__(self) -> int:
+        return len(self.keys)
+
+    def worth(self, key: str) -> str:
+        """Why a frame is in the list, in few words; empty for scans that nobody chose."""
+        if self.log is None:
+            return ""
+        record = self.log.record(key)
+        return f"{record.reason} {record.score:.2f}"
+
+    def frame(self, key: str) -> Frame:
+        """Read one frame; DataError where it is damaged or was replaced."""
+        cloud = self.scans[self._index[key]].cloud
+        if self.log is None:
+            return Frame(key, cloud, self.scans.spec, spread_points(cloud, SPREAD_POINTS), None, None)
+        prediction = self.log.scans.labels.to_raw(self.log.prediction(key)[0])
+        suggestions = tuple(self.log.suggestions(key))
+        return Frame(key, cloud, self.scans.spec, suggestions, self.labels.to_class(prediction), self.log.uncertainty(key))
+
+
+def spread_points(cloud: Cloud, count: int, seed: int = 0) -> tuple[Suggestion, ...]:
+    """Up to `count` points of a cloud, each as far from the earlier ones as can be, the first one near the sensor.
+
+    Distances grow with the range (the logarithm of it counts), as the density of points falls with it.
+    """
+    distance = np.linalg.norm(cloud.xyz, axis=1)
+    usable = np.flatnonzero(cloud.valid & (distance < SPREAD_WITHIN_M) & (distance > 1.0))
+    if not len(usable):
+        return ()
+    usable = np.random.default_rng(seed).permutation(usable)[:_SAMPLE]
+    place = cloud.xyz[usable] / distance[usable, None] * np.log1p(distance[usable, None])
+    place[:, 2] *= 2.0  # a wall and the ground before it are two things to label
+    chosen = [int(np.argmin(distance[usable]))]
+    apart = np.full(len(usable), np.inf, np.float32)
+    while len(chosen) < min(count, len(usable)):
+        apart = np.minimum(apart, np.linalg.norm(place - place[chosen[-1]], axis=1))
+        chosen.append(int(np.argmax(apart)))
+    return tuple(Suggestion(int(usable[i]), 0.0, "spread over the scan") for i in chosen)
