@@ -24,8 +24,11 @@ NETS = {
 
 METHODS = {
     "coarse3d": "weakseg_ros.learn.methods.coarse3d:Coarse3d",
+    "coarse3d+point_panoptic": "weakseg_ros.learn.methods.panoptic_combined:Coarse3dPointPanoptic",
     "erda": "weakseg_ros.learn.methods.erda:Erda",
     "erda+coarse3d": "weakseg_ros.learn.methods.erda_coarse3d:ErdaCoarse3d",
+    "erda+coarse3d+point_panoptic": "weakseg_ros.learn.methods.panoptic_combined:ErdaCoarse3dPointPanoptic",
+    "erda+point_panoptic": "weakseg_ros.learn.methods.panoptic_combined:ErdaPointPanoptic",
     "point_panoptic": "weakseg_ros.learn.methods.point_panoptic:PointPanoptic",
     "supervised": "weakseg_ros.learn.methods.supervised:Supervised",
 }

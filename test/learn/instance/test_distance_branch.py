@@ -17,6 +17,7 @@ from weakseg_ros.learn.instance.anchors import Anchors, anchors_of
 from weakseg_ros.learn.instance.branch import BranchSettings, DistanceBranch, place_code, shares
 from weakseg_ros.learn.instance.distance_losses import assignment_loss, regression_loss, surface_pairs, tie_loss
 from weakseg_ros.learn.instance.pseudo import PseudoSettings, estimate
+from weakseg_ros.learn.instance.relations import MAPS, Relations
 
 THINGS = torch.tensor([False, True, True, False, False])
 RADIUS = torch.tensor([0.0, 3.5, 1.0, 0.0, 0.0])
@@ -163,6 +164,14 @@ def test_tied_pixels_pay_for_going_different_ways() -> None:
     assert tie_loss(torch.zeros(2, 0), none, 0.1).item() == 0
 
 
+def lie(xyz: Tensor, anchors: Anchors, reach: float = 1.4, gate: Tensor = RADIUS) -> Relations:
+    """How pixels lie to the clicks, on a scene without ground or surfaces."""
+    straight = torch.cdist(xyz[anchors.clicks], xyz) / (reach * gate[anchors.classes[anchors.things]])[:, None]
+    maps = torch.zeros(len(straight), len(MAPS), len(xyz))
+    maps[:, MAPS.index("straight")] = straight.clamp_max(2)
+    return Relations(maps, torch.zeros(len(xyz), dtype=torch.bool))
+
+
 def one_hot(classes: list[int], sure: float = 0.9) -> Tensor:
     probs = torch.full((len(classes), 5), (1 - sure) / 4)
     probs[torch.arange(len(classes)), classes] = sure
@@ -180,15 +189,19 @@ def test_pseudo_labels_by_hand() -> None:
     distance[0, [1, 2, 4, 5, 6]] = 0.1
     distance[1, 2] = 0.0
     distance[2, 6] = 0.05
-    found = estimate(distance, xyz, one_hot(classes), anchors, RADIUS, PseudoSettings("class", reach=1.2))
+    near = lie(xyz, anchors, reach=1.2)
+    found = estimate(distance, near, one_hot(classes), anchors, PseudoSettings("class"))
     assert found.instance.tolist() == [1, 1, 1, 2, 0, 0, 3, 3, 0]  # 4 is too far, 5 is road, 2 is no person
-    assert found.class_id.tolist() == [CAR, CAR, CAR, PERSON, CAR, ROAD, CAR, CAR, ROAD]
-    loose = estimate(distance, xyz, one_hot(classes), anchors, RADIUS, PseudoSettings(radius_gate=False))
+    assert found.class_id.tolist() == [CAR, CAR, CAR, PERSON, 0, ROAD, CAR, CAR, ROAD]
+    near.ground[1] = True
+    assert estimate(distance, near, one_hot(classes), anchors, PseudoSettings("class")).instance[1] == 0
+    near = lie(xyz, anchors)
+    loose = estimate(distance, near, one_hot(classes), anchors, PseudoSettings(radius_gate=False))
     assert loose.instance.tolist() == [1, 1, 1, 2, 1, 0, 3, 3, 0]
     distance[3, 6] = 0.0
     unsure = torch.full((9, 5), 0.2)  # where classes say nothing, stuff wins by its distance
-    assert estimate(distance, xyz, unsure, anchors, RADIUS, PseudoSettings()).instance.tolist() == [1, 1, 2, 2, 0, 1, 0, 3, 0]
-    assert estimate(distance, xyz, one_hot(classes, 0.4), anchors, RADIUS, PseudoSettings()).class_id[[1, 2]].sum() == 0
+    assert estimate(distance, near, unsure, anchors, PseudoSettings()).instance.tolist() == [1, 1, 2, 2, 0, 1, 0, 3, 0]
+    assert estimate(distance, near, one_hot(classes, 0.4), anchors, PseudoSettings()).class_id[5] == 0
 
 
 @given(st.integers(0, 2**31), st.integers(0, 5))
@@ -196,7 +209,7 @@ def test_pseudo_labels_by_hand() -> None:
 def test_every_pixel_of_a_clicked_class_has_exactly_one_object(seed: int, clicks: int) -> None:
     _, xyz, probs, anchors = scene(seed, clicks)
     distance = torch.rand(len(anchors), PIXELS, generator=torch.Generator().manual_seed(seed)) * 0.9
-    found = estimate(distance, xyz, probs, anchors, RADIUS, PseudoSettings("class", radius_gate=False))
+    found = estimate(distance, lie(xyz, anchors), probs, anchors, PseudoSettings("class", radius_gate=False))
     present = torch.zeros(5, dtype=torch.bool)
     present[anchors.classes] = True
     thing = THINGS[(probs * present).argmax(dim=1)]

@@ -18,7 +18,7 @@ class Anchors:
     things: Tensor
     """(M,) bool, True for a clicked object, False for a stuff class"""
     pixel: Tensor
-    """(L,) i64 labelled pixel, 0..P-1; an object has one, its click"""
+    """(L,) i64 labelled pixel, 0..P-1; those of an object are its clicks"""
     owner: Tensor
     """(L,) i64 the anchor that each of them belongs to"""
 
@@ -27,8 +27,13 @@ class Anchors:
 
     @property
     def clicks(self) -> Tensor:
-        """(T,) the pixels of the T clicked objects, which come first among the anchors."""
+        """(C,) the clicked pixels of the T objects, which come first among the anchors; most have one."""
         return self.pixel[self.things[self.owner]]
+
+    @property
+    def click_owner(self) -> Tensor:
+        """(C,) the object of each click, 0..T-1."""
+        return self.owner[self.things[self.owner]]
 
     def mean(self, values: Tensor) -> Tensor:
         """Mean of (P, D) values over the labelled pixels of each anchor: (M, D)."""
@@ -37,22 +42,36 @@ class Anchors:
         return sums / count[:, None].to(sums.dtype)
 
 
-def anchors_of(labels: Tensor, things: Tensor, max_clicks: int = 300) -> Anchors:
+def anchors_of(labels: Tensor, things: Tensor, max_clicks: int = 300, instances: Tensor | None = None) -> Anchors:
     """The anchors of a scan's sparse labels: class ids (P,), 0 = none, and which of the K classes are things.
 
-    Every labelled pixel of a thing is the click of an object of its own: draw the labels with `per_instance`. Of more
-    than `max_clicks` clicks a random choice is taken (torch's generator), which bounds the memory.
+    Every labelled pixel of a thing is the click of an object of its own, or, where `instances` (P,) gives it a number above
+    0, of the object with that number and class. Of more than `max_clicks` clicks a random choice is taken (torch's
+    generator), which bounds the memory.
     """
     pixel = labels.nonzero()[:, 0]
     is_click = things[labels[pixel]]
     clicks, rest = pixel[is_click], pixel[~is_click]
     if len(clicks) > max_clicks:
         clicks = clicks[torch.randperm(len(clicks), device=clicks.device)[:max_clicks].sort()[0]]
+    first, click_owner = _objects(clicks, labels, instances, len(things))
     stuff, owner = torch.unique(labels[rest], return_inverse=True)
-    number = torch.arange(len(clicks), device=labels.device)
     return Anchors(
-        classes=torch.cat((labels[clicks], stuff)),
-        things=torch.arange(len(clicks) + len(stuff), device=labels.device) < len(clicks),
+        classes=torch.cat((labels[clicks[first]], stuff)),
+        things=torch.arange(len(first) + len(stuff), device=labels.device) < len(first),
         pixel=torch.cat((clicks, rest)),
-        owner=torch.cat((number, owner + len(clicks))),
+        owner=torch.cat((click_owner, owner + len(first))),
     )
+
+
+def _objects(clicks: Tensor, labels: Tensor, instances: Tensor | None, classes: int) -> tuple[Tensor, Tensor]:
+    """The first click of each object, in their order, and the object of each click, (C,)."""
+    own = torch.arange(len(clicks), device=clicks.device)
+    if instances is None or not len(clicks):
+        return own, own
+    number = instances[clicks]
+    name = torch.where(number > 0, number * classes + labels[clicks], -1 - own)
+    _, of_click = torch.unique(name, return_inverse=True)
+    first = own.new_full((int(of_click.max()) + 1,), len(clicks)).scatter_reduce(0, of_click, own, "amin")
+    order = first.argsort()
+    return first[order], order.argsort()[of_click]

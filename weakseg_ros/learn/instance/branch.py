@@ -16,9 +16,15 @@ from torch import Tensor, nn
 from weakseg_ros.config import check_ranges, setting
 from weakseg_ros.errors import ConfigError
 from weakseg_ros.learn.instance.anchors import Anchors
+from weakseg_ros.learn.instance.relations import MAPS, Relations
 
 _PLACE_SCALE_M = 50.0
 _SMALLEST_RANGE_M = 1e-3
+_METRIC_START = {"straight": 1.0, "surface": 1.0, "along": -2.0, "across": -2.0, "height": -2.0, "ground": 2.0}
+"""what the measures count before training, through softplus"""
+_CALM = 0.1
+_AT_CLICK = 2.0
+"""likeness of a click to itself, from which the measures are taken away"""
 
 
 @dataclass(frozen=True)
@@ -39,6 +45,8 @@ class BranchSettings:
     """queries look at one another"""
     similarity: Literal["dot", "l2"] = "dot"
     """what a query and a pixel are compared by"""
+    metric: bool = True
+    """a query measures by geometry too: straight, along surfaces, along and across the ray, and in height"""
     share_temperature: float = setting(0.1, 1e-3, 10.0)
     """divides distances where pixels are shared out among queries"""
 
@@ -67,6 +75,11 @@ class DistanceBranch(nn.Module):
         self.bias = nn.Parameter(torch.zeros(()))
         if settings.similarity == "l2":
             self.bias = nn.Parameter(torch.tensor(5.0))
+        if settings.metric:
+            self.metric = nn.Linear(width, len(MAPS))
+            with torch.no_grad():
+                self.metric.weight.mul_(_CALM)
+                self.metric.bias.copy_(torch.tensor([_METRIC_START[name] for name in MAPS]))
         if settings.rounds and settings.aggregate:
             self.value, self.taken = nn.Linear(width, width), nn.Linear(width, width)
             self.taken_norm = nn.LayerNorm(width)
@@ -77,30 +90,38 @@ class DistanceBranch(nn.Module):
             )
             self.attention_norm, self.ffn_norm = nn.LayerNorm(width), nn.LayerNorm(width)
 
-    def forward(self, features: Tensor, xyz: Tensor, probs: Tensor, anchors: Anchors) -> list[Tensor]:
+    def forward(
+        self, features: Tensor, xyz: Tensor, probs: Tensor, anchors: Anchors, relations: Relations | None = None
+    ) -> list[Tensor]:
         """Distances before the first round and after each: features (P, D), places (P, 3) m, probabilities (P, K) -> (M, P) each.
 
-        The probabilities say where a query may take features from; no gradient runs into them.
+        The probabilities say where a query may take features from; no gradient runs into them. Without `relations` nothing is
+        measured by geometry.
         """
         codes = self.embed(features) + self.place(place_code(xyz))  # (P, width)
         queries = self.anchor_norm(self.anchor(anchors.mean(codes)) + self.class_code(anchors.classes))  # (M, width)
         keys = self.key(codes)
         likely = probs.detach().T[anchors.classes]  # (M, P)
-        distances = [self._distance(queries, keys)]
+        distances = [self._distance(queries, keys, relations)]
         for _ in range(self.settings.rounds):
             if self.settings.aggregate:
                 queries = self._aggregate(queries, codes, shares(distances[-1], self.settings.share_temperature) * likely)
             if self.settings.enhance:
                 queries = self._enhance(queries)
-            distances.append(self._distance(queries, keys))
+            distances.append(self._distance(queries, keys, relations))
         return distances
 
-    def _distance(self, queries: Tensor, keys: Tensor) -> Tensor:
+    def _distance(self, queries: Tensor, keys: Tensor, relations: Relations | None) -> Tensor:
         asked = self.query(queries)
         if self.settings.similarity == "l2":
             likeness = -torch.cdist(asked, keys)
         else:
             likeness = asked @ keys.T / keys.shape[1] ** 0.5
+        if relations is not None and self.settings.metric:
+            objects = len(relations.maps)
+            weight = nn.functional.softplus(self.metric(queries[:objects]))  # (T, G)
+            measured = _AT_CLICK - torch.einsum("tg,tgp->tp", weight, relations.maps)
+            likeness = torch.cat((likeness[:objects] + measured, likeness[objects:]))
         return torch.sigmoid(-likeness - self.bias)
 
     def _aggregate(self, queries: Tensor, codes: Tensor, weight: Tensor) -> Tensor:

@@ -12,47 +12,34 @@ from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.sparse import coo_array
+from scipy.sparse import csr_array
 from scipy.sparse.csgraph import dijkstra
 from scipy.spatial import cKDTree
 
-from weakseg_ros.config import check_ranges, setting
+from weakseg_ros.config import setting
 from weakseg_ros.deploy.grouping import object_radii_m
 from weakseg_ros.errors import DataError
 from weakseg_ros.learn.instance.ground import GroundSettings, ground_points
+from weakseg_ros.learn.instance.surfaces import SurfaceSettings, surface_graph
 from weakseg_ros.points.cloud import Cloud
 from weakseg_ros.points.labels import LabelMap
-from weakseg_ros.points.neighbours import PixelNeighbours
 from weakseg_ros.points.projection import RangeSpec, RangeView, project
-
-_SHORTEST_M = 1e-6  # a way of length 0 would be no way to scipy
 
 
 @dataclass(frozen=True)
-class ClickSettings:
+class ClickSettings(SurfaceSettings):
     """What belongs to a click."""
 
     distance: Literal["surface", "straight"] = "surface"
     """nearest click along the surfaces that the sensor sees, or as the crow flies"""
     reach: float = setting(1.4, 0.1, 10.0)
     """an object goes no farther from its click than its class's radius times this; straight distances do better with 0.8"""
-    gap_m: float = setting(0.8, 0.0, 100.0)
-    """no surface leads across a wider gap between neighbouring pixels"""
-    gap_share: float = setting(0.03, 0.0, 1.0)
-    """the same as a share of the range, where that is more"""
-    rows: int = setting(3, 1, 8)
-    """pixels are neighbours over so many rows"""
-    cols: int = setting(5, 1, 16)
-    """and so many columns"""
     hidden_m: float = setting(0.5, 0.0, 100.0)
     """a point so far behind the owner of its pixel belongs to something else"""
     without_ground: bool = True
     """the ground belongs to no object"""
     ground: GroundSettings = field(default_factory=GroundSettings)
     """what is ground"""
-
-    def __post_init__(self) -> None:
-        check_ranges(self)
 
 
 def segment_from_clicks(
@@ -136,24 +123,9 @@ class _Candidates:
         return np.asarray(near | (self.start[click] == pixel))
 
     @cached_property
-    def surface(self) -> coo_array:
+    def surface(self) -> csr_array:
         """The ways between neighbouring pixels that no gap parts, (P, P), lengths in m."""
-        settings = self.settings
-        near = PixelNeighbours(self.at, self.shape, self.full_circle, settings.rows, settings.cols)
-        gap = np.maximum(np.float32(settings.gap_m), np.float32(settings.gap_share) * np.linalg.norm(self.xyz, axis=1))
-        starts, ends, lengths = [], [], []
-        for offset in near.half_window:
-            other = near.at(*offset)
-            start = np.flatnonzero(other >= 0)
-            end = other[start]
-            apart = self.xyz[start] - self.xyz[end]
-            length = np.sqrt(np.einsum("pi,pi->p", apart, apart))
-            joined = length <= np.minimum(gap[start], gap[end])
-            starts.append(start[joined])
-            ends.append(end[joined])
-            lengths.append(np.maximum(length[joined], np.float32(_SHORTEST_M)))
-        ways = np.concatenate(starts), np.concatenate(ends)
-        return coo_array((np.concatenate(lengths), ways), shape=(len(self.at),) * 2).tocsr()
+        return surface_graph(self.at, self.xyz, self.shape, self.full_circle, self.settings)
 
 
 def _near_any(xyz: NDArray[np.float32], places: NDArray[np.float32], radius: NDArray[np.float32]) -> NDArray[np.bool_]:

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from weakseg_ros.config import check_ranges, setting
 from weakseg_ros.learn.instance.anchors import Anchors
+from weakseg_ros.learn.instance.relations import Relations
 
 
 @dataclass(frozen=True)
@@ -26,6 +27,8 @@ class PseudoSettings:
     """this far, in radii of the click's class"""
     min_prob: float = setting(0.5, 0.0, 1.0)
     """a pixel of less probability has no class"""
+    without_ground: bool = True
+    """the ground belongs to no object"""
 
     def __post_init__(self) -> None:
         check_ranges(self)
@@ -42,10 +45,8 @@ class PseudoLabels:
 
 
 @torch.no_grad()
-def estimate(
-    distance: Tensor, xyz: Tensor, probs: Tensor, anchors: Anchors, radius_m: Tensor, settings: PseudoSettings
-) -> PseudoLabels:
-    """Share the pixels out: distances (M, P) 0..1, places (P, 3) m, class probabilities (P, K), radii (K,) m.
+def estimate(distance: Tensor, relations: Relations, probs: Tensor, anchors: Anchors, settings: PseudoSettings) -> PseudoLabels:
+    """Share the pixels out: distances (M, P) 0..1, how the pixels lie to the clicks, class probabilities (P, K).
 
     A pixel goes to the anchor of the largest (1 - distance) * probability of the anchor's class, to no object where that is
     stuff. Only classes that the scan's labels hold count; labelled pixels belong to their anchors, whatever the score says.
@@ -60,10 +61,15 @@ def estimate(
     score = (1 - distance) * probs.T[anchors.classes]  # (M, P)
     if settings.rivals == "class":
         score = score.masked_fill(likeliest != anchors.classes[:, None], 0.0)
+    closed = relations.ground if settings.without_ground else torch.zeros_like(relations.ground)
     if settings.radius_gate:
-        far = torch.cdist(xyz[anchors.clicks], xyz) > settings.reach * radius_m[anchors.classes[anchors.things]][:, None]
-        score[anchors.things] = score[anchors.things].masked_fill(far, 0.0)
+        closed = closed | (relations.of("straight") > 1)
+    score[anchors.things] = score[anchors.things].masked_fill(closed, 0.0)
     value, winner = score.max(dim=0)
     winner[anchors.pixel], value[anchors.pixel] = anchors.owner, 1.0
     number = torch.where(anchors.things, anchors.things.cumsum(dim=0), 0)
-    return PseudoLabels(torch.where(value > 0, number[winner], 0), class_id)
+    instance = torch.where(value > 0, number[winner], 0)
+    unclaimed = torch.zeros_like(present)  # what looks like a clicked class, but belongs to no click, teaches no class
+    unclaimed[anchors.classes[anchors.things]] = True
+    class_id = torch.where(unclaimed[class_id], 0, class_id)
+    return PseudoLabels(instance, torch.where(instance > 0, anchors.classes[winner], class_id))

@@ -1,14 +1,17 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Objects from one click each: a learnable distance next to the semantic losses, and pseudo masks from it at every step.
+"""Objects from one click each: a learnable distance gives pseudo masks at every step, and a panoptic head learns from them.
 
-Stage one of EPLD (ECCV 2024), adapted to range images: anchors from the clicks, a distance branch renewed in rounds,
-losses at the labelled pixels, and a geometric prior, without which one click could not spread.
+Li, Fan and Zhang, EPLD: point-supervised panoptic segmentation, ECCV 2024, adapted to range images. Stage one: anchors from
+the clicks, a distance branch renewed in rounds, losses at the labelled pixels and where geometry leaves no doubt, and ties
+between neighbours on one surface. Stage two: pseudo labels from the distances teach the head and the classes.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -18,9 +21,15 @@ from weakseg_ros.deploy.grouping import OTHER_RADIUS_M, object_radii_m
 from weakseg_ros.learn.batches import Batch
 from weakseg_ros.learn.instance.anchors import Anchors, anchors_of
 from weakseg_ros.learn.instance.branch import BranchSettings, DistanceBranch
+from weakseg_ros.learn.instance.centre_head import CentreHead
 from weakseg_ros.learn.instance.distance_losses import assignment_loss, regression_loss, surface_pairs, tie_loss
+from weakseg_ros.learn.instance.hand_distances import hand_distance
 from weakseg_ros.learn.instance.pseudo import PseudoLabels, PseudoSettings, estimate
-from weakseg_ros.learn.losses import class_probabilities
+from weakseg_ros.learn.instance.query_head import QueryHead, QuerySettings
+from weakseg_ros.learn.instance.relations import Relations, relate
+from weakseg_ros.learn.instance.spread import SpreadSettings, spread
+from weakseg_ros.learn.instance.targets import Targets, head_losses, pseudo_targets, true_targets
+from weakseg_ros.learn.losses import focal_loss
 from weakseg_ros.learn.methods.supervised import Supervised, SupervisedSettings
 from weakseg_ros.learn.nets import NetOutput
 from weakseg_ros.points.labels import LabelMap
@@ -30,9 +39,23 @@ _DILATIONS = ((1, 0.35), (2, 0.65))
 
 
 @dataclass(frozen=True)
-class PointPanopticSettings(SupervisedSettings, BranchSettings, PseudoSettings):
-    """Labels are drawn with protocol `per_instance`: each labelled pixel of a thing is one object's click."""
+class PointPanopticSettings(SupervisedSettings, BranchSettings, PseudoSettings, SpreadSettings, QuerySettings):
+    """Labels are drawn with protocol `per_instance`: a labelled pixel of a thing is an object's click."""
 
+    distance: Literal["learned", "euclidean", "surface", "traverse"] = "learned"
+    """what pseudo masks come from: the learned distance, or one of the rules that it has to beat"""
+    head: Literal["centre", "query"] = "centre"
+    """centre: heat and offsets, cheap on a CPU; query: learned queries with masked attention"""
+    truth_instances: bool = False
+    """the labels are dense and say which object each pixel belongs to: full supervision, without pseudo labels"""
+    stage_one: float = setting(0.3, 0.0, 1.0)
+    """share of the training before the pseudo labels teach"""
+    stage_ramp: float = setting(0.1, 0.0, 1.0)
+    """share of the training over which they come in"""
+    head_weight: float = setting(1.0, 0.0, 100.0)
+    """weight of the head's losses"""
+    pseudo_weight: float = setting(1.0, 0.0, 100.0)
+    """weight of the pseudo labels' classes"""
     distance_weight: float = setting(1.0, 0.0, 100.0)
     """weight of the distances at labelled pixels"""
     assignment_weight: float = setting(1.0, 0.0, 100.0)
@@ -51,86 +74,126 @@ class PointPanopticSettings(SupervisedSettings, BranchSettings, PseudoSettings):
     def __post_init__(self) -> None:
         SupervisedSettings.__post_init__(self)
         BranchSettings.__post_init__(self)
+        QuerySettings.__post_init__(self)
 
 
 class PointPanoptic(Supervised):
-    """The supervised losses, and `distance`, `assignment` and `tie`; the branch is for training and labelling only.
+    """The supervised losses, those of the distance branch, and from stage two on `pseudo` and those of the head.
 
-    Until `use_labels` says otherwise, every class is one of things.
+    The branch is for training and labelling only. Until `use_labels` says otherwise, every class is one of things.
     """
 
     Settings = PointPanopticSettings  # type: ignore[assignment]
     settings: PointPanopticSettings
+    reads_instances = True
     things: Tensor
     radius_m: Tensor
 
     def __init__(self, settings: PointPanopticSettings, net: nn.Module, class_counts: Tensor) -> None:
         super().__init__(settings, net, class_counts)
-        things = torch.arange(len(class_counts)) > 0
+        things, classes = torch.arange(len(class_counts)) > 0, len(class_counts)
         self.register_buffer("things", things)
-        width: int = net.feature_channels  # type: ignore[assignment]
         self.register_buffer("radius_m", things * OTHER_RADIUS_M)
-        self.branch = DistanceBranch(width, len(class_counts), settings)
+        width: int = net.feature_channels  # type: ignore[assignment]
+        stages: tuple[int, ...] = net.stage_channels  # type: ignore[assignment]
+        learned = settings.distance == "learned" and not settings.truth_instances
+        self.branch = DistanceBranch(width, classes, settings) if learned else None
+        self.head = QueryHead(width, stages, classes, settings) if settings.head == "query" else CentreHead(width)
 
     def use_labels(self, labels: LabelMap) -> None:
         """Learn which classes have objects, and how large those are."""
         self.things.copy_(torch.from_numpy(labels.things))
         self.radius_m.copy_(torch.from_numpy(object_radii_m(labels)))
 
+    def deployable(self) -> nn.Module:
+        """The head."""
+        return self.head
+
     def losses(self, batch: Batch, out: NetOutput, progress: float) -> dict[str, Tensor]:
-        """Those of `supervised`; `distance`, `assignment` and `tie` summed over the rounds, mean over the scans."""
-        none = out.features.sum() * 0.0
-        sums = {"distance": none, "assignment": none, "tie": none}
-        for scan in self._scans(batch, out):
-            for name, value in self._scan_losses(scan).items():
-                sums[name] = sums[name] + value / len(batch.mask)
-        return super().losses(batch, out, progress) | sums
+        """Those of `supervised`; of the distances, summed over the rounds, mean over the scans; of classes and head.
+
+        In stage one nothing comes from pseudo labels, and true instances teach from the start.
+        """
+        settings = self.settings
+        losses = super().losses(batch, out, progress)
+        if settings.truth_instances:
+            return losses | self._taught(batch, out, true_targets(batch, self.things), 1.0)
+        share = min(max((progress - settings.stage_one) / max(settings.stage_ramp, 1e-6), 0.0), 1.0)
+        scans = list(self._scans(batch, out)) if self.branch is not None or share else []
+        if self.branch is not None:
+            losses |= self._distance_losses(scans, len(batch.mask))
+        if not share:
+            return losses | {"head": _nothing(self.head)}
+        targets = pseudo_targets(batch, ((scan.number, self._estimate(scan)) for scan in scans))
+        wrong = focal_loss(out.probabilities, targets.class_id, self.alpha, settings.gamma)
+        return losses | self._taught(batch, out, targets, share) | {"pseudo": share * settings.pseudo_weight * wrong}
 
     @torch.no_grad()
     def pseudo_labels(self, batch: Batch, out: NetOutput) -> list[PseudoLabels]:
         """For each scan that has labels, what its pixels (those of the mask, in order) are taken for now."""
-        found = []
-        for scan in self._scans(batch, out):
-            distance = self._distances(scan)[-1]
-            found.append(estimate(distance, scan.xyz, scan.probs, scan.anchors, self.radius_m, self.settings))
-        return found
+        return [self._estimate(scan) for scan in self._scans(batch, out)]
+
+    def _taught(self, batch: Batch, out: NetOutput, targets: Targets, share: float) -> dict[str, Tensor]:
+        losses = head_losses(self.head, batch, out, targets, self.things, self.radius_m, self.settings)
+        return {name: share * self.settings.head_weight * value for name, value in losses.items()}
 
     def _scans(self, batch: Batch, out: NetOutput) -> Iterator[_ScanPixels]:
         """The scans of a batch that have a label, as their P pixels that hold a point."""
-        probs = class_probabilities(out.logits)
         for i, mask in enumerate(batch.mask):
-            anchors = anchors_of(batch.labels[i][mask], self.things, self.settings.max_clicks)
+            objects = None if batch.instances is None else batch.instances[i][mask]
+            anchors = anchors_of(batch.labels[i][mask], self.things, self.settings.max_clicks, objects)
             if len(anchors):
                 features = out.features[i].permute(1, 2, 0)[mask].float()  # (P, D)
                 xyz = features.new_zeros(len(features), 3) if batch.xyz is None else batch.xyz[i].permute(1, 2, 0)[mask]
-                yield _ScanPixels(mask, anchors, features, xyz, probs[i].permute(1, 2, 0)[mask])
+                relations = relate(xyz, mask, anchors, self.settings.reach * self.radius_m)
+                probs = out.probabilities[i].permute(1, 2, 0)[mask]
+                yield _ScanPixels(i, mask, anchors, features, xyz, probs, relations, self.branch)
 
-    def _distances(self, scan: _ScanPixels) -> list[Tensor]:
-        with torch.autocast(scan.features.device.type, enabled=False):  # half precision blurs the borders between objects
-            distances: list[Tensor] = self.branch(scan.features, scan.xyz, scan.probs, scan.anchors)
-            return distances
+    def _estimate(self, scan: _ScanPixels) -> PseudoLabels:
+        if self.settings.distance == "learned":
+            distance = scan.distances[-1].detach()
+        else:
+            place = scan.features, scan.probs, scan.xyz, scan.mask
+            distance = hand_distance(self.settings.distance, scan.relations, scan.anchors, *place)
+        return estimate(distance, scan.relations, scan.probs, scan.anchors, self.settings)
 
-    def _scan_losses(self, scan: _ScanPixels) -> dict[str, Tensor]:
-        settings = self.settings
-        distances = self._distances(scan)
+    def _distance_losses(self, scans: list[_ScanPixels], count: int) -> dict[str, Tensor]:
+        sums = {"distance": _nothing(self.branch), "assignment": _nothing(self.branch), "tie": _nothing(self.branch)}
+        sums["spread"] = sums["tie"]
+        for scan in scans:
+            for name, value in self._of_scan(scan).items():
+                sums[name] = sums[name] + value / count
+        return sums
+
+    def _of_scan(self, scan: _ScanPixels) -> dict[str, Tensor]:
+        settings, distances = self.settings, scan.distances
         temperature = settings.share_temperature
-        distance = torch.stack([regression_loss(d, scan.anchors) for d in distances]).sum()
-        assignment = torch.stack([assignment_loss(d, scan.anchors, temperature) for d in distances]).sum()
-        tie = distance * 0.0
-        for dilation, weight in _DILATIONS if settings.tie_weight else ():
-            pairs = surface_pairs(scan.xyz, scan.mask, dilation, settings.tie_gap_m, settings.tie_gap_share, settings.tie_pairs)
-            tie = tie + weight * torch.stack([tie_loss(d, pairs, temperature) for d in distances]).sum()
-        return {
-            "distance": settings.distance_weight * distance,
-            "assignment": settings.assignment_weight * assignment,
-            "tie": settings.tie_weight * tie,
-        }
+        losses = self._at_pixels(distances, scan.anchors)
+        if settings.spread_weight:
+            spread_out = self._at_pixels(distances, spread(scan.anchors, scan.relations, scan.probs.detach(), settings))
+            losses["spread"] = settings.spread_weight * torch.stack(list(spread_out.values())).sum()
+        if settings.tie_weight:
+            ties = []
+            for dilation, weight in _DILATIONS:
+                limits = settings.tie_gap_m, settings.tie_gap_share, settings.tie_pairs
+                pairs = surface_pairs(scan.xyz, scan.mask, dilation, *limits)
+                ties += [weight * tie_loss(d, pairs, temperature) for d in distances]
+            losses["tie"] = settings.tie_weight * torch.stack(ties).sum()
+        return losses
+
+    def _at_pixels(self, distances: list[Tensor], anchors: Anchors) -> dict[str, Tensor]:
+        """`distance` and `assignment` at the pixels of the anchors, summed over the rounds."""
+        settings = self.settings
+        regression = torch.stack([regression_loss(d, anchors) for d in distances]).sum()
+        assignment = torch.stack([assignment_loss(d, anchors, settings.share_temperature) for d in distances]).sum()
+        return {"distance": settings.distance_weight * regression, "assignment": settings.assignment_weight * assignment}
 
 
 @dataclass(frozen=True)
 class _ScanPixels:
     """One scan of a batch, the P pixels of its (H, W) mask in order."""
 
+    number: int
     mask: Tensor
     anchors: Anchors
     features: Tensor
@@ -139,3 +202,19 @@ class _ScanPixels:
     """(P, 3) m"""
     probs: Tensor
     """(P, K)"""
+    relations: Relations
+    branch: DistanceBranch | None
+
+    @cached_property
+    def distances(self) -> list[Tensor]:
+        """(M, P) learned distances before the first round and after each."""
+        assert self.branch is not None
+        with torch.autocast(self.features.device.type, enabled=False):  # half precision blurs the borders between objects
+            found: list[Tensor] = self.branch(self.features, self.xyz, self.probs, self.anchors, self.relations)
+            return found
+
+
+def _nothing(module: nn.Module | None) -> Tensor:
+    """A loss of 0 that names every parameter: distributed training waits for a gradient of each."""
+    assert module is not None
+    return torch.stack([parameter.sum() for parameter in module.parameters()]).sum() * 0.0

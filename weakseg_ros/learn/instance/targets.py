@@ -1,0 +1,55 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a panoptic head is taught: objects and classes as images, true ones or pseudo labels, and either head's losses on them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from weakseg_ros.learn.batches import Batch
+from weakseg_ros.learn.instance.centre_head import CentreHead, centre_losses
+from weakseg_ros.learn.instance.pseudo import PseudoLabels
+from weakseg_ros.learn.instance.query_head import QueryHead, QuerySettings, query_head_losses
+from weakseg_ros.learn.nets import NetOutput
+
+
+@dataclass(frozen=True)
+class Targets:
+    """Objects and classes of a batch."""
+
+    instances: Tensor
+    """(B, H, W) i64, 0 = none; no number stands in two scans"""
+    class_id: Tensor
+    """(B, H, W) i64, 0 = unknown"""
+
+
+def true_targets(batch: Batch, things: Tensor) -> Targets:
+    """What the labels themselves say; `things` (K,). Without instances no pixel belongs to an object."""
+    instances = torch.zeros_like(batch.labels) if batch.instances is None else batch.instances
+    return Targets(instances * things[batch.labels], batch.labels)
+
+
+def pseudo_targets(batch: Batch, found: Iterable[tuple[int, PseudoLabels]]) -> Targets:
+    """The pseudo labels of some scans of a batch, each with its number; the other scans keep their labels, without objects."""
+    instances, class_id = torch.zeros_like(batch.labels), batch.labels.clone()
+    count = 0
+    for i, labels in found:
+        mask = batch.mask[i]
+        instances[i][mask] = torch.where(labels.instance > 0, labels.instance + count, 0)
+        class_id[i][mask] = labels.class_id
+        count += int(labels.instance.max()) if len(labels.instance) else 0
+    return Targets(instances, class_id)
+
+
+def head_losses(
+    head: nn.Module, batch: Batch, out: NetOutput, targets: Targets, things: Tensor, radius_m: Tensor, settings: QuerySettings
+) -> dict[str, Tensor]:
+    """The losses of a CentreHead or a QueryHead by name; `things` and `radius_m` (K,) by class."""
+    if isinstance(head, QueryHead):
+        return query_head_losses(head.every_answer(out), targets.instances, targets.class_id, things, settings)
+    assert isinstance(head, CentreHead)
+    xyz = torch.zeros_like(batch.image[:, :3]) if batch.xyz is None else batch.xyz
+    return centre_losses(head(out), targets.instances, xyz, radius_m[targets.class_id])
