@@ -29,7 +29,6 @@ from weakseg_ros.points.frame_scans import (
     FrameScans,
     Suggestion,
     part_path,
-    read_index,
     read_records,
 )
 from weakseg_ros.points.labels import LabelMap
@@ -150,8 +149,7 @@ class FrameWriter:
         if swept:
             self.notes.append(f"{folder}: removed {swept} half-written frames that an earlier process left behind")
         records = read_records(folder, self.notes)
-        if records != read_index(folder):
-            self._rewrite_index(records)
+        self._rewrite_index(records)
         self.records = {key: _slim(record) for key, record in records.items()}
 
     def __enter__(self) -> FrameWriter:

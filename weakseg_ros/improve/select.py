@@ -22,9 +22,9 @@ Strategy = Literal["ours", "entropy", "random"]
 
 CANDIDATES = 1200
 """points among which the best are sought, and for which they stand"""
-REGION_M = 1.0
+REGION_M = 2.0
 """size of the region a point stands for, near the sensor"""
-REGION_PER_RANGE = 0.04
+REGION_PER_RANGE = 0.06
 """its growth with the range, as points get sparse"""
 FAR = 9.0
 """squared distance, in regions, beyond which a point says nothing of another"""
@@ -137,7 +137,7 @@ def _spread(
     reach = _Reach(cloud.xyz[sample], class_id, cloud.xyz[known], answer.class_id[known])
     counts = np.bincount(answer.class_id[candidates], minlength=256)
     drawn_for = counts[class_id] / np.bincount(class_id, minlength=256)[class_id]
-    rows = _greedy(reach, values / np.sqrt(counts[class_id] / len(candidates)), class_id, count)
+    rows = _greedy(reach, values * drawn_for / np.sqrt(counts[class_id] / len(candidates)), class_id, count)
     owner = reach.nearest([row for row, _ in rows])
     stands_for = np.bincount(owner[owner >= 0], drawn_for[owner >= 0], minlength=len(rows))
     first = max(rows[0][1], 1e-9)
@@ -150,12 +150,12 @@ def _spread(
 
 
 def _draw(answer: Segmentation, candidates: NDArray[np.intp], size: int, rng: np.random.Generator) -> NDArray[np.intp]:
-    """A subset that the search can afford: as many points of each predicted class, and of all of them, as fit."""
+    """A subset that the search can afford: of each predicted class as the root of its number of points."""
     if len(candidates) <= size:
         return candidates
     class_id = answer.class_id[candidates]
-    share = 1.0 / np.sqrt(np.bincount(class_id, minlength=256)[class_id])
-    keys = rng.random(len(candidates)) ** (1.0 / share)
+    rarity = 1.0 / np.sqrt(np.bincount(class_id, minlength=256)[class_id])
+    keys = np.log(rng.random(len(candidates))) / rarity  # the highest are a weighted draw (Efraimidis, Spirakis 2006)
     return np.sort(candidates[np.argpartition(-keys, size)[:size]])
 
 
