@@ -1,0 +1,324 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the labelling page does, without a browser: picking, colours, suggestions, and what each action leaves on disk."""
+
+from __future__ import annotations
+
+import socket
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from weakseg_ros.cli import main
+from weakseg_ros.deploy.segmentation import Segmentation
+from weakseg_ros.errors import DataError
+from weakseg_ros.improve.clicks import ClickStore
+from weakseg_ros.improve.frames import FrameWriter, Origin, Suggestion, Worth
+from weakseg_ros.improve.label.colors import color_points, ramp, views_of
+from weakseg_ros.improve.label.keys import CLASS_KEYS, COMMANDS, HeldKeys
+from weakseg_ros.improve.label.pick import pick
+from weakseg_ros.improve.label.session import Session
+from weakseg_ros.improve.label.source import Source, spread_points
+from weakseg_ros.points.cloud import Cloud, make_cloud
+from weakseg_ros.points.labels import LabelMap
+from weakseg_ros.points.projection import RangeSpec
+from weakseg_ros.points.scans import ScanWriter
+
+STREET = LabelMap.load("street")
+ROAD, CAR, PERSON = (STREET.id_of(name) for name in ("road", "car", "person"))
+SPEC = RangeSpec(height=32, width=360, fov_up_deg=15.0, fov_down_deg=-25.0)
+CAR_AT, PERSON_AT = np.array([8.0, 3.0]), np.array([7.0, -4.0])
+
+
+def scene() -> Cloud:
+    """What a LiDAR 1.7 m above a plane sees of it, of a car and of a person."""
+    rows, columns = np.meshgrid(np.radians(np.linspace(14, -24, 32)), np.radians(np.linspace(179.5, -179.5, 360)), indexing="ij")
+    ray = np.stack([np.cos(rows) * np.cos(columns), np.cos(rows) * np.sin(columns), np.sin(rows)], axis=-1).reshape(-1, 3)
+    distance = np.where(ray[:, 2] < -0.03, -1.7 / np.minimum(ray[:, 2], -0.03), 0.0)
+    for place, half, top in ((CAR_AT, np.array([1.6, 0.9]), -0.2), (PERSON_AT, np.array([0.25, 0.25]), 0.1)):
+        with np.errstate(divide="ignore"):
+            low, high = (place - half) / ray[:, :2], (place + half) / ray[:, :2]
+        entry, leave = np.minimum(low, high).max(axis=1), np.maximum(low, high).min(axis=1)
+        height = entry * ray[:, 2]
+        hit = (entry > 0) & (entry < leave) & (height > -1.7) & (height < top)
+        distance = np.where(hit, entry, distance)
+    xyz = (ray * distance[:, None]).astype(np.float32)
+    return make_cloud(xyz, np.linspace(0, 1, len(xyz), dtype=np.float32), intensity_full_scale=1.0)
+
+
+@pytest.fixture(scope="module")
+def cloud() -> Cloud:
+    return scene()
+
+
+def on_car(cloud: Cloud) -> np.ndarray:
+    return np.flatnonzero((np.abs(cloud.xyz[:, :2] - CAR_AT) < [1.7, 1.0]).all(axis=1) & (cloud.xyz[:, 2] > -1.4))
+
+
+def on_person(cloud: Cloud) -> np.ndarray:
+    return np.flatnonzero((np.abs(cloud.xyz[:, :2] - PERSON_AT) < 0.35).all(axis=1) & (cloud.xyz[:, 2] > -1.4))
+
+
+@pytest.fixture
+def folder(tmp_path: Path, cloud: Cloud) -> Path:
+    """Two scans that nobody has looked at."""
+    with ScanWriter(tmp_path / "drive", STREET, SPEC, source="test", seed=0, intensity_full_scale=1.0) as out:
+        out.write(cloud)
+        out.write(cloud)
+    return tmp_path / "drive"
+
+
+def open_session(folder: Path) -> Session:
+    source = Source(folder)
+    return Session(ClickStore(folder, source.labels), source)
+
+
+def click(session: Session, point: int) -> int | None:
+    """Click a point as it is seen from the sensor."""
+    return session.click(np.zeros(3), session.frame.cloud.xyz[point], 0.03)
+
+
+@settings(deadline=None, max_examples=60)
+@given(seed=st.integers(0, 10**6), count=st.integers(1, 400), radius=st.floats(0.005, 0.2))
+def test_a_click_on_a_point_in_the_open_finds_it(seed: int, count: int, radius: float) -> None:
+    rng = np.random.default_rng(seed)
+    xyz = rng.uniform(-30, 30, (count, 3)).astype(np.float32)
+    wanted, origin = int(rng.integers(count)), rng.uniform(-40, 40, 3)
+    ray = xyz[wanted] - origin
+    along = (xyz - origin) @ (ray / np.linalg.norm(ray))
+    aside = np.linalg.norm(np.cross(xyz - origin, ray / np.linalg.norm(ray)), axis=1)
+    in_the_way = (along > 0) & (along < along[wanted]) & (aside <= np.maximum(0.0031 * along, radius * 1.01))
+    found = pick(xyz, np.ones(count, np.bool_), origin, ray * rng.uniform(0.1, 10), radius)
+    if not in_the_way.any():
+        assert found is not None
+        assert np.linalg.norm(xyz[found] - xyz[wanted]) < 0.2 + 0.01 * along[wanted]
+    else:
+        assert found is not None
+        assert along[found] <= along[wanted] + 0.4 + 1e-3
+
+
+def test_a_click_takes_the_surface_in_front_and_nothing_unusable() -> None:
+    xyz = np.array([[10, 0, 0], [20, 0, 0], [10, 0.02, 0], [5, 0, 0], [-5, 0, 0]], np.float32)
+    usable = np.array([True, True, True, False, True])
+    assert pick(xyz, usable, np.zeros(3), np.array([1.0, 0, 0]), 0.03) == 0
+    assert pick(xyz, usable, np.zeros(3), np.array([1.0, 0.002, 0]), 0.03) == 2
+    assert pick(xyz, usable, np.array([12.0, 0, 0]), np.array([1.0, 0, 0]), 0.03) == 1
+    assert pick(xyz, usable, np.zeros(3), np.array([0, 0, 1.0]), 0.03) is None
+    assert pick(xyz[:0], usable[:0], np.zeros(3), np.array([0, 0, 1.0]), 0.03) is None
+
+
+def test_suggestions_of_a_bare_scan_are_spread(cloud: Cloud) -> None:
+    points = [suggestion.point for suggestion in spread_points(cloud, 20)]
+    assert len(set(points)) == 20
+    assert cloud.valid[points].all()
+    angle = np.sort(np.degrees(np.arctan2(cloud.xyz[points, 1], cloud.xyz[points, 0])))
+    assert np.diff(angle).max() < 90
+    assert spread_points(make_cloud(np.zeros((5, 3), np.float32)), 20) == ()
+    assert len(spread_points(make_cloud(np.full((1, 3), 5, np.float32)), 20)) == 1
+
+
+def test_colours() -> None:
+    stops = np.array([[0, 0, 0], [100, 200, 50]], np.float32)
+    values = np.array([-1.0, 0.0, 0.5, 1.0, 2.0, np.nan], np.float32)
+    np.testing.assert_array_equal(ramp(values, stops, 0.0, 1.0)[:, 1], [0, 0, 100, 200, 200, 0])
+
+
+def test_keys_are_unique_and_leave_the_camera_alone() -> None:
+    keys = [command.key for command in COMMANDS] + list(CLASS_KEYS)
+    assert len(keys) == len(set(keys))
+    assert not set(keys) & {*"WASDQE", "arrowup", "arrowdown", "arrowleft", "arrowright"}
+    assert len(CLASS_KEYS) >= LabelMap.load("semantickitti").num_classes - 1
+
+
+def test_a_held_key_counts_once() -> None:
+    held = HeldKeys()
+    assert [held.is_repeat("a"), held.is_repeat("b"), held.is_repeat("a"), held.is_repeat("a")] == [False, False, True, True]
+
+
+def test_a_key_labels_the_suggested_point_and_shows_the_next(folder: Path) -> None:
+    session = open_session(folder)
+    first = session.point
+    assert first == session.frame.suggestions[0].point
+    session.press(ROAD)
+    assert session.point == session.frame.suggestions[1].point
+    session.next_suggestion()
+    assert session.point == session.frame.suggestions[2].point
+    session.next_suggestion(-1)
+    assert session.point == session.frame.suggestions[1].point
+    again = open_session(folder)
+    assert again.labelled_suggestions() == 1
+    assert again.point == session.frame.suggestions[1].point
+    assert np.flatnonzero(again.store.labelled("000000")[0]).tolist() == [first]
+
+
+def test_a_frame_ends_when_every_suggestion_is_labelled_or_skipped(folder: Path) -> None:
+    session = open_session(folder)
+    for i in range(len(session.frame.suggestions)):
+        assert session.point is not None
+        session.press(ROAD) if i % 2 else session.next_suggestion()
+    assert session.point is None
+    assert "End" in session.message
+    session.finish()
+    assert session.frame.key == "000001"
+    assert open_session(folder).frame.key == "000001"
+    session.finish()
+    assert "All frames are done" in session.message
+    assert set(ClickStore(folder).done) == {"000000", "000001"}
+
+
+def test_a_clicked_point_waits_for_its_key_and_paint_does_not(folder: Path, cloud: Cloud) -> None:
+    session, point = open_session(folder), int(on_person(cloud)[3])
+    assert click(session, point) == point
+    assert session.store.count("000000") == 0
+    session.press(PERSON)
+    assert session.store.labelled("000000")[0][point] == PERSON
+    session.choose_mode("paint")
+    session.press(ROAD)
+    ground = int(np.argmin(np.linalg.norm(cloud.xyz - [6, 0.1, -1.7], axis=1)))
+    click(session, ground)
+    assert session.store.labelled("000000")[0][ground] == ROAD
+    session.choose_mode("erase")
+    click(session, ground)
+    assert session.store.count("000000") == 1
+    session.click(np.zeros(3), np.array([0, 0, 1.0]), 0.03)
+    assert "no point here" in session.message
+
+
+def test_one_click_on_an_object_shows_its_mask(folder: Path, cloud: Cloud) -> None:
+    session, car = open_session(folder), on_car(cloud)
+    session.choose_mode("object")
+    session.press(CAR)
+    click(session, int(car[len(car) // 2]))
+    assert session.proposal is not None
+    inside = np.isin(car, session.proposal.points)
+    assert inside.mean() > 0.8
+    assert inside.sum() > 0.8 * len(session.proposal.points)
+    assert session.store.count("000000") == 0
+    size = len(session.proposal.points)
+    session.scale(False)
+    session.scale(False)
+    session.scale(False)
+    assert len(session.proposal.points) < size
+    session.scale(True)
+    session.accept()
+    assert session.proposal is None
+    session.press(PERSON)
+    click(session, int(on_person(cloud)[5]))
+    session.accept()
+    class_id, instance = session.store.labelled("000000")
+    assert set(instance[class_id == CAR]) == {1}
+    assert set(instance[class_id == PERSON]) == {2}
+    assert session.store.clicks == 2
+    session.choose_mode("erase")
+    click(session, int(on_person(cloud)[5]))
+    assert not (session.store.labelled("000000")[0] == PERSON).any()
+
+
+def test_masks_are_for_things_and_can_be_rejected(folder: Path, cloud: Cloud) -> None:
+    session = open_session(folder)
+    session.choose_mode("object")
+    assert STREET.things[session.chosen]
+    click(session, int(on_car(cloud)[0]))
+    session.press(ROAD)
+    assert "no single objects" in session.message
+    session.reject()
+    session.accept()
+    assert session.store.count("000000") == 0
+
+
+def test_objects_without_numbers_and_one_object_in_two_parts(folder: Path, cloud: Cloud) -> None:
+    session, car, person = open_session(folder), on_car(cloud), on_person(cloud)
+    session.choose_mode("paint")
+    session.press(CAR)
+    click(session, int(car[3]))
+    session.same_object = True
+    click(session, int(car[-3]))
+    session.same_object, session.instances = False, False
+    session.press(PERSON)
+    click(session, int(person[3]))
+    class_id, instance = session.store.labelled("000000")
+    assert set(instance[class_id == CAR]) == {1}
+    assert set(instance[class_id == PERSON]) == {0}
+
+
+def test_undo_goes_to_the_frame_it_happened_in(folder: Path) -> None:
+    session = open_session(folder)
+    session.undo()
+    assert "nothing to take back" in session.message
+    session.press(CAR)
+    session.turn_page(1)
+    session.turn_page(1)
+    assert "last frame" in session.message
+    session.undo()
+    assert (session.frame.key, session.store.count("000000")) == ("000000", 0)
+    session.redo()
+    assert session.store.count("000000") == 1
+
+
+def test_a_damaged_frame_is_passed_over_and_named(folder: Path) -> None:
+    (folder / "velodyne" / "000000.bin").write_bytes(b"123")
+    session = open_session(folder)
+    assert session.frame.key == "000001"
+    assert session.warning
+    assert "000000.bin" in session.message
+    (folder / "velodyne" / "000001.bin").write_bytes(b"")
+    with pytest.raises(DataError, match=r"000000\.bin"):
+        open_session(folder)
+
+
+def test_a_frame_log_comes_by_worth_with_the_models_view(tmp_path: Path, cloud: Cloud) -> None:
+    count = len(cloud)
+    answer = Segmentation(
+        class_id=np.full(count, CAR, np.uint8),
+        instance_id=np.zeros(count, np.uint16),
+        confidence=np.ones(count, np.float32),
+        uncertainty=np.linspace(0, 1, count, dtype=np.float32),
+        flags=cloud.flags,
+        class_image=np.zeros((32, 360), np.uint8),
+        instance_image=np.zeros((32, 360), np.uint16),
+    )
+    with FrameWriter(tmp_path / "log", STREET, SPEC, source="test", intensity_full_scale=1.0) as log:
+        for score in (0.2, 0.9):
+            point = int(on_car(cloud)[0])
+            log.write(cloud, answer, Origin(), Worth(score, "uncertain", (), [Suggestion(point, 0.7, "car or truck")]))
+    session = open_session(tmp_path / "log")
+    assert session.source.worth(session.frame.key) == "uncertain 0.90"
+    assert session.point == int(on_car(cloud)[0])
+    assert views_of(session.frame) == ("intensity", "height", "prediction", "uncertainty", "labels")
+    np.testing.assert_array_equal(color_points(session.frame, "prediction", STREET)[0], STREET.colors[CAR])
+    for view in views_of(session.frame):
+        assert color_points(session.frame, view, STREET).shape == (count, 3)
+    session.press(PERSON)
+    assert session.store.labelled(session.frame.key)[0][int(on_car(cloud)[0])] == PERSON
+    assert {path.name for path in (tmp_path / "log").iterdir()} >= {"sparse", "frames"}
+
+
+def test_raw_scans_take_a_label_map(tmp_path: Path, cloud: Cloud) -> None:
+    (tmp_path / "velodyne").mkdir()
+    np.concatenate([cloud.xyz, cloud.intensity[:, None]], axis=1).astype("<f4").tofile(tmp_path / "velodyne" / "a.bin")
+    source = Source(tmp_path, LabelMap.load("vlp32"))
+    session = Session(ClickStore(tmp_path, source.labels), source)
+    session.press(2)
+    raw = np.fromfile(tmp_path / "sparse" / "clicks" / "a.label", "<u4")
+    assert raw.max() == LabelMap.load("vlp32").classes[2].raw_ids[0]
+
+
+def test_the_verb_says_what_is_wrong(folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    assert main(["label", str(folder / "nothing")]) == 2
+    assert "there is no such folder" in capsys.readouterr().err
+    monkeypatch.setitem(sys.modules, "viser", None)
+    assert main(["label", str(folder)]) == 2
+    assert "pip install 'weakseg_ros[label]'" in capsys.readouterr().err
+
+
+def test_a_busy_port_is_named(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    pytest.importorskip("viser", reason="viser is not installed (pip install weakseg_ros[label])")
+    with socket.socket() as other:
+        other.bind(("127.0.0.1", 0))
+        other.listen()
+        port = other.getsockname()[1]
+        assert main(["label", str(folder), "--port", str(port)]) == 2
+    assert f"port: {port} is in use" in capsys.readouterr().err
