@@ -7,6 +7,7 @@ import dataclasses
 import hashlib
 import os
 import resource
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -180,3 +181,27 @@ def test_a_write_that_fails_leaves_the_old_bundle(tiny_bundle: Bundle, copied_bu
 def test_an_unwritable_place_is_one_sentence(tiny_bundle: Bundle) -> None:
     with pytest.raises(BundleError, match="cannot be written"):
         write_bundle(Path("/proc/models/x"), tiny_bundle.info, {"a.bin": ("onnx", b"1")}, "card")
+
+
+def test_bundles_from_before_further_outputs_still_load(tiny_bundle: Bundle, tmp_path: Path) -> None:
+    folder = shutil.copytree(tiny_bundle.folder, tmp_path / "old")
+    content = yaml.safe_load((folder / "bundle.yaml").read_text())
+    del content["outputs"], content["method"]
+    (folder / "bundle.yaml").write_text(yaml.safe_dump(content))
+    old = Bundle.load(folder)
+    assert (old.info.outputs, old.info.heads) == ((), ())
+    assert old.content_hash == tiny_bundle.content_hash
+
+
+@pytest.mark.parametrize(
+    ("outputs", "expected"),
+    [
+        (["novelti"], "did you mean 'novelty'"),
+        (["centre"], "'offset' is missing, which belongs to centres"),
+        (["query_mask", "novelty"], "'query_class' is missing"),
+        (["novelty", "novelty"], "names one twice"),
+    ],
+)
+def test_further_outputs_come_whole_and_known(tiny_bundle: Bundle, outputs: list[str], expected: str) -> None:
+    with pytest.raises(ConfigError, match=expected):
+        dataclasses.replace(tiny_bundle.info, outputs=tuple(outputs))

@@ -185,3 +185,27 @@ def test_missing_and_misshapen_outputs() -> None:
         check_outputs({name: good[name] for name in ("class_id", "confidence")}, (1, 5, 2, 3), 3)
     with pytest.raises(EngineError, match=r"expected shape \(2, 2, 3\), found \(1, 2, 3\)"):
         check_outputs(good, (2, 5, 2, 3), 3)
+
+
+@pytest.mark.parametrize(
+    ("name", "shape", "wrong"),
+    [
+        ("novelty", (1, 2, 3), (1, 2)),
+        ("centre", (1, 2, 3), (1, 3, 2)),
+        ("offset", (1, 2, 2, 3), (1, 3, 2, 3)),
+        ("query_class", (1, 7, 3), (1, 7, 4)),
+        ("query_mask", (1, 7, 1, 2), (7, 1, 2)),
+    ],
+)
+def test_further_outputs_are_checked_where_the_bundle_lists_them(
+    name: str, shape: tuple[int, ...], wrong: tuple[int, ...]
+) -> None:
+    three = {"class_id": np.ones((1, 2, 3), np.uint8), "confidence": np.ones((1, 2, 3)), "uncertainty": np.ones((1, 2, 3))}
+    good = {**three, name: np.zeros(shape, np.float32)}
+    assert check_outputs(good, (1, 5, 2, 3), 3, [name]) is good
+    with pytest.raises(EngineError, match=f"'{name}': expected shape"):
+        check_outputs({**three, name: np.zeros(wrong, np.float32)}, (1, 5, 2, 3), 3, [name])
+    with pytest.raises(EngineError, match=f"'{name}' is missing"):
+        check_outputs(three, (1, 5, 2, 3), 3, [name])
+    with pytest.raises(EngineError, match=f"'{name}': holds NaN"):
+        check_outputs({**three, name: np.full(shape, np.nan, np.float32)}, (1, 5, 2, 3), 3, [name])

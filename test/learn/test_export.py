@@ -177,6 +177,42 @@ def test_run_becomes_a_bundle_that_segments_its_scans(tmp_path: Path, capsys: py
     assert segmenter.domain_report() == []
 
 
+def test_what_the_method_learnt_for_the_robot_is_in_the_bundle(tmp_path: Path) -> None:
+    """The averaged prototypes of the best validation, and novelty that both engines agree on."""
+    write_scans(tmp_path / "scans")
+    config = TrainConfig(
+        data=tmp_path / "scans", out=tmp_path / "run", method="coarse3d", options={"embedding": 16, "contrast_warmup": 0.0},
+        net_width=16, steps=4, warmup_steps=1, validate_every=2, batch_size=2, accelerator="cpu", precision="32-true",
+    )  # fmt: skip
+    run = train(config)
+    kept, last = run.load_best_extra(), run.load_last()[0]
+    assert kept["bank.moved"].any(dim=1).all()
+    assert kept.keys() == last["extra"].keys()
+    assert last["method"]["bank.keys"].shape == kept["bank.keys"].shape
+    bundle = export_run(run.path, tmp_path / "b", scans=2)
+    assert (bundle.info.outputs, bundle.info.method.name) == (("novelty",), "coarse3d")
+    assert bundle.info.parity["novelty_difference"] < 1e-4
+    cloud = open_scans(tmp_path / "scans")[0].cloud
+    ours, theirs = (Segmenter(bundle, engine).run(cloud).novelty for engine in ("onnxruntime", "torch"))
+    np.testing.assert_allclose(ours, theirs, atol=1e-4)
+    assert 0.0 <= ours.min() < ours.max() <= 1.0
+    resumed = train(dataclasses.replace(config, resume=True))
+    assert all(torch.equal(tensor, kept[name]) for name, tensor in resumed.load_best_extra().items())
+
+
+def test_a_run_without_the_methods_tensors_becomes_a_plain_bundle(tmp_path: Path) -> None:
+    write_scans(tmp_path / "scans")
+    config = TrainConfig(
+        data=tmp_path / "scans", out=tmp_path / "run", method="coarse3d", options={"novelty": False},
+        net_width=16, steps=1, warmup_steps=0, validate_every=0, batch_size=2, accelerator="cpu", precision="32-true",
+    )  # fmt: skip
+    run = train(config)
+    assert run.load_best_extra() == {}
+    settings = (run.path / "config.yaml").read_text()
+    (run.path / "config.yaml").write_text(settings.replace("novelty: false", "novelty: true"))  # as an older version's run
+    assert export_run(run.path, tmp_path / "b", scans=2).info.outputs == ()
+
+
 def test_command_repeats_the_training() -> None:
     config = TrainConfig(Path("drive"), out=Path("x"), resume=True, channels=("range", "z"), options={"lovasz_weight": 0.5})
     config = dataclasses.replace(config, augment=dataclasses.replace(config.augment, where="points"))
