@@ -5,12 +5,10 @@ from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import linear_sum_assignment
-from scipy.sparse import csr_array
 
 from weakseg_ros.deploy.boxes import ObjectPoints, rows_of
 
@@ -18,6 +16,8 @@ SAMPLE = 64
 """points of an object that are compared from scan to scan"""
 NEARNESS = 0.3
 """worth of two middles on one spot, beside an overlap of 0..1"""
+SQUARE_BITS, OBJECT_BITS = 24, 14
+"""one number holds a square's two coordinates and an object"""
 Places = NDArray[np.float64]
 
 
@@ -123,24 +123,28 @@ def _overlap(expected: Outlines, found: Outlines, cell_m: float) -> Places:
 
     Sizes count, so that a crumb of an object is not taken for the whole.
     """
-    cells = np.floor(np.concatenate([expected.points, found.points]) / cell_m).astype(np.int64)
-    _, cell = np.unique(cells[:, 0] * (1 << 32) + cells[:, 1], return_inverse=True)
-    width = int(cell.max()) + 1
-    before = _by_cell(expected, cell[: len(expected.points)], width)
-    after = _by_cell(found, cell[len(expected.points) :], width)
+    squares = np.floor(np.concatenate([expected.points, found.points]) / cell_m).astype(np.int64)
+    squares -= squares.min(axis=0)
+    square = squares[:, 0] << SQUARE_BITS | squares[:, 1]
+    before, before_object, before_points = _occupied(square[: len(expected.points)], expected)
+    after, after_object, after_points = _occupied(square[len(expected.points) :], found)
+    first = np.searchsorted(before, after)
+    meetings = np.searchsorted(before, after, side="right") - first
+    right = np.repeat(np.arange(len(after)), meetings)
+    left = np.arange(len(right)) + np.repeat(first - np.cumsum(meetings) + meetings, meetings)
+    pair = before_object[left] * len(found) + after_object[right]
+    shape = (len(expected), len(found))
+    covered, covering = (
+        np.bincount(pair, weights=points, minlength=shape[0] * shape[1]).reshape(shape)
+        for points in (before_points[left], after_points[right])
+    )
     size_before, size_after = expected.size[:, None], found.size[None]
-    covered = (before @ _filled(after).T).toarray() * size_before / expected.count[:, None]
-    covering = (_filled(before) @ after.T).toarray() * size_after / found.count[None]
-    shared = np.minimum(covered, covering)
+    shared = np.minimum(covered * size_before / expected.count[:, None], covering * size_after / found.count[None])
     overlap: Places = shared / (size_before + size_after - shared)
     return overlap
 
 
-def _by_cell(outlines: Outlines, cell: NDArray[np.int64], width: int) -> Any:
-    """(M, width) sparse: number of points of each object in each square."""
-    return csr_array((np.ones(len(cell)), (outlines.owner, cell)), shape=(len(outlines), width))
-
-
-def _filled(counts: Any) -> Any:
-    """The same with 1 where there is any point."""
-    return csr_array((np.ones_like(counts.data), counts.indices, counts.indptr), shape=counts.shape)
+def _occupied(square: NDArray[np.int64], outlines: Outlines) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
+    """The squares of the objects' points, ascending, each with an object there and how many of its points: (Q,) each."""
+    entry, points = np.unique(square << OBJECT_BITS | outlines.owner, return_counts=True)
+    return entry >> OBJECT_BITS, entry & ((1 << OBJECT_BITS) - 1), points

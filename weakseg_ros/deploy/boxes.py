@@ -15,6 +15,8 @@ SAMPLE = 100
 """points of an object that choose its heading; its size is taken from all of them"""
 NEAR_EDGE_M = 0.1
 """points this near to an edge count alike, so that noise on a flat side does not decide"""
+TIGHTNESS = 0.2
+"""how much a tight rectangle counts beside points near its edges; decides where all headings are alike, as for few points"""
 COARSE_DEG, FINE_DEG = 6.0, 1.5
 BOX_DTYPE = np.dtype(
     [
@@ -164,19 +166,21 @@ def _best_heading(
 ) -> NDArray[np.float32]:
     """(M,) the one of the `headings` (A, M) in rad in which an object's points lie nearest to edges; of equals the first."""
     cosine, sine = np.cos(headings)[:, owner], np.sin(headings)[:, owner]  # (A, S)
-    to_edge = np.minimum(
-        _to_extremes(x * cosine + y * sine, start, owner),
-        _to_extremes(y * cosine - x * sine, start, owner),
-    )
-    closeness = np.add.reduceat(1.0 / np.maximum(to_edge, np.float32(NEAR_EDGE_M)), start, axis=1)  # (A, M)
-    # a hair's breadth of closeness is rounding: let the first of such headings win
-    chosen = (closeness >= closeness.max(axis=0) * np.float32(1 - 1e-5)).argmax(axis=0)
-    return headings[chosen, np.arange(headings.shape[1])]
+    along, length = _to_extremes(x * cosine + y * sine, start, owner)
+    across, width = _to_extremes(y * cosine - x * sine, start, owner)
+    near = np.float32(NEAR_EDGE_M) / np.maximum(np.minimum(along, across), np.float32(NEAR_EDGE_M))
+    closeness = np.add.reduceat(near, start, axis=1) / np.diff(start, append=len(owner))  # (A, M) 0..1
+    girth = length + width
+    merit = closeness - TIGHTNESS * girth / np.maximum(girth.max(axis=0), np.float32(1e-6))
+    chosen = (merit >= merit.max(axis=0) - 1e-5).argmax(axis=0)  # less than that is rounding
+    best: NDArray[np.float32] = headings[chosen, np.arange(headings.shape[1])]
+    return best
 
 
-def _to_extremes(side: NDArray[np.float32], start: NDArray[np.int64], owner: NDArray[np.int64]) -> NDArray[np.float32]:
-    """(A, S) distance of each coordinate to the nearer of its object's two extremes."""
-    low = np.minimum.reduceat(side, start, axis=1)[:, owner]
-    high = np.maximum.reduceat(side, start, axis=1)[:, owner]
-    nearer: NDArray[np.float32] = np.minimum(side - low, high - side)
-    return nearer
+def _to_extremes(
+    side: NDArray[np.float32], start: NDArray[np.int64], owner: NDArray[np.int64]
+) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """(A, S) distance of each coordinate to the nearer of its object's two extremes, and (A, M) how far these are apart."""
+    low = np.minimum.reduceat(side, start, axis=1)
+    high = np.maximum.reduceat(side, start, axis=1)
+    return np.minimum(side - low[:, owner], high[:, owner] - side), high - low

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from weakseg_ros.config import check_ranges, setting
 from weakseg_ros.deploy.association import Outlines, associate, displacement, no_outlines, outlines_of
 from weakseg_ros.deploy.boxes import ObjectPoints, objects_of
-from weakseg_ros.deploy.ego_motion import EgoMotion
+from weakseg_ros.deploy.ego_motion import FASTEST_M_S, EgoMotion
 from weakseg_ros.deploy.segmentation import Segmentation
 from weakseg_ros.points.cloud import Cloud
 from weakseg_ros.points.labels import LabelMap
@@ -23,8 +23,8 @@ KINDS = (
 )
 """classes between which a network wavers on one object: an id stays within them; every other class is alone"""
 IDS = 1 << 16
-NOMINAL_PERIOD_S = 0.1
-"""between two scans of equal stamps: a driver that sets none is taken to run at 10 Hz"""
+NOMINAL_PERIOD_S, SHORTEST_S = 0.1, 0.005
+"""between two scans whose stamps are equal, or nearer than any sensor turns: a driver that sets none runs at 10 Hz"""
 TRUST, TRUSTED_SCANS = 0.2, 10
 """worth of a track that was seen in so many scans, and again of one that was seen in the scan before"""
 
@@ -123,7 +123,7 @@ class Tracker:
             self.reset()
         elapsed_s = (cloud.stamp_ns - self._stamp_ns) * 1e-9 if self._stamp_ns is not None else 0.0
         self._stamp_ns, self._frame_id = cloud.stamp_ns, cloud.frame_id
-        return elapsed_s or NOMINAL_PERIOD_S
+        return elapsed_s if elapsed_s >= SHORTEST_S else NOMINAL_PERIOD_S
 
     def _followed(self, objects: ObjectPoints) -> ObjectPoints:
         """The largest objects, in the order of their first points, which their ids have no part in."""
@@ -156,16 +156,21 @@ class Tracker:
         ids[: len(found)][known] = old.ids[match[known]]
         velocity, scans = np.zeros((len(found), 2)), np.ones(len(found), np.int64)
         velocity[known], scans[known] = self._measured(found, match, elapsed_s), old.scans[match[known]] + 1
-        lost = np.ones(len(old.ids), np.bool_)
-        lost[match[known]] = False
-        lost &= old.unseen_s + elapsed_s <= self._settings.max_age_s
-        waiting = dataclasses.replace(old, unseen_s=old.unseen_s + elapsed_s).chosen(np.flatnonzero(lost))
+        waiting = self._waiting(match[known], elapsed_s)
         if count - np.count_nonzero(known) > IDS - 1 - np.count_nonzero(known) - len(waiting.ids):
             waiting = _no_tracks()  # as many instances as there are ids: nothing can be kept for those that are gone
         ids[ids == 0] = self._new_ids(int(np.count_nonzero(ids == 0)), np.concatenate([ids, waiting.ids]))
         seen = _Tracks(found, ids[: len(found)], velocity, np.zeros(len(found)), scans)
         self._tracks = seen.followed_by(waiting)
         return ids
+
+    def _waiting(self, seen: NDArray[np.int64], elapsed_s: float) -> _Tracks:
+        """The tracks that are not among the `seen` and may come back, as they are now; of too many those seen last."""
+        old = dataclasses.replace(self._tracks, unseen_s=self._tracks.unseen_s + elapsed_s)
+        lost = old.unseen_s <= self._settings.max_age_s
+        lost[seen] = False
+        latest = np.argsort(np.where(lost, old.unseen_s, np.inf), kind="stable")
+        return old.chosen(latest[: min(int(lost.sum()), self._settings.max_objects)])
 
     def _measured(self, found: Outlines, match: NDArray[np.int64], elapsed_s: float) -> NDArray[np.float64]:
         """(known, 2) velocity in m/s of the found objects that are known."""
@@ -174,7 +179,7 @@ class Tracker:
         measured = displacement(self._tracks.outlines.chosen(which), found.chosen(np.flatnonzero(match >= 0))) / gap_s[:, None]
         gain = np.maximum(1.0 / self._tracks.scans[which], self._settings.gain)[:, None]
         before = self._tracks.velocity[which]
-        return before + gain * (measured - before)
+        return np.clip(before + gain * (measured - before), -FASTEST_M_S, FASTEST_M_S)
 
     def _new_ids(self, count: int, used: NDArray[np.uint16]) -> NDArray[np.uint16]:
         """`count` ids that are not among `used`, counting on from the last new one."""
@@ -190,9 +195,8 @@ class Tracker:
 def _names(answer: Segmentation, objects: ObjectPoints) -> NDArray[np.int64]:
     """The ids in the answer: first those of the `objects`, then those whose points cannot be followed."""
     other = np.zeros(IDS, np.bool_)
-    other[answer.instance_id] = True
-    other[answer.instance_image] = True
-    other[0] = False
+    for ids in (answer.instance_id, answer.instance_image):
+        other[ids[ids > 0]] = True
     other[objects.ids] = False
     return np.concatenate([objects.ids.astype(np.int64), np.flatnonzero(other)])
 
