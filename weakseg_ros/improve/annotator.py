@@ -71,8 +71,9 @@ class Annotator:
             raise DataError(f"{self._store.folder}: frame '{key}' has {len(known)} points, its truth has {found}; give its own")
         rng = np.random.default_rng([self._config.seed, *key.encode()])
         left = min(self._config.clicks - self.clicks, self._config.clicks_per_frame)
+        clicked: dict[tuple[int, int], list[int]] = {}
         done = 0
-        for point in points:
+        for point in map(int, points):
             if done >= left:
                 break
             right = int(class_id[point])
@@ -80,9 +81,11 @@ class Annotator:
                 self.passed_over += 1
                 continue
             named = self._named(class_id, right, rng)
-            self._store.add(key, [int(point)], named, _instance(self._store, truth, int(point), named))
+            clicked.setdefault((named, _instance(self._store, truth, point, named)), []).append(point)
             self.wrong += named != right
             done += 1
+        for (named, instance), chosen in clicked.items():  # a change of the store costs as much for many points as for one
+            self._store.add(key, chosen, named, instance)
         self.clicks += done
         self.frames += done > 0
         return done

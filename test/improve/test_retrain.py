@@ -1,0 +1,268 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Retraining on clicks: it learns what the bundle did not know, forgets nothing, and refuses what is worse."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+import yaml
+from numpy.typing import NDArray
+
+from weakseg_ros.cli import main
+from weakseg_ros.deploy.bundle import Bundle
+from weakseg_ros.deploy.segmenter import Segmenter
+from weakseg_ros.errors import DataError
+from weakseg_ros.improve.clicks import ClickStore
+from weakseg_ros.improve.gate import GateConfig
+from weakseg_ros.improve.retrain import retrain
+from weakseg_ros.improve.retrain_config import RetrainConfig
+from weakseg_ros.improve.retrain_data import open_clicks, open_retrain_data, split_by_name
+from weakseg_ros.improve.versions import REJECTED, Versions
+from weakseg_ros.learn.augment import AugmentConfig
+from weakseg_ros.learn.export import export_run
+from weakseg_ros.learn.refine import ModelScans, refine, training_of
+from weakseg_ros.learn.train import train
+from weakseg_ros.learn.train_config import TrainConfig
+from weakseg_ros.points.cloud import make_cloud
+from weakseg_ros.points.labels import LabelClass, LabelMap
+from weakseg_ros.points.projection import RangeSpec
+from weakseg_ros.points.scans import ScanWriter, open_scans
+
+NAMES = ("unlabelled", "low", "dark", "bright")
+LABELS = LabelMap("toy", tuple(LabelClass(i, name, (i, i, i), False, (i * 10,)) for i, name in enumerate(NAMES)))
+SPEC = RangeSpec(16, 48, fov_up_deg=15.0, fov_down_deg=-15.0)
+POINTS = 1200
+
+
+def scan_of(rng: np.random.Generator, night: bool) -> tuple[Any, NDArray[np.uint32]]:
+    """What is high is dark or bright; by night the bright is nearly as dark as the dark by day."""
+    direction = rng.normal(size=(POINTS, 3)) * (1, 1, 0.15)
+    xyz = direction / np.linalg.norm(direction, axis=1)[:, None] * rng.uniform(3, 40, (POINTS, 1))
+    class_id = np.where(direction[:, 2] < 0, 1, np.where(direction[:, 1] > 0, 2, 3))
+    values = (0, 0.4, 0.1, 0.45) if night else (0, 0.6, 0.3, 0.9)
+    intensity = np.choose(class_id, values) + rng.normal(0, 0.02, POINTS)
+    return make_cloud(xyz, np.clip(intensity, 0, 1)), (class_id * 10).astype(np.uint32)
+
+
+def write(folder: Path, count: int, night: bool, seed: int, labelled: bool = True) -> Path:
+    rng = np.random.default_rng(seed)
+    with ScanWriter(folder, LABELS, SPEC, source="test", seed=seed, intensity_full_scale=1.0) as writer:
+        for _ in range(count):
+            cloud, label = scan_of(rng, night)
+            writer.write(cloud, label if labelled else None)
+    return folder
+
+
+def click(folder: Path, truth: Path, keys: Sequence[str], per_frame: int = 40, wrong: bool = False) -> None:
+    """A person clicks some points of frames, rightly or naming the next class."""
+    store, scans = ClickStore(folder, LABELS), open_scans(truth)
+    for key in keys:
+        class_id = scans[list(scans.keys).index(key)].class_id
+        chosen = np.random.default_rng(int(key)).choice(POINTS, per_frame, replace=False)
+        for k in (1, 2, 3):
+            points = chosen[class_id[chosen] == k]
+            if len(points):
+                store.add(key, points, k % 3 + 1 if wrong else k)
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A bundle that was trained by day, and frames of the night."""
+    root = tmp_path_factory.mktemp("world")
+    write(root / "day", 10, night=False, seed=1)
+    write(root / "night", 10, night=True, seed=2)
+    augment = AugmentConfig(flip=0.0, turn=0.0, tilt_deg=0.0, intensity_gain=0.0, mix=0.0)
+    config = TrainConfig(
+        data=root / "day", out=root / "run", net_width=16, channels=("z", "intensity"), augment=augment, steps=80, warmup_steps=8,
+        batch_size=4, learning_rate=1e-2, validate_every=0, precision="32-true", accelerator="cpu",
+    )  # fmt: skip
+    export_run(train(config).path, root / "models" / "toy")
+    return root
+
+
+@pytest.fixture
+def place(world: Path, tmp_path: Path) -> Path:
+    """A folder of one's own: the models, and a log of the night without truth."""
+    write(tmp_path / "log", 10, night=True, seed=2, labelled=False)
+    (tmp_path / "models").mkdir()
+    (tmp_path / "models" / "toy").symlink_to(world / "models" / "toy")
+    return tmp_path
+
+
+def settings(place: Path, **changes: Any) -> RetrainConfig:
+    small = RetrainConfig(
+        frames=place / "log",
+        bundle=str(place / "models" / "toy"),
+        models=place / "models",
+        out=place / "run",
+        steps=60,
+        learning_rate=5e-3,
+        # one core that others use, too, measures no latency
+        gate=GateConfig(latency_ratio=50.0, class_points=200),
+    )
+    return dataclasses.replace(small, **changes)
+
+
+def iou_at_night(world: Path, bundle: Bundle) -> float:
+    from weakseg_ros.improve.gate import score
+
+    scans = open_scans(world / "night")
+    segmenter = Segmenter(bundle)
+    try:
+        return float(score(segmenter, (scans[i] for i in range(len(scans)))).confusion.miou)
+    finally:
+        segmenter.close()
+
+
+KEYS = [f"{i:06d}" for i in range(8)]
+
+
+def test_clicks_teach_the_night_without_forgetting_the_day(world: Path, place: Path) -> None:
+    click(place / "log", world / "night", KEYS)
+    old = Bundle.load(place / "models" / "toy")
+    before = {file.name: file.read_bytes() for file in old.folder.iterdir()}
+    outcome = retrain(settings(place))
+    assert outcome.verdict.passed, outcome.summary["failed"]
+    assert iou_at_night(world, outcome.bundle) > iou_at_night(world, old) + 0.2
+    after = outcome.summary["after"]["regression"]["miou"]
+    assert after > outcome.summary["before"]["regression"]["miou"] - 0.01
+    assert Versions(place / "models").current == outcome.bundle.folder
+    assert outcome.bundle.folder == place / "models" / "versions" / "toy-1"
+    assert {file.name: file.read_bytes() for file in old.folder.iterdir()} == before
+    info = outcome.bundle.info
+    assert (info.spec, info.channels, info.mean, info.std, info.labels, info.net) == (
+        old.info.spec, old.info.channels, old.info.mean, old.info.std, old.info.labels, old.info.net,
+    )  # fmt: skip
+    assert info.provenance.command.startswith(old.info.provenance.command + " && weakseg retrain --frames ")
+    assert json.loads((place / "run" / "summary.json").read_text())["passed"] is True
+    assert "passed the gate" in outcome.report.read_text()
+
+
+def test_a_second_round_learns_from_both_logs_and_the_first_data(world: Path, place: Path) -> None:
+    click(place / "log", world / "night", KEYS[:4])
+    first = retrain(settings(place, steps=5, gate=GateConfig(1.0, 1.0, 1.0, 1, 50.0, -1.0)))
+    write(place / "log2", 10, night=True, seed=2, labelled=False)
+    click(place / "log2", world / "night", KEYS[4:])
+    again = settings(place, frames=place / "log2", bundle=str(place / "models" / "current"))
+    data = open_retrain_data(again, Bundle.load(place / "models" / "current"))
+    assert len(data.new) + len(data.held_out) == 8
+    assert {key.split("/")[0] for key in data.new.keys} == {"0-log2", "1-log"}
+    assert data.replay is not None
+    assert len(data.replay) == 8
+    assert data.problems == ()
+    assert training_of(first.bundle.info) == training_of(Bundle.load(place / "models" / "toy").info)
+
+
+def test_wrong_clicks_are_refused_and_the_candidate_is_kept(world: Path, place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    click(place / "log", world / "day", KEYS, wrong=True)
+    paths = ["--frames", str(place / "log"), "--bundle", str(place / "models" / "toy"), "--models", str(place / "models")]
+    gate = ["--gate.latency-ratio", "50", "--gate.class-points", "200", "--new-share", "0.9", "--steps", "60"]
+    assert main(["retrain", *paths, *gate, "--learning-rate", "0.01", "--out", str(place / "run")]) == 1
+    said = capsys.readouterr().err
+    assert "refused, " in said
+    assert "before, " in said
+    versions = Versions(place / "models")
+    assert versions.current is None
+    assert "refused: " in (place / "models" / "versions" / "toy-1" / REJECTED).read_text()
+    assert [change.action for change in versions.history()] == ["reject"]
+    Bundle.load(place / "models" / "versions" / "toy-1")
+
+
+def test_what_cannot_be_used_is_left_out_and_said(world: Path, place: Path) -> None:
+    log = place / "log"
+    click(log, world / "night", KEYS)
+    clicks = log / "sparse" / "clicks"
+    (clicks / f"{KEYS[0]}.label").write_bytes(b"\0" * 40)  # another cloud's
+    (clicks / f"{KEYS[1]}.label").write_bytes((777).to_bytes(4, "little") * POINTS)  # unknown id
+    (clicks / f"{KEYS[2]}.label").write_bytes(b"\0" * 4 * POINTS)  # nothing labelled
+    (clicks / f"{KEYS[3]}.label").unlink()
+    (clicks / "999999.label").write_bytes(b"\0" * 4 * POINTS)  # no such scan
+    points = log / "velodyne" / f"{KEYS[4]}.bin"
+    points.write_bytes(points.read_bytes()[:-5])
+    problems: list[str] = []
+    new, held_out = open_clicks(settings(place), Bundle.load(place / "models" / "toy"), problems)
+    keys = {key.rpartition("/")[2] for key in (*new.keys, *held_out.keys)}
+    assert keys == set(KEYS[5:])
+    for key in (KEYS[0], KEYS[1], KEYS[2], KEYS[4], "999999"):
+        assert any(key in problem for problem in problems), (key, problems)
+
+
+def test_it_refuses_to_train_on_nothing(world: Path, place: Path) -> None:
+    config = settings(place)
+    with pytest.raises(DataError, match="weakseg label"):
+        retrain(config)
+    click(place / "log", world / "night", KEYS[:1])
+    with pytest.raises(DataError, match="1 frames have usable clicks"):
+        retrain(config)
+    assert not (place / "models" / "versions").exists() or not any((place / "models" / "versions").iterdir())
+
+
+def test_old_data_that_are_gone_are_named_with_what_to_do(world: Path, place: Path) -> None:
+    click(place / "log", world / "night", KEYS)
+    bundle, moved = Bundle.load(place / "models" / "toy"), world / "moved"
+    (world / "day").rename(moved)
+    try:
+        with pytest.raises(DataError, match=r"day, which is not here; say where it is with --replay, or go without"):
+            open_retrain_data(settings(place), bundle)
+        found = open_retrain_data(settings(place, replay=moved, replay_scans=5), bundle)
+        assert (found.problems, len(found.replay or ()), len(found.regression)) == ((), 5, 2)
+        alone = open_retrain_data(settings(place, no_replay=True, regression=moved), bundle)
+        assert (alone.replay, len(alone.regression)) == (None, 10)
+    finally:
+        moved.rename(world / "day")
+
+
+def test_data_of_other_classes_are_refused(world: Path, place: Path) -> None:
+    click(place / "log", world / "night", KEYS)
+    changed = yaml.safe_load((world / "day" / "manifest.yaml").read_text())
+    changed["classes"][1]["name"] = "deep"
+    shutil.copytree(world / "day", place / "other")
+    (place / "other" / "manifest.yaml").write_text(yaml.safe_dump(changed))
+    with pytest.raises(DataError, match="give data of the bundle's classes"):
+        open_retrain_data(settings(place, replay=place / "other"), Bundle.load(place / "models" / "toy"))
+
+
+def test_the_same_seed_gives_the_same_net(world: Path, place: Path) -> None:
+    click(place / "log", world / "night", KEYS)
+    bundle = Bundle.load(place / "models" / "toy")
+    data = open_retrain_data(settings(place), bundle)
+    assert data.replay is not None
+
+    def weights(seed: int, name: str) -> list[Any]:
+        config = dataclasses.replace(data.training, out=place / name, steps=5, warmup_steps=1, seed=seed)
+        return list(refine(bundle, data.new, data.replay, config, 0.5).net.state_dict().values())
+
+    first, second, other = weights(1, "a"), weights(1, "b"), weights(2, "c")
+    assert all(map(torch.equal, first, second))
+    assert not all(map(torch.equal, first, other))
+
+
+def test_the_intensity_of_another_sensor_is_brought_to_the_models_scale(world: Path, place: Path) -> None:
+    info = Bundle.load(place / "models" / "toy").info
+    rng = np.random.default_rng(0)
+    with ScanWriter(place / "other", LABELS, SPEC, source="test", seed=0, intensity_full_scale=255.0) as writer:
+        cloud, label = scan_of(rng, night=False)
+        writer.write(make_cloud(cloud.xyz, cloud.intensity * 255), label)
+    seen = ModelScans(open_scans(place / "other"), info)[0].cloud
+    np.testing.assert_allclose(seen.intensity, cloud.intensity, atol=1e-6)
+    assert seen.intensity_full_scale == info.intensity.full_scale
+
+
+def test_a_frame_stays_on_its_side_however_many_are_added() -> None:
+    keys = [f"0001_{i:06d}" for i in range(300)]
+    kept, held = split_by_name(keys, 0.2)
+    assert sorted(kept + held) == list(range(300))
+    assert 30 < len(held) < 90
+    few_kept, few_held = split_by_name(keys[:100], 0.2)
+    assert few_held == [i for i in held if i < 100]
+    assert few_kept == [i for i in kept if i < 100]
+    assert [len(side) for side in split_by_name(keys[:2], 0.01)] == [1, 1]
+    assert [len(side) for side in split_by_name(keys[:2], 0.9)] == [1, 1]
