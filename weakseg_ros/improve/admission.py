@@ -18,6 +18,8 @@ WINDOW = 600
 """frames that a new one is compared with: a minute at 10 Hz"""
 WARM_UP = 10
 """frames that are too few to compare with"""
+EASING = 5.0
+"""how fast the bar sinks: once a frame is due by the rate, the best (1 + EASING)^2 times as many would pass"""
 BURST_S = 10.0
 """seconds of the rate that may be saved up"""
 
@@ -45,7 +47,7 @@ class LogSettings:
     max_mib: int = setting(4000, 1, 100_000_000)
     """MiB that the folder's frames may take"""
     min_free_mib: int = setting(1000, 0, 100_000_000)
-    """MiB that must stay free on the disk; below, logging pauses"""
+    """MiB that must stay free on the disk, or logging pauses; 0 = use all of it"""
     when_full: Literal["replace", "stop"] = "replace"
     """at max_frames or max_mib: a worthier frame replaces the least worthy one without clicks, or logging stops"""
     seed: int = setting(0, 0, 2**31 - 1)
@@ -68,7 +70,8 @@ class Admission:
 
     The worth of a frame is the product of its score and its distance to the frames kept so far, as in the offline
     choice (`select.choose_frames`). A frame is kept where its worth is among the highest of the last minute, as many of
-    them as the rate allows. Frames drawn at random are drawn before anything else is looked at.
+    them as the rate allows; the longer none was kept, the less it takes. Frames drawn at random are drawn before anything
+    else is looked at.
     """
 
     def __init__(self, settings: LogSettings) -> None:
@@ -109,8 +112,9 @@ class Admission:
         settings = self.settings
         worth = (SCORE_FLOOR * max((*self._scores, look.score)) + (1.0 - SCORE_FLOOR) * look.score) * distance
         drawn = self._rng.random() < settings.random_share * expected
-        quantile = max(0.0, 1.0 - 2.0 * expected)
-        enough = len(self._worths) < WARM_UP or worth >= float(np.quantile(self._worths, quantile))
+        overdue = (now_s - self._last_kept_s) * settings.per_minute / 60.0 if expected else 0.0
+        share = min(1.0, expected * (1.0 + EASING * overdue) ** 2)
+        enough = len(self._worths) < WARM_UP or worth >= float(np.quantile(self._worths, 1.0 - share))
         self._worths.append(worth)
         if asked:
             return Verdict("asked")

@@ -226,8 +226,9 @@ class FrameLog:
         free = shutil.disk_usage(self.folder).free
         with self._lock:
             self._free_bytes = free
-        if free - need < self.settings.min_free_mib * MIB:
-            raise DataError(f"{self.folder}: {free // MIB} MiB are free, {self.settings.min_free_mib} MiB must stay free")
+        least = self.settings.min_free_mib
+        if least and free - need < least * MIB:
+            raise DataError(f"{self.folder}: {free // MIB} MiB are free, {least} MiB must stay free (log.min_free_mib)")
 
     def _make_room(self, writer: FrameWriter, need: int, score: float) -> None:
         """Remove less worthy frames until another one fits; _NoRoom where that cannot be."""
