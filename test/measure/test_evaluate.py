@@ -25,6 +25,7 @@ from weakseg_ros.points.cloud import make_cloud
 
 SCANS, RETURNS = 6, 16 * 127
 CAR_POINTS = 16 * 2 * sum(range(SCANS))
+CAR_RAW = 10
 TIMED = ("made", "latency_ms", "latency_histogram", "counts")
 
 
@@ -102,6 +103,40 @@ def test_shards_add_up_to_the_whole(recording: Path, known_bundle: Bundle, tmp_p
         assert merged[name] == whole[name], name
     assert merged["latency_ms"]["total"]["count"] == SCANS
     assert "<html" in (merged_folder / "report.html").read_text()
+
+
+def with_objects(recording: Path, folder: Path) -> Path:
+    """The recording's label files, all car points of a scan one object."""
+    shutil.copytree(recording / "scans" / "labels", folder)
+    for file in folder.glob("*.label"):
+        raw = np.fromfile(file, "<u4")
+        (raw + (np.uint32(7 << 16)) * (raw == CAR_RAW)).astype("<u4").tofile(file)
+    return folder
+
+
+def test_objects_count_where_the_truth_tells_them_apart(recording: Path, known_bundle: Bundle, tmp_path: Path) -> None:
+    """The model knows no car, and loses 16 points of road and of building for every column of one."""
+    labels = with_objects(recording, tmp_path / "labels")
+    summary = run(recording / "scans", known_bundle, tmp_path / "whole", labels=labels)
+    half = RETURNS / 2
+    of_stuff = np.mean([(half - 16 * i) / half for i in range(SCANS)])
+    found = summary["panoptic"]
+    assert found["class_pq"] == {
+        "road": pytest.approx(of_stuff, abs=1e-4),
+        "building": pytest.approx(of_stuff, abs=1e-4),
+        "car": 0,
+    }
+    assert found["pq_stuff"] == pytest.approx(of_stuff, abs=1e-4)
+    assert found["pq_things"] == 0
+    assert found["pq"] == found["pq_present"] == pytest.approx(2 / 3 * of_stuff, abs=1e-4)
+    assert "panoptic" not in run(recording / "scans", known_bundle, tmp_path / "semantic")
+    from_bag = run(recording / "bag", known_bundle, tmp_path / "bag", labels=labels)
+    assert from_bag["panoptic"] == found
+    parts = [tmp_path / f"part{i}" for i in range(2)]
+    for i, part in enumerate(parts):
+        run(recording / "scans", known_bundle, part, labels=labels, shard=f"{i}/2")
+    assert weakseg(["evaluate", "--merge", *map(str, parts), "--out", str(tmp_path / "merged")]) == 0
+    assert json.loads((tmp_path / "merged" / "summary.json").read_text())["panoptic"] == found
 
 
 def test_a_truncated_bag_gives_a_partial_result_and_exit_code_1(

@@ -27,10 +27,10 @@ class Segmentation:
     """(H, W) class of each pixel, 0 where no point is"""
     instance_image: NDArray[np.uint16]
     """(H, W) instance of each pixel, 0 = none"""
-    novelty: NDArray[np.float32] | None = None
-    """(N,) how unlike anything labelled a point is, 0..1; 0 where class_id is 0; None where the bundle cannot say"""
     timings_ms: dict[str, float] = field(default_factory=dict)
     """milliseconds by stage: project, image, engine, group, lift, ..."""
+    novelty: NDArray[np.float32] | None = None
+    """(N,) how unlike anything labelled a point is, 0..1; 0 where class_id is 0; None where the bundle cannot say"""
 
     def __post_init__(self) -> None:
         count = len(self.class_id)

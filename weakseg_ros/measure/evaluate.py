@@ -171,6 +171,7 @@ def _sentence(summary: dict[str, Any]) -> str:
         text += f", mIoU {summary['miou_present']:.3f} over the {present} classes in them"
         text += f" ({summary['miou']:.3f} over all {asked})" if present < asked else ""
         text += f", {summary['accuracy']:.1%} of the points right"
+    text += f", PQ {summary['panoptic']['pq_present']:.3f} over classes and objects" if "panoptic" in summary else ""
     total = summary["latency_ms"].get("total", {})
     text += f", p50 {total['p50']:.1f} ms and p95 {total['p95']:.1f} ms per scan" if total else ""
     return text

@@ -17,9 +17,10 @@ from weakseg_ros.deploy.segmentation import Segmentation
 from weakseg_ros.errors import CloudError
 from weakseg_ros.files import environment, write_atomic, write_json
 from weakseg_ros.measure.inputs import Input, Item
+from weakseg_ros.measure.panoptic import PanopticQuality, raw_labels
 from weakseg_ros.measure.pictures import ScanPictures, scan_pictures
 from weakseg_ros.measure.report import render
-from weakseg_ros.measure.summary import figures
+from weakseg_ros.measure.summary import figures, panoptic_figures
 from weakseg_ros.measure.tally import Tally
 from weakseg_ros.points.cloud import Cloud
 from weakseg_ros.points.projection import project
@@ -54,6 +55,7 @@ class Evaluation:
 
     def __init__(self, bundle: Bundle, source: Input) -> None:
         self.tally = Tally(bundle.num_classes)
+        self.panoptic = PanopticQuality(bundle.labels)
         self._bundle = bundle
         self._source = source
         self._typical: _Kept | None = None
@@ -63,12 +65,23 @@ class Evaluation:
         """Count the answer to one scan; a scan without any labelled point counts as unlabelled."""
         truth = item.truth if item.truth is not None and item.truth.any() else None
         self.tally.add(item.cloud, answer, truth)
+        self._add_objects(answer, truth, item.truth_instance)
         kept = _Kept(item.key, _badness(answer, truth), item.cloud, truth, answer)
         if self._typical is None or item.index <= len(self._source) // 2:
             self._typical = kept
         stretch = min(STRETCHES - 1, item.index * STRETCHES // max(1, len(self._source)))
         if stretch not in self._worst or kept.score > self._worst[stretch].score:
             self._worst[stretch] = kept
+
+    def _add_objects(self, answer: Segmentation, truth: NDArray[np.uint8] | None, instance: NDArray[np.uint16] | None) -> None:
+        """Count a scan's objects, unless its labels tell no object from another."""
+        if truth is None or instance is None:
+            return
+        labels = self._bundle.labels
+        of_things = instance[labels.things[truth]]
+        if of_things.any() or not len(of_things):
+            predicted = raw_labels(labels, answer.class_id, answer.instance_id)
+            self.panoptic.add(predicted, raw_labels(labels, truth, instance))
 
     def leave_out(self, item: Item, error: CloudError) -> None:
         """Note that the model cannot take a scan; the result is partial."""
@@ -87,6 +100,7 @@ class Evaluation:
             "data": {"path": str(path), "name": self._source.name, "topic": self._source.topic, "scans": len(self._source)},
             "bundle": {"name": info.name, "hash": info.content_hash, "folder": _short(self._bundle.folder)},
             **figures(self.tally, info.labels, self._source.shared),
+            **panoptic_figures(self.panoptic, self._source.shared),
             "notes": list(self._source.notes),
             "worst": [{"key": kept.key, "score": round(kept.score, 4)} for kept in self._worst_first()],
             **facts,
@@ -101,7 +115,8 @@ class Evaluation:
         """Write summary.json (with the counts, for merging) and report.html into `out`; returns the report's path."""
         out.mkdir(parents=True, exist_ok=True)
         addable = {"labels": self._bundle.labels.to_rows(), "shared": sorted(self._source.shared)}
-        write_json(out / SUMMARY_FILE, {**summary, **addable, "counts": self.tally.to_mapping()})
+        counts = {"counts": self.tally.to_mapping(), "panoptic_counts": self.panoptic.to_mapping()}
+        write_json(out / SUMMARY_FILE, {**summary, **addable, **counts})
         typical, worst = self.pictures()
         write_atomic(out / REPORT_FILE, render(summary, typical, worst))
         return out / REPORT_FILE

@@ -21,7 +21,7 @@ from weakseg_ros.points.cloud import Cloud, decode_cdr
 from weakseg_ros.points.labels import LabelMap
 from weakseg_ros.points.scan_files import read_raw_labels
 from weakseg_ros.points.scan_sets import readable
-from weakseg_ros.points.scans import open_scans
+from weakseg_ros.points.scans import INSTANCE_SHIFT, open_scans
 
 BAG_SUFFIXES = (".mcap", ".db3", ".bag")
 
@@ -35,6 +35,8 @@ class Item:
     cloud: Cloud
     truth: NDArray[np.uint8] | None
     """(N,) the bundle's class ids, 0 = unknown; None where the scan has no labels"""
+    truth_instance: NDArray[np.uint16] | None = None
+    """(N,) number of the object, 0 = none or not known; None where the scan has no labels"""
     serialized: bytes = b""
     """the message it was decoded from; empty for scans from a folder"""
     decode_ms: float = 0.0
@@ -103,16 +105,16 @@ class BagInput:
                 self.problems.append(f"message {index}: {error}")
                 continue
             decode_ms = (time.perf_counter() - begin) * 1e3
-            yield Item(index, f"{index:06d}", cloud, self._truth(index, cloud), message.data, decode_ms)
+            yield Item(index, f"{index:06d}", cloud, *self._truth(index, cloud), message.data, decode_ms)
 
-    def _truth(self, index: int, cloud: Cloud) -> NDArray[np.uint8] | None:
+    def _truth(self, index: int, cloud: Cloud) -> tuple[NDArray[np.uint8] | None, NDArray[np.uint16] | None]:
         if not self._label_files:
-            return None
+            return None, None
         if index >= len(self._label_files):
             raise DataError(
                 f"{self._path}: has more clouds than there are label files ({len(self._label_files)}); label all of them"
             )
-        return self._labels.to_class(read_raw_labels(self._label_files[index], len(cloud)))
+        return _read_truth(self._label_files[index], len(cloud), self._labels)
 
 
 class ScanInput:
@@ -142,10 +144,10 @@ class ScanInput:
 
     def __iter__(self) -> Iterator[Item]:
         for index, scan in readable(self._scans, self.problems):
-            truth = scan.class_id
+            truth = scan.class_id, scan.instance_id
             if self._label_files:
-                truth = self._labels.to_class(read_raw_labels(self._label_files[index], len(scan.cloud)))
-            yield Item(index, scan.key, scan.cloud, truth)
+                truth = _read_truth(self._label_files[index], len(scan.cloud), self._labels)
+            yield Item(index, scan.key, scan.cloud, *truth)
 
 
 def _label_files(folder: Path) -> list[Path]:
@@ -153,6 +155,12 @@ def _label_files(folder: Path) -> list[Path]:
     if not files:
         raise DataError(f"{folder}: holds no .label file; give the folder that holds one per scan")
     return files
+
+
+def _read_truth(path: Path, points: int, labels: LabelMap) -> tuple[NDArray[np.uint8], NDArray[np.uint16]]:
+    """(class ids, numbers of the objects) of a .label file."""
+    raw = read_raw_labels(path, points)
+    return labels.to_class(raw), (raw >> INSTANCE_SHIFT).astype(np.uint16)
 
 
 def _extended(labels: LabelMap, native: LabelMap) -> LabelMap:

@@ -11,8 +11,9 @@ from typing import Any
 from weakseg_ros.errors import DataError
 from weakseg_ros.files import environment, sha256_of_parts, write_atomic, write_json
 from weakseg_ros.measure.evaluation import REPORT_FILE, SUMMARY_FILE
+from weakseg_ros.measure.panoptic import PanopticQuality
 from weakseg_ros.measure.report import render
-from weakseg_ros.measure.summary import figures
+from weakseg_ros.measure.summary import figures, panoptic_figures
 from weakseg_ros.measure.tally import Tally
 from weakseg_ros.points.labels import LabelMap
 
@@ -33,6 +34,7 @@ def merge(paths: Sequence[Path], out: Path) -> tuple[Path, dict[str, Any]]:
     tally = sum(tallies[1:], start=tallies[0])
     shared = frozenset(k for part in parts for k in part["shared"])
     labels = LabelMap.from_rows(first["labels"], first["bundle"]["name"])
+    panoptic = sum((_objects(path, part, labels) for path, part in zip(paths, parts, strict=True)), PanopticQuality(labels))
     names = list(dict.fromkeys(part["data"]["name"] for part in parts))
     summary = {
         "title": f"{first['bundle']['name']} on {names[0] if len(names) == 1 else f'{len(names)} recordings'}",
@@ -49,16 +51,32 @@ def merge(paths: Sequence[Path], out: Path) -> tuple[Path, dict[str, Any]]:
         "bundle": first["bundle"],
         "engine": ", ".join(dict.fromkeys(part["engine"] for part in parts)),
         **figures(tally, labels, shared),
+        **panoptic_figures(panoptic, shared),
         "notes": list(dict.fromkeys(note for part in parts for note in part["notes"])),
         "domain": list(dict.fromkeys(sentence for part in parts for sentence in part["domain"])),
         "worst": sorted((scan for part in parts for scan in part["worst"]), key=lambda scan: -scan["score"])[:10],
         "environment": environment(),
     }
     out.mkdir(parents=True, exist_ok=True)
-    addable = {"labels": first["labels"], "shared": sorted(shared), "counts": tally.to_mapping()}
+    addable = {
+        "labels": first["labels"],
+        "shared": sorted(shared),
+        "counts": tally.to_mapping(),
+        "panoptic_counts": panoptic.to_mapping(),
+    }
     write_json(out / SUMMARY_FILE, {**summary, **addable})
     write_atomic(out / REPORT_FILE, render(summary))
     return out / REPORT_FILE, summary
+
+
+def _objects(path: Path, part: dict[str, Any], labels: LabelMap) -> PanopticQuality:
+    """The objects that an evaluation counted; none in those of older versions."""
+    if "panoptic_counts" not in part:
+        return PanopticQuality(labels)
+    try:
+        return PanopticQuality.from_mapping(labels, part["panoptic_counts"])
+    except (KeyError, TypeError, ValueError) as error:
+        raise DataError(f"{path}: its objects cannot be read ({error!r}); write it again with 'weakseg evaluate'") from None
 
 
 def _read(path: Path) -> dict[str, Any]:

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from weakseg_ros.measure.latency import describe, histogram
+from weakseg_ros.measure.panoptic import PanopticQuality
 from weakseg_ros.measure.tally import RANGE_EDGES_M, UNCERTAINTY_BINS, Tally
 from weakseg_ros.points.labels import LabelMap
 
@@ -54,6 +55,27 @@ def _against_truth(tally: Tally, labels: LabelMap, shared: frozenset[int]) -> di
         "confusions": _confusions(confusion.counts, labels),
         "confusion_matrix": confusion.counts.tolist(),
     }
+
+
+def panoptic_figures(quality: PanopticQuality, shared: frozenset[int]) -> dict[str, Any]:
+    """`panoptic`: quality of the segments over the classes that the data can name, or nothing where no true object was seen.
+
+    The means `pq`, `sq`, `rq`, over `things` and `stuff` too, follow SemanticKITTI's rule: a class without a segment counts 0.
+    """
+    labels = quality.labels
+    seen = quality.tp + quality.fn > 0
+    if not seen[labels.things].any():
+        return {}
+    asked = np.isin(np.arange(labels.num_classes), sorted(shared))
+    groups = {"": asked, "_things": asked & labels.things, "_stuff": asked & ~labels.things, "_present": asked & seen}
+    means = {
+        f"{name}{ending}": round(float(getattr(quality, name)[classes].mean()), 4)
+        for ending, classes in groups.items()
+        for name in ("pq", "sq", "rq")
+        if classes.any()
+    }
+    class_pq = {labels.names[index]: round(float(quality.pq[index]), 4) for index in np.flatnonzero(asked)}
+    return {"panoptic": {**means, "min_points": quality.min_points, "class_pq": class_pq}}
 
 
 def _by_range(tally: Tally, asked: list[int]) -> list[dict[str, Any]]:
