@@ -3,7 +3,9 @@
 
 from __future__ import annotations
 
+import importlib.util
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 
@@ -30,3 +32,14 @@ def shared_data(request: pytest.FixtureRequest) -> Path:
 def root() -> Path:
     """The project's root folder."""
     return ROOT
+
+
+@pytest.fixture(scope="session")
+def layouts() -> ModuleType:
+    """layouts.py: writes tiny data sets as nuScenes, SemanticPOSS and SemanticKITTI lay them out."""
+    spec = importlib.util.spec_from_file_location("layouts", Path(__file__).with_name("layouts.py"))
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module

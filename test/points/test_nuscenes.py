@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -17,65 +16,26 @@ from weakseg_ros.points.nuscenes import VAL_SCENES, NuScenes
 from weakseg_ros.points.projection import project
 from weakseg_ros.points.scans import open_scans, open_splits
 
-FRAMES = 2
 
-
-def points_of(scene: int, number: int, count: int = 40) -> np.ndarray:
-    rng = np.random.default_rng([scene, number])
-    xyz = rng.normal(0, 10, (count, 3)) * (1, 1, 0.1)
-    return np.concatenate([xyz, rng.integers(0, 256, (count, 1)), rng.integers(0, 32, (count, 1))], axis=1).astype("<f4")
-
-
-def categories_of(scene: int, number: int, count: int = 40) -> np.ndarray:
-    return np.random.default_rng([scene, number, 1]).integers(0, 32, count).astype(np.uint8)
-
-
-def write_nuscenes(root: Path, scenes: list[int], version: str = "v1.0-mini", labelled: bool = True) -> Path:
-    """Scenes of two key frames, each with a sweep and a picture that are none of our business."""
-    tables: dict[str, list[dict[str, Any]]] = {name: [] for name in ("scene", "sample", "sample_data", "lidarseg")}
-    for folder in (root / version, root / "samples" / "LIDAR_TOP", root / "lidarseg" / version):
-        folder.mkdir(parents=True)
-    for scene in scenes:
-        tables["scene"].append({"token": f"scene{scene}", "name": f"scene-{scene:04d}", "nbr_samples": FRAMES})
-        for number in reversed(range(FRAMES)):  # tables are in no order
-            sample, data = f"sample{scene}-{number}", f"data{scene}-{number}"
-            stamp_us = 1_500_000_000_000_000 + 10_000_000 * scene + 500_000 * number
-            tables["sample"].append({"token": sample, "scene_token": f"scene{scene}", "timestamp": stamp_us})
-            name = f"samples/LIDAR_TOP/n015__LIDAR_TOP__{stamp_us}.pcd.bin"
-            row = {"token": data, "sample_token": sample, "timestamp": stamp_us, "is_key_frame": True, "filename": name}
-            sweep = {**row, "token": f"{data}s", "is_key_frame": False, "filename": name.replace("samples", "sweeps")}
-            picture = {**row, "token": f"{data}c", "filename": f"samples/CAM_FRONT/{stamp_us}.jpg"}
-            tables["sample_data"] += [picture, sweep, row]
-            (root / name).write_bytes(points_of(scene, number).tobytes())
-            if labelled:
-                file = f"lidarseg/{version}/{data}_lidarseg.bin"
-                tables["lidarseg"].append({"token": data, "sample_data_token": data, "filename": file})
-                (root / file).write_bytes(categories_of(scene, number).tobytes())
-    for name, rows in tables.items():
-        if rows:
-            (root / version / f"{name}.json").write_text(json.dumps(rows, indent=0))
-    return root
-
-
-def test_key_frames_come_by_scene_and_time(tmp_path: Path) -> None:
-    scans = open_scans(write_nuscenes(tmp_path, [103, 61]))
+def test_key_frames_come_by_scene_and_time(layouts: Any, tmp_path: Path) -> None:
+    scans = open_scans(layouts.write_nuscenes(tmp_path, [103, 61]))
     assert isinstance(scans, NuScenes)
     assert list(scans.keys) == ["scene-0061/000000", "scene-0061/000001", "scene-0103/000000", "scene-0103/000001"]
     scan = scans[1]
-    stored = points_of(61, 1)
+    stored = layouts.nuscenes_points(61, 1)
     np.testing.assert_array_equal(scan.cloud.xyz, stored[:, :3])
     np.testing.assert_array_equal(scan.cloud.intensity, stored[:, 3])
     assert scan.cloud.ring is not None
     np.testing.assert_array_equal(scan.cloud.ring, stored[:, 4])
     assert scan.cloud.stamp_ns == (1_500_000_000_000_000 + 610_000_000 + 500_000) * 1000
-    np.testing.assert_array_equal(scan.class_id, LabelMap.load("nuscenes").to_class(categories_of(61, 1)))
+    np.testing.assert_array_equal(scan.class_id, LabelMap.load("nuscenes").to_class(layouts.nuscenes_categories(61, 1)))
     assert (scan.instance_id, scan.pose) == (None, None)
     assert (scans.spec.height, scans.spec.width, scans.intensity_full_scale) == (64, 2048, 255.0)
 
 
-def test_points_on_the_car_itself_have_no_pixel(tmp_path: Path) -> None:
-    root = write_nuscenes(tmp_path, [61])
-    near = points_of(61, 0)
+def test_points_on_the_car_itself_have_no_pixel(layouts: Any, tmp_path: Path) -> None:
+    root = layouts.write_nuscenes(tmp_path, [61])
+    near = layouts.nuscenes_points(61, 0)
     near[0, :3] = (0.5, 0.5, 0.0)
     near[1, :3] = (5.0, 0.0, 0.0)
     _first(root, "*.pcd.bin").write_bytes(near.tobytes())
@@ -94,11 +54,11 @@ def test_categories_of_the_challenge() -> None:
     assert not labels.to_class(np.array([0, 1, 5, 7, 8, 10, 11, 13, 19, 20, 29, 31], np.uint8)).any()
 
 
-def test_official_splits(tmp_path: Path) -> None:
+def test_official_splits(layouts: Any, tmp_path: Path) -> None:
     assert len(VAL_SCENES) == 150
-    mini = write_nuscenes(tmp_path / "mini", [61, 103, 553])
+    mini = layouts.write_nuscenes(tmp_path / "mini", [61, 103, 553])
     assert [[key[:10] for key in part.keys[::2]] for part in open_splits(mini)] == [["scene-0061", "scene-0553"], ["scene-0103"]]
-    whole = write_nuscenes(tmp_path / "whole", [1, 3, 553], version="v1.0-trainval")
+    whole = layouts.write_nuscenes(tmp_path / "whole", [1, 3, 553], version="v1.0-trainval")
     assert [[key[:10] for key in part.keys[::2]] for part in open_splits(whole)] == [["scene-0001"], ["scene-0003", "scene-0553"]]
     assert list(open_scans(whole, sequences=["scene-0003"]).keys) == ["scene-0003/000000", "scene-0003/000001"]
     with pytest.raises(DataError, match=r"no scene 'scene-0004'; did you mean 'scene-000"):
@@ -107,13 +67,13 @@ def test_official_splits(tmp_path: Path) -> None:
         open_scans(whole, "test")
 
 
-def test_frames_without_labels(tmp_path: Path) -> None:
-    scans = open_scans(write_nuscenes(tmp_path, [77], version="v1.0-test", labelled=False), "test")
+def test_frames_without_labels(layouts: Any, tmp_path: Path) -> None:
+    scans = open_scans(layouts.write_nuscenes(tmp_path, [77], version="v1.0-test", labelled=False), "test")
     assert [scan.class_id for scan in (scans[0], scans[1])] == [None, None]
 
 
-def test_the_hash_follows_the_content(tmp_path: Path) -> None:
-    root = write_nuscenes(tmp_path, [61])
+def test_the_hash_follows_the_content(layouts: Any, tmp_path: Path) -> None:
+    root = layouts.write_nuscenes(tmp_path, [61])
     before = open_scans(root).content_hash
     assert open_scans(root).content_hash == before
     file = next((root / "lidarseg").rglob("*.bin"))
@@ -132,8 +92,8 @@ def test_the_hash_follows_the_content(tmp_path: Path) -> None:
         (lambda root: _first(root, "sample_data.json").write_text("[]"), "lists no frame"),
     ],
 )
-def test_damage_is_named(tmp_path: Path, damage: Callable[[Path], None], text: str) -> None:
-    root = write_nuscenes(tmp_path, [61])
+def test_damage_is_named(layouts: Any, tmp_path: Path, damage: Callable[[Path], None], text: str) -> None:
+    root = layouts.write_nuscenes(tmp_path, [61])
     damage(root)
     with pytest.raises(DataError, match=text):
         open_scans(root)[0]

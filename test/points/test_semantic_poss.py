@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -15,28 +16,11 @@ from weakseg_ros.points.projection import project
 from weakseg_ros.points.scans import open_scans, open_splits
 from weakseg_ros.points.semantic_poss import SemanticPoss
 
-RAW = np.array([0, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 21, 22], np.uint32)
 SLOTS = 40 * 1800
 
 
-def write_poss(root: Path, sequences: list[str], scans: int = 2) -> Path:
-    for name in sequences:
-        folder = root / "sequences" / name
-        for kind in ("velodyne", "labels", "tag"):
-            (folder / kind).mkdir(parents=True)
-        for number in range(scans):
-            rng = np.random.default_rng([int(name), number])
-            tag = rng.random(SLOTS) < 0.02
-            points = np.concatenate([rng.normal(0, 20, (tag.sum(), 3)), rng.integers(0, 256, (tag.sum(), 1))], axis=1)
-            label = rng.choice(RAW, tag.sum()) | (rng.integers(0, 9, tag.sum()).astype(np.uint32) << 16)
-            (folder / "velodyne" / f"{number:06d}.bin").write_bytes(points.astype("<f4").tobytes())
-            (folder / "labels" / f"{number:06d}.label").write_bytes(label.astype("<u4").tobytes())
-            (folder / "tag" / f"{number:06d}.tag").write_bytes(tag.astype(np.uint8).tobytes())
-    return root
-
-
-def test_points_lie_where_the_tag_says(tmp_path: Path) -> None:
-    root = write_poss(tmp_path, ["00", "02"])
+def test_points_lie_where_the_tag_says(layouts: Any, tmp_path: Path) -> None:
+    root = layouts.write_poss(tmp_path, ["00", "02"])
     scans = open_scans(root)
     scan = scans[1]
     folder = root / "sequences" / "00"
@@ -55,11 +39,11 @@ def test_points_lie_where_the_tag_says(tmp_path: Path) -> None:
     np.testing.assert_array_equal(project(scan.cloud, scans.spec).point_of_pixel.ravel() >= 0, slots)
 
 
-def test_thirteen_classes_and_its_own_splits(tmp_path: Path) -> None:
+def test_thirteen_classes_and_its_own_splits(layouts: Any, tmp_path: Path) -> None:
     labels = LabelMap.load("semanticposs")
     assert labels.num_classes == 14
     assert labels.to_class(np.array([4, 5, 10, 11, 12, 22, 0], np.uint32)).tolist() == [1, 1, 6, 6, 6, 13, 0]
-    root = write_poss(tmp_path, ["00", "02", "03"], scans=1)
+    root = layouts.write_poss(tmp_path, ["00", "02", "03"], scans=1)
     assert [list(part.keys) for part in open_splits(root)] == [["00/000000", "03/000000"], ["02/000000"]]
     assert isinstance(open_scans(root / "sequences" / "02"), SemanticPoss)
     with pytest.raises(DataError, match="no split 'test' here; it tells apart: train, val"):
@@ -74,8 +58,8 @@ def test_thirteen_classes_and_its_own_splits(tmp_path: Path) -> None:
         (lambda path: path.write_bytes(path.read_bytes()[:-5]), "71995 slots"),
     ],
 )
-def test_damage_is_named(tmp_path: Path, damage: Callable[[Path], None], text: str) -> None:
-    root = write_poss(tmp_path, ["01"], scans=1)
+def test_damage_is_named(layouts: Any, tmp_path: Path, damage: Callable[[Path], None], text: str) -> None:
+    root = layouts.write_poss(tmp_path, ["01"], scans=1)
     damage(root / "sequences" / "01" / "tag" / "000000.tag")
     with pytest.raises(DataError, match=rf"000000\.tag: .*{text}"):
         open_scans(root)[0]

@@ -187,8 +187,9 @@ def _row(config: BenchmarkConfig, base: TrainConfig, variant: Mapping[str, Any],
     own = {name: value for name, value in variant.items() if name not in _SCOPE}
     draw = from_mapping(SparseConfig, own.pop("draw", {}), f"{where}.draw", row.draw)
     train = _changed(train, own, where)
+    registry.load(registry.NETS, row.net)  # a wrong name is found before hours of training
     kind = registry.load(registry.METHODS, row.method)
-    from_mapping(kind.Settings, train.options, f"options of {row.key}")  # a wrong name is found before hours of training
+    from_mapping(kind.Settings, train.options, f"options of {row.key}")
     protocol = "full" if row.ratio == 1.0 else draw.protocol
     draw = dataclasses.replace(draw, protocol=protocol, ratio=row.ratio, seed=row.seed)
     return dataclasses.replace(row, draw=draw, train=train)

@@ -1,0 +1,86 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Tiny data sets in their real layouts, for tests of several chapters; see the fixture `layouts`."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+NUSCENES_FRAMES = 2
+POSS_SLOTS = 40 * 1800
+POSS_RAW = np.array([0, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 21, 22], np.uint32)
+KITTI_RAW = np.array([0, 10, 40, 48, 50, 70, 252], np.uint32)
+
+
+def nuscenes_points(scene: int, number: int, count: int = 40) -> np.ndarray:
+    rng = np.random.default_rng([scene, number])
+    xyz = rng.normal(0, 10, (count, 3)) * (1, 1, 0.1)
+    return np.concatenate([xyz, rng.integers(0, 256, (count, 1)), rng.integers(0, 32, (count, 1))], axis=1).astype("<f4")
+
+
+def nuscenes_categories(scene: int, number: int, count: int = 40) -> np.ndarray:
+    return np.random.default_rng([scene, number, 1]).integers(0, 32, count).astype(np.uint8)
+
+
+def write_nuscenes(root: Path, scenes: list[int], version: str = "v1.0-mini", labelled: bool = True) -> Path:
+    """Scenes of two key frames, each with a sweep and a picture that are none of our business."""
+    tables: dict[str, list[dict[str, Any]]] = {name: [] for name in ("scene", "sample", "sample_data", "lidarseg")}
+    for folder in (root / version, root / "samples" / "LIDAR_TOP", root / "lidarseg" / version):
+        folder.mkdir(parents=True)
+    for scene in scenes:
+        tables["scene"].append({"token": f"scene{scene}", "name": f"scene-{scene:04d}", "nbr_samples": NUSCENES_FRAMES})
+        for number in reversed(range(NUSCENES_FRAMES)):  # tables are in no order
+            sample, data = f"sample{scene}-{number}", f"data{scene}-{number}"
+            stamp_us = 1_500_000_000_000_000 + 10_000_000 * scene + 500_000 * number
+            tables["sample"].append({"token": sample, "scene_token": f"scene{scene}", "timestamp": stamp_us})
+            name = f"samples/LIDAR_TOP/n015__LIDAR_TOP__{stamp_us}.pcd.bin"
+            row = {"token": data, "sample_token": sample, "timestamp": stamp_us, "is_key_frame": True, "filename": name}
+            sweep = {**row, "token": f"{data}s", "is_key_frame": False, "filename": name.replace("samples", "sweeps")}
+            picture = {**row, "token": f"{data}c", "filename": f"samples/CAM_FRONT/{stamp_us}.jpg"}
+            tables["sample_data"] += [picture, sweep, row]
+            (root / name).write_bytes(nuscenes_points(scene, number).tobytes())
+            if labelled:
+                file = f"lidarseg/{version}/{data}_lidarseg.bin"
+                tables["lidarseg"].append({"token": data, "sample_data_token": data, "filename": file})
+                (root / file).write_bytes(nuscenes_categories(scene, number).tobytes())
+    for name, rows in tables.items():
+        if rows:
+            (root / version / f"{name}.json").write_text(json.dumps(rows, indent=0))
+    return root
+
+
+def write_poss(root: Path, sequences: list[str], scans: int = 2) -> Path:
+    """Recordings of SemanticPOSS: two of a hundred slots of the grid hold a point."""
+    for name in sequences:
+        folder = root / "sequences" / name
+        for kind in ("velodyne", "labels", "tag"):
+            (folder / kind).mkdir(parents=True)
+        for number in range(scans):
+            rng = np.random.default_rng([int(name), number])
+            tag = rng.random(POSS_SLOTS) < 0.02
+            points = np.concatenate([rng.normal(0, 20, (tag.sum(), 3)), rng.integers(0, 256, (tag.sum(), 1))], axis=1)
+            label = rng.choice(POSS_RAW, tag.sum()) | (rng.integers(0, 9, tag.sum()).astype(np.uint32) << 16)
+            (folder / "velodyne" / f"{number:06d}.bin").write_bytes(points.astype("<f4").tobytes())
+            (folder / "labels" / f"{number:06d}.label").write_bytes(label.astype("<u4").tobytes())
+            (folder / "tag" / f"{number:06d}.tag").write_bytes(tag.astype(np.uint8).tobytes())
+    return root
+
+
+def write_kitti(root: Path, sequences: list[str], scans: int = 2, points: int = 3000) -> Path:
+    """Recordings of SemanticKITTI, points over its field of view."""
+    for name in sequences:
+        folder = root / "sequences" / name
+        for kind in ("velodyne", "labels"):
+            (folder / kind).mkdir(parents=True)
+        for number in range(scans):
+            rng = np.random.default_rng([int(name), number])
+            azimuth, inclination = rng.uniform(-np.pi, np.pi, points), np.radians(rng.uniform(-25, 3, points))
+            level = np.cos(inclination)
+            direction = np.stack([level * np.cos(azimuth), level * np.sin(azimuth), np.sin(inclination)], axis=1)
+            cloud = np.concatenate([direction * rng.uniform(3, 60, (points, 1)), rng.random((points, 1))], axis=1)
+            (folder / "velodyne" / f"{number:06d}.bin").write_bytes(cloud.astype("<f4").tobytes())
+            (folder / "labels" / f"{number:06d}.label").write_bytes(rng.choice(KITTI_RAW, points).astype("<u4").tobytes())
+    return root
