@@ -18,6 +18,7 @@ from rclpy.parameter import Parameter
 from rclpy.task import Future
 from std_srvs.srv import Trigger
 
+from weakseg_ros.deploy.bundle import Bundle
 from weakseg_ros.errors import BundleError, ConfigError, WeaksegError
 from weakseg_ros.ros import diagnostics
 from weakseg_ros.ros.diagnostics import FrameStatistics, Status, Throttle
@@ -27,6 +28,7 @@ from weakseg_ros.ros.params import Parameters
 from weakseg_ros.ros.pipeline import Arrival, Pipeline
 from weakseg_ros.ros.publish import Outputs
 from weakseg_ros.ros.source import CloudSource
+from weakseg_ros.ros.watch import BundleWatch
 from weakseg_ros.ros.worker import Mailbox, Worker
 
 CHECK_PEERS_PERIOD_S = 0.5
@@ -54,12 +56,16 @@ class SegmentNode(LifecycleNode):
         self._source: CloudSource | None = None
         self._loader: threading.Thread | None = None
         self._diagnostics = self.create_publisher(DiagnosticArray, "/diagnostics", 10)
-        # a group of its own: while ~/reload waits for the new model, everything else goes on
-        self.create_service(Trigger, "~/reload", self._on_reload, callback_group=MutuallyExclusiveCallbackGroup())
+        # a group of its own: while one of these waits for the new model, everything else goes on, but not the other one
+        reloading = MutuallyExclusiveCallbackGroup()
+        self.create_service(Trigger, "~/reload", self._on_reload, callback_group=reloading)
         self.create_service(Trigger, "~/log_frame", self._on_log_frame)
         steady = Clock(clock_type=ClockType.STEADY_TIME)  # simulated time may stand still; reports must not
         self.create_timer(self._settings.config.diagnostics_period_s, self._report, clock=steady)
         self.create_timer(CHECK_PEERS_PERIOD_S, self._check_peers, clock=steady)
+        self._watch = BundleWatch()
+        if self._settings.config.watch_bundle:
+            self.create_timer(self._settings.config.watch_bundle, self._on_watch, callback_group=reloading, clock=steady)
 
     @property
     def autostart(self) -> bool:
@@ -118,7 +124,7 @@ class SegmentNode(LifecycleNode):
         if self._settings.faults:
             raise ConfigError("; ".join(self._settings.faults.values()))
         config = self._settings.config
-        model = Model(open_segmenter(config))
+        model = Model(open_segmenter(config, Bundle.load(config.bundle)))
         try:
             outputs, frame_logging = Outputs(self, lossless=config.mode == "replay"), FrameLogging(self)
         except Exception:
@@ -197,23 +203,30 @@ class SegmentNode(LifecycleNode):
         self._diagnostics.publish(diagnostics.to_message(statuses, self.get_name(), self.get_clock().now().to_msg()))
 
     async def _on_reload(self, request: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
+        response.success, response.message = await self._swap()
+        return response
+
+    async def _on_watch(self) -> None:
+        if self._pipeline is not None and self._watch.changed(self._settings.config.bundle):
+            await self._swap(unlike=self._pipeline.model.bundle.content_hash)
+
+    async def _swap(self, unlike: str = "") -> tuple[bool, str]:
+        """Take what the parameters name, except the bundle of the hash `unlike`; (whether that went well, a sentence)."""
         try:
-            model = self._configured().model
-            done: Future[None] = Future(executor=self.executor)
-            self._loader = threading.Thread(target=self._reload, args=(model, done), name="weakseg-loader", daemon=True)
+            pipeline = self._configured()
+            done: Future[bool] = Future(executor=self.executor)
+            arguments = (pipeline, unlike, done)
+            self._loader = threading.Thread(target=self._load, args=arguments, name="weakseg-loader", daemon=True)
             self._loader.start()
-            await done
-            if self._worker is not None:
-                self._configured().outputs.announce(model.bundle)
+            swapped = await done
         except Exception as error:
             self._fault = _sentence(error)
             self.get_logger().error(f"cannot reload: {self._fault}")
-            response.message = self._fault
-            return response
+            return False, self._fault
         self._fault = ""
-        self.get_logger().info(f"loaded {model}")
-        response.success, response.message = True, str(model)
-        return response
+        if swapped:
+            self.get_logger().info(f"loaded {pipeline.model}")
+        return True, str(pipeline.model)
 
     def _on_log_frame(self, request: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
         try:
@@ -226,16 +239,24 @@ class SegmentNode(LifecycleNode):
 
     # callbacks of other threads
 
-    def _reload(self, model: Model, done: Future[None]) -> None:
-        """Open what the parameters name beside the model at work, then swap; `done` gets the fault, or nothing."""
+    def _load(self, pipeline: Pipeline, unlike: str, done: Future[bool]) -> None:
+        """Open what the parameters name beside the model at work, then swap; `done` gets the fault, or whether it was done."""
+        config, model = self._settings.config, pipeline.model
         try:
-            model.replace(open_segmenter(self._settings.config))
+            bundle = Bundle.load(config.bundle)
+            swapped = bundle.content_hash != unlike
+            if swapped:
+                model.replace(open_segmenter(config, bundle), announce=self._announce)
         except Exception as error:
             done.set_exception(BundleError(f"{_sentence(error)}; {model.bundle.name} stays"))
         else:
-            done.set_result(None)
+            done.set_result(swapped)
         if self.executor is not None:
             self.executor.wake()
+
+    def _announce(self, bundle: Bundle) -> None:
+        if self._worker is not None:
+            self._configured().outputs.announce(bundle)
 
     def _on_device_lost(self, text: str) -> None:
         self.fatal = text

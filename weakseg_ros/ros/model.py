@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from weakseg_ros.deploy.bundle import Bundle
 from weakseg_ros.deploy.engines import AUTO
@@ -15,9 +15,9 @@ from weakseg_ros.points.cloud import Cloud
 from weakseg_ros.ros.params import NodeConfig
 
 
-def open_segmenter(config: NodeConfig) -> Segmenter:
-    """The bundle and engine that the parameters name, loaded and warmed up; BundleError or EngineError say why not."""
-    return Segmenter(Bundle.load(config.bundle), engine=config.engines, threads=config.threads)
+def open_segmenter(config: NodeConfig, bundle: Bundle) -> Segmenter:
+    """A bundle in the engine that the parameters name, loaded and warmed up; EngineError says why not."""
+    return Segmenter(bundle, engine=config.engines, threads=config.threads)
 
 
 class Model:
@@ -51,22 +51,29 @@ class Model:
         """Why the engines before this one are not used, one sentence each."""
         return list(self._refused)
 
-    def run(self, cloud: Cloud, config: NodeConfig) -> Segmentation:
-        """Segment with the settings of this moment; see Segmenter.run for the errors."""
+    def run(self, cloud: Cloud, config: NodeConfig) -> tuple[Segmentation, Bundle]:
+        """Segment with the settings of this moment, and say which bundle did; see Segmenter.run for the errors."""
         with self._lock:
             self._segmenter.lift = config.lift
             self._segmenter.instances = config.instances
             self._segmenter.intensity_scale = config.intensity_scale
             self._segmenter.allow_no_intensity = not config.intensity_field
-            return self._segmenter.run(cloud)
+            return self._segmenter.run(cloud), self._segmenter.bundle
 
     def domain_report(self) -> list[str]:
         """Where the recent clouds differ from the training data."""
         return self._segmenter.domain_report()
 
-    def replace(self, segmenter: Segmenter, refused: Sequence[str] = ()) -> None:
-        """Take another segmenter from the next frame on, and close the old one; `refused` engines came before it."""
+    def replace(
+        self, segmenter: Segmenter, refused: Sequence[str] = (), announce: Callable[[Bundle], None] | None = None
+    ) -> None:
+        """Take another segmenter from the next frame on, and close the old one; `refused` engines came before it.
+
+        `announce` is called between the last frame of the one and the first of the other.
+        """
         with self._lock:
+            if announce is not None:
+                announce(segmenter.bundle)
             old, self._segmenter, self._refused = self._segmenter, segmenter, [*refused, *segmenter.why_not]
         old.close()
 

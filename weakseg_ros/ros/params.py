@@ -30,6 +30,9 @@ class NodeConfig:
 
     bundle: str = "models/street64"
     """folder of the model: a path, or a name among the installed models; a change is taken by ~/reload"""
+    watch_bundle: float = setting(0.0, 0.0, 3600.0, read_only=True)
+    """seconds between two looks whether 'bundle' names another model than before, as models/current does after a retraining,
+    which is then taken without losing a frame; 0 = only ~/reload takes one"""
     engine: str = "auto"
     """inference engine: 'auto', or names in the order to try them, separated by commas; a change is taken by ~/reload"""
     threads: int = setting(0, 0, 256)

@@ -88,10 +88,9 @@ class Pipeline:
         started = time.perf_counter()
         cloud = decode_cdr(arrival.data, config.intensity_field)
         decoded = time.perf_counter()
-        bundle = self.model.bundle
-        answer = self.model.run(cloud, config)
+        answer, bundle = self.model.run(cloud, config)
         labelled = time.perf_counter()
-        colors = self.model.bundle.labels.colors if config.publish_rgb else None
+        colors = bundle.labels.colors if config.publish_rgb else None
         self.outputs.send(cloud, _confident(answer, config.min_confidence), colors)
         sent = time.perf_counter()
         milliseconds = {
@@ -103,8 +102,7 @@ class Pipeline:
         }
         self._statistics.answered(len(cloud), milliseconds)
         self._note_missing_intensity(cloud, config)
-        if self.model.bundle is bundle:  # after a swap in between, nobody knows whose answer it is
-            self.frame_logging.offer(cloud, answer, config.log, bundle)
+        self.frame_logging.offer(cloud, answer, config.log, bundle)
 
     def _note_missing_intensity(self, cloud: Cloud, config: NodeConfig) -> None:
         needed = "intensity" in self.model.bundle.info.channels and config.intensity_field

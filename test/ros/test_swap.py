@@ -1,0 +1,108 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Another model while clouds come in: the node follows models/current, loses no frame, and keeps the old one over a bad one."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+
+from weakseg_ros.improve.versions import Versions
+from weakseg_ros.points.labelled import unpack_labelled
+
+PERIOD_S = 0.1
+
+
+@pytest.fixture(scope="module")
+def versions(rig: Any, tmp_path_factory: pytest.TempPathFactory) -> Versions:
+    """Three good models of which the first is current, the last with classes of its own, and a damaged one."""
+    models = tmp_path_factory.mktemp("models")
+    for number in range(2):
+        rig.make_bundle(models / "versions", f"tiny-{number}", seed=number)
+    few = rig.LabelMap("few", tuple(rig.LabelClass(i, f"kind {i}", (i, i, i), False, (i,)) for i in range(3)))
+    rig.make_bundle(models / "versions", "few-1", labels=few)
+    damaged = rig.make_bundle(models / "versions", "damaged-1")
+    (damaged.folder / "model.onnx").write_bytes(b"cut")
+    versions = Versions(models)
+    versions.promote(models / "versions" / "tiny-0")
+    return versions
+
+
+@pytest.fixture(scope="module")
+def watched(start: Callable[..., Any], versions: Versions) -> tuple[Any, Any]:
+    """A node that follows models/current, and the order of whose answers is kept."""
+    process, client = start(
+        "--bundle", str(versions.pointer), "--watch-bundle", "0.1", "--engine", "onnxruntime", "--publish-rgb", "true"
+    )
+    return process, client.connect()
+
+
+def at_work(client: Any) -> str:
+    return json.loads(client.classes[-1])["hash"] if client.classes else ""
+
+
+def test_promoting_swaps_the_model_between_two_frames(rig: Any, watched: tuple[Any, Any], versions: Versions) -> None:
+    _, client = watched
+    points = rig.street_points(2000)
+    expected = {}
+    client.answers.clear()
+    sent = []
+    for name in ("tiny-0", "tiny-1", "few-1", "tiny-0"):
+        folder = versions.models / "versions" / name
+        if versions.current != folder.resolve():
+            versions.promote(folder)
+        digest = rig.Bundle.load(folder).content_hash
+        frames = 0
+        while frames < 5 or at_work(client) != digest:  # clouds go on while it loads, and a while after
+            assert frames < 150, "the new model never came"
+            message = rig.make_cloud(points)
+            sent.append(message.header.stamp)
+            client.points.publish(message)
+            client.spin(PERIOD_S)
+            frames += 1
+        expected[name] = unpack_labelled(client.answers[-1])["class_id"]
+    client.wait(lambda: len(client.answers) >= len(sent), "the last answers")
+    assert [answer.header.stamp for answer in client.answers] == sent
+    known = [classes.tobytes() for classes in expected.values()]
+    assert len(set(known)) == 3
+    assert all(unpack_labelled(answer)["class_id"].tobytes() in known for answer in client.answers), "a mixture of two models"
+    assert client.value("input", "dropped superseded") in ("", "0")
+    assert client.value("input", "dropped internal") == ""
+    client.answers.clear()
+
+
+def test_a_bad_bundle_leaves_the_old_one_and_is_said_once(rig: Any, watched: tuple[Any, Any], versions: Versions) -> None:
+    process, client = watched
+    points = rig.street_points(500)
+    before = unpack_labelled(client.answer_to(rig.make_cloud(points)))["class_id"]
+    announced = at_work(client)
+    good = os.readlink(versions.pointer)
+    link = versions.models / ".link"
+    for target, reason in (("versions/damaged-1", "its hash is"), ("versions/absent", "there is no such folder")):
+        link.symlink_to(target)
+        os.replace(link, versions.pointer)
+        client.wait(lambda reason=reason: reason in client.status["model"].message, "the reason in the diagnostics")
+        assert client.status["model"].level == rig.DiagnosticStatus.ERROR
+        assert "tiny" in client.status["model"].message
+        assert "stays" in client.status["model"].message
+        client.spin(0.5)  # several looks
+        assert process.text().count(reason) == 1
+        np.testing.assert_array_equal(unpack_labelled(client.answer_to(rig.make_cloud(points)))["class_id"], before)
+    link.symlink_to(good)
+    os.replace(link, versions.pointer)
+    client.wait(lambda: client.status["model"].level == rig.DiagnosticStatus.OK, "a healthy model")
+    assert at_work(client) == announced
+    assert client.answer_to(rig.make_cloud(points))
+
+
+def test_it_ends_well_while_a_swap_is_under_way(rig: Any, watched: tuple[Any, Any], versions: Versions) -> None:
+    process, client = watched
+    versions.promote(versions.models / "versions" / "tiny-1")
+    client.points.publish(rig.make_cloud(rig.street_points(2000)))
+    client.spin(0.12)
+    assert process.end() == 0
+    assert "Traceback" not in process.text()
