@@ -163,7 +163,7 @@ class Session:
             self._propose(point, ClickSettings().reach)
         else:
             self.point, self.suggested = point, None
-            self._say("Which class is the marked point? Press its key.")
+            self._say("What is the marked point? Press the key of its class.")
         return point
 
     def next_suggestion(self, step: int = 1) -> None:
@@ -178,7 +178,7 @@ class Session:
         for at in [*around, *(range(start + 1) if step > 0 else ())]:
             if step < 0 or (at not in passed and not class_id[self.frame.suggestions[at].point]):
                 self.suggested, self.point = at, self.frame.suggestions[at].point
-                self._say("Which class is the marked point? Press its key.")
+                self._say(f"Suggested point {at + 1} of {count}: what is it? Press the key of its class.")
                 return
         self.suggested = self.point = None
         self._say("No suggested point is left here: press End for the next frame, or click any point to label more.")

@@ -1,0 +1,231 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The labelling page in a real browser: what a person sees and presses, and the labels that lie on disk afterwards."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from weakseg_ros.improve.clicks import ClickStore
+from weakseg_ros.improve.label.pick import pick
+from weakseg_ros.improve.label.serve import start_server
+from weakseg_ros.improve.label.source import Source
+from weakseg_ros.points.labels import LabelMap
+from weakseg_ros.points.projection import RangeSpec
+from weakseg_ros.points.scans import ScanWriter
+from weakseg_ros.simulate.drive import SimulateConfig, simulate
+from weakseg_ros.simulate.lidar import SensorModel
+
+viser = pytest.importorskip("viser", reason="viser is not installed (pip install weakseg_ros[label])")
+
+STREET = LabelMap.load("street")
+SLOW_S = 45.0
+"""nothing takes so long, even on a machine that does other things"""
+BROWSERS = ("chromium", "chromium-browser", "google-chrome", "chrome")
+SOFTWARE_GRAPHICS = ["--no-sandbox", "--use-angle=swiftshader", "--enable-unsafe-swiftshader", "--ignore-gpu-blocklist"]
+
+
+def until(condition: Callable[[], bool], what: str) -> None:
+    end = time.monotonic() + SLOW_S
+    while not condition():
+        assert time.monotonic() < end, f"waited {SLOW_S:.0f} s in vain for: {what}"
+        time.sleep(0.05)
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+class Served:
+    """`weakseg label` as a process of its own, which can be killed and started again."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder, self.port = folder, free_port()
+        self.process: subprocess.Popen[str] | None = None
+
+    def start(self) -> None:
+        command = [sys.executable, "-m", "weakseg_ros", "label", str(self.folder)]
+        command += ["--port", str(self.port), "--flight-s", "0.05"]
+        self.process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+        assert self.process.stdout is not None
+        lines = [self.process.stdout.readline(), self.process.stdout.readline()]
+        assert f"http://localhost:{self.port}" in lines[1], lines
+
+    def end(self, with_signal: int) -> int:
+        assert self.process is not None
+        os.kill(self.process.pid, with_signal)
+        return self.process.wait(SLOW_S)
+
+    def raw(self, key: str = "000000") -> np.ndarray:
+        file = self.folder / "sparse" / "clicks" / f"{key}.label"
+        return np.fromfile(file, "<u4") if file.exists() else np.zeros(0, np.uint32)
+
+    def labelled(self) -> int:
+        return int(np.count_nonzero(self.raw()))
+
+
+@pytest.fixture(scope="module")
+def street(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two scans of a coarse sensor on the simulated street."""
+    folder = tmp_path_factory.mktemp("label") / "street"
+    sensor = SensorModel(name="coarse", beams=32, columns=512)
+    spec = RangeSpec(height=32, width=512)
+    with ScanWriter(folder, STREET, spec, source="test", seed=7, intensity_full_scale=1.0) as out:
+        for scan in simulate(SimulateConfig(seed=7, scans=2, stride=10, sensor=sensor)):
+            out.write(scan.cloud)
+    return folder
+
+
+@pytest.fixture
+def served(street: Path, tmp_path: Path) -> Iterator[Served]:
+    """The page of a fresh copy of the scans."""
+    page = Served(Path(shutil.copytree(street, tmp_path / "street")))
+    page.start()
+    yield page
+    if page.process is not None and page.process.poll() is None:
+        page.end(signal.SIGKILL)
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    """A headless Chromium that draws without a GPU."""
+    api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed (pip install weakseg_ros[browser])")
+    path = next(filter(None, map(shutil.which, BROWSERS)), None)
+    if path is None:
+        pytest.skip(f"no browser on this machine (looked for {', '.join(BROWSERS)})")
+    with api.sync_playwright() as driver:
+        chromium = driver.chromium.launch(executable_path=path, args=SOFTWARE_GRAPHICS, timeout=SLOW_S * 1000)
+        yield chromium
+        chromium.close()
+
+
+def open_tab(browser: Any, served: Served) -> Any:
+    tab = browser.new_page(viewport={"width": 800, "height": 480})
+    tab.set_default_timeout(SLOW_S * 1000)
+    tab.goto(f"http://127.0.0.1:{served.port}")
+    see(tab, r"suggested points labelled")
+    tab.wait_for_selector("canvas")
+    return tab
+
+
+def see(tab: Any, pattern: str) -> None:
+    """Wait until a text is on the page."""
+    tab.get_by_text(re.compile(pattern)).first.wait_for(state="visible")
+
+
+def click_middle(tab: Any) -> None:
+    box = tab.locator("canvas").first.bounding_box()
+    tab.mouse.click(box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)
+
+
+def test_a_person_labels_by_keys_clicks_and_masks(browser: Any, served: Served) -> None:
+    frame = Source(served.folder).frame("000000")
+    tab = open_tab(browser, served)
+    tab.keyboard.press("5")
+    until(lambda: served.labelled() == 1, "the label of a key press on disk")
+    raw = served.raw()
+    first = frame.suggestions[0].point
+    assert raw[first] & 0xFFFF == STREET.to_raw(np.array(5))
+    see(tab, r"1 of \d+ suggested points labelled")
+    see(tab, r"Suggested point 2 of \d+")
+
+    second = frame.cloud.xyz[frame.suggestions[1].point].astype(np.float64)
+    scene = pytest.importorskip("weakseg_ros.improve.label.scene")
+    eye = scene.view_point(second)
+    tab.wait_for_timeout(1500)  # the flight to the second point; where the camera is, no element of the page tells
+    tab.keyboard.press("c")
+    see(tab, "labels a point")
+    tab.keyboard.press("3")
+    see(tab, "Every click labels a point as sidewalk")
+    click_middle(tab)
+    until(lambda: served.labelled() == 2, "the label of a mouse click on disk")
+    expected = pick(frame.cloud.xyz, frame.cloud.valid, eye, second - eye, 0.03)
+    clicked = next(at for at in np.flatnonzero(served.raw()) if at != first)
+    assert served.raw()[clicked] & 0xFFFF == STREET.to_raw(np.array(3))
+    assert np.linalg.norm(frame.cloud.xyz[clicked] - frame.cloud.xyz[expected]) < 0.5
+
+    tab.keyboard.press("z")
+    until(lambda: served.labelled() == 1, "undo")
+    tab.keyboard.press("y")
+    until(lambda: served.labelled() == 2, "redo")
+    tab.reload()
+    see(tab, "2 labels here · 2 clicks in all")
+
+    tab.wait_for_selector("canvas")
+    tab.keyboard.press("o")
+    see(tab, "Click an object of class car")
+    click_middle(tab)
+    see(tab, r"car with \d+ points\?")
+    assert served.labelled() == 2
+    tab.keyboard.press("u")
+    tab.keyboard.press("Enter")
+    until(lambda: served.labelled() > 2, "the mask on disk")
+    assert int(STREET.to_raw(np.array(STREET.id_of("car")))) | 1 << 16 in served.raw()
+    see(tab, "3 clicks in all")
+    tab.get_by_role("tab", name="Frames").click()
+    tab.get_by_role("button", name=re.compile("000001")).click()
+    tab.get_by_role("tab", name="Label").click()
+    see(tab, "Frame 2 of 2")
+    tab.close()
+
+
+def test_two_tabs_a_killed_server_and_another_program_lose_no_click(browser: Any, served: Served) -> None:
+    one, two = open_tab(browser, served), open_tab(browser, served)
+    one.keyboard.press("1")
+    see(two, "1 clicks in all")
+    two.keyboard.press("2")
+    see(one, "2 clicks in all")
+    assert served.labelled() == 2
+
+    ClickStore(served.folder, STREET).add("000000", np.flatnonzero(served.raw() == 0)[:1], 4)
+    see(one, "3 clicks in all")
+    see(two, "3 clicks in all")
+
+    served.end(signal.SIGKILL)
+    served.start()
+    see(one, "Frame 1 of 2")
+    one.keyboard.press("3")  # a key into a lost connection does nothing, so press until it is back
+    end = time.monotonic() + SLOW_S
+    while served.labelled() < 4 and time.monotonic() < end:
+        one.wait_for_timeout(1500)
+        if served.labelled() < 4:
+            one.keyboard.press("3")
+    see(one, "[4-9] clicks in all")
+    see(two, "[4-9] clicks in all")
+    assert served.labelled() >= 4
+    assert served.end(signal.SIGINT) == 130
+    one.close()
+    two.close()
+
+
+def test_only_pages_of_this_machine_get_in() -> None:
+    client = pytest.importorskip("websockets.sync.client")
+    refused = pytest.importorskip("websockets.exceptions").InvalidStatus
+    protocol = [f"viser-v{viser.__version__}"]
+    server = start_server(free_port())
+    try:
+        port = server.get_port()
+        for origin in ("http://evil.example", "http://localhost.evil.example", f"https://evil.example:{port}", "null"):
+            with pytest.raises(refused, match="403"):
+                client.connect(f"ws://127.0.0.1:{port}", origin=origin, subprotocols=protocol)
+        for origin in (f"http://localhost:{port}", f"http://127.0.0.1:{port}", "http://localhost:9000"):
+            with client.connect(f"ws://127.0.0.1:{port}", origin=origin, subprotocols=protocol) as connection:
+                assert connection.recv(timeout=SLOW_S)
+        with pytest.raises(ConnectionRefusedError):  # an address that a server on all interfaces would answer
+            socket.create_connection(("127.0.0.2", port), timeout=SLOW_S)
+    finally:
+        server.stop()
