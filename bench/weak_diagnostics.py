@@ -192,11 +192,7 @@ def draw(rows: list[dict[str, Any]], path: Path, title: str) -> None:
     from matplotlib import pyplot as plt
 
     pulls = [name for name in rows[0] if name.startswith("pull ")]
-    panels = (
-        ("unlabelled points named right", RIGHT),
-        ("mean cosine of prototypes", SPREAD),
-        ("gradient norm on the net", pulls),
-    )
+    titles = ("unlabelled points named right", "mean cosine of prototypes", "gradient norm on the net")
     figure, axes = plt.subplots(1, 3, figsize=(12, 3.6), layout="constrained")
     for axis, name, series in zip(axes, titles, (RIGHT, SPREAD, pulls), strict=True):
         for one in series:
