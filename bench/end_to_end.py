@@ -29,6 +29,7 @@ from weakseg_ros.learn.export import export_bundle
 from weakseg_ros.learn.nets.build import build_net
 from weakseg_ros.points.bags import CloudBagWriter
 from weakseg_ros.points.cloud import Cloud
+from weakseg_ros.points.projection import RangeSpec
 from weakseg_ros.points.scans import open_scans
 from weakseg_ros.ros.live import NodeProcess
 from weakseg_ros.simulate.drive import SimulateConfig, simulate
@@ -49,13 +50,13 @@ def clouds_at(rate_hz: float, count: int) -> Iterator[Cloud]:
         yield dataclasses.replace(cloud, stamp_ns=1_000_000_000 + round(number * 1e9 / rate_hz))
 
 
-def fresh_bundle(net: str, folder: Path) -> Bundle:
-    """A bundle of the net with random weights, for 64 x 2048 and 20 classes."""
+def fresh_bundle(net: str, folder: Path, spec: RangeSpec = SPEC) -> Bundle:
+    """A bundle of the net with random weights, for 20 classes."""
     torch.manual_seed(0)
     model = build_net(net, CHANNELS, MEAN, STD, LABELS.num_classes, {})
     info = BundleInfo(
         name=net,
-        spec=SPEC,
+        spec=spec,
         channels=CHANNELS,
         mean=MEAN,
         std=STD,
@@ -63,7 +64,8 @@ def fresh_bundle(net: str, folder: Path) -> Bundle:
         net=NetRule(net),
         intensity=IntensityRule(True),
     )
-    return export_bundle(model, info, folder, street_image().numpy())
+    image = street_image()[..., :: SPEC.height // spec.height, :: SPEC.width // spec.width]
+    return export_bundle(model, info, folder, image.numpy())
 
 
 def run(bundle: Bundle, bag: Path, transport: str) -> dict[str, object]:
