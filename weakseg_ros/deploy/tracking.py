@@ -88,7 +88,8 @@ class Tracker:
 
     def __init__(self, labels: LabelMap, settings: TrackSettings | None = None) -> None:
         self.labels = labels
-        self._settings = settings or TrackSettings()
+        self.settings = settings or TrackSettings()
+        """may be replaced between two scans"""
         self._kind_of_class = _kinds(labels)
         self._next_id = 1
         self.reset()
@@ -128,14 +129,14 @@ class Tracker:
     def _followed(self, objects: ObjectPoints) -> ObjectPoints:
         """The largest objects, in the order of their first points, which their ids have no part in."""
         first = objects.at[objects.start]
-        largest = np.lexsort((first, -objects.count))[: self._settings.max_objects]
+        largest = np.lexsort((first, -objects.count))[: self.settings.max_objects]
         return objects.chosen(largest[np.argsort(first[largest])])
 
     def _match(
         self, objects: ObjectPoints, kind: NDArray[np.int64], elapsed_s: float, pose: NDArray[np.float64] | None
     ) -> tuple[Outlines, NDArray[np.int64]]:
         """The objects from above, and the number of the track that each of them is, -1 = none."""
-        tracks, settings = self._tracks, self._settings
+        tracks, settings = self._tracks, self.settings
         gap_s = tracks.unseen_s + elapsed_s
         expected = tracks.outlines.moved(tracks.velocity * gap_s[:, None])
         reach_m = settings.reach_m + settings.reach_m_s * gap_s
@@ -167,17 +168,17 @@ class Tracker:
     def _waiting(self, seen: NDArray[np.int64], elapsed_s: float) -> _Tracks:
         """The tracks that are not among the `seen` and may come back, as they are now; of too many those seen last."""
         old = dataclasses.replace(self._tracks, unseen_s=self._tracks.unseen_s + elapsed_s)
-        lost = old.unseen_s <= self._settings.max_age_s
+        lost = old.unseen_s <= self.settings.max_age_s
         lost[seen] = False
         latest = np.argsort(np.where(lost, old.unseen_s, np.inf), kind="stable")
-        return old.chosen(latest[: min(int(lost.sum()), self._settings.max_objects)])
+        return old.chosen(latest[: min(int(lost.sum()), self.settings.max_objects)])
 
     def _measured(self, found: Outlines, match: NDArray[np.int64], elapsed_s: float) -> NDArray[np.float64]:
         """(known, 2) velocity in m/s of the found objects that are known."""
         which = match[match >= 0]
         gap_s = self._tracks.unseen_s[which] + elapsed_s
         measured = displacement(self._tracks.outlines.chosen(which), found.chosen(np.flatnonzero(match >= 0))) / gap_s[:, None]
-        gain = np.maximum(1.0 / self._tracks.scans[which], self._settings.gain)[:, None]
+        gain = np.maximum(1.0 / self._tracks.scans[which], self.settings.gain)[:, None]
         before = self._tracks.velocity[which]
         return np.clip(before + gain * (measured - before), -FASTEST_M_S, FASTEST_M_S)
 

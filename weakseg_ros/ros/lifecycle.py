@@ -22,6 +22,7 @@ from weakseg_ros.deploy.bundle import Bundle
 from weakseg_ros.errors import BundleError, ConfigError, WeaksegError
 from weakseg_ros.ros import diagnostics
 from weakseg_ros.ros.diagnostics import FrameStatistics, Status, Throttle
+from weakseg_ros.ros.following import Following
 from weakseg_ros.ros.frame_logging import FrameLogging
 from weakseg_ros.ros.model import Model, open_segmenter
 from weakseg_ros.ros.params import Parameters
@@ -126,11 +127,14 @@ class SegmentNode(LifecycleNode):
         config = self._settings.config
         model = Model(open_segmenter(config, Bundle.load(config.bundle)))
         try:
+            following = Following(self, config)
             outputs, frame_logging = Outputs(self, lossless=config.mode == "replay"), FrameLogging(self)
         except Exception:
             model.close()
             raise
-        self._pipeline = Pipeline(self, model, outputs, frame_logging, self._settings, self._statistics, self._on_device_lost)
+        self._pipeline = Pipeline(
+            self, model, outputs, following, frame_logging, self._settings, self._statistics, self._on_device_lost
+        )
         self.get_logger().info(f"loaded {model}")
 
     def _activate(self) -> None:

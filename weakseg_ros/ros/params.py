@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 from weakseg_ros.config import check_ranges, field_docs, from_mapping, setting
+from weakseg_ros.deploy.tracking import TrackSettings
 from weakseg_ros.errors import ConfigError, did_you_mean
 from weakseg_ros.improve.admission import LogSettings
 from weakseg_ros.registry import ENGINES
@@ -42,6 +43,12 @@ class NodeConfig:
     instances: Literal["auto", "components", "none"] = "auto"
     """how points of countable classes become objects: 'auto' by the model where it has a head for it, else by 'components',
     points of a class that touch; 'none': instance_id stays 0"""
+    track_instances: bool = True
+    """an object keeps its instance_id from cloud to cloud; false: ids mean nothing beyond one cloud"""
+    odometry_topic: str = setting("", read_only=True)
+    """nav_msgs/Odometry of the sensor, or of a body with axes parallel to its own, for track_instances; '' = without"""
+    object_texts: bool = False
+    """write class, id and score above the boxes in ~/objects"""
     intensity_field: str = "auto"
     """field of the cloud that holds the intensity: 'auto' tries the usual names, '' feeds zeros"""
     intensity_scale: float = setting(0.0, 0.0, 1e6)
@@ -62,6 +69,8 @@ class NodeConfig:
     """seconds between two messages on /diagnostics"""
     autostart: bool = setting(True, read_only=True)
     """configure and activate at the start; the launch file does it by events and sets false"""
+    track: TrackSettings = dataclasses.field(default_factory=TrackSettings)
+    """how track_instances tells that an object is one that it has seen"""
     log: LogSettings = dataclasses.field(default_factory=LogSettings)
     """which frames are kept for labelling, and where"""
 
@@ -79,7 +88,7 @@ class NodeConfig:
         return tuple(name.strip() for name in self.engine.split(","))
 
 
-GROUPS: dict[str, type] = {"": NodeConfig, "log": LogSettings}
+GROUPS: dict[str, type] = {"": NodeConfig, "track": TrackSettings, "log": LogSettings}
 """settings that belong together; their parameters are called GROUP.NAME"""
 FIELDS = {
     f"{group}.{field.name}".lstrip("."): field

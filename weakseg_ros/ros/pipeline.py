@@ -16,6 +16,7 @@ from weakseg_ros.deploy.segmentation import Segmentation
 from weakseg_ros.errors import CloudError, EngineError
 from weakseg_ros.points.cloud import Cloud, decode_cdr
 from weakseg_ros.ros.diagnostics import FrameStatistics, Throttle
+from weakseg_ros.ros.following import Following
 from weakseg_ros.ros.frame_logging import FrameLogging
 from weakseg_ros.ros.model import Model
 from weakseg_ros.ros.params import NodeConfig, Parameters
@@ -33,7 +34,9 @@ class Arrival(NamedTuple):
 
 
 class Pipeline:
-    """decode -> segment -> publish -> count. A cloud that cannot be answered is counted by its reason and said once in a while.
+    """decode -> segment -> follow objects -> publish -> count.
+
+    A cloud that cannot be answered is counted by its reason and said once in a while.
 
     `on_device_lost(text)` is called where only a new process helps.
     """
@@ -43,6 +46,7 @@ class Pipeline:
         node: Node,
         model: Model,
         outputs: Outputs,
+        following: Following,
         frame_logging: FrameLogging,
         parameters: Parameters,
         statistics: FrameStatistics,
@@ -51,6 +55,7 @@ class Pipeline:
         self.model = model
         self.outputs = outputs
         self.frame_logging = frame_logging
+        self._following = following
         self._node = node
         self._parameters = parameters
         self._statistics = statistics
@@ -61,6 +66,7 @@ class Pipeline:
     def close(self) -> None:
         """Release model and topics; nobody may call `answer` any more."""
         self.frame_logging.close()
+        self._following.close()
         self.outputs.close()
         self.model.close()
 
@@ -89,9 +95,10 @@ class Pipeline:
         cloud = decode_cdr(arrival.data, config.intensity_field)
         decoded = time.perf_counter()
         answer, bundle = self.model.run(cloud, config)
+        answer = self._following.update(answer, cloud, bundle.labels, config)
         labelled = time.perf_counter()
-        colors = bundle.labels.colors if config.publish_rgb else None
-        self.outputs.send(cloud, _confident(answer, config.min_confidence), colors)
+        sure = _confident(answer, config.min_confidence)
+        self.outputs.send(cloud, sure, bundle.labels, config.publish_rgb, config.object_texts)
         sent = time.perf_counter()
         milliseconds = {
             "wait": (started - arrival.at_s) * 1e3,

@@ -14,17 +14,21 @@ from rclpy.qos import DurabilityPolicy, HistoryPolicy, QoSProfile, ReliabilityPo
 from rclpy.qos_overriding_options import QoSOverridingOptions
 from sensor_msgs.msg import Image, PointCloud2, PointField
 from std_msgs.msg import Header, String
+from visualization_msgs.msg import MarkerArray
 
+from weakseg_ros.deploy.boxes import boxes
 from weakseg_ros.deploy.bundle import Bundle
 from weakseg_ros.deploy.segmentation import Segmentation
 from weakseg_ros.points.cloud import Cloud
 from weakseg_ros.points.labelled import fill_message, pack_labelled
+from weakseg_ros.points.labels import LabelMap
 from weakseg_ros.ros.compatibility import PublisherEventCallbacks, all_fit
+from weakseg_ros.ros.objects import detections, markers
 
 try:
-    from vision_msgs.msg import LabelInfo, VisionClass
-except ImportError:  # not among the PyPI wheels; ~/classes says the same
-    LabelInfo = None
+    import vision_msgs.msg as vision_messages
+except ImportError:  # not among the PyPI wheels; ~/classes and ~/objects say the same
+    vision_messages = None
 
 NANOSECONDS = 1_000_000_000
 
@@ -48,8 +52,13 @@ class Outputs:
         self._labels = self._publisher(PointCloud2, "~/labels", frames)
         self._class_mask = self._publisher(Image, "~/class_mask", frames)
         self._instance_mask = self._publisher(Image, "~/instance_mask", frames)
+        objects = QoSProfile(depth=5, reliability=ReliabilityPolicy.RELIABLE)
+        self._objects = self._publisher(MarkerArray, "~/objects", objects)
+        self._detections: Any = None
+        if vision_messages:
+            self._detections = self._publisher(vision_messages.Detection3DArray, "~/detections", objects)
         self._classes = self._publisher(String, "~/classes", latched)
-        self._label_info = self._publisher(LabelInfo, "~/label_info", latched) if LabelInfo else None
+        self._label_info = self._publisher(vision_messages.LabelInfo, "~/label_info", latched) if vision_messages else None
 
     @property
     def problem(self) -> str:
@@ -70,16 +79,20 @@ class Outputs:
         content = {"bundle": bundle.name, "hash": bundle.content_hash, "labels": bundle.labels.name, "classes": rows}
         self._classes.publish(String(data=json.dumps(content)))
         if self._label_info:
-            classes = [VisionClass(class_id=row["id"], class_name=row["name"]) for row in rows]
-            self._label_info.publish(LabelInfo(header=Header(stamp=self._node.get_clock().now().to_msg()), class_map=classes))
+            header = Header(stamp=self._node.get_clock().now().to_msg())
+            classes = [vision_messages.VisionClass(class_id=row["id"], class_name=row["name"]) for row in rows]
+            self._label_info.publish(vision_messages.LabelInfo(header=header, class_map=classes))
 
-    def send(self, cloud: Cloud, answer: Segmentation, colors: NDArray[np.uint8] | None) -> None:
-        """Publish what someone listens to, under the cloud's own stamp and frame; `colors` (K, 3) adds the field rgb."""
+    def send(self, cloud: Cloud, answer: Segmentation, labels: LabelMap, with_rgb: bool, texts: bool) -> None:
+        """Publish what someone listens to, under the cloud's own stamp and frame.
+
+        `with_rgb` adds the field rgb to the labelled cloud, `texts` adds words to the boxes.
+        """
         seconds, nanoseconds = divmod(cloud.stamp_ns, NANOSECONDS)
         header = Header(frame_id=cloud.frame_id)
         header.stamp.sec, header.stamp.nanosec = seconds, nanoseconds
         if self._labels.get_subscription_count():
-            rgb = None if colors is None else colors[answer.class_id]
+            rgb = labels.colors[answer.class_id] if with_rgb else None
             points = pack_labelled(
                 cloud, answer.class_id, answer.instance_id, answer.confidence, answer.uncertainty, answer.flags, rgb
             )
@@ -90,6 +103,18 @@ class Outputs:
             self._class_mask.publish(_image(header, answer.class_image, "mono8"))
         if self._instance_mask.get_subscription_count():
             self._instance_mask.publish(_image(header, answer.instance_image, "mono16"))
+        self._send_objects(cloud, answer, header, labels, texts)
+
+    def _send_objects(self, cloud: Cloud, answer: Segmentation, header: Header, labels: LabelMap, texts: bool) -> None:
+        offered = (self._objects, self._detections)
+        wanted = [publisher for publisher in offered if publisher is not None and publisher.get_subscription_count()]
+        if not wanted:
+            return
+        found = boxes(cloud.xyz, answer.instance_id, answer.class_id, answer.confidence)
+        if self._objects in wanted:
+            self._objects.publish(markers(found, labels, header, texts))
+        if self._detections in wanted:
+            self._detections.publish(detections(found, header, vision_messages))
 
     def close(self) -> None:
         """Remove the publishers; no thread may call `send` any more."""
@@ -97,7 +122,8 @@ class Outputs:
             self._node.destroy_publisher(publisher)
 
     def _all(self) -> list[Any]:
-        everything = (self._labels, self._class_mask, self._instance_mask, self._classes, self._label_info)
+        everything = [self._labels, self._class_mask, self._instance_mask, self._classes, self._label_info]
+        everything += [self._objects, self._detections]
         return [publisher for publisher in everything if publisher is not None]
 
     def _publisher(self, kind: Any, topic: str, profile: QoSProfile) -> Any:

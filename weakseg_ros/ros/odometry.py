@@ -1,0 +1,83 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Where the sensor was when a cloud was taken, from a topic of nav_msgs/Odometry."""
+
+from __future__ import annotations
+
+import threading
+from bisect import bisect_left
+from collections import deque
+from typing import Any
+
+import numpy as np
+from nav_msgs.msg import Odometry
+from numpy.typing import NDArray
+from rclpy.node import Node
+from rclpy.qos import QoSProfile, ReliabilityPolicy
+from rclpy.qos_overriding_options import QoSOverridingOptions
+
+NANOSECONDS = 1_000_000_000
+KEPT = 400
+"""poses that are remembered: two seconds of a fast odometry"""
+LARGEST_GAP_NS = 150_000_000
+"""a pose farther in time from the cloud than this says nothing of it"""
+
+
+class OdometryTopic:
+    """The poses that came lately; the ROS thread feeds it, any thread may ask.
+
+    The poses are those of the sensor, or of a body whose axes are parallel to the sensor's: only what lies between two
+    of them is used.
+    """
+
+    def __init__(self, node: Node, topic: str) -> None:
+        self._node = node
+        self._lock = threading.Lock()
+        self._poses: deque[tuple[int, NDArray[np.float64]]] = deque(maxlen=KEPT)
+        profile = QoSProfile(depth=50, reliability=ReliabilityPolicy.BEST_EFFORT)
+        options = QoSOverridingOptions.with_default_policies()
+        self._subscription = node.create_subscription(Odometry, topic, self._on_pose, profile, qos_overriding_options=options)
+
+    def close(self) -> None:
+        """Take no more poses."""
+        self._node.destroy_subscription(self._subscription)
+
+    def pose_at(self, stamp_ns: int) -> NDArray[np.float64] | None:
+        """(4, 4) sensor to odometry frame at a time, between the poses before and after it; None where none is near."""
+        with self._lock:
+            poses = list(self._poses)
+        place = bisect_left(poses, stamp_ns, key=lambda entry: entry[0])
+        near = [entry for entry in poses[max(place - 1, 0) : place + 1] if abs(entry[0] - stamp_ns) <= LARGEST_GAP_NS]
+        if not near:
+            return None
+        (before_ns, before), (after_ns, after) = near[0], near[-1]
+        share = (stamp_ns - before_ns) / (after_ns - before_ns) if after_ns > before_ns else 0.0
+        return _matrix(before + np.clip(share, 0.0, 1.0) * (_on_the_same_side(before, after) - before))
+
+    def _on_pose(self, message: Odometry) -> None:
+        stamp = message.header.stamp.sec * NANOSECONDS + message.header.stamp.nanosec
+        place, turn = message.pose.pose.position, message.pose.pose.orientation
+        pose = np.array([place.x, place.y, place.z, turn.x, turn.y, turn.z, turn.w])
+        if not np.isfinite(pose).all() or np.linalg.norm(pose[3:]) < 0.5:
+            return
+        with self._lock:
+            if self._poses and stamp <= self._poses[-1][0]:  # a bag that begins anew
+                self._poses.clear()
+            self._poses.append((stamp, pose))
+
+
+def _on_the_same_side(before: NDArray[Any], after: NDArray[Any]) -> NDArray[Any]:
+    """`after` with the sign of its quaternion that is nearer to `before`: both mean the same turn."""
+    return np.concatenate([after[:3], after[3:] * (1.0 if before[3:] @ after[3:] >= 0 else -1.0)])
+
+
+def _matrix(pose: NDArray[np.float64]) -> NDArray[np.float64]:
+    """(4, 4) of x, y, z and the quaternion x, y, z, w."""
+    x, y, z, w = pose[3:] / np.linalg.norm(pose[3:])
+    matrix = np.eye(4)
+    matrix[:3, 3] = pose[:3]
+    matrix[:3, :3] = [
+        [1 - 2 * (y * y + z * z), 2 * (x * y - z * w), 2 * (x * z + y * w)],
+        [2 * (x * y + z * w), 1 - 2 * (x * x + z * z), 2 * (y * z - x * w)],
+        [2 * (x * z - y * w), 2 * (y * z + x * w), 1 - 2 * (x * x + y * y)],
+    ]
+    return matrix
