@@ -52,6 +52,11 @@ class NodeProcess:
         self._process = subprocess.Popen(self._command, stdout=self._log, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL)
         return self
 
+    @property
+    def pid(self) -> int:
+        """The process's number."""
+        return self._process.pid
+
     def check(self) -> None:
         """ReplayError, with the end of its log, where the node has ended by itself."""
         code = self._process.poll()
@@ -90,6 +95,8 @@ def live_answers(items: Iterable[Item], bundle: Bundle, config: EvaluateConfig, 
         if not config.attach:
             name = f"weakseg_evaluate_{os.getpid()}"
             options = ["--mode", "replay", "--engine", config.engine, "--lift", config.lift, "--input-topic", f"/{name}/points"]
+            if config.log is not None:
+                options += ["--log-folder", str(config.log)]
             process = stack.enter_context(NodeProcess(bundle.folder, [*options, "--ros-args", "-r", f"__node:={name}"]))
             check = process.check
         settings = ReplaySettings(
