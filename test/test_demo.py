@@ -13,6 +13,7 @@ import pytest
 from weakseg_ros.demo import DemoConfig, run_demo
 from weakseg_ros.deploy.bundle import Bundle
 from weakseg_ros.errors import DataError
+from weakseg_ros.improve.frames import open_frames
 
 KEYS = {
     "miou",
@@ -53,6 +54,8 @@ def test_the_chain_ends_in_a_report_and_its_figures(demo: tuple[Path, dict[str, 
     assert summary["points_per_scan"] == 64 * 128
     assert 0 < summary["latency_ms"]["p50"] <= summary["latency_ms"]["p95"] <= summary["latency_ms"]["p99"]
     assert summary["miou"] == pytest.approx(sum(summary["class_iou"].values()) / len(summary["class_iou"]), abs=1e-3)
+    assert summary["frames_logged"] == (len(open_frames(out / "log")) if summary["over_dds"] else 0)
+    assert summary["frames_logged"] or not summary["over_dds"], "the first cloud is new to an empty log"
     report = (out / "report.html").read_text()
     assert "How this was made" in report
     assert "vegetation" in report

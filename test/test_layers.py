@@ -25,7 +25,10 @@ CONFINED = {
     "lightning": ("learn/",),
     "lightning_fabric": ("learn/",),
 }
-ROBOT = ("points/cloud", "points/projection", "points/lift", "deploy/segmenter", "deploy/bundle", "ros/node", "ros/params")
+ROBOT = (
+    *("points/cloud", "points/projection", "points/lift", "deploy/segmenter", "deploy/bundle"),
+    *("improve/frames", "improve/select", "improve/frame_log", "ros/node", "ros/params", "ros/frame_logging"),
+)
 
 
 def imports(file: Path) -> Iterator[str]:

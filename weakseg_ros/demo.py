@@ -194,6 +194,7 @@ def _run_and_evaluate(config: DemoConfig, bundle: Bundle, story: dict[str, str])
         labels=config.out / "drive_labels",
         out=config.out / "evaluation",
         live=live,
+        log=config.out / "log" if live else None,
         rate=TEST_STRIDE,
     )
     report, evaluation = evaluate(settings, {"title": "weakseg demo: from clicks to a labelled ROS 2 topic", "story": story})
@@ -211,7 +212,7 @@ def _summary(config: DemoConfig, bundle: Bundle, evaluation: dict[str, Any], tra
         "scans_in": live["sent"] if live else evaluation["scans"],
         "scans_out": live["answered"] if live else evaluation["scans"],
         "points_per_scan": evaluation["points_per_scan"],
-        "frames_logged": 0,  # the node keeps no frames yet
+        "frames_logged": len(list((config.out / "log" / "frames").glob("*.yaml"))),
         "train_s": round(train_s, 1),
         "bundle": str(config.out / "model"),
         "engine": evaluation["engine"],
@@ -231,9 +232,19 @@ def _say_goodbye(config: DemoConfig, bundle: Bundle, summary: dict[str, Any], se
         f"\n  report   {(config.out / 'report.html').absolute()}"
         f"\n  figures  {(config.out / 'summary.json').absolute()}\n"
         "\nWhat you may want next:\n"
+        f"{_next_frames(config, summary)}"
         f"  weakseg node --bundle {summary['bundle']} --input-topic /your/points    label a live sensor\n"
         f"  weakseg evaluate YOUR_BAG --bundle {summary['bundle']}                  see what it makes of your bag\n"
         "  weakseg import YOUR_BAG --out scans                                  turn your bag into scans to label and train on"
+    )
+
+
+def _next_frames(config: DemoConfig, summary: dict[str, Any]) -> str:
+    """A line on the frames that the node kept, where it kept some."""
+    if not summary["frames_logged"]:
+        return ""
+    return (
+        f"  weakseg label {config.out / 'log'}    label the {summary['frames_logged']} frames that the node was least sure of\n"
     )
 
 

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import sys
+import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -17,10 +18,12 @@ from weakseg_ros.config import check_ranges, parse, setting
 from weakseg_ros.deploy.bundle import Bundle
 from weakseg_ros.deploy.segmentation import Segmentation
 from weakseg_ros.deploy.segmenter import Segmenter
+from weakseg_ros.deploy.tracking import Tracker
 from weakseg_ros.errors import CloudError, ConfigError, DataError, ReplayError
 from weakseg_ros.measure.evaluation import Evaluation
 from weakseg_ros.measure.inputs import Input, Item, open_input
 from weakseg_ros.measure.merge import merge
+from weakseg_ros.points.labels import LabelMap
 
 EXIT_PARTIAL = 1
 
@@ -45,6 +48,8 @@ class EvaluateConfig:
     """inference engine"""
     lift: Literal["pixel", "knn"] = "pixel"
     """how points behind the nearest one of their pixel get their class"""
+    track: bool = True
+    """let objects keep their ids from scan to scan, as the node does, and count how often they do not"""
     shard: str = "0/1"
     """i/n: only every n-th scan from the i-th on, so that n processes share the work; --merge adds them up"""
     merge: tuple[Path, ...] = ()
@@ -57,12 +62,16 @@ class EvaluateConfig:
     """with --attach: name of that node"""
     rate: float = setting(1.0, 0.001, 1000.0)
     """with --live: playing speed"""
+    log: Path | None = None
+    """with --live: folder in which the node started for it keeps frames worth labelling"""
 
     def __post_init__(self) -> None:
         check_ranges(self)
         _shard(self.shard)
         if self.live and self.shard != "0/1":
             raise ConfigError("shard: a live evaluation sends every scan; leave --shard or --live out")
+        if self.log is not None and (self.attach or not self.live):
+            raise ConfigError("log: it is the node that keeps frames, one that --live starts; leave --log out, or --attach")
 
 
 OnAnswer = Callable[[Item, Segmentation], None]
@@ -96,14 +105,15 @@ def evaluate(config: EvaluateConfig, extra: dict[str, Any] | None = None) -> tup
     """
     bundle = Bundle.load(config.bundle)
     source = open_input(config.data, bundle.labels, config.topic, config.split, config.labels)
-    evaluation = Evaluation(bundle, source)
+    evaluation = Evaluation(bundle, source, in_sequence=_shard(config.shard)[1] == 1)
     segmenter = Segmenter(bundle, engine=config.engine, lift=config.lift)
     facts: dict[str, Any] = {"engine": f"{segmenter.engine.name} ({segmenter.engine.device})"}
     try:
         if config.live:
             facts["live"] = _run_live(_Items(source, config.shard), segmenter, evaluation, config)
         else:
-            _run_direct(_Items(source, config.shard), segmenter, evaluation)
+            follow = _Follow(segmenter.bundle.labels) if config.track else None
+            _run_direct(_Items(source, config.shard), segmenter, evaluation, follow)
     except (DataError, ReplayError) as error:
         if not evaluation.tally.scans:
             raise
@@ -132,14 +142,30 @@ class _Items:
                 yield item
 
 
-def _run_direct(items: _Items, segmenter: Segmenter, evaluation: Evaluation) -> None:
+class _Follow:
+    """Ids that stay along each recording."""
+
+    def __init__(self, labels: LabelMap) -> None:
+        self._tracker = Tracker(labels)
+        self._recording = ""
+
+    def __call__(self, item: Item, answer: Segmentation) -> Segmentation:
+        if item.recording != self._recording:
+            self._tracker.reset()
+            self._recording = item.recording
+        begin = time.perf_counter()
+        followed = self._tracker.update(answer, item.cloud)
+        return replace(followed, timings_ms={**answer.timings_ms, "track": (time.perf_counter() - begin) * 1e3})
+
+
+def _run_direct(items: _Items, segmenter: Segmenter, evaluation: Evaluation, follow: _Follow | None) -> None:
     for item in items:
         try:
             answer = segmenter.run(item.cloud)
         except CloudError as error:
             evaluation.leave_out(item, error)
             continue
-        evaluation.add(item, _timed(item, answer))
+        evaluation.add(item, _timed(item, follow(item, answer) if follow else answer))
 
 
 def _run_live(items: _Items, segmenter: Segmenter, evaluation: Evaluation, config: EvaluateConfig) -> dict[str, Any]:
@@ -172,6 +198,8 @@ def _sentence(summary: dict[str, Any]) -> str:
         text += f" ({summary['miou']:.3f} over all {asked})" if present < asked else ""
         text += f", {summary['accuracy']:.1%} of the points right"
     text += f", PQ {summary['panoptic']['pq_present']:.3f} over classes and objects" if "panoptic" in summary else ""
+    if "tracks" in summary:
+        text += f", an object's id changes in {summary['tracks']['switch_rate']:.1%} of its scans"
     total = summary["latency_ms"].get("total", {})
     text += f", p50 {total['p50']:.1f} ms and p95 {total['p95']:.1f} ms per scan" if total else ""
     return text
