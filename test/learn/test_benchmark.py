@@ -54,7 +54,14 @@ def street(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def settings(data: Path, out: Path, **changes: Any) -> BenchmarkConfig:
     small = BenchmarkConfig(
-        data=data, out=out, train=SMALL, methods=("supervised", "coarse3d"), ratios=(0.05,), seeds=(1,), classes=tuple(CLASSES)
+        data=data,
+        out=out,
+        train=SMALL,
+        methods=("supervised", "coarse3d"),
+        ratios=(0.05,),
+        seeds=(1,),
+        classes=tuple(CLASSES),
+        step_turns=0,
     )
     return dataclasses.replace(small, **changes)
 
@@ -77,6 +84,7 @@ def finished(street: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
         "ratios": [1.0, 0.05],
         "seeds": [1, 2],
         "classes": CLASSES,
+        "step_turns": 2,
         "options": {"coarse3d": {"embedding": 8, "projector_width": 8, "anchors": 16}},
         "variants": {"calm": {"methods": ["coarse3d"], "ratios": [0.05], "options": {"contrast_weight": 0.0}}},
     }
@@ -138,8 +146,12 @@ def test_the_report_says_what_the_rows_say(finished: Path) -> None:
         assert f"{statistics.fmean(gains):+.1f} ± {statistics.stdev(gains):.1f}" in text
     assert summary["miou"]["coarse3d/calm"].keys() == {"0.05"}
     assert summary["seeds"] == [1, 2]
-    steps = [row["step_ms"] for row in rows if row["method"] == "supervised"]
-    assert summary["step_ms"]["supervised"] == pytest.approx(statistics.median(steps), abs=0.01)
+    timed = json.loads((finished / "steps.json").read_text())["nets"]["light"]
+    assert timed["supervised"]["share"] == 1.0
+    assert timed["coarse3d"]["share"] > 0
+    assert {name: summary["step_ms"][name] for name in timed} == {name: timed[name]["ms"] for name in timed}
+    calm_steps = [row["step_ms"] for row in rows if row["variant"] == "calm"]
+    assert summary["step_ms"]["coarse3d/calm"] == pytest.approx(statistics.median(calm_steps), abs=0.01)
     assert (finished / "benchmark.png").read_bytes()[:4] == b"\x89PNG"
     assert "| method | net | 100 % | 5 % |" in text
 
@@ -181,7 +193,9 @@ def test_a_killed_table_goes_on_where_it_was(street: Path, tmp_path: Path) -> No
     run(whole)
     out = tmp_path / "killed"
     file = tmp_path / "table.yaml"
-    file.write_text(yaml.safe_dump({"train": SMALL, "methods": ["supervised"], "ratios": [0.05, 0.02], "classes": CLASSES}))
+    file.write_text(
+        yaml.safe_dump({"train": SMALL, "methods": ["supervised"], "ratios": [0.05, 0.02], "classes": CLASSES, "step_turns": 0})
+    )
     command = [sys.executable, "-m", "weakseg_ros", "benchmark", str(street), "--config", str(file), "--out", str(out)]
     process = subprocess.Popen(command, env={**os.environ, "OMP_NUM_THREADS": "1"}, stderr=subprocess.DEVNULL)
     deadline = time.monotonic() + 60
@@ -321,6 +335,19 @@ def test_every_row_of_a_shipped_table_can_be_asked_for(name: str, root: Path) ->
     assert len({row.key for row in rows}) == len({row.settings_hash for row in rows}) == len(rows) > 1
 
 
+def test_every_variant_of_the_street_table_trains(street: Path, root: Path, tmp_path: Path) -> None:
+    config = load_yaml(BenchmarkConfig, root / "config" / "benchmark" / "street.yaml")
+    config = dataclasses.replace(config, data=street, out=tmp_path, step_turns=0, train={"hold_out": 0.34, "width": 64})
+    rows = [row for row in table(config) if row.variant and row.method != "supervised"]
+    assert len(rows) == 6 + 5
+    assert run_table(config, [shrunk(row, tmp_path) for row in rows]) == 0
+    stored = {row.variant: yaml.safe_load((tmp_path / "runs" / row.key / "config.yaml").read_text()) for row in rows}
+    assert stored["without_contrast"]["options"]["contrast_weight"] == 0.0
+    assert stored["polar_mix"]["augment"]["paste"] == 1.0
+    assert stored["without_augmentation"]["augment"]["turn"] == 0.0
+    assert "-first" in stored["without_propagation"]["sparse_labels"]
+
+
 @pytest.mark.parametrize("name", ["semantickitti", "semanticposs", "nuscenes"])
 def test_the_published_tables_run_on_their_real_layouts(name: str, root: Path, layouts: Any, tmp_path: Path) -> None:
     write = {
@@ -329,7 +356,10 @@ def test_the_published_tables_run_on_their_real_layouts(name: str, root: Path, l
         "nuscenes": lambda: layouts.write_nuscenes(tmp_path / "data", [1, 3], version="v1.0-trainval"),
     }[name]
     config = dataclasses.replace(
-        load_yaml(BenchmarkConfig, root / "config" / "benchmark" / f"{name}.yaml"), data=write(), out=tmp_path / "out"
+        load_yaml(BenchmarkConfig, root / "config" / "benchmark" / f"{name}.yaml"),
+        data=write(),
+        out=tmp_path / "out",
+        step_turns=0,
     )
     rows = [row for row in table(config) if row.method == "erda+coarse3d" and row.ratio == 0.001]
     assert run_table(config, [shrunk(row, tmp_path) for row in rows]) == 0
@@ -349,7 +379,7 @@ def test_the_tables_of_real_scans_run(name: str, folder: str, root: Path, shared
     if not (shared_data / folder).is_dir():
         pytest.skip(f"no {folder} in {shared_data}")
     file = root / "config" / "benchmark" / f"{name}.yaml"
-    config = dataclasses.replace(load_yaml(BenchmarkConfig, file), data=shared_data / folder, out=tmp_path)
+    config = dataclasses.replace(load_yaml(BenchmarkConfig, file), data=shared_data / folder, out=tmp_path, step_turns=0)
     rows = [row for row in table(config) if row.method == "erda+coarse3d" and row.ratio == 0.001 and row.seed == 1]
     assert run_table(config, [shrunk(row, tmp_path) for row in rows]) == 0
     assert "erda+coarse3d" in write_report(tmp_path, config.classes).read_text()

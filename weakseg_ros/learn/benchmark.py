@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import dataclasses
 import gc
+import json
 import logging
 import resource
 import shutil
@@ -27,13 +28,14 @@ from tqdm import tqdm
 
 from weakseg_ros.config import load_yaml, parse
 from weakseg_ros.errors import DataError, WeaksegError
-from weakseg_ros.files import environment
-from weakseg_ros.learn.benchmark_report import write_report
+from weakseg_ros.files import environment, write_json
+from weakseg_ros.learn.benchmark_report import BASELINE, STEPS, write_report
 from weakseg_ros.learn.benchmark_rows import RowFile, alone, in_turn
 from weakseg_ros.learn.benchmark_table import BenchmarkConfig, Row, base_settings, shard_of, table
 from weakseg_ros.learn.run_folder import BEST, CONFIG, STATISTICS, RunFolder
 from weakseg_ros.learn.session import open_data
 from weakseg_ros.learn.sparse import RECORD, UNFINISHED, SparseLabels, SparseScans, draw_sparse
+from weakseg_ros.learn.step_times import time_in_turns
 from weakseg_ros.learn.survey import DataStatistics
 from weakseg_ros.learn.train import train
 from weakseg_ros.learn.train_config import TrainConfig
@@ -75,7 +77,30 @@ def run_table(config: BenchmarkConfig, rows: Sequence[Row]) -> int:
                 log.info("%s: another process is at it; skipped", row.key)
             elif not file.finished(row.key, row.settings_hash, data_hash):
                 failed += not _run(config, row, train_scans, data_hash, file)
+    if config.step_turns and all(file.finished(row.key, row.settings_hash, data_hash) for row in rows):
+        with alone(config.out / f".{STEPS}.lock") as mine:
+            if mine:
+                _time_steps(config, rows, train_scans)
     return failed
+
+
+def _time_steps(config: BenchmarkConfig, rows: Sequence[Row], scans: ScanSet) -> None:
+    """Steps of the plain methods in turn, net by net, on the smallest share of labels, unless they were timed already."""
+    ratio, seed = min(row.ratio for row in rows), rows[0].seed
+    plain = [row for row in rows if (row.ratio, row.seed, row.variant) == (ratio, seed, "")]
+    asked = {row.key: row.settings_hash for row in plain}
+    path = config.out / STEPS
+    if path.is_file() and json.loads(path.read_text(encoding="utf-8"))["settings"] == asked:
+        return
+    times: dict[str, Any] = {}
+    for net in dict.fromkeys(row.net for row in plain):
+        ours = sorted((row for row in plain if row.net == net), key=lambda row: row.method != BASELINE)
+        labels = _drawn_labels(config.out / "labels", ours[0], scans)
+        facts = load_yaml(DataStatistics, config.out / "runs" / ours[0].key / STATISTICS)
+        shown = scans if labels is None else SparseScans(scans, labels)
+        found = time_in_turns({row.method: row.train for row in ours}, shown, facts, config.step_turns)
+        times[net] = {method: {"ms": round(t.ms, 2), "share": round(t.share, 3)} for method, t in found.items()}
+    write_json(path, {"turns": config.step_turns, "nets": times, "settings": asked, "environment": environment()})
 
 
 def _run(config: BenchmarkConfig, row: Row, scans: ScanSet, data_hash: str, file: RowFile) -> bool:

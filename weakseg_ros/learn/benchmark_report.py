@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 import statistics
 from collections.abc import Iterable, Sequence
@@ -14,7 +15,7 @@ from weakseg_ros.errors import DataError
 from weakseg_ros.files import write_atomic, write_json
 from weakseg_ros.learn.benchmark_rows import ROWS, RowFile
 
-REPORT, PICTURE, SUMMARY = "benchmark.md", "benchmark.png", "summary.json"
+REPORT, PICTURE, SUMMARY, STEPS = "benchmark.md", "benchmark.png", "summary.json", "steps.json"
 BASELINE = "supervised"
 
 
@@ -33,6 +34,8 @@ class Line:
 
 Cells = dict[tuple[Line, float], dict[int, dict[str, Any]]]
 """by line and ratio, by seed, the row"""
+StepTimes = dict[str, dict[str, dict[str, float]]]
+"""by net and method: `ms` of a step, and its `share`, the ratio to the supervised one"""
 
 
 def write_report(folder: Path, classes: Sequence[str] = ()) -> Path:
@@ -50,9 +53,16 @@ def write_report(folder: Path, classes: Sequence[str] = ()) -> Path:
     cells: Cells = {}
     for row in rows:
         cells.setdefault((Line(row["method"], row["variant"], row["net"]), row["ratio"]), {})[row["seed"]] = row
-    write_json(folder / SUMMARY, _summary(cells, classes, len(failures)))
+    measured = json.loads((folder / STEPS).read_text(encoding="utf-8"))["nets"] if (folder / STEPS).is_file() else {}
+    write_json(folder / SUMMARY, _summary(cells, classes, len(failures), measured))
     _draw(folder / PICTURE, cells)
-    parts = [_head(rows, failures, classes), _main_table(cells), _variants_table(cells), _class_table(cells), _cost_table(cells)]
+    parts = [
+        _head(rows, failures, classes),
+        _main_table(cells),
+        _variants_table(cells),
+        _class_table(cells),
+        _cost_table(cells, measured),
+    ]
     write_atomic(folder / REPORT, "\n\n".join(filter(None, parts)) + "\n")
     return folder / REPORT
 
@@ -154,30 +164,38 @@ def _class_table(cells: Cells) -> str:
     return "## IoU by class\n\n" + markdown(["labels", "method", "net", *names], body)
 
 
-def _cost_table(cells: Cells) -> str:
+def _cost_table(cells: Cells, measured: StepTimes) -> str:
     """Time and memory of a step."""
     body = []
     for line in _lines(cells):
         rows = _rows_of(cells, line)
-        own, baseline = _step_ms(rows), _step_ms(_rows_of(cells, Line(BASELINE, "", line.net)))
-        ratio = f"{own / baseline:.2f}" if baseline and own else ""
-        points = _all(row["labelled_points"] for row in rows) if len(rows) == 1 else ""
+        ms, share = _step_time(cells, line, measured)
         minutes = statistics.fmean(row["wall_s"] for row in rows) / 60
         peak = max(row["peak_mib"] for row in rows)
-        body.append([line.name, line.net, f"{own:.1f}", ratio, f"{minutes:.1f}", str(peak), points])
-    head = ["method", "net", "step ms", f"/ {BASELINE}", "minutes", "peak MiB", "labelled points"]
-    return "## Cost\n\n" + markdown(head, body) + "\n\nStep: median over each training, then over trainings."
+        body.append([line.name, line.net, f"{ms:.1f}", f"{share:.2f}" if share else "", f"{minutes:.1f}", str(peak)])
+    head = ["method", "net", "step ms", f"/ {BASELINE}", "minutes", "peak MiB"]
+    how = "Step: steps of all methods in turn, medians (variants, and what was not timed so: the median of the trainings)."
+    return "## Cost\n\n" + markdown(head, body) + f"\n\n{how} Minutes and memory: of a training, everything included."
+
+
+def _step_time(cells: Cells, line: Line, measured: StepTimes) -> tuple[float, float]:
+    """Milliseconds of a step, and their ratio to the supervised step (0 where there is none)."""
+    timed = measured.get(line.net, {})
+    if not line.variant and line.method in timed:
+        return timed[line.method]["ms"], timed[line.method]["share"] if BASELINE in timed else 0.0
+    own, baseline = _median_ms(_rows_of(cells, line)), _median_ms(_rows_of(cells, Line(BASELINE, "", line.net)))
+    return own, own / baseline if baseline else 0.0
 
 
 def _rows_of(cells: Cells, line: Line) -> list[dict[str, Any]]:
     return [row for (other, _), rows in cells.items() if other == line for row in rows.values()]
 
 
-def _step_ms(rows: Sequence[dict[str, Any]]) -> float:
+def _median_ms(rows: Sequence[dict[str, Any]]) -> float:
     return statistics.median(row["step_ms"] for row in rows) if rows else 0.0
 
 
-def _summary(cells: Cells, classes: Sequence[str], failed: int) -> dict[str, Any]:
+def _summary(cells: Cells, classes: Sequence[str], failed: int, measured: StepTimes) -> dict[str, Any]:
     """The figures by name (method, /variant where it is one, @net where there are several nets), then by ratio."""
     several = len({line.net for line in _lines(cells)}) > 1
     names = {line: line.name + (f"@{line.net}" if several else "") for line in _lines(cells)}
@@ -196,7 +214,7 @@ def _summary(cells: Cells, classes: Sequence[str], failed: int) -> dict[str, Any
         "failed_rows": failed,
         "miou": miou,
         "miou_std": deviation,
-        "step_ms": {names[line]: round(_step_ms(_rows_of(cells, line)), 2) for line in _lines(cells)},
+        "step_ms": {names[line]: round(_step_time(cells, line, measured)[0], 2) for line in _lines(cells)},
     }
 
 

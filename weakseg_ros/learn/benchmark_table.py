@@ -70,6 +70,8 @@ class BenchmarkConfig:
     """by name, settings that differ in further rows, e.g. {without_contrast: {methods: [coarse3d], ratios: [0.001],
     options: {contrast_weight: 0.0}}}; methods, nets and ratios say which rows have that variant, none: all"""
 
+    step_turns: int = setting(15, 0, 10000)
+    """once all rows are there, time this many steps of each method in turn, for steps.json; 0: none"""
     shard: str = ""
     """i/n: train only every n-th row from the i-th on, 1 first; several processes may share `out`"""
     report_only: bool = False

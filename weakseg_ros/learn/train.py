@@ -66,19 +66,7 @@ def run_session(session: Session, stop_at: int | None = None) -> RunFolder:
             group["lr"] = rate
         torch.manual_seed(_seed_of(config.seed, step, fabric.global_rank))  # dropout
 
-        losses = session.wrapped(batch.image, batch.labels, batch.mask, progress, batch.xyz, batch.instances)
-        total = torch.stack(list(losses.values())).sum()
-        if not math.isfinite(total.item()):
-            raise WeaksegError(
-                f"{config.out}: the loss is {total.item()} at step {step} ({_figures(losses)}); lower learning_rate"
-            )
-        session.optimizer.zero_grad(set_to_none=True)
-        fabric.backward(total)
-        session.optimizer.step()
-        session.learner.method.after_step(session.learner.net, progress)
-        session.average.follow(session.learner.net, step)
-        if session.extra_average is not None:
-            session.extra_average.follow(session.learner.method.deployable(), step)
+        total, losses = take_step(session, batch, progress)
 
         position.step += 1
         elapsed_s = time.monotonic() - started
@@ -101,6 +89,28 @@ def run_session(session: Session, stop_at: int | None = None) -> RunFolder:
     return session.run
 
 
+def take_step(session: Session, batch: Batch, progress: float) -> tuple[Tensor, dict[str, Tensor]]:
+    """Forward, losses, backward and optimiser: the total loss, and its parts by name.
+
+    Raises WeaksegError, and leaves the weights as they are, where the loss is not finite.
+    """
+    step, method = session.position.step, session.learner.method
+    losses: dict[str, Tensor] = session.wrapped(batch.image, batch.labels, batch.mask, progress, batch.xyz, batch.instances)
+    total = torch.stack(list(losses.values())).sum()
+    if not math.isfinite(total.item()):
+        raise WeaksegError(
+            f"{session.config.out}: the loss is {total.item()} at step {step} ({_figures(losses)}); lower learning_rate"
+        )
+    session.optimizer.zero_grad(set_to_none=True)
+    session.fabric.backward(total)
+    session.optimizer.step()
+    method.after_step(session.learner.net, progress)
+    session.average.follow(session.learner.net, step)
+    if session.extra_average is not None:
+        session.extra_average.follow(method.deployable(), step)
+    return total, losses
+
+
 def learning_rate(config: TrainConfig, step: int, progress: float) -> float:
     """The rate of a step; where time is short, `progress` runs ahead of the steps and the rate falls with it."""
     position = step if step < config.warmup_steps else max(step, progress * config.steps)
@@ -121,9 +131,14 @@ def _batches(session: Session) -> Iterator[Batch]:
         for step in range(session.position.step, config.steps):
             batch = ahead.popleft().result()
             ahead.append(pool.submit(make, step + config.workers + 1))
-            image = batch.image.to(fabric.device, memory_format=torch.channels_last, non_blocking=True)
-            xyz, instances = (None if part is None else part.to(fabric.device) for part in (batch.xyz, batch.instances))
-            yield Batch(image, batch.labels.to(fabric.device), batch.mask.to(fabric.device), xyz, instances)
+            yield to_device(batch, fabric.device)
+
+
+def to_device(batch: Batch, device: torch.device) -> Batch:
+    """The batch where the net is."""
+    image = batch.image.to(device, memory_format=torch.channels_last, non_blocking=True)
+    xyz, instances = (None if part is None else part.to(device) for part in (batch.xyz, batch.instances))
+    return Batch(image, batch.labels.to(device), batch.mask.to(device), xyz, instances)
 
 
 def _judge(session: Session) -> None:
