@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import shutil
 from itertools import cycle, islice
@@ -15,13 +16,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from weakseg_ros.cli import main as weakseg
-from weakseg_ros.deploy.bundle import Bundle
+from weakseg_ros.deploy.bundle import KIND_ONNX, Bundle, write_bundle
 from weakseg_ros.deploy.segmentation import Segmentation
+from weakseg_ros.deploy.segmenter import Segmenter
 from weakseg_ros.errors import ConfigError, DataError
 from weakseg_ros.measure.evaluate import EvaluateConfig, evaluate
 from weakseg_ros.measure.tally import Tally
 from weakseg_ros.points.bags import CloudBagWriter, read_clouds
 from weakseg_ros.points.cloud import make_cloud
+from weakseg_ros.points.labels import LabelMap
+from weakseg_ros.points.scans import open_scans
 
 SCANS, RETURNS = 6, 16 * 127
 CAR_POINTS = 16 * 2 * sum(range(SCANS))
@@ -103,6 +107,33 @@ def test_shards_add_up_to_the_whole(recording: Path, known_bundle: Bundle, tmp_p
         assert merged[name] == whole[name], name
     assert merged["latency_ms"]["total"]["count"] == SCANS
     assert "<html" in (merged_folder / "report.html").read_text()
+
+
+def test_ids_that_last_are_counted_where_scans_follow_each_other(recording: Path, known_bundle: Bundle, tmp_path: Path) -> None:
+    """The truth is what the model itself finds, under one id throughout: the object moves by a metre a scan."""
+    rows = [{**row, "thing": row["name"] == "building"} for row in known_bundle.labels.to_rows()]
+    info = dataclasses.replace(known_bundle.info, labels=LabelMap.from_rows(rows, "things"))
+    network = {"model.onnx": (KIND_ONNX, (known_bundle.folder / "model.onnx").read_bytes())}
+    bundle = write_bundle(tmp_path / "countable", info, network, "for tests\n")
+    segmenter, labels = Segmenter(bundle), tmp_path / "labels"
+    labels.mkdir()
+    scans = open_scans(recording / "scans")
+    for scan in (scans[index] for index in range(SCANS)):
+        answer = segmenter.run(scan.cloud)
+        largest = np.bincount(answer.instance_id)[1:].argmax() + 1
+        raw = bundle.labels.to_raw(answer.class_id).astype("<u4") + (np.uint32(9 << 16) * (answer.instance_id == largest))
+        raw.astype("<u4").tofile(labels / f"{scan.key}.label")
+    segmenter.close()
+    found = run(recording / "scans", bundle, tmp_path / "whole", labels=labels)
+    assert found["tracks"]["found"] == found["tracks"]["seen"] >= 3  # farther away its points no longer touch
+    assert found["tracks"]["followed"] == 1
+    assert found["tracks"]["switches"] == 0
+    assert found["latency_ms"]["track"]["count"] == SCANS
+    assert "track" not in run(recording / "scans", bundle, tmp_path / "loose", labels=labels, track=False)["latency_ms"]
+    assert "tracks" not in run(recording / "scans", bundle, tmp_path / "part", labels=labels, shard="0/2")
+    folders = [str(tmp_path / "whole"), str(tmp_path / "part")]
+    assert weakseg(["evaluate", "--merge", *folders, "--out", str(tmp_path / "merged")]) == 0
+    assert json.loads((tmp_path / "merged" / "summary.json").read_text())["tracks"] == found["tracks"]
 
 
 def with_objects(recording: Path, folder: Path) -> Path:

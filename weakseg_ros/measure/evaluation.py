@@ -20,8 +20,9 @@ from weakseg_ros.measure.inputs import Input, Item
 from weakseg_ros.measure.panoptic import PanopticQuality, raw_labels
 from weakseg_ros.measure.pictures import ScanPictures, scan_pictures
 from weakseg_ros.measure.report import render
-from weakseg_ros.measure.summary import figures, panoptic_figures
+from weakseg_ros.measure.summary import figures, panoptic_figures, track_figures
 from weakseg_ros.measure.tally import Tally
+from weakseg_ros.measure.tracks import TrackQuality, object_keys
 from weakseg_ros.points.cloud import Cloud
 from weakseg_ros.points.projection import project
 
@@ -51,11 +52,17 @@ class _Kept:
 
 
 class Evaluation:
-    """Counts one answer after the other and keeps the scans worth a picture; memory does not grow with the data."""
+    """Counts one answer after the other and keeps the scans worth a picture; memory does not grow with the data.
 
-    def __init__(self, bundle: Bundle, source: Input) -> None:
+    Only where the scans come `in_sequence`, none left out, it is counted whether ids last.
+    """
+
+    def __init__(self, bundle: Bundle, source: Input, in_sequence: bool) -> None:
         self.tally = Tally(bundle.num_classes)
         self.panoptic = PanopticQuality(bundle.labels)
+        self.tracks = TrackQuality()
+        self._in_sequence = in_sequence
+        self._recording = ""
         self._bundle = bundle
         self._source = source
         self._typical: _Kept | None = None
@@ -65,7 +72,7 @@ class Evaluation:
         """Count the answer to one scan; a scan without any labelled point counts as unlabelled."""
         truth = item.truth if item.truth is not None and item.truth.any() else None
         self.tally.add(item.cloud, answer, truth)
-        self._add_objects(answer, truth, item.truth_instance)
+        self._add_objects(answer, truth, item)
         kept = _Kept(item.key, _badness(answer, truth), item.cloud, truth, answer)
         if self._typical is None or item.index <= len(self._source) // 2:
             self._typical = kept
@@ -73,15 +80,24 @@ class Evaluation:
         if stretch not in self._worst or kept.score > self._worst[stretch].score:
             self._worst[stretch] = kept
 
-    def _add_objects(self, answer: Segmentation, truth: NDArray[np.uint8] | None, instance: NDArray[np.uint16] | None) -> None:
+    def _add_objects(self, answer: Segmentation, truth: NDArray[np.uint8] | None, item: Item) -> None:
         """Count a scan's objects, unless its labels tell no object from another."""
-        if truth is None or instance is None:
+        if truth is None or item.truth_instance is None:
             return
-        labels = self._bundle.labels
+        labels, instance = self._bundle.labels, item.truth_instance
         of_things = instance[labels.things[truth]]
         if of_things.any() or not len(of_things):
             predicted = raw_labels(labels, answer.class_id, answer.instance_id)
             self.panoptic.add(predicted, raw_labels(labels, truth, instance))
+            self._add_tracks(answer, object_keys(truth, instance, labels.things), truth, item.recording)
+
+    def _add_tracks(self, answer: Segmentation, objects: NDArray[np.int64], truth: NDArray[np.uint8], recording: str) -> None:
+        if not self._in_sequence:
+            return
+        if recording != self._recording:
+            self.tracks.begin()
+            self._recording = recording
+        self.tracks.add(answer.instance_id, objects, truth > 0)
 
     def leave_out(self, item: Item, error: CloudError) -> None:
         """Note that the model cannot take a scan; the result is partial."""
@@ -101,6 +117,7 @@ class Evaluation:
             "bundle": {"name": info.name, "hash": info.content_hash, "folder": _short(self._bundle.folder)},
             **figures(self.tally, info.labels, self._source.shared),
             **panoptic_figures(self.panoptic, self._source.shared),
+            **track_figures(self.tracks),
             "notes": list(self._source.notes),
             "worst": [{"key": kept.key, "score": round(kept.score, 4)} for kept in self._worst_first()],
             **facts,
@@ -116,6 +133,7 @@ class Evaluation:
         out.mkdir(parents=True, exist_ok=True)
         addable = {"labels": self._bundle.labels.to_rows(), "shared": sorted(self._source.shared)}
         counts = {"counts": self.tally.to_mapping(), "panoptic_counts": self.panoptic.to_mapping()}
+        counts |= {"track_counts": self.tracks.to_mapping()}
         write_json(out / SUMMARY_FILE, {**summary, **addable, **counts})
         typical, worst = self.pictures()
         write_atomic(out / REPORT_FILE, render(summary, typical, worst))

@@ -41,6 +41,11 @@ class Item:
     """the message it was decoded from; empty for scans from a folder"""
     decode_ms: float = 0.0
 
+    @property
+    def recording(self) -> str:
+        """Name of the recording that the scan follows others in; empty where there is only one."""
+        return self.key.rpartition("/")[0]
+
 
 class Input(Protocol):
     """A sequence of items that is read once; `content_hash` and `problems` are complete when it has been read."""

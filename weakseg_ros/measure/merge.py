@@ -13,8 +13,9 @@ from weakseg_ros.files import environment, sha256_of_parts, write_atomic, write_
 from weakseg_ros.measure.evaluation import REPORT_FILE, SUMMARY_FILE
 from weakseg_ros.measure.panoptic import PanopticQuality
 from weakseg_ros.measure.report import render
-from weakseg_ros.measure.summary import figures, panoptic_figures
+from weakseg_ros.measure.summary import figures, panoptic_figures, track_figures
 from weakseg_ros.measure.tally import Tally
+from weakseg_ros.measure.tracks import TrackQuality
 from weakseg_ros.points.labels import LabelMap
 
 
@@ -35,6 +36,7 @@ def merge(paths: Sequence[Path], out: Path) -> tuple[Path, dict[str, Any]]:
     shared = frozenset(k for part in parts for k in part["shared"])
     labels = LabelMap.from_rows(first["labels"], first["bundle"]["name"])
     panoptic = sum((_objects(path, part, labels) for path, part in zip(paths, parts, strict=True)), PanopticQuality(labels))
+    tracks = sum((_tracks(path, part) for path, part in zip(paths, parts, strict=True)), TrackQuality())
     names = list(dict.fromkeys(part["data"]["name"] for part in parts))
     summary = {
         "title": f"{first['bundle']['name']} on {names[0] if len(names) == 1 else f'{len(names)} recordings'}",
@@ -52,6 +54,7 @@ def merge(paths: Sequence[Path], out: Path) -> tuple[Path, dict[str, Any]]:
         "engine": ", ".join(dict.fromkeys(part["engine"] for part in parts)),
         **figures(tally, labels, shared),
         **panoptic_figures(panoptic, shared),
+        **track_figures(tracks),
         "notes": list(dict.fromkeys(note for part in parts for note in part["notes"])),
         "domain": list(dict.fromkeys(sentence for part in parts for sentence in part["domain"])),
         "worst": sorted((scan for part in parts for scan in part["worst"]), key=lambda scan: -scan["score"])[:10],
@@ -63,6 +66,7 @@ def merge(paths: Sequence[Path], out: Path) -> tuple[Path, dict[str, Any]]:
         "shared": sorted(shared),
         "counts": tally.to_mapping(),
         "panoptic_counts": panoptic.to_mapping(),
+        "track_counts": tracks.to_mapping(),
     }
     write_json(out / SUMMARY_FILE, {**summary, **addable})
     write_atomic(out / REPORT_FILE, render(summary))
@@ -77,6 +81,16 @@ def _objects(path: Path, part: dict[str, Any], labels: LabelMap) -> PanopticQual
         return PanopticQuality.from_mapping(labels, part["panoptic_counts"])
     except (KeyError, TypeError, ValueError) as error:
         raise DataError(f"{path}: its objects cannot be read ({error!r}); write it again with 'weakseg evaluate'") from None
+
+
+def _tracks(path: Path, part: dict[str, Any]) -> TrackQuality:
+    """The lasting ids that an evaluation counted; none in those of older versions."""
+    if "track_counts" not in part:
+        return TrackQuality()
+    try:
+        return TrackQuality.from_mapping(part["track_counts"])
+    except (KeyError, TypeError, ValueError) as error:
+        raise DataError(f"{path}: its ids cannot be read ({error!r}); write it again with 'weakseg evaluate'") from None
 
 
 def _read(path: Path) -> dict[str, Any]:

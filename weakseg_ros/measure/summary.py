@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from weakseg_ros.measure.latency import describe, histogram
 from weakseg_ros.measure.panoptic import PanopticQuality
 from weakseg_ros.measure.tally import RANGE_EDGES_M, UNCERTAINTY_BINS, Tally
+from weakseg_ros.measure.tracks import TrackQuality
 from weakseg_ros.points.labels import LabelMap
 
 TOP_CONFUSIONS = 5
@@ -76,6 +77,13 @@ def panoptic_figures(quality: PanopticQuality, shared: frozenset[int]) -> dict[s
     }
     class_pq = {labels.names[index]: round(float(quality.pq[index]), 4) for index in np.flatnonzero(asked)}
     return {"panoptic": {**means, "min_points": quality.min_points, "class_pq": class_pq}}
+
+
+def track_figures(quality: TrackQuality) -> dict[str, Any]:
+    """`tracks`: how long ids last, or nothing where no true object was found twice; needs truth whose own ids last."""
+    if quality.found <= quality.followed:
+        return {}
+    return {"tracks": {name: round(value, 4) for name, value in quality.summary().items()}}
 
 
 def _by_range(tally: Tally, asked: list[int]) -> list[dict[str, Any]]:
