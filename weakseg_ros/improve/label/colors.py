@@ -14,6 +14,9 @@ COLD_TO_HOT = np.array([[56, 62, 120], [70, 140, 190], [225, 225, 215], [240, 16
 UNKNOWN = (105, 108, 115)
 """points that no class is known for"""
 
+MOST_DOUBT = 0.8
+"""uncertainty of the hottest colour; hardly a point has more"""
+
 INTENSITY, HEIGHT, PREDICTION, UNCERTAINTY, LABELS = "intensity", "height", "prediction", "uncertainty", "labels"
 
 
@@ -30,7 +33,7 @@ def color_points(frame: Frame, view: str, labels: LabelMap) -> NDArray[np.uint8]
     if view == PREDICTION and frame.prediction is not None:
         return _of_classes(frame.prediction, labels)
     if view == UNCERTAINTY and frame.uncertainty is not None:
-        return ramp(frame.uncertainty, COLD_TO_HOT, 0.0, 1.0)
+        return ramp(frame.uncertainty, COLD_TO_HOT, 0.0, MOST_DOUBT)
     if view == HEIGHT:
         return ramp(frame.cloud.xyz[:, 2], DARK_TO_LIGHT, *_span(frame.cloud.xyz[usable, 2], 1.0, 97.0))
     if view == INTENSITY:

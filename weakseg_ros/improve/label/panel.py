@@ -12,6 +12,7 @@ import viser
 
 from weakseg_ros.improve.label.colors import views_of
 from weakseg_ros.improve.label.keys import class_key, key_of
+from weakseg_ros.improve.label.scene import POINT_SIZE_M
 from weakseg_ros.improve.label.session import Session
 
 Do = Callable[[str, str, Any], None]
@@ -112,7 +113,7 @@ class Panel:
         self._view_text = self._gui.add_html("")
         views = {name.capitalize(): name for name in views_of(self._session.frame)}
         self._group("Colour", {f"{label}": f"view:{name}" for label, name in views.items()})
-        size = self._gui.add_slider("Point size, cm", 1.0, 25.0, 0.5, 6.0)
+        size = self._gui.add_slider("Point size, cm", 1.0, 25.0, 0.5, 100 * POINT_SIZE_M)
         self._bind(size.on_update, "size", lambda: str(size.value / 100))
         self._group("Camera", {"Home": "home", "From above": "above", "To the mark": "to_mark"})
 

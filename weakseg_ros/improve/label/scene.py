@@ -15,11 +15,16 @@ from weakseg_ros.improve.label.colors import color_points
 from weakseg_ros.improve.label.session import Session
 
 MARK_COLOR = (255, 225, 30)
-MASK_COLOR = (255, 255, 255)
-LABEL_SIZE, MASK_SIZE = 2.2, 1.8
+MASK_COLOR, MASK_SHARE = (255, 255, 255), 0.75
+POINT_SIZE_M = 0.045
+LABEL_SIZE, MASK_SIZE = 2.4, 1.5
 """how much larger than the other points those with a label and those of a mask are drawn"""
+RING_SHARE = 0.04
+"""radius of the ring around the marked point, per metre that it is seen from"""
+AWAY_M = (6.5, 16.0)
+FRONT_M = 0.08
 FLIGHT_STEPS = 12
-START_POSITION, START_LOOK_AT = np.array([-13.0, -9.0, 11.0]), np.array([6.0, 1.0, -1.0])
+START_POSITION, START_LOOK_AT = np.array([-15.0, -9.0, 12.0]), np.array([7.0, 1.0, -1.0])
 DIMMEST = 0.6
 """brightness of the darkest of the shades that tell objects of one class apart"""
 
@@ -31,7 +36,8 @@ class Scene:
         self._server, self._session = server, session
         self._flight_s = flight_s
         self._flights: dict[int, int] = {}
-        self.point_size_m = 0.06
+        self.point_size_m = POINT_SIZE_M
+        self._colors = np.zeros((0, 3), np.uint8)
         self._clouds: dict[str, Any] = {}
         self._mark: list[Any] = []
         self._look(START_POSITION, START_LOOK_AT)
@@ -40,7 +46,8 @@ class Scene:
         """Draw the points of the frame in the colours of a view."""
         frame = self._session.frame
         usable = frame.cloud.valid
-        self._put("scan", frame.cloud.xyz[usable], color_points(frame, view, self._session.labels)[usable], 1.0)
+        self._colors = color_points(frame, view, self._session.labels)
+        self._put("scan", frame.cloud.xyz[usable], self._colors[usable], 1.0)
 
     def show_labels(self) -> None:
         """Draw what has a label on top, larger, in the colour of its class; each object in a shade of its own."""
@@ -49,13 +56,14 @@ class Scene:
         at = np.flatnonzero(class_id)
         shade = np.where(instance[at] > 0, DIMMEST + (1 - DIMMEST) * ((instance[at] * 0.618) % 1.0), 1.0)
         colors = (session.labels.colors[class_id[at]] * shade[:, None]).astype(np.uint8)
-        self._put("labels", session.frame.cloud.xyz[at], colors, LABEL_SIZE)
+        self._put("labels", in_front(session.frame.cloud.xyz[at]), colors, LABEL_SIZE)
 
     def show_mask(self) -> None:
         """Draw the mask that waits for an answer, or none."""
         mask = self._session.proposal
-        points = self._session.frame.cloud.xyz[mask.points] if mask else np.zeros((0, 3), np.float32)
-        self._put("mask", points, np.tile(np.array(MASK_COLOR, np.uint8), (len(points), 1)), MASK_SIZE)
+        chosen = mask.points if mask else np.zeros(0, np.int64)
+        colors = MASK_SHARE * np.array(MASK_COLOR) + (1 - MASK_SHARE) * self._colors[chosen]
+        self._put("mask", in_front(self._session.frame.cloud.xyz[chosen]), colors.astype(np.uint8), MASK_SIZE)
 
     def show_mark(self) -> None:
         """Draw the marker at the marked point, or none."""
@@ -66,16 +74,16 @@ class Scene:
         if session.point is None:
             return
         place = session.frame.cloud.xyz[session.point].astype(np.float64)
-        radius = 0.015 * float(np.linalg.norm(place - view_point(place)))
+        eye = view_points(place)
+        radius = RING_SHARE * float(np.linalg.norm(place - eye))
+        front = place + 0.05 * (eye - place)  # before the points around it, which would hide it
+        number = "marked" if session.suggested is None else f"{session.suggested + 1} / {len(session.frame.suggestions)}"
         add = self._server.scene
-        number = "" if session.suggested is None else f"{session.suggested + 1} / {len(session.frame.suggestions)}"
         self._mark = [
-            add.add_icosphere("/mark/point", radius * 0.45, color=MARK_COLOR, position=place),
-            add.add_icosphere("/mark/halo", radius * 2.2, color=MARK_COLOR, opacity=0.28, position=place),
+            add.add_line_segments("/mark/ring", ring(front, eye - place, radius), colors=MARK_COLOR, line_width=4.0),
+            add.add_line_segments("/mark/dot", ring(front, eye - place, radius * 0.06), colors=MARK_COLOR, line_width=4.0),
+            add.add_label("/mark/number", number, position=front + np.array([0.0, 0.0, radius * 1.2]), anchor="bottom-center"),
         ]
-        if number:
-            top = place + np.array([0.0, 0.0, radius * 2.6])
-            self._mark.append(add.add_label("/mark/number", f"suggested {number}", position=top, anchor="bottom-center"))
 
     def resize(self, point_size_m: float) -> None:
         """Draw all points larger or smaller."""
@@ -88,7 +96,7 @@ class Scene:
         """Bring a page's camera, and those of pages to come, in front of the marked point."""
         if self._session.point is not None:
             place = self._session.frame.cloud.xyz[self._session.point].astype(np.float64)
-            self.fly(client, view_point(place), place)
+            self.fly(client, view_points(place), place)
 
     def fly_home(self, client: viser.ClientHandle | None) -> None:
         """Bring the camera back behind and above the sensor."""
@@ -138,9 +146,25 @@ class Scene:
         )
 
 
-def view_point(place: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Where to look at a point from: on the sensor's side of it, since no laser has seen the other, and from above."""
-    distance = float(np.linalg.norm(place[:2]))
-    back = -place[:2] / distance if distance > 1e-3 else np.array([-1.0, 0.0])
-    away = float(np.clip(0.45 * distance, 5.0, 14.0))
-    return place + np.array([*(back * away), 0.55 * away])
+def view_points(places: NDArray[np.floating]) -> NDArray[np.float64]:
+    """Where to look at points (..., 3) from: on the sensor's side, since no laser has seen the other, and from above."""
+    distance = np.linalg.norm(places[..., :2], axis=-1, keepdims=True)
+    back = np.where(distance > 1e-3, -places[..., :2] / np.maximum(distance, 1e-3), [-1.0, 0.0])
+    away = np.clip(0.6 * distance, *AWAY_M)
+    return np.asarray(places + np.concatenate([back * away, 0.6 * away], axis=-1), np.float64)
+
+
+def in_front(xyz: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Points (N, 3), moved a little to where one looks at them from, so that their neighbours do not cover them."""
+    to_eye = view_points(xyz) - xyz
+    return (xyz + FRONT_M * to_eye / np.linalg.norm(to_eye, axis=-1, keepdims=True)).astype(np.float32)
+
+
+def ring(center: NDArray[np.float64], normal: NDArray[np.float64], radius: float) -> NDArray[np.float32]:
+    """(S, 2, 3) line segments of a circle that faces `normal`."""
+    normal = normal / np.linalg.norm(normal)
+    aside = np.cross(normal, [0.0, 0.0, 1.0])
+    aside = aside / np.linalg.norm(aside)
+    angle = np.linspace(0.0, 2 * np.pi, 41)[:, None]
+    corner = center + radius * (np.cos(angle) * aside + np.sin(angle) * np.cross(normal, aside))
+    return np.stack([corner[:-1], corner[1:]], axis=1).astype(np.float32)

@@ -178,7 +178,7 @@ class Session:
         for at in [*around, *(range(start + 1) if step > 0 else ())]:
             if step < 0 or (at not in passed and not class_id[self.frame.suggestions[at].point]):
                 self.suggested, self.point = at, self.frame.suggestions[at].point
-                self._say(f"Suggested point {at + 1} of {count}: what is it? Press the key of its class.")
+                self._say(f"Suggested point {at + 1} of {count}: press the key of its class.")
                 return
         self.suggested = self.point = None
         self._say("No suggested point is left here: press End for the next frame, or click any point to label more.")
@@ -280,7 +280,7 @@ class Session:
         )
         self.proposal = Proposal(point, class_id, reach, np.flatnonzero((owner == 0) & frame.cloud.valid))
         count = len(self.proposal.points)
-        self._say(f"{self._name(class_id)} with {count} points? Enter: accept, U: larger, I: smaller, Esc: reject.")
+        self._say(f"{self._name(class_id)}, {count} points: Enter accepts, Esc rejects.")
 
     def _turned(self, key: str | None, done: str, nothing: str) -> None:
         self.proposal = None
