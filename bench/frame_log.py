@@ -16,6 +16,7 @@ import contextlib
 import dataclasses
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -174,7 +175,7 @@ def kill(bundle: Bundle, clouds: Sequence[RawMessage], kills: int, folder: Path)
             with Player(ReplaySettings(node=name, clock=False, answer_timeout_s=0.1)) as player:
                 player.connect("")
                 player.play(clouds[: 12 + number % 7])
-                node._process.kill()
+                os.kill(node.pid, signal.SIGKILL)
     return look(folder)
 
 

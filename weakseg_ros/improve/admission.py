@@ -16,6 +16,8 @@ from weakseg_ros.improve.worth import Look
 
 WINDOW = 600
 """frames that a new one is compared with: a minute at 10 Hz"""
+LEAST_TOKENS = -1.0
+"""how much drawn and asked frames may take of what the rate has yet to give"""
 WARM_UP = 10
 """frames that are too few to compare with"""
 EASING = 5.0
@@ -77,13 +79,12 @@ class Admission:
     def __init__(self, settings: LogSettings) -> None:
         self.settings = settings
         self._rng = np.random.default_rng(settings.seed)
-        self._tokens = 1.0
+        self._tokens = 1.0 if settings.per_minute else 0.0
         self._last_offer_s: float | None = None
         self._last_kept_s = -np.inf
         self._interval_s = 0.1
         self._scores: deque[float] = deque(maxlen=WINDOW)
         self._distances: deque[float] = deque(maxlen=WINDOW)
-        self._worths: deque[float] = deque(maxlen=WINDOW)
 
     def decide(self, look: Look, known: NDArray[np.float32], now_s: float, asked: bool = False) -> Verdict:
         """Whether to keep a frame that came at `now_s` (a clock that never runs backwards); `known` (n, D) was kept."""
@@ -93,7 +94,7 @@ class Admission:
         self._scores.append(look.score)
         self._distances.append(distance)
         if verdict.reason:
-            self._tokens -= 1.0
+            self._tokens = max(LEAST_TOKENS, self._tokens - 1.0)
             if verdict.reason != "random":
                 self._last_kept_s = now_s
         return verdict
@@ -109,28 +110,35 @@ class Admission:
         return min(1.0, rate_hz * self._interval_s)
 
     def _judge(self, look: Look, distance: float, now_s: float, expected: float, asked: bool) -> Verdict:
-        settings = self.settings
-        worth = (SCORE_FLOOR * max((*self._scores, look.score)) + (1.0 - SCORE_FLOOR) * look.score) * distance
-        drawn = self._rng.random() < settings.random_share * expected
-        overdue = (now_s - self._last_kept_s) * settings.per_minute / 60.0 if expected else 0.0
-        share = min(1.0, expected * (1.0 + EASING * overdue) ** 2)
-        enough = len(self._worths) < WARM_UP or worth >= float(np.quantile(self._worths, 1.0 - share))
-        self._worths.append(worth)
         if asked:
             return Verdict("asked")
-        if drawn and self._tokens > -1.0:  # a draw may borrow from what comes, or it would depend on what was
+        drawn = self._rng.random() < self.settings.random_share * expected
+        if drawn and self._tokens > LEAST_TOKENS:  # a draw may borrow from what comes, or it would depend on what was
             return Verdict("random")
-        obstacles = (
-            ("rate", self._tokens < 1.0),
-            ("spacing", now_s - self._last_kept_s < settings.spacing_s),
-            ("certain", look.score < settings.min_score),
-            ("similar", distance < settings.min_distance),
-            ("ordinary", not enough),
-        )
-        for obstacle, met in obstacles:
-            if met:
-                return Verdict(obstacle=obstacle)
+        obstacle = self._obstacle(look, distance, now_s, expected)
+        if obstacle:
+            return Verdict(obstacle=obstacle)
         return Verdict("novel" if self._is_novel(look.score, distance) else "uncertain")
+
+    def _obstacle(self, look: Look, distance: float, now_s: float, expected: float) -> str:
+        """What speaks against a frame first, or nothing."""
+        settings = self.settings
+        if self._tokens < 1.0:
+            return "rate"
+        if now_s - self._last_kept_s < settings.spacing_s:
+            return "spacing"
+        if look.score < settings.min_score:
+            return "certain"
+        if distance < settings.min_distance:
+            return "similar"
+        if len(self._scores) < WARM_UP:
+            return ""
+        overdue = (now_s - self._last_kept_s) * settings.per_minute / 60.0
+        share = min(1.0, expected * (1.0 + EASING * overdue) ** 2)
+        scores = np.array(self._scores)
+        weights = SCORE_FLOOR * max(float(scores.max()), look.score) + (1.0 - SCORE_FLOOR) * np.append(scores, look.score)
+        worths = weights * np.append(self._distances, distance)
+        return "" if worths[-1] >= np.quantile(worths[:-1], 1.0 - share) else "ordinary"
 
     def _is_novel(self, score: float, distance: float) -> bool:
         """Whether the frame stands out by its looks more than by its doubt."""

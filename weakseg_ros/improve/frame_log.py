@@ -117,6 +117,7 @@ class FrameLog:
         self._lock = threading.Lock()
         self._counts = _Counts()
         self._known = np.zeros((0, descriptor_size(labels.num_classes)), np.float32)
+        self._rows: dict[str, NDArray[np.float32]] = {}
         self._pending: list[NDArray[np.float32]] = []
         self._asked = 0
         self._fault, self._retry_at_s = "", 0.0
@@ -255,13 +256,14 @@ class FrameLog:
             self._take_stock(writer)
 
     def _take_stock(self, writer: FrameWriter) -> None:
-        records = list(writer.records.values())
-        width = self._known.shape[1]
-        known = [record.descriptor for record in records if len(record.descriptor) == width]
+        """Bring what is known of the folder up to date with what the writer has in it."""
+        width, records = self._known.shape[1], writer.records
+        known = [_row(self._rows, record) for record in records.values() if len(record.descriptor) == width]
+        self._rows = {key: row for key, row in self._rows.items() if key in records}
+        matrix = np.stack(known) if known else np.zeros((0, width), np.float32)
+        total = sum(RECORD_BYTES + BYTES_PER_POINT * record.points for record in records.values())
         with self._lock:
-            self._known = np.reshape(np.array(known, np.float32), (-1, width))
-            self._frames = len(records)
-            self._bytes = sum(RECORD_BYTES + BYTES_PER_POINT * record.points for record in records)
+            self._known, self._frames, self._bytes = matrix, len(records), total
 
     def _pause(self, error: Exception) -> None:
         if isinstance(error, OSError):
@@ -283,3 +285,10 @@ class FrameLog:
     def _drop(self, obstacle: str) -> str:
         self._counts.dropped[obstacle] += 1
         return ""
+
+
+def _row(rows: dict[str, NDArray[np.float32]], record: FrameRecord) -> NDArray[np.float32]:
+    """A record's descriptor as an array, made once."""
+    if record.key not in rows:
+        rows[record.key] = np.array(record.descriptor, np.float32)
+    return rows[record.key]

@@ -8,7 +8,8 @@ The latter two are what the first is measured against.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal, NamedTuple
+from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -34,7 +35,8 @@ SCORE_FLOOR = 0.25
 """share of its distance that a frame without doubt keeps in the choice of frames"""
 
 
-class Choice(NamedTuple):
+@dataclass(frozen=True)
+class Choice:
     """A chosen frame."""
 
     index: int

@@ -15,6 +15,7 @@ import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -245,9 +246,9 @@ class FrameScans:
             raise DataError(f"{folder}: is a frame log, which has no splits or sequences; open all of it")
         return cls(folder, labels)
 
-    @property
+    @cached_property
     def content_hash(self) -> str:
-        """Changes with every frame that comes or goes."""
+        """Another one after every frame that came or went."""
         records = (json.dumps(self._records[key].to_plain()) for key in self.keys)
         return sha256_of_parts([*records])
 
