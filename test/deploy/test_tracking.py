@@ -110,8 +110,8 @@ def test_odometry_may_come_late_jump_and_cease() -> None:
     cars = [(CAR, 7.0 * i, side) for i in range(-3, 8) for side in (-5.0, 6.0)]
     poses = [turned(1.0 * t, 0.0, 0.01 * t) for t in range(30)]
     far = turned(5e5, -4e6, 2.0)
-    broken = np.full((4, 4), np.nan)
-    given = [None] * 8 + [far @ p for p in poses[8:14]] + poses[14:18] + [broken] + poses[19:22] + [None] * 8
+    broken = [np.full((4, 4), np.nan), np.zeros((4, 4))]
+    given = [None] * 8 + [far @ p for p in poses[8:14]] + poses[14:18] + broken + poses[20:22] + [None] * 8
     tracker = Tracker(LABELS)
     ids = [
         ids_of(tracker.update(*seen(cars, scan=number, pose=poses[number]), odometry)) for number, odometry in enumerate(given)

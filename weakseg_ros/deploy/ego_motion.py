@@ -44,9 +44,9 @@ class EgoMotion:
         return exact
 
     def _step(self, odometry: NDArray[np.float64] | None) -> NDArray[np.float64] | None:
-        """(4, 4) how the odometry has moved since the scan before; None where either is missing or no number."""
+        """(4, 4) how the odometry has moved since the scan before; None where either is missing or no pose."""
         before = self._odometry
-        self._odometry = odometry if odometry is not None and np.isfinite(odometry).all() else None
+        self._odometry = odometry if odometry is not None and _is_pose(odometry) else None
         return np.linalg.inv(before) @ self._odometry if before is not None and self._odometry is not None else None
 
     def settle(self, expected: Outlines, found: Outlines, elapsed_s: float) -> None:
@@ -81,6 +81,11 @@ def _robust_fit(arm: NDArray[np.float64], off: NDArray[np.float64]) -> NDArray[n
 def _motion(step: NDArray[np.float64]) -> NDArray[np.float64]:
     """(3,) m ahead, m to the left, and turn in rad of a move (4, 4)."""
     return np.array([step[0, 3], step[1, 3], np.arctan2(step[1, 0], step[0, 0])])
+
+
+def _is_pose(matrix: NDArray[np.float64]) -> bool:
+    """Whether this moves bodies without deforming them."""
+    return bool(np.isfinite(matrix).all()) and abs(float(np.linalg.det(matrix[:3, :3])) - 1.0) < 0.01
 
 
 def _planar(ahead: float, left: float, turn: float) -> NDArray[np.float64]:
