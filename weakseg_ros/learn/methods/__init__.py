@@ -47,6 +47,25 @@ class Method(nn.Module):
 
         A module on the method's own parameters and buffers, not copies, with `outputs: tuple[str, ...]`, names among
         `deploy.bundle.EXTRA_OUTPUTS`, and `forward(out: NetOutput) -> tuple[Tensor, ...]`, one tensor a name. Its shapes
-        follow from settings, net, label map and the number of classes alone, so that a bundle can make it again.
+        follow from settings, net, label map and the number of classes alone, so that a bundle can make it again. A method
+        that may be combined with another one gives `together(super().deployable(), its own)`.
         """
         return None
+
+
+class _Together(nn.Module):
+    """Several additions, one after the other."""
+
+    def __init__(self, parts: tuple[nn.Module, ...]) -> None:
+        super().__init__()
+        self.parts = nn.ModuleList(parts)
+        self.outputs: tuple[str, ...] = sum((tuple(part.outputs) for part in parts), ())  # type: ignore[arg-type]
+
+    def forward(self, out: NetOutput) -> tuple[Tensor, ...]:
+        return tuple(tensor for part in self.parts for tensor in part(out))
+
+
+def together(*additions: nn.Module | None) -> nn.Module | None:
+    """What several methods add for the robot as one module; None where all of them are."""
+    parts = tuple(part for part in additions if part is not None)
+    return _Together(parts) if len(parts) > 1 else next(iter(parts), None)

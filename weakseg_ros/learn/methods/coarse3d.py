@@ -17,6 +17,7 @@ from torch.nn import functional as F
 
 from weakseg_ros.config import setting
 from weakseg_ros.learn.batches import Batch
+from weakseg_ros.learn.methods import together
 from weakseg_ros.learn.methods.anchors import Anchors, draw_anchors, entropy, select_pseudo_labels, select_ratio
 from weakseg_ros.learn.methods.embedding import Projector, at_some_pixels
 from weakseg_ros.learn.methods.novelty import Novelty
@@ -87,11 +88,11 @@ class Coarse3d(Supervised):
         contrast = self._nothing() if waits else self.settings.contrast_weight * self._contrast(batch, out, progress)
         return super().losses(batch, out, progress) | {"contrast": contrast}
 
-    def deployable(self) -> Novelty | None:
-        """See Method.deployable; None without `novelty`, or where the memory holds pixels."""
+    def deployable(self) -> nn.Module | None:
+        """See Method.deployable; nothing without `novelty`, or where the memory holds pixels."""
         if not self.settings.novelty or not self.settings.contrast_weight or isinstance(self.bank, PixelBank):
-            return None
-        return Novelty(self.projector, self.bank)
+            return super().deployable()
+        return together(super().deployable(), Novelty(self.projector, self.bank))
 
     def _contrast(self, batch: Batch, out: NetOutput, progress: float) -> Tensor:
         """Move the memory with this batch's labels, then compare the anchors with it; statistics in float32."""
