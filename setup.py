@@ -42,7 +42,7 @@ setup(
         "bags": ["rosbags>=0.10.4"],
         "report": ["jinja2>=3.1", "matplotlib>=3.7"],
         "train": ["torch>=2.6", "lightning-fabric>=2.4", "onnx>=1.16", "onnxscript>=0.3", "safetensors>=0.4"],
-        "label": ["viser>=1.1,<2"],
+        "label": ["viser>=1.1.1,<2"],
         "browser": ["playwright>=1.45"],
         "tensorrt": ["tensorrt>=10.12"],
         "ros-pip": [

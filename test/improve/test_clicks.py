@@ -17,7 +17,9 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 from weakseg_ros.errors import DataError
 from weakseg_ros.improve.clicks import ClickStore, clicked_scans
 from weakseg_ros.learn.protocols import SparseConfig
+from weakseg_ros.learn.session import open_data
 from weakseg_ros.learn.sparse import SparseLabels, draw_sparse
+from weakseg_ros.learn.train_config import TrainConfig
 from weakseg_ros.points.cloud import make_cloud
 from weakseg_ros.points.labels import LabelMap
 from weakseg_ros.points.projection import RangeSpec
@@ -73,7 +75,7 @@ def test_a_mask_costs_one_click(folder: Path) -> None:
 
 
 def test_training_reads_the_clicks_and_skips_the_other_scans(folder: Path) -> None:
-    with pytest.raises(DataError, match="nothing is labelled yet"):
+    with pytest.raises(DataError, match="none of the 3 scans of 'drive' is labelled"):
         clicked_scans(folder)
     store = ClickStore(folder, STREET)
     store.add("000002", [5], PERSON, 3)
@@ -315,3 +317,12 @@ def test_any_order_of_clicks_on_two_pages(tmp_path: Path) -> None:
     machine = type("Machine", (TwoPages,), {"root": tmp_path})
     quick = settings(deadline=None, max_examples=12, stateful_step_count=15, suppress_health_check=list(HealthCheck))
     run_state_machine_as_test(machine, settings=quick)
+
+
+def test_the_verb_train_takes_the_clicks_as_sparse_labels(folder: Path) -> None:
+    store = ClickStore(folder, STREET)
+    store.add("000001", [8], CAR)
+    train, val = open_data(TrainConfig(data=folder, sparse_labels=store.path, hold_out=0.0))
+    assert tuple(train.keys) == ("000001",)
+    assert val is None
+    assert np.flatnonzero(train[0].class_id).tolist() == [8]

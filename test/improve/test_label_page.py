@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 import re
 import shutil
@@ -10,6 +11,7 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -18,9 +20,11 @@ from typing import Any
 import numpy as np
 import pytest
 
+from weakseg_ros.files import write_atomic
 from weakseg_ros.improve.clicks import ClickStore
 from weakseg_ros.improve.label.pick import pick
 from weakseg_ros.improve.label.serve import start_server
+from weakseg_ros.improve.label.session import Session
 from weakseg_ros.improve.label.source import Source
 from weakseg_ros.points.labels import LabelMap
 from weakseg_ros.points.projection import RangeSpec
@@ -29,6 +33,8 @@ from weakseg_ros.simulate.drive import SimulateConfig, simulate
 from weakseg_ros.simulate.lidar import SensorModel
 
 viser = pytest.importorskip("viser", reason="viser is not installed (pip install weakseg_ros[label])")
+Page = importlib.import_module("weakseg_ros.improve.label.page").Page
+view_points = importlib.import_module("weakseg_ros.improve.label.scene").view_points
 
 STREET = LabelMap.load("street")
 SLOW_S = 45.0
@@ -144,8 +150,7 @@ def test_a_person_labels_by_keys_clicks_and_masks(browser: Any, served: Served) 
     see(tab, r"Suggested point 2 of \d+")
 
     second = frame.cloud.xyz[frame.suggestions[1].point].astype(np.float64)
-    scene = pytest.importorskip("weakseg_ros.improve.label.scene")
-    eye = scene.view_points(second)
+    eye = view_points(second)
     tab.wait_for_timeout(1500)  # the flight to the second point; where the camera is, no element of the page tells
     tab.keyboard.press("c")
     see(tab, "labels a point")
@@ -210,6 +215,38 @@ def test_two_tabs_a_killed_server_and_another_program_lose_no_click(browser: Any
     assert served.end(signal.SIGINT) == 130
     one.close()
     two.close()
+
+
+def test_the_page_outlives_a_damaged_file(street: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    source = Source(Path(shutil.copytree(street, tmp_path / "street")))
+    session = Session(ClickStore(source.folder, source.labels), source)
+    server = start_server(free_port())
+    page = Page(server, session, flight_s=0.0)
+    worker = threading.Thread(target=page.run)
+    worker.start()
+    try:
+        page.ask("class", "3", None)
+        until(lambda: session.store.count("000000") == 1, "a label")
+        file = session.store.path / "000000.label"
+        whole = file.read_bytes()
+        write_atomic(file, whole[:-4])
+        page.ask("class", "3", None)
+        until(lambda: session.warning and "000000.label" in session.message, "the complaint")
+        write_atomic(file, whole)
+        for action in ("undo", "view", "above", "home", "following", "previous", "objects", "paint", "erase", "mark", "finish"):
+            page.ask(action, "", None)
+        page.ask("row", "0", None)
+        page.ask("row", "99", None)
+        page.ask("click", (np.zeros(3), np.array([0.0, 0.0, 1.0])), None)
+        until(lambda: "no point here" in session.message, "the last action")
+        assert session.store.count("000000") == 0
+        assert session.store.done == ("000000",)
+        assert not caplog.records
+    finally:
+        page.stop()
+        worker.join(SLOW_S)
+        server.stop()
+    assert not worker.is_alive()
 
 
 def test_only_pages_of_this_machine_get_in() -> None:

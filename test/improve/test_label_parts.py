@@ -285,7 +285,7 @@ def test_a_frame_log_comes_by_worth_with_the_models_view(tmp_path: Path, cloud: 
             point = int(on_car(cloud)[0])
             log.write(cloud, answer, Origin(), Worth(score, "uncertain", (), [Suggestion(point, 0.7, "car or truck")]))
     session = open_session(tmp_path / "log")
-    assert session.source.worth(session.frame.key) == "uncertain 0.90"
+    assert session.source.worth(session.frame.key) == "worth 0.90 (uncertain)"
     assert session.point == int(on_car(cloud)[0])
     assert views_of(session.frame) == ("intensity", "height", "prediction", "uncertainty", "labels")
     np.testing.assert_array_equal(color_points(session.frame, "prediction", STREET)[0], STREET.colors[CAR])

@@ -21,14 +21,14 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from weakseg_ros.config import dump_yaml, from_mapping, read_yaml
+from weakseg_ros.config import dump_yaml
 from weakseg_ros.errors import ConfigError, DataError
 from weakseg_ros.files import environment, inside, sha256_of, write_atomic
-from weakseg_ros.learn.sparse import RECORD, RECORD_VERSION, SparseLabels, SparseRecord, SparseScans, hash_of_points
+from weakseg_ros.learn.sparse import RECORD, RECORD_VERSION, SparseRecord, hash_of_points, read_record, sparse_scans
 from weakseg_ros.points.cloud import Cloud
 from weakseg_ros.points.labels import LabelMap
 from weakseg_ros.points.scan_files import content_hash, read_raw_labels, write_raw_labels
-from weakseg_ros.points.scans import INSTANCE_SHIFT, ScanSet, Subset, open_scans
+from weakseg_ros.points.scans import INSTANCE_SHIFT, ScanSet, open_scans
 
 log = logging.getLogger(__name__)
 
@@ -307,15 +307,11 @@ class ClickStore:
     def _read_record(self) -> SparseRecord:
         path = self.path / RECORD
         try:
-            content = read_yaml(path)
+            record = read_record(self.path)
         except ConfigError as error:
             raise DataError(
                 f"{error}; remove it, and it is made again from the label files, without the count of clicks"
             ) from None
-        version = content.get("version") if isinstance(content, dict) else None
-        if version != RECORD_VERSION:
-            raise DataError(f"{path}: has version {version}, this program reads {RECORD_VERSION}; label under another --name")
-        record = from_mapping(SparseRecord, content, str(path))
         if record.draw is not None:
             raise DataError(f"{self.path}: holds labels that 'weakseg sparse' drew; label under another --name")
         if set(record.clicks_per_class) != set(self.labels.names[1:]):
@@ -374,12 +370,8 @@ def clicked_scans(folder: Path, labels: LabelMap | None = None, name: str = CLIC
 
     Raises DataError where none is labelled yet.
     """
-    store = ClickStore(folder, labels, name)
-    chosen = [i for i, key in enumerate(store.scans.keys) if key in store.record.positions]
-    if not chosen:
-        raise DataError(f"{store.path}: nothing is labelled yet; click some points with 'weakseg label {folder}'")
-    scans = Subset(store.scans, chosen)
-    return SparseScans(scans, SparseLabels.load(store.path, scans))
+    store = ClickStore(folder, labels, name)  # opening it mends what a kill left behind
+    return sparse_scans(store.scans, store.path)
 
 
 def _identity(path: Path) -> tuple[int, int]:

@@ -22,7 +22,7 @@ from weakseg_ros.learn.methods import Method
 from weakseg_ros.learn.nets.build import build_net
 from weakseg_ros.learn.protocols import draw_scan
 from weakseg_ros.learn.run_folder import CONFIG, ENVIRONMENT, LABELS, SPEC, STATISTICS, RunFolder
-from weakseg_ros.learn.sparse import SparseLabels, SparseScans
+from weakseg_ros.learn.sparse import sparse_scans
 from weakseg_ros.learn.survey import DataStatistics, survey
 from weakseg_ros.learn.train_config import TrainConfig
 from weakseg_ros.points.labels import LabelMap
@@ -153,7 +153,7 @@ def open_data(config: TrainConfig) -> tuple[ScanSet, ScanSet | None]:
 
 
 def _with_sparse_labels(config: TrainConfig, scans: ScanSet) -> ScanSet:
-    return scans if config.sparse_labels is None else SparseScans(scans, SparseLabels.load(config.sparse_labels, scans))
+    return scans if config.sparse_labels is None else sparse_scans(scans, config.sparse_labels)
 
 
 def labels_of(config: TrainConfig, scans: ScanSet) -> LabelsOf:

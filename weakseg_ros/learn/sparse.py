@@ -25,7 +25,7 @@ from weakseg_ros.learn.protocols import Draw, SparseConfig, draw_scan
 from weakseg_ros.points.cloud import Cloud
 from weakseg_ros.points.labels import LabelMap
 from weakseg_ros.points.scan_files import content_hash, read_raw_labels, write_raw_labels
-from weakseg_ros.points.scans import INSTANCE_SHIFT, Scan, ScanSet, open_scans, readable
+from weakseg_ros.points.scans import INSTANCE_SHIFT, Scan, ScanSet, Subset, open_scans, readable
 
 RECORD = "sparse.yaml"
 RECORD_VERSION = 1
@@ -98,13 +98,7 @@ class SparseLabels:
         Raises DataError where the scans are not those that the labels were drawn from, and where a label file was
         changed since; ConfigError where the folder holds no sparse labels.
         """
-        content = read_yaml(folder / RECORD)
-        version = content.get("version") if isinstance(content, dict) else None
-        if version != RECORD_VERSION:
-            raise DataError(
-                f"{folder / RECORD}: has version {version}, this program reads {RECORD_VERSION}; draw the labels again"
-            )
-        record = from_mapping(SparseRecord, content, str(folder / RECORD))
+        record = read_record(folder)
         for name, digest in record.files.items():
             path = inside(folder, name)
             if not path.is_file() or sha256_of(path) != digest:
@@ -172,6 +166,31 @@ class SparseScans:
         scan = self._scans[index]
         self._sparse.check_scan(scan)
         return Scan(scan.key, scan.cloud, self._sparse.class_id(index), self._sparse.instance_id(index), scan.pose)
+
+
+def read_record(folder: Path) -> SparseRecord:
+    """What lies in a folder of sparse labels; ConfigError where there are none, DataError for another version of them."""
+    content = read_yaml(folder / RECORD)
+    version = content.get("version") if isinstance(content, dict) else None
+    if version != RECORD_VERSION:
+        raise DataError(f"{folder / RECORD}: has version {version}, this program reads {RECORD_VERSION}; draw the labels again")
+    return from_mapping(SparseRecord, content, str(folder / RECORD))
+
+
+def sparse_scans(scans: ScanSet, folder: Path) -> SparseScans:
+    """A data set seen through the sparse labels in `folder`; where a person clicked them, only the scans with a click.
+
+    Raises what `SparseLabels.load` raises, and DataError where no scan of the data set was clicked.
+    """
+    record = read_record(folder)
+    if record.draw is None:
+        clicked = [i for i, key in enumerate(scans.keys) if key in record.positions]
+        if not clicked:
+            raise DataError(
+                f"{folder}: none of the {len(scans)} scans of '{scans.name}' is labelled here; click some points first"
+            )
+        scans = Subset(scans, clicked)
+    return SparseScans(scans, SparseLabels.load(folder, scans))
 
 
 def draw_sparse(scans: ScanSet, config: SparseConfig, folder: Path, overwrite: bool = False) -> SparseLabels:

@@ -6,6 +6,7 @@ from __future__ import annotations
 import logging
 import queue
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -39,6 +40,7 @@ class Page:
         self._panel = Panel(server, session, self.ask)
         self._actions = self._table()
         self._drawn: dict[str, Any] = {}
+        self._last_fault = ""
         self._add_keys()
         self._add_clicks()
         self._draw(None)
@@ -57,21 +59,24 @@ class Page:
             try:
                 action, argument, client = self._queue.get(timeout=LOOK_S)
             except queue.Empty:
-                self._draw(None)
+                self._guard("draw", partial(self._draw, None))
                 continue
             if not action:
                 return
-            self._act(action, argument, client)
-            self._draw(client)
+            self._guard(action, partial(self._actions[action], argument, client))
+            self._guard("draw", partial(self._draw, client))
 
-    def _act(self, action: str, argument: Any, client: Any) -> None:
+    def _guard(self, what: str, act: Callable[[], None]) -> None:
+        """Do something, and keep the page whatever comes of it."""
         try:
-            self._actions[action](argument, client)
+            act()
         except DataError as error:
             self._session.complain(str(error))
-        except Exception:  # the person must not lose the page over one click
-            log.exception("the page could not do '%s %s'", action, argument)
-            self._session.complain(f"'{action}' failed; the terminal says why. What was labelled before is safe.")
+        except Exception as error:  # a person must not lose the page over one click
+            if str(error) != self._last_fault:
+                log.exception("the page could not do '%s'", what)
+            self._last_fault = str(error)
+            self._session.complain(f"'{what}' failed, the terminal says why; what was labelled before is safe.")
 
     def _table(self) -> dict[str, Callable[[Any, Any], None]]:
         session, scene, panel = self._session, self._scene, self._panel

@@ -199,7 +199,7 @@ class Panel:
                 continue
             key = source.keys[at]
             mark = "✓ " if key in store.done else ""
-            count = store.count(key) if key in store.clicked else 0
+            count = store.count(key)
             parts = [f"{mark}{key}", source.worth(key), f"{count} labels" if count else ""]
             label = " · ".join(filter(None, parts))
             color = "yellow" if key == self._session.frame.key else "gray"

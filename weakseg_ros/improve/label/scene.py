@@ -15,6 +15,7 @@ from weakseg_ros.improve.label.colors import color_points
 from weakseg_ros.improve.label.session import Session
 
 MARK_COLOR = (255, 225, 30)
+MARK_LINE: dict[str, Any] = {"colors": MARK_COLOR, "thickness": 4.0, "thickness_units": "screen"}
 MASK_COLOR, MASK_SHARE = (255, 255, 255), 0.75
 POINT_SIZE_M = 0.045
 LABEL_SIZE, MASK_SIZE = 2.4, 1.5
@@ -80,8 +81,8 @@ class Scene:
         number = "marked" if session.suggested is None else f"{session.suggested + 1} / {len(session.frame.suggestions)}"
         add = self._server.scene
         self._mark = [
-            add.add_line_segments("/mark/ring", ring(front, eye - place, radius), colors=MARK_COLOR, line_width=4.0),
-            add.add_line_segments("/mark/dot", ring(front, eye - place, radius * 0.06), colors=MARK_COLOR, line_width=4.0),
+            add.add_line_segments("/mark/ring", ring(front, eye - place, radius), **MARK_LINE),
+            add.add_line_segments("/mark/dot", ring(front, eye - place, radius * 0.06), **MARK_LINE),
             add.add_label("/mark/number", number, position=front + np.array([0.0, 0.0, radius * 1.2]), anchor="bottom-center"),
         ]
 

@@ -61,7 +61,7 @@ class Source:
         if self.log is None:
             return ""
         record = self.log.record(key)
-        return f"{record.reason} {record.score:.2f}"
+        return f"worth {record.score:.2f} ({record.reason})"
 
     def frame(self, key: str) -> Frame:
         """Read one frame; DataError where it is damaged or was replaced."""
