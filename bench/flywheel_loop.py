@@ -1,0 +1,328 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The loop of select, click, retrain, as both flywheel benches turn it, and what is made of its rows."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import fcntl
+import json
+import shutil
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from safetensors.torch import save as save_safetensors
+
+from weakseg_ros.deploy.bundle import KIND_WEIGHTS, Bundle, write_bundle
+from weakseg_ros.errors import ConfigError
+from weakseg_ros.files import environment, write_atomic, write_json
+from weakseg_ros.improve.annotator import Annotator, AnnotatorConfig, truth_by_source
+from weakseg_ros.improve.clicks import ClickStore, clicked_scans
+from weakseg_ros.improve.frames import open_frames
+from weakseg_ros.improve.offline import SelectConfig, select
+from weakseg_ros.learn.batches import InputRule
+from weakseg_ros.learn.refine import ModelScans, Refined, refine, training_of
+from weakseg_ros.learn.validate import validate
+from weakseg_ros.measure.metrics import ConfusionMatrix
+from weakseg_ros.points.scans import open_scans
+
+STRATEGIES = ("ours", "random", "entropy")
+COLORS = {"ours": "#d1495b", "random": "#7f8c8d", "entropy": "#2e86ab"}
+ROWS = "rows.jsonl"
+SPARE_SUGGESTIONS = 3
+"""suggested points for each click: some have no true class, and nobody can name them"""
+
+
+@dataclass(frozen=True)
+class World:
+    """Where a deployed model and the data around it lie."""
+
+    base: Path
+    """what the model was trained on, for replay"""
+    pool: Path
+    """unlabelled scans to choose from; their labels are the simulated person's knowledge"""
+    test: Path
+    """scans to be measured on"""
+    bundle: Path
+
+
+@dataclass(frozen=True)
+class LoopConfig:
+    """How much is labelled, and how it is learnt."""
+
+    rounds: int
+    frames: int
+    """frames chosen in each round"""
+    clicks: int
+    """clicks in each frame"""
+    error_rate: float
+    """share of wrong clicks"""
+    steps: int
+    """of each retraining"""
+    learning_rate: float
+    new_share: float
+
+
+@dataclass(frozen=True)
+class Unit:
+    """What one process does at a time, and does anew where it was interrupted."""
+
+    strategy: str
+    seed: int
+
+
+def units_of(seeds: int, shard: str = "") -> list[Unit]:
+    """Every pair of strategy and seed, or the part `i/n` of them."""
+    units = [Unit(strategy, seed) for seed in range(seeds) for strategy in STRATEGIES]
+    if not shard:
+        return units
+    part, _, parts = shard.partition("/")
+    if not (part.isdecimal() and parts.isdecimal() and int(part) < int(parts)):
+        raise ConfigError(f"--shard: expected i/n with i from 0 to n-1, found '{shard}'")
+    return units[int(part) :: int(parts)]
+
+
+def read_rows(out: Path) -> list[dict[str, Any]]:
+    """The rows of all shards; the last one counts where a unit was done twice."""
+    rows = {}
+    for path in sorted(out.glob("rows*.jsonl")):
+        for line in path.read_text().splitlines():
+            with contextlib.suppress(json.JSONDecodeError):  # cut short by a kill
+                row = json.loads(line)
+                rows[row["strategy"], row["seed"], row["round"]] = row
+    return [rows[key] for key in sorted(rows)]
+
+
+def is_done(unit: Unit, rows: Sequence[Mapping[str, Any]], config: LoopConfig) -> bool:
+    """Whether every round of a unit has its row."""
+    found = {row["round"] for row in rows if (row["strategy"], row["seed"]) == (unit.strategy, unit.seed)}
+    return found >= set(range(config.rounds + 1))
+
+
+@contextlib.contextmanager
+def alone(path: Path) -> Iterator[None]:
+    """Keep other shards on this machine out of what is made once."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with open(path, "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
+def run_unit(unit: Unit, world: World, config: LoopConfig, out: Path) -> None:
+    """Select, click, retrain, measure, round after round; the rows are appended once the last round is done.
+
+    Each round's net is trained from the deployed bundle on all clicks so far, and chooses the next round's frames.
+    """
+    folder = out / "work" / f"{unit.strategy}-{unit.seed}"
+    shutil.rmtree(folder, ignore_errors=True)
+    deployed = Bundle.load(world.bundle)
+    at_work, log = deployed, folder / "log"
+    before = measure_net(deployed, None, world.test)
+    rows = [_row(unit, 0, 0, 0, 0, before, 0.0)]
+    truth = truth_by_source(open_scans(world.pool, labels=deployed.labels))
+    clicks = wrong = 0
+    for number in range(1, config.rounds + 1):
+        begin_s = time.monotonic()
+        keys = select(
+            SelectConfig(
+                data=world.pool,
+                bundle=str(at_work.folder),
+                out=log,
+                frames=config.frames,
+                points=SPARE_SUGGESTIONS * config.clicks,
+                strategy=unit.strategy,  # type: ignore[arg-type]
+                random_share=0.0,
+                engine="torch",
+                seed=1000 * unit.seed + number,
+            )
+        )
+        spent = click(log, keys, truth, deployed, config, seed=1000 * unit.seed + number)
+        clicks, wrong = clicks + spent.clicks, wrong + spent.wrong
+        refined = learn(deployed, log, world, config, folder / f"run-{number}", unit.seed)
+        after = measure_net(deployed, refined, world.test)
+        frames = len(ClickStore(log, deployed.labels).clicked)
+        rows.append(_row(unit, number, clicks, wrong, frames, after, time.monotonic() - begin_s))
+        print(f"{unit.strategy:8} seed {unit.seed} round {number}: {clicks} clicks, mIoU {after.miou_present:.4f}", flush=True)
+        if number < config.rounds:
+            at_work = store(refined, deployed, folder / f"net-{number}")
+    with open(out / ROWS, "a") as file:
+        file.write("".join(json.dumps(row) + "\n" for row in rows))
+    shutil.rmtree(folder)
+
+
+def click(log: Path, keys: Sequence[str], truth: Any, bundle: Bundle, config: LoopConfig, seed: int) -> Annotator:
+    """A simulated person labels the suggested points of these frames."""
+    frames = open_frames(log)
+    budget = len(keys) * config.clicks
+    settings = AnnotatorConfig(budget, config.clicks, config.error_rate, seed)
+    annotator = Annotator(ClickStore(log, bundle.labels), settings)
+    for key in keys:
+        record = frames.record(key)
+        annotator.label(key, [suggestion.point for suggestion in record.suggestions], truth(record))
+    return annotator
+
+
+def learn(bundle: Bundle, log: Path, world: World, config: LoopConfig, run: Path, seed: int) -> Refined:
+    """Retrain the deployed bundle on every click in the log, beside what it was trained on."""
+    training = training_of(bundle.info)
+    if training is None:
+        raise ConfigError(f"{bundle.folder}: does not say how it was trained; remove it, and it is trained anew")
+    training = dataclasses.replace(
+        training,
+        out=run,
+        sparse_labels=None,
+        steps=config.steps,
+        warmup_steps=max(1, config.steps // 10),
+        learning_rate=config.learning_rate,
+        max_minutes=0.0,
+        average_decay=0.97,
+        validate_every=0,
+        log_every=config.steps,
+        seed=seed,
+    )
+    new = ModelScans(clicked_scans(log, bundle.labels), bundle.info)
+    replay = ModelScans(open_scans(world.base, labels=bundle.labels), bundle.info)
+    refined = refine(bundle, new, replay, training, config.new_share)
+    shutil.rmtree(run)
+    return refined
+
+
+def measure_net(bundle: Bundle, refined: Refined | None, test: Path) -> ConfusionMatrix:
+    """How a bundle, or a net refined from it, does on labelled scans."""
+    from weakseg_ros.deploy.engines.torch import load_graph
+
+    info = bundle.info
+    net = load_graph(bundle).net if refined is None else refined.net
+    scans = ModelScans(open_scans(test, labels=bundle.labels), info)
+    return validate(net, scans, info.spec, InputRule(info.channels, info.mean, info.std))
+
+
+def store(refined: Refined, bundle: Bundle, folder: Path) -> Bundle:
+    """A refined net as a bundle for torch alone: the selection needs no ONNX file."""
+    weights = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in refined.net.state_dict().items()}
+    files = {"weights.safetensors": (KIND_WEIGHTS, save_safetensors(weights))}
+    info = dataclasses.replace(bundle.info, name=folder.name, files={}, parity={}, content_hash="")
+    return write_bundle(folder, info, files, "A round of the flywheel bench.\n")
+
+
+def _row(unit: Unit, number: int, clicks: int, wrong: int, frames: int, found: ConfusionMatrix, seconds: float) -> dict[str, Any]:
+    return {
+        "strategy": unit.strategy,
+        "seed": unit.seed,
+        "round": number,
+        "clicks": clicks,
+        "wrong_clicks": wrong,
+        "frames": frames,
+        "miou": round(found.miou_present, 5),
+        "class_iou": [round(float(iou), 4) for iou in found.iou[1:]],
+        "seconds": round(seconds, 1),
+    }
+
+
+@dataclass(frozen=True)
+class Curve:
+    """mIoU against clicks, the mean over seeds."""
+
+    clicks: np.ndarray
+    miou: np.ndarray
+    """(rounds + 1,)"""
+    each: np.ndarray
+    """(seeds, rounds + 1)"""
+
+
+def curve_of(rows: Sequence[Mapping[str, Any]], strategy: str) -> Curve:
+    """The curve of a strategy over all seeds in the rows."""
+    seeds = sorted({row["seed"] for row in rows if row["strategy"] == strategy})
+    own = {(row["seed"], row["round"]): row for row in rows if row["strategy"] == strategy}
+    rounds = 1 + max(number for _, number in own)
+    miou = np.array([[own[seed, number]["miou"] for number in range(rounds)] for seed in seeds])
+    clicks = np.array([[own[seed, number]["clicks"] for number in range(rounds)] for seed in seeds], float)
+    return Curve(clicks.mean(axis=0), miou.mean(axis=0), miou)
+
+
+def clicks_to(curve: Curve, target: float) -> float | None:
+    """Clicks at which a curve first reaches a mIoU, between two rounds by a straight line; None where it never does."""
+    for i in range(len(curve.miou)):
+        if curve.miou[i] >= target:
+            if not i:
+                return 0.0
+            share = (target - curve.miou[i - 1]) / (curve.miou[i] - curve.miou[i - 1])
+            return round(float(curve.clicks[i - 1] + share * (curve.clicks[i] - curve.clicks[i - 1])), 1)
+    return None
+
+
+def compare(rows: Sequence[Mapping[str, Any]], target: float = 0.0) -> dict[str, Any]:
+    """Clicks to the target by strategy; the target is what random reaches with its whole budget, unless one is given."""
+    curves = {strategy: curve_of(rows, strategy) for strategy in STRATEGIES}
+    goal = target or float(curves["random"].miou[-1])
+    return {
+        "target_miou": round(goal, 5),
+        "target": "given" if target else "what random reaches with its whole budget",
+        "clicks_to_target": {name: clicks_to(curve, goal) for name, curve in curves.items()},
+        "curves": {
+            name: {
+                "clicks": curve.clicks.tolist(),
+                "miou": curve.miou.round(5).tolist(),
+                "std": curve.each.std(axis=0).round(5).tolist(),
+            }
+            for name, curve in curves.items()
+        },
+        "seeds": sorted({row["seed"] for row in rows}),
+    }
+
+
+def draw(comparison: Mapping[str, Any], title: str, path: Path) -> None:
+    """The curves as a picture."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    import matplotlib.pyplot as plt
+
+    figure, axes = plt.subplots(figsize=(7, 4.2), layout="constrained")
+    for name, curve in comparison["curves"].items():
+        clicks, miou, std = (np.array(curve[key]) for key in ("clicks", "miou", "std"))
+        axes.plot(clicks, miou, marker="o", markersize=4, color=COLORS[name], label=name)
+        axes.fill_between(clicks, miou - std, miou + std, color=COLORS[name], alpha=0.15, linewidth=0)
+    axes.axhline(comparison["target_miou"], color="black", linewidth=0.8, linestyle=":")
+    axes.set_xlabel("clicks")
+    axes.set_ylabel("mIoU on the shifted test set")
+    axes.set_title(title, fontsize=11)
+    axes.grid(alpha=0.25)
+    axes.legend(frameon=False)
+    figure.savefig(path, dpi=130)
+    plt.close(figure)
+
+
+def report(comparison: Mapping[str, Any], title: str, more: Sequence[str] = ()) -> str:
+    """The Markdown report."""
+    goal = comparison["clicks_to_target"]
+    lines = [
+        f"# {title}",
+        "",
+        f"Clicks to a mIoU of {comparison['target_miou']:.3f} ({comparison['target']}), mean over seeds "
+        f"{', '.join(map(str, comparison['seeds']))}: "
+        + ", ".join(f"{name} {'never' if value is None else format(value, '.0f')}" for name, value in goal.items())
+        + ".",
+        "",
+        "![mIoU against clicks](flywheel.png)",
+        "",
+        "| clicks | " + " | ".join(STRATEGIES) + " |",
+        "|---|" + "---|" * len(STRATEGIES),
+    ]
+    curves = comparison["curves"]
+    for i, clicks in enumerate(curves["random"]["clicks"]):
+        cells = [f"{curves[name]['miou'][i]:.3f} ± {curves[name]['std'][i]:.3f}" for name in STRATEGIES]
+        lines.append(f"| {clicks:.0f} | " + " | ".join(cells) + " |")
+    made = ", ".join(f"{name} {value}" for name, value in environment().items())
+    return "\n".join([*lines, "", *more, "", f"Made by: {made}.", ""])
+
+
+def write(out: Path, summary: Mapping[str, Any], title: str, more: Sequence[str] = ()) -> None:
+    """summary.json, flywheel.png and report.md."""
+    draw(summary, title, out / "flywheel.png")
+    write_atomic(out / "report.md", report(summary, title, more))
+    write_json(out / "summary.json", {**summary, "environment": environment()})

@@ -1,0 +1,108 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The flywheel on real scans: a model of ten labelled scans of a drive, and the clicks that make it better.
+
+    python bench/flywheel_real.py [--data ../shared/data/vlp32_drive] [--seeds 3] [--shard i/n] [--out runs/flywheel_real]
+
+Ten scans of `train`, drawn with the seed, are labelled in full and train the model that is deployed; the pool is the rest of
+`train`, the test set `val`, which follows in time. Its labels come from a camera network and are noisy, as those of a
+person are. Frames and points chosen by `ours` are held against random ones and against the highest entropies. Rows are kept
+in OUT/rows.jsonl: an interrupted run goes on, and shards may run on several machines.
+"""
+
+from __future__ import annotations
+
+import argparse
+import shutil
+import sys
+from pathlib import Path
+
+import numpy as np
+from flywheel_loop import LoopConfig, World, alone, compare, is_done, read_rows, run_unit, units_of, write
+
+from weakseg_ros.learn.augment import AugmentConfig
+from weakseg_ros.learn.export import export_run
+from weakseg_ros.learn.train import train
+from weakseg_ros.learn.train_config import TrainConfig
+from weakseg_ros.points.scan_sets import ScanSet, Subset
+from weakseg_ros.points.scans import ScanWriter, open_scans
+
+LABELLED = 10
+
+
+def make_world(data: Path, out: Path, seed: int, steps: int) -> World:
+    """Folders of a seed's base, pool and test scans, and the bundle trained on the base."""
+    root = out / f"world-{seed}"
+    world = World(root / "base", root / "pool", root / "test", root / "bundle")
+    with alone(out / f".world-{seed}.lock"):
+        if world.bundle.exists():  # written last, and whole
+            return world
+        shutil.rmtree(root, ignore_errors=True)
+        scans, test = open_scans(data, "train"), open_scans(data, "val")
+        labelled = np.random.default_rng(seed).choice(len(scans), LABELLED, replace=False)
+        rest = np.setdiff1d(np.arange(len(scans)), labelled)
+        parts = {"base": Subset(scans, np.sort(labelled).tolist()), "pool": Subset(scans, rest.tolist()), "test": test}
+        for name, part in parts.items():
+            copy(part, root / name)
+        settings = TrainConfig(
+            data=world.base,
+            val_data=world.base,
+            out=root / "run",
+            net_width=32,
+            channels=("range", "x", "y", "z", "intensity", "valid"),
+            augment=AugmentConfig(turn=0.2, drop=0.2, mix=0.5),
+            steps=steps,
+            warmup_steps=steps // 10,
+            learning_rate=4e-3,
+            validate_every=0,
+            seed=seed,
+        )
+        export_run(train(settings).path, world.bundle)
+    return world
+
+
+def copy(scans: ScanSet, folder: Path) -> None:
+    """Scans as a folder of their own."""
+    facts = {"source": scans.name, "seed": None, "intensity_full_scale": scans.intensity_full_scale}
+    with ScanWriter(folder, scans.labels, scans.spec, **facts) as writer:
+        for i in range(len(scans)):
+            scan = scans[i]
+            writer.write(scan.cloud, scans.labels.to_raw(scan.class_id).astype(np.uint32))
+
+
+def main() -> int:
+    """Run the units that are missing, then compare."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--data", type=Path, default=Path("../shared/data/vlp32_drive"))
+    parser.add_argument("--out", type=Path, default=Path("runs/flywheel_real"))
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--frames", type=int, default=6, help="frames in a round")
+    parser.add_argument("--clicks", type=int, default=10, help="clicks in a frame")
+    parser.add_argument("--base-steps", type=int, default=400)
+    parser.add_argument("--steps", type=int, default=200, help="of a retraining")
+    parser.add_argument("--target", type=float, default=0.0, help="mIoU to reach; 0: random's with its whole budget")
+    parser.add_argument("--shard", default="", help="i/n: only this part of the units")
+    arguments = parser.parse_args()
+    config = LoopConfig(arguments.rounds, arguments.frames, arguments.clicks, 0.0, arguments.steps, 2e-3, 0.5)
+    for unit in units_of(arguments.seeds, arguments.shard):
+        if not is_done(unit, read_rows(arguments.out), config):
+            run_unit(unit, make_world(arguments.data, arguments.out, unit.seed, arguments.base_steps), config, arguments.out)
+    rows = read_rows(arguments.out)
+    missing = [unit for unit in units_of(arguments.seeds) if not is_done(unit, rows, config)]
+    if missing:
+        print(f"{len(missing)} units are left to other shards; run this again without --shard to compare")
+        return 0
+    comparison = compare(rows, arguments.target)
+    summary = {
+        **comparison,
+        "miou_before": comparison["curves"]["ours"]["miou"][0],
+        "data": str(arguments.data),
+        "loop": vars(config),
+    }
+    write(arguments.out, summary, f"Clicks on a real drive, after {LABELLED} labelled scans")
+    print(f"clicks to mIoU {comparison['target_miou']:.3f}: {comparison['clicks_to_target']}; {arguments.out / 'report.md'}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
