@@ -14,7 +14,7 @@ INDEX := $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX))
 # the marker tells that the wheels' environment variables are set already; a child of another venv must not inherit it
 CLEAN := env -u _ROS_WHEELS_BOOTSTRAP_COMPLETE -u PYTHONPATH
 
-.PHONY: help install demo test lint bench weak street64 clean
+.PHONY: help install demo test lint bench weak panoptic street64 clean
 
 help:                ## this list
 	@grep -hE '^[a-z0-9]+: .*##|^[a-z0-9]+:  *##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -47,6 +47,9 @@ VLP32 ?= ../shared/data/vlp32_drive
 weak: $(STAMP)       ## what sparse labels cost and buy on the VLP-32C drive: make weak VLP32=folder of train.npz and val.npz
 	@test -f $(VLP32)/train.npz || { echo "$(VLP32): has no train.npz; say where the VLP-32C drive lies: make weak VLP32=FOLDER"; exit 1; }
 	$(CLEAN) $(BIN)/weakseg benchmark $(VLP32) --config config/benchmark/vlp32_short.yaml --out runs/weak
+
+panoptic: $(STAMP)   ## objects from one click each on simulated streets, rules beside the learned distance, in short
+	$(CLEAN) $(BIN)/python bench/panoptic.py --short
 
 street64: $(STAMP)   ## train the default bundle models/street64 again (about an hour on two cores)
 	$(CLEAN) $(BIN)/python bench/street64.py

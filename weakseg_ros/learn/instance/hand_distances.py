@@ -17,8 +17,8 @@ from weakseg_ros.learn.instance.traverse import edge_cost, traverse_distance
 
 Rule = Literal["euclidean", "surface", "traverse"]
 
-_TO_STUFF = 0.5
-"""a hand-crafted distance knows no stuff; half way, so that near a click the object is believed and far away the class"""
+_TO_STUFF = 0.6
+"""a hand-crafted distance knows no stuff; so much, so that near a click the object is believed and far away the class"""
 _STRIDE = 2
 """ways are sought on every other row and column"""
 _EDGE_SHARE = 0.05

@@ -27,6 +27,8 @@ class PseudoSettings:
     """this far, in radii of the click's class"""
     min_prob: float = setting(0.5, 0.0, 1.0)
     """a pixel of less probability has no class"""
+    class_power: float = setting(0.25, 0.0, 1.0)
+    """power of a class's probability beside the distance: near a click geometry is surer than a net that is being trained"""
     without_ground: bool = True
     """the ground belongs to no object"""
 
@@ -48,8 +50,9 @@ class PseudoLabels:
 def estimate(distance: Tensor, relations: Relations, probs: Tensor, anchors: Anchors, settings: PseudoSettings) -> PseudoLabels:
     """Share the pixels out: distances (M, P) 0..1, how the pixels lie to the clicks, class probabilities (P, K).
 
-    A pixel goes to the anchor of the largest (1 - distance) * probability of the anchor's class, to no object where that is
-    stuff. Only classes that the scan's labels hold count; labelled pixels belong to their anchors, whatever the score says.
+    A pixel goes to the anchor of the largest (1 - distance) * probability of the anchor's class to the power `class_power`,
+    to no object where that is stuff. Only classes that the scan's labels hold count; labelled pixels belong to their anchors,
+    whatever the score says.
     """
     present = torch.zeros(probs.shape[1], dtype=torch.bool, device=probs.device)
     present[anchors.classes] = True
@@ -58,7 +61,7 @@ def estimate(distance: Tensor, relations: Relations, probs: Tensor, anchors: Anc
     class_id[anchors.pixel] = anchors.classes[anchors.owner]
     if not len(anchors):
         return PseudoLabels(torch.zeros_like(class_id), class_id)
-    score = (1 - distance) * probs.T[anchors.classes]  # (M, P)
+    score = (1 - distance) * probs.T[anchors.classes] ** settings.class_power  # (M, P)
     if settings.rivals == "class":
         score = score.masked_fill(likeliest != anchors.classes[:, None], 0.0)
     closed = relations.ground if settings.without_ground else torch.zeros_like(relations.ground)

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from weakseg_ros.config import setting
 from weakseg_ros.learn.instance.anchors import Anchors
-from weakseg_ros.learn.instance.relations import Relations
+from weakseg_ros.learn.instance.relations import FAR, Relations
 
 
 @dataclass(frozen=True)
@@ -42,3 +42,13 @@ def spread(anchors: Anchors, relations: Relations, probs: Tensor, settings: Spre
     sure[anchors.pixel] = False
     pixel = sure.nonzero()[:, 0]
     return replace(anchors, pixel=torch.cat((anchors.pixel, pixel)), owner=torch.cat((anchors.owner, owner[pixel])))
+
+
+def away_loss(distance: Tensor, relations: Relations) -> Tensor:
+    """1 to what geometry parts from a click: mean of (1 - d)^2, distances (M, P), over pixels within reach that are ground, or
+    that no way along surfaces leads to.
+    """
+    objects = distance[: len(relations.maps)]
+    parted = (relations.of("surface") >= FAR) | relations.ground
+    asked = (parted & (relations.of("straight") <= 1)).to(distance.dtype)
+    return ((1 - objects) ** 2 * asked).sum() / asked.sum().clamp_min(1)

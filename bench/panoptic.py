@@ -1,0 +1,234 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Objects from one click each on simulated streets: hand-crafted distances, the learned one step by step, full supervision.
+
+    python bench/panoptic.py --short       (or `make panoptic`; about 8 minutes on two cores)
+    python bench/panoptic.py               (three seeds, about 45 minutes on one core)
+
+Every row runs the same training on the same streets and clicks, and is exported and measured on streets of its own. Writes
+OUT/summary.json (panoptic quality by row), OUT/pseudo_masks.png (how good the pseudo masks are along the training) and
+OUT/rows.jsonl, from which an interrupted run continues; with --shard i/n several processes share the rows.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import gc
+import statistics
+import sys
+import time
+from collections import defaultdict
+from pathlib import Path
+from typing import Any
+
+import torch
+from matplotlib.figure import Figure
+from tqdm import tqdm
+
+from weakseg_ros.config import to_mapping
+from weakseg_ros.files import environment, sha256_of_parts, write_json
+from weakseg_ros.learn.augment import AugmentConfig
+from weakseg_ros.learn.benchmark_rows import RowFile, alone
+from weakseg_ros.learn.export import export_run
+from weakseg_ros.learn.instance.mask_quality import judge_run
+from weakseg_ros.learn.protocols import SparseConfig
+from weakseg_ros.learn.train import train
+from weakseg_ros.learn.train_config import TrainConfig
+from weakseg_ros.measure.evaluate import EvaluateConfig, evaluate
+from weakseg_ros.points.labels import LabelMap
+from weakseg_ros.points.projection import RangeSpec
+from weakseg_ros.points.scans import ScanWriter
+from weakseg_ros.simulate.drive import SimulateConfig, simulate
+from weakseg_ros.simulate.lidar import load_sensor
+
+ROWS: dict[str, dict[str, Any]] = {
+    "euclidean": {"distance": "euclidean"},
+    "traverse": {"distance": "traverse"},
+    "surface": {"distance": "surface"},
+    "learned_0": {"rounds": 0},
+    "learned_1": {"rounds": 1, "enhance": False},
+    "learned_2": {"rounds": 1},
+    "learned_3": {"rounds": 3},
+    "full": {"truth_instances": True},
+}
+"""settings of each row, from hand-crafted distances through the ladder of the learned one to full supervision"""
+BRANCH = {"branch_width": 32, "branch_heads": 4, "branch_ffn": 64, "tie_pairs": 4000}
+CLICKS = SparseConfig(protocol="per_instance", ratio=0.001)
+EVERY_LABEL = SparseConfig(protocol="full")
+FIRST_STREET = {"train": 1000, "val": 8000, "test": 9000}
+SPEC = RangeSpec(height=64, width=512, fov_up_deg=3.3, fov_down_deg=-25.3, max_range_m=80.0)
+LOOKS = (0.15, 0.3, 0.5, 0.75, 1.0)
+"""shares of the training after which the pseudo masks are compared with the truth"""
+JUDGED_SCANS = 12
+
+
+@dataclasses.dataclass(frozen=True)
+class Size:
+    """How much is simulated and trained."""
+
+    streets: dict[str, int]
+    scans: int
+    steps: int
+    seeds: int
+
+
+SHORT = Size({"train": 8, "val": 1, "test": 3}, scans=4, steps=100, seeds=1)
+LONG = Size({"train": 24, "val": 2, "test": 8}, scans=5, steps=320, seeds=3)
+
+
+def record_streets(folder: Path, size: Size) -> None:
+    """Simulate every street that is not there yet, one scan a second."""
+    sensor = dataclasses.replace(load_sensor("generic64"), columns=SPEC.width)
+    streets = [(part, FIRST_STREET[part] + i) for part, count in size.streets.items() for i in range(count)]
+    for part, seed in tqdm(streets, desc="streets", disable=None):
+        street = folder / part / f"{seed:05d}"
+        with alone(folder / f".{seed:05d}.lock") as mine:
+            if not mine or (street / "complete").exists():
+                continue
+            facts = {"source": f"simulated street {seed}", "seed": seed, "overwrite": True}
+            with ScanWriter(street, LabelMap.load("street"), SPEC, intensity_full_scale=1.0, **facts) as writer:
+                for scan in simulate(SimulateConfig(seed, size.scans, stride=10, sensor=sensor)):
+                    writer.write(scan.cloud, scan.raw_label, scan.pose)
+            (street / "complete").touch()
+
+
+def settings_of(name: str, seed: int, size: Size, out: Path) -> TrainConfig:
+    """The training of one row."""
+    return TrainConfig(
+        data=out / "data" / "train",
+        val_data=out / "data" / "val",
+        out=out / "runs" / f"{name}-s{seed}",
+        draw=EVERY_LABEL if name == "full" else dataclasses.replace(CLICKS, seed=seed),
+        method="point_panoptic",
+        options={**BRANCH, **ROWS[name]},
+        net_width=16,
+        height=32,
+        width=256,
+        steps=size.steps,
+        warmup_steps=size.steps // 10,
+        batch_size=4,
+        average_decay=0.97,
+        augment=AugmentConfig(mix=0.0),
+        validate_every=0,
+        seed=seed,
+        accelerator="cpu",
+        precision="32-true",
+    )
+
+
+def run_row(name: str, seed: int, size: Size, out: Path) -> dict[str, Any]:
+    """Train, look at the pseudo masks on the way, export, and measure on the test streets."""
+    config, started = settings_of(name, seed, size, out), time.monotonic()
+    masks: dict[str, dict[str, Any]] = {}
+    for share in LOOKS:
+        stop = round(share * config.steps)
+        begun = (config.out / "last").exists()
+        train(dataclasses.replace(config, resume=begun), stop_at=stop)
+        gc.collect()
+        if name != "full":
+            masks[str(share)] = judge_run(config.out, JUDGED_SCANS).to_mapping()
+    seconds = time.monotonic() - started
+    bundle = export_run(config.out, out / "bundles" / config.out.name, scans=4)
+    data, report = out / "data" / "test", out / "reports" / config.out.name
+    _, summary = evaluate(EvaluateConfig(data, bundle=str(bundle.folder), out=report, track=False))
+    figures = {"panoptic": summary["panoptic"], "miou": summary["miou"], "mask_iou": masks}
+    return {**figures, "train_s": round(seconds, 1), "environment": environment()}
+
+
+def summarise(out: Path, size: Size) -> dict[str, Any]:
+    """summary.json and the picture from the rows that are finished."""
+    by_row: dict[str, list[dict[str, Any]]] = defaultdict(list)
+    for row in RowFile(out).latest().values():
+        if "error" not in row and row["steps"] == size.steps:
+            by_row[row["name"]].append(row)
+    names = [name for name in ROWS if by_row[name]]
+
+    def table(figure: str) -> dict[str, float]:
+        return {name: _mean([row["panoptic"][figure] for row in by_row[name]]) for name in names}
+
+    quality = [row["panoptic"]["pq_present"] for name in names for row in by_row[name]]
+    summary = {
+        "pq": table("pq_present"),
+        "pq_things": table("pq_things"),
+        "pq_std": {name: _spread([row["panoptic"]["pq_present"] for row in by_row[name]]) for name in names},
+        "miou": {name: _mean([row["miou"] for row in by_row[name]]) for name in names},
+        "mask_iou": {name: _mask_figures(by_row[name]) for name in names if name != "full"},
+        "seeds": sorted({row["seed"] for name in names for row in by_row[name]}),
+        "steps": size.steps,
+        "trainings": len(quality),
+        "train_s": {name: _mean([row["train_s"] for row in by_row[name]]) for name in names},
+        "environment": environment(),
+    }
+    write_json(out / "summary.json", summary)
+    draw_masks(summary["mask_iou"], out / "pseudo_masks.png")
+    return summary
+
+
+def _mask_figures(rows: list[dict[str, Any]]) -> dict[str, Any]:
+    """Means over the seeds: along the training for all objects and near their borders, by class at the end."""
+    looks = [[row["mask_iou"][str(share)] for row in rows] for share in LOOKS]
+    classes = sorted({name for look in looks[-1] for name in look["by_class"]})
+    return {
+        "along": [_mean([look["mean"] for look in looks_then]) for looks_then in looks],
+        "border": [_mean([look["border"] for look in looks_then]) for looks_then in looks],
+        "by_class": {name: _mean([look["by_class"].get(name, 0.0) for look in looks[-1]]) for name in classes},
+    }
+
+
+def draw_masks(figures: dict[str, Any], path: Path) -> None:
+    """Mean IoU of the pseudo masks along the training, near borders, and by class at its end."""
+    figure = Figure(figsize=(14, 4.5), layout="constrained")
+    whole, border, classes = figure.subplots(1, 3)
+    names = sorted({name for row in figures.values() for name in row["by_class"]})
+    for number, (row, values) in enumerate(figures.items()):
+        whole.plot(LOOKS, values["along"], marker="o", label=row)
+        border.plot(LOOKS, values["border"], marker="o")
+        places = [i + (number - len(figures) / 2) * 0.8 / len(figures) for i in range(len(names))]
+        classes.bar(places, [values["by_class"].get(name, 0.0) for name in names], 0.8 / len(figures))
+    for axes, title in ((whole, "pseudo masks"), (border, "within a pixel of their borders"), (classes, "by class, at the end")):
+        axes.set(title=title, ylim=(0.0, 1.0), ylabel="mean IoU with the true object")
+    whole.set_xlabel("share of the training")
+    border.set_xlabel("share of the training")
+    classes.set_xticks(range(len(names)), names)
+    whole.legend(fontsize=8)
+    figure.savefig(path, dpi=110)
+
+
+def _mean(values: list[float]) -> float:
+    return round(statistics.fmean(values), 4)
+
+
+def _spread(values: list[float]) -> float:
+    return round(statistics.stdev(values), 4) if len(values) > 1 else 0.0
+
+
+def main() -> int:
+    """Run the rows of this shard that are not finished, then sum up all that are."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--out", type=Path, default=Path("runs/panoptic"))
+    parser.add_argument("--short", action="store_true", help="fewer streets and steps, one seed")
+    parser.add_argument("--rows", nargs="*", default=list(ROWS), choices=list(ROWS))
+    parser.add_argument("--shard", default="0/1", help="i/n: every n-th row from the i-th on")
+    parser.add_argument("--report-only", action="store_true", help="only sum up what is finished")
+    arguments = parser.parse_args()
+    size, out = SHORT if arguments.short else LONG, arguments.out
+    table = [(name, seed) for seed in range(1, size.seeds + 1) for name in arguments.rows]
+    first, stride = (int(part) for part in arguments.shard.split("/"))
+    if not arguments.report_only:
+        torch.set_num_threads(1)
+        record_streets(out / "data", size)
+        file = RowFile(out)
+        for name, seed in tqdm(table[first::stride], desc="rows", disable=None):
+            config = settings_of(name, seed, size, out)
+            digest = sha256_of_parts([str(to_mapping(config)), str(size)])
+            facts = {"key": f"{name}-s{seed}", "name": name, "seed": seed, "steps": size.steps}
+            facts |= {"settings": digest, "data_hash": str(size.streets)}
+            if not file.finished(facts["key"], digest, facts["data_hash"]):
+                file.append({**facts, **run_row(name, seed, size, out)})
+    summary = summarise(out, size)
+    print("\n".join(f"{name:12} PQ {value:.3f} +- {summary['pq_std'][name]:.3f}" for name, value in summary["pq"].items()))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
