@@ -17,7 +17,7 @@ import resource
 import sys
 import tempfile
 import threading
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import cycle, islice
 from pathlib import Path
@@ -62,22 +62,33 @@ def quiet_domain() -> None:
     os.environ.setdefault("ROS_AUTOMATIC_DISCOVERY_RANGE", "LOCALHOST")
 
 
-def write_bag(bag: Path, clouds: Iterable[Cloud], rate_hz: float) -> Path:
-    """Clouds as a bag, stamped at the rate."""
+def write_bag(bag: Path, clouds: Iterable[Cloud]) -> Path:
+    """Clouds as a bag, under their own stamps."""
     with CloudBagWriter(bag, TOPIC) as writer:
-        for number, cloud in enumerate(clouds):
-            writer.write(dataclasses.replace(cloud, stamp_ns=1_000_000_000 + round(number * 1e9 / rate_hz)))
+        for cloud in clouds:
+            writer.write(cloud)
     return bag
 
 
-def play(pointer: Path, bag: Path, before_cloud: Callable[[int], None], frames: int = 0, rate_hz: float = 10.0) -> LivePlay:
-    """Start a node on `pointer`, play the bag (over and over, up to `frames` clouds) and call back before each cloud."""
+def play(
+    pointer: Path,
+    bag: Path,
+    before_cloud: Callable[[int], None] = lambda number: None,
+    frames: int = 0,
+    rate_hz: float = 10.0,
+    arguments: Sequence[str] = (),
+) -> LivePlay:
+    """Start a node on `pointer`, send it the bag's clouds at the rate, and call back before each of them.
+
+    With `frames` the bag is sent over and over, up to so many clouds, each under a stamp of its own; without, once, under the
+    clouds' own stamps. `arguments` go to the node.
+    """
     name = f"weakseg_swaps_{os.getpid()}"
-    arguments = ["--watch-bundle", str(WATCH_S), "--input-topic", TOPIC, "--ros-args", "-r", f"__node:={name}"]
+    options = ["--watch-bundle", str(WATCH_S), "--input-topic", TOPIC, *arguments, "--ros-args", "-r", f"__node:={name}"]
     settings = ReplaySettings(node=name, clock=False, start_timeout_s=START_TIMEOUT_S)
     memory: list[float] = []
     with (
-        NodeProcess(pointer, arguments) as process,
+        NodeProcess(pointer, options) as process,
         Player(settings, check=process.check) as player,
         Announced(name) as announced,
     ):
@@ -87,7 +98,8 @@ def play(pointer: Path, bag: Path, before_cloud: Callable[[int], None], frames: 
             for number, message in enumerate(islice(cycle(clouds), frames or len(clouds))):
                 before_cloud(number)
                 memory.append(memory_mib(process.pid))
-                yield restamped(message, 1_000_000_000 + round(number * 1e9 / rate_hz))
+                due_ns = 1_000_000_000 + round(number * 1e9 / rate_hz)
+                yield restamped(message, due_ns) if frames else message._replace(stamp_ns=due_ns)
 
         player.connect(TOPIC)
         player.play(messages())
@@ -186,7 +198,7 @@ def main() -> int:
         versions = Versions(Path(scratch) / "models")
         versions.promote(folders[0])
         drive = simulate(SimulateConfig(1, 5, sensor=load_sensor(arguments.sensor)))
-        bag = write_bag(Path(scratch) / "bag", (scan.cloud for scan in drive), arguments.rate_hz)
+        bag = write_bag(Path(scratch) / "bag", (scan.cloud for scan in drive))
 
         def swap(number: int) -> None:
             if number and number % arguments.frames_apart == 0 and number // arguments.frames_apart <= arguments.swaps:
