@@ -154,6 +154,8 @@ def test_the_report_says_what_the_rows_say(finished: Path) -> None:
     assert summary["step_ms"]["coarse3d/calm"] == pytest.approx(statistics.median(calm_steps), abs=0.01)
     assert (finished / "benchmark.png").read_bytes()[:4] == b"\x89PNG"
     assert "| method | net | 100 % | 5 % |" in text
+    points = {ratio: statistics.fmean(row["labelled_points"] for row in rows if row["ratio"] == ratio) for ratio in (1.0, 0.05)}
+    assert f"Labelled points, 100 %: {points[1.0]:.0f}, 5 %: {points[0.05]:.0f}." in text
 
 
 def test_other_classes_are_a_matter_of_the_report(finished: Path, street: Path) -> None:
@@ -165,6 +167,8 @@ def test_other_classes_are_a_matter_of_the_report(finished: Path, street: Path) 
     arguments = ["benchmark", str(street), "--out", str(finished), "--report-only", "--classes", *CLASSES]
     assert main(arguments) == 0
     assert (finished / "rows.jsonl").read_bytes() == before
+    with pytest.raises(DataError, match="has no raod; it has road"):
+        write_report(finished, ("raod",))
 
 
 def test_finished_rows_are_not_trained_again_unless_asked_otherwise(street: Path, tmp_path: Path) -> None:

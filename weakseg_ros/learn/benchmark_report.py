@@ -70,7 +70,10 @@ def write_report(folder: Path, classes: Sequence[str] = ()) -> Path:
 def _mean_iou(row: dict[str, Any], classes: Sequence[str]) -> float:
     if not classes:
         return float(row["miou"])
-    return statistics.fmean(row["class_iou"].get(name, 0.0) for name in classes)
+    unknown = [name for name in classes if name not in row["class_iou"]]
+    if unknown:
+        raise DataError(f"classes: {row['key']} has no {', '.join(unknown)}; it has {', '.join(row['class_iou'])}")
+    return statistics.fmean(row["class_iou"][name] for name in classes)
 
 
 def spread(values: Sequence[float]) -> float:
@@ -120,10 +123,23 @@ def _main_table(cells: Cells) -> str:
         body.append([line.name, line.net, *(_cell(cells, line, baseline, ratio) for ratio in ratios)])
     if not body:
         return ""
-    return f"## mIoU by share of labels\n\n{markdown(['method', 'net', *map(_percent, ratios)], body)}\n\n{_LEGEND}"
+    table = markdown(["method", "net", *map(_percent, ratios)], body)
+    return f"## mIoU by share of labels\n\n{table}\n\n{_LEGEND} {_label_counts(cells)}"
 
 
 _LEGEND = f"In brackets the number of seeds; after it the gain over `{BASELINE}` with the same seeds, in points."
+
+
+def _label_counts(cells: Cells) -> str:
+    """How many points have a label at each ratio: the mean over seeds."""
+    counts = []
+    for ratio in _ratios(cells):
+        rows = [
+            row for (line, share), by_seed in cells.items() if share == ratio and not line.variant for row in by_seed.values()
+        ]
+        if rows:
+            counts.append(f"{_percent(ratio)}: {statistics.fmean(row['labelled_points'] for row in rows):.0f}")
+    return f"Labelled points, {', '.join(counts)}."
 
 
 def _variants_table(cells: Cells) -> str:
@@ -232,7 +248,7 @@ def _draw(path: Path, cells: Cells) -> None:
         for line in (line for line in _lines(cells) if line.net == net and not line.variant):
             present = [ratio for ratio in ratios if _mious(cells, line, ratio)]
             means = [statistics.fmean(_mious(cells, line, ratio)) for ratio in present]
-            bars = [0.0 if math.isnan(s := spread(_mious(cells, line, ratio))) else s for ratio in present]
+            bars = [spread(_mious(cells, line, ratio)) for ratio in present]  # NaN, no bar, for a single seed
             axis.errorbar(present, means, yerr=bars, marker="o", markersize=4, capsize=3, label=line.name)
         axis.set_xscale("log")
         axis.set_xticks(ratios, [_percent(ratio) for ratio in ratios])
@@ -242,7 +258,7 @@ def _draw(path: Path, cells: Cells) -> None:
         axis.grid(alpha=0.3)
     axes[0][0].set_ylabel("mIoU")
     if axes[0][-1].has_data():
-        axes[0][-1].legend(loc="lower right")
+        axes[0][-1].legend(loc="best")
     every = [row for rows in cells.values() for row in rows.values()]
     figure.suptitle(f"{_all(row['data'] for row in every)}\n{_all(_machine(row) for row in every)}", fontsize=10)
     figure.tight_layout()
