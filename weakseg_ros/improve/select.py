@@ -133,7 +133,7 @@ def _spread(
 ) -> list[Suggestion]:
     if not len(candidates) or count < 1:
         return []
-    sample = _draw(answer, candidates, max(CANDIDATES, count), rng)
+    sample = _draw(answer.class_id, candidates, max(CANDIDATES, 2 * count), rng)
     known = known[answer.class_id[known] > 0]
     class_id, values = answer.class_id[sample], doubt(answer, sample)
     reach = _Reach(cloud.xyz[sample], class_id, cloud.xyz[known], answer.class_id[known])
@@ -151,14 +151,18 @@ def _spread(
     return found
 
 
-def _draw(answer: Segmentation, candidates: NDArray[np.intp], size: int, rng: np.random.Generator) -> NDArray[np.intp]:
-    """A subset that the search can afford: of each predicted class as the root of its number of points."""
+def _draw(class_id: NDArray[np.uint8], candidates: NDArray[np.intp], size: int, rng: np.random.Generator) -> NDArray[np.intp]:
+    """About `size` of the candidates: of each predicted class as the root of its number, evenly along the scan."""
     if len(candidates) <= size:
         return candidates
-    class_id = answer.class_id[candidates]
-    rarity = 1.0 / np.sqrt(np.bincount(class_id, minlength=256)[class_id])
-    keys = np.log(rng.random(len(candidates))) / rarity  # the highest are a weighted draw (Efraimidis, Spirakis 2006)
-    return np.sort(candidates[np.argpartition(-keys, size)[:size]])
+    own = class_id[candidates]
+    roots = np.sqrt(np.bincount(own))
+    parts = []
+    for k in np.flatnonzero(roots):
+        rows = candidates[own == k]
+        count = min(len(rows), int(np.ceil(size * roots[k] / roots.sum())))
+        parts.append(rows[((np.arange(count) + rng.random()) * (len(rows) / count)).astype(np.intp)])
+    return np.sort(np.concatenate(parts))
 
 
 class _Reach:
@@ -214,8 +218,7 @@ def _similarity(a: NDArray[np.float32], b: NDArray[np.float32], region: NDArray[
     squared = (a**2).sum(1)[:, None] + (b**2).sum(1) - 2.0 * a @ b.T
     squared /= np.square(region)
     similarity = np.exp(-0.5 * np.maximum(squared, 0.0))
-    similarity[squared > FAR] = 0.0
-    return similarity
+    return similarity * (squared <= FAR)
 
 
 def _greedy(reach: _Reach, weight: NDArray[np.floating], class_id: NDArray[np.uint8], count: int) -> list[tuple[int, float]]:

@@ -18,6 +18,9 @@ from weakseg_ros.ros.params import FIELDS, TOPIC, NodeConfig, choices, explain, 
 from weakseg_ros.ros.transport import PROFILE, apply_transport
 
 DEVICE_LOST_EXIT_CODE = 70
+SWITCH_INTERVAL_S = 5e-4
+"""how long one thread may keep the interpreter while another wants it: Python's 5 ms, a few times in a row, would show in
+the latency whenever the frame log writes"""
 
 
 def main(argv: Sequence[str]) -> int:
@@ -106,6 +109,7 @@ def _spin(overrides: dict[str, Any], ros_arguments: list[str], report: str) -> i
     Signals set a flag and raise nothing: whatever they hit is finished, the way out included, and launch, which sends
     SIGINT twice, gets exit code 0. The node's timers end the waiting often enough for the flag to be seen.
     """
+    sys.setswitchinterval(SWITCH_INTERVAL_S)
     ended = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: ended.set())
