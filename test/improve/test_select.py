@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -186,3 +187,27 @@ def test_select_writes_a_log_and_adds_to_it(shared_data: Path, tmp_path: Path) -
         index = list(log.scans.keys).index(record.key)
         np.testing.assert_array_equal(log.scans[index].cloud.xyz, original.cloud.xyz)
         assert len(record.suggestions) == 5
+
+
+@pytest.mark.parametrize("strategy", ["ours", "entropy", "random"])
+def test_select_reads_a_bag(tmp_path: Path, strategy: str) -> None:
+    pytest.importorskip("onnxruntime", reason="no onnxruntime: pip install weakseg_ros[onnx]")
+    from weakseg_ros.improve.offline import main
+    from weakseg_ros.points.bags import CloudBagWriter
+
+    rng = np.random.default_rng(0)
+    with CloudBagWriter(tmp_path / "bag", "/points") as bag:
+        for i in range(4):
+            xyz = rng.normal(size=(3000, 3)) * [15, 15, 0.5]
+            bag.write(make_cloud(xyz, rng.random(3000), stamp_ns=10 + i, frame_id="lidar"))
+    arguments = ["--frames", "2", "--points", "4", "--strategy", strategy, "--out", str(tmp_path / "log")]
+    assert main([str(tmp_path / "bag"), *arguments]) == 0
+    log = open_frames(tmp_path / "log")
+    assert len(log) == 2
+    for record in log.frames:
+        assert (record.frame_id, record.sensor, record.points) == ("lidar", "/points", 3000)
+        assert 10 <= record.stamp_ns < 14
+        assert len(record.suggestions) == 4
+    facts = json.loads((tmp_path / "log" / "sessions" / "0000").read_text())
+    assert facts["config"]["strategy"] == strategy
+    assert len(facts["data_hash"]) == 64

@@ -140,3 +140,25 @@ def test_without_a_folder_nothing_is_kept(rig: Any, start: Start, bundle: Any) -
     assert not response.success
     assert "log.folder" in response.message
     assert process.end() == 0
+
+
+def test_of_two_nodes_on_one_folder_one_is_killed(rig: Any, start: Start, bundle: Any, tmp_path: Path) -> None:
+    folder = tmp_path / "frames"
+    options = ("--bundle", str(bundle.folder), "--log-folder", str(folder), *GENEROUS)
+    nodes = [start(*options) for _ in range(2)]
+    for _, client in nodes:
+        client.connect()
+    clouds = [rig.make_cloud(rig.street_points(30_000, seed)) for seed in range(6)]
+    for cloud in clouds:
+        assert all(client.answer_to(cloud) for _, client in nodes)
+    (victim, _), (survivor, client) = nodes
+    victim.process.kill()
+    victim.process.wait()
+    before = kept(client)
+    client.wait(lambda: client.answer_to(rig.make_cloud(rig.street_points(3000))) and kept(client) > before, "another frame")
+    assert survivor.end() == 0
+    log = open_frames(folder)
+    assert not log.problems
+    assert len({record.key[:4] for record in log.frames}) == 2, "both have kept frames"
+    for scan in log.scans:
+        assert len(scan.cloud) == len(log.prediction(scan.key)[0]) == len(log.uncertainty(scan.key))

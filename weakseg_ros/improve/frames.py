@@ -295,7 +295,7 @@ def _claim_session(folder: Path) -> tuple[int, IO[str]]:
         except FileExistsError:
             number += 1
             continue
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        fcntl.flock(file, fcntl.LOCK_EX)
         return number, file
 
 
