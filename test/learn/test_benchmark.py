@@ -24,6 +24,7 @@ from weakseg_ros.learn.benchmark import run_table
 from weakseg_ros.learn.benchmark_report import write_report
 from weakseg_ros.learn.benchmark_rows import RowFile, alone
 from weakseg_ros.learn.benchmark_table import BenchmarkConfig, Row, table
+from weakseg_ros.learn.protocols import SparseConfig
 from weakseg_ros.learn.run_folder import RunFolder
 from weakseg_ros.learn.train import train
 from weakseg_ros.simulate.record import main as simulate
@@ -282,6 +283,8 @@ def test_the_command_line_changes_what_the_file_says(street: Path, tmp_path: Pat
     }
     assert all(content["augment"]["mix"] == 0.0 for content in stored.values())
     assert "## Variants" in capsys.readouterr().out
+    asked = load_yaml(BenchmarkConfig, tmp_path / "out" / "table.yaml")
+    assert {row.settings_hash for row in table(asked)} == {row["settings"] for row in RowFile(tmp_path / "out").read()}
     assert main([*arguments, "--shard", "3/2"]) == 2
     assert "shard: '3/2' is not i/n" in capsys.readouterr().err
 
@@ -298,6 +301,7 @@ def test_the_command_line_changes_what_the_file_says(street: Path, tmp_path: Pat
         ({"override": ("augment.mixx=1",)}, "augment.mixx: unknown key; did you mean 'mix'"),
         ({"options": {"coarse3d": {"anchor": 3}}}, "did you mean 'anchors'"),
         ({"options": {"coarse": {}}}, "options.coarse: unknown; did you mean 'coarse3d'"),
+        ({"draw": SparseConfig(protocol="full")}, "'full' keeps all labels"),
         ({"variants": {"a": {"methods": "coarse3d"}}}, r"variants\.a\.methods: expected a list"),
         ({"variants": {"a": {"draw": {"propagat": False}}}}, r"variants\.a\.draw\.propagat: unknown key"),
         ({"train": {"draw": {"protocol": "voxel"}}}, "a benchmark draws its own"),
@@ -308,7 +312,7 @@ def test_the_command_line_changes_what_the_file_says(street: Path, tmp_path: Pat
 )
 def test_what_a_user_gets_wrong_is_said_before_anything_is_trained(changes: dict[str, Any], text: str, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=text):
-        table(settings(tmp_path, tmp_path / "out", **changes))
+        table(dataclasses.replace(settings(tmp_path, tmp_path / "out"), **changes))
 
 
 def test_classes_and_validation_scans_must_be_there(street: Path, tmp_path: Path) -> None:

@@ -90,6 +90,7 @@ def test_the_hash_follows_the_content(layouts: Any, tmp_path: Path) -> None:
         (lambda root: _first(root, "*_lidarseg.bin").write_bytes(bytes([99] * 40)), r"does not list: \[99\]"),
         (lambda root: _first(root, "sample.json").write_text("[{"), r"sample\.json: cannot be read"),
         (lambda root: _first(root, "sample_data.json").write_text("[]"), "lists no frame"),
+        (lambda root: _edit(_first(root, "lidarseg.json"), '"lidarseg/v1.0', '"../lidarseg/v1.0'), "outside the data set"),
     ],
 )
 def test_damage_is_named(layouts: Any, tmp_path: Path, damage: Callable[[Path], None], text: str) -> None:
@@ -97,6 +98,17 @@ def test_damage_is_named(layouts: Any, tmp_path: Path, damage: Callable[[Path], 
     damage(root)
     with pytest.raises(DataError, match=text):
         open_scans(root)[0]
+
+
+def test_data_may_lie_on_another_disk(layouts: Any, tmp_path: Path) -> None:
+    root = layouts.write_nuscenes(tmp_path / "here", [61])
+    (root / "samples").rename(tmp_path / "there")
+    (root / "samples").symlink_to(tmp_path / "there")
+    assert len(open_scans(root)[0].cloud) == 40
+
+
+def _edit(path: Path, old: str, new: str) -> None:
+    path.write_text(path.read_text().replace(old, new))
 
 
 def _first(root: Path, pattern: str) -> Path:

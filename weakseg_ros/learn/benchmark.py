@@ -26,9 +26,9 @@ from typing import Any
 import torch
 from tqdm import tqdm
 
-from weakseg_ros.config import load_yaml, parse
+from weakseg_ros.config import dump_yaml, load_yaml, parse
 from weakseg_ros.errors import DataError, WeaksegError
-from weakseg_ros.files import environment, write_json
+from weakseg_ros.files import environment, write_atomic, write_json
 from weakseg_ros.learn.benchmark_report import BASELINE, STEPS, write_report
 from weakseg_ros.learn.benchmark_rows import RowFile, alone, in_turn
 from weakseg_ros.learn.benchmark_table import BenchmarkConfig, Row, base_settings, shard_of, table
@@ -43,6 +43,7 @@ from weakseg_ros.points.scan_sets import ScanSet
 
 log = logging.getLogger(__name__)
 
+TABLE = "table.yaml"
 _TIMED_PARTS = 40
 """a training logs at least this often, for the median of its step time"""
 
@@ -60,6 +61,7 @@ def run_table(config: BenchmarkConfig, rows: Sequence[Row]) -> int:
     """Train the rows that are not finished; the number of those that failed, each of which says why in rows.jsonl."""
     file = RowFile(config.out)
     config.out.mkdir(parents=True, exist_ok=True)
+    write_atomic(config.out / TABLE, dump_yaml(config))
     train_scans, val_scans = open_data(base_settings(config))
     if val_scans is None:
         raise DataError(f"{config.data}: no scans to validate on; set hold_out, val_split or val_data")
@@ -144,7 +146,7 @@ def _train(config: BenchmarkConfig, row: Row, scans: ScanSet) -> dict[str, Any]:
     figures |= {
         "labels_hash": scans.content_hash if labels is None else labels.content_hash,
         "clicks": None if labels is None else labels.record.clicks,
-        "wall_s": round(time.monotonic() - started, 1),
+        "wall_s": round(max(time.monotonic() - started, *(row.get("elapsed_s", 0.0) for row in run.metrics())), 1),
         "peak_mib": round(_peak_mib()),
         "device": run.environment()["device"],
         "precision": run.environment()["precision"],

@@ -87,6 +87,8 @@ class BenchmarkConfig:
         for ratio in self.ratios:
             if not 0.0 < ratio <= 1.0:
                 raise ConfigError(f"ratios: {ratio} is outside 0..1; 1 means all labels, 0.001 one in a thousand")
+        if self.draw.protocol == "full" and min(self.ratios) < 1.0:
+            raise ConfigError("draw.protocol: 'full' keeps all labels whatever the ratio; choose voxel or per_class")
         for name, known, given in (
             ("options", self.methods, self.options),
             ("net_settings", self.nets, self.net_settings),

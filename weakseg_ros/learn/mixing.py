@@ -46,7 +46,8 @@ def mix_sectors(geometry: Tensor, labels: Tensor, probability: float, share: flo
 def mix_bands(geometry: Tensor, labels: Tensor, probability: float, counts: Sequence[int], rng: np.random.Generator) -> Images:
     """Take every other band of rows, with this probability, from the other scan, as LaserMix does.
 
-    The image is cut into one of `counts` bands of equal inclination, drawn anew for each scan.
+    The image is cut into one of `counts` bands of equally many rows, drawn anew for each scan: bands of equal inclination
+    where rows are angles, of equally many lasers where rows are lasers.
     """
     count, height = len(labels), labels.shape[-2]
     mixed_geometry, mixed_labels = geometry.clone(), labels.clone()

@@ -14,14 +14,14 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from weakseg_ros.errors import DataError, did_you_mean
-from weakseg_ros.files import inside, sha256_of_parts
+from weakseg_ros.files import sha256_of_parts
 from weakseg_ros.points import scan_files
 from weakseg_ros.points.cloud import make_cloud
 from weakseg_ros.points.labels import LabelMap
@@ -94,7 +94,7 @@ class NuScenes:
     def content_hash(self) -> str:
         """A fingerprint of the frames' files."""
         names = [name for frame in self._frames for name in (frame.points, frame.labels) if name]
-        present = [name for name in names if inside(self.folder, name).is_file()]
+        present = [name for name in names if (self.folder / name).is_file()]
         return sha256_of_parts([*self.keys, scan_files.fingerprint(self.folder, present)])
 
     def __len__(self) -> int:
@@ -102,7 +102,7 @@ class NuScenes:
 
     def __getitem__(self, index: int) -> Scan:
         frame = self._frames[index]
-        points = _read(inside(self.folder, frame.points), "<f4", POINT_FLOATS)
+        points = _read(self.folder / frame.points, "<f4", POINT_FLOATS)
         cloud = make_cloud(
             np.ascontiguousarray(points[:, :3]),
             np.ascontiguousarray(points[:, 3]),
@@ -116,7 +116,7 @@ class NuScenes:
     def _class_id(self, frame: _Frame, count: int) -> NDArray[np.uint8] | None:
         if not frame.labels:
             return None
-        path = inside(self.folder, frame.labels)
+        path = self.folder / frame.labels
         raw = _read(path, "u1", 1)[:, 0]
         if len(raw) != count:
             raise DataError(f"{path}: has {len(raw)} labels, its scan {count} points; copy both again")
@@ -156,8 +156,17 @@ def _frames(tables: Path, scenes: dict[str, str]) -> list[_Frame]:
     numbers: dict[str, int] = {}
     for scene, stamp_us, row in sorted(rows, key=lambda item: item[:2]):
         number = numbers[scene] = numbers.get(scene, -1) + 1
-        frames.append(_Frame(f"{scene}/{number:06d}", row["filename"], labels.get(row["token"], ""), stamp_us * 1000))
+        files = _below(tables, row["filename"]), _below(tables, labels.get(row["token"], ""))
+        frames.append(_Frame(f"{scene}/{number:06d}", *files, stamp_us * 1000))
     return frames
+
+
+def _below(tables: Path, name: str) -> str:
+    """A file's name as a table gives it; DataError where it leaves the data set. Links are fine: data lie on other disks."""
+    path = PurePosixPath(name)
+    if path.is_absolute() or ".." in path.parts:
+        raise DataError(f"{tables}: names the file '{name}', which is outside the data set; copy the tables again")
+    return name
 
 
 def _table(tables: Path, name: str, only: str = "", needed: bool = True) -> list[dict[str, Any]]:
