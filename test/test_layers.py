@@ -23,6 +23,7 @@ CONFINED = {
     "torch": ("learn/", "deploy/graph.py", "deploy/engines/torch.py"),
     "onnxruntime": ("deploy/engines/onnxruntime.py",),
     "lightning": ("learn/",),
+    "viser": ("improve/label/",),
     "lightning_fabric": ("learn/",),
 }
 ROBOT = (

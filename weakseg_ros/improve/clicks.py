@@ -10,6 +10,7 @@ from __future__ import annotations
 import dataclasses
 import fcntl
 import hashlib
+import json
 import logging
 import secrets
 import threading
@@ -21,7 +22,6 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from weakseg_ros.config import dump_yaml
 from weakseg_ros.errors import ConfigError, DataError
 from weakseg_ros.files import environment, inside, sha256_of, write_atomic
 from weakseg_ros.learn.sparse import RECORD, RECORD_VERSION, SparseRecord, hash_of_points, read_record, sparse_scans
@@ -67,10 +67,9 @@ class ClickStore:
 
     def __init__(self, folder: Path, labels: LabelMap | None = None, name: str = CLICKS) -> None:
         self.folder, self.name = Path(folder), name
-        self.scans = open_scans(self.folder, labels=labels)
+        self._open_scans(labels)
         self.labels = labels or self.scans.labels
         self.path = inside(self.folder / "sparse", name)
-        self._index = {key: i for i, key in enumerate(self.scans.keys)}
         self._facts: dict[str, _Facts] = {}
         self._read_before: dict[str, tuple[tuple[int, int], NDArray[np.uint32]]] = {}
         self._record: tuple[tuple[int, int], SparseRecord] | None = None
@@ -239,7 +238,7 @@ class ClickStore:
             version=RECORD_VERSION,
             draw=None,
             data=self.scans.name,
-            data_hash=self.scans.content_hash,
+            data_hash=self._data_hash,
             labels=self.labels.name,
             points=usable,
             clicks=sum(clicks.values()),
@@ -256,7 +255,9 @@ class ClickStore:
         self._save_record(record)
 
     def _save_record(self, record: SparseRecord) -> None:
-        write_atomic(self.path / RECORD, dump_yaml(record))
+        """A line a field, each value as JSON, which is YAML too and written in a hundredth of the time."""
+        lines = (f"{name}: {json.dumps(value, ensure_ascii=False)}\n" for name, value in vars(record).items())
+        write_atomic(self.path / RECORD, "".join(lines))
         self._record = (self.stamp, record)
 
     def _raw(self, key: str) -> NDArray[np.uint32]:
@@ -288,11 +289,15 @@ class ClickStore:
 
     def _cloud(self, key: str) -> Cloud:
         if key not in self._index:  # a log grows while it is labelled
-            self.scans = open_scans(self.folder, labels=self.labels)
-            self._index = {key: i for i, key in enumerate(self.scans.keys)}
+            self._open_scans(self.labels)
         if key not in self._index:
             raise DataError(f"{self.folder}: has no scan '{key}'; open the folder again")
         return self.scans[self._index[key]].cloud
+
+    def _open_scans(self, labels: LabelMap | None) -> None:
+        self.scans = open_scans(self.folder, labels=labels)
+        self._index = {key: i for i, key in enumerate(self.scans.keys)}
+        self._data_hash = self.scans.content_hash
 
     def _file(self, key: str) -> Path:
         return inside(self.path, f"{key}.label")

@@ -160,7 +160,7 @@ class Page:
             if session.suggested is not None:
                 scene.fly_to_mark(client)
         if self._changed("frame", key):
-            self._panel.show_row_of(key)
+            self._panel.turn_to(key)
         self._panel.show(self._view)
 
     def _changed(self, part: str, now: Any) -> bool:

@@ -76,8 +76,9 @@ class Panel:
         last = max(0, len(self._session.source) - ROWS)
         self._first_row = min(max(self._first_row + rows, 0), last)
 
-    def show_row_of(self, key: str) -> None:
-        """Move the list so that it shows a frame."""
+    def turn_to(self, key: str) -> None:
+        """Get ready for another frame: it is in the list, and what comes next belongs to no earlier object."""
+        self._same.value = False
         if key in self._session.source.keys:
             at = self._session.source.keys.index(key)
             if not self._first_row <= at < self._first_row + ROWS:
@@ -205,8 +206,3 @@ class Panel:
             color = "yellow" if key == self._session.frame.key else "gray"
             if (button.label, button.color, button.visible) != (label, color, True):
                 button.label, button.color, button.visible = label, color, True
-
-    def reset_same(self) -> None:
-        """Clear the tick that adds to the last object."""
-        if self._same.value and not self._session.same_object:
-            self._same.value = False
