@@ -10,7 +10,9 @@ import json
 import shutil
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
@@ -110,6 +112,21 @@ def alone(path: Path) -> Iterator[None]:
     with open(path, "w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         yield
+
+
+def run_units(units: Sequence[Unit], world_of: Mapping[int, World], config: LoopConfig, out: Path, jobs: int) -> None:
+    """Run those units that are not done, `jobs` of them at a time on one core each; worlds are by seed."""
+    rows = read_rows(out)
+    left = [unit for unit in units if not is_done(unit, rows, config)]
+    with ProcessPoolExecutor(jobs, get_context("spawn"), _one_core) as pool:
+        for done in [pool.submit(run_unit, unit, world_of[unit.seed], config, out) for unit in left]:
+            done.result()
+
+
+def _one_core() -> None:
+    import torch
+
+    torch.set_num_threads(1)  # small images: two trainings side by side are faster than one on two cores
 
 
 def run_unit(unit: Unit, world: World, config: LoopConfig, out: Path) -> None:

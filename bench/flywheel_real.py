@@ -17,7 +17,7 @@ import sys
 from pathlib import Path
 
 import numpy as np
-from flywheel_loop import LoopConfig, World, alone, compare, is_done, read_rows, run_unit, units_of, write
+from flywheel_loop import LoopConfig, World, alone, compare, is_done, read_rows, run_units, units_of, write
 
 from weakseg_ros.learn.augment import AugmentConfig
 from weakseg_ros.learn.export import export_run
@@ -81,12 +81,15 @@ def main() -> int:
     parser.add_argument("--base-steps", type=int, default=400)
     parser.add_argument("--steps", type=int, default=200, help="of a retraining")
     parser.add_argument("--target", type=float, default=0.0, help="mIoU to reach; 0: random's with its whole budget")
+    parser.add_argument("--jobs", type=int, default=2, help="units at a time, on one core each")
     parser.add_argument("--shard", default="", help="i/n: only this part of the units")
     arguments = parser.parse_args()
     config = LoopConfig(arguments.rounds, arguments.frames, arguments.clicks, 0.0, arguments.steps, 2e-3, 0.5)
-    for unit in units_of(arguments.seeds, arguments.shard):
-        if not is_done(unit, read_rows(arguments.out), config):
-            run_unit(unit, make_world(arguments.data, arguments.out, unit.seed, arguments.base_steps), config, arguments.out)
+    units = units_of(arguments.seeds, arguments.shard)
+    worlds = {
+        seed: make_world(arguments.data, arguments.out, seed, arguments.base_steps) for seed in {unit.seed for unit in units}
+    }
+    run_units(units, worlds, config, arguments.out, arguments.jobs)
     rows = read_rows(arguments.out)
     missing = [unit for unit in units_of(arguments.seeds) if not is_done(unit, rows, config)]
     if missing:
