@@ -14,7 +14,7 @@ INDEX := $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX))
 # the marker tells that the wheels' environment variables are set already; a child of another venv must not inherit it
 CLEAN := env -u _ROS_WHEELS_BOOTSTRAP_COMPLETE -u PYTHONPATH
 
-.PHONY: help install demo test lint bench weak panoptic street64 clean
+.PHONY: help install demo test lint bench flywheel weak panoptic street64 clean
 
 help:                ## this list
 	@grep -hE '^[a-z0-9]+: .*##|^[a-z0-9]+:  *##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -50,6 +50,9 @@ weak: $(STAMP)       ## what sparse labels cost and buy on the VLP-32C drive: ma
 
 panoptic: $(STAMP)   ## objects from one click each on simulated streets, rules beside the learned distance, in short
 	$(CLEAN) $(BIN)/python bench/panoptic.py --short
+
+flywheel: $(STAMP)   ## select, click, retrain, gate, swap in the live node: mIoU against clicks; writes runs/flywheel/report.md
+	$(CLEAN) $(BIN)/python bench/flywheel.py
 
 street64: $(STAMP)   ## train the default bundle models/street64 again (about an hour on two cores)
 	$(CLEAN) $(BIN)/python bench/street64.py

@@ -41,6 +41,7 @@ WATCH_S = 0.1
 WARM_SWAPS = 10
 """memory is compared from here on: until then caches fill"""
 START_TIMEOUT_S = 60.0
+FIRST_NS = 1_000_000_000
 
 
 @dataclass(frozen=True)
@@ -48,7 +49,8 @@ class LivePlay:
     """What came of playing clouds into a node that follows models/current."""
 
     sent: int
-    lost: int
+    missing: tuple[int, ...]
+    """which clouds got no answer, counted from 0 where they were restamped"""
     latency_ms: tuple[float, ...]
     announced: tuple[str, ...]
     """hash of each bundle that the node announced, in order"""
@@ -98,13 +100,14 @@ def play(
             for number, message in enumerate(islice(cycle(clouds), frames or len(clouds))):
                 before_cloud(number)
                 memory.append(memory_mib(process.pid))
-                due_ns = 1_000_000_000 + round(number * 1e9 / rate_hz)
+                due_ns = FIRST_NS + round(number * 1e9 / rate_hz)
                 yield restamped(message, due_ns) if frames else message._replace(stamp_ns=due_ns)
 
         player.connect(TOPIC)
         player.play(messages())
         result = player.result()
-    return LivePlay(result.sent, len(result.missing), result.latency_samples_ms, tuple(announced.hashes), tuple(memory))
+    missing = tuple(round((stamp_ns - FIRST_NS) * rate_hz / 1e9) for stamp_ns in result.missing)
+    return LivePlay(result.sent, missing, result.latency_samples_ms, tuple(announced.hashes), tuple(memory))
 
 
 def restamped(message: RawMessage, stamp_ns: int) -> RawMessage:
@@ -213,7 +216,7 @@ def main() -> int:
         "swaps_seen": len(outcome.announced) - 1,
         "in_order": list(outcome.announced) == expected,
         "sent": outcome.sent,
-        "lost": outcome.lost,
+        "lost": len(outcome.missing),
         "latency_ms": describe(outcome.latency_ms),
         "memory_mib": {"start": memory[0], "warm": memory[min(WARM_SWAPS, len(memory) - 1)], "end": memory[-1]},
         "rate_hz": arguments.rate_hz,
@@ -222,12 +225,12 @@ def main() -> int:
     arguments.out.mkdir(parents=True, exist_ok=True)
     write_json(arguments.out / "summary.json", summary)
     print(
-        f"{summary['swaps_seen']} of {arguments.swaps} swaps, {outcome.lost} of {outcome.sent} clouds lost, p50 "
+        f"{summary['swaps_seen']} of {arguments.swaps} swaps, {len(outcome.missing)} of {outcome.sent} clouds lost, p50 "
         f"{summary['latency_ms']['p50']:.1f} and p99 {summary['latency_ms']['p99']:.1f} ms, memory "
         + " -> ".join(f"{value:.0f}" for value in summary["memory_mib"].values())
         + f" MiB (start, after {WARM_SWAPS} swaps, end)"
     )
-    return 0 if outcome.lost == 0 and summary["in_order"] else 1
+    return 0 if not outcome.missing and summary["in_order"] else 1
 
 
 if __name__ == "__main__":
