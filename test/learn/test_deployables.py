@@ -21,6 +21,7 @@ from weakseg_ros.learn.batches import Batch  # noqa: E402
 from weakseg_ros.learn.export import export_bundle  # noqa: E402
 from weakseg_ros.learn.methods.coarse3d import Coarse3d, Coarse3dSettings  # noqa: E402
 from weakseg_ros.learn.methods.novelty import STRIDE  # noqa: E402
+from weakseg_ros.learn.methods.prototypes import standardise  # noqa: E402
 from weakseg_ros.learn.nets.light import LightNet  # noqa: E402
 from weakseg_ros.points.labels import LabelClass, LabelMap  # noqa: E402
 from weakseg_ros.points.projection import RangeSpec  # noqa: E402
@@ -113,14 +114,14 @@ class TestNovelty:
         coarse = (-(-SPEC.height // STRIDE[0]), -(-SPEC.width // STRIDE[1]))
         embedding = method.projector(out, coarse)
         for image, row, col, at in ((0, 0, 0, (0, 0)), (1, -1, -1, (-1, -1)), (1, 0, -1, (0, -1))):
-            own = embedding[image, :, at[0], at[1]]
+            own = standardise(embedding[None, image, :, at[0], at[1]])[0]
             cosines = [torch.cosine_similarity(own, method.bank.keys[k], dim=0) for k in ((0, 1), (2, 3))]
             assert novelty[image, row, col].item() == pytest.approx(min(1.0, 1.0 - max(cosines).item()), abs=1e-5)
 
     def test_a_pixel_that_is_a_prototype_is_not_new(self, parts: tuple[Coarse3d, Any]) -> None:
         method, out = parts
-        embedding = method.projector(out, (8, 12))
-        method.bank.keys[1, 2] = torch.nn.functional.normalize(embedding[0, :, 0, 0], dim=0)
+        embedding = method.projector(out, (4, 12))
+        method.bank.keys[1, 2] = standardise(embedding[:1, :, 0, 0])[0]
         (novelty,) = moved(method, True)(out)
         assert novelty[0, 0, 0].item() == pytest.approx(0.0, abs=1e-5)
 

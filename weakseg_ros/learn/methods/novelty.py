@@ -17,8 +17,8 @@ from weakseg_ros.learn.methods.embedding import Projector, resize
 from weakseg_ros.learn.methods.prototypes import PrototypeBank
 from weakseg_ros.learn.nets import NetOutput
 
-STRIDE = (2, 4)
-"""rows and columns of the image to one that is looked at: each costs as much as the whole of a light net does per pixel"""
+STRIDE = (4, 4)
+"""rows and columns of the image to one that is looked at; finer steps found unseen objects no better, and cost more"""
 _SHORTEST = 1e-12
 _NEVER = -2.0
 
@@ -26,7 +26,8 @@ _NEVER = -2.0
 class Novelty(nn.Module):
     """1 - the largest cosine between a pixel's embedding and the prototypes that labelled pixels have moved, 0..1.
 
-    Where no prototype was ever moved everything is new: 1.
+    The embedding loses its mean first, as in the memory, whose prototypes are means of such vectors. Where no prototype was
+    ever moved everything is new: 1.
     """
 
     outputs: ClassVar[tuple[str, ...]] = ("novelty",)
@@ -39,7 +40,8 @@ class Novelty(nn.Module):
         """(B, H, W), computed at every STRIDE-th row and column and interpolated."""
         size = (out.logits.shape[-2], out.logits.shape[-1])
         coarse = tuple(-(-side // stride) for side, stride in zip(size, STRIDE, strict=True))
-        embedding = self.projector(out, coarse).flatten(2).transpose(1, 2)  # (B, P, D); onnxruntime's maximum is fast over P x N
+        embedding = self.projector(out, coarse).flatten(2).transpose(1, 2)  # (B, P, D): a maximum over P x N is fast
+        embedding = embedding - embedding.mean(dim=2, keepdim=True)
         keys = F.normalize(self.bank.keys, dim=2).flatten(0, 1)  # (N, D)
         unmoved = torch.where(self.bank.moved.flatten(), 0.0, _NEVER)
         length = (embedding * embedding).sum(dim=2).clamp_min(_SHORTEST).rsqrt()  # (B, P)
