@@ -37,7 +37,7 @@ Page = importlib.import_module("weakseg_ros.improve.label.page").Page
 view_points = importlib.import_module("weakseg_ros.improve.label.scene").view_points
 
 STREET = LabelMap.load("street")
-SLOW_S = 45.0
+SLOW_S = 60.0
 """nothing takes so long, even on a machine that does other things"""
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "chrome")
 SOFTWARE_GRAPHICS = ["--no-sandbox", "--use-angle=swiftshader", "--enable-unsafe-swiftshader", "--ignore-gpu-blocklist"]

@@ -295,6 +295,17 @@ def test_a_frame_log_comes_by_worth_with_the_models_view(tmp_path: Path, cloud: 
     assert session.store.labelled(session.frame.key)[0][int(on_car(cloud)[0])] == PERSON
     assert {path.name for path in (tmp_path / "log").iterdir()} >= {"sparse", "frames"}
 
+    session.choose_mode("object")
+    session.chosen = PERSON
+    click(session, int(on_car(cloud)[5]))
+    assert session.proposal is not None
+    assert session.proposal.class_id == CAR  # as the model says
+    session.press(PERSON)
+    assert session.proposal.class_id == PERSON
+    session.reject()
+    click(session, int(on_car(cloud)[5]))
+    assert session.proposal.class_id == PERSON  # a person's word stands
+
 
 def test_raw_scans_take_a_label_map(tmp_path: Path, cloud: Cloud) -> None:
     (tmp_path / "velodyne").mkdir()

@@ -102,4 +102,4 @@ def _need_viser() -> None:
     try:
         import viser  # noqa: F401
     except ImportError:
-        raise WeaksegError("weakseg label: the page needs viser; pip install 'weakseg_ros[label]'") from None
+        raise WeaksegError("viser: is not installed, and the page needs it; pip install 'weakseg_ros[label]'") from None

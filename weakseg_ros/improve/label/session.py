@@ -74,6 +74,7 @@ class Session:
         self.store, self.source, self.labels = store, source, source.labels
         self.mode: Mode = "mark"
         self.chosen = 1
+        self._named = False  # whether a key has said what the next objects are; until then the model may guess
         self.instances = True
         self.same_object = False
         self.point: int | None = None
@@ -122,7 +123,7 @@ class Session:
     def choose_mode(self, mode: Mode) -> None:
         """Say what a mouse click does."""
         self.mode = mode
-        self.proposal = None
+        self.proposal, self._named = None, False
         if mode in ("paint", "erase", "object"):
             self.suggested = self.point = None
         if mode == "object" and not self.labels.things[self.chosen]:
@@ -134,7 +135,7 @@ class Session:
 
     def press(self, class_id: int) -> None:
         """A class was named: for the marked point, for the mask that is shown, or for the clicks to come."""
-        self.chosen = class_id
+        self.chosen, self._named = class_id, True
         if self.proposal is not None:
             self._propose(self.proposal.click, self.proposal.reach)
         elif self.mode == "mark" and self.point is not None:
@@ -160,6 +161,8 @@ class Session:
             self._label([point], self.chosen)
             self._say(f"{self._name(self.chosen)}. Undo: Z")
         elif self.mode == "object":
+            guess = 0 if self._named or self.frame.prediction is None else int(self.frame.prediction[point])
+            self.chosen = guess if self.labels.things[guess] else self.chosen
             self._propose(point, ClickSettings().reach)
         else:
             self.point, self.suggested = point, None
@@ -292,7 +295,9 @@ class Session:
         if self.mode == "paint":
             return f"Every click labels a point as {self._name(self.chosen)}; other keys, other classes."
         if self.mode == "object":
-            return f"Click an object of class {self._name(self.chosen)} (keys choose another class)."
+            if self._named or self.frame.prediction is None:
+                return f"Click an object of class {self._name(self.chosen)} (keys choose another class)."
+            return "Click an object; the model guesses its class, a key corrects it."
         if self.mode == "erase":
             return "Click what is labelled wrongly."
         return "Click a point, then press the key of its class; N marks a suggested one."
