@@ -143,6 +143,7 @@ def test_a_crash_between_note_and_swap_leaves_a_pointer_that_can_still_be_rolled
         versions.promote(third.folder)
     monkeypatch.undo()
     assert versions.current == models / "versions" / "street-2"
+    assert not list(models.glob(".current*"))
     assert versions.rollback().name == "street-1"
 
 

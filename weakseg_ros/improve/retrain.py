@@ -167,6 +167,11 @@ def _training(config: RetrainConfig, training: TrainConfig, out: Path) -> TrainC
         average_decay=min(training.average_decay, 0.99),
         validate_every=0,
         seed=config.seed,
+        # the machine is another one than the training's
+        accelerator="auto",
+        devices=1,
+        num_nodes=1,
+        precision="32-true" if training.precision == "32-true" else "auto",
         **changed,
     )
 

@@ -134,13 +134,15 @@ class Versions:
         return bundle
 
     def _change(self, action: Literal["promote", "rollback"], bundle: Bundle, before: Path | None, why: str) -> None:
+        fresh = self.models / f".{CURRENT}.{os.getpid()}.new"
         try:
             self._note(action, bundle, before, why)
-            fresh = self.models / f".{CURRENT}.{os.getpid()}.new"
             fresh.unlink(missing_ok=True)
             fresh.symlink_to(self._in_words(bundle.folder))
             os.replace(fresh, self.pointer)
         except OSError as error:
+            with contextlib.suppress(OSError):
+                fresh.unlink(missing_ok=True)
             raise BundleError(f"{self.pointer}: cannot be changed ({error.strerror}); check space and permissions") from None
 
     def _note(self, action: Literal["promote", "rollback", "reject"], bundle: Bundle, before: Path | None, why: str) -> None:

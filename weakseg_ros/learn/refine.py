@@ -16,7 +16,7 @@ from torch import nn
 
 from weakseg_ros import registry
 from weakseg_ros.config import parse
-from weakseg_ros.deploy.bundle import QUANTILES, Bundle, BundleInfo, TrainingStatistics
+from weakseg_ros.deploy.bundle import QUANTILES, Bundle, BundleInfo, MethodRule, TrainingStatistics
 from weakseg_ros.deploy.engines.torch import load_graph
 from weakseg_ros.errors import ConfigError
 from weakseg_ros.files import environment
@@ -73,7 +73,7 @@ class Refined:
 
     net: nn.Module
     extra: nn.Module | None
-    """what its method adds for the robot, trained on"""
+    """what its method adds for the robot, trained on; None where the bundle has no such outputs, or the method is another"""
     statistics: DataStatistics
     """of the scans it was trained on now; channels, mean and std are the bundle's own"""
 
@@ -123,7 +123,8 @@ def refine(bundle: Bundle, new: ModelScans, replay: ModelScans | None, config: T
     session = assemble(config, fabric, run, images, None, statistics, net, whole)
     run_session(session)
     extra = None if session.extra_average is None else session.extra_average.net
-    return Refined(session.average.net.eval(), extra, statistics)
+    continued = extra is not None and (config.method, extra.outputs) == (info.method.name, info.outputs)
+    return Refined(session.average.net.eval(), extra if continued else None, statistics)
 
 
 def export_refined(
@@ -149,6 +150,7 @@ def export_refined(
             environment=environment(),
         ),
         outputs=info.outputs if refined.extra is not None else (),
+        method=info.method if refined.extra is not None else MethodRule(),
         files={},
         parity={},
         content_hash="",
