@@ -14,10 +14,14 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import gc
+import multiprocessing
+import os
+import shutil
 import statistics
 import sys
 import time
 from collections import defaultdict
+from concurrent.futures import Future, ProcessPoolExecutor, as_completed
 from pathlib import Path
 from typing import Any
 
@@ -72,24 +76,22 @@ class Size:
     seeds: int
 
 
-SHORT = Size({"train": 8, "val": 1, "test": 3}, scans=4, steps=100, seeds=1)
-LONG = Size({"train": 24, "val": 2, "test": 8}, scans=5, steps=320, seeds=3)
+SHORT = Size({"train": 16, "val": 1, "test": 6}, scans=5, steps=360, seeds=1)
+LONG = Size({"train": 16, "val": 1, "test": 12}, scans=5, steps=360, seeds=3)
 
 
-def record_streets(folder: Path, size: Size) -> None:
-    """Simulate every street that is not there yet, one scan a second."""
+def record_street(folder: Path, part: str, seed: int, scans: int) -> None:
+    """Simulate a street, one scan a second, unless it is there or another process is at it."""
+    street = folder / part / f"{seed:05d}"
     sensor = dataclasses.replace(load_sensor("generic64"), columns=SPEC.width)
-    streets = [(part, FIRST_STREET[part] + i) for part, count in size.streets.items() for i in range(count)]
-    for part, seed in tqdm(streets, desc="streets", disable=None):
-        street = folder / part / f"{seed:05d}"
-        with alone(folder / f".{seed:05d}.lock") as mine:
-            if not mine or (street / "complete").exists():
-                continue
-            facts = {"source": f"simulated street {seed}", "seed": seed, "overwrite": True}
-            with ScanWriter(street, LabelMap.load("street"), SPEC, intensity_full_scale=1.0, **facts) as writer:
-                for scan in simulate(SimulateConfig(seed, size.scans, stride=10, sensor=sensor)):
-                    writer.write(scan.cloud, scan.raw_label, scan.pose)
-            (street / "complete").touch()
+    with alone(folder / f".{seed:05d}.lock") as mine:
+        if not mine or (street / "complete").exists():
+            return
+        facts = {"source": f"simulated street {seed}", "seed": seed, "overwrite": True}
+        with ScanWriter(street, LabelMap.load("street"), SPEC, intensity_full_scale=1.0, **facts) as writer:
+            for scan in simulate(SimulateConfig(seed, scans, stride=10, sensor=sensor)):
+                writer.write(scan.cloud, scan.raw_label, scan.pose)
+        (street / "complete").touch()
 
 
 def settings_of(name: str, seed: int, size: Size, out: Path) -> TrainConfig:
@@ -116,14 +118,24 @@ def settings_of(name: str, seed: int, size: Size, out: Path) -> TrainConfig:
     )
 
 
+def finish_row(name: str, seed: int, size: Size, out: Path) -> None:
+    """Run a row and write its line, unless it is finished or another process is at it."""
+    torch.set_num_threads(1)
+    config, file = settings_of(name, seed, size, out), RowFile(out)
+    settings, data_hash = sha256_of_parts([str(to_mapping(config)), str(size)]), str(size.streets)
+    facts = {"key": f"{name}-s{seed}", "name": name, "seed": seed, "steps": size.steps}
+    with alone(out / f".{facts['key']}.lock") as mine:
+        if mine and not file.finished(str(facts["key"]), settings, data_hash):
+            file.append({**facts, "settings": settings, "data_hash": data_hash, **run_row(name, seed, size, out)})
+
+
 def run_row(name: str, seed: int, size: Size, out: Path) -> dict[str, Any]:
     """Train, look at the pseudo masks on the way, export, and measure on the test streets."""
     config, started = settings_of(name, seed, size, out), time.monotonic()
+    shutil.rmtree(config.out, ignore_errors=True)  # what an interruption left
     masks: dict[str, dict[str, Any]] = {}
     for share in LOOKS:
-        stop = round(share * config.steps)
-        begun = (config.out / "last").exists()
-        train(dataclasses.replace(config, resume=begun), stop_at=stop)
+        train(dataclasses.replace(config, resume=config.out.exists()), stop_at=round(share * config.steps))
         gc.collect()
         if name != "full":
             masks[str(share)] = judge_run(config.out, JUDGED_SCANS).to_mapping()
@@ -202,6 +214,11 @@ def _spread(values: list[float]) -> float:
     return round(statistics.stdev(values), 4) if len(values) > 1 else 0.0
 
 
+def _wait(jobs: list[Future[None]], what: str) -> None:
+    for job in tqdm(as_completed(jobs), total=len(jobs), desc=what, disable=None):
+        job.result()
+
+
 def main() -> int:
     """Run the rows of this shard that are not finished, then sum up all that are."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -209,22 +226,18 @@ def main() -> int:
     parser.add_argument("--short", action="store_true", help="fewer streets and steps, one seed")
     parser.add_argument("--rows", nargs="*", default=list(ROWS), choices=list(ROWS))
     parser.add_argument("--shard", default="0/1", help="i/n: every n-th row from the i-th on")
+    parser.add_argument("--processes", type=int, default=os.cpu_count() or 1, help="rows at a time, a core each")
     parser.add_argument("--report-only", action="store_true", help="only sum up what is finished")
     arguments = parser.parse_args()
     size, out = SHORT if arguments.short else LONG, arguments.out
     table = [(name, seed) for seed in range(1, size.seeds + 1) for name in arguments.rows]
     first, stride = (int(part) for part in arguments.shard.split("/"))
     if not arguments.report_only:
-        torch.set_num_threads(1)
-        record_streets(out / "data", size)
-        file = RowFile(out)
-        for name, seed in tqdm(table[first::stride], desc="rows", disable=None):
-            config = settings_of(name, seed, size, out)
-            digest = sha256_of_parts([str(to_mapping(config)), str(size)])
-            facts = {"key": f"{name}-s{seed}", "name": name, "seed": seed, "steps": size.steps}
-            facts |= {"settings": digest, "data_hash": str(size.streets)}
-            if not file.finished(facts["key"], digest, facts["data_hash"]):
-                file.append({**facts, **run_row(name, seed, size, out)})
+        with ProcessPoolExecutor(arguments.processes, multiprocessing.get_context("spawn")) as pool:
+            streets = [(part, FIRST_STREET[part] + i) for part, count in size.streets.items() for i in range(count)]
+            jobs = [pool.submit(record_street, out / "data", part, seed, size.scans) for part, seed in streets]
+            _wait(jobs, "streets")
+            _wait([pool.submit(finish_row, *row, size, out) for row in table[first::stride]], "rows")
     summary = summarise(out, size)
     print("\n".join(f"{name:12} PQ {value:.3f} +- {summary['pq_std'][name]:.3f}" for name, value in summary["pq"].items()))
     return 0

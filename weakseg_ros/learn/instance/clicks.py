@@ -59,7 +59,7 @@ def segment_from_clicks(
     """
     settings = settings or ClickSettings()
     clicks = np.asarray(clicks, np.int64).reshape(-1)
-    radius = _radii(cloud, clicks, np.asarray(class_id, np.int64).reshape(-1), labels) * np.float32(settings.reach)
+    radius = object_radii_m(labels)[check_clicks(cloud, clicks, class_id, labels)] * np.float32(settings.reach)
     view = view or project(cloud, spec)
     seen = np.flatnonzero(view.pixel_of_point[clicks] >= 0)  # numbers of the clicks that lie in the image
     owner = np.full(view.point_of_pixel.size, -1, np.int32)
@@ -75,13 +75,12 @@ def segment_from_clicks(
             better[better] = pixels.within(np.flatnonzero(better), click[better], float(reach))
             winner[better], best[better] = click[better], distance[better]
         owner[pixels.at[winner >= 0]] = seen[winner[winner >= 0]]
-    answer = _to_points(owner, view, settings.hidden_m)
-    answer[clicks[::-1]] = np.arange(len(clicks), dtype=np.int32)[::-1]  # of two clicks on one point the first has it
-    return answer
+    return points_of_pixels(owner, view, clicks, settings.hidden_m)
 
 
-def _radii(cloud: Cloud, clicks: NDArray[np.int64], class_id: NDArray[np.int64], labels: LabelMap) -> NDArray[np.float32]:
-    """(M,) how large the object of each click may be, m."""
+def check_clicks(cloud: Cloud, clicks: NDArray[np.int64], class_id: NDArray[np.integer], labels: LabelMap) -> NDArray[np.int64]:
+    """The classes (M,) of the clicks; DataError for clicks that the cloud does not have, and for classes that are no things."""
+    class_id = np.asarray(class_id, np.int64).reshape(-1)
     if len(clicks) != len(class_id):
         raise DataError(f"clicks: {len(clicks)} points, but {len(class_id)} classes; give one for each")
     if len(clicks) and not (clicks.min() >= 0 and clicks.max() < len(cloud)):
@@ -90,7 +89,7 @@ def _radii(cloud: Cloud, clicks: NDArray[np.int64], class_id: NDArray[np.int64],
     for wrong in class_id[~np.isin(class_id, things)]:
         name = labels.names[wrong] if 0 <= wrong < labels.num_classes else f"class {wrong}"
         raise DataError(f"clicks: '{name}' has no single objects; click {', '.join(labels.names[i] for i in things)}")
-    return object_radii_m(labels)[class_id]
+    return class_id
 
 
 class _Candidates:
@@ -159,9 +158,14 @@ def _along_surfaces(pixels: _Candidates, group: NDArray[np.int64]) -> tuple[NDAr
     return click_of_pixel[np.where(np.isfinite(distance), source, -1)], distance
 
 
-def _to_points(owner: NDArray[np.int32], view: RangeView, hidden_m: float) -> NDArray[np.int32]:
-    """(N,) what each point's pixel says; -1 for points without a pixel and for those hidden behind their pixel's owner."""
+def points_of_pixels(owner: NDArray[np.int32], view: RangeView, clicks: NDArray[np.int64], hidden_m: float) -> NDArray[np.int32]:
+    """(N,) what each point's pixel says (H * W,), and every click (M,) itself.
+
+    -1 for points without a pixel and for those hidden behind their pixel's owner.
+    """
     front = np.append(view.range_of_point, np.float32(np.nan))[view.point_of_pixel.ravel()]
     says = np.append(owner, np.int32(-1))[view.pixel_of_point]
     behind = view.range_of_point - np.append(front, np.float32(np.nan))[view.pixel_of_point]
-    return np.where(behind < hidden_m, says, np.int32(-1))
+    answer = np.where(behind < hidden_m, says, np.int32(-1))
+    answer[clicks[::-1]] = np.arange(len(clicks), dtype=np.int32)[::-1]  # of two clicks on one point the first has it
+    return answer

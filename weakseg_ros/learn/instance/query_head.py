@@ -21,7 +21,7 @@ from weakseg_ros.learn.nets import NetOutput
 _TURNS = (1, 2, 4, 8, 16, 32)
 _RISES = (0.5, 1.0, 2.0, 4.0)
 _SCALES = 3
-"""coarse stages that the queries look at, one after the other"""
+"""most coarse stages that the queries look at, one after the other"""
 
 
 @dataclass(frozen=True)
@@ -56,7 +56,8 @@ class QueryHead(nn.Module):
         super().__init__()
         width = settings.query_width
         self.pixels = nn.Conv2d(features, width, 3, stride=2, padding=1)
-        self.maps = nn.ModuleList([nn.Conv2d(channels, width, 1) for channels in stages[-_SCALES:]])
+        scales = min(_SCALES, settings.query_layers)
+        self.maps = nn.ModuleList([nn.Conv2d(channels, width, 1) for channels in stages[-scales:]])
         self.place = nn.Linear(2 * (len(_TURNS) + len(_RISES)), width)
         self.content = nn.Parameter(torch.randn(settings.queries, width) * 0.1)
         self.query_place = nn.Parameter(torch.randn(settings.queries, width) * 0.1)
@@ -73,7 +74,7 @@ class QueryHead(nn.Module):
         """What the queries say before the first layer and after each; all of them are trained."""
         pixels = self.pixels(out.features)
         pixels = pixels + self._place_code(pixels).T.reshape(1, -1, *pixels.shape[-2:])  # (B, D, H/2, W/2)
-        keys = [convolve(stage) for convolve, stage in zip(self.maps, out.stages[-_SCALES:], strict=True)][::-1]
+        keys = [convolve(stage) for convolve, stage in zip(self.maps, out.stages[-len(self.maps) :], strict=True)][::-1]
         places = [self._place_code(key) for key in keys]
         queries = self.content.expand(pixels.shape[0], -1, -1)  # (B, Q, D)
         answers = [self._answer(queries, pixels)]

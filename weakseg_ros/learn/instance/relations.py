@@ -47,16 +47,25 @@ class RelationSettings:
 
 
 @torch.no_grad()
-def relate(xyz: Tensor, mask: Tensor, anchors: Anchors, reach_m: Tensor, settings: RelationSettings | None = None) -> Relations:
+def relate(
+    xyz: Tensor,
+    mask: Tensor,
+    anchors: Anchors,
+    reach_m: Tensor,
+    settings: RelationSettings | None = None,
+    ground: Tensor | None = None,
+) -> Relations:
     """Measure from the clicks of `anchors` to places (P, 3) m, the pixels of a (H, W) mask in order; reach (K,) m by class.
 
     An object with several clicks is as near as its nearest one. The image is taken for a full circle: no gap, no seam.
+    `ground` (P,) is for callers that know it, as those must who leave pixels out.
     """
     settings = settings or RelationSettings()
     clicks, owner = anchors.clicks, anchors.click_owner
     reach = reach_m[anchors.classes[owner]].clamp_min(_SMALLEST_M)  # (C,)
     places = xyz.cpu().numpy()
-    ground = torch.from_numpy(ground_points(places, settings.ground)).to(xyz.device)
+    if ground is None:
+        ground = torch.from_numpy(ground_points(places, settings.ground)).to(xyz.device)
     apart = xyz[None] - xyz[clicks][:, None]  # (C, P, 3)
     ahead = xyz[clicks][:, :2] / xyz[clicks][:, :2].norm(dim=1, keepdim=True).clamp_min(_SMALLEST_M)
     along = (apart[..., :2] * ahead[:, None]).sum(dim=2)

@@ -27,9 +27,10 @@ from weakseg_ros.learn.instance.hand_distances import hand_distance
 from weakseg_ros.learn.instance.pseudo import PseudoLabels, PseudoSettings, estimate
 from weakseg_ros.learn.instance.query_head import QueryHead, QuerySettings
 from weakseg_ros.learn.instance.relations import Relations, relate
-from weakseg_ros.learn.instance.spread import SpreadSettings, spread
+from weakseg_ros.learn.instance.spread import SpreadSettings, away_loss, spread
 from weakseg_ros.learn.instance.targets import Targets, head_losses, pseudo_targets, true_targets
 from weakseg_ros.learn.losses import focal_loss
+from weakseg_ros.learn.methods import together
 from weakseg_ros.learn.methods.supervised import Supervised, SupervisedSettings
 from weakseg_ros.learn.nets import NetOutput
 from weakseg_ros.points.labels import LabelMap
@@ -60,7 +61,7 @@ class PointPanopticSettings(SupervisedSettings, BranchSettings, PseudoSettings, 
     """weight of the distances at labelled pixels"""
     assignment_weight: float = setting(1.0, 0.0, 100.0)
     """weight of sharing labelled pixels out among the anchors"""
-    tie_weight: float = setting(3.0, 0.0, 100.0)
+    tie_weight: float = setting(0.3, 0.0, 100.0)
     """weight of the geometric prior: neighbours on one surface belong together"""
     tie_gap_m: float = setting(0.3, 0.0, 100.0)
     """farther apart than this, neighbours are not tied"""
@@ -105,9 +106,9 @@ class PointPanoptic(Supervised):
         self.things.copy_(torch.from_numpy(labels.things))
         self.radius_m.copy_(torch.from_numpy(object_radii_m(labels)))
 
-    def deployable(self) -> nn.Module:
+    def deployable(self) -> nn.Module | None:
         """The head."""
-        return self.head
+        return together(super().deployable(), self.head)
 
     def losses(self, batch: Batch, out: NetOutput, progress: float) -> dict[str, Tensor]:
         """Those of `supervised`; of the distances, summed over the rounds, mean over the scans; of classes and head.
@@ -171,7 +172,8 @@ class PointPanoptic(Supervised):
         losses = self._at_pixels(distances, scan.anchors)
         if settings.spread_weight:
             spread_out = self._at_pixels(distances, spread(scan.anchors, scan.relations, scan.probs.detach(), settings))
-            losses["spread"] = settings.spread_weight * torch.stack(list(spread_out.values())).sum()
+            away = torch.stack([away_loss(d, scan.relations) for d in distances]).sum()
+            losses["spread"] = settings.spread_weight * torch.stack([away, *spread_out.values()]).sum()
         if settings.tie_weight:
             ties = []
             for dilation, weight in _DILATIONS:

@@ -1,0 +1,156 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Clicks in, masks out, by the distance that a training learned, or by rule where there is none."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from weakseg_ros.config import load_yaml
+from weakseg_ros.learn.instance.anchors import Anchors
+from weakseg_ros.learn.instance.clicks import ClickSettings, check_clicks, points_of_pixels, segment_from_clicks
+from weakseg_ros.learn.instance.ground import ground_points
+from weakseg_ros.learn.instance.relations import relate
+from weakseg_ros.learn.methods.point_panoptic import PointPanoptic
+from weakseg_ros.learn.run_folder import CONFIG, LABELS, SPEC, STATISTICS, RunFolder
+from weakseg_ros.learn.session import make_method, make_net
+from weakseg_ros.learn.survey import DataStatistics
+from weakseg_ros.learn.train_config import TrainConfig
+from weakseg_ros.points.cloud import Cloud
+from weakseg_ros.points.labels import LabelMap
+from weakseg_ros.points.projection import RangeSpec, RangeView, network_input, project
+
+_LARGEST_DISTANCE = 0.5
+"""a pixel farther from every click belongs to none"""
+
+
+class ClickSegmenter:
+    """`segment_from_clicks` with what a run folder of point_panoptic has learned; one thread calls it at a time.
+
+    Without a folder, and for a run that learned no distance, it answers by rule. The network's look at a cloud is kept for
+    the next clicks on the same cloud.
+    """
+
+    def __init__(self, run: Path | None = None, settings: ClickSettings | None = None) -> None:
+        self.settings = settings or ClickSettings()
+        self._learned = None if run is None else _open(run)
+        self._seen: tuple[Cloud, _Look] | None = None
+
+    @property
+    def learned(self) -> bool:
+        """Whether answers come from a learned distance."""
+        return self._learned is not None
+
+    def segment(
+        self,
+        cloud: Cloud,
+        clicks: NDArray[np.integer],
+        class_id: NDArray[np.integer],
+        labels: LabelMap,
+        spec: RangeSpec,
+        view: RangeView | None = None,
+    ) -> NDArray[np.int32]:
+        """Which click each of N points belongs to: (N,) 0..M-1, -1 = none, as `segment_from_clicks` says it.
+
+        A class that the run does not know by name is answered by rule, with all others of the call.
+        """
+        learned, clicks = self._learned, np.asarray(clicks, np.int64).reshape(-1)
+        class_id = check_clicks(cloud, clicks, class_id, labels)
+        names = [labels.names[i] for i in class_id]
+        if learned is None or not set(names) <= set(learned.labels.names):
+            return segment_from_clicks(cloud, clicks, class_id, labels, spec, self.settings, view)
+        if self._seen is None or self._seen[0] is not cloud:
+            self._seen = cloud, learned.look(cloud)
+        look = self._seen[1]
+        inside = np.flatnonzero(look.view.pixel_of_point[clicks] >= 0)
+        owner = np.full(look.view.point_of_pixel.size, -1, np.int32)
+        if len(inside):
+            classes = np.array([learned.labels.names.index(names[i]) for i in inside])
+            at, winner = learned.share_out(look, look.view.pixel_of_point[clicks[inside]], classes)
+            owner[at] = np.where(winner >= 0, inside[winner], -1)
+        return points_of_pixels(owner, look.view, clicks, self.settings.hidden_m)
+
+
+@dataclass(frozen=True)
+class _Look:
+    """What the network sees in a cloud: its P pixels that hold a point."""
+
+    view: RangeView
+    mask: NDArray[np.bool_]
+    """(H, W)"""
+    features: Tensor
+    """(P, D)"""
+    probs: Tensor
+    """(P, K)"""
+    xyz: Tensor
+    """(P, 3) m"""
+    ground: Tensor
+    """(P,) bool"""
+
+
+class _Learned:
+    """A net and its distance branch, from a run folder."""
+
+    def __init__(
+        self, net: nn.Module, method: PointPanoptic, labels: LabelMap, spec: RangeSpec, statistics: DataStatistics
+    ) -> None:
+        self.net, self.method, self.labels, self.spec, self.statistics = net, method, labels, spec, statistics
+
+    @torch.inference_mode()
+    def look(self, cloud: Cloud) -> _Look:
+        view, facts = project(cloud, self.spec), self.statistics
+        image = network_input(cloud, view, facts.channels, facts.mean, facts.std)
+        out = self.net(torch.from_numpy(image)[None])
+        mask = view.point_of_pixel >= 0
+        places = cloud.xyz[view.point_of_pixel[mask]]
+        held = torch.from_numpy(mask)
+        features, probs = (values[0].permute(1, 2, 0)[held] for values in (out.features, out.probabilities))
+        return _Look(view, mask, features, probs, torch.from_numpy(places), torch.from_numpy(ground_points(places)))
+
+    @torch.inference_mode()
+    def share_out(
+        self, look: _Look, pixels: NDArray[np.int64], classes: NDArray[np.int64]
+    ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Flat indices of the pixels near any click, and the number of the click that each belongs to, -1 = none."""
+        at, reach = np.flatnonzero(look.mask), self.method.settings.reach * self.method.radius_m
+        clicked = torch.from_numpy(np.searchsorted(at, pixels))
+        class_id = torch.from_numpy(classes)
+        near = _near_any(look.xyz, look.xyz[clicked], reach[class_id]) & ~look.ground
+        near[clicked] = True
+        mask = np.zeros_like(look.mask)
+        mask.ravel()[at[near.numpy()]] = True
+        numbers = torch.arange(len(clicked))
+        anchors = Anchors(class_id, torch.ones(len(clicked), dtype=torch.bool), (near.cumsum(dim=0) - 1)[clicked], numbers)
+        relations = relate(look.xyz[near], torch.from_numpy(mask), anchors, reach, ground=look.ground[near])
+        assert self.method.branch is not None
+        distance = self.method.branch(look.features[near], look.xyz[near], look.probs[near], anchors, relations)[-1]
+        distance = distance.masked_fill((relations.of("straight") > 1) | relations.ground, 1.0)
+        distance[numbers, anchors.pixel] = 0.0
+        best, winner = distance.min(dim=0)
+        return at[near.numpy()], torch.where(best <= _LARGEST_DISTANCE, winner, -1).numpy()
+
+
+def _near_any(xyz: Tensor, places: Tensor, reach: Tensor) -> Tensor:
+    near = torch.zeros(len(xyz), dtype=torch.bool)
+    for place, limit in zip(places, reach, strict=True):
+        near |= ((xyz - place) ** 2).sum(dim=1) <= limit**2
+    return near
+
+
+def _open(run: Path) -> _Learned | None:
+    """What a run folder has learned; None where it learned no distance. DataError and ConfigError where it is no run."""
+    config, statistics = load_yaml(TrainConfig, run / CONFIG), load_yaml(DataStatistics, run / STATISTICS)
+    labels, spec = load_yaml(LabelMap, run / LABELS), load_yaml(RangeSpec, run / SPEC)
+    net = make_net(config, statistics, labels.num_classes).eval()
+    method = make_method(config, net, statistics, labels).eval()
+    if not isinstance(method, PointPanoptic) or method.branch is None:
+        return None
+    tensors, _, _ = RunFolder(run).load_last()
+    net.load_state_dict(tensors["average"])
+    method.load_state_dict(tensors["method"])
+    return _Learned(net, method, labels, spec, statistics)
