@@ -143,8 +143,9 @@ def turns(bundle: Bundle, clouds: Sequence[RawMessage], rounds: int, scratch: Pa
     found: dict[str, dict[str, Any]] = {turn: {"samples": [], "unanswered": 0} for turn in TURNS}
     with NodeProcess(bundle.folder, [*options, "-r", f"__node:={name}"]), small_disk(scratch / "disk") as disk:
         switch = Switch(name)
-        for _ in range(rounds):
+        for number in range(rounds):
             for turn in TURNS:
+                print(f"round {number + 1} of {rounds}: {turn}", file=sys.stderr, flush=True)
                 folder = scratch / turn.replace(" ", "_").replace(",", "")
                 if turn == "full disk":
                     if disk is None:
@@ -171,6 +172,7 @@ def kill(bundle: Bundle, clouds: Sequence[RawMessage], kills: int, folder: Path)
     options = ["--input-topic", f"/{name}/points", "--log-folder", str(folder), "--log-spacing-s", "0"]
     options += ["--log-per-minute", "6000", "--log-min-distance", "0", "--log-min-free-mib", "0"]
     for number in range(kills):
+        print(f"kill {number + 1} of {kills}", file=sys.stderr, flush=True)
         with NodeProcess(bundle.folder, [*options, "--ros-args", "-r", f"__node:={name}"]) as node:
             with Player(ReplaySettings(node=name, clock=False, answer_timeout_s=0.1)) as player:
                 player.connect("")
