@@ -202,7 +202,12 @@ def test_it_refuses_to_train_on_nothing(world: Path, place: Path) -> None:
     click(place / "log", world / "night", KEYS[:1])
     with pytest.raises(DataError, match="1 frames have usable clicks"):
         retrain(config)
-    assert not (place / "models" / "versions").exists() or not any((place / "models" / "versions").iterdir())
+    click(place / "log", world / "night", KEYS[1:3])
+    (place / "run").mkdir()
+    (place / "run" / "mine.txt").touch()
+    with pytest.raises(DataError, match="choose another --out"):
+        retrain(config)
+    assert not any((place / "models" / "versions").iterdir()), "no empty version is left behind"
 
 
 def test_old_data_that_are_gone_are_named_with_what_to_do(world: Path, place: Path) -> None:

@@ -22,7 +22,7 @@ from tqdm import tqdm
 from weakseg_ros.config import dump_yaml, parse, show
 from weakseg_ros.deploy.bundle import Bundle, find_bundle
 from weakseg_ros.deploy.segmenter import Segmenter
-from weakseg_ros.errors import BundleError
+from weakseg_ros.errors import BundleError, DataError
 from weakseg_ros.files import environment, write_atomic, write_json
 from weakseg_ros.improve.gate import Scores, Verdict, judge, measure_latency
 from weakseg_ros.improve.retrain_config import RetrainConfig
@@ -82,8 +82,8 @@ def retrain(config: RetrainConfig) -> Outcome:
     deployed = versions.current
     data = open_retrain_data(config, old)
     folder = versions.new_folder(config.name or versions.stem_of(old))
-    out = config.out or Path("runs") / "retrain" / folder.name
     try:
+        out = _run_folder(config, folder.name)
         bundle = _train(config, old, data, folder, out)
     finally:
         with contextlib.suppress(OSError):
@@ -113,6 +113,17 @@ def retrain(config: RetrainConfig) -> Outcome:
             )
         versions.promote(folder, f"retrained on {data.clicks} clicks, report in {out / REPORT}", previous=old.folder)
     return Outcome(bundle, verdict, summary, out / REPORT)
+
+
+def _run_folder(config: RetrainConfig, version: str) -> Path:
+    """Where the run is written; without `out`, a folder that no interrupted run of the same version has taken."""
+    if config.out is None:
+        parent = Path("runs") / "retrain"
+        taken = sum(path.name.partition("@")[0] == version for path in parent.glob("*"))
+        return parent / (f"{version}@{taken}" if taken else version)
+    if config.out.exists() and (not config.out.is_dir() or any(config.out.iterdir())):
+        raise DataError(f"{config.out}: exists and is not empty; choose another --out")
+    return config.out
 
 
 def _train(config: RetrainConfig, old: Bundle, data: RetrainData, folder: Path, out: Path) -> Bundle:
