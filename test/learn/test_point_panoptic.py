@@ -12,7 +12,13 @@ import pytest
 import torch
 from torch import Tensor
 
+from weakseg_ros import registry
 from weakseg_ros.learn.batches import Batch
+from weakseg_ros.learn.instance.anchors import Anchors
+from weakseg_ros.learn.instance.click_segmenter import ClickSegmenter
+from weakseg_ros.learn.instance.clicks import segment_from_clicks
+from weakseg_ros.learn.instance.mask_quality import judge_run
+from weakseg_ros.learn.instance.relations import relate
 from weakseg_ros.learn.methods.point_panoptic import PointPanoptic, PointPanopticSettings
 from weakseg_ros.learn.nets.light import LightNet
 from weakseg_ros.learn.protocols import SparseConfig
@@ -125,8 +131,8 @@ def test_a_street_is_learned_by_heart_from_one_click_per_object() -> None:
 
 def test_the_geometric_prior_spreads_a_click_and_rounds_spread_it_farther() -> None:
     ious = []
-    for changes in ({"tie_weight": 0.0, "rounds": 1}, {"rounds": 0}, {"rounds": 3}):
-        net, method, batch = learned(80, metric=False, spread_weight=0.0, stage_one=1.0, **changes)
+    for changes in ({"tie_weight": 0.0, "rounds": 1}, {"tie_weight": 3.0, "rounds": 0}, {"tie_weight": 3.0, "rounds": 3}):
+        net, method, batch = learned(80, metric=False, spread_weight=0.0, class_power=1.0, stage_one=1.0, **changes)
         (found,) = method.pseudo_labels(batch, net(batch.image))
         ious.append(np.mean(mask_iou(found.instance, in_click_order(batch))))
     assert ious == sorted(ious)  # 0.41, 0.60, 0.69
@@ -171,17 +177,71 @@ def test_every_parameter_of_a_ladder_row_is_trained(without: dict[str, Any]) -> 
     assert not [name for name, p in method.named_parameters() if p.grad is None or not p.grad.abs().sum() > 0]
 
 
-def test_it_trains_from_files_with_clicks_drawn_per_object(tmp_path: Path) -> None:
+def test_pseudo_labels_teach_from_stage_two_on() -> None:
+    net, method = made(stage_one=0.4, stage_ramp=0.2)
+    batch = batch_of(sparse_labels())
+    first, ramp, second = (method.losses(batch, net(batch.image), progress) for progress in (0.39, 0.5, 0.9))
+    assert not {"centre", "offset", "pseudo"} & first.keys()
+    assert first["head"] == 0
+    assert {"centre", "offset", "pseudo", "distance", "spread"} < second.keys()
+    assert 0 < ramp["pseudo"] < second["pseudo"]
+
+
+@pytest.mark.parametrize("changes", [{"distance": "euclidean"}, {"distance": "traverse"}, {"truth_instances": True}])
+def test_rows_without_a_learned_distance_train_the_same_head(changes: dict[str, Any]) -> None:
+    net, method = made(**changes)
+    assert method.branch is None
+    truth = changes.get("truth_instances", False)
+    batch = replace(batch_of(CLASS_ID if truth else sparse_labels()), instances=THING[None] if truth else None)
+    losses = method.losses(batch, net(batch.image), 1.0)
+    assert "distance" not in losses
+    assert losses["centre"] > 0
+    torch.stack(list(losses.values())).sum().backward()
+    assert not [name for name, p in method.named_parameters() if p.grad is None or not p.grad.abs().sum() > 0]
+    assert ("pseudo" in losses) != truth
+
+
+def test_permuted_clicks_permute_the_masks_and_no_pixel_has_two() -> None:
+    net, method, batch = learned(12, rounds=1, stage_one=1.0)
+    with torch.no_grad():
+        (scan,) = method._scans(batch, net(batch.image))
+        order = torch.tensor([3, 0, 4, 2, 1, 5])
+        place = order.argsort()
+        anchors = Anchors(scan.anchors.classes[order], scan.anchors.things[order], scan.anchors.pixel, place[scan.anchors.owner])
+        relations = relate(scan.xyz, scan.mask, anchors, method.settings.reach * method.radius_m)
+        ours = method._estimate(scan).instance
+        theirs = method._estimate(replace(scan, anchors=anchors, relations=relations)).instance
+    number = torch.cat((torch.zeros(1, dtype=torch.long), place[:5] + 1))
+    assert torch.equal(number[ours], theirs)
+    assert len(ours.unique()) == 6
+
+
+def test_together_with_semantic_weak_supervision() -> None:
+    net, batch = LightNet(5, LABELS.num_classes, width=16), batch_of(sparse_labels())
+    own = {"focal", "lovasz", "distance", "assignment", "spread", "tie", "centre", "offset", "pseudo"}
+    for name, more in (("erda", {"erda"}), ("coarse3d", {"contrast"}), ("erda+coarse3d", {"erda", "contrast"})):
+        kind = registry.load(registry.METHODS, f"{name}+point_panoptic")
+        settings = kind.Settings(branch_width=16, branch_heads=4, branch_ffn=16, tie_pairs=500)
+        method = kind(settings, net, torch.tensor([99, 3, 2, 8]))
+        method.use_labels(LABELS)
+        assert method.losses(batch, net(batch.image), 0.9).keys() == own | more
+        assert {"centre", "offset"} <= set(method.deployable().outputs)
+
+
+def write_scans(folder: Path, count: int = 3) -> None:
     usable = MASK.flatten().numpy()
     xyz = XYZ.flatten(1).T.numpy()[usable]
     raw = LABELS.to_raw(CLASS_ID.flatten().numpy()[usable]).astype(np.uint32)
     raw |= (THING.flatten().numpy()[usable] << 16).astype(np.uint32)
-    with ScanWriter(tmp_path / "scans", LABELS, SPEC, source="test", seed=0, intensity_full_scale=1.0) as writer:
-        for _ in range(3):
+    with ScanWriter(folder, LABELS, SPEC, source="test", seed=0, intensity_full_scale=1.0) as writer:
+        for _ in range(count):
             writer.write(make_cloud(xyz, np.zeros(len(xyz))), raw)
-    config = TrainConfig(
-        data=tmp_path / "scans",
-        out=tmp_path / "run",
+
+
+def config_of(folder: Path) -> TrainConfig:
+    return TrainConfig(
+        data=folder / "scans",
+        out=folder / "run",
         draw=SparseConfig(protocol="per_instance", ratio=0.01),
         method="point_panoptic",
         options={"branch_width": 16, "branch_heads": 4, "branch_ffn": 16, "tie_pairs": 500},
@@ -195,8 +255,42 @@ def test_it_trains_from_files_with_clicks_drawn_per_object(tmp_path: Path) -> No
         accelerator="cpu",
         precision="32-true",
     )
+
+
+def test_it_trains_from_files_with_clicks_drawn_per_object(tmp_path: Path) -> None:
+    write_scans(tmp_path / "scans")
+    config = config_of(tmp_path)
     rows = [row for row in train(config).metrics() if "distance" in row]
     assert len(rows) == 6
     assert rows[-1]["distance"] < rows[0]["distance"]
+    quality = judge_run(tmp_path / "run", 2)
+    assert {name: len(values) for name, values in quality.by_class.items()} == {"car": 6, "person": 4}
+    assert 0 < quality.mean < 1
+    check_clicks_of_run(tmp_path / "run")
     resumed = train(replace(config, out=tmp_path / "half"), stop_at=3)
     assert train(replace(config, out=resumed.path, resume=True)).metrics()[-1]["loss"] == pytest.approx(rows[-1]["loss"])
+
+
+def check_clicks_of_run(run: Path) -> None:
+    """Masks from clicks by what the run learned: by rule without it, permuted with the clicks, for any number of them."""
+    usable = MASK.flatten().numpy()
+    cloud = make_cloud(XYZ.flatten(1).T.numpy()[usable], np.zeros(usable.sum()))
+    thing, class_id = THING[MASK].numpy(), CLASS_ID[MASK].numpy()
+    segmenter, rule = ClickSegmenter(run), ClickSegmenter()
+    assert segmenter.learned
+    assert not rule.learned
+    clicks = np.array([np.flatnonzero(thing == n)[2] for n in range(1, 6)])
+    ours = segmenter.segment(cloud, clicks, class_id[clicks], LABELS, SPEC)
+    assert ours[clicks].tolist() == [0, 1, 2, 3, 4]
+    order = np.array([2, 4, 0, 1, 3])
+    theirs = segmenter.segment(cloud, clicks[order], class_id[clicks[order]], LABELS, SPEC)
+    np.testing.assert_array_equal(np.append(order, -1)[theirs], ours)
+    by_rule = rule.segment(cloud, clicks, class_id[clicks], LABELS, SPEC)
+    np.testing.assert_array_equal(by_rule, segment_from_clicks(cloud, clicks, class_id[clicks], LABELS, SPEC))
+    none = segmenter.segment(cloud, np.zeros(0, np.int64), np.zeros(0, np.int64), LABELS, SPEC)
+    assert (none == -1).all()
+    few = replace(cloud, **{name: getattr(cloud, name)[:3] for name in ("xyz", "intensity", "flags")}, height=1, width=3)
+    assert segmenter.segment(few, np.array([1]), np.array([CAR]), LABELS, SPEC)[1] == 0
+    many = np.flatnonzero(thing > 0)[:300]
+    found = segmenter.segment(cloud, many, class_id[many], LABELS, SPEC)
+    np.testing.assert_array_equal(found[many], np.arange(len(many)))
