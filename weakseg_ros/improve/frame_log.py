@@ -145,11 +145,7 @@ class FrameLog:
                 return self._drop("paused")
             if len(self._pending) >= QUEUE:
                 return self._drop("queue")
-            known = (
-                np.concatenate([self._known, np.reshape(self._pending, (-1, self._known.shape[1]))])
-                if self._pending
-                else self._known
-            )
+            known = np.concatenate([self._known, *(descriptor[None] for descriptor in self._pending)])
             asked = self._asked > 0
             verdict = self._admission.decide(look, known, now_s, asked)
             if not verdict.reason:
