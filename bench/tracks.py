@@ -32,7 +32,7 @@ from weakseg_ros.points.scans import open_scans
 from weakseg_ros.simulate.drive import SimulateConfig, simulate
 from weakseg_ros.simulate.lidar import load_sensor
 
-FIRST_STREET = 30_011
+FIRST_STREET = 30_021
 REAL_SCANS = Path("../shared/data/semantickitti_seq00")
 SENSOR = "hdl64e"
 

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -96,17 +97,18 @@ def displacement(before: Outlines, after: Outlines) -> Places:
     return np.where(low * high > 0, smaller, 0.0)
 
 
-def associate(expected: Outlines, found: Outlines, reach_m: Places, trust: Places, cell_m: float) -> NDArray[np.int64]:
+def associate(expected: Outlines, found: Outlines, reach_m: Places, trust: Places, cells_m: Sequence[float]) -> NDArray[np.int64]:
     """(M,) for each found object the number of the expected one that it is, each at most once; -1 = none.
 
-    Two may be one where they are of a kind and their points share squares of `cell_m`, or their extents lie within
-    `reach_m` (T,) of each other. A pair is worth its overlap, some nearness, and the `trust` (T,) in the expected one;
-    the assignment of most worth is taken, where one good pair outweighs two poor ones.
+    Two may be one where they are of a kind and their points share squares of one of the sizes `cells_m`, or their extents
+    lie within `reach_m` (T,) of each other. A pair is worth its mean overlap by these squares (small ones tell neighbours
+    apart, large ones forgive that an object was expected a little off), some nearness, and the `trust` (T,) in the
+    expected one; the assignment of most worth is taken, where one good pair outweighs two poor ones.
     """
     match = np.full(len(found), -1, np.int64)
     if not len(expected) or not len(found):
         return match
-    overlap = _overlap(expected, found, cell_m)
+    overlap = np.mean([_overlap(expected, found, cell_m) for cell_m in cells_m], axis=0)
     gap = np.maximum(expected.low[:, None] - found.high[None], found.low[None] - expected.high[:, None])
     apart = np.linalg.norm(np.maximum(gap, 0.0), axis=2)
     distance = np.linalg.norm(expected.middle[:, None] - found.middle[None], axis=2)

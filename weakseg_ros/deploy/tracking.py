@@ -25,6 +25,8 @@ KINDS = (
 IDS = 1 << 16
 NOMINAL_PERIOD_S, SHORTEST_S = 0.1, 0.005
 """between two scans whose stamps are equal, or nearer than any sensor turns: a driver that sets none runs at 10 Hz"""
+COARSER = 5
+"""squares so many times as large as `cell_m` are looked at as well, and alone as long as the sensor's motion is a guess"""
 TRUST, TRUSTED_SCANS = 0.2, 10
 """worth of a track that was seen in so many scans, and again of one that was seen in the scan before"""
 
@@ -36,7 +38,7 @@ class TrackSettings:
     max_age_s: float = setting(1.5, 0.0, 60.0)
     """an object unseen for longer gets a new id when it comes back"""
     cell_m: float = setting(0.4, 0.05, 10.0)
-    """points in one square of this size, seen from above, overlap"""
+    """points in one square of this size, seen from above, overlap; half of it is asked of squares five times as large"""
     reach_m: float = setting(0.7, 0.0, 20.0)
     """how far from where it was expected an object may be"""
     reach_m_s: float = setting(4.0, 0.0, 50.0)
@@ -143,11 +145,12 @@ class Tracker:
         trust = TRUST * np.minimum(tracks.scans / TRUSTED_SCANS, 1.0) + TRUST * (tracks.unseen_s == 0)
         exact = self._ego.advance(elapsed_s, pose)
         found = outlines_of(objects, kind, self._ego.pose)
-        match = associate(expected, found, reach_m, trust, settings.cell_m)
+        cells_m = (settings.cell_m, COARSER * settings.cell_m)
+        match = associate(expected, found, reach_m, trust, cells_m if exact else cells_m[1:])
         if not exact and (match >= 0).any():
             self._ego.settle(expected.chosen(match[match >= 0]), found.chosen(np.flatnonzero(match >= 0)), elapsed_s)
             found = outlines_of(objects, kind, self._ego.pose)
-            match = associate(expected, found, reach_m, trust, settings.cell_m)
+            match = associate(expected, found, reach_m, trust, cells_m)
         return found, match
 
     def _remember(self, found: Outlines, match: NDArray[np.int64], count: int, elapsed_s: float) -> NDArray[np.uint16]:
