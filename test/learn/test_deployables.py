@@ -120,7 +120,7 @@ class TestNovelty:
 
     def test_a_pixel_that_is_a_prototype_is_not_new(self, parts: tuple[Coarse3d, Any]) -> None:
         method, out = parts
-        embedding = method.projector(out, (4, 12))
+        embedding = method.projector(out, (4, 6))
         method.bank.keys[1, 2] = standardise(embedding[:1, :, 0, 0])[0]
         (novelty,) = moved(method, True)(out)
         assert novelty[0, 0, 0].item() == pytest.approx(0.0, abs=1e-5)

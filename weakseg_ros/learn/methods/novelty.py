@@ -17,7 +17,7 @@ from weakseg_ros.learn.methods.embedding import Projector, resize
 from weakseg_ros.learn.methods.prototypes import PrototypeBank
 from weakseg_ros.learn.nets import NetOutput
 
-STRIDE = (4, 4)
+STRIDE = (4, 8)
 """rows and columns of the image to one that is looked at; finer steps found unseen objects no better, and cost more"""
 _SHORTEST = 1e-12
 _NEVER = -2.0
