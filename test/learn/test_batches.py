@@ -209,10 +209,14 @@ def test_objects_follow_their_labels_and_no_number_stands_in_two_scans(augment: 
     rule = InputRule(("range",), (0.0,), (1.0,))
     batch = rule.batch(*source.draw(range(3), np.random.default_rng(0)))
     assert torch.equal(batch.instances > 0, batch.labels > 0)
-    assert batch.instances.unique().tolist() == list(range(10))
-    assert torch.equal((batch.instances - 1) % 3 + 1, batch.labels.where(batch.labels > 0, 3))
+    numbers = [set(scan.unique().tolist()) - {0} for scan in batch.instances]
+    assert len(set.union(*numbers)) == sum(map(len, numbers)) >= 9
+    for number in set.union(*numbers):
+        assert len(batch.labels[batch.instances == number].unique()) == 1
+    if augment.mix == 1.0:
+        assert max(map(len, numbers)) > 3  # objects of two scans, still apart
     if not augment.mix:
-        assert [scan.unique().tolist() for scan in batch.instances] == [[0, 1, 2, 3], [0, 4, 5, 6], [0, 7, 8, 9]]
+        assert list(map(len, numbers)) == [3, 3, 3]
     assert rule.batch(*raw()).instances is None
 
 

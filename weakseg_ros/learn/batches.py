@@ -63,7 +63,7 @@ class InputRule:
         planes = []
         for name, mean, std in zip(self.channels, self.mean, self.std, strict=True):
             planes.append(values[name] if name in NOT_NORMALISED else (values[name] - mean) / std * mask)
-        instances = (geometry[:, 4] * mask).long() if geometry.shape[1] > 4 else None
+        instances = _of_one_scan_each((geometry[:, 4] * mask).long()) if geometry.shape[1] > 4 else None
         return Batch(torch.stack(planes, dim=1), labels.long() * mask, mask, geometry[:, :3], instances)  # image (B, C, H, W)
 
 
@@ -211,8 +211,14 @@ def _pasted_classes(augment: AugmentConfig, labels: LabelMap) -> list[int]:
     return ids
 
 
+def _of_one_scan_each(instances: Tensor) -> Tensor:
+    """The objects (B, H, W), 0 = none, renumbered so that none is in two scans: mixing leaves a part of an object in each."""
+    first = torch.arange(len(instances)) * (int(instances.max()) + 1)
+    return torch.where(instances > 0, instances + first[:, None, None], 0)
+
+
 def _number_apart(instances: Tensor) -> None:
-    """Renumber the objects of a batch in place, (B, H, W), 0 = none, so that no number stands in two scans."""
+    """Renumber the objects of a batch in place, (B, H, W), 0 = none: once scans are mixed, numbers must tell them apart."""
     count = 0
     for scan in instances:
         numbers, of_pixel = torch.unique(scan, return_inverse=True)
