@@ -259,6 +259,8 @@ def test_the_intensity_of_another_sensor_is_brought_to_the_models_scale(world: P
     seen = ModelScans(open_scans(place / "other"), info)[0].cloud
     np.testing.assert_allclose(seen.intensity, cloud.intensity, atol=1e-6)
     assert seen.intensity_full_scale == info.intensity.full_scale
+    once = ModelScans(open_scans(place / "other"), info, intensity_scale=1.0)
+    np.testing.assert_allclose(ModelScans(once, info)[0].cloud.intensity, cloud.intensity * 255, rtol=1e-5)
 
 
 def test_a_frame_stays_on_its_side_however_many_are_added() -> None:

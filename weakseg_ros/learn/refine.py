@@ -61,7 +61,7 @@ class ModelScans:
         scan = self._scans[index]
         theirs, ours = scan.cloud.intensity_full_scale, self.intensity_full_scale
         scale = self._scale or (ours / theirs if ours and theirs else 1.0)
-        if scale == 1.0:
+        if scale == 1.0 and theirs == ours:
             return scan
         scaled = (scan.cloud.intensity * scale).astype(np.float32)
         return dataclasses.replace(scan, cloud=dataclasses.replace(scan.cloud, intensity=scaled, intensity_full_scale=ours))
