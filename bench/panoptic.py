@@ -46,7 +46,7 @@ from weakseg_ros.simulate.drive import SimulateConfig, simulate
 from weakseg_ros.simulate.lidar import load_sensor
 
 ROWS: dict[str, dict[str, Any]] = {
-    "euclidean": {"distance": "euclidean"},
+    "euclidean": {"distance": "euclidean", "reach": 1.0},  # the reach that suits it best
     "traverse": {"distance": "traverse"},
     "surface": {"distance": "surface"},
     "learned_0": {"rounds": 0},
