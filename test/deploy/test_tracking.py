@@ -11,7 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from weakseg_ros.deploy.segmentation import Segmentation
-from weakseg_ros.deploy.tracking import Tracker, TrackSettings
+from weakseg_ros.deploy.track_settings import TrackSettings
+from weakseg_ros.deploy.tracking import Tracker
 from weakseg_ros.points.cloud import Cloud, make_cloud
 from weakseg_ros.points.labels import LabelClass, LabelMap
 

@@ -9,11 +9,11 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from weakseg_ros.config import check_ranges, setting
 from weakseg_ros.deploy.association import Outlines, associate, displacement, no_outlines, outlines_of
 from weakseg_ros.deploy.boxes import ObjectPoints, objects_of
 from weakseg_ros.deploy.ego_motion import FASTEST_M_S, EgoMotion
 from weakseg_ros.deploy.segmentation import Segmentation
+from weakseg_ros.deploy.track_settings import TrackSettings
 from weakseg_ros.points.cloud import Cloud
 from weakseg_ros.points.labels import LabelMap
 
@@ -29,27 +29,6 @@ COARSER = 5
 """squares so many times as large as `cell_m` are looked at as well, and alone as long as the sensor's motion is a guess"""
 TRUST, TRUSTED_SCANS = 0.2, 10
 """worth of a track that was seen in so many scans, and again of one that was seen in the scan before"""
-
-
-@dataclass(frozen=True)
-class TrackSettings:
-    """When an object of one scan is that of an earlier one."""
-
-    max_age_s: float = setting(1.5, 0.0, 60.0)
-    """an object unseen for longer gets a new id when it comes back"""
-    cell_m: float = setting(0.4, 0.05, 10.0)
-    """points in one square of this size, seen from above, overlap; half of it is asked of squares five times as large"""
-    reach_m: float = setting(0.7, 0.0, 20.0)
-    """how far from where it was expected an object may be"""
-    reach_m_s: float = setting(4.0, 0.0, 50.0)
-    """and how much farther with every second since it was seen"""
-    gain: float = setting(0.35, 0.01, 1.0)
-    """share of a newly measured velocity in an object's own"""
-    max_objects: int = setting(300, 1, 2000)
-    """of more objects in one scan the largest are followed, the others get a new id every time"""
-
-    def __post_init__(self) -> None:
-        check_ranges(self)
 
 
 @dataclass(frozen=True)
