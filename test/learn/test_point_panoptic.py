@@ -87,7 +87,7 @@ def sparse_labels(seed: int = 0) -> Tensor:
 def made(**changes: Any) -> tuple[LightNet, PointPanoptic]:
     torch.manual_seed(0)
     net = LightNet(5, LABELS.num_classes, width=16)
-    small = {"branch_width": 32, "branch_heads": 4, "branch_ffn": 32, "tie_pairs": 3000}
+    small = {"branch_width": 32, "branch_heads": 4, "branch_ffn": 32, "tie_pairs": 3000, "branch_gradient": 1.0}
     method = PointPanoptic(PointPanopticSettings(**{**small, **changes}), net, torch.tensor([99, 3, 2, 8]))
     method.use_labels(LABELS)
     return net, method
@@ -175,6 +175,18 @@ def test_every_parameter_of_a_ladder_row_is_trained(without: dict[str, Any]) -> 
     batch = batch_of(sparse_labels())
     torch.stack(list(method.losses(batch, net(batch.image), 1.0).values())).sum().backward()
     assert not [name for name, p in method.named_parameters() if p.grad is None or not p.grad.abs().sum() > 0]
+
+
+@pytest.mark.parametrize("share", [0.0, 0.25])
+def test_a_share_of_the_branchs_gradient_reaches_the_net(share: float) -> None:
+    gradients = []
+    for part in (1.0, share):
+        net, method = made(branch_gradient=part)
+        batch = batch_of(sparse_labels())
+        losses = method.losses(batch, net(batch.image), 0.0)
+        torch.stack([losses["distance"], losses["assignment"]]).sum().backward()
+        gradients.append(net.stem[0].weight.grad.clone())
+    torch.testing.assert_close(gradients[1], share * gradients[0], rtol=1e-3, atol=1e-6)
 
 
 def test_pseudo_labels_teach_from_stage_two_on() -> None:

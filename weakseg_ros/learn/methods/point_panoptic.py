@@ -57,6 +57,8 @@ class PointPanopticSettings(SupervisedSettings, BranchSettings, PseudoSettings, 
     """weight of the head's losses"""
     pseudo_weight: float = setting(1.0, 0.0, 100.0)
     """weight of the pseudo labels' classes"""
+    branch_gradient: float = setting(0.1, 0.0, 1.0)
+    """share of the distance branch's gradient that reaches the net, which shall learn classes before all"""
     distance_weight: float = setting(1.0, 0.0, 100.0)
     """weight of the distances at labelled pixels"""
     assignment_weight: float = setting(1.0, 0.0, 100.0)
@@ -145,6 +147,7 @@ class PointPanoptic(Supervised):
             anchors = anchors_of(batch.labels[i][mask], self.things, self.settings.max_clicks, objects)
             if len(anchors):
                 features = out.features[i].permute(1, 2, 0)[mask].float()  # (P, D)
+                features = torch.lerp(features.detach(), features, self.settings.branch_gradient)
                 xyz = features.new_zeros(len(features), 3) if batch.xyz is None else batch.xyz[i].permute(1, 2, 0)[mask]
                 relations = relate(xyz, mask, anchors, self.settings.reach * self.radius_m)
                 probs = out.probabilities[i].permute(1, 2, 0)[mask]
