@@ -154,6 +154,7 @@ def whole_loop(out: Path, world: World, clicks: int, per_frame: int, error_rate:
             steps=2 * loop.steps,
             learning_rate=loop.learning_rate,
             new_share=loop.new_share,
+            spread_m=loop.spread_m,
             gate=GATE,
         )
     )
@@ -256,9 +257,7 @@ def main() -> int:
     parser.add_argument("--shard", default="", help="i/n: only this part of the units")
     arguments = parser.parse_args()
     out, begin_s = arguments.out, time.monotonic()
-    loop = LoopConfig(
-        arguments.rounds, arguments.frames, arguments.clicks, arguments.error_rate, arguments.steps, 2e-3, new_share=0.5
-    )
+    loop = LoopConfig(arguments.rounds, arguments.frames, arguments.clicks, arguments.error_rate, arguments.steps, 1e-3)
     world = make_world(out, arguments.base_steps)
     worlds = dict.fromkeys(range(arguments.seeds), world)
     run_units(units_of(arguments.seeds, arguments.shard), worlds, loop, out, arguments.jobs)

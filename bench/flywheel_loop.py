@@ -28,6 +28,7 @@ from weakseg_ros.improve.frames import open_frames
 from weakseg_ros.improve.offline import SelectConfig, select
 from weakseg_ros.learn.batches import InputRule
 from weakseg_ros.learn.refine import ModelScans, Refined, refine, training_of
+from weakseg_ros.learn.spread import SpreadScans
 from weakseg_ros.learn.validate import validate
 from weakseg_ros.measure.metrics import ConfusionMatrix
 from weakseg_ros.points.scans import open_scans
@@ -66,7 +67,8 @@ class LoopConfig:
     steps: int
     """of each retraining"""
     learning_rate: float
-    new_share: float
+    new_share: float = 0.25
+    spread_m: float = 0.3
 
 
 @dataclass(frozen=True)
@@ -201,7 +203,7 @@ def learn(bundle: Bundle, log: Path, world: World, config: LoopConfig, run: Path
         log_every=config.steps,
         seed=seed,
     )
-    new = ModelScans(clicked_scans(log, bundle.labels), bundle.info)
+    new = SpreadScans(ModelScans(clicked_scans(log, bundle.labels), bundle.info), config.spread_m)
     replay = ModelScans(open_scans(world.base, labels=bundle.labels), bundle.info)
     refined = refine(bundle, new, replay, training, config.new_share)
     shutil.rmtree(run)

@@ -84,7 +84,7 @@ def main() -> int:
     parser.add_argument("--jobs", type=int, default=2, help="units at a time, on one core each")
     parser.add_argument("--shard", default="", help="i/n: only this part of the units")
     arguments = parser.parse_args()
-    config = LoopConfig(arguments.rounds, arguments.frames, arguments.clicks, 0.0, arguments.steps, 2e-3, 0.5)
+    config = LoopConfig(arguments.rounds, arguments.frames, arguments.clicks, 0.0, arguments.steps, 1e-3)
     units = units_of(arguments.seeds, arguments.shard)
     worlds = {
         seed: make_world(arguments.data, arguments.out, seed, arguments.base_steps) for seed in {unit.seed for unit in units}

@@ -31,6 +31,7 @@ from weakseg_ros.improve.retrain_report import render
 from weakseg_ros.improve.versions import CURRENT, Versions
 from weakseg_ros.learn.export import options_of
 from weakseg_ros.learn.refine import export_refined, refine
+from weakseg_ros.learn.spread import SpreadScans
 from weakseg_ros.learn.train_config import TrainConfig
 from weakseg_ros.points.scan_sets import ScanSet
 
@@ -127,7 +128,8 @@ def _run_folder(config: RetrainConfig, version: str) -> Path:
 
 
 def _train(config: RetrainConfig, old: Bundle, data: RetrainData, folder: Path, out: Path) -> Bundle:
-    refined = refine(old, data.new, data.replay, _training(config, data.training, out), config.new_share)
+    new = SpreadScans(data.new, config.spread_m)
+    refined = refine(old, new, data.replay, _training(config, data.training, out), config.new_share)
     words = ["weakseg retrain", "--frames", str(config.frames.absolute()), *options_of(config, RetrainConfig(), ELSEWHERE)]
     facts = {"retrained_from": old.content_hash, "new_scans": len(data.new), "clicks": data.clicks}
     return export_refined(refined, old, data.regression, folder, facts, " ".join(words))

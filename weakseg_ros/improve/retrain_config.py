@@ -40,8 +40,10 @@ class RetrainConfig:
     """train on the new clicks alone; the net forgets faster, which the gate sees"""
     replay_scans: int = setting(200, 1)
     """how many old scans are trained on beside the new ones, drawn with the seed"""
-    new_share: float = setting(0.5, 0.05, 0.95)
-    """share of the new scans in each batch, and their weight in the loss"""
+    new_share: float = setting(0.25, 0.05, 0.95)
+    """share of the new scans in each batch, and their weight in the loss; few clicks want little, or they are learnt by heart"""
+    spread_m: float = setting(0.3, 0.0, 10.0)
+    """points so near to a click (and 3 % farther with each metre from the sensor) are trained on as of its class, too"""
     regression: Path | None = None
     """labelled scans that the bundle must not get worse on; none: what it was validated on in training"""
     regression_split: str = ""

@@ -90,12 +90,13 @@ def training_of(info: BundleInfo) -> TrainConfig | None:
         return None
 
 
-def refine(bundle: Bundle, new: ModelScans, replay: ModelScans | None, config: TrainConfig, new_share: float) -> Refined:
+def refine(bundle: Bundle, new: ScanSet, replay: ScanSet | None, config: TrainConfig, new_share: float) -> Refined:
     """Train the bundle's net from its weights on; `config.out` becomes the run folder.
 
-    `new` has class ids where something was clicked; of those of `replay`, `config.draw` may leave a part. A batch holds
-    `new_share` new scans (at least one of each kind), and so much do they weigh. Net, classes, range image and
-    normalisation stay the bundle's. Raises DataError where no new scan has a labelled point.
+    `new` and `replay` are `ModelScans`, or made of them: the former has class ids where something was clicked; of those of
+    the latter, `config.draw` may leave a part. A batch holds `new_share` new scans (at least one of each kind), and so much
+    do they weigh. Net, classes, range image and normalisation stay the bundle's. Raises DataError where no new scan has a
+    labelled point.
     """
     keep_large_blocks()
     info, run = bundle.info, RunFolder(config.out)
