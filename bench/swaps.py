@@ -219,6 +219,7 @@ def main() -> int:
         "lost": len(outcome.missing),
         "latency_ms": describe(outcome.latency_ms),
         "memory_mib": {"start": memory[0], "warm": memory[min(WARM_SWAPS, len(memory) - 1)], "end": memory[-1]},
+        "memory_mib_every_ten_swaps": [round(value, 1) for value in memory[::10]],
         "rate_hz": arguments.rate_hz,
         "environment": environment(),
     }

@@ -24,3 +24,15 @@ def keep_large_blocks() -> bool:
     except (OSError, AttributeError, TypeError):
         return False
     return all([mallopt(name, value) == 1 for name, value in _SETTINGS.items()])
+
+
+def give_back_free_blocks() -> bool:
+    """Hand what is free back to the system, some milliseconds' work; call it after something large has gone for good.
+
+    A model's parts lie between blocks that stay, so without this each change of model leaves holes, and the process grows.
+    False, with nothing done, on systems without `malloc_trim`.
+    """
+    try:
+        return bool(ctypes.CDLL(None).malloc_trim(0))
+    except (OSError, AttributeError, TypeError):
+        return False

@@ -11,6 +11,7 @@ from weakseg_ros.deploy.engines import AUTO
 from weakseg_ros.deploy.segmentation import Segmentation
 from weakseg_ros.deploy.segmenter import Segmenter
 from weakseg_ros.errors import EngineError
+from weakseg_ros.memory import give_back_free_blocks
 from weakseg_ros.points.cloud import Cloud
 from weakseg_ros.ros.params import NodeConfig
 
@@ -76,6 +77,8 @@ class Model:
                 announce(segmenter.bundle)
             old, self._segmenter, self._refused = self._segmenter, segmenter, [*refused, *segmenter.why_not]
         old.close()
+        del old
+        give_back_free_blocks()
 
     def fall_back(self, config: NodeConfig, reason: str) -> None:
         """Open the next engine after the one at work; EngineError where there is none, and all stays as it is."""
