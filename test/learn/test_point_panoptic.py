@@ -16,7 +16,7 @@ from weakseg_ros import registry
 from weakseg_ros.learn.batches import Batch
 from weakseg_ros.learn.instance.anchors import Anchors
 from weakseg_ros.learn.instance.click_segmenter import ClickSegmenter
-from weakseg_ros.learn.instance.clicks import segment_from_clicks
+from weakseg_ros.learn.instance.clicks import ClickSettings, segment_from_clicks
 from weakseg_ros.learn.instance.mask_quality import judge_run
 from weakseg_ros.learn.instance.relations import relate
 from weakseg_ros.learn.methods.point_panoptic import PointPanoptic, PointPanopticSettings
@@ -303,6 +303,8 @@ def check_clicks_of_run(run: Path) -> None:
     assert (none == -1).all()
     few = replace(cloud, **{name: getattr(cloud, name)[:3] for name in ("xyz", "intensity", "flags")}, height=1, width=3)
     assert segmenter.segment(few, np.array([1]), np.array([CAR]), LABELS, SPEC)[1] == 0
+    small = segmenter.segment(cloud, clicks, class_id[clicks], LABELS, SPEC, ClickSettings(reach=0.1))
+    assert 0 < (small >= 0).sum() < (ours >= 0).sum()
     many = np.flatnonzero(thing > 0)[:300]
     found = segmenter.segment(cloud, many, class_id[many], LABELS, SPEC)
     np.testing.assert_array_equal(found[many], np.arange(len(many)))

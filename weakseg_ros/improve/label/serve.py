@@ -22,6 +22,8 @@ from weakseg_ros.points.labels import LabelMap
 if TYPE_CHECKING:
     import viser
 
+    from weakseg_ros.improve.label.session import Segment
+
 HOST = "127.0.0.1"
 OWN_ORIGIN = re.compile(r"https?://(localhost|127\.0\.0\.1|\[::1\])(:\d+)?")
 
@@ -36,6 +38,8 @@ class LabelConfig:
     """label map by name or YAML file, in place of the folder's own"""
     name: str = CLICKS
     """labels go to FOLDER/sparse/<name>"""
+    objects: Path | None = None
+    """run folder of a point_panoptic training, whose learned distance makes the objects' masks; none: by rule"""
     port: int = setting(8080, 1, 65535)
     """of the page, which only this machine can open; for a remote one: ssh -L 8080:localhost:8080 HOST"""
     flight_s: float = setting(0.35, 0.0, 10.0)
@@ -57,7 +61,7 @@ def main(argv: Sequence[str]) -> int:
 
     source = Source(config.folder, LabelMap.load(config.labels) if config.labels else None)
     store = ClickStore(config.folder, source.labels, config.name)
-    session = Session(store, source)
+    session = Session(store, source, _segment_by(config.objects))
     server = start_server(config.port)
     try:
         page = Page(server, session, config.flight_s)
@@ -68,6 +72,20 @@ def main(argv: Sequence[str]) -> int:
         with contextlib.redirect_stdout(io.StringIO()):
             server.stop()
     return 0
+
+
+def _segment_by(run: Path | None) -> Segment:
+    """What makes a mask of a click."""
+    from weakseg_ros.learn.instance.clicks import segment_from_clicks
+
+    if run is None:
+        return segment_from_clicks
+    from weakseg_ros.learn.instance.click_segmenter import ClickSegmenter  # needs torch, the rule does not
+
+    segmenter = ClickSegmenter(run)
+    if not segmenter.learned:
+        raise ConfigError(f"objects: {run} learned no distance; name a run of point_panoptic, or leave it out")
+    return segmenter.segment
 
 
 def start_server(port: int) -> viser.ViserServer:

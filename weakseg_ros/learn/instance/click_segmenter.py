@@ -53,17 +53,19 @@ class ClickSegmenter:
         class_id: NDArray[np.integer],
         labels: LabelMap,
         spec: RangeSpec,
+        settings: ClickSettings | None = None,
         view: RangeView | None = None,
     ) -> NDArray[np.int32]:
         """Which click each of N points belongs to: (N,) 0..M-1, -1 = none, as `segment_from_clicks` says it.
 
-        A class that the run does not know by name is answered by rule, with all others of the call.
+        `settings` are for this call, in place of the object's own; a learned mask reaches farther or less far in the same
+        proportion. A class that the run does not know by name is answered by rule, with all others of the call.
         """
-        learned, clicks = self._learned, np.asarray(clicks, np.int64).reshape(-1)
+        learned, clicks, settings = self._learned, np.asarray(clicks, np.int64).reshape(-1), settings or self.settings
         class_id = check_clicks(cloud, clicks, class_id, labels)
         names = [labels.names[i] for i in class_id]
         if learned is None or not set(names) <= set(learned.labels.names):
-            return segment_from_clicks(cloud, clicks, class_id, labels, spec, self.settings, view)
+            return segment_from_clicks(cloud, clicks, class_id, labels, spec, settings, view)
         if self._seen is None or self._seen[0] is not cloud:
             self._seen = cloud, learned.look(cloud)
         look = self._seen[1]
@@ -71,9 +73,10 @@ class ClickSegmenter:
         owner = np.full(look.view.point_of_pixel.size, -1, np.int32)
         if len(inside):
             classes = np.array([learned.labels.names.index(names[i]) for i in inside])
-            at, winner = learned.share_out(look, look.view.pixel_of_point[clicks[inside]], classes)
+            growth = settings.reach / ClickSettings().reach
+            at, winner = learned.share_out(look, look.view.pixel_of_point[clicks[inside]], classes, growth)
             owner[at] = np.where(winner >= 0, inside[winner], -1)
-        return points_of_pixels(owner, look.view, clicks, self.settings.hidden_m)
+        return points_of_pixels(owner, look.view, clicks, settings.hidden_m)
 
 
 @dataclass(frozen=True)
@@ -114,10 +117,10 @@ class _Learned:
 
     @torch.inference_mode()
     def share_out(
-        self, look: _Look, pixels: NDArray[np.int64], classes: NDArray[np.int64]
+        self, look: _Look, pixels: NDArray[np.int64], classes: NDArray[np.int64], growth: float
     ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """Flat indices of the pixels near any click, and the number of the click that each belongs to, -1 = none."""
-        at, reach = np.flatnonzero(look.mask), self.method.settings.reach * self.method.radius_m
+        at, reach = np.flatnonzero(look.mask), growth * self.method.settings.reach * self.method.radius_m
         clicked = torch.from_numpy(np.searchsorted(at, pixels))
         class_id = torch.from_numpy(classes)
         near = _near_any(look.xyz, look.xyz[clicked], reach[class_id]) & ~look.ground
