@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The whole loop on a simulated street, unattended: deploy, replay, log, label, retrain, gate, swap in the live node.
 
-    python bench/flywheel.py [--seeds 2] [--shard i/n] [--out runs/flywheel]        (or `make flywheel`)
+    python bench/flywheel.py [--seeds 3] [--shard i/n] [--out runs/flywheel]        (or `make flywheel`)
 
 The deployed model knows one sensor by day and no trucks. Then come the night, another sensor and trucks. First frames and
 points chosen by `ours` are held against random ones and against the highest entropies, by mIoU on streets of the new kind
@@ -245,13 +245,13 @@ def main() -> int:
     """Run the units that are missing, compare, turn the whole loop once."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--out", type=Path, default=Path("runs/flywheel"))
-    parser.add_argument("--seeds", type=int, default=2)
+    parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--rounds", type=int, default=4)
     parser.add_argument("--frames", type=int, default=6, help="frames in a round")
     parser.add_argument("--clicks", type=int, default=10, help="clicks in a frame")
     parser.add_argument("--error-rate", type=float, default=0.02, help="share of wrong clicks")
     parser.add_argument("--base-steps", type=int, default=400)
-    parser.add_argument("--steps", type=int, default=120, help="of a retraining")
+    parser.add_argument("--steps", type=int, default=240, help="of a retraining")
     parser.add_argument("--target", type=float, default=0.0, help="mIoU to reach; 0: random's with its whole budget")
     parser.add_argument("--jobs", type=int, default=2, help="units at a time, on one core each")
     parser.add_argument("--shard", default="", help="i/n: only this part of the units")
