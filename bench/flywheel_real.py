@@ -1,12 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The flywheel on real scans: a model of ten labelled scans of a drive, and the clicks that make it better.
+"""The flywheel on real scans: a model of one labelled second of a drive, and the clicks that make it better.
 
     python bench/flywheel_real.py [--data ../shared/data/vlp32_drive] [--seeds 3] [--shard i/n] [--out runs/flywheel_real]
 
-Ten scans of `train`, drawn with the seed, are labelled in full and train the model that is deployed; the pool is the rest of
-`train`, the test set `val`, which follows in time. Its labels come from a camera network and are noisy, as those of a
-person are. Frames and points chosen by `ours` are held against random ones and against the highest entropies. Rows are kept
-in OUT/rows.jsonl: an interrupted run goes on, and shards may run on several machines.
+Ten scans of `train` in a row, from a place drawn with the seed, are labelled in full and train the model that is deployed:
+one second of the drive. The pool is the rest of `train`, the test set `val`, which follows in time. Its labels come from a
+camera network and are noisy, as those of a person are. Frames and points chosen by `ours` are held against random ones and
+against the highest entropies. Rows are kept in OUT/rows.jsonl: an interrupted run goes on, and shards may run on several
+machines.
 """
 
 from __future__ import annotations
@@ -38,9 +39,10 @@ def make_world(data: Path, out: Path, seed: int, steps: int) -> World:
             return world
         shutil.rmtree(root, ignore_errors=True)
         scans, test = open_scans(data, "train"), open_scans(data, "val")
-        labelled = np.random.default_rng(seed).choice(len(scans), LABELLED, replace=False)
+        first = int(np.random.default_rng(seed).integers(len(scans) - LABELLED))
+        labelled = np.arange(first, first + LABELLED)
         rest = np.setdiff1d(np.arange(len(scans)), labelled)
-        parts = {"base": Subset(scans, np.sort(labelled).tolist()), "pool": Subset(scans, rest.tolist()), "test": test}
+        parts = {"base": Subset(scans, labelled.tolist()), "pool": Subset(scans, rest.tolist()), "test": test}
         for name, part in parts.items():
             copy(part, root / name)
         settings = TrainConfig(
@@ -102,7 +104,7 @@ def main() -> int:
         "data": str(arguments.data),
         "loop": vars(config),
     }
-    write(arguments.out, summary, f"Clicks on a real drive, after {LABELLED} labelled scans")
+    write(arguments.out, summary, f"Clicks on a real drive, after {LABELLED} labelled scans in a row")
     print(f"clicks to mIoU {comparison['target_miou']:.3f}: {comparison['clicks_to_target']}; {arguments.out / 'report.md'}")
     return 0
 
