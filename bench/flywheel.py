@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The whole loop on a simulated street, unattended: deploy, replay, log, label, retrain, gate, swap in the live node.
 
-    python bench/flywheel.py [--seeds 2] [--shard i/n] [--out runs/flywheel]        (or `make flywheel`)
+    python bench/flywheel.py [--seeds 3] [--shard i/n] [--out runs/flywheel]        (or `make flywheel`)
 
 The deployed model knows one sensor by day and no trucks. Then come the night, another sensor and trucks. First frames and
 points chosen by `ours` are held against random ones and against the highest entropies, by mIoU on streets of the new kind
@@ -245,7 +245,7 @@ def main() -> int:
     """Run the units that are missing, compare, turn the whole loop once."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--out", type=Path, default=Path("runs/flywheel"))
-    parser.add_argument("--seeds", type=int, default=2)
+    parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--rounds", type=int, default=4)
     parser.add_argument("--frames", type=int, default=6, help="frames in a round")
     parser.add_argument("--clicks", type=int, default=10, help="clicks in a frame")
