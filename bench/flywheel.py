@@ -151,7 +151,6 @@ def whole_loop(out: Path, world: World, clicks: int, per_frame: int, error_rate:
             models=versions.models,
             out=folder / "retrain",
             promote=False,
-            steps=2 * loop.steps,
             learning_rate=loop.learning_rate,
             new_share=loop.new_share,
             spread_m=loop.spread_m,
