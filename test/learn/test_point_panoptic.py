@@ -297,6 +297,11 @@ def check_clicks_of_run(run: Path) -> None:
     order = np.array([2, 4, 0, 1, 3])
     theirs = segmenter.segment(cloud, clicks[order], class_id[clicks[order]], LABELS, SPEC)
     np.testing.assert_array_equal(np.append(order, -1)[theirs], ours)
+    foreign = LabelMap("other", (*LABELS.classes[:2], replace(LABELS.classes[2], name="walker"), LABELS.classes[3]))
+    mixed = segmenter.segment(cloud, clicks, class_id[clicks], foreign, SPEC)  # cars as learned, walkers by rule
+    cars_alone = segmenter.segment(cloud, clicks[:3], class_id[clicks[:3]], LABELS, SPEC)
+    np.testing.assert_array_equal(mixed[cars_alone >= 0], cars_alone[cars_alone >= 0])
+    assert set(mixed.tolist()) == {-1, 0, 1, 2, 3, 4}
     by_rule = rule.segment(cloud, clicks, class_id[clicks], LABELS, SPEC)
     np.testing.assert_array_equal(by_rule, segment_from_clicks(cloud, clicks, class_id[clicks], LABELS, SPEC))
     none = segmenter.segment(cloud, np.zeros(0, np.int64), np.zeros(0, np.int64), LABELS, SPEC)

@@ -59,20 +59,41 @@ class ClickSegmenter:
         """Which click each of N points belongs to: (N,) 0..M-1, -1 = none, as `segment_from_clicks` says it.
 
         `settings` are for this call, in place of the object's own; a learned mask reaches farther or less far in the same
-        proportion. A class that the run does not know by name is answered by rule, with all others of the call.
+        proportion. Clicks of classes that the run does not know by name are answered by rule; they get what the others leave.
         """
-        learned, clicks, settings = self._learned, np.asarray(clicks, np.int64).reshape(-1), settings or self.settings
+        clicks, settings = np.asarray(clicks, np.int64).reshape(-1), settings or self.settings
         class_id = check_clicks(cloud, clicks, class_id, labels)
-        names = [labels.names[i] for i in class_id]
-        if learned is None or not set(names) <= set(learned.labels.names):
-            return segment_from_clicks(cloud, clicks, class_id, labels, spec, settings, view)
+        known = [] if self._learned is None else self._learned.labels.names
+        learned = np.array([labels.names[i] in known for i in class_id], bool)
+        owner = np.full(len(cloud), -1, np.int32)
+        for chosen, mask in ((learned, self._by_branch), (~learned, segment_from_clicks)):
+            if chosen.any():
+                found = mask(cloud, clicks[chosen], class_id[chosen], labels, spec, settings, view)
+                free = (owner < 0) & (found >= 0)
+                owner[free] = np.flatnonzero(chosen)[found[free]]
+        owner[clicks[::-1]] = np.arange(len(clicks))[::-1]  # each click is its own; of equal ones the first
+        return owner
+
+    def _by_branch(
+        self,
+        cloud: Cloud,
+        clicks: NDArray[np.int64],
+        class_id: NDArray[np.integer],
+        labels: LabelMap,
+        spec: RangeSpec,
+        settings: ClickSettings,
+        view: RangeView | None,
+    ) -> NDArray[np.int32]:
+        """As `segment`, in the image that the run was trained on, for classes that it knows."""
+        learned = self._learned
+        assert learned is not None
         if self._seen is None or self._seen[0] is not cloud:
             self._seen = cloud, learned.look(cloud)
         look = self._seen[1]
         inside = np.flatnonzero(look.view.pixel_of_point[clicks] >= 0)
         owner = np.full(look.view.point_of_pixel.size, -1, np.int32)
         if len(inside):
-            classes = np.array([learned.labels.names.index(names[i]) for i in inside])
+            classes = np.array([learned.labels.names.index(labels.names[class_id[i]]) for i in inside])
             growth = settings.reach / ClickSettings().reach
             at, winner = learned.share_out(look, look.view.pixel_of_point[clicks[inside]], classes, growth)
             owner[at] = np.where(winner >= 0, inside[winner], -1)
