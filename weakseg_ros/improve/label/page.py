@@ -31,7 +31,7 @@ class Page:
 
     def __init__(self, server: viser.ViserServer, session: Session, flight_s: float = 0.35) -> None:
         self._server, self._session = server, session
-        self._queue: queue.Queue[tuple[str, Any, Any]] = queue.Queue()
+        self._queue: queue.SimpleQueue[tuple[str, Any, Any]] = queue.SimpleQueue()  # a signal handler may put into it
         self._held = HeldKeys()
         self._view = views_of(session.frame)[0]
         server.gui.configure_theme(dark_mode=True, show_logo=False, show_share_button=False, control_width="large")

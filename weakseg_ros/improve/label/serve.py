@@ -6,7 +6,10 @@ from __future__ import annotations
 import contextlib
 import functools
 import io
+import os
 import re
+import signal
+import threading
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,6 +28,9 @@ if TYPE_CHECKING:
     from weakseg_ros.improve.label.session import Segment
 
 HOST = "127.0.0.1"
+INTERRUPTED = 130
+"""exit code after Ctrl+C, the only end there is"""
+STOP_S = 5.0
 OWN_ORIGIN = re.compile(r"https?://(localhost|127\.0\.0\.1|\[::1\])(:\d+)?")
 
 
@@ -67,11 +73,22 @@ def main(argv: Sequence[str]) -> int:
         page = Page(server, session, config.flight_s)
         print(f"{len(source)} frames of {config.folder}; {store.clicks} clicks so far, in {store.path}")
         print(f"open http://localhost:{config.port} in a browser; Ctrl+C ends, nothing needs to be saved", flush=True)
+        # as an exception, Ctrl+C may come up in a callback that swallows it
+        signal.signal(signal.SIGINT, lambda *_: page.stop())
         page.run()
     finally:
-        with contextlib.redirect_stdout(io.StringIO()):
-            server.stop()
-    return 0
+        _stop(server)
+    return INTERRUPTED
+
+
+def _stop(server: viser.ViserServer) -> None:
+    """Stop the server; a tab that does not let go of it must not keep the terminal."""
+    with contextlib.redirect_stdout(io.StringIO()):
+        stopper = threading.Thread(target=server.stop, daemon=True)
+        stopper.start()
+        stopper.join(STOP_S)
+    if stopper.is_alive():
+        os._exit(INTERRUPTED)  # nothing is lost: every click is on disk
 
 
 def _segment_by(run: Path | None) -> Segment:
