@@ -24,18 +24,21 @@ import torch
 from sensor_msgs.msg import PointCloud2, PointField
 from std_msgs.msg import Header
 
-from weakseg_ros.deploy.bundle import Bundle
+from weakseg_ros.deploy.bundle import Bundle, BundleInfo
 from weakseg_ros.deploy.engines import open_engine
 from weakseg_ros.deploy.engines.torch import load_graph
+from weakseg_ros.deploy.segmentation import Segmentation
 from weakseg_ros.deploy.segmenter import Segmenter
 from weakseg_ros.files import environment
 from weakseg_ros.points.cloud import Cloud, decode, make_cloud
 from weakseg_ros.points.labelled import fill_message, pack_labelled
 from weakseg_ros.points.lift import knn_vote, lift
-from weakseg_ros.points.projection import RangeSpec, network_input, project
+from weakseg_ros.points.projection import RangeSpec, RangeView, network_input, project
 
 REAL_SCAN = Path("../shared/data/semantickitti_seq00/velodyne/000000.bin")
 Stage = Callable[[], Any]
+Race = tuple[Stage, dict[str, Stage]]
+"""our function, and its peers by name"""
 
 
 def velodyne_message(points: np.ndarray) -> PointCloud2:
@@ -84,36 +87,63 @@ def time_beside(ours: Stage, peers: dict[str, Stage], runs: int) -> dict[str, fl
     return {name: median(values) for name, values in laps.items()}
 
 
-def stages_of(points: np.ndarray, bundle: Bundle) -> dict[str, tuple[Stage, dict[str, Stage]]]:
-    """Our function and its peers for each stage, on the same cloud."""
-    spec, info = bundle.info.spec, bundle.info
-    message = velodyne_message(points)
-    cloud: Cloud = make_cloud(points[:, :3].copy(), points[:, 3].copy())
-    view = project(cloud, spec)
-    image = network_input(cloud, view, info.channels, info.mean, info.std)
-    engine, _ = open_engine(bundle)
-    net = load_graph(bundle).net
-    probabilities = np.random.default_rng(0).random((bundle.num_classes, spec.height, spec.width), np.float32)
-    *_, u, v = bonnetal_projection(points, spec)
-    answer = Segmenter(bundle).run(cloud)
-    mean, std = np.float32(info.mean)[:, None, None], np.float32(info.std)[:, None, None]
+def decode_stage(message: PointCloud2) -> Race:
+    """From the message to arrays."""
+
+    def numpify() -> np.ndarray:
+        record = ros2_numpy.numpify(message)
+        return np.column_stack([record["xyz"], record["intensity"]])
+
+    def pypcd() -> np.ndarray:
+        return pypcd4.PointCloud.from_msg(message).numpy(("x", "y", "z", "intensity"))
+
+    return lambda: decode(message), {"ros2_numpy": numpify, "pypcd4": pypcd}
+
+
+def image_stage(points: np.ndarray, cloud: Cloud, info: BundleInfo) -> Race:
+    """From points to the network's input."""
+    spec, mean, std = info.spec, np.float32(info.mean)[:, None, None], np.float32(info.std)[:, None, None]
 
     def bonnetal() -> np.ndarray:
         depth, xyz, remission, index, *_ = bonnetal_projection(points, spec)
         stack = np.concatenate([depth[None], np.moveaxis(xyz, 2, 0), remission[None]])
         return (stack - mean[: len(stack)]) / std[: len(stack)] * (index > 0)
 
+    def ours() -> np.ndarray:
+        return network_input(cloud, project(cloud, spec), info.channels, info.mean, info.std)
+
+    return ours, {"lidar-bonnetal": bonnetal}
+
+
+def infer_stage(bundle: Bundle, image: np.ndarray) -> Race:
+    """From the network's input to its answer."""
+    engine, _ = open_engine(bundle)
+    net = load_graph(bundle).net
+
     def eager() -> np.ndarray:
         with torch.inference_mode():
             return net(torch.from_numpy(image[None])).logits.softmax(1).numpy()
+
+    return lambda: engine.run(image[None]), {"PyTorch eager": eager}
+
+
+def lift_stage(points: np.ndarray, view: RangeView, image: np.ndarray, answer: Segmentation, bundle: Bundle) -> Race:
+    """From pixels back to points: class, confidence and uncertainty."""
+    spec = bundle.info.spec
+    probabilities = np.random.default_rng(0).random((bundle.num_classes, spec.height, spec.width), np.float32)
+    *_, u, v = bonnetal_projection(points, spec)
 
     def lift_probabilities() -> tuple[np.ndarray, ...]:
         at_points = probabilities[:, v, u]
         return at_points.argmax(0), at_points.max(0), -(at_points * np.log(at_points + 1e-8)).sum(0)
 
-    def numpify() -> np.ndarray:
-        record = ros2_numpy.numpify(message)
-        return np.column_stack([record["xyz"], record["intensity"]])
+    return lambda: [lift(plane, view, 0) for plane in (answer.class_image, *image[:2])], {"K probabilities": lift_probabilities}
+
+
+def encode_stage(points: np.ndarray, cloud: Cloud, answer: Segmentation) -> Race:
+    """From the answer to the message."""
+    columns = [*points[:, :3].T, answer.class_id, answer.confidence, answer.uncertainty]
+    names, types = ("x", "y", "z", "class_id", "confidence", "uncertainty"), [np.float32] * 3 + [np.uint8] + [np.float32] * 2
 
     def encode() -> PointCloud2:
         packed = pack_labelled(cloud, answer.class_id, answer.instance_id, answer.confidence, answer.uncertainty, answer.flags)
@@ -121,31 +151,23 @@ def stages_of(points: np.ndarray, bundle: Bundle) -> dict[str, tuple[Stage, dict
         fill_message(out, packed, cloud, PointField)
         return out
 
-    columns = [*points[:, :3].T, answer.class_id, answer.confidence, answer.uncertainty]
-    names, types = ("x", "y", "z", "class_id", "confidence", "uncertainty"), [np.float32] * 3 + [np.uint8] + [np.float32] * 2
+    return encode, {"pypcd4": lambda: pypcd4.PointCloud.from_points(columns, names, types).to_msg()}
 
-    def pypcd_encode() -> PointCloud2:
-        return pypcd4.PointCloud.from_points(columns, names, types).to_msg()
 
+def stages_of(points: np.ndarray, bundle: Bundle) -> dict[str, Race]:
+    """Our function and its peers for each stage, on the same cloud."""
+    info = bundle.info
+    cloud = make_cloud(points[:, :3].copy(), points[:, 3].copy())
+    view = project(cloud, info.spec)
+    image = network_input(cloud, view, info.channels, info.mean, info.std)
+    answer = Segmenter(bundle).run(cloud)
     return {
-        "decode": (
-            lambda: decode(message),
-            {
-                "ros2_numpy": numpify,
-                "pypcd4": lambda: pypcd4.PointCloud.from_msg(message).numpy(("x", "y", "z", "intensity")),
-            },
-        ),
-        "project and fill the image": (
-            lambda: network_input(cloud, project(cloud, spec), info.channels, info.mean, info.std),
-            {"lidar-bonnetal": bonnetal},
-        ),
-        "infer": (lambda: engine.run(image[None]), {"PyTorch eager": eager}),
-        "lift": (
-            lambda: [lift(image_, view, 0) for image_ in (answer.class_image, *image[:2])],
-            {"K probabilities": lift_probabilities},
-        ),
+        "decode": decode_stage(velodyne_message(points)),
+        "project and fill the image": image_stage(points, cloud, info),
+        "infer": infer_stage(bundle, image),
+        "lift": lift_stage(points, view, image, answer, bundle),
         "lift by kNN vote": (lambda: knn_vote(answer.class_image, view, True), {}),
-        "encode": (encode, {"pypcd4": pypcd_encode}),
+        "encode": encode_stage(points, cloud, answer),
     }
 
 

@@ -165,8 +165,13 @@ def _scores(segmenters: Sequence[Segmenter], scans: ScanSet, what: str) -> tuple
 
 
 def _training(config: RetrainConfig, training: TrainConfig, out: Path) -> TrainConfig:
-    """The bundle's own training with the settings of this one; a method that is changed begins with its defaults."""
+    """The bundle's own training with the settings of this one; a method that is changed begins with its defaults.
+
+    Whoever clicks suggested points does not click every object.
+    """
     changed = {"method": config.method, "options": {}} if config.method and config.method != training.method else {}
+    if training.options.get("all_clicked") and not changed:
+        changed["options"] = {**training.options, "all_clicked": False}
     return dataclasses.replace(
         training,
         out=out,

@@ -189,19 +189,27 @@ def test_pseudo_labels_by_hand() -> None:
     distance[0, [1, 2, 4, 5, 6]] = 0.1
     distance[1, 2] = 0.0
     distance[2, 6] = 0.05
-    near = lie(xyz, anchors, reach=1.2)
-    found = estimate(distance, near, one_hot(classes), anchors, PseudoSettings("class"))
+    near, some = lie(xyz, anchors, reach=1.2), PseudoSettings("class")
+    found = estimate(distance, near, one_hot(classes), anchors, THINGS, some)
     assert found.instance.tolist() == [1, 1, 1, 2, 0, 0, 3, 3, 0]  # 4 is too far, 5 is road, 2 is no person
-    assert found.class_id.tolist() == [CAR, CAR, CAR, PERSON, 0, ROAD, CAR, CAR, ROAD]
+    assert found.class_id.tolist() == [CAR, CAR, CAR, PERSON, 0, ROAD, CAR, CAR, ROAD]  # 4 may be a car without a click
+    assert not found.outside.any()
+    every = estimate(distance, near, one_hot(classes), anchors, THINGS, PseudoSettings("class", all_clicked=True))
+    assert every.class_id.tolist() == found.class_id.tolist()  # 4 is no car, but of stuff nothing is likely
+    rather = one_hot(classes)
+    rather[4, ROAD] = 0.2
+    assert estimate(distance, near, rather, anchors, THINGS, some).class_id[4] == 0
+    assert estimate(distance, near, rather, anchors, THINGS, PseudoSettings("class", all_clicked=True)).class_id[4] == ROAD
+    assert every.outside.tolist() == (every.instance == 0).tolist()
     near.ground[1] = True
-    assert estimate(distance, near, one_hot(classes), anchors, PseudoSettings("class")).instance[1] == 0
+    assert estimate(distance, near, one_hot(classes), anchors, THINGS, some).instance[1] == 0
     near = lie(xyz, anchors)
-    loose = estimate(distance, near, one_hot(classes), anchors, PseudoSettings(radius_gate=False))
+    loose = estimate(distance, near, one_hot(classes), anchors, THINGS, PseudoSettings(radius_gate=False))
     assert loose.instance.tolist() == [1, 1, 1, 2, 1, 0, 3, 3, 0]
     distance[3, 6] = 0.0
     unsure = torch.full((9, 5), 0.2)  # where classes say nothing, stuff wins by its distance
-    assert estimate(distance, near, unsure, anchors, PseudoSettings()).instance.tolist() == [1, 1, 2, 2, 0, 1, 0, 3, 0]
-    assert estimate(distance, near, one_hot(classes, 0.4), anchors, PseudoSettings(class_power=1.0)).class_id[5] == 0
+    assert estimate(distance, near, unsure, anchors, THINGS, PseudoSettings()).instance.tolist() == [1, 1, 2, 2, 0, 1, 0, 3, 0]
+    assert estimate(distance, near, one_hot(classes, 0.4), anchors, THINGS, some).class_id[5] == 0
 
 
 @given(st.integers(0, 2**31), st.integers(0, 5))
@@ -209,7 +217,7 @@ def test_pseudo_labels_by_hand() -> None:
 def test_every_pixel_of_a_clicked_class_has_exactly_one_object(seed: int, clicks: int) -> None:
     _, xyz, probs, anchors = scene(seed, clicks)
     distance = torch.rand(len(anchors), PIXELS, generator=torch.Generator().manual_seed(seed)) * 0.9
-    found = estimate(distance, lie(xyz, anchors), probs, anchors, PseudoSettings("class", radius_gate=False))
+    found = estimate(distance, lie(xyz, anchors), probs, anchors, THINGS, PseudoSettings("class", radius_gate=False))
     present = torch.zeros(5, dtype=torch.bool)
     present[anchors.classes] = True
     thing = THINGS[(probs * present).argmax(dim=1)]

@@ -138,7 +138,9 @@ def test_renumbered_objects_and_scans_without_any_are_no_trouble_to_the_queries(
 
 def test_pseudo_targets_keep_scans_apart() -> None:
     batch, _ = scene()
-    found = PseudoLabels(torch.arange(HEIGHT * WIDTH) % 3, torch.full((HEIGHT * WIDTH,), CAR))
+    found = PseudoLabels(
+        torch.arange(HEIGHT * WIDTH) % 3, torch.full((HEIGHT * WIDTH,), CAR), torch.arange(HEIGHT * WIDTH) % 3 == 0
+    )
     targets = pseudo_targets(batch, [(0, found), (1, found)])
     assert targets.instances[0].unique().tolist() == [0, 1, 2]
     assert targets.instances[1].unique().tolist() == [0, 3, 4]

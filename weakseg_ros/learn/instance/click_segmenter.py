@@ -39,7 +39,7 @@ class ClickSegmenter:
     def __init__(self, run: Path | None = None, settings: ClickSettings | None = None) -> None:
         self.settings = settings or ClickSettings()
         self._learned = None if run is None else _open(run)
-        self._seen: tuple[Cloud, _Look] | None = None
+        self._seen: tuple[Cloud, RangeSpec, _Look] | None = None
 
     @property
     def learned(self) -> bool:
@@ -84,12 +84,12 @@ class ClickSegmenter:
         settings: ClickSettings,
         view: RangeView | None,
     ) -> NDArray[np.int32]:
-        """As `segment`, in the image that the run was trained on, for classes that it knows."""
+        """As `segment`, for classes that the run knows: features of its own image, distances between the pixels of `spec`."""
         learned = self._learned
         assert learned is not None
-        if self._seen is None or self._seen[0] is not cloud:
-            self._seen = cloud, learned.look(cloud)
-        look = self._seen[1]
+        if self._seen is None or self._seen[0] is not cloud or self._seen[1] != spec:
+            self._seen = cloud, spec, learned.look(cloud, view or project(cloud, spec))
+        look = self._seen[2]
         inside = np.flatnonzero(look.view.pixel_of_point[clicks] >= 0)
         owner = np.full(look.view.point_of_pixel.size, -1, np.int32)
         if len(inside):
@@ -102,19 +102,21 @@ class ClickSegmenter:
 
 @dataclass(frozen=True)
 class _Look:
-    """What the network sees in a cloud: its P pixels that hold a point."""
+    """A cloud as the P pixels of a range image that hold a point, and what the network sees in it."""
 
     view: RangeView
     mask: NDArray[np.bool_]
     """(H, W)"""
-    features: Tensor
-    """(P, D)"""
-    probs: Tensor
-    """(P, K)"""
     xyz: Tensor
     """(P, 3) m"""
     ground: Tensor
     """(P,) bool"""
+    seen_at: Tensor
+    """(P,) i64 the place in `features` and `probs` of each pixel's point; the last one is for points outside the net's image"""
+    features: Tensor
+    """(Q + 1, D) of the Q pixels of the network's own image"""
+    probs: Tensor
+    """(Q + 1, K)"""
 
 
 class _Learned:
@@ -126,15 +128,18 @@ class _Learned:
         self.net, self.method, self.labels, self.spec, self.statistics = net, method, labels, spec, statistics
 
     @torch.inference_mode()
-    def look(self, cloud: Cloud) -> _Look:
-        view, facts = project(cloud, self.spec), self.statistics
-        image = network_input(cloud, view, facts.channels, facts.mean, facts.std)
+    def look(self, cloud: Cloud, view: RangeView) -> _Look:
+        """The network's answer, in its own image, for the pixels of `view`, which may be a finer one."""
+        own, facts = project(cloud, self.spec), self.statistics
+        image = network_input(cloud, own, facts.channels, facts.mean, facts.std)
         out = self.net(torch.from_numpy(image)[None])
+        features, probs = (_rows(values[0]) for values in (out.features, out.probabilities))
         mask = view.point_of_pixel >= 0
-        places = cloud.xyz[view.point_of_pixel[mask]]
-        held = torch.from_numpy(mask)
-        features, probs = (values[0].permute(1, 2, 0)[held] for values in (out.features, out.probabilities))
-        return _Look(view, mask, features, probs, torch.from_numpy(places), torch.from_numpy(ground_points(places)))
+        points = view.point_of_pixel[mask]
+        places = cloud.xyz[points]
+        ground = torch.from_numpy(ground_points(places))
+        seen_at = torch.from_numpy(own.pixel_of_point[points].astype(np.int64))
+        return _Look(view, mask, torch.from_numpy(places), ground, seen_at, features, probs)
 
     @torch.inference_mode()
     def share_out(
@@ -152,11 +157,17 @@ class _Learned:
         anchors = Anchors(class_id, torch.ones(len(clicked), dtype=torch.bool), (near.cumsum(dim=0) - 1)[clicked], numbers)
         relations = relate(look.xyz[near], torch.from_numpy(mask), anchors, reach, ground=look.ground[near])
         assert self.method.branch is not None
-        distance = self.method.branch(look.features[near], look.xyz[near], look.probs[near], anchors, relations)[-1]
+        features, probs = look.features[look.seen_at[near]], look.probs[look.seen_at[near]]
+        distance = self.method.branch(features, look.xyz[near], probs, anchors, relations)[-1]
         distance = distance.masked_fill((relations.of("straight") > 1) | relations.ground, 1.0)
         distance[numbers, anchors.pixel] = 0.0
         best, winner = distance.min(dim=0)
         return at[near.numpy()], torch.where(best <= _LARGEST_DISTANCE, winner, -1).numpy()
+
+
+def _rows(image: Tensor) -> Tensor:
+    """(H * W + 1, D) of (D, H, W), with zeros at the end."""
+    return torch.cat((image.flatten(1).T, image.new_zeros(1, len(image))))
 
 
 def _near_any(xyz: Tensor, places: Tensor, reach: Tensor) -> Tensor:

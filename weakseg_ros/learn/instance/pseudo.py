@@ -25,8 +25,10 @@ class PseudoSettings:
     """only pixels within reach of the click"""
     reach: float = setting(1.4, 0.1, 10.0)
     """this far, in radii of the click's class"""
+    all_clicked: bool = False
+    """every object of a scan with labels has a click, as protocol per_instance gives it: what no click reaches is stuff"""
     min_prob: float = setting(0.5, 0.0, 1.0)
-    """a pixel of less probability has no class"""
+    """a pixel whose likeliest stuff class has less has no class"""
     class_power: float = setting(0.25, 0.0, 1.0)
     """power of a class's probability beside the distance: near a click geometry is surer than a net that is being trained"""
     without_ground: bool = True
@@ -44,26 +46,32 @@ class PseudoLabels:
     """(P,) i64 1..T, the number of the click in `Anchors.clicks` plus one; 0 = none"""
     class_id: Tensor
     """(P,) i64, 0 = not sure enough to teach"""
+    outside: Tensor
+    """(P,) bool, True where surely no object is, whatever the class"""
 
 
 @torch.no_grad()
-def estimate(distance: Tensor, relations: Relations, probs: Tensor, anchors: Anchors, settings: PseudoSettings) -> PseudoLabels:
-    """Share the pixels out: distances (M, P) 0..1, how the pixels lie to the clicks, class probabilities (P, K).
+def estimate(
+    distance: Tensor,
+    relations: Relations,
+    probs: Tensor,
+    anchors: Anchors,
+    things: Tensor,
+    settings: PseudoSettings,
+) -> PseudoLabels:
+    """Share the pixels out: distances (M, P) 0..1, how the pixels lie to the clicks, class probabilities (P, K), `things` (K,).
 
     A pixel goes to the anchor of the largest (1 - distance) * probability of the anchor's class to the power `class_power`,
-    to no object where that is stuff. Only classes that the scan's labels hold count; labelled pixels belong to their anchors,
-    whatever the score says.
+    to no object where that is stuff. Outside the objects its class is that of the likeliest stuff, among stuff alone where
+    `all_clicked`; only classes that the scan's labels hold count. Labelled pixels belong to their anchors, whatever the
+    scores say.
     """
-    present = torch.zeros(probs.shape[1], dtype=torch.bool, device=probs.device)
-    present[anchors.classes] = True
-    best, likeliest = (probs * present).max(dim=1)
-    class_id = torch.where(best >= settings.min_prob, likeliest, 0)
-    class_id[anchors.pixel] = anchors.classes[anchors.owner]
     if not len(anchors):
-        return PseudoLabels(torch.zeros_like(class_id), class_id)
+        nothing = torch.zeros(len(probs), dtype=torch.long, device=probs.device)
+        return PseudoLabels(nothing, nothing, nothing > 0)
     score = (1 - distance) * probs.T[anchors.classes] ** settings.class_power  # (M, P)
     if settings.rivals == "class":
-        score = score.masked_fill(likeliest != anchors.classes[:, None], 0.0)
+        score = score.masked_fill(_likeliest(probs, anchors) != anchors.classes[:, None], 0.0)
     closed = relations.ground if settings.without_ground else torch.zeros_like(relations.ground)
     if settings.radius_gate:
         closed = closed | (relations.of("straight") > 1)
@@ -72,7 +80,26 @@ def estimate(distance: Tensor, relations: Relations, probs: Tensor, anchors: Anc
     winner[anchors.pixel], value[anchors.pixel] = anchors.owner, 1.0
     number = torch.where(anchors.things, anchors.things.cumsum(dim=0), 0)
     instance = torch.where(value > 0, number[winner], 0)
-    unclaimed = torch.zeros_like(present)  # what looks like a clicked class, but belongs to no click, teaches no class
-    unclaimed[anchors.classes[anchors.things]] = True
-    class_id = torch.where(unclaimed[class_id], 0, class_id)
-    return PseudoLabels(instance, torch.where(instance > 0, anchors.classes[winner], class_id))
+    class_id = _stuff_class(probs, anchors, things, settings)
+    class_id[anchors.pixel] = anchors.classes[anchors.owner]
+    class_id = torch.where(instance > 0, anchors.classes[winner], class_id)
+    return PseudoLabels(instance, class_id, (instance == 0) & settings.all_clicked)
+
+
+def _likeliest(probs: Tensor, anchors: Anchors) -> Tensor:
+    """(P,) the likeliest of the classes that have a label."""
+    present = torch.zeros_like(probs[0])
+    present[anchors.classes] = 1.0
+    return (probs * present).argmax(dim=1)
+
+
+def _stuff_class(probs: Tensor, anchors: Anchors, things: Tensor, settings: PseudoSettings) -> Tensor:
+    """(P,) the stuff class of each pixel, 0 = unsure; unless all was clicked, what looks like a clicked class is unsure too."""
+    labelled = torch.zeros_like(things)
+    labelled[anchors.classes[~anchors.things]] = True
+    best, stuff = (probs * labelled).max(dim=1)
+    if settings.all_clicked:
+        unsure = best < settings.min_prob * probs[:, ~things].sum(dim=1)
+    else:
+        unsure = (best < settings.min_prob) | things[_likeliest(probs, anchors)]
+    return torch.where(unsure, 0, stuff)

@@ -15,6 +15,8 @@ from weakseg_ros.learn.instance.pseudo import PseudoLabels
 from weakseg_ros.learn.instance.query_head import QueryHead, QuerySettings, query_head_losses
 from weakseg_ros.learn.nets import NetOutput
 
+_SMALLEST_PROB = 1e-6
+
 
 @dataclass(frozen=True)
 class Targets:
@@ -24,24 +26,38 @@ class Targets:
     """(B, H, W) i64, 0 = none; no number stands in two scans"""
     class_id: Tensor
     """(B, H, W) i64, 0 = unknown"""
+    outside: Tensor
+    """(B, H, W) bool, True where surely no object is"""
 
 
 def true_targets(batch: Batch, things: Tensor) -> Targets:
     """What the labels themselves say; `things` (K,). Without instances no pixel belongs to an object."""
     instances = torch.zeros_like(batch.labels) if batch.instances is None else batch.instances
-    return Targets(instances * things[batch.labels], batch.labels)
+    return Targets(instances * things[batch.labels], batch.labels, (batch.labels > 0) & ~things[batch.labels])
 
 
 def pseudo_targets(batch: Batch, found: Iterable[tuple[int, PseudoLabels]]) -> Targets:
     """The pseudo labels of some scans of a batch, each with its number; the other scans keep their labels, without objects."""
-    instances, class_id = torch.zeros_like(batch.labels), batch.labels.clone()
+    instances, class_id, outside = torch.zeros_like(batch.labels), batch.labels.clone(), torch.zeros_like(batch.mask)
     count = 0
     for i, labels in found:
         mask = batch.mask[i]
         instances[i][mask] = torch.where(labels.instance > 0, labels.instance + count, 0)
-        class_id[i][mask] = labels.class_id
+        class_id[i][mask], outside[i][mask] = labels.class_id, labels.outside
         count += int(labels.instance.max()) if len(labels.instance) else 0
-    return Targets(instances, class_id)
+    return Targets(instances, class_id, outside)
+
+
+def outside_loss(probs: Tensor, targets: Targets, things: Tensor) -> Tensor:
+    """-log of the probability of being stuff, mean over the pixels outside all objects whose class is unknown.
+
+    Probabilities (B, K, H, W), `things` (K,). Those whose class is known are taught that one.
+    """
+    asked = targets.outside & (targets.class_id == 0)
+    if not asked.any():
+        return probs.sum() * 0.0
+    of_things = probs[:, things].sum(dim=1)[asked]
+    return -(1 - of_things).clamp_min(_SMALLEST_PROB).log().mean()
 
 
 def head_losses(

@@ -28,7 +28,7 @@ from weakseg_ros.learn.instance.pseudo import PseudoLabels, PseudoSettings, esti
 from weakseg_ros.learn.instance.query_head import QueryHead, QuerySettings
 from weakseg_ros.learn.instance.relations import Relations, relate
 from weakseg_ros.learn.instance.spread import SpreadSettings, away_loss, spread
-from weakseg_ros.learn.instance.targets import Targets, head_losses, pseudo_targets, true_targets
+from weakseg_ros.learn.instance.targets import Targets, head_losses, outside_loss, pseudo_targets, true_targets
 from weakseg_ros.learn.losses import focal_loss
 from weakseg_ros.learn.methods import together
 from weakseg_ros.learn.methods.supervised import Supervised, SupervisedSettings
@@ -57,6 +57,8 @@ class PointPanopticSettings(SupervisedSettings, BranchSettings, PseudoSettings, 
     """weight of the head's losses"""
     pseudo_weight: float = setting(1.0, 0.0, 100.0)
     """weight of the pseudo labels' classes"""
+    outside_weight: float = setting(0.3, 0.0, 100.0)
+    """weight of being no thing outside the pseudo masks, where the class is unknown"""
     branch_gradient: float = setting(0.1, 0.0, 1.0)
     """share of the distance branch's gradient that reaches the net, which shall learn classes before all"""
     distance_weight: float = setting(1.0, 0.0, 100.0)
@@ -128,8 +130,9 @@ class PointPanoptic(Supervised):
         if not share:
             return losses | {"head": _nothing(self.head)}
         targets = pseudo_targets(batch, ((scan.number, self._estimate(scan)) for scan in scans))
-        wrong = focal_loss(out.probabilities, targets.class_id, self.alpha, settings.gamma)
-        return losses | self._taught(batch, out, targets, share) | {"pseudo": share * settings.pseudo_weight * wrong}
+        wrong = settings.pseudo_weight * focal_loss(out.probabilities, targets.class_id, self.alpha, settings.gamma)
+        wrong = wrong + settings.outside_weight * outside_loss(out.probabilities, targets, self.things)
+        return losses | self._taught(batch, out, targets, share) | {"pseudo": share * wrong}
 
     @torch.no_grad()
     def pseudo_labels(self, batch: Batch, out: NetOutput) -> list[PseudoLabels]:
@@ -159,7 +162,7 @@ class PointPanoptic(Supervised):
         else:
             place = scan.features, scan.probs, scan.xyz, scan.mask
             distance = hand_distance(self.settings.distance, scan.relations, scan.anchors, *place)
-        return estimate(distance, scan.relations, scan.probs, scan.anchors, self.settings)
+        return estimate(distance, scan.relations, scan.probs, scan.anchors, self.things, self.settings)
 
     def _distance_losses(self, scans: list[_ScanPixels], count: int) -> dict[str, Tensor]:
         sums = {"distance": _nothing(self.branch), "assignment": _nothing(self.branch), "tie": _nothing(self.branch)}
