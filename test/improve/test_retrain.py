@@ -22,7 +22,7 @@ from weakseg_ros.deploy.segmenter import Segmenter
 from weakseg_ros.errors import DataError
 from weakseg_ros.improve.clicks import ClickStore
 from weakseg_ros.improve.gate import GateConfig
-from weakseg_ros.improve.retrain import retrain
+from weakseg_ros.improve.retrain import retrain, training_settings
 from weakseg_ros.improve.retrain_config import RetrainConfig
 from weakseg_ros.improve.retrain_data import open_clicks, open_retrain_data, split_by_name
 from weakseg_ros.improve.versions import REJECTED, Versions
@@ -144,6 +144,14 @@ def test_clicks_teach_the_night_without_forgetting_the_day(world: Path, place: P
     assert info.provenance.command.startswith(old.info.provenance.command + " && weakseg retrain --frames ")
     assert json.loads((place / "run" / "summary.json").read_text())["passed"] is True
     assert "passed the gate" in outcome.report.read_text()
+
+
+def test_clicks_on_suggested_points_do_not_say_that_nothing_else_is_there(place: Path) -> None:
+    clicked = TrainConfig(method="point_panoptic", options={"all_clicked": True, "rounds": 1})
+    assert training_settings(settings(place), clicked, place).options == {"all_clicked": False, "rounds": 1}
+    assert training_settings(settings(place, method="supervised"), clicked, place).options == {}
+    plain = TrainConfig(method="point_panoptic", options={"rounds": 1})
+    assert training_settings(settings(place), plain, place).options == {"rounds": 1}
 
 
 def test_a_second_round_learns_from_both_logs_and_the_first_data(world: Path, place: Path) -> None:

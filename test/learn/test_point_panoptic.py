@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from weakseg_ros import registry
@@ -24,7 +25,7 @@ from weakseg_ros.learn.nets.light import LightNet
 from weakseg_ros.learn.protocols import SparseConfig
 from weakseg_ros.learn.train import train
 from weakseg_ros.learn.train_config import TrainConfig
-from weakseg_ros.points.cloud import make_cloud
+from weakseg_ros.points.cloud import Cloud, make_cloud
 from weakseg_ros.points.labels import LabelClass, LabelMap
 from weakseg_ros.points.projection import RangeSpec
 from weakseg_ros.points.scans import ScanWriter
@@ -310,6 +311,21 @@ def check_clicks_of_run(run: Path) -> None:
     assert segmenter.segment(few, np.array([1]), np.array([CAR]), LABELS, SPEC)[1] == 0
     small = segmenter.segment(cloud, clicks, class_id[clicks], LABELS, SPEC, ClickSettings(reach=0.1))
     assert 0 < (small >= 0).sum() < (ours >= 0).sum()
+    posts, owner = two_people_in_one_column()
+    clicked = np.array([np.flatnonzero(owner == 0)[2], np.flatnonzero(owner == 1)[2]])
+    fine = segmenter.segment(posts, clicked, np.array([PERSON, PERSON]), LABELS, replace(SPEC, width=4 * WIDTH))
+    np.testing.assert_array_equal(fine, owner)  # however coarse the image that the net was trained on
     many = np.flatnonzero(thing > 0)[:300]
     found = segmenter.segment(cloud, many, class_id[many], LABELS, SPEC)
     np.testing.assert_array_equal(found[many], np.arange(len(many)))
+
+
+def two_people_in_one_column() -> tuple[Cloud, NDArray[np.int64]]:
+    """Two people at 6 and 9 m in the same column of SPEC, half of it each, over a floor; and whose each point is, -1 = floor."""
+    up = np.radians(5.0 - (np.arange(4, 9) + 0.5) * 30.0 / HEIGHT)
+    azimuth = np.pi - (WIDTH // 2 + np.array([0.125, 0.625])) * 2 * np.pi / WIDTH
+    ray = np.stack(np.broadcast_arrays(np.cos(azimuth)[:, None], np.sin(azimuth)[:, None], np.tan(up)), axis=2)
+    xyz = (ray * np.array([6.0, 9.0])[:, None, None]).reshape(-1, 3)
+    floor = np.stack(np.meshgrid(np.arange(5.0, 11.0, 0.5), np.arange(-2.0, 2.0, 0.5), xyz[:, 2].min() - 0.5), axis=-1)
+    places = np.concatenate((xyz, floor.reshape(-1, 3)))
+    return make_cloud(places, np.zeros(len(places))), np.repeat([0, 1, -1], [len(up), len(up), floor.size // 3])

@@ -129,7 +129,7 @@ def _run_folder(config: RetrainConfig, version: str) -> Path:
 
 def _train(config: RetrainConfig, old: Bundle, data: RetrainData, folder: Path, out: Path) -> Bundle:
     new = SpreadScans(data.new, config.spread_m)
-    refined = refine(old, new, data.replay, _training(config, data.training, out), config.new_share)
+    refined = refine(old, new, data.replay, training_settings(config, data.training, out), config.new_share)
     words = ["weakseg retrain", "--frames", str(config.frames.absolute()), *options_of(config, RetrainConfig(), ELSEWHERE)]
     facts = {"retrained_from": old.content_hash, "new_scans": len(data.new), "clicks": data.clicks}
     return export_refined(refined, old, data.regression, folder, facts, " ".join(words))
@@ -164,7 +164,7 @@ def _scores(segmenters: Sequence[Segmenter], scans: ScanSet, what: str) -> tuple
     return scores[0], scores[1]
 
 
-def _training(config: RetrainConfig, training: TrainConfig, out: Path) -> TrainConfig:
+def training_settings(config: RetrainConfig, training: TrainConfig, out: Path) -> TrainConfig:
     """The bundle's own training with the settings of this one; a method that is changed begins with its defaults.
 
     Whoever clicks suggested points does not click every object.

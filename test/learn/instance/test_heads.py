@@ -16,7 +16,7 @@ from weakseg_ros.learn.batches import Batch
 from weakseg_ros.learn.instance.centre_head import CentreHead, along_ray, centre_losses
 from weakseg_ros.learn.instance.pseudo import PseudoLabels
 from weakseg_ros.learn.instance.query_head import QueryHead, QuerySettings, objects_of, query_head_losses
-from weakseg_ros.learn.instance.targets import head_losses, pseudo_targets, true_targets
+from weakseg_ros.learn.instance.targets import Targets, head_losses, outside_loss, pseudo_targets, true_targets
 from weakseg_ros.learn.nets import NetOutput
 from weakseg_ros.learn.nets.light import LightNet
 from weakseg_ros.points.cloud import make_cloud
@@ -144,9 +144,21 @@ def test_pseudo_targets_keep_scans_apart() -> None:
     targets = pseudo_targets(batch, [(0, found), (1, found)])
     assert targets.instances[0].unique().tolist() == [0, 1, 2]
     assert targets.instances[1].unique().tolist() == [0, 3, 4]
+    assert torch.equal(targets.outside[1], (torch.arange(HEIGHT * WIDTH) % 3 == 0).view(HEIGHT, WIDTH))
     alone = pseudo_targets(batch, [(1, found)])
+    assert not alone.outside[0].any()  # a scan without labels says nothing
     assert not alone.instances[0].any()
     assert torch.equal(alone.class_id[0], batch.labels[0])
+
+
+def test_what_looks_like_a_thing_outside_all_objects_pays_for_it() -> None:
+    probs = torch.tensor([0.0, 0.3, 0.2, 0.5]).view(1, 4, 1, 1).expand(1, 4, 1, 4).clone()
+    probs[0, :, 0, 1] = torch.tensor([0.0, 0.9, 0.0, 0.1])
+    outside = torch.tensor([[[True, False, True, False]]])
+    known = torch.tensor([[[0, 0, ROAD, 0]]])  # the third is taught its class by another loss
+    targets = Targets(torch.zeros(1, 1, 4, dtype=torch.long), known, outside)
+    assert outside_loss(probs, targets, THINGS).item() == pytest.approx(-np.log(0.5))
+    assert outside_loss(probs, Targets(targets.instances, known, outside & False), THINGS).item() == 0.0
 
 
 @pytest.mark.parametrize("kind", ["centre", "query"])
