@@ -7,12 +7,11 @@ The deployed model knows one sensor by day and no trucks. Then come the night, a
 points chosen by `ours` are held against random ones and against the highest entropies, by mIoU on streets of the new kind
 that nobody labels. Then the loop is turned once in full: the node logs what it doubts while a drive is replayed to it over
 DDS, a simulated person clicks, `weakseg retrain` trains and asks its gate, and the node takes the new model while the
-replay goes on. Rows are kept in OUT/rows.jsonl: an interrupted run goes on, and shards may run on several machines.
+replay goes on. Rows are kept in OUT/rows.jsonl: an interrupted run goes on, and shards may run beside one another.
 """
 
 from __future__ import annotations
 
-import argparse
 import dataclasses
 import importlib.util
 import shutil
@@ -25,7 +24,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from flywheel_loop import LoopConfig, World, alone, compare, is_done, read_rows, run_units, units_of, write
+from flywheel_loop import LoopConfig, World, loop_parser, run_and_compare, write
 
 from weakseg_ros.deploy.bundle import Bundle
 from weakseg_ros.deploy.segmenter import Segmenter
@@ -39,6 +38,7 @@ from weakseg_ros.improve.retrain import retrain
 from weakseg_ros.improve.retrain_config import RetrainConfig
 from weakseg_ros.improve.versions import Versions
 from weakseg_ros.learn.augment import AugmentConfig
+from weakseg_ros.learn.benchmark_rows import in_turn
 from weakseg_ros.learn.export import export_run
 from weakseg_ros.learn.train import train
 from weakseg_ros.learn.train_config import TrainConfig
@@ -97,7 +97,7 @@ def make_world(out: Path, steps: int) -> World:
     """Streets by day and by night, and the model of the day, deployed."""
     root = out / "world"
     world = World(root / "base", root / "pool", root / "test", out / "models" / "day")
-    with alone(out / ".world.lock"):
+    with in_turn(out / ".world.lock"):
         if world.bundle.exists():  # written last, and whole
             return world
         shutil.rmtree(root, ignore_errors=True)
@@ -242,36 +242,20 @@ def sentences(result: dict[str, Any]) -> Sequence[str]:
 
 def main() -> int:
     """Run the units that are missing, compare, turn the whole loop once."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--out", type=Path, default=Path("runs/flywheel"))
-    parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--rounds", type=int, default=4)
-    parser.add_argument("--frames", type=int, default=6, help="frames in a round")
-    parser.add_argument("--clicks", type=int, default=10, help="clicks in a frame")
+    parser = loop_parser(__doc__.splitlines()[0], out="runs/flywheel", rounds=4, steps=240)
     parser.add_argument("--error-rate", type=float, default=0.02, help="share of wrong clicks")
-    parser.add_argument("--base-steps", type=int, default=400)
-    parser.add_argument("--steps", type=int, default=240, help="of a retraining")
-    parser.add_argument("--target", type=float, default=0.0, help="mIoU to reach; 0: random's with its whole budget")
-    parser.add_argument("--jobs", type=int, default=2, help="units at a time, on one core each")
-    parser.add_argument("--shard", default="", help="i/n: only this part of the units")
     arguments = parser.parse_args()
     out, begin_s = arguments.out, time.monotonic()
     loop = LoopConfig(arguments.rounds, arguments.frames, arguments.clicks, arguments.error_rate, arguments.steps, 1e-3)
     world = make_world(out, arguments.base_steps)
-    worlds = dict.fromkeys(range(arguments.seeds), world)
-    run_units(units_of(arguments.seeds, arguments.shard), worlds, loop, out, arguments.jobs)
-    rows = read_rows(out)
-    missing = [unit for unit in units_of(arguments.seeds) if not is_done(unit, rows, loop)]
-    if missing:
-        print(f"{len(missing)} units are left to other shards; run this again without --shard to compare")
+    comparison = run_and_compare(arguments, lambda seed: world, loop)
+    if comparison is None:
         return 0
-    comparison = compare(rows, arguments.target)
     budget = arguments.rounds * arguments.frames * arguments.clicks
     result = whole_loop(out, world, budget, arguments.clicks, arguments.error_rate, loop)
     summary = {**comparison, **result, "loop": vars(loop), "minutes": round((time.monotonic() - begin_s) / 60, 1)}
     write(out, summary, "Clicks after a change of sensor, light and traffic", sentences(result))
     print("\n".join(sentences(result)[2:]))
-    print(f"clicks to mIoU {comparison['target_miou']:.3f}: {comparison['clicks_to_target']}; {out / 'report.md'}")
     return 0
 
 

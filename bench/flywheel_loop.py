@@ -3,13 +3,11 @@
 
 from __future__ import annotations
 
-import contextlib
+import argparse
 import dataclasses
-import fcntl
-import json
 import shutil
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from multiprocessing import get_context
@@ -27,6 +25,7 @@ from weakseg_ros.improve.clicks import ClickStore, clicked_scans
 from weakseg_ros.improve.frames import open_frames
 from weakseg_ros.improve.offline import SelectConfig, select
 from weakseg_ros.learn.batches import InputRule
+from weakseg_ros.learn.benchmark_rows import RowFile
 from weakseg_ros.learn.refine import ModelScans, Refined, refine, training_of
 from weakseg_ros.learn.spread import SpreadScans
 from weakseg_ros.learn.validate import validate
@@ -35,7 +34,6 @@ from weakseg_ros.points.scans import open_scans
 
 STRATEGIES = ("ours", "random", "entropy")
 COLORS = {"ours": "#d1495b", "random": "#7f8c8d", "entropy": "#2e86ab"}
-ROWS = "rows.jsonl"
 SPARE_SUGGESTIONS = 3
 """suggested points for each click: some have no true class, and nobody can name them"""
 
@@ -92,28 +90,13 @@ def units_of(seeds: int, shard: str = "") -> list[Unit]:
 
 def read_rows(out: Path) -> list[dict[str, Any]]:
     """The rows of all shards; the last one counts where a unit was done twice."""
-    rows = {}
-    for path in sorted(out.glob("rows*.jsonl")):
-        for line in path.read_text().splitlines():
-            with contextlib.suppress(json.JSONDecodeError):  # cut short by a kill
-                row = json.loads(line)
-                rows[row["strategy"], row["seed"], row["round"]] = row
-    return [rows[key] for key in sorted(rows)]
+    return sorted(RowFile(out).latest().values(), key=lambda row: (row["strategy"], row["seed"], row["round"]))
 
 
 def is_done(unit: Unit, rows: Sequence[Mapping[str, Any]], config: LoopConfig) -> bool:
     """Whether every round of a unit has its row."""
     found = {row["round"] for row in rows if (row["strategy"], row["seed"]) == (unit.strategy, unit.seed)}
     return found >= set(range(config.rounds + 1))
-
-
-@contextlib.contextmanager
-def alone(path: Path) -> Iterator[None]:
-    """Keep other shards on this machine out of what is made once."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with open(path, "w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        yield
 
 
 def run_units(units: Sequence[Unit], world_of: Mapping[int, World], config: LoopConfig, out: Path, jobs: int) -> None:
@@ -123,6 +106,36 @@ def run_units(units: Sequence[Unit], world_of: Mapping[int, World], config: Loop
     with ProcessPoolExecutor(jobs, get_context("spawn"), _one_core) as pool:
         for done in [pool.submit(run_unit, unit, world_of[unit.seed], config, out) for unit in left]:
             done.result()
+
+
+def run_and_compare(arguments: argparse.Namespace, world_of: Callable[[int], World], config: LoopConfig) -> dict[str, Any] | None:
+    """The comparison of all units, once those of this shard are done; None, and a word on it, where others are missing."""
+    units = units_of(arguments.seeds, arguments.shard)
+    run_units(units, {seed: world_of(seed) for seed in {unit.seed for unit in units}}, config, arguments.out, arguments.jobs)
+    rows = read_rows(arguments.out)
+    missing = [unit for unit in units_of(arguments.seeds) if not is_done(unit, rows, config)]
+    if missing:
+        print(f"{len(missing)} units are left to other shards; run this again without --shard to compare")
+        return None
+    comparison = compare(rows, arguments.target)
+    print(f"clicks to mIoU {comparison['target_miou']:.3f}: {comparison['clicks_to_target']}; {arguments.out / 'report.md'}")
+    return comparison
+
+
+def loop_parser(description: str, out: str, rounds: int, steps: int) -> argparse.ArgumentParser:
+    """The options of both benches."""
+    parser = argparse.ArgumentParser(description=description)
+    parser.add_argument("--out", type=Path, default=Path(out))
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--rounds", type=int, default=rounds)
+    parser.add_argument("--frames", type=int, default=6, help="frames in a round")
+    parser.add_argument("--clicks", type=int, default=10, help="clicks in a frame")
+    parser.add_argument("--base-steps", type=int, default=400)
+    parser.add_argument("--steps", type=int, default=steps, help="of a retraining")
+    parser.add_argument("--target", type=float, default=0.0, help="mIoU to reach; 0: random's with its whole budget")
+    parser.add_argument("--jobs", type=int, default=2, help="units at a time, on one core each")
+    parser.add_argument("--shard", default="", help="i/n: only this part of the units")
+    return parser
 
 
 def _one_core() -> None:
@@ -168,8 +181,8 @@ def run_unit(unit: Unit, world: World, config: LoopConfig, out: Path) -> None:
         print(f"{unit.strategy:8} seed {unit.seed} round {number}: {clicks} clicks, mIoU {after.miou_present:.4f}", flush=True)
         if number < config.rounds:
             at_work = store(refined, deployed, folder / f"net-{number}")
-    with open(out / ROWS, "a") as file:
-        file.write("".join(json.dumps(row) + "\n" for row in rows))
+    for row in rows:
+        RowFile(out).append(row)
     shutil.rmtree(folder)
 
 
@@ -230,6 +243,7 @@ def store(refined: Refined, bundle: Bundle, folder: Path) -> Bundle:
 
 def _row(unit: Unit, number: int, clicks: int, wrong: int, frames: int, found: ConfusionMatrix, seconds: float) -> dict[str, Any]:
     return {
+        "key": f"{unit.strategy}-s{unit.seed}-r{number}",
         "strategy": unit.strategy,
         "seed": unit.seed,
         "round": number,

@@ -6,21 +6,21 @@
 Ten scans of `train` in a row, from a place drawn with the seed, are labelled in full and train the model that is deployed:
 one second of the drive. The pool is the rest of `train`, the test set `val`, which follows in time. Its labels come from a
 camera network and are noisy, as those of a person are. Frames and points chosen by `ours` are held against random ones and
-against the highest entropies. Rows are kept in OUT/rows.jsonl: an interrupted run goes on, and shards may run on several
-machines.
+against the highest entropies. Rows are kept in OUT/rows.jsonl: an interrupted run goes on, and shards may run beside
+one another.
 """
 
 from __future__ import annotations
 
-import argparse
 import shutil
 import sys
 from pathlib import Path
 
 import numpy as np
-from flywheel_loop import LoopConfig, World, alone, compare, is_done, read_rows, run_units, units_of, write
+from flywheel_loop import LoopConfig, World, loop_parser, run_and_compare, write
 
 from weakseg_ros.learn.augment import AugmentConfig
+from weakseg_ros.learn.benchmark_rows import in_turn
 from weakseg_ros.learn.export import export_run
 from weakseg_ros.learn.train import train
 from weakseg_ros.learn.train_config import TrainConfig
@@ -34,7 +34,7 @@ def make_world(data: Path, out: Path, seed: int, steps: int) -> World:
     """Folders of a seed's base, pool and test scans, and the bundle trained on the base."""
     root = out / f"world-{seed}"
     world = World(root / "base", root / "pool", root / "test", root / "bundle")
-    with alone(out / f".world-{seed}.lock"):
+    with in_turn(out / f".world-{seed}.lock"):
         if world.bundle.exists():  # written last, and whole
             return world
         shutil.rmtree(root, ignore_errors=True)
@@ -73,39 +73,19 @@ def copy(scans: ScanSet, folder: Path) -> None:
 
 def main() -> int:
     """Run the units that are missing, then compare."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = loop_parser(__doc__.splitlines()[0], out="runs/flywheel_real", rounds=5, steps=200)
     parser.add_argument("--data", type=Path, default=Path("../shared/data/vlp32_drive"))
-    parser.add_argument("--out", type=Path, default=Path("runs/flywheel_real"))
-    parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--frames", type=int, default=6, help="frames in a round")
-    parser.add_argument("--clicks", type=int, default=10, help="clicks in a frame")
-    parser.add_argument("--base-steps", type=int, default=400)
-    parser.add_argument("--steps", type=int, default=200, help="of a retraining")
-    parser.add_argument("--target", type=float, default=0.0, help="mIoU to reach; 0: random's with its whole budget")
-    parser.add_argument("--jobs", type=int, default=2, help="units at a time, on one core each")
-    parser.add_argument("--shard", default="", help="i/n: only this part of the units")
     arguments = parser.parse_args()
     config = LoopConfig(arguments.rounds, arguments.frames, arguments.clicks, 0.0, arguments.steps, 1e-3)
-    units = units_of(arguments.seeds, arguments.shard)
-    worlds = {
-        seed: make_world(arguments.data, arguments.out, seed, arguments.base_steps) for seed in {unit.seed for unit in units}
-    }
-    run_units(units, worlds, config, arguments.out, arguments.jobs)
-    rows = read_rows(arguments.out)
-    missing = [unit for unit in units_of(arguments.seeds) if not is_done(unit, rows, config)]
-    if missing:
-        print(f"{len(missing)} units are left to other shards; run this again without --shard to compare")
-        return 0
-    comparison = compare(rows, arguments.target)
-    summary = {
-        **comparison,
-        "miou_before": comparison["curves"]["ours"]["miou"][0],
-        "data": str(arguments.data),
-        "loop": vars(config),
-    }
-    write(arguments.out, summary, f"Clicks on a real drive, after {LABELLED} labelled scans in a row")
-    print(f"clicks to mIoU {comparison['target_miou']:.3f}: {comparison['clicks_to_target']}; {arguments.out / 'report.md'}")
+
+    def world_of(seed: int) -> World:
+        return make_world(arguments.data, arguments.out, seed, arguments.base_steps)
+
+    comparison = run_and_compare(arguments, world_of, config)
+    if comparison is not None:
+        before = comparison["curves"]["ours"]["miou"][0]
+        summary = {**comparison, "miou_before": before, "data": str(arguments.data), "loop": vars(config)}
+        write(arguments.out, summary, f"Clicks on a real drive, after {LABELLED} labelled scans in a row")
     return 0
 
 

@@ -31,7 +31,7 @@ from weakseg_ros.learn.survey import DataStatistics, survey
 from weakseg_ros.learn.train import run_session
 from weakseg_ros.learn.train_config import TrainConfig
 from weakseg_ros.memory import keep_large_blocks
-from weakseg_ros.points.scan_sets import Scan, ScanSet
+from weakseg_ros.points.scan_sets import ChangedScans, Scan, ScanSet
 
 THEN = " && "
 """between the commands of a bundle that was trained and then retrained"""
@@ -39,26 +39,18 @@ COUNTS = 1_000_000
 """what the class shares are counted in where two kinds of scans are mixed"""
 
 
-class ModelScans:
+class ModelScans(ChangedScans):
     """Scans as a bundle sees them: its range image, and intensity on the scale it was trained with.
 
     `intensity_scale` multiplies the intensity; 0 = by the full scales of sensor and training data, as on the robot.
     """
 
     def __init__(self, scans: ScanSet, info: BundleInfo, intensity_scale: float = 0.0) -> None:
-        self._scans, self._scale = scans, intensity_scale
-        self.name, self.keys, self.labels = scans.name, scans.keys, info.labels
-        self.spec, self.intensity_full_scale = info.spec, info.intensity.full_scale
+        super().__init__(scans)
+        self._scale = intensity_scale
+        self.labels, self.spec, self.intensity_full_scale = info.labels, info.spec, info.intensity.full_scale
 
-    @property
-    def content_hash(self) -> str:
-        return self._scans.content_hash
-
-    def __len__(self) -> int:
-        return len(self._scans)
-
-    def __getitem__(self, index: int) -> Scan:
-        scan = self._scans[index]
+    def changed(self, scan: Scan, index: int) -> Scan:
         theirs, ours = scan.cloud.intensity_full_scale, self.intensity_full_scale
         scale = self._scale or (ours / theirs if ours and theirs else 1.0)
         if scale == 1.0 and theirs == ours:

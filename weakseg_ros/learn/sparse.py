@@ -25,6 +25,7 @@ from weakseg_ros.learn.protocols import Draw, SparseConfig, draw_scan
 from weakseg_ros.points.cloud import Cloud
 from weakseg_ros.points.labels import LabelMap
 from weakseg_ros.points.scan_files import content_hash, read_raw_labels, write_raw_labels
+from weakseg_ros.points.scan_sets import ChangedScans
 from weakseg_ros.points.scans import INSTANCE_SHIFT, Scan, ScanSet, Subset, open_scans, readable
 
 RECORD = "sparse.yaml"
@@ -145,25 +146,20 @@ class SparseLabels:
         return read_raw_labels(path, path.stat().st_size // 4)
 
 
-class SparseScans:
+class SparseScans(ChangedScans):
     """A data set seen through its sparse labels: the same scans, with class ids only where something was clicked."""
 
     def __init__(self, scans: ScanSet, sparse: SparseLabels) -> None:
-        self._scans, self._sparse = scans, sparse
+        super().__init__(scans)
+        self._sparse = sparse
         drawn = sparse.record.draw.folder_name if sparse.record.draw else sparse.folder.name
         self.name = f"{scans.name} ({drawn})"
-        self.keys, self.labels, self.spec = scans.keys, scans.labels, scans.spec
-        self.intensity_full_scale = scans.intensity_full_scale
 
     @property
     def content_hash(self) -> str:
         return content_hash({"scans": self._scans.content_hash, "sparse": self._sparse.content_hash})
 
-    def __len__(self) -> int:
-        return len(self._scans)
-
-    def __getitem__(self, index: int) -> Scan:
-        scan = self._scans[index]
+    def changed(self, scan: Scan, index: int) -> Scan:
         self._sparse.check_scan(scan)
         return Scan(scan.key, scan.cloud, self._sparse.class_id(index), self._sparse.instance_id(index), scan.pose)
 

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from scipy.spatial import cKDTree
 
 from weakseg_ros.points.cloud import Cloud
-from weakseg_ros.points.scan_sets import Scan, ScanSet
+from weakseg_ros.points.scan_sets import ChangedScans, Scan, ScanSet
 
 GROWTH_PER_M = 0.03
 """of the radius with the distance from the sensor, as points get sparse"""
@@ -35,23 +35,14 @@ def spread_labels(cloud: Cloud, class_id: NDArray[np.uint8], radius_m: float) ->
     return source
 
 
-class SpreadScans:
+class SpreadScans(ChangedScans):
     """Clicked scans with their labels spread by `radius_m`, classes and instances alike; 0 leaves them as they are."""
 
     def __init__(self, scans: ScanSet, radius_m: float) -> None:
-        self._scans, self._radius_m = scans, radius_m
-        self.name, self.keys, self.labels = scans.name, scans.keys, scans.labels
-        self.spec, self.intensity_full_scale = scans.spec, scans.intensity_full_scale
+        super().__init__(scans)
+        self._radius_m = radius_m
 
-    @property
-    def content_hash(self) -> str:
-        return self._scans.content_hash
-
-    def __len__(self) -> int:
-        return len(self._scans)
-
-    def __getitem__(self, index: int) -> Scan:
-        scan = self._scans[index]
+    def changed(self, scan: Scan, index: int) -> Scan:
         if scan.class_id is None or not self._radius_m:
             return scan
         source = spread_labels(scan.cloud, scan.class_id, self._radius_m)

@@ -150,6 +150,29 @@ class Subset:
         return self.parent[self.indices[index]]
 
 
+class ChangedScans:
+    """A data set whose scans are changed as they are read; a subclass says how, and overrides what else becomes different."""
+
+    def __init__(self, scans: ScanSet) -> None:
+        self._scans = scans
+        self.name, self.keys, self.labels = scans.name, scans.keys, scans.labels
+        self.spec, self.intensity_full_scale = scans.spec, scans.intensity_full_scale
+
+    @property
+    def content_hash(self) -> str:
+        return self._scans.content_hash
+
+    def __len__(self) -> int:
+        return len(self._scans)
+
+    def __getitem__(self, index: int) -> Scan:
+        return self.changed(self._scans[index], index)
+
+    def changed(self, scan: Scan, index: int) -> Scan:
+        """The scan of this index, as this set shows it."""
+        raise NotImplementedError
+
+
 def holdout(scans: ScanSet, fraction: float, blocks: int = 1) -> tuple[Subset, Subset]:
     """Cut a drive in two: (kept, held out), the latter about `fraction` of the scans.
 

@@ -39,7 +39,7 @@ class ClickSegmenter:
     def __init__(self, run: Path | None = None, settings: ClickSettings | None = None) -> None:
         self.settings = settings or ClickSettings()
         self._learned = None if run is None else _open(run)
-        self._seen: tuple[Cloud, RangeSpec, _Look] | None = None
+        self._seen: tuple[Cloud, _Look] | None = None
 
     @property
     def learned(self) -> bool:
@@ -63,41 +63,38 @@ class ClickSegmenter:
         """
         clicks, settings = np.asarray(clicks, np.int64).reshape(-1), settings or self.settings
         class_id = check_clicks(cloud, clicks, class_id, labels)
+        view = view or project(cloud, spec)
         known = [] if self._learned is None else self._learned.labels.names
-        learned = np.array([labels.names[i] in known for i in class_id], bool)
+        names = np.array([labels.names[i] for i in class_id], object)
+        by_branch, by_rule = (np.flatnonzero(np.isin(names, known, invert=foreign)) for foreign in (False, True))
         owner = np.full(len(cloud), -1, np.int32)
-        for chosen, mask in ((learned, self._by_branch), (~learned, segment_from_clicks)):
-            if chosen.any():
-                found = mask(cloud, clicks[chosen], class_id[chosen], labels, spec, settings, view)
-                free = (owner < 0) & (found >= 0)
-                owner[free] = np.flatnonzero(chosen)[found[free]]
+        if len(by_branch):
+            found = self._by_branch(cloud, view, clicks[by_branch], names[by_branch], settings)
+            owner[found >= 0] = by_branch[found[found >= 0]]
+        if len(by_rule):
+            found = segment_from_clicks(cloud, clicks[by_rule], class_id[by_rule], labels, spec, settings, view)
+            free = (owner < 0) & (found >= 0)
+            owner[free] = by_rule[found[free]]
         owner[clicks[::-1]] = np.arange(len(clicks))[::-1]  # each click is its own; of equal ones the first
         return owner
 
     def _by_branch(
-        self,
-        cloud: Cloud,
-        clicks: NDArray[np.int64],
-        class_id: NDArray[np.integer],
-        labels: LabelMap,
-        spec: RangeSpec,
-        settings: ClickSettings,
-        view: RangeView | None,
+        self, cloud: Cloud, view: RangeView, clicks: NDArray[np.int64], names: NDArray[np.object_], settings: ClickSettings
     ) -> NDArray[np.int32]:
-        """As `segment`, for classes that the run knows: features of its own image, distances between the pixels of `spec`."""
+        """As `segment`, for classes that the run knows: features of its own image, distances between the pixels of `view`."""
         learned = self._learned
         assert learned is not None
-        if self._seen is None or self._seen[0] is not cloud or self._seen[1] != spec:
-            self._seen = cloud, spec, learned.look(cloud, view or project(cloud, spec))
-        look = self._seen[2]
-        inside = np.flatnonzero(look.view.pixel_of_point[clicks] >= 0)
-        owner = np.full(look.view.point_of_pixel.size, -1, np.int32)
+        if self._seen is None or self._seen[0] is not cloud or not self._seen[1].shows(view):
+            self._seen = cloud, learned.look(cloud, view)
+        look = self._seen[1]
+        inside = np.flatnonzero(view.pixel_of_point[clicks] >= 0)
+        owner = np.full(view.point_of_pixel.size, -1, np.int32)
         if len(inside):
-            classes = np.array([learned.labels.names.index(labels.names[class_id[i]]) for i in inside])
+            classes = np.array([learned.labels.names.index(name) for name in names[inside]])
             growth = settings.reach / ClickSettings().reach
-            at, winner = learned.share_out(look, look.view.pixel_of_point[clicks[inside]], classes, growth)
+            at, winner = learned.share_out(look, view.pixel_of_point[clicks[inside]], classes, growth)
             owner[at] = np.where(winner >= 0, inside[winner], -1)
-        return points_of_pixels(owner, look.view, clicks, settings.hidden_m)
+        return points_of_pixels(owner, view, clicks, settings.hidden_m)
 
 
 @dataclass(frozen=True)
@@ -117,6 +114,10 @@ class _Look:
     """(Q + 1, D) of the Q pixels of the network's own image"""
     probs: Tensor
     """(Q + 1, K)"""
+
+    def shows(self, view: RangeView) -> bool:
+        """Whether this is the cloud in that image."""
+        return self.view is view or np.array_equal(self.view.point_of_pixel, view.point_of_pixel)
 
 
 class _Learned:
