@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from weakseg_ros.cli import main
 from weakseg_ros.deploy.bundle import Bundle
+from weakseg_ros.deploy.engines.torch import stores_half
 from weakseg_ros.deploy.segmenter import Segmenter
 from weakseg_ros.errors import DataError
 from weakseg_ros.improve.clicks import ClickStore
@@ -84,7 +85,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
         data=root / "day", out=root / "run", net_width=16, channels=("z", "intensity"), augment=augment, steps=80, warmup_steps=8,
         batch_size=4, learning_rate=1e-2, validate_every=0, precision="32-true", accelerator="cpu",
     )  # fmt: skip
-    export_run(train(config).path, root / "models" / "toy")
+    export_run(train(config).path, root / "models" / "toy", half=True)
     return root
 
 
@@ -137,6 +138,7 @@ def test_clicks_teach_the_night_without_forgetting_the_day(world: Path, place: P
     assert Versions(place / "models").current == outcome.bundle.folder
     assert outcome.bundle.folder == place / "models" / "versions" / "toy-1"
     assert {file.name: file.read_bytes() for file in old.folder.iterdir()} == before
+    assert stores_half(outcome.bundle)  # as the old one does
     info = outcome.bundle.info
     assert (info.spec, info.channels, info.mean, info.std, info.labels, info.net) == (
         old.info.spec, old.info.channels, old.info.mean, old.info.std, old.info.labels, old.info.net,

@@ -17,6 +17,7 @@ pytest.importorskip("onnxruntime", reason="no onnxruntime: pip install weakseg_r
 from weakseg_ros.config import parse  # noqa: E402
 from weakseg_ros.deploy.bundle import Bundle, BundleInfo, IntensityRule, NetRule  # noqa: E402
 from weakseg_ros.deploy.engines import open_engine  # noqa: E402
+from weakseg_ros.deploy.engines.torch import stores_half  # noqa: E402
 from weakseg_ros.deploy.graph import DeployGraph  # noqa: E402
 from weakseg_ros.deploy.segmenter import Segmenter  # noqa: E402
 from weakseg_ros.errors import BundleError, DataError, WeaksegError  # noqa: E402
@@ -87,6 +88,8 @@ def test_half_precision_halves_the_bundle(net: LightNet, whole: Bundle, tmp_path
     assert all(torch.equal(tensor, before[name]) for name, tensor in net.state_dict().items())
     for name in ("model.onnx", "weights.safetensors"):
         assert len(half.read(name)) < 0.6 * len(whole.read(name))
+    assert stores_half(half)
+    assert not stores_half(whole)
     assert 0 < half.info.parity["max_difference"] < 0.02
     answers = [open_engine(half, [name])[0].run(images())["confidence"] for name in ("onnxruntime", "torch")]
     np.testing.assert_allclose(answers[0], answers[1], atol=0.02)

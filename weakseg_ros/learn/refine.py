@@ -17,7 +17,7 @@ from torch import nn
 from weakseg_ros import registry
 from weakseg_ros.config import parse
 from weakseg_ros.deploy.bundle import QUANTILES, Bundle, BundleInfo, MethodRule, TrainingStatistics
-from weakseg_ros.deploy.engines.torch import load_graph
+from weakseg_ros.deploy.engines.torch import load_graph, stores_half
 from weakseg_ros.errors import ConfigError
 from weakseg_ros.files import environment
 from weakseg_ros.learn.batches import ScanImages
@@ -148,7 +148,7 @@ def export_refined(
         parity={},
         content_hash="",
     )
-    return export_bundle(refined.net, changed, folder, images, extra=refined.extra)
+    return export_bundle(refined.net, changed, folder, images, stores_half(bundle), refined.extra)
 
 
 def _method(bundle: Bundle, config: TrainConfig, net: nn.Module, statistics: DataStatistics, extra: nn.Module | None) -> Method:

@@ -66,26 +66,35 @@ class TorchEngine:
 
 def load_graph(bundle: Bundle) -> DeployGraph:
     """The bundle's network with its weights, in evaluation mode, on the CPU; EngineError where they do not fit."""
-    file = bundle.file_of(KIND_WEIGHTS)
-    if file is None:
-        raise EngineError(f"{bundle.folder}: has no weights for torch; export the model again")
-    info = bundle.info
+    stored, info, file = _weights(bundle), bundle.info, bundle.file_of(KIND_WEIGHTS)
     try:
         net = registry.load(registry.NETS, info.net.name)(len(info.channels), bundle.num_classes, **info.net.kwargs)
         extra = _extra(info, net) if info.outputs else None
-        weights, extra_weights = split_weights(load_safetensors(bundle.read(file)))
+        weights, extra_weights = split_weights(load_safetensors(stored))
         net.load_state_dict(weights)
         if extra is not None:
             extra.load_state_dict(extra_weights)
     except SafetensorError as error:
-        raise EngineError(f"{bundle.folder / file}: is no safetensors file ({_first_line(error)}); export it again") from None
+        raise EngineError(f"{bundle.folder}/{file}: is no safetensors file ({_first_line(error)}); export it again") from None
     except WeaksegError:
         raise
     except (RuntimeError, TypeError) as error:
         raise EngineError(
-            f"{bundle.folder / file}: does not fit the net '{info.net.name}' ({_first_line(error)}); export it again"
+            f"{bundle.folder}/{file}: does not fit the net '{info.net.name}' ({_first_line(error)}); export it again"
         ) from None
     return DeployGraph(net, bundle.num_classes, info.temperature, extra).eval()
+
+
+def stores_half(bundle: Bundle) -> bool:
+    """Whether the bundle's weights are stored in half precision; EngineError where it has none."""
+    return any(tensor.dtype == torch.float16 for tensor in load_safetensors(_weights(bundle)).values())
+
+
+def _weights(bundle: Bundle) -> bytes:
+    file = bundle.file_of(KIND_WEIGHTS)
+    if file is None:
+        raise EngineError(f"{bundle.folder}: has no weights for torch; export the model again")
+    return bundle.read(file)
 
 
 def _extra(info: BundleInfo, net: nn.Module) -> nn.Module:
