@@ -29,6 +29,7 @@ from weakseg_ros.improve.retrain_data import open_clicks, open_retrain_data, spl
 from weakseg_ros.improve.versions import REJECTED, Versions
 from weakseg_ros.learn.augment import AugmentConfig
 from weakseg_ros.learn.export import export_run
+from weakseg_ros.learn.protocols import SparseConfig
 from weakseg_ros.learn.refine import ModelScans, refine, training_of
 from weakseg_ros.learn.train import train
 from weakseg_ros.learn.train_config import TrainConfig
@@ -152,8 +153,8 @@ def test_clicks_on_suggested_points_do_not_say_that_nothing_else_is_there(place:
     clicked = TrainConfig(method="point_panoptic", options={"all_clicked": True, "rounds": 1})
     assert training_settings(settings(place), clicked, place).options == {"all_clicked": False, "rounds": 1}
     assert training_settings(settings(place, method="supervised"), clicked, place).options == {}
-    plain = TrainConfig(method="point_panoptic", options={"rounds": 1})
-    assert training_settings(settings(place), plain, place).options == {"rounds": 1}
+    drawn = TrainConfig(method="supervised", draw=SparseConfig(protocol="per_instance"))
+    assert training_settings(settings(place, method="point_panoptic"), drawn, place).options == {"all_clicked": False}
 
 
 def test_a_second_round_learns_from_both_logs_and_the_first_data(world: Path, place: Path) -> None:

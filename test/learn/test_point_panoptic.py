@@ -284,6 +284,12 @@ def test_it_trains_from_files_with_clicks_drawn_per_object(tmp_path: Path) -> No
     assert train(replace(config, out=resumed.path, resume=True)).metrics()[-1]["loss"] == pytest.approx(rows[-1]["loss"])
 
 
+def test_clicks_drawn_on_every_object_say_where_none_is() -> None:
+    assert PointPanoptic.options_for({"rounds": 1}, "per_instance") == {"all_clicked": True, "rounds": 1}
+    assert PointPanoptic.options_for({}, "voxel") == {"all_clicked": False}
+    assert PointPanoptic.options_for({"all_clicked": False}, "per_instance") == {"all_clicked": False}
+
+
 def check_clicks_of_run(run: Path) -> None:
     """Masks from clicks by what the run learned: by rule without it, permuted with the clicks, for any number of them."""
     usable = MASK.flatten().numpy()

@@ -19,6 +19,7 @@ from typing import Any
 
 from tqdm import tqdm
 
+from weakseg_ros import registry
 from weakseg_ros.config import dump_yaml, parse, show
 from weakseg_ros.deploy.bundle import Bundle, find_bundle
 from weakseg_ros.deploy.segmenter import Segmenter
@@ -169,9 +170,11 @@ def training_settings(config: RetrainConfig, training: TrainConfig, out: Path) -
 
     Whoever clicks suggested points does not click every object.
     """
-    changed = {"method": config.method, "options": {}} if config.method and config.method != training.method else {}
-    if training.options.get("all_clicked") and not changed:
-        changed["options"] = {**training.options, "all_clicked": False}
+    changes_method = bool(config.method) and config.method != training.method
+    method = config.method if changes_method else training.method
+    options = {} if changes_method else dict(training.options)
+    if hasattr(registry.load(registry.METHODS, method).Settings, "all_clicked"):
+        options["all_clicked"] = False
     return dataclasses.replace(
         training,
         out=out,
@@ -190,7 +193,8 @@ def training_settings(config: RetrainConfig, training: TrainConfig, out: Path) -
         devices=1,
         num_nodes=1,
         precision="32-true" if training.precision == "32-true" else "auto",
-        **changed,
+        method=method,
+        options=options,
     )
 
 

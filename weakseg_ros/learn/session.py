@@ -192,7 +192,8 @@ def make_net(config: TrainConfig, statistics: DataStatistics, num_classes: int) 
 def make_method(config: TrainConfig, net: nn.Module, statistics: DataStatistics, labels: LabelMap) -> Method:
     """The method that the settings name, its options checked against its own settings."""
     kind = registry.load(registry.METHODS, config.method)
-    method: Method = kind(from_mapping(kind.Settings, config.options, "options"), net, torch.tensor(statistics.class_counts))
+    settings = from_mapping(kind.Settings, kind.options_for(config.options, config.draw.protocol), "options")
+    method: Method = kind(settings, net, torch.tensor(statistics.class_counts))
     method.use_labels(labels)
     return method
 

@@ -26,7 +26,8 @@ class PseudoSettings:
     reach: float = setting(1.4, 0.1, 10.0)
     """this far, in radii of the click's class"""
     all_clicked: bool = False
-    """every object of a scan with labels has a click, as protocol per_instance gives it: what no click reaches is stuff"""
+    """every object of a scan with labels has a click, so that what no click reaches is stuff; on by itself where labels are
+    drawn with protocol per_instance"""
     min_prob: float = setting(0.5, 0.0, 1.0)
     """a pixel whose likeliest stuff class has less has no class"""
     class_power: float = setting(0.25, 0.0, 1.0)

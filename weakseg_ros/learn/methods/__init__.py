@@ -7,6 +7,7 @@ in its own parameters and buffers and is saved with the checkpoint; of these onl
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, ClassVar
 
 from torch import Tensor, nn
@@ -31,6 +32,11 @@ class Method(nn.Module):
 
     def __init__(self, settings: Any, net: nn.Module, class_counts: Tensor) -> None:
         super().__init__()
+
+    @classmethod
+    def options_for(cls, options: Mapping[str, Any], protocol: str) -> dict[str, Any]:
+        """The options, completed by what follows from the protocol that the labels are drawn with ('full': not drawn)."""
+        return dict(options)
 
     def use_labels(self, labels: LabelMap) -> None:
         """Called once before training: what the class ids mean, and which of them are things."""

@@ -8,10 +8,10 @@ between neighbours on one surface. Stage two: pseudo labels from the distances t
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -104,6 +104,11 @@ class PointPanoptic(Supervised):
         learned = settings.distance == "learned" and not settings.truth_instances
         self.branch = DistanceBranch(width, classes, settings) if learned else None
         self.head = QueryHead(width, stages, classes, settings) if settings.head == "query" else CentreHead(width)
+
+    @classmethod
+    def options_for(cls, options: Mapping[str, Any], protocol: str) -> dict[str, Any]:
+        """Protocol per_instance clicks every object."""
+        return {"all_clicked": protocol == "per_instance", **super().options_for(options, protocol)}
 
     def use_labels(self, labels: LabelMap) -> None:
         """Learn which classes have objects, and how large those are."""
