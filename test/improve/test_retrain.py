@@ -25,7 +25,7 @@ from weakseg_ros.improve.clicks import ClickStore
 from weakseg_ros.improve.gate import GateConfig
 from weakseg_ros.improve.retrain import retrain, training_settings
 from weakseg_ros.improve.retrain_config import RetrainConfig
-from weakseg_ros.improve.retrain_data import open_clicks, open_retrain_data, split_by_name
+from weakseg_ros.improve.retrain_data import logs_in, open_clicks, open_retrain_data, split_by_name
 from weakseg_ros.improve.versions import REJECTED, Versions
 from weakseg_ros.learn.augment import AugmentConfig
 from weakseg_ros.learn.export import export_run
@@ -170,6 +170,25 @@ def test_a_second_round_learns_from_both_logs_and_the_first_data(world: Path, pl
     assert len(data.replay) == 8
     assert data.problems == ()
     assert training_of(first.bundle.info) == training_of(Bundle.load(place / "models" / "toy").info)
+
+
+def test_a_folder_of_logs_is_learnt_from_as_one(world: Path, place: Path) -> None:
+    fleet, toy = place / "fleet", Bundle.load(place / "models" / "toy")
+    for robot, keys in (("anna", KEYS[:4]), ("berta", KEYS[4:7])):
+        click(write(fleet / robot, 10, night=True, seed=2, labelled=False), world / "night", keys)
+    (fleet / "carla" / "sparse").mkdir(parents=True)
+    (fleet / "notes.txt").write_text("not a log")
+    assert [log.name for log in logs_in(fleet)] == ["anna", "berta", "carla"]
+    problems: list[str] = []
+    new, held_out = open_clicks(settings(place, frames=fleet), toy, problems)
+    assert len(new) + len(held_out) == 7
+    assert {key.split("/")[0] for key in new.keys} == {"0-anna", "1-berta"}
+    assert len(problems) == 1
+    assert "carla: nothing is labelled there yet" in problems[0]
+    for robot in ("anna", "berta"):
+        shutil.rmtree(fleet / robot / "sparse" / "clicks")
+    with pytest.raises(DataError, match=r"fleet: none of the 3 logs in it has clicks to learn from .*anna"):
+        open_clicks(settings(place, frames=fleet), toy, [])
 
 
 def test_wrong_clicks_are_refused_and_the_candidate_is_kept(world: Path, place: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -16,7 +16,8 @@ class RetrainConfig:
     """Train a deployed bundle further on newly clicked frames, and deploy the result where it passes the gate."""
 
     frames: Path = Path()
-    """folder of logged frames with clicks ('weakseg label'): what the node wrote as log_folder, or 'weakseg select'"""
+    """folder of logged frames with clicks ('weakseg label'): what the node wrote as log_folder, or 'weakseg select'; or a
+    folder of such folders, one for each robot"""
     bundle: str = "models/current"
     """the bundle to begin from: a path, or the name of a shipped one"""
     models: Path = Path("models")

@@ -20,6 +20,7 @@ from weakseg_ros.improve.retrain_config import RetrainConfig
 from weakseg_ros.learn.refine import THEN, ModelScans, training_of
 from weakseg_ros.learn.session import open_data
 from weakseg_ros.learn.train_config import TrainConfig
+from weakseg_ros.points.frame_scans import FrameScans
 from weakseg_ros.points.scan_sets import ScanCollection, ScanSet, Subset
 from weakseg_ros.points.scans import open_scans
 
@@ -75,24 +76,30 @@ def open_retrain_data(config: RetrainConfig, bundle: Bundle) -> RetrainData:
 
 
 def open_clicks(config: RetrainConfig, bundle: Bundle, problems: list[str]) -> tuple[ModelScans, ModelScans]:
-    """(frames to train on, frames held out) of the log, and of the logs that the bundle was retrained on before.
+    """(frames to train on, frames held out) of the log or logs, and of those that the bundle was retrained on before.
 
     Frames that cannot be used (labels for another cloud, unknown ids, damaged files) are left out, and listed.
     """
-    train, held = [], []
-    for number, folder in enumerate(_logs(config, bundle, problems)):
+    train, held, usable = [], [], 0
+    fresh = logs_in(config.frames)
+    for number, folder in enumerate([*fresh, *_logs_before(fresh, bundle, problems)]):
         try:
             scans = _usable(folder, bundle, config.clicks, problems)
         except WeaksegError as error:
-            if not number:
+            if len(fresh) == 1 and not number:
                 raise
-            problems.append(f"{error}; its clicks, learnt from before, are left out")
+            problems.append(
+                f"{error}; " + ("left out" if number < len(fresh) else "its clicks, learnt from before, are left out")
+            )
             continue
         inside, outside = split_by_name(scans.keys, config.held_out)
         name = f"{number}-{folder.name}"
         for indices, parts in ((inside, train), (outside, held)):
             if indices:
                 parts.append((name, _as_seen(Subset(scans, indices), config, bundle)))
+        usable += number < len(fresh)
+    if not usable:
+        raise DataError(f"{config.frames}: none of the {len(fresh)} logs in it has clicks to learn from ({problems[0]})")
     joined = (ScanCollection("clicks to train on", train), ScanCollection("clicks held out", held))
     return ModelScans(joined[0], bundle.info), ModelScans(joined[1], bundle.info)
 
@@ -110,19 +117,30 @@ def split_by_name(keys: Sequence[str], share: float) -> tuple[list[int], list[in
     return [i for i in range(len(keys)) if i not in held], sorted(held)
 
 
-def _logs(config: RetrainConfig, bundle: Bundle, problems: list[str]) -> list[Path]:
-    """The log to learn from, and those that the bundle's provenance names."""
-    logs = [config.frames]
+def logs_in(folder: Path) -> list[Path]:
+    """The logs that lie in a folder, one for each robot, by name; the folder itself where it is one or holds none."""
+    if _is_log(folder) or not folder.is_dir():
+        return [folder]
+    return sorted(filter(_is_log, folder.iterdir())) or [folder]
+
+
+def _is_log(folder: Path) -> bool:
+    return FrameScans.recognises(folder) or (folder / "sparse").is_dir()
+
+
+def _logs_before(fresh: Sequence[Path], bundle: Bundle, problems: list[str]) -> list[Path]:
+    """The logs that the bundle's provenance names, besides the fresh ones."""
+    logs: list[Path] = []
     for command in bundle.info.provenance.command.split(THEN)[1:]:
         words = command.split()
         named = [Path(after) for word, after in pairwise(words) if word == "--frames"]
         for folder in named:
-            if any(folder.resolve() == log.resolve() for log in logs):
-                continue
-            if folder.is_dir():
-                logs.append(folder)
-            else:
+            if not folder.is_dir():
                 problems.append(f"{folder}: is gone, so its clicks, learnt from before, are left out")
+                continue
+            for log in logs_in(folder):
+                if all(log.resolve() != known.resolve() for known in (*fresh, *logs)):
+                    logs.append(log)
     return logs
 
 
