@@ -88,9 +88,8 @@ def open_clicks(config: RetrainConfig, bundle: Bundle, problems: list[str]) -> t
         except WeaksegError as error:
             if len(fresh) == 1 and not number:
                 raise
-            problems.append(
-                f"{error}; " + ("left out" if number < len(fresh) else "its clicks, learnt from before, are left out")
-            )
+            before = ", learnt from before," if number >= len(fresh) else ""
+            problems.append(f"{error}; its clicks{before} are left out")
             continue
         inside, outside = split_by_name(scans.keys, config.held_out)
         name = f"{number}-{folder.name}"
