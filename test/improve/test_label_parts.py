@@ -144,7 +144,7 @@ def test_a_key_labels_the_suggested_point_and_shows_the_next(folder: Path) -> No
     assert first == session.frame.suggestions[0].point
     session.press(ROAD)
     assert session.point == session.frame.suggestions[1].point
-    session.next_suggestion()
+    session.skip()
     assert session.point == session.frame.suggestions[2].point
     session.next_suggestion(-1)
     assert session.point == session.frame.suggestions[1].point
@@ -154,11 +154,43 @@ def test_a_key_labels_the_suggested_point_and_shows_the_next(folder: Path) -> No
     assert np.flatnonzero(again.store.labelled("000000")[0]).tolist() == [first]
 
 
+def test_a_wrong_key_taken_back_loses_no_suggestion(folder: Path) -> None:
+    session = open_session(folder)
+    session.press(CAR)
+    session.undo()
+    session.next_suggestion(-1)
+    assert session.suggested == 0
+    session.press(ROAD)
+    assert session.suggested == 1, "the point that was left by going back"
+    session.press(CAR)
+    session.undo()
+    session.skip()
+    for _ in range(3, len(session.frame.suggestions)):
+        session.press(ROAD)
+    assert session.suggested == 1, "the point that was taken back comes again, the one passed over with N does not"
+    session.press(ROAD)
+    assert session.point is None
+    session.undo()
+    session.next_suggestion(-1)
+    assert session.suggested == len(session.frame.suggestions) - 1, "back from the end is the last point"
+
+
+def test_a_skipped_point_that_was_labelled_after_all_is_asked_again_when_taken_back(folder: Path) -> None:
+    session = open_session(folder)
+    session.skip()
+    session.next_suggestion(-1)
+    session.press(CAR)
+    session.undo()
+    for _ in range(1, len(session.frame.suggestions)):
+        session.press(ROAD)
+    assert session.suggested == 0
+
+
 def test_a_frame_ends_when_every_suggestion_is_labelled_or_skipped(folder: Path) -> None:
     session = open_session(folder)
     for i in range(len(session.frame.suggestions)):
         assert session.point is not None
-        session.press(ROAD) if i % 2 else session.next_suggestion()
+        session.press(ROAD) if i % 2 else session.skip()
     assert session.point is None
     assert "End" in session.message
     session.finish()

@@ -81,7 +81,7 @@ class Page:
     def _table(self) -> dict[str, Callable[[Any, Any], None]]:
         session, scene, panel = self._session, self._scene, self._panel
         plain: dict[str, Callable[[], None]] = {
-            "skip": session.next_suggestion,
+            "skip": session.skip,
             "back": lambda: session.next_suggestion(-1),
             "mark": lambda: session.choose_mode("mark"),
             "paint": lambda: session.choose_mode("paint"),

@@ -143,6 +143,7 @@ class Session:
         elif self.mode == "mark" and self.point is not None:
             self._label([self.point], class_id)
             if self.suggested is not None:
+                self._skipped.get(self.frame.key, set()).discard(self.suggested)  # should the label be taken back
                 self.next_suggestion()
             else:
                 self.point = None
@@ -171,14 +172,19 @@ class Session:
             self._say("What is the marked point? Press the key of its class.")
         return point
 
-    def next_suggestion(self, step: int = 1) -> None:
-        """Mark the next suggested point without a label (or an earlier one), the current one being passed over."""
-        count, class_id = len(self.frame.suggestions), self.store.labelled(self.frame.key)[0]
+    def skip(self) -> None:
+        """Pass over the current suggested point, so that it does not come again by itself, and mark the next one."""
         if self.suggested is not None:
             self._skipped.setdefault(self.frame.key, set()).add(self.suggested)
+        self.next_suggestion()
+
+    def next_suggestion(self, step: int = 1) -> None:
+        """Mark the next suggested point that has no label and was not passed over, or with `step` -1 the one before."""
+        count, class_id = len(self.frame.suggestions), self.store.labelled(self.frame.key)[0]
         self.mode, self.proposal = "mark", None
         passed = self._skipped.get(self.frame.key, set()) if step > 0 else set()
-        start = -1 if self.suggested is None else self.suggested
+        outside = -1 if step > 0 else count
+        start = outside if self.suggested is None else self.suggested
         around = range(start + 1, count) if step > 0 else range(start - 1, -1, -1)
         for at in [*around, *(range(start + 1) if step > 0 else ())]:
             if step < 0 or (at not in passed and not class_id[self.frame.suggestions[at].point]):
