@@ -166,6 +166,23 @@ def test_a_wrong_argument_is_exit_code_2_and_a_sentence(arguments: tuple[str, ..
     assert "Traceback" not in done.stderr
 
 
+@pytest.mark.parametrize(
+    ("arguments", "text"),
+    [
+        (("--params-file", "/no/such.yaml"), "/no/such.yaml"),
+        (("--input-topic", "/a b"), "points:=/a b"),
+        (("--ros-args", "--nonsense"), "--nonsense"),
+    ],
+)
+def test_an_argument_that_ros_refuses_is_exit_code_2_and_a_sentence(arguments: tuple[str, ...], text: str) -> None:
+    pytest.importorskip("rclpy", reason="rclpy is not installed: source a ROS 2, or pip install weakseg_ros[ros-pip]")
+    done = run(*arguments)
+    assert done.returncode == 2
+    assert text in done.stderr
+    assert "check the options, topics and files" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
 def test_the_wrapper_finds_the_package(root: Path) -> None:
     wrapper = root / "scripts" / "segment_node"
     assert os.access(wrapper, os.X_OK)

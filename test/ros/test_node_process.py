@@ -214,6 +214,22 @@ def test_start_values_that_cannot_be_used_are_named(start: Start, bundle: Any, r
     assert process.end() == 0
 
 
+def test_a_settings_file_overrides_only_what_it_names(start: Start, bundle: Any, tmp_path: Path) -> None:
+    from rcl_interfaces.srv import GetParameters
+
+    config, parameters = tmp_path / "node.yaml", tmp_path / "parameters.yaml"
+    config.write_text(f"bundle: {bundle.folder}\nstale_after_s: 3\nlog: {{max_frames: 7}}\n")
+    parameters.write_text("/**: {ros__parameters: {publish_rgb: true, log: {max_frames: 8, max_mib: 123}}}\n")
+    arguments = ("--config", str(config), "--params-file", str(parameters), "--autostart", "false")
+    process, client = start(*arguments, "--ros-args", "-p", "min_confidence:=0.7", "-p", "stale_after_s:=4.0")
+    names = ["min_confidence", "publish_rgb", "log.max_mib", "stale_after_s", "log.max_frames"]
+    values = client.call(GetParameters, "get_parameters", GetParameters.Request(names=names)).values
+    assert [value.double_value for value in (values[0], values[3])] == [0.7, 3.0]
+    assert values[1].bool_value
+    assert [value.integer_value for value in (values[2], values[4])] == [123, 7]
+    assert process.end() == 0
+
+
 def test_a_wrong_option_is_one_sentence(start: Start) -> None:
     process, _ = start("--min-confidence", "2")
     assert process.process.wait(15) == 2

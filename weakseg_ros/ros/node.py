@@ -4,6 +4,8 @@
 from __future__ import annotations
 
 import argparse
+import re
+import shlex
 import signal
 import sys
 import threading
@@ -12,9 +14,9 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from weakseg_ros.config import from_mapping, load_yaml
+from weakseg_ros.config import from_mapping, read_yaml
 from weakseg_ros.errors import ConfigError, WeaksegError
-from weakseg_ros.ros.params import FIELDS, TOPIC, NodeConfig, choices, explain, flat, nested
+from weakseg_ros.ros.params import FIELDS, TOPIC, NodeConfig, choices, explain, flat, named_in, nested
 from weakseg_ros.ros.transport import PROFILE, apply_transport
 
 DEVICE_LOST_EXIT_CODE = 70
@@ -96,8 +98,13 @@ def _boolean(text: str) -> bool:
 
 
 def _overrides(options: argparse.Namespace) -> dict[str, Any]:
-    """The settings that the command line gives, checked; they win over ROS parameter files."""
-    given = flat(load_yaml(NodeConfig, options.config)) if options.config else {}
+    """The settings that the command line and its YAML file name, checked; only these win over ROS's own parameters."""
+    given: dict[str, Any] = {}
+    if options.config:
+        content = read_yaml(options.config) or {}
+        config = from_mapping(NodeConfig, content, options.config.name)
+        named = named_in(content)
+        given = {name: value for name, value in flat(config).items() if name in named}
     given |= {name: getattr(options, name) for name in FIELDS if getattr(options, name) is not None}
     from_mapping(NodeConfig, nested(given), "node")
     return given
@@ -120,7 +127,10 @@ def _spin(overrides: dict[str, Any], ros_arguments: list[str], report: str) -> i
 
     from weakseg_ros.ros.lifecycle import SegmentNode
 
-    rclpy.init(args=[sys.argv[0], *ros_arguments], signal_handler_options=SignalHandlerOptions.NO)
+    try:
+        rclpy.init(args=[sys.argv[0], *ros_arguments], signal_handler_options=SignalHandlerOptions.NO)
+    except RuntimeError as error:  # what rclpy's own errors are derived from
+        raise ConfigError(_refused(ros_arguments, error)) from None
     node = SegmentNode([Parameter(name, value=value) for name, value in overrides.items()])
     try:
         node.get_logger().info(report)
@@ -140,6 +150,12 @@ def _spin(overrides: dict[str, Any], ros_arguments: list[str], report: str) -> i
         print(f"segment_node: {node.fatal}", file=sys.stderr)
         return DEVICE_LOST_EXIT_CODE
     return 0
+
+
+def _refused(ros_arguments: list[str], error: RuntimeError) -> str:
+    """A sentence on why ROS does not start, without the places in its source that rcl names."""
+    reason = re.sub(r", at \S+:\d+", "", str(error)).removeprefix("failed to initialize rcl: ")
+    return f"{shlex.join(ros_arguments)}: ROS does not start with it ({reason}); check the options, topics and files in it"
 
 
 def _import_rclpy() -> ModuleType:

@@ -107,6 +107,12 @@ def nested(values: Mapping[str, Any]) -> dict[str, Any]:
     return tree
 
 
+def named_in(tree: Mapping[str, Any]) -> set[str]:
+    """The parameters that such a mapping gives a value, which NodeConfig must have been filled from."""
+    outside = {name for name in tree if name not in GROUPS}
+    return outside | {f"{group}.{name}" for group in GROUPS.keys() & tree.keys() for name in tree[group]}
+
+
 def flat(config: NodeConfig) -> dict[str, Any]:
     """The settings by parameter name."""
     inner = {group: getattr(config, group) if group else config for group in GROUPS}
