@@ -287,5 +287,26 @@ def test_it_is_still_the_same_healthy_process(node: tuple[Any, Any]) -> None:
     assert "Traceback" not in process.text()
 
 
+def test_a_bad_cloud_is_a_warning_for_a_while_and_a_figure_for_good(rig: Any) -> None:
+    from weakseg_ros.ros.diagnostics import FrameSummary, input_status
+    from weakseg_ros.ros.params import NodeConfig
+    from weakseg_ros.ros.source import CloudSource
+
+    node = rig.rclpy.create_node("listener")
+    source = CloudSource(node, NodeConfig(), lambda _: None, lambda _: None)
+    figures: dict[str, Any] = {"received": 9, "answered": 7, "empty": 0, "dropped": {"no_xyz": 1, "size": 1}}
+    figures |= {"rate_hz": 10.0, "age_s": 0.1, "milliseconds": {}}
+    for recent, level, message in (
+        (("size",), rig.DiagnosticStatus.WARN, "clouds dropped: 1 size"),
+        (("superseded",), rig.DiagnosticStatus.OK, "ok"),
+        ((), rig.DiagnosticStatus.OK, "ok"),
+    ):
+        status = input_status(FrameSummary(**figures, dropping=recent), NodeConfig(), source)
+        assert (status.level, status.message) == (level, message)
+        assert status.values["dropped no_xyz"] == 1
+    source.close()
+    node.destroy_node()
+
+
 if sys.byteorder != "little":  # the layouts above are spelt in little-endian
     pytestmark = pytest.mark.skip(reason="written for little-endian machines")

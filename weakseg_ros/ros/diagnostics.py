@@ -155,11 +155,9 @@ def input_status(summary: FrameSummary, config: NodeConfig, source: CloudSource 
     status.values |= {"topic": source.topic, "publishers": source.publishers, "reliability": reliability, "mode": config.mode}
     if source.problem:
         status.worsen(DiagnosticStatus.ERROR, source.problem)
-    malformed = {reason: count for reason, count in summary.dropped.items() if reason not in OVERLOAD_REASONS}
+    malformed = [f"{summary.dropped[reason]} {reason}" for reason in summary.dropping if reason not in OVERLOAD_REASONS]
     if malformed:
-        status.worsen(
-            DiagnosticStatus.WARN, "clouds dropped: " + ", ".join(f"{count} {reason}" for reason, count in malformed.items())
-        )
+        status.worsen(DiagnosticStatus.WARN, "clouds dropped: " + ", ".join(malformed))
     silent = summary.age_s is None or summary.age_s > config.stale_after_s
     if silent and not source.publishers:
         status.worsen(DiagnosticStatus.STALE, f"{source.topic}: nobody publishes; remap 'points' to the LiDAR's topic")
