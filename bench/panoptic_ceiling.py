@@ -17,7 +17,7 @@ from torch import Tensor
 
 from weakseg_ros import registry
 from weakseg_ros.learn import batches
-from weakseg_ros.learn.batches import Batch, label_image, labelled_points
+from weakseg_ros.learn.batches import Batch, clicked_points
 from weakseg_ros.learn.instance.pseudo import PseudoLabels
 from weakseg_ros.learn.methods.point_panoptic import PointPanoptic
 from weakseg_ros.learn.nets import NetOutput
@@ -61,10 +61,10 @@ def every_instance_shown() -> Iterator[None]:
     ) -> tuple[NDArray[np.float32], NDArray[np.uint8]]:
         assert instance is not None
         view = project(cloud, spec)
-        labelled = labelled_points(labels, view)
+        labelled = clicked_points(labels, cloud.xyz, view)
         plane = np.append(instance, np.uint16(0))[np.where(labelled < 0, view.point_of_pixel, labelled)]
         image = np.concatenate([channel_image(cloud, view, batches.GEOMETRY), plane[None].astype(np.float32)])
-        return image, label_image(labels, view)
+        return image, np.append(labels, np.uint8(0))[labelled].astype(np.uint8)
 
     registry.METHODS[METHOD] = f"{__name__}:{PerfectMasks.__name__}"
     batches.raw_image = raw_image

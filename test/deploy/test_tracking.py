@@ -227,6 +227,15 @@ def test_stamps_that_stand_still_do_not_matter() -> None:
     assert ids == [ids[0]] * 15
 
 
+@pytest.mark.parametrize("with_odometry", [False, True])
+def test_after_a_long_pause_nobody_inherits_an_id(with_odometry: bool) -> None:
+    tracker = Tracker(LABELS)
+    pose = np.eye(4) if with_odometry else None
+    before = ids_of(tracker.update(*seen([(CAR, 10.0, 5.0), (CAR, -20.0, -8.0)], stamp_ns=0), pose))
+    after = ids_of(tracker.update(*seen([(CAR, 60.0, -5.0), (CAR, 30.0, 40.0)], stamp_ns=30 * 10**9), pose))
+    assert not set(before) & set(after)
+
+
 def test_ids_come_again_only_after_all_others_and_never_twice_at_once() -> None:
     tracker = Tracker(LABELS, TrackSettings(max_age_s=0.0))
     stays, last, given_again = (CAR, -20.0, -6.0), 0, 0

@@ -27,6 +27,8 @@ NOMINAL_PERIOD_S, SHORTEST_S = 0.1, 0.005
 """between two scans whose stamps are equal, or nearer than any sensor turns: a driver that sets none runs at 10 Hz"""
 COARSER = 5
 """squares so many times as large as `cell_m` are looked at as well, and alone as long as the sensor's motion is a guess"""
+LONGEST_PERIOD_S = 1.0
+"""so long after a scan comes the next one at the latest; no object was absent in between"""
 TRUST, TRUSTED_SCANS = 0.2, 10
 """worth of a track that was seen in so many scans, and again of one that was seen in the scan before"""
 
@@ -117,7 +119,10 @@ class Tracker:
         self, objects: ObjectPoints, kind: NDArray[np.int64], elapsed_s: float, pose: NDArray[np.float64] | None
     ) -> tuple[Outlines, NDArray[np.int64]]:
         """The objects from above, and the number of the track that each of them is, -1 = none."""
-        tracks, settings = self._tracks, self.settings
+        settings = self.settings
+        longest_s = max(settings.max_age_s, LONGEST_PERIOD_S)
+        self._tracks = self._tracks.chosen(np.flatnonzero(self._tracks.unseen_s + elapsed_s <= longest_s))
+        tracks = self._tracks
         gap_s = tracks.unseen_s + elapsed_s
         expected = tracks.outlines.moved(tracks.velocity * gap_s[:, None])
         reach_m = settings.reach_m + settings.reach_m_s * gap_s

@@ -22,6 +22,11 @@ from weakseg_ros.learn.mixing import mix_bands, mix_sectors, paste_objects, shif
 from weakseg_ros.points.cloud import Cloud, make_cloud
 from weakseg_ros.points.projection import RangeSpec
 
+FEW_LABELS = 0.05
+"""share of a scan up to which its labels are few, so that each counts"""
+_PLANES = 4
+"""of a raw image that does not say which object its labels belong to"""
+
 
 @dataclass(frozen=True)
 class AugmentConfig:
@@ -136,6 +141,8 @@ def augment_images(
     if config.drop:
         lost = rng.random(labels.shape, np.float32) < rng.uniform(0.0, config.drop, (len(labels), 1, 1))
         keep = torch.from_numpy(~lost)
+        if geometry.shape[1] > _PLANES and (labels > 0).float().mean() <= FEW_LABELS:
+            keep |= labels > 0  # an object without its click would be taken for background
         geometry, labels = geometry * keep[:, None], labels * keep
     return geometry, labels
 

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from weakseg_ros.errors import ConfigError
-from weakseg_ros.learn.augment import AugmentConfig, augment_images, move_points
+from weakseg_ros.learn.augment import FEW_LABELS, AugmentConfig, augment_images, move_points
 from weakseg_ros.points.cloud import Cloud
 from weakseg_ros.points.labels import LabelMap
 from weakseg_ros.points.projection import NOT_NORMALISED, RangeSpec, RangeView, channel_image, project
@@ -30,6 +30,10 @@ LabelsOf = Callable[[Scan], "NDArray[np.uint8] | None"]
 """The (N,) class ids to train on, 0 = none; None where a scan has no labels at all"""
 
 _SAME_SURFACE_M, _SAME_SURFACE_SHARE = 0.1, 0.02
+_BESIDE_M = 0.5
+"""so near to a hidden click, a point of a neighbouring pixel is taken for the same object's"""
+_AROUND = np.array([(down, right) for down in (-1, 0, 1) for right in (-1, 0, 1) if down or right])
+"""(8, 2) steps to the neighbouring pixels"""
 
 
 @dataclass(frozen=True)
@@ -94,6 +98,30 @@ def labelled_points(class_id: NDArray[np.uint8], view: RangeView) -> NDArray[np.
     farthest_first = labelled[behind][np.argsort(-distance[behind], kind="stable")]
     chosen[view.pixel_of_point[farthest_first]] = farthest_first
     return chosen.reshape(view.point_of_pixel.shape)
+
+
+def clicked_points(class_id: NDArray[np.uint8], xyz: NDArray[np.float32], view: RangeView) -> NDArray[np.int64]:
+    """`labelled_points`, where a click that another point hides goes to the pixel beside it whose point is near, if there is one.
+
+    For labels of which each counts, one click for an object; places (N, 3) m. Many labels, as dense ones, stay as they are.
+    """
+    chosen = labelled_points(class_id, view)
+    labelled = np.flatnonzero((class_id > 0) & (view.pixel_of_point >= 0))
+    if len(labelled) > FEW_LABELS * len(class_id):
+        return chosen
+    hidden = labelled[~np.isin(labelled, chosen)]
+    height, width = chosen.shape
+    row, col = np.divmod(view.pixel_of_point[hidden].astype(np.int64), width)
+    rows, cols = row[:, None] + _AROUND[:, 0], col[:, None] + _AROUND[:, 1]  # (L, 8)
+    inside = (rows >= 0) & (rows < height) & (cols >= 0) & (cols < width)
+    rows, cols = np.where(inside, rows, 0), np.where(inside, cols, 0)
+    owner = view.point_of_pixel[rows, cols]
+    apart = np.linalg.norm(xyz[owner] - xyz[hidden][:, None], axis=2)
+    apart[~inside | (owner < 0) | (chosen[rows, cols] >= 0) | (apart > _BESIDE_M)] = np.inf
+    for click in np.flatnonzero(np.isfinite(apart.min(axis=1, initial=np.inf))):
+        best = apart[click].argmin()
+        chosen[rows[click, best], cols[click, best]] = hidden[click]
+    return chosen
 
 
 class ImageSource(Protocol):
@@ -195,10 +223,11 @@ def raw_image(
     """Project a cloud: (4, H, W) f32 geometry, with a fifth plane where instances (N,) are given, and (H, W) u8 labels."""
     view = project(cloud, spec)
     image = channel_image(cloud, view, GEOMETRY)
-    if instance is not None:
-        plane = np.append(instance, np.uint16(0))[labelled_points(labels, view)].astype(np.float32)
-        image = np.concatenate([image, plane[None]])
-    return image, label_image(labels, view)
+    if instance is None:
+        return image, label_image(labels, view)
+    chosen = clicked_points(labels, cloud.xyz, view)
+    plane = np.append(instance, np.uint16(0))[chosen].astype(np.float32)
+    return np.concatenate([image, plane[None]]), np.append(labels, np.uint8(0))[chosen].astype(np.uint8)
 
 
 def _pasted_classes(augment: AugmentConfig, labels: LabelMap) -> list[int]:

@@ -22,7 +22,7 @@ from weakseg_ros.learn.methods import Method
 from weakseg_ros.learn.nets.build import build_net
 from weakseg_ros.learn.protocols import draw_scan
 from weakseg_ros.learn.run_folder import CONFIG, ENVIRONMENT, LABELS, SPEC, STATISTICS, RunFolder
-from weakseg_ros.learn.sparse import sparse_scans
+from weakseg_ros.learn.sparse import RECORD, read_record, sparse_scans
 from weakseg_ros.learn.survey import DataStatistics, survey
 from weakseg_ros.learn.train_config import TrainConfig
 from weakseg_ros.points.labels import LabelMap
@@ -192,10 +192,18 @@ def make_net(config: TrainConfig, statistics: DataStatistics, num_classes: int) 
 def make_method(config: TrainConfig, net: nn.Module, statistics: DataStatistics, labels: LabelMap) -> Method:
     """The method that the settings name, its options checked against its own settings."""
     kind = registry.load(registry.METHODS, config.method)
-    settings = from_mapping(kind.Settings, kind.options_for(config.options, config.draw.protocol), "options")
+    settings = from_mapping(kind.Settings, kind.options_for(config.options, _protocol(config)), "options")
     method: Method = kind(settings, net, torch.tensor(statistics.class_counts))
     method.use_labels(labels)
     return method
+
+
+def _protocol(config: TrainConfig) -> str:
+    """How the labels were drawn, now or when they were stored; 'full' for those that were not."""
+    if config.sparse_labels is None or not (config.sparse_labels / RECORD).is_file():
+        return config.draw.protocol
+    stored = read_record(config.sparse_labels).draw
+    return "full" if stored is None else stored.protocol
 
 
 def save_checkpoint(session: Session) -> None:

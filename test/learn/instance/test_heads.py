@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -136,19 +138,40 @@ def test_renumbered_objects_and_scans_without_any_are_no_trouble_to_the_queries(
     assert empty["query_mask"] == 0
 
 
-def test_pseudo_targets_keep_scans_apart() -> None:
+def test_pseudo_targets_keep_scans_apart_and_labels_as_they_are() -> None:
     batch, _ = scene()
-    found = PseudoLabels(
-        torch.arange(HEIGHT * WIDTH) % 3, torch.full((HEIGHT * WIDTH,), CAR), torch.arange(HEIGHT * WIDTH) % 3 == 0
-    )
+    every_third = (torch.arange(HEIGHT * WIDTH) % 3 == 0).view(HEIGHT, WIDTH)
+    labels = batch.labels * (torch.arange(WIDTH) % 8 == 0)
+    batch = replace(batch, labels=labels)
+    found = PseudoLabels(torch.arange(HEIGHT * WIDTH) % 3, torch.full((HEIGHT * WIDTH,), PERSON), every_third.flatten())
     targets = pseudo_targets(batch, [(0, found), (1, found)])
     assert targets.instances[0].unique().tolist() == [0, 1, 2]
     assert targets.instances[1].unique().tolist() == [0, 3, 4]
-    assert torch.equal(targets.outside[1], (torch.arange(HEIGHT * WIDTH) % 3 == 0).view(HEIGHT, WIDTH))
+    assert torch.equal(targets.class_id[1], torch.where(labels[1] > 0, labels[1], PERSON))
+    assert torch.equal(targets.outside[1], every_third & (labels[1] == 0))
     alone = pseudo_targets(batch, [(1, found)])
-    assert not alone.outside[0].any()  # a scan without labels says nothing
     assert not alone.instances[0].any()
-    assert torch.equal(alone.class_id[0], batch.labels[0])
+    assert not alone.outside[0].any()  # a scan without labels says nothing
+    assert torch.equal(alone.class_id[0], labels[0])
+
+
+def test_one_number_in_two_classes_is_two_objects() -> None:
+    batch, objects = scene()
+    same = replace(batch, instances=(objects > 0).long())  # cars and person of a scan share their number
+    numbers = true_targets(same, THINGS).instances
+    assert len(numbers[(objects > 0) & (batch.labels == CAR)].unique()) == 1
+    assert len(numbers[objects > 0].unique()) == 2
+    assert not numbers[batch.labels == ROAD].any()
+
+
+def test_queries_learn_nothing_from_a_scan_of_which_nothing_is_known() -> None:
+    batch, _ = scene()
+    net, head = made("query")
+    answers = head.every_answer(net(batch.image))
+    nothing = torch.zeros_like(batch.labels[:1])
+    silent = query_head_losses([(c[:1], m[:1]) for c, m in answers], nothing, nothing, THINGS, SMALL)
+    assert {name: value.item() for name, value in silent.items()} == {"query_class": 0.0, "query_mask": 0.0, "query_dice": 0.0}
+    silent["query_class"].backward()  # yet every parameter has a gradient, of zero
 
 
 def test_what_looks_like_a_thing_outside_all_objects_pays_for_it() -> None:

@@ -47,13 +47,17 @@ def anchors_of(labels: Tensor, things: Tensor, max_clicks: int = 300, instances:
 
     Every labelled pixel of a thing is the click of an object of its own, or, where `instances` (P,) gives it a number above
     0, of the object with that number and class. Of more than `max_clicks` clicks a random choice is taken (torch's
-    generator), which bounds the memory.
+    generator), which bounds the memory: of every object one, as far as that goes, before any has two.
     """
     pixel = labels.nonzero()[:, 0]
     is_click = things[labels[pixel]]
     clicks, rest = pixel[is_click], pixel[~is_click]
     if len(clicks) > max_clicks:
-        clicks = clicks[torch.randperm(len(clicks), device=clicks.device)[:max_clicks].sort()[0]]
+        clicks = clicks[torch.randperm(len(clicks), device=clicks.device)]
+        first, _ = _objects(clicks, labels, instances, len(things))
+        again = torch.ones_like(clicks)
+        again[first] = 0
+        clicks = clicks[again.argsort(stable=True)[:max_clicks]].sort()[0]
     first, click_owner = _objects(clicks, labels, instances, len(things))
     stuff, owner = torch.unique(labels[rest], return_inverse=True)
     return Anchors(

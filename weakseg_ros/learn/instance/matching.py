@@ -56,7 +56,8 @@ def matching_cost(class_logits: Tensor, mask_logits: Tensor, objects: Objects, s
 @torch.no_grad()
 def match(class_logits: Tensor, mask_logits: Tensor, objects: Objects, settings: MatchSettings) -> tuple[Tensor, Tensor]:
     """The cheapest pairs (query, object), min(Q, M) of them, by rising query; a cost that is not finite is a bad one."""
-    cost = matching_cost(class_logits.float(), mask_logits.float(), objects, settings)
+    with torch.autocast(mask_logits.device.type, enabled=False):  # sums over a scan's pixels overflow half precision
+        cost = matching_cost(class_logits.float(), mask_logits.float(), objects, settings)
     query, target = linear_sum_assignment(torch.nan_to_num(cost, nan=1e6, posinf=1e6, neginf=-1e6).cpu().numpy())
     device = class_logits.device
     return torch.as_tensor(query, device=device), torch.as_tensor(target, device=device)

@@ -44,7 +44,7 @@ class PseudoLabels:
     """What the P pixels of a scan are taken for."""
 
     instance: Tensor
-    """(P,) i64 1..T, the number of the click in `Anchors.clicks` plus one; 0 = none"""
+    """(P,) i64 1..T, the number of the object among the anchors plus one; 0 = none"""
     class_id: Tensor
     """(P,) i64, 0 = not sure enough to teach"""
     outside: Tensor

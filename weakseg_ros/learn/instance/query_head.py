@@ -174,13 +174,16 @@ def query_head_losses(
     `instances` and `class_id` (B, H, W), 0 = none. Only pixels that have either are asked about, every other of the image's
     rows and columns, as the masks are half as large.
     """
-    totals: dict[str, Tensor] = {}
+    nothing = torch.stack([values.sum() for answer in answers for values in answer]).sum() * 0.0
+    totals = dict.fromkeys(("query_class", "query_mask", "query_dice"), nothing)
     for i in range(len(instances)):
         instance, classes = instances[i, ::2, ::2].flatten(), class_id[i, ::2, ::2].flatten()
         asked = ((instance > 0) | (classes > 0)).nonzero()[:, 0]
+        if not len(asked):  # nothing is known of this scan, least of all that it is empty
+            continue
         objects = objects_of(instance[asked], classes[asked], things)
         for class_logits, masks in answers:
             losses = query_losses(class_logits[i].float(), masks[i].float().flatten(1)[:, asked], objects, settings)
             for name, value in losses.items():
-                totals[name] = totals.get(name, 0.0) + value / len(instances)
+                totals[name] = totals[name] + value / len(instances)
     return totals

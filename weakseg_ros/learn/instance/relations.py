@@ -20,6 +20,7 @@ parts of the former along and across the ray and in height; and whether a pixel 
 FAR = 2.0
 """what everything farther than two reaches counts"""
 _SMALLEST_M = 1e-3
+_SURFACE = MAPS.index("surface")
 
 
 @dataclass(frozen=True)
@@ -100,12 +101,14 @@ def _surface(
 
 
 def _nearest_click(maps: Tensor, owner: Tensor, objects: int) -> Tensor:
-    """(T, G, P) of (C, G, P): for each pixel the click of the object that is nearest."""
+    """(T, G, P) of (C, G, P): for each pixel the click of the object that is nearest; surfaces may lead to another one."""
     if len(owner) == objects:
         return maps[owner.argsort()]
     nearest = []
     for number in range(objects):
         own = maps[owner == number]
         chosen = own[:, 0].argmin(dim=0)  # (P,)
-        nearest.append(own.gather(0, chosen.expand(1, *own.shape[1:]))[0])
+        joined = own.gather(0, chosen.expand(1, *own.shape[1:]))[0]
+        joined[_SURFACE] = own[:, _SURFACE].amin(dim=0)
+        nearest.append(joined)
     return torch.stack(nearest)

@@ -33,7 +33,9 @@ class Targets:
 def true_targets(batch: Batch, things: Tensor) -> Targets:
     """What the labels themselves say; `things` (K,). Without instances no pixel belongs to an object."""
     instances = torch.zeros_like(batch.labels) if batch.instances is None else batch.instances
-    return Targets(instances * things[batch.labels], batch.labels, (batch.labels > 0) & ~things[batch.labels])
+    apart = instances * len(things) + batch.labels  # the same number may stand for objects of two classes
+    objects = torch.where((instances > 0) & things[batch.labels], apart, 0)
+    return Targets(objects, batch.labels, (batch.labels > 0) & ~things[batch.labels])
 
 
 def pseudo_targets(batch: Batch, found: Iterable[tuple[int, PseudoLabels]]) -> Targets:
@@ -43,7 +45,9 @@ def pseudo_targets(batch: Batch, found: Iterable[tuple[int, PseudoLabels]]) -> T
     for i, labels in found:
         mask = batch.mask[i]
         instances[i][mask] = torch.where(labels.instance > 0, labels.instance + count, 0)
-        class_id[i][mask], outside[i][mask] = labels.class_id, labels.outside
+        labelled = batch.labels[i][mask]
+        class_id[i][mask] = torch.where(labelled > 0, labelled, labels.class_id)
+        outside[i][mask] = labels.outside & (labelled == 0)
         count += int(labels.instance.max()) if len(labels.instance) else 0
     return Targets(instances, class_id, outside)
 
