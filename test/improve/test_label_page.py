@@ -20,8 +20,10 @@ from typing import Any
 import numpy as np
 import pytest
 
+from weakseg_ros.deploy.segmentation import Segmentation
 from weakseg_ros.files import write_atomic
 from weakseg_ros.improve.clicks import ClickStore
+from weakseg_ros.improve.frames import FrameWriter, Origin, Suggestion, Worth
 from weakseg_ros.improve.label.pick import pick
 from weakseg_ros.improve.label.serve import start_server
 from weakseg_ros.improve.label.session import Session
@@ -34,6 +36,7 @@ from weakseg_ros.simulate.lidar import SensorModel
 
 viser = pytest.importorskip("viser", reason="viser is not installed (pip install weakseg_ros[label])")
 Page = importlib.import_module("weakseg_ros.improve.label.page").Page
+Panel = importlib.import_module("weakseg_ros.improve.label.panel").Panel
 view_points = importlib.import_module("weakseg_ros.improve.label.scene").view_points
 
 STREET = LabelMap.load("street")
@@ -247,6 +250,28 @@ def test_the_page_outlives_a_damaged_file(street: Path, tmp_path: Path, caplog: 
         worker.join(SLOW_S)
         server.stop()
     assert not worker.is_alive()
+
+
+def test_the_panel_outlives_a_frame_that_the_log_has_replaced(tmp_path: Path) -> None:
+    cloud = next(simulate(SimulateConfig(seed=7, scans=1, sensor=SensorModel(name="coarse", beams=32, columns=512)))).cloud
+    spec, (height, width) = RangeSpec(height=32, width=512), (32, 512)
+    nothing, image = np.zeros(len(cloud), np.float32), np.zeros((height, width), np.uint8)
+    classes, objects = nothing.astype(np.uint8), nothing.astype(np.uint16)
+    answer = Segmentation(classes, objects, nothing, nothing, cloud.flags, image, image.astype(np.uint16))
+    with FrameWriter(tmp_path / "log", STREET, spec, source="test", intensity_full_scale=1.0) as log:
+        for score in (0.2, 0.9):
+            log.write(cloud, answer, Origin(), Worth(score, "uncertain", (), [Suggestion(0, 0.5, "")]))
+        source = Source(log.folder)
+        session = Session(ClickStore(log.folder, source.labels), source)
+        server = start_server(free_port())
+        try:
+            panel = Panel(server, session, lambda *_: None)
+            panel.show("height")
+            log.remove(session.frame.key)
+            session.refresh()
+            panel.show("height")
+        finally:
+            server.stop()
 
 
 def test_only_pages_of_this_machine_get_in() -> None:

@@ -301,7 +301,8 @@ def test_a_damaged_frame_is_passed_over_and_named(folder: Path) -> None:
         open_session(folder)
 
 
-def test_a_frame_log_comes_by_worth_with_the_models_view(tmp_path: Path, cloud: Cloud) -> None:
+def write_log(folder: Path, cloud: Cloud) -> FrameWriter:
+    """A log of two frames whose model takes everything for a car, and its writer."""
     count = len(cloud)
     answer = Segmentation(
         class_id=np.full(count, CAR, np.uint8),
@@ -312,10 +313,39 @@ def test_a_frame_log_comes_by_worth_with_the_models_view(tmp_path: Path, cloud: 
         class_image=np.zeros((32, 360), np.uint8),
         instance_image=np.zeros((32, 360), np.uint16),
     )
-    with FrameWriter(tmp_path / "log", STREET, SPEC, source="test", intensity_full_scale=1.0) as log:
-        for score in (0.2, 0.9):
-            point = int(on_car(cloud)[0])
-            log.write(cloud, answer, Origin(), Worth(score, "uncertain", (), [Suggestion(point, 0.7, "car or truck")]))
+    log = FrameWriter(folder, STREET, SPEC, source="test", intensity_full_scale=1.0)
+    for score in (0.2, 0.9):
+        point = int(on_car(cloud)[0])
+        log.write(cloud, answer, Origin(), Worth(score, "uncertain", (), [Suggestion(point, 0.7, "car or truck")]))
+    return log
+
+
+def test_a_click_on_a_frame_that_the_log_has_replaced_is_refused_and_the_next_one_opens(tmp_path: Path, cloud: Cloud) -> None:
+    with write_log(tmp_path / "log", cloud) as log:
+        session = open_session(tmp_path / "log")
+        key = session.frame.key
+        session.press(PERSON)
+        session.undo()
+        session.next_suggestion()
+        log.remove(key)  # as the node does for a worthier one
+        with pytest.raises(DataError, match=f"'{key}' was replaced in the log"):
+            session.press(PERSON)
+        with pytest.raises(DataError, match=f"'{key}' was replaced in the log"):
+            session.redo()
+        assert not session.store.can_redo
+        assert session.store.clicked == []
+        assert not (session.store.path / f"{key}.label").exists()
+        session.refresh()
+        assert session.source.worth(key) == ""
+        session.turn_page(1)
+        assert session.frame.key != key
+        session.press(PERSON)
+        assert session.store.clicked == [session.frame.key]
+
+
+def test_a_frame_log_comes_by_worth_with_the_models_view(tmp_path: Path, cloud: Cloud) -> None:
+    count = len(cloud)
+    write_log(tmp_path / "log", cloud).close()
     session = open_session(tmp_path / "log")
     assert session.source.worth(session.frame.key) == "worth 0.90 (uncertain)"
     assert session.point == int(on_car(cloud)[0])

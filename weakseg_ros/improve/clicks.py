@@ -26,6 +26,7 @@ from weakseg_ros.errors import ConfigError, DataError
 from weakseg_ros.files import environment, inside, sha256_of, write_atomic
 from weakseg_ros.learn.sparse import RECORD, RECORD_VERSION, SparseRecord, hash_of_points, read_record, sparse_scans
 from weakseg_ros.points.cloud import Cloud
+from weakseg_ros.points.frame_scans import FrameScans, part_path
 from weakseg_ros.points.labels import LabelMap
 from weakseg_ros.points.scan_files import content_hash, read_raw_labels, write_raw_labels
 from weakseg_ros.points.scans import INSTANCE_SHIFT, ScanSet, open_scans
@@ -177,6 +178,8 @@ class ClickStore:
 
     def _label(self, key: str, points: NDArray[np.int64], raw: int, clicked: str, clicks: int) -> None:
         with self._alone():
+            if self._is_replaced(key):
+                raise DataError(f"{self.folder}: frame '{key}' was replaced in the log, nothing is saved; go to the next one")
             before = self._raw(key)
             if len(points) and not (points.min() >= 0 and points.max() < len(before)):
                 raise DataError(f"{self.path}: points {points.min()}..{points.max()} of scan '{key}', which has {len(before)}")
@@ -191,6 +194,9 @@ class ClickStore:
             if not source:
                 return None
             change = source[-1]
+            if self._is_replaced(change.key):
+                source.pop()  # or what was done before it could not be taken back either
+                raise DataError(f"{self.folder}: frame '{change.key}' was replaced in the log, its clicks with it")
             expected, wanted = (change.after, change.before) if back else (change.before, change.after)
             mine = self._raw(change.key)[change.points] == expected
             cost = -change.clicks if back else change.clicks
@@ -298,6 +304,10 @@ class ClickStore:
         self.scans = open_scans(self.folder, labels=labels)
         self._index = {key: i for i, key in enumerate(self.scans.keys)}
         self._data_hash = self.scans.content_hash
+
+    def _is_replaced(self, key: str) -> bool:
+        """Whether the node has taken a frame that was opened out of its log since: a click in it would be lost."""
+        return isinstance(self.scans, FrameScans) and not part_path(self.folder, "frames", key).is_file()
 
     def _file(self, key: str) -> Path:
         return inside(self.path, f"{key}.label")

@@ -57,8 +57,8 @@ class Source:
         return len(self.keys)
 
     def worth(self, key: str) -> str:
-        """Why a frame is in the list, in few words; empty for scans that nobody chose."""
-        if self.log is None:
+        """Why a frame is in the list, in few words; empty for scans that nobody chose, and where it was replaced in the log."""
+        if self.log is None or key not in self._index:
             return ""
         record = self.log.record(key)
         return f"worth {record.score:.2f} ({record.reason})"
