@@ -70,6 +70,24 @@ def test_a_frame_comes_back_as_it_was(tmp_path: Path) -> None:
     assert open_frames(tmp_path / "log").frames == [written], "the record alone says the same as the index"
 
 
+def test_a_frame_is_read_with_the_intensity_that_the_model_saw(tmp_path: Path) -> None:
+    cloud, answer = frame(64, intensity_full_scale=255.0)
+    with writer(tmp_path) as log:
+        told = log.write(cloud, answer, Origin(intensity_scale=1 / 255), WORTH)
+        plain = log.write(cloud, answer, Origin(), WORTH)
+    for _ in ("from the index", "from the records"):
+        scans = {scan.key: scan.cloud for scan in open_frames(tmp_path).scans}
+        np.testing.assert_allclose(scans[told.key].intensity, cloud.intensity / 255, rtol=1e-6)
+        assert scans[told.key].intensity_full_scale == 0.0, "nobody is to scale it again"
+        np.testing.assert_array_equal(scans[plain.key].intensity, cloud.intensity)
+        assert scans[plain.key].intensity_full_scale == 255.0
+        (tmp_path / INDEX).unlink(missing_ok=True)
+    stored = part_path(tmp_path, "frames", plain.key).read_text()
+    assert "intensity_scale" not in stored, "as in the logs of before, whose hashes stay what they were"
+    part_path(tmp_path, "frames", told.key).write_text(told.to_yaml().replace(str(told.intensity_scale), "-1.0"))
+    assert "impossible numbers" in open_frames(tmp_path).problems[0]
+
+
 def test_the_log_is_a_data_set_while_it_grows(tmp_path: Path) -> None:
     hashes = set()
     with writer(tmp_path) as log:

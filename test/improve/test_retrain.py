@@ -19,9 +19,11 @@ from numpy.typing import NDArray
 from weakseg_ros.cli import main
 from weakseg_ros.deploy.bundle import Bundle
 from weakseg_ros.deploy.engines.torch import stores_half
+from weakseg_ros.deploy.segmentation import Segmentation
 from weakseg_ros.deploy.segmenter import Segmenter
 from weakseg_ros.errors import DataError
 from weakseg_ros.improve.clicks import ClickStore
+from weakseg_ros.improve.frames import FrameWriter, Origin, Worth
 from weakseg_ros.improve.gate import GateConfig
 from weakseg_ros.improve.retrain import retrain, training_settings
 from weakseg_ros.improve.retrain_config import RetrainConfig
@@ -33,7 +35,7 @@ from weakseg_ros.learn.protocols import SparseConfig
 from weakseg_ros.learn.refine import ModelScans, refine, training_of
 from weakseg_ros.learn.train import train
 from weakseg_ros.learn.train_config import TrainConfig
-from weakseg_ros.points.cloud import make_cloud
+from weakseg_ros.points.cloud import Cloud, make_cloud
 from weakseg_ros.points.labels import LabelClass, LabelMap
 from weakseg_ros.points.projection import RangeSpec
 from weakseg_ros.points.scans import ScanWriter, open_scans
@@ -291,6 +293,47 @@ def test_the_intensity_of_another_sensor_is_brought_to_the_models_scale(world: P
     assert seen.intensity_full_scale == info.intensity.full_scale
     once = ModelScans(open_scans(place / "other"), info, intensity_scale=1.0)
     np.testing.assert_allclose(ModelScans(once, info)[0].cloud.intensity, cloud.intensity * 255, rtol=1e-5)
+
+
+def write_log(folder: Path, clouds: Sequence[Cloud], factors: Sequence[float]) -> list[str]:
+    """A robot's log: its clouds, and the factors on their intensity that its records tell."""
+    with FrameWriter(folder, LABELS, SPEC, source="test") as log:
+        return [
+            log.write(cloud, answer_of(cloud), Origin(intensity_scale=factor), Worth(0.5, "asked")).key
+            for cloud, factor in zip(clouds, factors, strict=True)
+        ]
+
+
+def answer_of(cloud: Cloud) -> Segmentation:
+    """What a model says that knows one class and is in doubt."""
+    number, image = np.zeros(len(cloud), np.uint16), np.zeros((1, 1), np.uint8)
+    half = np.full(len(cloud), 0.5, np.float32)
+    return Segmentation(np.ones(len(cloud), np.uint8), number, half, half, cloud.flags, image, image.astype(np.uint16))
+
+
+def click_truth(folder: Path, keys: Sequence[str], truth: Sequence[NDArray[np.uint32]]) -> None:
+    """A person clicks forty points of each frame."""
+    store = ClickStore(folder, LABELS)
+    for key, raw in zip(keys, truth, strict=True):
+        chosen = np.random.default_rng(len(key)).choice(len(raw), 40, replace=False)
+        for k in np.unique(raw[chosen]):
+            store.add(key, chosen[raw[chosen] == k], int(k) // 10)
+
+
+def test_the_factor_on_the_intensity_is_the_logs_and_not_the_old_datas(world: Path, place: Path) -> None:
+    rng = np.random.default_rng(2)
+    scans = [scan_of(rng, night=True) for _ in range(6)]
+    raw = [make_cloud(cloud.xyz, cloud.intensity * 255) for cloud, _ in scans]
+    keys = write_log(place / "robot", raw, [0.0, 0.0, 0.0, 1 / 255, 1 / 255, 1 / 255])
+    click_truth(place / "robot", keys, [truth for _, truth in scans])
+    data = open_retrain_data(
+        settings(place, frames=place / "robot", intensity_scale=1 / 255), Bundle.load(place / "models" / "toy")
+    )
+    assert data.replay is not None
+    assert len(data.new) + len(data.held_out) == 6
+    for part in (data.new, data.held_out, data.replay, data.regression):
+        for index in range(len(part)):
+            assert 0.2 < part[index].cloud.intensity.max() < 1.1, part.keys[index]
 
 
 def test_a_frame_stays_on_its_side_however_many_are_added() -> None:

@@ -211,3 +211,28 @@ def test_select_reads_a_bag(tmp_path: Path, strategy: str) -> None:
     facts = json.loads((tmp_path / "log" / "sessions" / "0000").read_text())
     assert facts["config"]["strategy"] == strategy
     assert len(facts["data_hash"]) == 64
+
+
+def test_select_shows_the_model_the_intensity_as_told_and_says_so(tmp_path: Path) -> None:
+    pytest.importorskip("onnxruntime", reason="no onnxruntime: pip install weakseg_ros[onnx]")
+    from weakseg_ros.improve.offline import main
+    from weakseg_ros.points.bags import CloudBagWriter
+
+    rng = np.random.default_rng(0)
+    xyz, intensity = rng.normal(size=(3000, 3)) * [15, 15, 0.5], rng.random(3000)
+    answers = {}
+    for name, values, factor in (
+        ("plain", intensity, "0"),
+        ("raw", intensity * 256, str(1 / 256)),
+        ("untold", intensity * 256, "0"),
+    ):
+        with CloudBagWriter(tmp_path / f"{name}-bag", "/points") as bag:
+            bag.write(make_cloud(xyz, values, stamp_ns=10, frame_id="lidar"))
+        options = ["--intensity-scale", factor, "--out", str(tmp_path / name)]
+        assert main([str(tmp_path / f"{name}-bag"), *options]) == 0
+        log = open_frames(tmp_path / name)
+        answers[name] = log.uncertainty(log.frames[0].key)
+        assert log.frames[0].intensity_scale == float(factor)
+    np.testing.assert_array_equal(answers["raw"], answers["plain"])
+    assert (answers["untold"] != answers["plain"]).any()
+    np.testing.assert_allclose(open_frames(tmp_path / "raw").scans[0].cloud.intensity, intensity, atol=1e-6)

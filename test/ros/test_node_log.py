@@ -75,6 +75,21 @@ def test_settings_change_at_once_and_a_frame_can_be_asked_for(rig: Any, logging:
     assert client.set(**{"log.min_score": 0.0, "log.random_share": 0.05}) == ""
 
 
+def test_a_frame_tells_the_factor_on_its_intensity(rig: Any, logging: tuple[Any, Any, Path]) -> None:
+    _, client, folder = logging
+    assert client.set(intensity_scale=0.25) == ""
+    message = rig.make_cloud(rig.street_points(600))
+    stamp_ns = message.header.stamp.sec * 10**9 + message.header.stamp.nanosec
+    assert client.call(rig.Trigger, "log_frame", rig.Trigger.Request()).success
+    client.answer_to(message)
+    client.wait(lambda: any(record.stamp_ns == stamp_ns for record in open_frames(folder).frames), "the frame")
+    log = open_frames(folder)
+    record = next(record for record in log.frames if record.stamp_ns == stamp_ns)
+    cloud = log.scans[log.scans.keys.index(record.key)].cloud
+    np.testing.assert_allclose(cloud.intensity, rig.street_points(600)[:, 3] * 0.25, rtol=1e-6)
+    assert client.set(intensity_scale=0.0) == ""
+
+
 def test_a_deleted_folder_comes_back_and_the_answers_do_not_stop(rig: Any, logging: tuple[Any, Any, Path]) -> None:
     _, client, folder = logging
     shutil.rmtree(folder)

@@ -52,6 +52,8 @@ class Origin:
     bundle_hash: str = ""
     sensor: str = ""
     source_key: str = ""
+    intensity_scale: float = 0.0
+    """factor that the model was told to multiply the intensity by; 0 = none"""
 
 
 @dataclass(frozen=True)

@@ -50,6 +50,8 @@ class SelectConfig:
     """inference engine"""
     lift: Literal["pixel", "knn"] = "pixel"
     """how points behind the nearest one of their pixel get their class"""
+    intensity_scale: float = setting(0.0, 0.0, 1e6)
+    """factor on the intensity, as the node's parameter of this name; 0 = by sensor and training data"""
     seed: int = 0
     """of everything that is drawn"""
 
@@ -87,7 +89,7 @@ def select(config: SelectConfig) -> list[str]:
     """
     bundle = Bundle.load(config.bundle)
     source = open_input(config.data, bundle.labels, config.topic, config.split)
-    segmenter = Segmenter(bundle, engine=config.engine, lift=config.lift)
+    segmenter = Segmenter(bundle, engine=config.engine, lift=config.lift, intensity_scale=config.intensity_scale)
     try:
         seen = [
             _Seen(item.index, item.key, item.cloud.stamp_ns, look_at(item.cloud, answer, bundle.labels.num_classes))
@@ -163,7 +165,7 @@ def _write(
     for item, answer in _answers(source, segmenter, "writing", choices):
         reason, choice, look = choices[item.index]
         suggestions = suggest_points(item.cloud, answer, config.points, strategy=config.strategy, seed=config.seed + item.index)
-        origin = Origin(bundle.name, bundle.content_hash, source.topic or source.name, item.key)
+        origin = Origin(bundle.name, bundle.content_hash, source.topic or source.name, item.key, config.intensity_scale)
         worth = Worth(choice.worth, reason, look.descriptor.tolist(), suggestions)
         keys[item.index] = writer.write(item.cloud, answer, origin, worth).key
     return [keys[index] for index in choices if index in keys]

@@ -52,7 +52,8 @@ class RetrainConfig:
     regression_scans: int = setting(100, 0)
     """at most this many of them, evenly spread; 0: all"""
     intensity_scale: float = setting(0.0, 0.0, 1e6)
-    """factor on the intensity, as the node's parameter of this name; 0 = by sensor and training data"""
+    """factor on the intensity of the new frames, as the node's parameter of this name; 0 = by sensor and training data. Frames
+    whose record holds the factor that the robot used are read with that one"""
 
     method: str = ""
     """row of registry.METHODS; empty: the one that the bundle was trained with"""

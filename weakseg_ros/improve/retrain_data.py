@@ -20,7 +20,7 @@ from weakseg_ros.improve.retrain_config import RetrainConfig
 from weakseg_ros.learn.refine import THEN, ModelScans, training_of
 from weakseg_ros.learn.session import open_data
 from weakseg_ros.learn.train_config import TrainConfig
-from weakseg_ros.points.frame_scans import FrameScans
+from weakseg_ros.points.frame_scans import FrameScans, read_records
 from weakseg_ros.points.scan_sets import ScanCollection, ScanSet, Subset
 from weakseg_ros.points.scans import open_scans
 
@@ -70,7 +70,7 @@ def open_retrain_data(config: RetrainConfig, bundle: Bundle) -> RetrainData:
         old, validated_on = _open_old(config, bundle, training, problems)
     replay = None
     if old is not None and not config.no_replay:
-        replay = _as_seen(_drawn(old, config.replay_scans, config.seed), config, bundle)
+        replay = _as_seen(_drawn(old, config.replay_scans, config.seed), bundle)
     regression = _regression(config, bundle, validated_on)
     return RetrainData(new, held_out, replay, regression, training, *counts, tuple(problems))
 
@@ -82,7 +82,8 @@ def open_clicks(config: RetrainConfig, bundle: Bundle, problems: list[str]) -> t
     """
     train, held, usable = [], [], 0
     fresh = logs_in(config.frames)
-    for number, folder in enumerate([*fresh, *_logs_before(fresh, bundle, problems)]):
+    logs = [*((log, config.intensity_scale) for log in fresh), *_logs_before(fresh, bundle, problems)]
+    for number, (folder, factor) in enumerate(logs):
         try:
             scans = _usable(folder, bundle, config.clicks, problems)
         except WeaksegError as error:
@@ -95,7 +96,7 @@ def open_clicks(config: RetrainConfig, bundle: Bundle, problems: list[str]) -> t
         name = f"{number}-{folder.name}"
         for indices, parts in ((inside, train), (outside, held)):
             if indices:
-                parts.append((name, _as_seen(Subset(scans, indices), config, bundle)))
+                parts += [(name, part) for part in _as_robot_saw(Subset(scans, indices), folder, factor, bundle)]
         usable += number < len(fresh)
     if not usable:
         raise DataError(f"{config.frames}: none of the {len(fresh)} logs in it has clicks to learn from ({problems[0]})")
@@ -127,19 +128,20 @@ def _is_log(folder: Path) -> bool:
     return FrameScans.recognises(folder) or (folder / "sparse").is_dir()
 
 
-def _logs_before(fresh: Sequence[Path], bundle: Bundle, problems: list[str]) -> list[Path]:
-    """The logs that the bundle's provenance names, besides the fresh ones."""
-    logs: list[Path] = []
+def _logs_before(fresh: Sequence[Path], bundle: Bundle, problems: list[str]) -> list[tuple[Path, float]]:
+    """The logs that the bundle's provenance names, besides the fresh ones, each with the factor on its intensity."""
+    logs: list[tuple[Path, float]] = []
     for command in bundle.info.provenance.command.split(THEN)[1:]:
-        words = command.split()
-        named = [Path(after) for word, after in pairwise(words) if word == "--frames"]
-        for folder in named:
-            if not folder.is_dir():
-                problems.append(f"{folder}: is gone, so its clicks, learnt from before, are left out")
-                continue
-            for log in logs_in(folder):
-                if all(log.resolve() != known.resolve() for known in (*fresh, *logs)):
-                    logs.append(log)
+        options = dict(pairwise(command.split()))
+        if "--frames" not in options:
+            continue
+        folder, factor = Path(options["--frames"]), float(options.get("--intensity-scale", 0.0))
+        if not folder.is_dir():
+            problems.append(f"{folder}: is gone, so its clicks, learnt from before, are left out")
+            continue
+        for log in logs_in(folder):
+            if all(log.resolve() != known.resolve() for known in (*fresh, *(known for known, _ in logs))):
+                logs.append((log, factor))
     return logs
 
 
@@ -225,16 +227,29 @@ def _regression(config: RetrainConfig, bundle: Bundle, validated_on: ScanSet | N
     if config.regression_scans and len(scans) > config.regression_scans:
         chosen = np.unique(np.linspace(0, len(scans) - 1, config.regression_scans).round().astype(int))
         scans = Subset(scans, chosen.tolist())
-    return _as_seen(scans, config, bundle)
+    return _as_seen(scans, bundle)
 
 
-def _as_seen(scans: ScanSet, config: RetrainConfig, bundle: Bundle) -> ModelScans:
+def _as_robot_saw(frames: Subset, folder: Path, factor: float, bundle: Bundle) -> list[ModelScans]:
+    """Frames with the intensity that their records tell; `factor` (0 = none) is for those whose records tell nothing."""
+    records = read_records(folder, []) if factor and FrameScans.recognises(folder) else {}
+    told: tuple[list[int], list[int]] = ([], [])
+    for index, key in zip(frames.indices, frames.keys, strict=True):
+        told[key in records and records[key].intensity_scale > 0.0].append(index)
+    return [
+        _as_seen(Subset(frames.parent, indices), bundle, scale)
+        for indices, scale in zip(told, (factor, 0.0), strict=True)
+        if indices
+    ]
+
+
+def _as_seen(scans: ScanSet, bundle: Bundle, intensity_scale: float = 0.0) -> ModelScans:
     if scans.labels.classes != bundle.labels.classes:
         raise DataError(
             f"{scans.name}: has the classes of '{scans.labels.name}', the bundle {bundle.name} those of "
             f"'{bundle.labels.name}'; give data of the bundle's classes"
         )
-    return ModelScans(scans, bundle.info, config.intensity_scale)
+    return ModelScans(scans, bundle.info, intensity_scale)
 
 
 def _drawn(scans: ScanSet, count: int, seed: int) -> ScanSet:

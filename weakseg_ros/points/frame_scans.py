@@ -73,6 +73,8 @@ class FrameRecord:
     """uncertain, novel, random (drawn, so that the log can be evaluated), asked (by a service call) or chosen (offline)"""
     source_key: str = ""
     """name of the scan in the data set that it was taken from; empty on the robot"""
+    intensity_scale: float = 0.0
+    """factor that the model was told to multiply the intensity by; 0 = none, it went by sensor and training data"""
     descriptor: tuple[float, ...] = ()
     """what the frame looks like, for telling new from known"""
     suggestions: tuple[Suggestion, ...] = field(default=())
@@ -90,7 +92,7 @@ class FrameRecord:
 
     def to_plain(self) -> dict[str, Any]:
         """Numbers, words and lists only."""
-        plain = dict(vars(self))
+        plain = {name: value for name, value in vars(self).items() if value or name not in LATER_KINDS}
         plain["descriptor"] = list(self.descriptor)
         plain["suggestions"] = [vars(suggestion) for suggestion in self.suggestions]
         return plain
@@ -111,14 +113,16 @@ class FrameRecord:
         """The record in a mapping; DataError where it holds something else."""
         try:
             values = {name: kind(content[name]) for name, kind in KINDS.items()}
+            values |= {name: kind(content[name]) for name, kind in LATER_KINDS.items() if name in content}
             descriptor = tuple(map(float, content["descriptor"]))
             rows = [Suggestion(int(row["point"]), float(row["score"]), str(row["why"])) for row in content["suggestions"]]
             record = cls(**values, descriptor=descriptor, suggestions=tuple(rows))
         except (KeyError, TypeError, ValueError, OverflowError):
             raise DataError(f"{where}: is not the record of a frame; remove the frame, or copy it again") from None
-        numbers = (record.score, record.intensity_full_scale, *descriptor, *(row.score for row in rows))
+        scales = (record.intensity_full_scale, record.intensity_scale)
+        numbers = (record.score, *scales, *descriptor, *(row.score for row in rows))
         in_cloud = all(0 <= row.point < record.points for row in rows)
-        if not in_cloud or not all(map(math.isfinite, numbers)) or min(record.height, record.width) < 0:
+        if not in_cloud or not all(map(math.isfinite, numbers)) or min(record.height, record.width, *scales) < 0:
             raise DataError(f"{where}: holds impossible numbers; remove the frame, or copy it again")
         return record
 
@@ -151,6 +155,8 @@ KINDS = {
     "reason": str,
     "source_key": str,
 }
+LATER_KINDS = {"intensity_scale": float}
+"""what older records lack; written only where it says something, so that an old log keeps its hash"""
 
 
 def part_path(folder: Path, part: str, key: str) -> Path:
@@ -261,18 +267,22 @@ class FrameScans:
 
 
 def read_frame_cloud(folder: Path, record: FrameRecord) -> Cloud:
-    """The cloud of a frame, with its own stamp, frame, grid and intensity; DataError where the file does not fit."""
+    """The cloud of a frame, with its own stamp, frame and grid; DataError where the file does not fit.
+
+    The intensity is as the model saw it: multiplied by the record's factor, where it has one, which leaves no full scale.
+    """
     path = part_path(folder, "velodyne", record.key)
     points = scan_files.read_points(path) if record.points else np.zeros((0, 4), np.float32)
     if len(points) != record.points:
         raise DataError(f"{path}: has {len(points)} points, its record says {record.points}; remove the frame, or copy it again")
+    factor = np.float32(record.intensity_scale or 1.0)
     return make_cloud(
         np.ascontiguousarray(points[:, :3]),
-        np.ascontiguousarray(points[:, 3]) if record.intensity_field else None,
+        points[:, 3] * factor if record.intensity_field else None,
         np.repeat(np.arange(record.height, dtype=np.uint16), record.width) if record.ring_is_row else None,
         stamp_ns=record.stamp_ns,
         frame_id=record.frame_id,
         height=record.height,
         width=record.width,
-        intensity_full_scale=record.intensity_full_scale,
+        intensity_full_scale=0.0 if record.intensity_scale else record.intensity_full_scale,
     )

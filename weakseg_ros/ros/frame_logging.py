@@ -23,7 +23,7 @@ from weakseg_ros.improve.frames import FrameRecord, Origin
 from weakseg_ros.points.cloud import Cloud
 from weakseg_ros.points.labelled import fill_message, pack_labelled
 from weakseg_ros.ros.diagnostics import Status
-from weakseg_ros.ros.params import TOPIC
+from weakseg_ros.ros.params import TOPIC, NodeConfig
 
 NANOSECONDS = 1_000_000_000
 
@@ -58,11 +58,13 @@ class FrameLogging:
                 )
             return self._log
 
-    def offer(self, cloud: Cloud, answer: Segmentation, settings: LogSettings, bundle: Bundle) -> None:
-        """Let the log decide on a frame; about a millisecond, and nothing where there is no log."""
-        log = self.follow(settings, bundle)
+    def offer(self, cloud: Cloud, answer: Segmentation, config: NodeConfig, bundle: Bundle) -> None:
+        """Let the log decide on a frame that was answered with `config`; about a millisecond, nothing where there is no log."""
+        log = self.follow(config.log, bundle)
         if log is not None:
-            log.offer(cloud, answer, Origin(bundle.name, bundle.content_hash, self._node.resolve_topic_name(TOPIC)))
+            topic = self._node.resolve_topic_name(TOPIC)
+            origin = Origin(bundle.name, bundle.content_hash, topic, intensity_scale=config.intensity_scale)
+            log.offer(cloud, answer, origin)
 
     def ask(self) -> str:
         """Keep the next frame whatever its score; a sentence on what was done. ConfigError where nothing is kept now."""

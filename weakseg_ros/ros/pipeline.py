@@ -109,7 +109,7 @@ class Pipeline:
         }
         self._statistics.answered(len(cloud), milliseconds)
         self._note_missing_intensity(cloud, config)
-        self.frame_logging.offer(cloud, answer, config.log, bundle)
+        self.frame_logging.offer(cloud, answer, config, bundle)
 
     def _note_missing_intensity(self, cloud: Cloud, config: NodeConfig) -> None:
         needed = "intensity" in self.model.bundle.info.channels and config.intensity_field
