@@ -77,6 +77,39 @@ def test_labels_follow_the_nearest_point_and_clicks_just_behind_it() -> None:
     assert (label_image(np.array([1, 2, 3, 1, 2], np.uint8), view) > 0).sum() == 2
 
 
+def test_a_hidden_click_goes_to_the_pixel_beside_it() -> None:
+    post = [[5.0, 0.1, -0.2]]  # hides the click
+    wall = [[8.0, y, -0.32] for y in np.arange(-2.0, 2.0, 0.2)] + [[8.0, 0.16, -0.33]]
+    ground = [[20.0, y, -2.0] for y in np.linspace(-15, 15, 400)]
+    cloud = make_cloud(post + wall + ground)
+    click = len(post) + len(wall) - 1
+    labels, numbers = np.zeros(len(cloud), np.uint8), np.zeros(len(cloud), np.uint16)
+    labels[click], numbers[click] = 2, 7
+    view = project(cloud, SPEC)
+    assert view.point_of_pixel.ravel()[view.pixel_of_point[click]] == 0
+    image, seen = raw_image(cloud, labels, SPEC, numbers)
+    (at,) = np.argwhere(seen)
+    assert seen[tuple(at)] == 2
+    assert image[4][tuple(at)] == 7
+    assert np.linalg.norm(image[:3, at[0], at[1]] - cloud.xyz[click]) < 0.5
+    far = cloud.xyz.copy()
+    far[1:click] += (0.0, 0.0, 3.0)  # nothing of the wall is near
+    assert not raw_image(make_cloud(far), labels, SPEC, numbers)[1].any()
+    every = np.ones(len(cloud), np.uint8)
+    np.testing.assert_array_equal(raw_image(cloud, every, SPEC, numbers)[1], label_image(every, view))
+
+
+def test_points_that_drop_out_are_no_clicks_where_each_counts() -> None:
+    geometry, labels = raw()
+    geometry = torch.cat((geometry, torch.zeros_like(geometry[:, :1])), dim=1)  # with a plane of objects
+    few = labels * (torch.arange(labels[0].numel()).view(labels[0].shape) % 40 == 0)
+    config = dataclasses.replace(NO_AUGMENTATION, drop=0.9)
+    _, kept = augment_images(geometry.clone(), few.clone(), SPEC, config, np.random.default_rng(2))
+    assert torch.equal(kept, few)
+    _, dense = augment_images(geometry.clone(), labels.clone(), SPEC, config, np.random.default_rng(2))
+    assert (dense > 0).sum() < (labels > 0).sum()
+
+
 def test_no_switch_no_change() -> None:
     geometry, labels = raw()
     same_geometry, same_labels = augment_images(geometry.clone(), labels.clone(), SPEC, NO_AUGMENTATION, np.random.default_rng(1))

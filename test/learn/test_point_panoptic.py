@@ -14,6 +14,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from weakseg_ros import registry
+from weakseg_ros.cli import main
+from weakseg_ros.config import load_yaml
 from weakseg_ros.learn.batches import Batch
 from weakseg_ros.learn.instance.anchors import Anchors
 from weakseg_ros.learn.instance.click_segmenter import ClickSegmenter
@@ -23,6 +25,9 @@ from weakseg_ros.learn.instance.relations import relate
 from weakseg_ros.learn.methods.point_panoptic import PointPanoptic, PointPanopticSettings
 from weakseg_ros.learn.nets.light import LightNet
 from weakseg_ros.learn.protocols import SparseConfig
+from weakseg_ros.learn.run_folder import STATISTICS
+from weakseg_ros.learn.session import make_method
+from weakseg_ros.learn.survey import DataStatistics
 from weakseg_ros.learn.train import train
 from weakseg_ros.learn.train_config import TrainConfig
 from weakseg_ros.points.cloud import Cloud, make_cloud
@@ -288,6 +293,18 @@ def test_clicks_drawn_on_every_object_say_where_none_is() -> None:
     assert PointPanoptic.options_for({"rounds": 1}, "per_instance") == {"all_clicked": True, "rounds": 1}
     assert PointPanoptic.options_for({}, "voxel") == {"all_clicked": False}
     assert PointPanoptic.options_for({"all_clicked": False}, "per_instance") == {"all_clicked": False}
+
+
+def test_stored_clicks_on_every_object_say_so_too(tmp_path: Path) -> None:
+    write_scans(tmp_path / "scans")
+    assert main(["sparse", str(tmp_path / "scans"), "--protocol", "per_instance", "--ratio", "0.01"]) == 0
+    (stored,) = (tmp_path / "scans" / "sparse").iterdir()
+    config = replace(config_of(tmp_path), draw=SparseConfig(protocol="full"), sparse_labels=stored)
+    net = LightNet(5, LABELS.num_classes, width=16)
+    statistics = load_yaml(DataStatistics, train(config, stop_at=1).path / STATISTICS)
+    method = make_method(config, net, statistics, LABELS)
+    assert isinstance(method, PointPanoptic)
+    assert method.settings.all_clicked
 
 
 def check_clicks_of_run(run: Path) -> None:

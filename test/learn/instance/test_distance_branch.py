@@ -61,6 +61,12 @@ def test_anchors_are_the_clicks_and_then_the_stuff_that_is_there() -> None:
     assert anchors.mean(values)[:, 0].tolist() == [2, 4, 5, 7, 3.5]
     assert len(anchors_of(torch.zeros(8, dtype=torch.long), THINGS)) == 0
     few = anchors_of(torch.full((50,), CAR), THINGS, max_clicks=7)
+    numbers = torch.ones(50, dtype=torch.long)
+    numbers[20] = 2
+    for _ in range(10):  # a mask of many labels does not crowd out the object of a single click
+        both = anchors_of(torch.full((50,), CAR), THINGS, max_clicks=7, instances=numbers)
+        assert 20 in both.pixel.tolist()
+        assert len(both.clicks) == 7
     assert len(few.clicks.unique()) == len(few) == 7
 
 

@@ -79,6 +79,13 @@ def test_an_object_of_two_clicks_is_as_near_as_its_nearest_and_comes_first_once(
     torch.testing.assert_close(found.maps[1], ours.maps[0])
 
 
+def test_a_second_click_never_makes_a_surface_longer() -> None:
+    alone = relate(XYZ, MASK, clicked((4, 21)), REACH).of("surface")[0]
+    behind = relate(XYZ, MASK, clicked((4, 21), (4, 31), instances=(5, 5)), REACH).of("surface")[0]  # seen past the wall's edge
+    assert (behind <= alone).all()
+    assert (image(behind)[RIGHT] < FAR).sum() == (image(alone)[RIGHT] < FAR).sum()
+
+
 def test_clicks_spread_over_their_own_surface_and_no_farther() -> None:
     anchors = clicked((4, 6), (4, 25))
     found = relate(XYZ, MASK, anchors, REACH)
