@@ -81,7 +81,11 @@ class Evaluation:
             self._worst[stretch] = kept
 
     def _add_objects(self, answer: Segmentation, truth: NDArray[np.uint8] | None, item: Item) -> None:
-        """Count a scan's objects, unless its labels tell no object from another."""
+        """Count a scan's objects, unless its labels tell no object from another.
+
+        Raw classes that the label map merges are one class here: a lane marking is no segment beside its road, as it would
+        be for SemanticKITTI's API, which `PanopticQuality` follows when it is given the raw labels themselves.
+        """
         if truth is None or item.truth_instance is None:
             return
         labels, instance = self._bundle.labels, item.truth_instance
