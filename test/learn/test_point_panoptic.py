@@ -295,6 +295,18 @@ def test_clicks_drawn_on_every_object_say_where_none_is() -> None:
     assert PointPanoptic.options_for({"all_clicked": False}, "per_instance") == {"all_clicked": False}
 
 
+@pytest.mark.parametrize("head", ["centre", "query"])
+def test_mixed_precision_keeps_places_exact(tmp_path: Path, head: str) -> None:
+    write_scans(tmp_path / "scans")
+    config = config_of(tmp_path)
+    config = replace(config, precision="bf16-mixed", options={**config.options, "head": head, "stage_one": 0.2}, steps=4)
+    exact = train(replace(config, precision="32-true", out=tmp_path / "exact")).metrics()
+    rows = [row for row in train(config).metrics() if "spread" in row]
+    assert len(rows) == 4
+    first = next(row for row in exact if "spread" in row)
+    assert rows[0]["spread"] == pytest.approx(first["spread"], rel=0.02)
+
+
 def test_stored_clicks_on_every_object_say_so_too(tmp_path: Path) -> None:
     write_scans(tmp_path / "scans")
     assert main(["sparse", str(tmp_path / "scans"), "--protocol", "per_instance", "--ratio", "0.01"]) == 0

@@ -10,6 +10,7 @@ from typing import Any, Literal
 
 import torch
 from lightning_fabric import Fabric
+from lightning_fabric.plugins.precision import MixedPrecision
 from torch import Tensor, nn
 
 from weakseg_ros import registry
@@ -108,10 +109,29 @@ def open_session(config: TrainConfig) -> Session:
 
 def launch_fabric(config: TrainConfig) -> Fabric:
     """The processes and the arithmetic that the settings ask for."""
+    machine = {"accelerator": config.accelerator, "devices": config.devices, "num_nodes": config.num_nodes}
     precision = precision_of(config)
-    fabric = Fabric(accelerator=config.accelerator, devices=config.devices, num_nodes=config.num_nodes, precision=precision)
+    if precision == "32-true":
+        fabric = Fabric(**machine, precision=precision)
+    else:
+        fabric = Fabric(**machine, plugins=ExactInputs(precision, "cuda" if _on_cuda(config) else "cpu"))
     fabric.launch()
     return fabric
+
+
+class ExactInputs(MixedPrecision):
+    """Mixed precision that leaves the batch as it is: places in half precision are off by decimetres.
+
+    What a net computes is halved by autocast all the same.
+    """
+
+    def convert_input(self, data: Any) -> Any:
+        """The data themselves."""
+        return data
+
+
+def _on_cuda(config: TrainConfig) -> bool:
+    return config.accelerator != "cpu" and torch.cuda.is_available()
 
 
 def assemble(
@@ -178,7 +198,7 @@ def precision_of(config: TrainConfig) -> Precision:
     """The arithmetic that `auto` means on this machine: bf16 only where the hardware has it, since elsewhere it is slow."""
     if config.precision != "auto":
         return config.precision
-    if torch.cuda.is_available() and config.accelerator != "cpu":
+    if _on_cuda(config):
         return "bf16-mixed" if torch.cuda.get_device_capability()[0] >= 8 else "16-mixed"
     return "bf16-mixed" if torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported() else "32-true"
 
