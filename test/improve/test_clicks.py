@@ -91,6 +91,25 @@ def test_training_reads_the_clicks_and_skips_the_other_scans(folder: Path) -> No
     assert not (store.path / "000000.label").exists()
 
 
+def test_opened_clicks_stay_as_they_were_while_somebody_goes_on(folder: Path) -> None:
+    store = ClickStore(folder, STREET)
+    store.add("000000", [6], ROAD)
+    store.add("000001", [5, 7], CAR, 3)
+    scans = clicked_scans(folder)
+    digest = scans.content_hash
+    store.add("000000", [8], PERSON)
+    store.add("000002", [9], PERSON)
+    for _ in range(4):
+        store.undo()
+    assert store.clicked == []
+    assert tuple(scans.keys) == ("000000", "000001")
+    assert [np.flatnonzero(scans[i].class_id).tolist() for i in range(2)] == [[6], [5, 7]]
+    assert scans[1].class_id[[5, 7]].tolist() == [CAR, CAR]
+    assert scans[1].instance_id is not None
+    assert scans[1].instance_id[[5, 6, 7]].tolist() == [3, 0, 3]
+    assert scans.content_hash == digest
+
+
 def test_recordings_below_a_folder_keep_their_keys_apart(tmp_path: Path) -> None:
     for name in ("a", "b"):
         write_scans(tmp_path / "drives" / name, 1)
@@ -177,6 +196,15 @@ def test_a_kill_between_label_file_and_record_loses_nothing(folder: Path) -> Non
     assert len(SparseLabels.load(store.path, clicked_scans(folder))) == 2
 
 
+def test_training_on_clicks_that_were_changed_by_hand_says_how_to_count_them_anew(folder: Path) -> None:
+    store = ClickStore(folder, STREET)
+    store.add("000000", [5], CAR)
+    file = store.path / "000000.label"
+    file.write_bytes(file.read_bytes()[::-1])
+    with pytest.raises(DataError, match=r"000000\.label: .* open the folder with 'weakseg label'"):
+        SparseLabels.load(store.path, store.scans)
+
+
 def test_a_click_that_cannot_be_saved_says_so(folder: Path) -> None:
     store = ClickStore(folder, STREET)
     store.add("000000", [5], CAR)
@@ -230,6 +258,22 @@ def test_processes_that_click_at_once_lose_no_click(folder: Path) -> None:
     np.testing.assert_array_equal(instance, np.arange(POINTS))
     assert store.clicks == POINTS
     assert len(SparseLabels.load(store.path, clicked_scans(folder))) == 1
+
+
+def test_clicks_can_be_opened_at_any_moment_of_somebody_elses_work(tmp_path: Path) -> None:
+    folder = write_scans(tmp_path / "drive", 150)  # so many that reading them all takes longer than a click
+    store = ClickStore(folder, STREET)
+    for key in store.scans.keys:
+        store.add(key, [5], ROAD)
+    worker = start_clicker(folder, 0, 60000, 1)
+    assert worker.stdout is not None
+    worker.stdout.readline()
+    try:
+        for _ in range(8):
+            assert len(clicked_scans(folder)) == 150
+    finally:
+        worker.kill()
+        worker.communicate(timeout=60)
 
 
 def test_a_killed_process_loses_no_click_that_it_confirmed(folder: Path) -> None:

@@ -381,12 +381,13 @@ class ClickStore:
 
 
 def clicked_scans(folder: Path, labels: LabelMap | None = None, name: str = CLICKS) -> ScanSet:
-    """The scans of a folder that a person has labelled, with the clicks as their labels; the others are left out.
+    """The scans of a folder that a person has labelled, with the clicks of this moment as their labels; the others are left out.
 
     Raises DataError where none is labelled yet.
     """
     store = ClickStore(folder, labels, name)  # opening it mends what a kill left behind
-    return sparse_scans(store.scans, store.path)
+    with store._alone():  # a click between the record and the label files would look like damage
+        return sparse_scans(store.scans, store.path)
 
 
 def _identity(path: Path) -> tuple[int, int]:

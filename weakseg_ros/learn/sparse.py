@@ -8,10 +8,10 @@ instance keep their instance id), and `sparse.yaml`, which says what was drawn f
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, NamedTuple
 
 import numpy as np
 import tyro
@@ -85,12 +85,35 @@ class SparseRecord:
     """scans that the person who clicks has finished"""
 
 
-class SparseLabels:
-    """Stored sparse labels, opened for the scans they were drawn from or for some of them."""
+class _Clicked(NamedTuple):
+    """The raw labels of one scan, in the little room that clicks need."""
 
-    def __init__(self, folder: Path, record: SparseRecord, scans: ScanSet) -> None:
+    points: int
+    at: NDArray[np.int64]
+    raw: NDArray[np.uint32]
+
+    @classmethod
+    def of(cls, raw: NDArray[np.uint32]) -> _Clicked:
+        at = np.flatnonzero(raw)
+        return cls(len(raw), at, raw[at])
+
+    def dense(self) -> NDArray[np.uint32]:
+        raw = np.zeros(self.points, np.uint32)
+        raw[self.at] = self.raw
+        return raw
+
+
+class SparseLabels:
+    """Stored sparse labels, opened for the scans they were drawn from or for some of them.
+
+    Drawn ones are read from disk when they are asked for. Clicks, which grow while they are learnt from, stay as they
+    were when they were opened.
+    """
+
+    def __init__(self, folder: Path, record: SparseRecord, scans: ScanSet, clicked: Mapping[str, _Clicked] | None = None) -> None:
         self.folder, self.record = folder, record
         self._keys, self._labels = tuple(scans.keys), scans.labels
+        self._clicked = dict(clicked or {})
 
     @classmethod
     def load(cls, folder: Path, scans: ScanSet) -> SparseLabels:
@@ -100,11 +123,14 @@ class SparseLabels:
         changed since; ConfigError where the folder holds no sparse labels.
         """
         record = read_record(folder)
+        clicked: dict[str, _Clicked] = {}
         for name, digest in record.files.items():
             path = inside(folder, name)
-            if not path.is_file() or sha256_of(path) != digest:
+            if record.draw is None:
+                clicked[name.removesuffix(".label")] = _read_clicked(path, digest)
+            elif not path.is_file() or sha256_of(path) != digest:
                 raise DataError(f"{path}: is missing or was changed since it was drawn; draw the labels again")
-        sparse = cls(folder, record, scans)
+        sparse = cls(folder, record, scans, clicked)
         sparse._check_data(scans)
         return sparse
 
@@ -140,6 +166,8 @@ class SparseLabels:
             self.check_scan(scans[first])
 
     def _raw(self, index: int) -> NDArray[np.uint32]:
+        if self._keys[index] in self._clicked:
+            return self._clicked[self._keys[index]].dense()
         path = self.folder / f"{self._keys[index]}.label"
         if not path.is_file():
             raise DataError(f"{path}: there is none, as the scan could not be read when labels were drawn; leave it out")
@@ -162,6 +190,15 @@ class SparseScans(ChangedScans):
     def changed(self, scan: Scan, index: int) -> Scan:
         self._sparse.check_scan(scan)
         return Scan(scan.key, scan.cloud, self._sparse.class_id(index), self._sparse.instance_id(index), scan.pose)
+
+
+def _read_clicked(path: Path, digest: str) -> _Clicked:
+    """The clicks of one scan, from the very bytes that are compared with the record's hash."""
+    content = path.read_bytes() if path.is_file() else b""
+    if not content or len(content) % 4 or hashlib.sha256(content).hexdigest() != digest:
+        hint = "open the folder with 'weakseg label', which counts them anew, and start again"
+        raise DataError(f"{path}: is missing or was changed since its clicks were counted; {hint}")
+    return _Clicked.of(np.frombuffer(content, "<u4"))
 
 
 def read_record(folder: Path) -> SparseRecord:
