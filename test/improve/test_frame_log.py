@@ -18,10 +18,9 @@ import pytest
 
 from weakseg_ros.deploy.segmentation import Segmentation
 from weakseg_ros.improve import frame_log
-from weakseg_ros.improve.admission import Admission, LogSettings
+from weakseg_ros.improve.admission import LogSettings
 from weakseg_ros.improve.frame_log import FrameLog
 from weakseg_ros.improve.frames import FrameWriter, Origin, Worth, open_frames
-from weakseg_ros.improve.worth import Look
 from weakseg_ros.points.cloud import Cloud, make_cloud
 from weakseg_ros.points.frame_scans import BYTES_PER_POINT, part_path
 from weakseg_ros.points.labels import LabelMap
@@ -92,74 +91,6 @@ def offer_until(log: FrameLog, condition: Callable[[], Any], what: str, points: 
 
 def kept(log: FrameLog) -> int:
     return sum(log.status().kept.values())
-
-
-# decisions
-
-
-def decide(settings: LogSettings, looks: list[Look], rate_hz: float = 10.0) -> list[str]:
-    """The reason or obstacle for each of these frames, coming one after the other."""
-    admission, known, words = Admission(settings), np.zeros((0, 4), np.float32), []
-    for i, look in enumerate(looks):
-        verdict = admission.decide(look, known, i / rate_hz)
-        words.append(verdict.reason or verdict.obstacle)
-        if verdict.reason:
-            known = np.concatenate([known, look.descriptor[None]])
-    return words
-
-
-def looks(count: int, seed: int = 0, score: float | None = None) -> list[Look]:
-    rng = np.random.default_rng(seed)
-    scores = rng.random(count) if score is None else np.full(count, score)
-    return [Look(float(s), float(s), rng.random(4, dtype=np.float32)) for s in scores]
-
-
-def test_with_every_frame_uncertain_the_rate_and_the_spacing_hold() -> None:
-    settings = LogSettings(per_minute=12, spacing_s=2.0, random_share=0.0, min_distance=0.0)
-    words = decide(settings, looks(3000, score=1.0))
-    kept_at = [i for i, word in enumerate(words) if word in ("uncertain", "novel")]
-    assert 30 <= len(kept_at) <= 62, "5 minutes at 12 a minute, and what was saved up"
-    assert np.diff(kept_at).min() >= 20
-    assert kept_at[-1] > 2800, "it does not dry up"
-
-
-def test_the_better_frames_are_kept() -> None:
-    stream = looks(6000)
-    words = decide(LogSettings(per_minute=6, spacing_s=0, random_share=0, min_distance=0), stream)
-    scores = [look.score for look, word in zip(stream, words, strict=True) if word in ("uncertain", "novel")]
-    assert len(scores) >= 20
-    assert np.mean(scores) > 0.65, "all of them have 0.5 on average"
-
-
-def test_frames_like_a_kept_one_and_certain_ones_are_not_kept() -> None:
-    same = [Look(0.9, 0.9, np.ones(4, np.float32))] * 500
-    assert Counter(decide(LogSettings(per_minute=600, spacing_s=0, random_share=0), same))["similar"] >= 490
-    assert set(decide(LogSettings(min_score=0.5, random_share=0, per_minute=600, spacing_s=0), looks(50, score=0.4))) == {
-        "certain"
-    }
-
-
-def test_the_random_share_is_drawn_whatever_the_score() -> None:
-    settings = LogSettings(per_minute=60, random_share=0.5, min_score=1.0, spacing_s=5.0)
-    stream = looks(6000, seed=7)
-    drawn = [look.score for look, word in zip(stream, decide(settings, stream), strict=True) if word == "random"]
-    assert 200 <= len(drawn) <= 400, "half of 60 a minute, for ten minutes"
-    assert abs(np.mean(drawn) - 0.5) < 0.06
-    assert decide(settings, stream) == decide(settings, stream)
-
-
-def test_a_rate_of_nothing_keeps_nothing() -> None:
-    assert set(decide(LogSettings(per_minute=0), looks(200))) == {"rate"}
-
-
-def test_many_requests_do_not_silence_the_log_for_long() -> None:
-    admission, known = Admission(LogSettings(per_minute=60, spacing_s=0, min_distance=0)), np.zeros((0, 4), np.float32)
-    assert {admission.decide(look, known, 0.0, asked=True).reason for look in looks(50)} == {"asked"}
-    later = [admission.decide(look, known, 1.0 + i / 10).reason for i, look in enumerate(looks(100))]
-    assert 5 <= len([reason for reason in later if reason]) <= 12
-
-
-# the log
 
 
 def test_what_is_offered_is_kept_whole(start: Start, tmp_path: Path) -> None:
@@ -244,6 +175,83 @@ def test_frames_with_clicks_and_asked_ones_are_never_replaced(start: Start, tmp_
     left = {record.key for record in open_frames(tmp_path).frames}
     assert len(left) == 4
     assert set(keys) & left == set(keys[:3])
+
+
+def fill(folder: Path, reasons: list[str]) -> list[str]:
+    """Frames that were kept for these reasons, all of a low score."""
+    with FrameWriter(folder, LABELS, RangeSpec(), source="a test") as writer:
+        return [writer.write(*frame(), Worth(0.01, reason)).key for reason in reasons]
+
+
+def keep(log: FrameLog, **changes: float) -> str:
+    """Offer frames until one is handed to the disk, and wait for it: the reason it was offered for, or what was in the way."""
+    before = sum(log.status().dropped.get(name, 0) for name in ("budget", "outdone"))
+    reason = wait(lambda: log.offer(*frame(**changes)), "a decision")
+    wait(lambda: not log._pending, "the disk")
+    dropped = log.status().dropped
+    return "dropped" if sum(dropped.get(name, 0) for name in ("budget", "outdone")) > before else str(reason)
+
+
+def reasons_in(folder: Path) -> Counter[str]:
+    return Counter(record.reason for record in open_frames(folder).frames)
+
+
+def test_drawn_frames_neither_fill_the_log_nor_stop_it(start: Start, tmp_path: Path) -> None:
+    keys = fill(tmp_path, ["random"] * 6)
+    log = start(tmp_path, max_frames=6, random_share=0.34)
+    for i in range(30):
+        assert keep(log, uncertainty=0.1 + 0.02 * i) != "dropped"
+    log.close()
+    assert reasons_in(tmp_path)["random"] in (2, 3)
+    assert len(open_frames(tmp_path)) == 6
+    assert not {record.key for record in open_frames(tmp_path).frames} & set(keys), "the oldest gave way"
+    all_drawn = start(tmp_path / "drawn", max_frames=3, random_share=1.0)
+    for _ in range(9):
+        assert keep(all_drawn) != "dropped"
+
+
+def test_a_request_that_finds_no_room_waits_for_it(start: Start, tmp_path: Path) -> None:
+    keys = fill(tmp_path, ["asked"] * 3)
+    log = start(tmp_path, max_frames=3)
+    log.ask()
+    for _ in range(2):
+        assert keep(log) == "dropped"
+    assert log.status().full
+    for part in ("frames", "velodyne", "predictions", "uncertainty"):
+        part_path(tmp_path, part, keys[0]).unlink()
+    assert keep(log) == "asked"
+    assert not log.status().full
+    assert keep(log) == "dropped", "the request was for one"
+    log.close()
+    assert reasons_in(tmp_path) == {"asked": 3}
+
+
+def test_worthier_frames_are_no_full_log(start: Start, tmp_path: Path) -> None:
+    log = start(tmp_path, max_frames=2)
+    for uncertainty in (0.8, 0.8, 0.1):
+        keep(log, uncertainty=uncertainty)
+    assert log.status().dropped["outdone"] == 1
+    assert not log.status().full
+
+
+def test_a_request_takes_the_place_of_the_last_drawn_frame(start: Start, tmp_path: Path) -> None:
+    fill(tmp_path, ["asked", "random"])
+    log = start(tmp_path, max_frames=2)
+    assert keep(log) == "dropped"
+    assert log.status().full
+    log.ask()
+    assert keep(log) == "asked"
+    log.close()
+    assert reasons_in(tmp_path) == {"asked": 2}
+
+
+def test_logs_that_share_a_folder_share_its_budget(start: Start, tmp_path: Path) -> None:
+    logs = [start(tmp_path, max_frames=5, when_full="stop") for _ in range(3)]
+    for _ in range(5):
+        for log in logs:
+            keep(log)
+    assert len(open_frames(tmp_path)) == 5
+    assert {log.status().frames for log in logs} == {5}
 
 
 def test_the_byte_budget_counts_what_lies_on_the_disk(start: Start, tmp_path: Path) -> None:

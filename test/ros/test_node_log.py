@@ -90,6 +90,31 @@ def test_a_frame_tells_the_factor_on_its_intensity(rig: Any, logging: tuple[Any,
     assert client.set(intensity_scale=0.0) == ""
 
 
+def test_a_full_log_warns_and_a_request_waits_for_room(rig: Any, logging: tuple[Any, Any, Path], tmp_path: Path) -> None:
+    _, client, folder = logging
+    small, seeds = tmp_path / "small", itertools.count()  # a new street each time: a known one need not be kept again
+
+    def ask() -> str:
+        response = client.call(rig.Trigger, "log_frame", rig.Trigger.Request())
+        assert response.success, response.message
+        return str(response.message)
+
+    def send() -> None:
+        client.answer_to(rig.make_cloud(rig.street_points(400, next(seeds))))
+
+    assert client.set(**{"log.folder": str(small), "log.max_frames": 1}) == ""
+    assert "full" not in ask()
+    full = "the log to be full of the frame that was asked for"
+    client.wait(lambda: send() or client.status["frame_log"].level == rig.DiagnosticStatus.WARN, full)
+    assert "full" in client.status["frame_log"].message
+    assert "full" in ask()
+    (first,) = small.glob("frames/[0-9]*.yaml")
+    first.unlink()
+    client.wait(lambda: send() or any(small.glob("frames/[0-9]*.yaml")), "the next one")
+    assert [record.reason for record in open_frames(small).frames] == ["asked"]
+    assert client.set(**{"log.folder": str(folder), "log.max_frames": 2000}) == ""
+
+
 def test_a_deleted_folder_comes_back_and_the_answers_do_not_stop(rig: Any, logging: tuple[Any, Any, Path]) -> None:
     _, client, folder = logging
     shutil.rmtree(folder)

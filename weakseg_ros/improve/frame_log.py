@@ -43,7 +43,7 @@ RECORD_BYTES = 8192
 """what record, index and the file system's rounding add to a frame, about"""
 MIB = 1 << 20
 LASTING = ("random", "asked")
-"""reasons of frames that are never replaced: the sample would be none any more, and the request was someone's"""
+"""reasons of frames that are kept whatever their score: the sample would be none any more, and the request was someone's"""
 
 
 @dataclass(frozen=True)
@@ -62,6 +62,8 @@ class LogStatus:
     """free space of the disk; None before the first look"""
     fault: str
     """why nothing can be kept now; empty = all is well"""
+    full: bool = False
+    """the last frame found no room, and no frame that may be removed"""
 
 
 @dataclass(frozen=True)
@@ -74,7 +76,11 @@ class _Job:
 
 
 class _NoRoom(Exception):
-    """A budget of the user's is used up, and no frame in the log is less worth than the new one."""
+    """A budget of the user's is used up; the obstacle: no frame may be removed, or none is less worth than the new one."""
+
+    def __init__(self, obstacle: str) -> None:
+        super().__init__(obstacle)
+        self.obstacle = obstacle
 
 
 @dataclass
@@ -121,6 +127,7 @@ class FrameLog:
         self._pending: list[NDArray[np.float32]] = []
         self._asked = 0
         self._fault, self._retry_at_s = "", 0.0
+        self._full = False
         self._free_bytes: int | None = None
         self._frames, self._bytes = 0, 0
         self._writer: FrameWriter | None = None
@@ -130,7 +137,7 @@ class FrameLog:
         self._thread.start()
 
     def ask(self) -> None:
-        """Keep the next frame, whatever its score."""
+        """Keep the next frame, whatever its score; where it cannot be kept, the first one after it that can."""
         with self._lock:
             self._asked += 1
 
@@ -159,7 +166,7 @@ class FrameLog:
         """The figures of this moment."""
         with self._lock:
             kept, dropped = dict(self._counts.kept), dict(self._counts.dropped)
-            return LogStatus(kept, dropped, self._frames, self._bytes, self._free_bytes, self._fault)
+            return LogStatus(kept, dropped, self._frames, self._bytes, self._free_bytes, self._fault, self._full)
 
     def close(self, patience_s: float = PATIENCE_S) -> None:
         """Write what waits and end the thread, which is left to itself where the disk takes longer than `patience_s`."""
@@ -183,6 +190,7 @@ class FrameLog:
                 self._pending.pop(0)
                 if obstacle:
                     self._counts.dropped[obstacle] += 1
+                    self._asked += job.reason == "asked"
                 else:
                     self._counts.kept[job.reason] += 1
         if self._writer is not None:
@@ -192,14 +200,16 @@ class FrameLog:
         """Write one frame; the obstacle, or ''. Nothing escapes: a log that fails must not end the robot's perception."""
         try:
             record = self._keep(job)
-        except _NoRoom:
-            return "budget"
+        except _NoRoom as error:
+            self._full = error.obstacle == "budget"
+            return error.obstacle
         except (OSError, WeaksegError) as error:
             self._pause(error)
             return "disk"
         except Exception as error:
             self._pause(DataError(f"{self.folder}: {type(error).__name__}: {error}; please report this"))
             return "internal"
+        self._full = False
         self._resume()
         try:
             self._on_kept(record, job.cloud, job.answer)
@@ -213,6 +223,8 @@ class FrameLog:
             writer = self._open()
         need = RECORD_BYTES + BYTES_PER_POINT * len(job.cloud)
         self._look_at_disk(need)
+        writer.refresh()
+        self._take_stock(writer)
         self._make_room(writer, need, np.inf if job.reason in LASTING else job.look.score)
         seed = self.settings.seed + sum(self._counts.kept.values())
         suggestions = suggest_points(job.cloud, job.answer, self.settings.points, seed=seed)
@@ -241,15 +253,35 @@ class FrameLog:
             raise DataError(f"{self.folder}: {free // MIB} MiB are free, {least} MiB must stay free (log.min_free_mib)")
 
     def _make_room(self, writer: FrameWriter, need: int, score: float) -> None:
-        """Remove less worthy frames until another one fits; _NoRoom where that cannot be."""
+        """Remove frames until another one fits; _NoRoom where that cannot be."""
         settings = self.settings
         limit = settings.max_mib * MIB
         while len(writer.records) >= settings.max_frames or self._bytes + need > limit:
-            victim = writer.least_worthy(LASTING) if settings.when_full == "replace" and need <= limit else None
-            if victim is None or victim.score >= score:
-                raise _NoRoom
-            writer.remove(victim.key)
+            if settings.when_full == "stop" or need > limit:
+                raise _NoRoom("budget")
+            writer.remove(self._victim(writer, score).key)
             self._take_stock(writer)
+
+    def _victim(self, writer: FrameWriter, score: float) -> FrameRecord:
+        """The frame that a new one of this score replaces; frames with clicks and those asked for stay.
+
+        Drawn frames beyond their share of the log give way, the oldest first, which leaves a sample; then the least worthy of
+        the others. A new frame with a score without limit, drawn or asked for, may take the place of the last drawn ones.
+        """
+        free = writer.unclicked()
+        drawn = [record for record in free if record.reason == "random"]
+        scored = [record for record in free if record.reason not in LASTING]
+        share = sum(record.reason == "random" for record in writer.records.values())
+        if drawn and share > max(1.0, self.settings.random_share * len(writer.records)):
+            return drawn[0]
+        if scored:
+            least = min(scored, key=lambda record: record.score)
+            if least.score < score:
+                return least
+            raise _NoRoom("outdone")
+        if drawn and score == np.inf:
+            return drawn[0]
+        raise _NoRoom("budget")
 
     def _take_stock(self, writer: FrameWriter) -> None:
         """Bring what is known of the folder up to date with what the writer has in it."""

@@ -196,13 +196,19 @@ class FrameWriter:
             self._removed = 0
             self._rewrite_index(read_records(self.folder, []))
 
-    def least_worthy(self, lasting: Sequence[str] = ()) -> FrameRecord | None:
-        """The frame with the lowest score, leaving out those kept for one of the `lasting` reasons or clicked in."""
-        for record in sorted(self.records.values(), key=lambda record: (record.score, record.key)):
-            clicked = any(self.folder.glob(f"sparse/*/{record.key}.label"))
-            if record.reason not in lasting and not clicked:
-                return record
-        return None
+    def refresh(self) -> None:
+        """Learn what others did to the folder since: writers that share it, a person who moves frames away."""
+        names = os.listdir(self.folder / "frames")
+        keys = {name.removesuffix(".yaml") for name in names if name.endswith(".yaml") and not name.startswith(".")}
+        self.records = {key: record for key, record in self.records.items() if key in keys}
+        for key in sorted(keys - self.records.keys()):
+            with contextlib.suppress(DataError):  # damaged, or gone again
+                self.records[key] = _slim(FrameRecord.read(self.folder, key))
+
+    def unclicked(self) -> list[FrameRecord]:
+        """The frames in which nobody has clicked, in the order of keeping."""
+        clicked = {path.stem for path in self.folder.glob("sparse/*/*.label")}
+        return [record for key, record in sorted(self.records.items()) if key not in clicked]
 
     def is_whole(self) -> bool:
         """Whether the folder is still there as this writer needs it."""

@@ -72,9 +72,14 @@ class FrameLogging:
             log = self._log
         if log is None:
             raise ConfigError("no frame log; set the parameter log.folder to a folder")
-        if log.status().fault:
-            raise ConfigError(f"frame log paused: {log.status().fault}")
+        figures = log.status()
+        if figures.fault:
+            raise ConfigError(f"frame log paused: {figures.fault}")
         log.ask()
+        if figures.full:
+            return (
+                f"the next frame is kept in {log.folder}, which is full: as soon as some are moved or log.max_frames is raised"
+            )
         return f"the next frame is kept in {log.folder}"
 
     def status(self) -> Status:
@@ -135,6 +140,7 @@ def _status(log: FrameLog, figures: LogStatus) -> Status:
     status.values |= {f"dropped {obstacle}": count for obstacle, count in sorted(figures.dropped.items())}
     if figures.fault:
         status.worsen(DiagnosticStatus.ERROR, figures.fault)
-    elif figures.dropped.get("budget") and log.settings.when_full == "stop":
-        status.worsen(DiagnosticStatus.WARN, f"{log.folder}: the log is full; label and move frames, or raise log.max_mib")
+    elif figures.full:
+        text = f"{log.folder}: the log is full; label and move frames, or raise log.max_frames or log.max_mib"
+        status.worsen(DiagnosticStatus.WARN, text)
     return status
