@@ -26,7 +26,7 @@ from weakseg_ros.points.labels import LabelMap
 from weakseg_ros.points.scan_sets import Scan
 from weakseg_ros.points.scans import open_scans
 
-VIEW_M = 40.0
+MARGIN_M = 3.0
 
 
 def objects_of(scan: Scan, labels: LabelMap, least: int) -> list[NDArray[np.int64]]:
@@ -51,13 +51,17 @@ def picture(
     true = np.full(len(scan.cloud), -1, np.int32)
     for number, points in enumerate(objects):
         true[points] = number
-    figure = Figure(figsize=(6 * (len(found) + 1), 6), layout="constrained")
-    for axes, (name, owner) in zip(figure.subplots(1, len(found) + 1), {"truth": true, **found}.items(), strict=True):
-        x, y = scan.cloud.xyz[:, 0], scan.cloud.xyz[:, 1]
+    x, y = scan.cloud.xyz[:, 0], scan.cloud.xyz[:, 1]
+    sides = {
+        f"{axis}lim": (float(values[true >= 0].min()) - MARGIN_M, float(values[true >= 0].max()) + MARGIN_M)
+        for axis, values in (("x", x), ("y", y))
+    }
+    figure = Figure(figsize=(14, 8), layout="constrained")
+    for axes, (name, owner) in zip(figure.subplots(2, 2).ravel(), {"truth": true, **found}.items(), strict=False):
         axes.scatter(x[owner < 0], y[owner < 0], s=0.1, color="lightgrey", rasterized=True)
-        axes.scatter(x[owner >= 0], y[owner >= 0], s=1.0, c=owner[owner >= 0] % 20, cmap="tab20", rasterized=True)
-        axes.scatter(x[clicks], y[clicks], s=30, marker="x", color="black")
-        axes.set(title=name, xlim=(-VIEW_M, VIEW_M), ylim=(-VIEW_M, VIEW_M), aspect="equal", xlabel="x [m]", ylabel="y [m]")
+        axes.scatter(x[owner >= 0], y[owner >= 0], s=3.0, c=owner[owner >= 0] % 20, cmap="tab20", rasterized=True)
+        axes.scatter(x[clicks], y[clicks], s=20, marker="x", color="black", linewidths=0.8)
+        axes.set(title=name, aspect="equal", xlabel="x [m]", ylabel="y [m]", **sides)
     return figure
 
 
