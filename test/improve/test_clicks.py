@@ -4,8 +4,11 @@
 from __future__ import annotations
 
 import os
+import resource
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -215,6 +218,35 @@ def test_a_click_that_cannot_be_saved_says_so(folder: Path) -> None:
     target.rmdir()
     store.add("000001", [6], CAR)
     assert np.flatnonzero(store.labelled("000001")[0]).tolist() == [6]
+
+
+@contextmanager
+def files_of_at_most(size: int) -> Iterator[None]:
+    """A limit to the size of new files stands for a full disk."""
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, limits[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+
+
+def test_a_full_disk_is_a_sentence_and_loses_no_click(folder: Path) -> None:
+    store = ClickStore(folder, STREET)
+    store.add("000000", [5], CAR)
+    with files_of_at_most(0):
+        with pytest.raises(DataError, match="clicks cannot be saved"):
+            store.add("000000", [6], CAR)
+        with pytest.raises(DataError, match="clicks cannot be saved"):
+            ClickStore(folder, STREET)
+    (store.path / "sparse.yaml").unlink()
+    with files_of_at_most(64), pytest.raises(DataError, match="clicks cannot be saved"):  # room for the lock, not for the record
+        ClickStore(folder, STREET)
+    other = ClickStore(folder, STREET)
+    other.add("000000", [7], ROAD)
+    store.add("000000", [6], CAR)
+    assert np.flatnonzero(store.labelled("000000")[0]).tolist() == [5, 6, 7]
+    assert np.flatnonzero(other.labelled("000000")[0]).tolist() == [5, 6, 7]
 
 
 def test_undo_spares_what_another_page_has_clicked_since(folder: Path) -> None:

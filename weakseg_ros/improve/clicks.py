@@ -8,11 +8,9 @@ alike. A change is on disk before the call returns; several threads, pages and p
 from __future__ import annotations
 
 import dataclasses
-import fcntl
 import hashlib
 import json
 import logging
-import secrets
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -24,6 +22,7 @@ from numpy.typing import NDArray
 
 from weakseg_ros.errors import ConfigError, DataError
 from weakseg_ros.files import environment, inside, sha256_of, write_atomic
+from weakseg_ros.improve.turns import Turns
 from weakseg_ros.learn.sparse import RECORD, RECORD_VERSION, SparseRecord, hash_of_points, read_record, sparse_scans
 from weakseg_ros.points.cloud import Cloud
 from weakseg_ros.points.frame_scans import FrameScans, part_path
@@ -76,7 +75,7 @@ class ClickStore:
         self._record: tuple[tuple[int, int], SparseRecord] | None = None
         self._done: list[_Change] = []
         self._undone: list[_Change] = []
-        self._turn_mark = ""
+        self._turns = Turns(self.path / LOCK)
         self._mutex = threading.RLock()
         self._environment = environment()
         try:
@@ -353,31 +352,27 @@ class ClickStore:
         labelled = {name: int(counted[i]) for i, name in self._class_names()}
         clicks = known.clicks_per_class if known else dict.fromkeys(labelled, 0)
         files = {name: digest for name, digest in on_disk.items() if name.removesuffix(".label") in positions}
-        self._save(files, positions, usable, clicks, labelled, known.done if known else ())
+        try:
+            self._save(files, positions, usable, clicks, labelled, known.done if known else ())
+        except OSError as error:
+            raise self._refusal(error) from None
 
     @contextmanager
     def _alone(self) -> Iterator[None]:
-        """Keep other threads and other processes out until the block has ended.
-
-        The lock file says whose turn was the last, so that what others wrote is read again; a file's time stamp is too
-        coarse for that.
-        """
+        """Keep other threads and other processes out until the block has ended; what others wrote is read again."""
         with self._mutex:
             try:
-                lock = open(self.path / LOCK, "a+")
+                lock, others = self._turns.take()
             except OSError as error:
-                raise DataError(f"{self.path}: cannot be written ({error.strerror}); check its rights") from None
+                raise self._refusal(error) from None
             with lock:
-                fcntl.flock(lock, fcntl.LOCK_EX)
-                lock.seek(0)
-                if lock.read() != self._turn_mark:
+                if others:
                     self._read_before.clear()
                     self._record = None
-                self._turn_mark = secrets.token_hex(8)
-                lock.truncate(0)
-                lock.write(self._turn_mark)
-                lock.flush()
                 yield
+
+    def _refusal(self, error: OSError) -> DataError:
+        return DataError(f"{self.path}: clicks cannot be saved ({error.strerror}); free some space or check rights")
 
 
 def clicked_scans(folder: Path, labels: LabelMap | None = None, name: str = CLICKS) -> ScanSet:
