@@ -225,6 +225,37 @@ def test_where_validation_scans_come_from(scans: Path, tmp_path: Path) -> None:
     assert split(val_data=write_scans(tmp_path / "val", count=2)) == (10, 2)
 
 
+def test_no_scan_is_trained_on_and_validated_on(tmp_path: Path) -> None:
+    def keys(data: Path, **changes: Any) -> tuple[list[str], list[str]]:
+        train_scans, val_scans = open_data(settings(data, tmp_path / "run", **changes))
+        assert val_scans is not None
+        return list(train_scans.keys), list(val_scans.keys)
+
+    split, drives = tmp_path / "split", tmp_path / "drives"
+    for seed, folder in enumerate([split / "train", split / "val", drives / "a", drives / "b", drives / "val"]):
+        write_scans(folder, count=2, seed=seed)
+    assert keys(split, val_split="val") == (["000000", "000001"], ["000000", "000001"])
+    train_scans, _ = open_data(settings(split, tmp_path / "run", val_split="val"))
+    assert train_scans.content_hash == open_scans(split, "train").content_hash
+    assert keys(split, val_data=split / "val")[0] == ["000000", "000001"]
+    others = ["a/000000", "a/000001", "val/000000", "val/000001"]
+    assert keys(drives, val_sequences=("b",)) == (others, ["b/000000", "b/000001"])
+    without_val = ["a/000000", "a/000001", "b/000000", "b/000001"]
+    assert keys(drives, val_split="val")[0] == keys(drives, val_data=drives / "val")[0] == without_val
+    assert keys(drives, sequences=("a",), val_sequences=("b",)) == (["a/000000", "a/000001"], ["b/000000", "b/000001"])
+    for changes in ({"sequences": ("a", "b"), "val_sequences": ("b",)}, {"val_data": drives}):
+        with pytest.raises(ConfigError, match=r"validation scans would be trained on, too \(the first: "):
+            keys(drives, **changes)
+
+
+def test_a_run_says_which_split_it_was_trained_on(tmp_path: Path) -> None:
+    for seed, name in enumerate(("train", "val")):
+        write_scans(tmp_path / "data" / name, count=2, seed=seed)
+    run = train(settings(tmp_path / "data", tmp_path / "run", steps=5, val_split="val"))
+    assert run.environment()["data"]["scans"] == run.environment()["val"]["scans"] == 2
+    assert load_yaml(TrainConfig, run.path / "config.yaml").split == "train"
+
+
 def test_without_validation_the_last_net_is_the_best(scans: Path, tmp_path: Path) -> None:
     run = train(settings(scans, tmp_path / "run", hold_out=0.0, steps=5))
     best, last = load_file(run.path / "best.safetensors"), load_file(run.path / "last" / "average.safetensors")

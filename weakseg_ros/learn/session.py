@@ -6,8 +6,10 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Literal
 
+import numpy as np
 import torch
 from lightning_fabric import Fabric
 from lightning_fabric.plugins.precision import MixedPrecision
@@ -28,8 +30,8 @@ from weakseg_ros.learn.survey import DataStatistics, survey
 from weakseg_ros.learn.train_config import TrainConfig
 from weakseg_ros.points.labels import LabelMap
 from weakseg_ros.points.projection import RangeSpec
-from weakseg_ros.points.scan_sets import ScanSet, holdout
-from weakseg_ros.points.scans import open_scans, open_splits
+from weakseg_ros.points.scan_sets import ScanSet, Subset, holdout
+from weakseg_ros.points.scans import open_scans, open_splits, splits_of
 
 Precision = Literal["32-true", "bf16-mixed", "16-mixed"]
 
@@ -90,6 +92,7 @@ def open_session(config: TrainConfig) -> Session:
     if config.resume:
         stored = load_yaml(TrainConfig, run.path / CONFIG)
         config = dataclasses.replace(stored, out=config.out, resume=True)
+    config = with_own_split(config)
     fabric = launch_fabric(config)
     train_scans, val_scans = open_data(config)
     reads_instances: bool = registry.load(registry.METHODS, config.method).reads_instances
@@ -157,11 +160,15 @@ def assemble(
 
 
 def open_data(config: TrainConfig) -> tuple[ScanSet, ScanSet | None]:
-    """(training scans, validation scans or None), as the settings say; only the former have sparse labels."""
+    """(training scans, validation scans or None), as the settings say; only the former have sparse labels.
+
+    No scan is in both: where the settings do not name those to train on, it is left to validation, else ConfigError.
+    """
+    config = with_own_split(config)
     if config.val_data or config.val_split or config.val_sequences:
         train = open_scans(config.data, config.split, config.labels, config.sequences)
         val = open_scans(config.val_data or config.data, config.val_split, config.labels or train.labels, config.val_sequences)
-        return _with_sparse_labels(config, train), val
+        return _with_sparse_labels(config, _without_validation(config, train, val)), val
     if config.hold_out and not config.split and not config.sequences:
         train, val = open_splits(config.data, config.hold_out, config.labels or None)
     else:
@@ -170,6 +177,39 @@ def open_data(config: TrainConfig) -> tuple[ScanSet, ScanSet | None]:
             return _with_sparse_labels(config, train), None
         train, val = holdout(train, config.hold_out)
     return _with_sparse_labels(config, train), val
+
+
+def with_own_split(config: TrainConfig) -> TrainConfig:
+    """The settings; where they name a part of the data to validate on and none to train on, with the data's own `train`."""
+    apart = config.val_data or config.val_split or config.val_sequences
+    if not apart or config.split or config.sequences or not _val_folder(config).is_relative_to(config.data.resolve()):
+        return config
+    return dataclasses.replace(config, split="train") if "train" in splits_of(config.data) else config
+
+
+def _val_folder(config: TrainConfig) -> Path:
+    return (config.val_data or config.data).resolve()
+
+
+def _without_validation(config: TrainConfig, train: ScanSet, val: ScanSet) -> ScanSet:
+    """The training scans that are not validated on; see `open_data`."""
+    folder = _val_folder(config)
+    number = {key: i for i, key in enumerate(train.keys)}
+    if not folder.is_relative_to(config.data.resolve()):
+        return train
+    for prefix in ("", f"{config.val_split or folder.name}/"):  # a part opened alone has shorter keys than in the whole
+        shared = [(number[prefix + key], i) for i, key in enumerate(val.keys) if prefix + key in number]
+        if shared and np.array_equal(train[shared[0][0]].cloud.xyz, val[shared[0][1]].cloud.xyz):  # not of like names alone
+            break
+    else:
+        return train
+    kept = sorted(set(range(len(train))) - {ours for ours, _ in shared})
+    if config.split or config.sequences or not kept:
+        fault = (
+            f"{len(shared)} of the {len(val)} validation scans would be trained on, too (the first: {train.keys[shared[0][0]]})"
+        )
+        raise ConfigError(f"{config.data}: {fault}; name other scans with split, sequences, val_split or val_sequences")
+    return Subset(train, kept, f"{train.name} (kept)")
 
 
 def _with_sparse_labels(config: TrainConfig, scans: ScanSet) -> ScanSet:

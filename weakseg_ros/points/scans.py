@@ -36,6 +36,7 @@ __all__ = [
     "open_splits",
     "readable",
     "recordings",
+    "splits_of",
 ]
 
 OFFICIAL_SPLITS = {
@@ -63,10 +64,14 @@ def open_scans(path: Path | str, split: str = "", labels: LabelMap | str | None 
 
 def open_splits(path: Path | str, held_out: float = 0.2, labels: LabelMap | str | None = None) -> tuple[ScanSet, ScanSet]:
     """(train, validation) of a folder: its own splits where it has both, else the last `held_out` of its scans."""
-    splits = _recognise(Path(path)).splits(Path(path))
-    if "train" in splits and "val" in splits:
+    if {"train", "val"} <= set(splits_of(path)):
         return open_scans(path, "train", labels), open_scans(path, "val", labels)
     return holdout(open_scans(path, "", labels), held_out)
+
+
+def splits_of(path: Path | str) -> tuple[str, ...]:
+    """The parts that a folder itself tells apart ('train', 'val'), none where it does not; DataError without scans in it."""
+    return _recognise(Path(path)).splits(Path(path))
 
 
 def _recognise(folder: Path) -> OpensScans:
