@@ -3,18 +3,46 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import os
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
+from weakseg_ros.errors import EngineError
 from weakseg_ros.improve.versions import Versions
 from weakseg_ros.points.labelled import unpack_labelled
+from weakseg_ros.registry import ENGINES
+from weakseg_ros.ros.model import Model, open_segmenter
+from weakseg_ros.ros.params import NodeConfig
 
 PERIOD_S = 0.1
+ENGINE = """
+import threading
+from weakseg_ros.errors import EngineError
+
+opening, swapped = threading.Event(), threading.Event()
+
+class Plain:
+    name = device = "plain"
+    def __init__(self, bundle, threads=0):
+        pass
+    def run(self, image):
+        raise EngineError("the engine has caught a cold")
+    def close(self):
+        pass
+
+class Slow(Plain):
+    name = device = "slow"
+    def __init__(self, bundle, threads=0):
+        opening.set()
+        assert swapped.wait(20)
+"""
 
 
 @pytest.fixture(scope="module")
@@ -106,3 +134,27 @@ def test_it_ends_well_while_a_swap_is_under_way(rig: Any, watched: tuple[Any, An
     client.spin(0.12)
     assert process.end() == 0
     assert "Traceback" not in process.text()
+
+
+def test_another_engine_for_the_old_model_does_not_undo_a_swap(rig: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "swap_engines.py").write_text(ENGINE)
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setitem(ENGINES, "plain", "swap_engines:Plain")
+    monkeypatch.setitem(ENGINES, "slow", "swap_engines:Slow")
+    old, new = (rig.make_bundle(tmp_path, name, seed=seed) for seed, name in enumerate(("old", "new")))
+    config = NodeConfig(engine="plain, slow")
+    model = Model(open_segmenter(config, old))
+    events = importlib.import_module("swap_engines")
+    with ThreadPoolExecutor() as pool:
+        falling = pool.submit(model.fall_back, config, "it has caught a cold")
+        assert events.opening.wait(20)
+        model.replace(open_segmenter(config, new))
+        events.swapped.set()
+        with pytest.raises(EngineError, match=r"new .* came meanwhile and stays"):
+            falling.result(20)
+    assert (model.bundle.name, model.engine) == ("new", "plain")
+    assert model.refused == []
+    model.fall_back(config, "it has caught a cold")
+    assert (model.bundle.name, model.engine) == ("new", "slow")
+    assert model.refused == ["plain: it has caught a cold"]
+    model.close()

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 from weakseg_ros.deploy.bundle import Bundle
 from weakseg_ros.deploy.engines import AUTO
@@ -65,29 +65,40 @@ class Model:
         """Where the recent clouds differ from the training data."""
         return self._segmenter.domain_report()
 
-    def replace(
-        self, segmenter: Segmenter, refused: Sequence[str] = (), announce: Callable[[Bundle], None] | None = None
-    ) -> None:
-        """Take another segmenter from the next frame on, and close the old one; `refused` engines came before it.
+    def replace(self, segmenter: Segmenter, announce: Callable[[Bundle], None] | None = None) -> None:
+        """Take another segmenter from the next frame on, and close the old one.
 
         `announce` is called between the last frame of the one and the first of the other.
         """
         with self._lock:
             if announce is not None:
                 announce(segmenter.bundle)
-            old, self._segmenter, self._refused = self._segmenter, segmenter, [*refused, *segmenter.why_not]
+            old, self._segmenter, self._refused = self._segmenter, segmenter, list(segmenter.why_not)
         old.close()
         del old
         give_back_free_blocks()
 
     def fall_back(self, config: NodeConfig, reason: str) -> None:
-        """Open the next engine after the one at work; EngineError where there is none, and all stays as it is."""
+        """Open the next engine after the one at work.
+
+        EngineError where there is none, or where another model was taken meanwhile; all stays as it is then.
+        """
         names = [name for entry in config.engines for name in (AUTO if entry == "auto" else (entry,))]
-        failed = self.engine
+        with self._lock:
+            failing, refused = self._segmenter, self._refused
+        failed = failing.engine.name
         rest = names[names.index(failed) + 1 :] if failed in names else []
         if not rest:
             raise EngineError(f"{failed}: fails on every cloud and no other engine is left; {reason}")
-        self.replace(Segmenter(self.bundle, engine=rest, threads=config.threads), [*self._refused, f"{failed}: {reason}"])
+        other = Segmenter(failing.bundle, engine=rest, threads=config.threads)
+        with self._lock:
+            swapped = self._segmenter is not failing
+            if not swapped:
+                self._segmenter, self._refused = other, [*refused, f"{failed}: {reason}", *other.why_not]
+        (other if swapped else failing).close()
+        give_back_free_blocks()
+        if swapped:
+            raise EngineError(f"{failed}: fails on every cloud ({reason}); {self} came meanwhile and stays")
 
     def close(self) -> None:
         """Release the engine; nobody may call `run` any more."""
