@@ -32,7 +32,7 @@ from weakseg_ros.improve.versions import REJECTED, Versions
 from weakseg_ros.learn.augment import AugmentConfig
 from weakseg_ros.learn.export import export_run
 from weakseg_ros.learn.protocols import SparseConfig
-from weakseg_ros.learn.refine import ModelScans, refine, training_of
+from weakseg_ros.learn.refine import ModelScans, export_refined, refine, training_of
 from weakseg_ros.learn.train import train
 from weakseg_ros.learn.train_config import TrainConfig
 from weakseg_ros.points.cloud import Cloud, make_cloud
@@ -280,6 +280,17 @@ def test_the_same_seed_gives_the_same_net(world: Path, place: Path) -> None:
     first, second, other = weights(1, "a"), weights(1, "b"), weights(2, "c")
     assert all(map(torch.equal, first, second))
     assert not all(map(torch.equal, first, other))
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+def test_what_a_gpu_has_learnt_is_exported(world: Path, place: Path) -> None:
+    click(place / "log", world / "night", KEYS)
+    bundle = Bundle.load(place / "models" / "toy")
+    data = open_retrain_data(settings(place), bundle)
+    config = dataclasses.replace(data.training, out=place / "run", steps=5, warmup_steps=1, accelerator="cuda")
+    refined = refine(bundle, data.new, data.replay, config, 0.5)
+    folder = place / "models" / "versions" / "gpu"
+    assert export_refined(refined, bundle, data.regression, folder, {}, "weakseg retrain").folder == folder
 
 
 def test_the_intensity_of_another_sensor_is_brought_to_the_models_scale(world: Path, place: Path) -> None:

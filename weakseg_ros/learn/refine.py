@@ -61,7 +61,7 @@ class ModelScans(ChangedScans):
 
 @dataclass(frozen=True)
 class Refined:
-    """A bundle's net after more training."""
+    """A bundle's net after more training, on the CPU wherever it was trained."""
 
     net: nn.Module
     extra: nn.Module | None
@@ -115,9 +115,9 @@ def refine(bundle: Bundle, new: ScanSet, replay: ScanSet | None, config: TrainCo
     whole = method if replay is None else MixedMethod(method, new_per_batch, new_share)
     session = assemble(config, fabric, run, images, None, statistics, net, whole)
     run_session(session)
-    extra = None if session.extra_average is None else session.extra_average.net
+    extra = None if session.extra_average is None else session.extra_average.net.cpu()
     continued = extra is not None and (config.method, extra.outputs) == (info.method.name, info.outputs)
-    return Refined(session.average.net.eval(), extra if continued else None, statistics)
+    return Refined(session.average.net.eval().cpu(), extra if continued else None, statistics)
 
 
 def export_refined(
