@@ -324,6 +324,20 @@ def test_a_read_only_disk_is_one_clear_sentence(start: Start, small_disk: Path) 
     offer_until(log, lambda: kept(log) and not log.status().fault, "the log to go on")
 
 
+def test_a_fault_ends_with_the_disk_although_the_log_is_full(start: Start, tmp_path: Path) -> None:
+    fill(tmp_path / "log", ["asked"] * 2)
+    (tmp_path / "log").rename(tmp_path / "away")
+    (tmp_path / "log").write_text("in the way")
+    log = start(tmp_path / "log", max_frames=2)
+    wait(lambda: log.status().fault, "the fault")
+    (tmp_path / "log").unlink()
+    (tmp_path / "away").rename(tmp_path / "log")
+    offer_until(log, lambda: log.status().dropped.get("budget"), "a look at the mended folder")
+    wait(lambda: not log._pending, "the disk")
+    assert log.status().fault == ""
+    assert log.status().full
+
+
 def test_a_deleted_folder_is_made_again(start: Start, tmp_path: Path) -> None:
     log = start(tmp_path / "log")
     for _ in range(3):

@@ -202,6 +202,7 @@ class FrameLog:
             record = self._keep(job)
         except _NoRoom as error:
             self._full = error.obstacle == "budget"
+            self._resume()  # the disk was looked at before the budget was
             return error.obstacle
         except (OSError, WeaksegError) as error:
             self._pause(error)
