@@ -267,18 +267,6 @@ def test_the_byte_budget_counts_what_lies_on_the_disk(start: Start, tmp_path: Pa
 # disks
 
 
-@pytest.fixture
-def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """A file system of 4 MiB."""
-    mount, folder = shutil.which("mount"), tmp_path / "disk"
-    folder.mkdir()
-    made = mount and subprocess.run([mount, "-t", "tmpfs", "-o", "size=4m", "tmpfs", folder], capture_output=True, check=False)
-    if not made or made.returncode:
-        pytest.skip("mounting a tmpfs of 4 MiB takes root")
-    yield folder
-    subprocess.run(["umount", "-l", folder], check=True)
-
-
 def test_a_full_disk_pauses_the_log_and_space_resumes_it(start: Start, small_disk: Path) -> None:
     log = start(small_disk / "log")
     offer_until(log, lambda: log.status().fault, "the disk to be full", points=30_000)

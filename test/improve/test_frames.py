@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import json
 import os
@@ -86,6 +87,17 @@ def test_a_frame_is_read_with_the_intensity_that_the_model_saw(tmp_path: Path) -
     assert "intensity_scale" not in stored, "as in the logs of before, whose hashes stay what they were"
     part_path(tmp_path, "frames", told.key).write_text(told.to_yaml().replace(str(told.intensity_scale), "-1.0"))
     assert "impossible numbers" in open_frames(tmp_path).problems[0]
+
+
+def test_attempts_on_a_full_disk_leave_no_sessions(small_disk: Path) -> None:
+    writer(small_disk / "log").close()
+    with open(small_disk / "filler", "wb", buffering=0) as filler, contextlib.suppress(OSError):
+        while filler.write(b"0" * 4096):
+            pass
+    for _ in range(3):
+        with pytest.raises(OSError, match="No space left"):
+            writer(small_disk / "log")
+    assert os.listdir(small_disk / "log" / "sessions") == ["0000"]
 
 
 def test_the_log_is_a_data_set_while_it_grows(tmp_path: Path) -> None:

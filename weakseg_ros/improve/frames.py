@@ -145,14 +145,14 @@ class FrameWriter:
         self._removed = 0
         self._claim_folder(spec, source, intensity_full_scale)
         self._session, self._lock = _claim_session(folder / SESSIONS)
-        json.dump({"source": source, **(facts or {})}, self._lock, indent=2)
-        self._lock.flush()
-        swept = _sweep(folder)
-        if swept:
-            self.notes.append(f"{folder}: removed {swept} half-written frames that an earlier process left behind")
-        records = read_records(folder, self.notes)
-        self._rewrite_index(records)
-        self.records = {key: _slim(record) for key, record in records.items()}
+        try:
+            self._start({"source": source, **(facts or {})})
+        except BaseException:  # nothing was written under this number: the next attempt must not leave a trail of them
+            with contextlib.suppress(OSError):
+                os.unlink(self._lock.name)
+            with contextlib.suppress(OSError):
+                self._lock.close()
+            raise
 
     def __enter__(self) -> FrameWriter:
         return self
@@ -230,6 +230,17 @@ class FrameWriter:
             raise DataError(f"{folder}: holds frames of other classes ({manifest.labels}); name another folder for this bundle")
         for part in SUFFIX_OF_PART:
             (folder / part).mkdir(exist_ok=True)
+
+    def _start(self, facts: Mapping[str, Any]) -> None:
+        """Say what the session is, clear up after dead ones, learn what the folder holds."""
+        json.dump(facts, self._lock, indent=2)
+        self._lock.flush()
+        swept = _sweep(self.folder)
+        if swept:
+            self.notes.append(f"{self.folder}: removed {swept} half-written frames that an earlier process left behind")
+        records = read_records(self.folder, self.notes)
+        self._rewrite_index(records)
+        self.records = {key: _slim(record) for key, record in records.items()}
 
     def _append_to_index(self, record: FrameRecord) -> None:
         """One line at the end; the index is a convenience, so a disk that refuses it takes nothing from the frame."""
