@@ -38,6 +38,20 @@ def write_json(path: Path, content: Any) -> None:
     write_atomic(path, json.dumps(content, indent=2, sort_keys=False) + "\n")
 
 
+def read_json_lines(path: Path, key: str) -> list[dict[str, Any]]:
+    """Every row of a JSON-lines file that has `key`, none where there is no file; a line that a crash cut short is left out."""
+    lines = path.read_text(encoding="utf-8", errors="replace").splitlines() if path.is_file() else []
+    rows = map(_parsed, lines)
+    return [row for row in rows if isinstance(row, dict) and key in row]
+
+
+def _parsed(line: str) -> Any:
+    try:
+        return json.loads(line)
+    except ValueError:
+        return None
+
+
 def sha256_of(path: Path) -> str:
     """Hex SHA-256 of one file's content."""
     digest = hashlib.sha256()

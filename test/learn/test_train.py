@@ -119,6 +119,8 @@ def test_a_crash_after_the_checkpoint_costs_only_what_came_after_it(scans: Path,
     train(crashed, stop_at=10)
     run = RunFolder(crashed.out)
     run.log({"step": 10, "loss": 1.0})  # written after the checkpoint, lost with the process
+    with open(run.path / "metrics.jsonl", "a") as file:
+        file.write('{"step": 11, "lo')  # cut short by the crash
     (run.path / "last").rename(run.path / ".last.old")  # ended between two renames
     assert_same_run(straight, train(dataclasses.replace(crashed, resume=True)))
 

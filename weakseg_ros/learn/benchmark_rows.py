@@ -12,6 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from weakseg_ros.files import read_json_lines
+
 ROWS = "rows.jsonl"
 
 
@@ -38,8 +40,7 @@ class RowFile:
 
     def read(self) -> list[dict[str, Any]]:
         """Every whole line, oldest first."""
-        lines = self.path.read_text(encoding="utf-8", errors="replace").splitlines() if self.path.is_file() else []
-        return [row for row in map(_parsed, lines) if row is not None]
+        return read_json_lines(self.path, "key")
 
     def latest(self) -> dict[str, dict[str, Any]]:
         """By key, the last finished row, or the last error of a row that never finished."""
@@ -75,11 +76,3 @@ def in_turn(path: Path) -> Iterator[None]:
     with open(path, "w") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         yield
-
-
-def _parsed(line: str) -> dict[str, Any] | None:
-    try:
-        row = json.loads(line)
-    except ValueError:
-        return None
-    return row if isinstance(row, dict) and "key" in row else None

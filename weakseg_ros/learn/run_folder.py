@@ -32,7 +32,7 @@ from torch import Tensor
 
 from weakseg_ros.deploy.graph import join_weights, split_weights
 from weakseg_ros.errors import DataError
-from weakseg_ros.files import write_atomic, write_json
+from weakseg_ros.files import read_json_lines, write_atomic, write_json
 
 CONFIG, ENVIRONMENT, STATISTICS, LABELS, SPEC = "config.yaml", "environment.json", "statistics.yaml", "labels.yaml", "spec.yaml"
 METRICS, BEST, BEST_FIGURES = "metrics.jsonl", "best.safetensors", "best.json"
@@ -107,9 +107,8 @@ class RunFolder:
             file.write(json.dumps(dict(row)) + "\n")
 
     def metrics(self) -> list[dict[str, Any]]:
-        """Every line of metrics.jsonl."""
-        path = self.path / METRICS
-        return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()] if path.exists() else []
+        """Every whole line of metrics.jsonl."""
+        return read_json_lines(self.path / METRICS, "step")
 
     def forget_after(self, step: int) -> None:
         """Drop the lines of steps that the checkpoint does not hold, before a resumed run writes them again."""
