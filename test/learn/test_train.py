@@ -160,6 +160,18 @@ def test_nothing_labelled_is_refused_before_training(tmp_path: Path) -> None:
     assert not (tmp_path / "run").exists()
 
 
+def test_a_damaged_validation_scan_is_said_before_the_training(tmp_path: Path) -> None:
+    data = write_scans(tmp_path / "scans", count=6)
+    damaged = data / "velodyne" / "000005.bin"
+    damaged.write_bytes(damaged.read_bytes()[:-3])
+    config = settings(data, tmp_path / "run", hold_out=0.34, steps=5)
+    with pytest.raises(DataError, match=r"1 of the validation scans cannot be read; the first: .*000005\.bin"):
+        train(config)
+    assert not config.out.exists()
+    kept = dataclasses.replace(config, max_val_scans=1)  # the others are nobody's business
+    assert train(kept).load_best()[1]["step"] == 4
+
+
 class Diverging(Supervised):
     """Supervised learning whose loss breaks at 15 % of the training."""
 

@@ -28,6 +28,7 @@ from weakseg_ros.learn.run_folder import CONFIG, ENVIRONMENT, LABELS, SPEC, STAT
 from weakseg_ros.learn.sparse import RECORD, read_record, sparse_scans
 from weakseg_ros.learn.survey import DataStatistics, survey
 from weakseg_ros.learn.train_config import TrainConfig
+from weakseg_ros.learn.validate import check_readable
 from weakseg_ros.points.labels import LabelMap
 from weakseg_ros.points.projection import RangeSpec
 from weakseg_ros.points.scan_sets import ScanSet, Subset, holdout
@@ -95,6 +96,8 @@ def open_session(config: TrainConfig) -> Session:
     config = with_own_split(config)
     fabric = launch_fabric(config)
     train_scans, val_scans = open_data(config)
+    if val_scans is not None:
+        check_readable(val_scans, config.max_val_scans)
     reads_instances: bool = registry.load(registry.METHODS, config.method).reads_instances
     sparse, spec = labels_of(config, train_scans), image_spec(config, train_scans)
     images = ScanImages(train_scans, sparse, spec, config.augment, config.cache_gib, reads_instances)

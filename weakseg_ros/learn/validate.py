@@ -8,12 +8,13 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
+from weakseg_ros.errors import DataError
 from weakseg_ros.learn.batches import InputRule
 from weakseg_ros.measure.metrics import ConfusionMatrix
 from weakseg_ros.points.cloud import Cloud
 from weakseg_ros.points.lift import lift
 from weakseg_ros.points.projection import RangeSpec, network_input, project
-from weakseg_ros.points.scan_sets import ScanSet
+from weakseg_ros.points.scan_sets import ScanSet, Subset, check
 
 
 @torch.no_grad()
@@ -32,12 +33,25 @@ def validate(
 ) -> ConfusionMatrix:
     """Confusion over the scans of process `rank` of `world`; at most `limit` scans in all, evenly spread (0 = all)."""
     confusion = ConfusionMatrix(scans.labels.num_classes)
-    count = min(len(scans), limit) if limit else len(scans)
     was_training = net.training
     net.eval()
-    for index in np.linspace(0, len(scans) - 1, count).round().astype(int)[rank::world]:
-        scan = scans[int(index)]
+    for index in _chosen(scans, limit)[rank::world]:
+        scan = scans[index]
         if scan.class_id is not None:
             confusion.add(predict(net, scan.cloud, spec, rule), scan.class_id)
     net.train(was_training)
     return confusion
+
+
+def check_readable(scans: ScanSet, limit: int = 0) -> None:
+    """Read the scans that `validate` will read; DataError for a damaged one, before a training is lost to it."""
+    problems = check(Subset(scans, _chosen(scans, limit)))
+    if problems:
+        raise DataError(f"{scans.name}: {len(problems)} of the validation scans cannot be read; the first: {problems[0]}")
+
+
+def _chosen(scans: ScanSet, limit: int) -> list[int]:
+    """The numbers of the scans to validate on."""
+    count = min(len(scans), limit) if limit else len(scans)
+    numbers: list[int] = np.linspace(0, len(scans) - 1, count).round().astype(int).tolist()
+    return numbers
