@@ -100,6 +100,18 @@ def test_attempts_on_a_full_disk_leave_no_sessions(small_disk: Path) -> None:
     assert os.listdir(small_disk / "log" / "sessions") == ["0000"]
 
 
+def test_clouds_whose_laser_index_would_be_lost_are_refused_where_the_model_needs_it(tmp_path: Path) -> None:
+    ring = np.repeat(np.arange(4), 16)
+    rows = RangeSpec(rows="ring")
+    with FrameWriter(tmp_path, LABELS, rows, source="a test") as log:
+        with pytest.raises(DataError, match="goes by the laser index"):
+            log.write(*frame(64, ring=ring), Origin(), WORTH)
+        log.write(*frame(64, height=4, ring=ring), Origin(), WORTH)
+    frames = open_frames(tmp_path)
+    np.testing.assert_array_equal(frames.scans[0].cloud.ring, ring)
+    assert len(frames) == 1
+
+
 def test_the_log_is_a_data_set_while_it_grows(tmp_path: Path) -> None:
     hashes = set()
     with writer(tmp_path) as log:

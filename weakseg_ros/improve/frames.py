@@ -140,7 +140,7 @@ class FrameWriter:
     ) -> None:
         self.folder = folder
         self.notes: list[str] = []
-        self._labels = labels
+        self._labels, self._spec = labels, spec
         self._count = 0
         self._removed = 0
         self._claim_folder(spec, source, intensity_full_scale)
@@ -167,10 +167,16 @@ class FrameWriter:
     def write(self, cloud: Cloud, answer: Segmentation, origin: Origin, worth: Worth) -> FrameRecord:
         """Add a frame: every file is on the disk before its record is, and the record is what makes it count.
 
-        Raises DataError for an empty cloud, and OSError where the disk refuses; no part of the frame is left then.
+        Raises DataError for an empty cloud and one that the model could not read again, and OSError where the disk refuses;
+        no part of the frame is left then.
         """
         if not len(cloud):
             raise DataError(f"{self.folder}: the cloud has no points; leave it out")
+        if self._spec.rows == "ring" and not _ring_is_row(cloud):
+            raise DataError(
+                f"{self.folder}: the model goes by the laser index, and the log cannot hold that of a cloud whose rows are not "
+                "the lasers; let the driver publish organised clouds, or use a bundle with rows: angle"
+            )
         self._count += 1
         key = f"{self._session:04d}_{self._count:06d}"
         record = _record(key, cloud, origin, worth)
@@ -263,14 +269,13 @@ def _slim(record: FrameRecord) -> FrameRecord:
 
 
 def _record(key: str, cloud: Cloud, origin: Origin, worth: Worth) -> FrameRecord:
-    rows = np.repeat(np.arange(cloud.height), cloud.width)
     return FrameRecord(
         key=key,
         stamp_ns=cloud.stamp_ns,
         frame_id=cloud.frame_id,
         height=cloud.height,
         width=cloud.width,
-        ring_is_row=cloud.height > 1 and cloud.ring is not None and np.array_equal(cloud.ring, rows),
+        ring_is_row=_ring_is_row(cloud),
         intensity_field=cloud.intensity_field,
         intensity_full_scale=cloud.intensity_full_scale,
         score=round(float(worth.score), 4),
@@ -279,6 +284,12 @@ def _record(key: str, cloud: Cloud, origin: Origin, worth: Worth) -> FrameRecord
         suggestions=tuple(Suggestion(int(s.point), round(float(s.score), 4), s.why) for s in worth.suggestions),
         **vars(origin),
     )
+
+
+def _ring_is_row(cloud: Cloud) -> bool:
+    """Whether the rows of the cloud tell the laser of each point."""
+    rows = np.repeat(np.arange(cloud.height), cloud.width)
+    return cloud.height > 1 and cloud.ring is not None and np.array_equal(cloud.ring, rows)
 
 
 def _manifest(folder: Path, labels: LabelMap, spec: RangeSpec, source: str, intensity_full_scale: float) -> Manifest:
