@@ -25,14 +25,14 @@ from weakseg_ros.errors import DataError
 from weakseg_ros.improve.clicks import ClickStore
 from weakseg_ros.improve.frames import FrameWriter, Origin, Worth
 from weakseg_ros.improve.gate import GateConfig
-from weakseg_ros.improve.retrain import retrain, training_settings
+from weakseg_ros.improve.retrain import command_of, compare, refused_on_failure, retrain, training_settings
 from weakseg_ros.improve.retrain_config import RetrainConfig
 from weakseg_ros.improve.retrain_data import logs_in, open_clicks, open_retrain_data, split_by_name
 from weakseg_ros.improve.versions import REJECTED, Versions
 from weakseg_ros.learn.augment import AugmentConfig
 from weakseg_ros.learn.export import export_run
 from weakseg_ros.learn.protocols import SparseConfig
-from weakseg_ros.learn.refine import ModelScans, export_refined, refine, training_of
+from weakseg_ros.learn.refine import ModelScans, commands_of, export_refined, refine, training_of
 from weakseg_ros.learn.train import train
 from weakseg_ros.learn.train_config import TrainConfig
 from weakseg_ros.points.cloud import Cloud, make_cloud
@@ -172,6 +172,27 @@ def test_a_second_round_learns_from_both_logs_and_the_first_data(world: Path, pl
     assert len(data.replay) == 8
     assert data.problems == ()
     assert training_of(first.bundle.info) == training_of(Bundle.load(place / "models" / "toy").info)
+
+
+def test_what_was_learnt_from_is_found_again_whatever_its_path(world: Path, place: Path) -> None:
+    places = [write(place / name, 4, True, seed=2, labelled=False) for name in ("my log", "anna's", "a && b", "plain")]
+    for folder in places:
+        click(folder, world / "night", KEYS[:3])
+    bundle = Bundle.load(place / "models" / "toy")
+
+    def made_by(*commands: str) -> Bundle:
+        source = dataclasses.replace(bundle.info.provenance, command=" && ".join(commands))
+        return dataclasses.replace(bundle, info=dataclasses.replace(bundle.info, provenance=source))
+
+    commands = [command_of(settings(place, frames=folder)) for folder in places[:3]]
+    again = made_by(bundle.info.provenance.command, *commands)
+    assert training_of(again.info) == training_of(bundle.info)
+    new, _ = open_clicks(settings(place, frames=places[3]), again, [])
+    assert {key.split("/")[0] for key in new.keys} == {"0-plain", "1-my log", "2-anna's", "3-a && b"}
+    for named in ("it's", "plain"):  # as it was written before paths were quoted
+        info = made_by("weakseg train drive --batch-size 7", f"weakseg retrain --frames {named} --steps 5").info
+        assert training_of(info) == TrainConfig(data=Path("drive"), batch_size=7)
+        assert commands_of(info)[1] == ["weakseg", "retrain", "--frames", named, "--steps", "5"]
 
 
 def test_a_folder_of_logs_is_learnt_from_as_one(world: Path, place: Path) -> None:
@@ -345,6 +366,29 @@ def test_the_factor_on_the_intensity_is_the_logs_and_not_the_old_datas(world: Pa
     for part in (data.new, data.held_out, data.replay, data.regression):
         for index in range(len(part)):
             assert 0.2 < part[index].cloud.intensity.max() < 1.1, part.keys[index]
+
+
+def test_frames_that_were_answered_without_intensity_are_compared_so(world: Path, place: Path) -> None:
+    rng = np.random.default_rng(2)
+    scans = [scan_of(rng, night=True) for _ in range(4)]
+    keys = write_log(place / "robot", [make_cloud(cloud.xyz) for cloud, _ in scans], [0.0] * 4)
+    click_truth(place / "robot", keys, [truth for _, truth in scans])
+    bundle, config = Bundle.load(place / "models" / "toy"), settings(place, frames=place / "robot")
+    assert bundle.info.intensity.required
+    data = open_retrain_data(config, bundle)
+    before, after, _ = compare(bundle, bundle, data, config)
+    assert before["clicks"] == after["clicks"]
+    assert before["clicks"]["points"] == data.held_out_clicks > 0
+
+
+def test_a_candidate_that_cannot_be_compared_is_refused(world: Path, place: Path) -> None:
+    versions = Versions(place / "models")
+    folder = versions.new_folder("toy")
+    shutil.copytree(world / "models" / "toy", folder, dirs_exist_ok=True)
+    with pytest.raises(DataError, match="gone"), refused_on_failure(versions, folder):
+        raise DataError("the regression set is gone")
+    assert "could not be compared: DataError: the regression set is gone" in (folder / REJECTED).read_text()
+    assert [change.action for change in versions.history()] == ["reject"]
 
 
 def test_a_frame_stays_on_its_side_however_many_are_added() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import shlex
 from pathlib import Path
 
 import numpy as np
@@ -223,6 +224,12 @@ def test_command_repeats_the_training() -> None:
     command = command_of(config)
     parsed = parse(TrainConfig, command.split()[2:], "train")
     assert parsed == dataclasses.replace(config, out=TrainConfig().out, resume=False)
+
+
+def test_command_repeats_the_training_on_data_whose_path_has_spaces() -> None:
+    config = TrainConfig(Path("my drives/anna's"), sparse_labels=Path("my drives/a && b"), split="first part")
+    words = shlex.split(command_of(config))
+    assert parse(TrainConfig, words[2:], "train") == config
 
 
 def test_no_run_is_one_sentence(tmp_path: Path) -> None:

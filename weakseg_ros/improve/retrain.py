@@ -11,8 +11,9 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import shlex
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,7 +24,7 @@ from weakseg_ros import registry
 from weakseg_ros.config import dump_yaml, parse, show
 from weakseg_ros.deploy.bundle import Bundle, find_bundle
 from weakseg_ros.deploy.segmenter import Segmenter
-from weakseg_ros.errors import BundleError, DataError
+from weakseg_ros.errors import BundleError, DataError, WeaksegError
 from weakseg_ros.files import environment, write_atomic, write_json
 from weakseg_ros.improve.gate import Scores, Verdict, judge, measure_latency
 from weakseg_ros.improve.retrain_config import RetrainConfig
@@ -90,7 +91,8 @@ def retrain(config: RetrainConfig) -> Outcome:
     finally:
         with contextlib.suppress(OSError):
             folder.rmdir()  # still empty where the training failed
-    before, after, verdict = compare(old, bundle, data, config)
+    with refused_on_failure(versions, folder):
+        before, after, verdict = compare(old, bundle, data, config)
     summary = {
         "bundle": {"name": bundle.name, "hash": bundle.content_hash, "folder": str(bundle.folder)},
         "from": {"name": old.name, "hash": old.content_hash, "folder": str(old.folder)},
@@ -117,6 +119,18 @@ def retrain(config: RetrainConfig) -> Outcome:
     return Outcome(bundle, verdict, summary, out / REPORT)
 
 
+@contextlib.contextmanager
+def refused_on_failure(versions: Versions, folder: Path) -> Iterator[None]:
+    """Mark the candidate in `folder` as refused where the block that judges it fails, so that nobody takes it for a good one."""
+    try:
+        yield
+    except BaseException as error:
+        why = f"could not be compared: {type(error).__name__}: {error}"
+        with contextlib.suppress(OSError, WeaksegError):  # the failure itself is what there is to tell
+            versions.reject(folder, f"{why}\n", why)
+        raise
+
+
 def _run_folder(config: RetrainConfig, version: str) -> Path:
     """Where the run is written; without `out`, a folder that no interrupted run of the same version has taken."""
     if config.out is None:
@@ -131,14 +145,20 @@ def _run_folder(config: RetrainConfig, version: str) -> Path:
 def _train(config: RetrainConfig, old: Bundle, data: RetrainData, folder: Path, out: Path) -> Bundle:
     new = SpreadScans(data.new, config.spread_m)
     refined = refine(old, new, data.replay, training_settings(config, data.training, out), config.new_share)
-    words = ["weakseg retrain", "--frames", str(config.frames.absolute()), *options_of(config, RetrainConfig(), ELSEWHERE)]
     facts = {"retrained_from": old.content_hash, "new_scans": len(data.new), "clicks": data.clicks}
-    return export_refined(refined, old, data.regression, folder, facts, " ".join(words))
+    return export_refined(refined, old, data.regression, folder, facts, command_of(config))
+
+
+def command_of(config: RetrainConfig) -> str:
+    """The command line that repeats the retraining: where the frames are, and every setting that is not the default."""
+    frames = shlex.quote(str(config.frames.absolute()))
+    return " ".join(["weakseg retrain --frames", frames, *options_of(config, RetrainConfig(), ELSEWHERE)])
 
 
 def compare(old: Bundle, new: Bundle, data: RetrainData, config: RetrainConfig) -> tuple[dict[str, Any], dict[str, Any], Verdict]:
     """Both bundles through the robot's own code: (figures of the old one, of the new one, the gate's verdict)."""
-    segmenters = [Segmenter(bundle) for bundle in (old, new)]
+    # frames without intensity are of a robot that was told to feed zeros; others it drops
+    segmenters = [Segmenter(bundle, allow_no_intensity=True) for bundle in (old, new)]
     try:
         regression = _scores(segmenters, data.regression, "regression")
         clicks = _scores(segmenters, data.held_out, "held-out clicks")

@@ -17,7 +17,7 @@ from weakseg_ros.deploy.bundle import Bundle
 from weakseg_ros.errors import DataError, WeaksegError
 from weakseg_ros.improve.clicks import ClickStore, clicked_scans
 from weakseg_ros.improve.retrain_config import RetrainConfig
-from weakseg_ros.learn.refine import THEN, ModelScans, training_of
+from weakseg_ros.learn.refine import ModelScans, commands_of, training_of
 from weakseg_ros.learn.session import open_data
 from weakseg_ros.learn.train_config import TrainConfig
 from weakseg_ros.points.frame_scans import FrameScans, read_records
@@ -131,8 +131,8 @@ def _is_log(folder: Path) -> bool:
 def _logs_before(fresh: Sequence[Path], bundle: Bundle, problems: list[str]) -> list[tuple[Path, float]]:
     """The logs that the bundle's provenance names, besides the fresh ones, each with the factor on its intensity."""
     logs: list[tuple[Path, float]] = []
-    for command in bundle.info.provenance.command.split(THEN)[1:]:
-        options = dict(pairwise(command.split()))
+    for words in commands_of(bundle.info)[1:]:
+        options = dict(pairwise(words))
         if "--frames" not in options:
             continue
         folder, factor = Path(options["--frames"]), float(options.get("--intensity-scale", 0.0))

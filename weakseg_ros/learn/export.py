@@ -6,6 +6,7 @@ from __future__ import annotations
 import copy
 import dataclasses
 import math
+import shlex
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -215,11 +216,11 @@ def measure_scans(
 
 def command_of(config: TrainConfig) -> str:
     """The command line that repeats the training: every setting that is not the default."""
-    return " ".join(["weakseg train", str(config.data), *options_of(config, TrainConfig(), ELSEWHERE)])
+    return " ".join(["weakseg train", shlex.quote(str(config.data)), *options_of(config, TrainConfig(), ELSEWHERE)])
 
 
 def options_of(settings: Any, defaults: Any, left_out: Sequence[str] = ()) -> list[str]:
-    """The settings that differ from `defaults`, each as it is written on a command line."""
+    """The settings that differ from `defaults`, each as it is written on a shell's command line."""
     usual = dict(_flat(defaults))
     return [_option(name, value) for name, value in _flat(settings) if value != usual[name] and name not in left_out]
 
@@ -238,8 +239,8 @@ def _option(name: str, value: Any) -> str:
     group, dot, last = name.replace("_", "-").rpartition(".")
     if isinstance(value, bool):
         return f"--{group}{dot}{'' if value else 'no-'}{last}"
-    words = [str(word) for pair in value.items() for word in pair] if isinstance(value, dict) else value
-    return f"--{group}{dot}{last} {' '.join(map(str, words)) if isinstance(words, list) else words}"
+    many = [word for pair in value.items() for word in pair] if isinstance(value, dict) else value
+    return f"--{group}{dot}{last} {shlex.join(map(str, many if isinstance(many, list) else [many]))}"
 
 
 def _provenance(run: RunFolder, config: TrainConfig, statistics: DataStatistics) -> Provenance:

@@ -6,7 +6,9 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import io
+import shlex
 from dataclasses import dataclass
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -33,8 +35,8 @@ from weakseg_ros.learn.train_config import TrainConfig
 from weakseg_ros.memory import keep_large_blocks
 from weakseg_ros.points.scan_sets import ChangedScans, Scan, ScanSet
 
-THEN = " && "
-"""between the commands of a bundle that was trained and then retrained"""
+THEN = "&&"
+"""the word between the commands of a bundle that was trained and then retrained"""
 COUNTS = 1_000_000
 """what the class shares are counted in where two kinds of scans are mixed"""
 
@@ -70,9 +72,19 @@ class Refined:
     """of the scans it was trained on now; channels, mean and std are the bundle's own"""
 
 
+def commands_of(info: BundleInfo) -> list[list[str]]:
+    """The words of the commands that made a bundle, from its provenance: the training, then each retraining."""
+    text = info.provenance.command
+    try:
+        words = shlex.split(text)
+    except ValueError:  # written before paths were quoted, with an apostrophe in one
+        words = text.split()
+    return [list(command) for is_border, command in groupby(words, THEN.__eq__) if not is_border]
+
+
 def training_of(info: BundleInfo) -> TrainConfig | None:
     """The settings that a bundle was first trained with, from its provenance; None where that does not say."""
-    words = info.provenance.command.split(THEN)[0].split()
+    words = next(iter(commands_of(info)), [])
     if words[:2] != ["weakseg", "train"]:
         return None
     try:
@@ -139,7 +151,7 @@ def export_refined(
         statistics=refined.statistics.clouds,
         provenance=dataclasses.replace(
             source,
-            command=THEN.join(filter(None, [source.command, command])),
+            command=f" {THEN} ".join(filter(None, [source.command, command])),
             environment=environment(),
         ),
         outputs=info.outputs if refined.extra is not None else (),
