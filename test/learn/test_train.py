@@ -18,6 +18,7 @@ from safetensors.torch import load_file
 from weakseg_ros import registry
 from weakseg_ros.cli import main
 from weakseg_ros.config import load_yaml
+from weakseg_ros.deploy.bundle import Bundle
 from weakseg_ros.errors import ConfigError, DataError, WeaksegError
 from weakseg_ros.learn.augment import AugmentConfig
 from weakseg_ros.learn.methods.supervised import Supervised
@@ -313,6 +314,22 @@ def test_the_verb_trains_and_a_fault_is_one_sentence(scans: Path, tmp_path: Path
     assert json.loads((tmp_path / "run" / "best.json").read_text())["step"] == 4
     assert main(["train", str(tmp_path / "missing"), "--out", str(tmp_path / "other"), *size]) == 2
     assert "missing" in capsys.readouterr().err.strip().splitlines()[-1]
+
+
+def test_a_resumed_run_keeps_its_settings_and_its_bundle(scans: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    config = settings(scans, tmp_path / "run", steps=6, warmup_steps=1, bundle=tmp_path / "mine", max_val_scans=1)
+    train(config, stop_at=5)
+    assert main(["train", "--out", str(config.out), "--resume"]) == 0
+    assert "steps: 6\n" in capsys.readouterr().err
+    assert Bundle.load(tmp_path / "mine").info.metrics["step"] == 5
+    assert main(["train", "--out", str(config.out), "--resume", "--bundle", str(tmp_path / "other")]) == 0
+    assert Bundle.load(tmp_path / "other").name == "other"
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="needs a machine without a GPU")
+def test_a_gpu_that_is_not_there_is_one_sentence(scans: Path, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="accelerator: 'cuda', but torch finds no CUDA device here; use auto or cpu"):
+        train(settings(scans, tmp_path / "run", accelerator="cuda"))
 
 
 def test_two_processes_train_together(scans: Path, tmp_path: Path) -> None:

@@ -90,10 +90,8 @@ class Session:
 def open_session(config: TrainConfig) -> Session:
     """Assemble a training, new or resumed. Raises DataError and ConfigError where the parts do not fit."""
     run = RunFolder(config.out)
-    if config.resume:
-        stored = load_yaml(TrainConfig, run.path / CONFIG)
-        config = dataclasses.replace(stored, out=config.out, resume=True)
-    config = with_own_split(config)
+    config = with_own_split(resumed(config) if config.resume else config)
+    _check_accelerator(config)
     fabric = launch_fabric(config)
     train_scans, val_scans = open_data(config)
     if val_scans is not None:
@@ -111,6 +109,18 @@ def open_session(config: TrainConfig) -> Session:
     if config.resume:
         load_checkpoint(session)
     return session
+
+
+def resumed(config: TrainConfig) -> TrainConfig:
+    """The settings that the run in `config.out` was started with; a bundle that is named now replaces theirs."""
+    stored = load_yaml(TrainConfig, config.out / CONFIG)
+    return dataclasses.replace(stored, out=config.out, resume=True, bundle=config.bundle or stored.bundle)
+
+
+def _check_accelerator(config: TrainConfig) -> None:
+    """Raise ConfigError where the settings ask for a GPU that is not there."""
+    if config.accelerator in ("cuda", "gpu") and not torch.cuda.is_available():
+        raise ConfigError(f"accelerator: '{config.accelerator}', but torch finds no CUDA device here; use auto or cpu")
 
 
 def launch_fabric(config: TrainConfig) -> Fabric:

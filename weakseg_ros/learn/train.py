@@ -21,7 +21,7 @@ from weakseg_ros.errors import WeaksegError
 from weakseg_ros.learn.batches import Batch, step_generator
 from weakseg_ros.learn.run_folder import RunFolder
 from weakseg_ros.learn.schedule import warmup_cosine_lr
-from weakseg_ros.learn.session import Session, open_session, save_checkpoint
+from weakseg_ros.learn.session import Session, open_session, resumed, save_checkpoint
 from weakseg_ros.learn.train_config import TrainConfig
 from weakseg_ros.learn.validate import validate
 from weakseg_ros.measure.metrics import ConfusionMatrix
@@ -31,9 +31,13 @@ from weakseg_ros.memory import keep_large_blocks
 def main(argv: Sequence[str]) -> int:
     """The verb: train, and export the best net where the settings name a bundle."""
     config = parse(TrainConfig, argv, "train")
+    if config.resume:
+        config = resumed(config)
     show(config)
-    run = train(config)
-    if config.bundle is not None:
+    keep_large_blocks()
+    session = open_session(config)
+    run = run_session(session)
+    if config.bundle is not None and session.fabric.is_global_zero:
         from weakseg_ros.learn.export import export_run  # onnx is needed only here
 
         export_run(run.path, config.bundle)
