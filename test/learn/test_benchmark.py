@@ -23,10 +23,12 @@ from weakseg_ros.errors import ConfigError, DataError
 from weakseg_ros.learn.benchmark import run_table
 from weakseg_ros.learn.benchmark_report import write_report
 from weakseg_ros.learn.benchmark_rows import RowFile, alone
-from weakseg_ros.learn.benchmark_table import BenchmarkConfig, Row, table
+from weakseg_ros.learn.benchmark_table import BenchmarkConfig, Row, base_settings, table
 from weakseg_ros.learn.protocols import SparseConfig
 from weakseg_ros.learn.run_folder import RunFolder
+from weakseg_ros.learn.session import open_data
 from weakseg_ros.learn.train import train
+from weakseg_ros.points.scans import open_scans
 from weakseg_ros.simulate.record import main as simulate
 
 SMALL = {
@@ -328,6 +330,13 @@ def test_choosing_on_held_out_training_scans_leaves_val_unseen(street: Path, tmp
     base = {**SMALL, "val_split": "val", "val_sequences": ["x"], "hold_out": 0.0}
     (row,) = table(settings(street, tmp_path, train=base, hold_out=0.4, methods=("supervised",)))
     assert (row.train.val_split, row.train.val_sequences, row.train.val_data, row.train.hold_out) == ("", (), None, 0.4)
+    split = tmp_path / "split"
+    split.mkdir()
+    for name, drive in zip(("train", "val"), sorted(street.iterdir()), strict=False):
+        (split / name).symlink_to(drive)
+    train_scans, val_scans = open_data(base_settings(settings(split, tmp_path, hold_out=0.5)))
+    assert val_scans is not None
+    assert [*train_scans.keys, *val_scans.keys] == list(open_scans(split, "train").keys)
 
 
 def shrunk(row: Row, out: Path) -> Row:

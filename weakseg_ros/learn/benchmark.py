@@ -33,7 +33,7 @@ from weakseg_ros.learn.benchmark_report import BASELINE, STEPS, write_report
 from weakseg_ros.learn.benchmark_rows import RowFile, alone, in_turn
 from weakseg_ros.learn.benchmark_table import BenchmarkConfig, Row, base_settings, shard_of, table
 from weakseg_ros.learn.run_folder import BEST, CONFIG, STATISTICS, RunFolder
-from weakseg_ros.learn.session import open_data
+from weakseg_ros.learn.session import open_data, with_own_split
 from weakseg_ros.learn.sparse import RECORD, UNFINISHED, SparseLabels, SparseScans, draw_sparse
 from weakseg_ros.learn.step_times import time_in_turns
 from weakseg_ros.learn.survey import DataStatistics
@@ -51,8 +51,7 @@ _TIMED_PARTS = 40
 def main(argv: Sequence[str]) -> int:
     """The verb; exit code 1 where a row failed."""
     config = parse(BenchmarkConfig, argv, "benchmark")
-    rows = table(config)
-    failed = 0 if config.report_only else run_table(config, rows)
+    failed = 0 if config.report_only else run_table(config, table(config))
     print(write_report(config.out, config.classes).read_text(encoding="utf-8"))
     return 1 if failed else 0
 
@@ -140,7 +139,7 @@ def _train(config: BenchmarkConfig, row: Row, scans: ScanSet) -> dict[str, Any]:
     )
     _forget_peak()
     started = time.monotonic()
-    run = train(_begin_or_continue(settings, scans if labels is None else SparseScans(scans, labels)))
+    run = train(_begin_or_continue(with_own_split(settings), scans if labels is None else SparseScans(scans, labels)))
     gc.collect()  # a session's parts refer to each other
     figures = _figures(run, config.classes)
     figures |= {

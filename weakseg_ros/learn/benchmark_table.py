@@ -21,6 +21,7 @@ from weakseg_ros.errors import ConfigError, did_you_mean
 from weakseg_ros.files import share_folder
 from weakseg_ros.learn.protocols import SparseConfig
 from weakseg_ros.learn.train_config import TrainConfig
+from weakseg_ros.points.scans import splits_of
 
 FILE_ONLY = tyro.conf.Suppress
 """nested settings that only a YAML file can give"""
@@ -146,6 +147,8 @@ def base_settings(config: BenchmarkConfig) -> TrainConfig:
     base = _changed(base, reduce(_joined, map(_override, config.override), config.train), "train")
     if config.hold_out:
         base = dataclasses.replace(base, val_data=None, val_split="", val_sequences=(), hold_out=config.hold_out)
+        if not base.split and not base.sequences and "train" in splits_of(config.data):
+            base = dataclasses.replace(base, split="train")  # without one, data with a val of their own are validated on that
     if base.devices > 1 or base.num_nodes > 1:
         raise ConfigError(f"{config.base}: a row is trained by one process; leave devices at 1 and run several with shard")
     if base.sparse_labels is not None or base.draw.protocol != "full":
