@@ -20,7 +20,7 @@ import yaml
 from weakseg_ros.cli import main
 from weakseg_ros.config import load_yaml
 from weakseg_ros.errors import ConfigError, DataError
-from weakseg_ros.learn.benchmark import run_table
+from weakseg_ros.learn.benchmark import open_table, train_rows
 from weakseg_ros.learn.benchmark_report import write_report
 from weakseg_ros.learn.benchmark_rows import RowFile, alone
 from weakseg_ros.learn.benchmark_table import BenchmarkConfig, Row, base_settings, table
@@ -70,7 +70,7 @@ def settings(data: Path, out: Path, **changes: Any) -> BenchmarkConfig:
 
 
 def run(config: BenchmarkConfig) -> int:
-    return run_table(config, table(config))
+    return train_rows(config, table(config), *open_table(config))
 
 
 def without_time(row: dict[str, Any]) -> dict[str, Any]:
@@ -172,6 +172,41 @@ def test_other_classes_are_a_matter_of_the_report(finished: Path, street: Path) 
     assert (finished / "rows.jsonl").read_bytes() == before
     with pytest.raises(DataError, match="has no raod; it has road"):
         write_report(finished, ("raod",))
+
+
+def test_without_classes_the_mean_is_over_those_that_occur(finished: Path) -> None:
+    write_report(finished)
+    shown = json.loads((finished / "summary.json").read_text())["miou"]["supervised"]["1"]
+    rows = [r for r in RowFile(finished).read() if (r["method"], r["ratio"]) == ("supervised", 1.0)]
+    assert shown == pytest.approx(statistics.fmean(row["miou_present"] for row in rows), abs=1e-6)
+    assert shown != pytest.approx(statistics.fmean(row["miou"] for row in rows), abs=1e-6)
+    write_report(finished, CLASSES)
+
+
+def test_the_report_holds_what_was_asked_for_and_nothing_else(
+    street: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "table.yaml"
+    file.write_text(yaml.safe_dump({"train": {**SMALL, "steps": 2}, "methods": ["supervised"], "step_turns": 0}))
+    out = tmp_path / "out"
+    arguments = ["benchmark", str(street), "--config", str(file), "--out", str(out), "--ratios", "1"]
+    assert main([*arguments, "--seeds", "1", "2"]) == 0
+    assert main([*arguments, "--seeds", "1", "2", "--override", "net_options={nonsense: 1}"]) == 2
+    assert "holds no finished row; the first failure: net_options" in capsys.readouterr().err
+    assert main([*arguments, "--override", "steps=3"]) == 0
+    assert "1 trainings of 3 steps, seeds 1.\n" in capsys.readouterr().out
+    (drives := tmp_path / "less").mkdir()
+    for drive in sorted(street.iterdir())[:2]:
+        (drives / drive.name).symlink_to(drive)
+    assert main(["benchmark", str(drives), *arguments[2:]]) == 0
+    assert "1 trainings of 2 steps, seeds 1.\n" in capsys.readouterr().out
+    assert main([*arguments, "--seeds", "3"]) == 0
+    capsys.readouterr()
+    assert main(["benchmark", "--out", str(out), "--report-only"]) == 0
+    text = capsys.readouterr().out
+    assert "Failed: supervised-light-r1-s2: net_options" in text  # though it finished once, with other settings
+    assert "2 trainings of 2 steps, seeds 1, 3.\n" in text
+    assert "These rows are of 2 different data (data_hash in rows.jsonl): compare only rows of the same data." in text
 
 
 def test_finished_rows_are_not_trained_again_unless_asked_otherwise(street: Path, tmp_path: Path) -> None:
@@ -357,7 +392,7 @@ def test_every_variant_of_the_street_table_trains(street: Path, root: Path, tmp_
     config = dataclasses.replace(config, data=street, out=tmp_path, step_turns=0, train={"hold_out": 0.34, "width": 64})
     rows = [row for row in table(config) if row.variant]
     assert len(rows) == 6 + 5
-    assert run_table(config, [shrunk(row, tmp_path) for row in rows]) == 0
+    assert train_rows(config, [shrunk(row, tmp_path) for row in rows], *open_table(config)) == 0
     stored = {row.variant: yaml.safe_load((tmp_path / "runs" / row.key / "config.yaml").read_text()) for row in rows}
     assert stored["without_contrast"]["options"]["contrast_weight"] == 0.0
     assert stored["polar_mix"]["augment"]["paste"] == 1.0
@@ -379,7 +414,7 @@ def test_the_published_tables_run_on_their_real_layouts(name: str, root: Path, l
         step_turns=0,
     )
     rows = [row for row in table(config) if row.method == "erda+coarse3d" and row.ratio == 0.001]
-    assert run_table(config, [shrunk(row, tmp_path) for row in rows]) == 0
+    assert train_rows(config, [shrunk(row, tmp_path) for row in rows], *open_table(config)) == 0
     (row,) = RowFile(config.out).read()
     published = yaml.safe_load((root / "config" / "train" / f"{name}.yaml").read_text())
     statistics_ = yaml.safe_load((config.out / "runs" / row["key"] / "statistics.yaml").read_text())
@@ -398,5 +433,5 @@ def test_the_tables_of_real_scans_run(name: str, folder: str, root: Path, shared
     file = root / "config" / "benchmark" / f"{name}.yaml"
     config = dataclasses.replace(load_yaml(BenchmarkConfig, file), data=shared_data / folder, out=tmp_path, step_turns=0)
     rows = [row for row in table(config) if row.method == "erda+coarse3d" and row.ratio == 0.001 and row.seed == 1]
-    assert run_table(config, [shrunk(row, tmp_path) for row in rows]) == 0
+    assert train_rows(config, [shrunk(row, tmp_path) for row in rows], *open_table(config)) == 0
     assert "erda+coarse3d" in write_report(tmp_path, config.classes).read_text()

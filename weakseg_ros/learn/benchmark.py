@@ -51,16 +51,22 @@ _TIMED_PARTS = 40
 def main(argv: Sequence[str]) -> int:
     """The verb; exit code 1 where a row failed."""
     config = parse(BenchmarkConfig, argv, "benchmark")
-    failed = 0 if config.report_only else run_table(config, table(config))
-    print(write_report(config.out, config.classes).read_text(encoding="utf-8"))
+    if config.report_only:
+        print(write_report(config.out, config.classes).read_text(encoding="utf-8"))
+        return 0
+    rows = table(config)
+    scans, data_hash = open_table(config)
+    failed = train_rows(config, rows, scans, data_hash)
+    wanted = {row.key: (row.settings_hash, data_hash) for row in rows}
+    print(write_report(config.out, config.classes, wanted).read_text(encoding="utf-8"))
     return 1 if failed else 0
 
 
-def run_table(config: BenchmarkConfig, rows: Sequence[Row]) -> int:
-    """Train the rows that are not finished; the number of those that failed, each of which says why in rows.jsonl."""
-    file = RowFile(config.out)
-    config.out.mkdir(parents=True, exist_ok=True)
-    write_atomic(config.out / TABLE, dump_yaml(config))
+def open_table(config: BenchmarkConfig) -> tuple[ScanSet, str]:
+    """The scans that all rows are trained on, and a hash of these and of those to validate on.
+
+    Raises DataError where there are none to validate on, or where they lack one of the `classes`.
+    """
     train_scans, val_scans = open_data(base_settings(config))
     if val_scans is None:
         raise DataError(f"{config.data}: no scans to validate on; set hold_out, val_split or val_data")
@@ -69,7 +75,14 @@ def run_table(config: BenchmarkConfig, rows: Sequence[Row]) -> int:
         raise DataError(
             f"classes: label map '{val_scans.labels.name}' has no {', '.join(unknown)}; it has {val_scans.labels.names}"
         )
-    data_hash = f"{train_scans.content_hash[:16]}-{val_scans.content_hash[:16]}"
+    return train_scans, f"{train_scans.content_hash[:16]}-{val_scans.content_hash[:16]}"
+
+
+def train_rows(config: BenchmarkConfig, rows: Sequence[Row], train_scans: ScanSet, data_hash: str) -> int:
+    """Train the rows that are not finished; the number of those that failed, each of which says why in rows.jsonl."""
+    file = RowFile(config.out)
+    config.out.mkdir(parents=True, exist_ok=True)
+    write_atomic(config.out / TABLE, dump_yaml(config))
     first, stride = shard_of(config.shard)
     failed = 0
     for row in tqdm(rows[first::stride], desc="benchmark", unit="row", disable=None):

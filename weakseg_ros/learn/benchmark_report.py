@@ -13,7 +13,7 @@ from typing import Any
 
 from weakseg_ros.errors import DataError
 from weakseg_ros.files import write_atomic, write_json
-from weakseg_ros.learn.benchmark_rows import ROWS, RowFile
+from weakseg_ros.learn.benchmark_rows import ROWS, RowFile, Wanted
 
 REPORT, PICTURE, SUMMARY, STEPS = "benchmark.md", "benchmark.png", "summary.json", "steps.json"
 BASELINE = "supervised"
@@ -38,12 +38,13 @@ StepTimes = dict[str, dict[str, dict[str, float]]]
 """by net and method: `ms` of a step, and its `share`, the ratio to the supervised one"""
 
 
-def write_report(folder: Path, classes: Sequence[str] = ()) -> Path:
+def write_report(folder: Path, classes: Sequence[str] = (), wanted: Wanted | None = None) -> Path:
     """Write the three files from `rows.jsonl` and return the path of the markdown one.
 
-    `classes` are those whose IoUs are averaged; none: those that each row says. Raises DataError without a finished row.
+    `classes` are those whose IoUs are averaged; none: those that occur in the validation scans. `wanted` leaves out the rows
+    of other settings or data. Raises DataError without a finished row.
     """
-    latest = RowFile(folder).latest().values()
+    latest = RowFile(folder).latest(wanted).values()
     rows = [row for row in latest if "error" not in row]
     failures = [row for row in latest if "error" in row]
     if not rows:
@@ -69,7 +70,7 @@ def write_report(folder: Path, classes: Sequence[str] = ()) -> Path:
 
 def _mean_iou(row: dict[str, Any], classes: Sequence[str]) -> float:
     if not classes:
-        return float(row["miou"])
+        return float(row["miou_present"])
     unknown = [name for name in classes if name not in row["class_iou"]]
     if unknown:
         raise DataError(f"classes: {row['key']} has no {', '.join(unknown)}; it has {', '.join(row['class_iou'])}")
@@ -110,6 +111,9 @@ def _head(rows: Sequence[dict[str, Any]], failures: Sequence[dict[str, Any]], cl
         f"{len(rows)} trainings of {_all(row['steps'] for row in rows)} steps, seeds {', '.join(map(str, seeds))}.",
         f"mIoU over {over}, of the weights after the last step; mean ± sample standard deviation over seeds (number of seeds).",
     ]
+    several = len({row["data_hash"] for row in rows})
+    if several > 1:
+        lines.append(f"These rows are of {several} different data (data_hash in {ROWS}): compare only rows of the same data.")
     lines += [f"Failed: {row['key']}: {row['error'].splitlines()[-1]}" for row in failures]
     return "\n".join(lines)
 

@@ -15,6 +15,8 @@ from typing import Any
 from weakseg_ros.files import read_json_lines
 
 ROWS = "rows.jsonl"
+Wanted = Mapping[str, tuple[Any, Any]]
+"""by key, what `asked_for` gives for the row that is asked for"""
 
 
 @dataclass(frozen=True)
@@ -42,11 +44,17 @@ class RowFile:
         """Every whole line, oldest first."""
         return read_json_lines(self.path, "key")
 
-    def latest(self) -> dict[str, dict[str, Any]]:
-        """By key, the last finished row, or the last error of a row that never finished."""
+    def latest(self, wanted: Wanted | None = None) -> dict[str, dict[str, Any]]:
+        """By key, the last row; an error only where the same settings on the same data never finished.
+
+        With `wanted`, only rows of these settings on these data.
+        """
         rows: dict[str, dict[str, Any]] = {}
         for row in self.read():
-            if "error" not in row or "error" in rows.get(row["key"], row):
+            if wanted is not None and asked_for(row) != wanted.get(row["key"]):
+                continue
+            before = rows.get(row["key"])
+            if before is None or "error" not in row or "error" in before or asked_for(row) != asked_for(before):
                 rows[row["key"]] = row
         return rows
 
@@ -54,6 +62,11 @@ class RowFile:
         """True where this row was trained to its end, with these settings on these data."""
         wanted = (key, settings_hash, data_hash)
         return any("error" not in row and (row["key"], row["settings"], row["data_hash"]) == wanted for row in self.read())
+
+
+def asked_for(row: Mapping[str, Any]) -> tuple[Any, Any]:
+    """The hashes of settings and data that a row was trained with."""
+    return row.get("settings"), row.get("data_hash")
 
 
 @contextmanager
