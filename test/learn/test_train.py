@@ -5,6 +5,8 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -335,11 +337,16 @@ def test_a_gpu_that_is_not_there_is_one_sentence(scans: Path, tmp_path: Path) ->
 def test_two_processes_train_together(scans: Path, tmp_path: Path) -> None:
     size = ["--net-width", "16", "--steps", "6", "--warmup-steps", "1", "--accelerator", "cpu", "--precision", "32-true"]
     command = [sys.executable, "-m", "weakseg_ros", "train", str(scans), "--out", str(tmp_path / "run"), "--devices", "2", *size]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=240, check=False)
+    command += ["--bundle", str(tmp_path / "bundle")]
+    environment = {**os.environ, "PYTHONPROFILEIMPORTTIME": "1"}  # each process says what it imports
+    done = subprocess.run(command, capture_output=True, text=True, timeout=240, check=False, env=environment)
     assert done.returncode == 0, done.stderr[-2000:]
     figures = RunFolder(tmp_path / "run").load_best()[1]
     assert figures["step"] == 5
     assert sum(1 for row in RunFolder(tmp_path / "run").metrics() if "miou" in row) == 1  # one process writes
+    assert len(re.findall(r"\bweakseg_ros\.learn\.session$", done.stderr, re.MULTILINE)) == 2
+    assert len(re.findall(r"\bweakseg_ros\.learn\.export$", done.stderr, re.MULTILINE)) == 1  # one process exports
+    assert Bundle.load(tmp_path / "bundle").info.metrics["step"] == 5
 
 
 def test_the_settings_that_ship_are_valid(root: Path) -> None:
