@@ -187,6 +187,10 @@ def test_labels_of_other_data_are_refused(tmp_path: Path) -> None:
         SparseLabels.load(tmp_path / "sparse", others)
     with pytest.raises(DataError, match="which has no scan '000004' as 'c' has"):
         SparseLabels.load(tmp_path / "sparse", longer)
+    record(tmp_path / "split" / "train")
+    draw_sparse(open_scans(tmp_path / "split"), SparseConfig(), tmp_path / "whole")
+    with pytest.raises(DataError, match=r"draw labels from the data to train on alone: weakseg sparse DATA --split train$"):
+        SparseLabels.load(tmp_path / "whole", open_scans(tmp_path / "split", "train"))
     with pytest.raises(DataError, match="scan '000001' is not the one"):
         SparseScans(others, sparse)[1]
 

@@ -160,7 +160,9 @@ class SparseLabels:
         strangers = [key for key in self._keys if key not in self.record.positions]
         if strangers:
             drawn_from = f"was drawn from '{self.record.data}', which has no scan '{strangers[0]}' as '{scans.name}' has"
-            raise DataError(f"{self.folder}: {drawn_from}; draw labels from the data to train on")
+            whole = next((key for key in self.record.positions if key.endswith(f"/{strangers[0]}")), None)
+            part = "" if whole is None else f" alone: weakseg sparse DATA --split {whole.removesuffix(strangers[0])[:-1]}"
+            raise DataError(f"{self.folder}: {drawn_from}; draw labels from the data to train on{part}")
         first = next((i for i, key in enumerate(self._keys) if self.record.positions[key]), None)
         if first is not None:
             self.check_scan(scans[first])
