@@ -72,6 +72,16 @@ def test_a_wrong_setting_is_one_clear_sentence(mapping: dict[str, Any], text: st
     assert str(error.value) == text
 
 
+def test_a_number_with_an_exponent_is_one_though_yaml_takes_it_for_text(tmp_path: Path) -> None:
+    file = tmp_path / "settings.yaml"
+    file.write_text("rate_hz: 1e2\nbeams_deg: [1e-3, -2.E+1]\noptions: {weight: 5e-4}\n")
+    read = load_yaml(Outer, file)
+    assert (read.rate_hz, read.beams_deg, read.options) == (100.0, (0.001, -20.0), {"weight": 0.0005})
+    for text in ("1e", "nan", "0x1e2", "1e2 Hz"):
+        with pytest.raises(ConfigError, match="expected float, found str"):
+            from_mapping(Outer, {"rate_hz": text}, "train")
+
+
 finite = st.floats(0.1, 1000.0)
 
 

@@ -12,6 +12,7 @@ import ast
 import dataclasses
 import inspect
 import math
+import re
 import sys
 import textwrap
 import types
@@ -32,6 +33,8 @@ YAML_LOADER: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 """the safe loader in C where PyYAML was built with it: the manifest of 20000 scans takes 0.2 s instead of 3"""
 YAML_DUMPER: Any = getattr(yaml, "CSafeDumper", yaml.SafeDumper)
 """likewise for writing"""
+_EXPONENT = re.compile(r"[-+]?\d+(\.\d*)?[eE][-+]?\d+")
+"""1e-3 and the like, which YAML 1.1 takes for text as they lack the point or the sign"""
 
 
 def setting(default: Any, low: float | None = None, high: float | None = None, read_only: bool = False) -> Any:
@@ -166,6 +169,8 @@ def _convert_scalar(hint: Any, value: Any, where: str) -> Any:
         return value
     if hint is float and isinstance(value, int) and not isinstance(value, bool):
         return float(value)
+    if hint is float and isinstance(value, str) and _EXPONENT.fullmatch(value):
+        return float(value)
     if hint is Path and isinstance(value, str):
         return Path(value)
     expected = getattr(hint, "__name__", str(hint))
@@ -175,6 +180,8 @@ def _convert_scalar(hint: Any, value: Any, where: str) -> Any:
 def _convert_union(options: tuple[Any, ...], value: Any, where: str, base: Any) -> Any:
     if value is None and type(None) in options:
         return None
+    if isinstance(value, str) and str in options:
+        return value  # it may look like a number
     failures = []
     for option in (option for option in options if option is not type(None)):
         try:

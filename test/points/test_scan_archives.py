@@ -85,6 +85,15 @@ def test_a_wrong_archive_is_named(tmp_path: Path, change: dict[str, np.ndarray],
         open_scans(tmp_path)
 
 
+def flipped(path: Path) -> bytes:
+    """A compressed archive with flipped bits where its first array begins."""
+    np.savez_compressed(path, **arrays())
+    blob = bytearray(path.read_bytes())
+    start = 30 + int.from_bytes(blob[26:28], "little") + int.from_bytes(blob[28:30], "little")  # after the local header
+    blob[start] = 0xFF
+    return bytes(blob)
+
+
 def test_a_cut_off_or_foreign_archive_is_not_taken(tmp_path: Path) -> None:
     np.savez(tmp_path / "train.npz", **arrays())
     whole = (tmp_path / "train.npz").read_bytes()
@@ -93,6 +102,13 @@ def test_a_cut_off_or_foreign_archive_is_not_taken(tmp_path: Path) -> None:
         open_scans(tmp_path)
     with pytest.raises(DataError, match="cannot be read"):
         Vlp32Drive(tmp_path)
+    for damaged in (b"", flipped(tmp_path / "packed.npz")):
+        (tmp_path / "train.npz").write_bytes(damaged)
+        with pytest.raises(DataError, match=r"train\.npz: cannot be read"):
+            Vlp32Drive(tmp_path)
+    (tmp_path / "train.npz").write_bytes(b"")
+    with pytest.raises(DataError, match="holds no scans"):
+        open_scans(tmp_path)
     np.savez(tmp_path / "train.npz", **arrays(1, 16, 100))
     with pytest.raises(DataError, match="holds no scans"):
         open_scans(tmp_path)

@@ -8,6 +8,7 @@ Both archives hold `xyz` (n, H, W, 3) float32 m with (0, 0, 0) where nothing cam
 from __future__ import annotations
 
 import zipfile
+import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -26,6 +27,8 @@ from weakseg_ros.points.scan_sets import Scan
 from weakseg_ros.points.scans import DEFAULT_PERIOD_NS
 
 SPLITS = ("train", "val")
+_DAMAGE = (OSError, EOFError, zipfile.BadZipFile, zlib.error)
+"""what reading an empty file, one cut short or one with flipped bits raises"""
 
 
 @dataclass(frozen=True)
@@ -144,7 +147,7 @@ def _fits(path: Path, form: ArchiveFormat) -> bool:
         with np.load(path) as arrays:
             same_kind = {"xyz", "intensity", "label"} <= set(arrays.files) and ("stamp_ns" in arrays.files) == form.has_stamps
             return same_kind and arrays["label"].shape[1:] == (form.spec.height, form.spec.width)
-    except (OSError, ValueError, zipfile.BadZipFile):
+    except (*_DAMAGE, ValueError):
         return False
 
 
@@ -153,7 +156,7 @@ def _load(path: Path, form: ArchiveFormat) -> dict[str, NDArray[Any]]:
     try:
         with np.load(path) as archive:
             arrays = {field: archive[field] for field in fields}
-    except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
+    except (*_DAMAGE, ValueError, KeyError) as error:
         raise DataError(f"{path}: cannot be read ({error}); copy the file again") from None
     grid = (len(arrays["xyz"]), form.spec.height, form.spec.width)
     expected = {"xyz": (*grid, 3), "intensity": grid, "label": grid, "stamp_ns": grid[:1]}
