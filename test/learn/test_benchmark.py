@@ -194,7 +194,9 @@ def test_the_report_holds_what_was_asked_for_and_nothing_else(
     assert main([*arguments, "--seeds", "1", "2", "--override", "net_options={nonsense: 1}"]) == 2
     assert "holds no finished row; the first failure: net_options" in capsys.readouterr().err
     assert main([*arguments, "--override", "steps=3"]) == 0
-    assert "1 trainings of 3 steps, seeds 1.\n" in capsys.readouterr().out
+    text = capsys.readouterr().out
+    assert "1 trainings of 3 steps, seeds 1.\n" in text
+    assert "Failed" not in text  # seed 2 was not asked for
     (drives := tmp_path / "less").mkdir()
     for drive in sorted(street.iterdir())[:2]:
         (drives / drive.name).symlink_to(drive)
