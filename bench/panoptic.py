@@ -222,7 +222,7 @@ def draw_masks(figures: dict[str, Any], path: Path) -> None:
     whole.set_xlabel("share of the training")
     border.set_xlabel("share of the training")
     classes.set_xticks(range(len(names)), names)
-    whole.legend(fontsize=8)
+    figure.legend(*whole.get_legend_handles_labels(), fontsize=8, loc="outside right upper")
     figure.savefig(path, dpi=110)
 
 

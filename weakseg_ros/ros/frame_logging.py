@@ -77,9 +77,7 @@ class FrameLogging:
             raise ConfigError(f"frame log paused: {figures.fault}")
         log.ask()
         if figures.full:
-            return (
-                f"the next frame is kept in {log.folder}, which is full: as soon as some are moved or log.max_frames is raised"
-            )
+            return f"the next frame is kept in {log.folder}, which is full: as soon as some are moved or log.max_frames is raised"
         return f"the next frame is kept in {log.folder}"
 
     def status(self) -> Status:
