@@ -23,17 +23,17 @@ from pathlib import Path
 import torch
 from nets import CHANNELS, LABELS, MEAN, SPEC, STD, street_image
 
+from weakseg_ros.data.bags import CloudBagWriter
+from weakseg_ros.data.scans import open_scans
 from weakseg_ros.deploy.bundle import Bundle, BundleInfo, IntensityRule, NetRule
 from weakseg_ros.files import environment
-from weakseg_ros.learn.export import export_bundle
-from weakseg_ros.learn.nets.build import build_net
-from weakseg_ros.points.bags import CloudBagWriter
+from weakseg_ros.nets.build import build_net
 from weakseg_ros.points.cloud import Cloud
 from weakseg_ros.points.projection import RangeSpec
-from weakseg_ros.points.scans import open_scans
 from weakseg_ros.ros.live import NodeProcess
 from weakseg_ros.simulate.drive import SimulateConfig, simulate
 from weakseg_ros.simulate.lidar import load_sensor
+from weakseg_ros.train.export import export_bundle
 
 REAL_SCANS = Path("../shared/data/semantickitti_seq00")
 TOPIC = "/bench/points"

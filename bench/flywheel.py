@@ -26,28 +26,28 @@ from typing import Any
 import numpy as np
 from flywheel_loop import LoopConfig, World, loop_parser, run_and_compare, write
 
+from weakseg_ros.batches.augment import AugmentConfig
+from weakseg_ros.benchmark.rows import in_turn
+from weakseg_ros.data.scans import ScanWriter, open_scans
 from weakseg_ros.deploy.bundle import Bundle
 from weakseg_ros.deploy.segmenter import Segmenter
-from weakseg_ros.improve.admission import LogSettings
-from weakseg_ros.improve.annotator import AnnotatorConfig, annotate, truth_by_source
-from weakseg_ros.improve.clicks import ClickStore
-from weakseg_ros.improve.frames import open_frames
-from weakseg_ros.improve.gate import GateConfig, score
-from weakseg_ros.improve.offline import SelectConfig, select
-from weakseg_ros.improve.retrain import retrain
-from weakseg_ros.improve.retrain_config import RetrainConfig
-from weakseg_ros.improve.versions import Versions
-from weakseg_ros.learn.augment import AugmentConfig
-from weakseg_ros.learn.benchmark_rows import in_turn
-from weakseg_ros.learn.export import export_run
-from weakseg_ros.learn.train import train
-from weakseg_ros.learn.train_config import TrainConfig
+from weakseg_ros.improve.label.annotator import AnnotatorConfig, annotate, truth_by_source
+from weakseg_ros.improve.label.clicks import ClickStore
+from weakseg_ros.improve.log.admission import LogSettings
+from weakseg_ros.improve.log.select import SelectConfig, select
+from weakseg_ros.improve.log.store import open_frames
+from weakseg_ros.improve.retrain.config import RetrainConfig
+from weakseg_ros.improve.retrain.gate import GateConfig, score
+from weakseg_ros.improve.retrain.retrain import retrain
+from weakseg_ros.improve.retrain.versions import Versions
 from weakseg_ros.points.cloud import make_cloud
 from weakseg_ros.points.labels import LabelMap
 from weakseg_ros.points.projection import RangeSpec
-from weakseg_ros.points.scans import ScanWriter, open_scans
 from weakseg_ros.simulate.drive import SimulateConfig, simulate
 from weakseg_ros.simulate.lidar import Shift, load_sensor
+from weakseg_ros.train.config import TrainConfig
+from weakseg_ros.train.export import export_run
+from weakseg_ros.train.train import train
 
 SPEC = RangeSpec(height=32, width=256, fov_up_deg=23.0, fov_down_deg=-25.5, max_range_m=120.0)
 COLUMNS = 384

@@ -17,20 +17,20 @@ from typing import Any
 import numpy as np
 from safetensors.torch import save as save_safetensors
 
+from weakseg_ros.batches.batches import InputRule
+from weakseg_ros.benchmark.rows import RowFile
+from weakseg_ros.data.scans import open_scans
 from weakseg_ros.deploy.bundle import KIND_WEIGHTS, Bundle, write_bundle
 from weakseg_ros.errors import ConfigError
 from weakseg_ros.files import environment, write_atomic, write_json
-from weakseg_ros.improve.annotator import Annotator, AnnotatorConfig, truth_by_source
-from weakseg_ros.improve.clicks import ClickStore, clicked_scans
-from weakseg_ros.improve.frames import open_frames
-from weakseg_ros.improve.offline import SelectConfig, select
-from weakseg_ros.learn.batches import InputRule
-from weakseg_ros.learn.benchmark_rows import RowFile
-from weakseg_ros.learn.refine import ModelScans, Refined, refine, training_of
-from weakseg_ros.learn.spread import SpreadScans
-from weakseg_ros.learn.validate import validate
+from weakseg_ros.improve.label.annotator import Annotator, AnnotatorConfig, truth_by_source
+from weakseg_ros.improve.label.clicks import ClickStore, clicked_scans
+from weakseg_ros.improve.log.select import SelectConfig, select
+from weakseg_ros.improve.log.store import open_frames
 from weakseg_ros.measure.metrics import ConfusionMatrix
-from weakseg_ros.points.scans import open_scans
+from weakseg_ros.train.finetune import ModelScans, Refined, refine, training_of
+from weakseg_ros.train.validate import validate
+from weakseg_ros.weak.neighbourhood import SpreadScans
 
 STRATEGIES = ("ours", "random", "entropy")
 COLORS = {"ours": "#d1495b", "random": "#7f8c8d", "entropy": "#2e86ab"}

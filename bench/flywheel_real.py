@@ -19,13 +19,13 @@ from pathlib import Path
 import numpy as np
 from flywheel_loop import LoopConfig, World, loop_parser, run_and_compare, write
 
-from weakseg_ros.learn.augment import AugmentConfig
-from weakseg_ros.learn.benchmark_rows import in_turn
-from weakseg_ros.learn.export import export_run
-from weakseg_ros.learn.train import train
-from weakseg_ros.learn.train_config import TrainConfig
-from weakseg_ros.points.scan_sets import ScanSet, Subset
-from weakseg_ros.points.scans import ScanWriter, open_scans
+from weakseg_ros.batches.augment import AugmentConfig
+from weakseg_ros.benchmark.rows import in_turn
+from weakseg_ros.data.scan_sets import ScanSet, Subset
+from weakseg_ros.data.scans import ScanWriter, open_scans
+from weakseg_ros.train.config import TrainConfig
+from weakseg_ros.train.export import export_run
+from weakseg_ros.train.train import train
 
 LABELLED = 10
 

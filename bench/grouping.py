@@ -18,11 +18,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from weakseg_ros.data.scans import open_scans
 from weakseg_ros.deploy.grouping import group_centres, group_components, object_radii_m
 from weakseg_ros.deploy.queries import panoptic_inference
 from weakseg_ros.files import environment
 from weakseg_ros.points.projection import project
-from weakseg_ros.points.scans import open_scans
 
 RUNS = 30
 QUERIES, FOUND = 100, 20

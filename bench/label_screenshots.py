@@ -22,15 +22,15 @@ import numpy as np
 from PIL import Image
 from playwright.sync_api import sync_playwright
 
-from weakseg_ros.improve.clicks import ClickStore
+from weakseg_ros.data.scans import open_scans
+from weakseg_ros.improve.label.clicks import ClickStore
 from weakseg_ros.improve.label.keys import class_key
 from weakseg_ros.improve.label.page import Page
 from weakseg_ros.improve.label.scene import view_points
 from weakseg_ros.improve.label.serve import start_server
 from weakseg_ros.improve.label.session import Session
 from weakseg_ros.improve.label.source import Source
-from weakseg_ros.improve.offline import SelectConfig, select
-from weakseg_ros.points.scans import open_scans
+from weakseg_ros.improve.log.select import SelectConfig, select
 from weakseg_ros.simulate.record import RecordConfig, record
 
 SIZE = {"width": 1200, "height": 740}

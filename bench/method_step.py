@@ -25,12 +25,12 @@ import torch
 import yaml
 
 from weakseg_ros import registry
+from weakseg_ros.batches.batches import Batch
 from weakseg_ros.config import from_mapping
 from weakseg_ros.files import environment
-from weakseg_ros.learn.batches import Batch
-from weakseg_ros.learn.session import Learner, precision_of
-from weakseg_ros.learn.train_config import TrainConfig
 from weakseg_ros.memory import keep_large_blocks
+from weakseg_ros.train.config import TrainConfig
+from weakseg_ros.train.session import Learner, precision_of
 
 METHODS = ("supervised", "erda", "coarse3d", "erda+coarse3d")
 CHANNELS, CLASSES, BATCH, HEIGHT, WIDTH = 5, 20, 4, 32, 512

@@ -21,20 +21,20 @@ import torch
 from torch import Tensor, nn
 
 from weakseg_ros import registry
+from weakseg_ros.batches.batches import Batch
 from weakseg_ros.deploy.bundle import BundleInfo, IntensityRule, NetRule
 from weakseg_ros.deploy.engines import OUTPUTS
 from weakseg_ros.deploy.engines.onnxruntime import open_session
 from weakseg_ros.deploy.graph import DeployGraph
 from weakseg_ros.files import environment
-from weakseg_ros.learn.batches import Batch
-from weakseg_ros.learn.methods.supervised import Supervised, SupervisedSettings
-from weakseg_ros.learn.nets.build import build_net
-from weakseg_ros.learn.onnx_file import export_onnx
 from weakseg_ros.memory import keep_large_blocks
+from weakseg_ros.methods.supervised import Supervised, SupervisedSettings
+from weakseg_ros.nets.build import build_net
 from weakseg_ros.points.labels import LabelMap
 from weakseg_ros.points.projection import RangeSpec, network_input, project
 from weakseg_ros.simulate.drive import SimulateConfig, simulate
 from weakseg_ros.simulate.lidar import load_sensor
+from weakseg_ros.train.onnx_file import export_onnx
 
 CHANNELS = ("range", "x", "y", "z", "intensity")
 MEAN, STD = (12.1, 10.9, 0.2, -1.0, 0.2), (12.3, 11.5, 6.9, 0.9, 0.2)

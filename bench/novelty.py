@@ -20,18 +20,18 @@ from typing import Any
 import numpy as np
 import yaml
 
+from weakseg_ros.batches.augment import AugmentConfig
+from weakseg_ros.data.scans import ScanWriter, open_scans
 from weakseg_ros.deploy.bundle import Bundle
 from weakseg_ros.deploy.segmenter import Segmenter
-from weakseg_ros.learn.augment import AugmentConfig
-from weakseg_ros.learn.export import export_run
-from weakseg_ros.learn.train import train
-from weakseg_ros.learn.train_config import TrainConfig
 from weakseg_ros.measure.metrics import auroc
 from weakseg_ros.points.cloud import make_cloud
 from weakseg_ros.points.labels import LabelMap
-from weakseg_ros.points.scans import ScanWriter, open_scans
 from weakseg_ros.simulate.drive import SimulateConfig, SimulatedScan, simulate
 from weakseg_ros.simulate.lidar import load_sensor
+from weakseg_ros.train.config import TrainConfig
+from weakseg_ros.train.export import export_run
+from weakseg_ros.train.train import train
 
 COLUMNS, SCANS, STRIDE = 512, 4, 15
 CROP = 192

@@ -31,21 +31,21 @@ import torch
 from matplotlib.figure import Figure
 from tqdm import tqdm
 
+from weakseg_ros.batches.augment import AugmentConfig
+from weakseg_ros.benchmark.rows import RowFile, alone
 from weakseg_ros.config import to_mapping
+from weakseg_ros.data.scans import ScanWriter
 from weakseg_ros.files import environment, sha256_of_parts, write_json
-from weakseg_ros.learn.augment import AugmentConfig
-from weakseg_ros.learn.benchmark_rows import RowFile, alone
-from weakseg_ros.learn.export import export_run
-from weakseg_ros.learn.instance.mask_quality import judge_run
-from weakseg_ros.learn.protocols import SparseConfig
-from weakseg_ros.learn.train import train
-from weakseg_ros.learn.train_config import TrainConfig
 from weakseg_ros.measure.evaluate import EvaluateConfig, evaluate
 from weakseg_ros.points.labels import LabelMap
 from weakseg_ros.points.projection import RangeSpec
-from weakseg_ros.points.scans import ScanWriter
 from weakseg_ros.simulate.drive import SimulateConfig, simulate
 from weakseg_ros.simulate.lidar import load_sensor
+from weakseg_ros.train.config import TrainConfig
+from weakseg_ros.train.export import export_run
+from weakseg_ros.train.mask_quality import judge_run
+from weakseg_ros.train.train import train
+from weakseg_ros.weak.protocols import SparseConfig
 
 PLAIN = {
     "rivals": "class",

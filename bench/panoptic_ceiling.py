@@ -16,11 +16,11 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from weakseg_ros import registry
-from weakseg_ros.learn import batches
-from weakseg_ros.learn.batches import Batch, clicked_points
-from weakseg_ros.learn.instance.pseudo import PseudoLabels
-from weakseg_ros.learn.methods.point_panoptic import PointPanoptic
-from weakseg_ros.learn.nets import NetOutput
+from weakseg_ros.batches import batches
+from weakseg_ros.batches.batches import Batch, clicked_points
+from weakseg_ros.methods.objects.pseudo_masks import PseudoLabels
+from weakseg_ros.methods.point_panoptic import PointPanoptic
+from weakseg_ros.nets import NetOutput
 from weakseg_ros.points.cloud import Cloud
 from weakseg_ros.points.projection import RangeSpec, channel_image, project
 

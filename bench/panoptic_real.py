@@ -19,12 +19,12 @@ import numpy as np
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
+from weakseg_ros.data.scan_sets import Scan
+from weakseg_ros.data.scans import open_scans
 from weakseg_ros.files import environment, write_json
-from weakseg_ros.learn.instance.click_segmenter import ClickSegmenter
-from weakseg_ros.learn.instance.clicks import ClickSettings
 from weakseg_ros.points.labels import LabelMap
-from weakseg_ros.points.scan_sets import Scan
-from weakseg_ros.points.scans import open_scans
+from weakseg_ros.train.click_segmenter import ClickSegmenter
+from weakseg_ros.weak.masks_by_rule import ClickSettings
 
 MARGIN_M = 3.0
 

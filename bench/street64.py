@@ -19,15 +19,15 @@ import numpy as np
 from tqdm import tqdm
 
 from weakseg_ros.config import load_yaml
-from weakseg_ros.learn.export import export_run
-from weakseg_ros.learn.train import train
-from weakseg_ros.learn.train_config import TrainConfig
+from weakseg_ros.data.scans import ScanWriter
 from weakseg_ros.measure.evaluate import EvaluateConfig, evaluate
 from weakseg_ros.points.labels import LabelMap
 from weakseg_ros.points.projection import RangeSpec
-from weakseg_ros.points.scans import ScanWriter
 from weakseg_ros.simulate.drive import SimulateConfig, simulate
 from weakseg_ros.simulate.lidar import load_sensor
+from weakseg_ros.train.config import TrainConfig
+from weakseg_ros.train.export import export_run
+from weakseg_ros.train.train import train
 
 RUNS = Path("runs/street64")
 BUNDLE = Path("models/street64")

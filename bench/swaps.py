@@ -25,11 +25,11 @@ from types import TracebackType
 
 import numpy as np
 
+from weakseg_ros.data.bags import CloudBagWriter, RawMessage, read_raw
 from weakseg_ros.deploy.bundle import Bundle
 from weakseg_ros.files import environment, write_json
-from weakseg_ros.improve.versions import Versions
+from weakseg_ros.improve.retrain.versions import Versions
 from weakseg_ros.measure.latency import describe
-from weakseg_ros.points.bags import CloudBagWriter, RawMessage, read_raw
 from weakseg_ros.points.cloud import Cloud
 from weakseg_ros.ros.live import NodeProcess
 from weakseg_ros.ros.replay_player import Player, ReplaySettings
@@ -172,8 +172,8 @@ def fresh_bundles(folder: Path) -> list[Path]:
     from nets import CHANNELS, LABELS, MEAN, SPEC, STD, street_image
 
     from weakseg_ros.deploy.bundle import BundleInfo, IntensityRule, NetRule
-    from weakseg_ros.learn.export import export_bundle
-    from weakseg_ros.learn.nets.build import build_net
+    from weakseg_ros.nets.build import build_net
+    from weakseg_ros.train.export import export_bundle
 
     facts = {"spec": dataclasses.replace(SPEC, width=1024), "channels": CHANNELS, "mean": MEAN, "std": STD, "labels": LABELS}
     image = street_image().numpy()[..., ::2]

@@ -19,6 +19,7 @@ from statistics import median
 
 import numpy as np
 
+from weakseg_ros.data.scans import open_scans
 from weakseg_ros.deploy.grouping import group_components
 from weakseg_ros.deploy.segmentation import Segmentation
 from weakseg_ros.deploy.tracking import Tracker
@@ -28,7 +29,6 @@ from weakseg_ros.points.cloud import Cloud
 from weakseg_ros.points.labels import LabelMap
 from weakseg_ros.points.lift import lift
 from weakseg_ros.points.projection import RangeSpec, project
-from weakseg_ros.points.scans import open_scans
 from weakseg_ros.simulate.drive import SimulateConfig, simulate
 from weakseg_ros.simulate.lidar import load_sensor
 

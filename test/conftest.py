@@ -4,6 +4,8 @@
 from __future__ import annotations
 
 import importlib.util
+import sys
+from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
 
@@ -17,6 +19,19 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         "--oracles", type=Path, default=ROOT.parent / "shared" / "oracles", help="folder of the official codes' outputs"
     )
     parser.addoption("--shared-data", type=Path, default=ROOT.parent / "shared" / "data", help="folder of real scans")
+
+
+@pytest.fixture(autouse=True)
+def _one_thread() -> Iterator[None]:
+    """Small networks on small images: more than one thread each only waits for the other tests' threads."""
+    torch = sys.modules.get("torch")
+    if torch is None:
+        yield
+        return
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
 
 
 @pytest.fixture(scope="session")

@@ -11,8 +11,8 @@ import pytest
 pytest.importorskip("onnxruntime", reason="no engine is installed")
 pytest.importorskip("rosbags", reason="rosbags is not installed")
 
+from weakseg_ros.data.bags import CloudBagWriter
 from weakseg_ros.doctor import main
-from weakseg_ros.points.bags import CloudBagWriter
 from weakseg_ros.points.cloud import Cloud
 from weakseg_ros.simulate.drive import SimulateConfig, simulate
 from weakseg_ros.simulate.lidar import load_sensor

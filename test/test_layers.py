@@ -13,22 +13,24 @@ import pytest
 
 PACKAGE = Path(__file__).resolve().parent.parent / "weakseg_ros"
 GROUND = ("errors", "files", "memory", "config", "registry")
-CHAPTERS = (*GROUND, "points", "deploy", "simulate", "measure", "learn", "improve", "ros", "doctor", "demo", "cli", "__main__")
+LIBRARY = ("points", "data", "deploy", "simulate", "measure", "weak", "nets", "batches", "methods", "train", "benchmark")
+CHAPTERS = (*GROUND, *LIBRARY, "improve", "ros", "doctor", "demo", "cli", "__main__")
+TRAINING = ("nets/", "batches/", "methods/", "train/", "benchmark/")
 FILES = sorted(PACKAGE.rglob("*.py"))
 
 # a library and the only places that may import it, lazily or not
 CONFINED = {
     "rclpy": ("ros/",),
-    "rosbags": ("points/bags.py",),
-    "torch": ("learn/", "deploy/graph.py", "deploy/engines/torch.py"),
+    "rosbags": ("data/bags.py",),
+    "torch": (*TRAINING, "deploy/graph.py", "deploy/engines/torch.py"),
     "onnxruntime": ("deploy/engines/onnxruntime.py",),
-    "lightning": ("learn/",),
+    "lightning": TRAINING,
     "viser": ("improve/label/",),
-    "lightning_fabric": ("learn/",),
+    "lightning_fabric": TRAINING,
 }
 ROBOT = (
     *("points/cloud", "points/projection", "points/lift", "deploy/segmenter", "deploy/bundle"),
-    *("improve/frames", "improve/select", "improve/frame_log", "ros/node", "ros/params", "ros/frame_logging"),
+    *("improve/log/store", "improve/log/choice", "improve/log/recorder", "ros/node", "ros/params", "ros/frame_logging"),
 )
 
 

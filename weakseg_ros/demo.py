@@ -19,7 +19,7 @@ from weakseg_ros.files import environment, write_json
 
 if TYPE_CHECKING:
     from weakseg_ros.deploy.bundle import Bundle
-    from weakseg_ros.learn.sparse import SparseRecord
+    from weakseg_ros.weak.draw import SparseRecord
 
 STAGES = 5
 MARKER = ".weakseg_demo"
@@ -126,9 +126,9 @@ def _gather_labels(drive: Path, folder: Path) -> None:
 
 
 def _label(config: DemoConfig) -> SparseRecord:
-    from weakseg_ros.learn.protocols import SparseConfig
-    from weakseg_ros.learn.sparse import draw_sparse
-    from weakseg_ros.points.scans import open_scans
+    from weakseg_ros.data.scans import open_scans
+    from weakseg_ros.weak.draw import draw_sparse
+    from weakseg_ros.weak.protocols import SparseConfig
 
     _heading(2, f"Keep {100 * config.label_ratio:g} % of the labels, as clicks of a person would")
     draw = SparseConfig(ratio=config.label_ratio, seed=config.seed)
@@ -139,9 +139,9 @@ def _label(config: DemoConfig) -> SparseRecord:
 
 def _train(config: DemoConfig) -> float:
     """Train on the clicks; returns seconds."""
-    from weakseg_ros.learn.augment import AugmentConfig
-    from weakseg_ros.learn.train import train
-    from weakseg_ros.learn.train_config import TrainConfig
+    from weakseg_ros.batches.augment import AugmentConfig
+    from weakseg_ros.train.config import TrainConfig
+    from weakseg_ros.train.train import train
 
     _heading(3, f"Train a light net on these clicks, for {config.train_minutes:g} minutes at most")
     begin_s = time.monotonic()
@@ -165,7 +165,7 @@ def _train(config: DemoConfig) -> float:
 
 
 def _export(config: DemoConfig) -> Bundle:
-    from weakseg_ros.learn.export import export_run
+    from weakseg_ros.train.export import export_run
 
     _heading(4, "Export to ONNX, compare with torch, calibrate the confidence")
     bundle = export_run(config.out / "run", config.out / "model", name="demo")

@@ -14,32 +14,32 @@ from typing import Any
 from weakseg_ros.errors import ConfigError, did_you_mean
 
 NETS = {
-    "light": "weakseg_ros.learn.nets.light:LightNet",
-    "rangenet21": "weakseg_ros.learn.nets.rangenet:RangeNet21",
-    "rangenet53": "weakseg_ros.learn.nets.rangenet:RangeNet53",
-    "randlanet": "weakseg_ros.learn.nets.randlanet:RandLaNet",
-    "salsanext": "weakseg_ros.learn.nets.salsanext:SalsaNext",
-    "squeezesegv3": "weakseg_ros.learn.nets.squeezesegv3:SqueezeSegV3",
+    "light": "weakseg_ros.nets.light:LightNet",
+    "rangenet21": "weakseg_ros.nets.rangenet:RangeNet21",
+    "rangenet53": "weakseg_ros.nets.rangenet:RangeNet53",
+    "randlanet": "weakseg_ros.nets.randlanet:RandLaNet",
+    "salsanext": "weakseg_ros.nets.salsanext:SalsaNext",
+    "squeezesegv3": "weakseg_ros.nets.squeezesegv3:SqueezeSegV3",
 }
 
 METHODS = {
-    "coarse3d": "weakseg_ros.learn.methods.coarse3d:Coarse3d",
-    "coarse3d+point_panoptic": "weakseg_ros.learn.methods.panoptic_combined:Coarse3dPointPanoptic",
-    "erda": "weakseg_ros.learn.methods.erda:Erda",
-    "erda+coarse3d": "weakseg_ros.learn.methods.erda_coarse3d:ErdaCoarse3d",
-    "erda+coarse3d+point_panoptic": "weakseg_ros.learn.methods.panoptic_combined:ErdaCoarse3dPointPanoptic",
-    "erda+point_panoptic": "weakseg_ros.learn.methods.panoptic_combined:ErdaPointPanoptic",
-    "point_panoptic": "weakseg_ros.learn.methods.point_panoptic:PointPanoptic",
-    "supervised": "weakseg_ros.learn.methods.supervised:Supervised",
+    "coarse3d": "weakseg_ros.methods.coarse3d:Coarse3d",
+    "coarse3d+point_panoptic": "weakseg_ros.methods.panoptic_combined:Coarse3dPointPanoptic",
+    "erda": "weakseg_ros.methods.erda:Erda",
+    "erda+coarse3d": "weakseg_ros.methods.erda_coarse3d:ErdaCoarse3d",
+    "erda+coarse3d+point_panoptic": "weakseg_ros.methods.panoptic_combined:ErdaCoarse3dPointPanoptic",
+    "erda+point_panoptic": "weakseg_ros.methods.panoptic_combined:ErdaPointPanoptic",
+    "point_panoptic": "weakseg_ros.methods.point_panoptic:PointPanoptic",
+    "supervised": "weakseg_ros.methods.supervised:Supervised",
 }
 
 DATASETS = {
-    "frame_log": "weakseg_ros.points.frame_scans:FrameScans",
-    "nuscenes": "weakseg_ros.points.nuscenes:NuScenes",
-    "semanticposs": "weakseg_ros.points.semantic_poss:SemanticPoss",
-    "scans": "weakseg_ros.points.scans:ScanFolder",
-    "semantickitti_range": "weakseg_ros.points.scan_archives:SemanticKittiRange",
-    "vlp32_drive": "weakseg_ros.points.scan_archives:Vlp32Drive",
+    "frame_log": "weakseg_ros.data.frame_log:FrameScans",
+    "nuscenes": "weakseg_ros.data.nuscenes:NuScenes",
+    "semanticposs": "weakseg_ros.data.semantic_poss:SemanticPoss",
+    "scans": "weakseg_ros.data.scans:ScanFolder",
+    "semantickitti_range": "weakseg_ros.data.scan_archives:SemanticKittiRange",
+    "vlp32_drive": "weakseg_ros.data.scan_archives:Vlp32Drive",
 }
 
 ENGINES = {

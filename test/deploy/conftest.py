@@ -33,8 +33,8 @@ def make_info(**changes: object) -> BundleInfo:
 def export(folder: Path, info: BundleInfo) -> Bundle:
     pytest.importorskip("onnxruntime", reason="no onnxruntime: pip install weakseg_ros[onnx]")
     torch = pytest.importorskip("torch", reason="no torch: pip install weakseg_ros[train]")
-    from weakseg_ros.learn.export import export_bundle
-    from weakseg_ros.learn.nets.light import LightNet
+    from weakseg_ros.nets.light import LightNet
+    from weakseg_ros.train.export import export_bundle
 
     torch.manual_seed(0)
     net = LightNet(len(info.channels), info.labels.num_classes, **info.net.kwargs)

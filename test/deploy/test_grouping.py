@@ -10,13 +10,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from weakseg_ros.data.scans import open_scans
 from weakseg_ros.deploy.grouping import GroupingSettings, group_centres, group_components, object_radii_m
 from weakseg_ros.errors import ConfigError
 from weakseg_ros.points.cloud import make_cloud
 from weakseg_ros.points.labels import LabelMap
 from weakseg_ros.points.lift import lift
 from weakseg_ros.points.projection import RangeSpec, RangeView, project
-from weakseg_ros.points.scans import open_scans
 
 THINGS = np.array([False, True, True, False])
 CAR, PERSON, ROAD = 1, 2, 3

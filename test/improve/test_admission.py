@@ -7,8 +7,8 @@ from collections import Counter
 
 import numpy as np
 
-from weakseg_ros.improve.admission import Admission, LogSettings
-from weakseg_ros.improve.worth import Look
+from weakseg_ros.improve.log.acquisition import Look
+from weakseg_ros.improve.log.admission import Admission, LogSettings
 
 
 def decide(settings: LogSettings, looks: list[Look], rate_hz: float = 10.0) -> list[str]:

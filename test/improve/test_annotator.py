@@ -9,14 +9,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from weakseg_ros.data.frame_log import FrameRecord, Suggestion
+from weakseg_ros.data.scans import ScanWriter, open_scans
 from weakseg_ros.errors import DataError
-from weakseg_ros.improve.annotator import Annotator, AnnotatorConfig, annotate, truth_by_source
-from weakseg_ros.improve.clicks import ClickStore, clicked_scans
+from weakseg_ros.improve.label.annotator import Annotator, AnnotatorConfig, annotate, truth_by_source
+from weakseg_ros.improve.label.clicks import ClickStore, clicked_scans
 from weakseg_ros.points.cloud import make_cloud
-from weakseg_ros.points.frame_scans import FrameRecord, Suggestion
 from weakseg_ros.points.labels import LabelClass, LabelMap
 from weakseg_ros.points.projection import RangeSpec
-from weakseg_ros.points.scans import ScanWriter, open_scans
 
 LABELS = LabelMap(
     "four", tuple(LabelClass(i, name, (i, i, i), i == 3, (i * 10,)) for i, name in enumerate(("none", "a", "b", "c")))

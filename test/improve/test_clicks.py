@@ -17,16 +17,16 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule, run_state_machine_as_test
 
+from weakseg_ros.data.scans import ScanWriter, open_scans
 from weakseg_ros.errors import DataError
-from weakseg_ros.improve.clicks import ClickStore, clicked_scans
-from weakseg_ros.learn.protocols import SparseConfig
-from weakseg_ros.learn.session import open_data
-from weakseg_ros.learn.sparse import SparseLabels, draw_sparse
-from weakseg_ros.learn.train_config import TrainConfig
+from weakseg_ros.improve.label.clicks import ClickStore, clicked_scans
 from weakseg_ros.points.cloud import make_cloud
 from weakseg_ros.points.labels import LabelMap
 from weakseg_ros.points.projection import RangeSpec
-from weakseg_ros.points.scans import ScanWriter, open_scans
+from weakseg_ros.train.config import TrainConfig
+from weakseg_ros.train.session import open_data
+from weakseg_ros.weak.draw import SparseLabels, draw_sparse
+from weakseg_ros.weak.protocols import SparseConfig
 
 STREET = LabelMap.load("street")
 ROAD, CAR, PERSON = (STREET.id_of(name) for name in ("road", "car", "person"))
@@ -264,7 +264,7 @@ def test_undo_spares_what_another_page_has_clicked_since(folder: Path) -> None:
 CLICKER = """
 import sys
 from pathlib import Path
-from weakseg_ros.improve.clicks import ClickStore
+from weakseg_ros.improve.label.clicks import ClickStore
 from weakseg_ros.points.labels import LabelMap
 folder, first, end, step = Path(sys.argv[1]), *map(int, sys.argv[2:])
 store = ClickStore(folder, LabelMap.load("street"))

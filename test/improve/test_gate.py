@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from weakseg_ros.errors import ConfigError
-from weakseg_ros.improve.gate import GateConfig, Scores, judge
+from weakseg_ros.improve.retrain.gate import GateConfig, Scores, judge
 from weakseg_ros.points.labels import LabelClass, LabelMap
 
 LABELS = LabelMap("four", tuple(LabelClass(i, name, (i, i, i), i == 3, (i,)) for i, name in enumerate(("none", "a", "b", "c"))))

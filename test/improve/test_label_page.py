@@ -20,17 +20,17 @@ from typing import Any
 import numpy as np
 import pytest
 
+from weakseg_ros.data.scans import ScanWriter
 from weakseg_ros.deploy.segmentation import Segmentation
 from weakseg_ros.files import write_atomic
-from weakseg_ros.improve.clicks import ClickStore
-from weakseg_ros.improve.frames import FrameWriter, Origin, Suggestion, Worth
+from weakseg_ros.improve.label.clicks import ClickStore
 from weakseg_ros.improve.label.pick import pick
 from weakseg_ros.improve.label.serve import start_server
 from weakseg_ros.improve.label.session import Session
 from weakseg_ros.improve.label.source import Source
+from weakseg_ros.improve.log.store import FrameWriter, Origin, Suggestion, Worth
 from weakseg_ros.points.labels import LabelMap
 from weakseg_ros.points.projection import RangeSpec
-from weakseg_ros.points.scans import ScanWriter
 from weakseg_ros.simulate.drive import SimulateConfig, simulate
 from weakseg_ros.simulate.lidar import SensorModel
 

@@ -13,19 +13,19 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from weakseg_ros.cli import main
+from weakseg_ros.data.scans import ScanWriter
 from weakseg_ros.deploy.segmentation import Segmentation
 from weakseg_ros.errors import DataError
-from weakseg_ros.improve.clicks import ClickStore
-from weakseg_ros.improve.frames import FrameWriter, Origin, Suggestion, Worth
+from weakseg_ros.improve.label.clicks import ClickStore
 from weakseg_ros.improve.label.colors import color_points, ramp, views_of
 from weakseg_ros.improve.label.keys import CLASS_KEYS, COMMANDS, HeldKeys
 from weakseg_ros.improve.label.pick import pick
 from weakseg_ros.improve.label.session import Session
 from weakseg_ros.improve.label.source import Source, spread_points
+from weakseg_ros.improve.log.store import FrameWriter, Origin, Suggestion, Worth
 from weakseg_ros.points.cloud import Cloud, make_cloud
 from weakseg_ros.points.labels import LabelMap
 from weakseg_ros.points.projection import RangeSpec
-from weakseg_ros.points.scans import ScanWriter
 
 STREET = LabelMap.load("street")
 ROAD, CAR, PERSON = (STREET.id_of(name) for name in ("road", "car", "person"))

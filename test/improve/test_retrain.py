@@ -16,29 +16,29 @@ import torch
 import yaml
 from numpy.typing import NDArray
 
+from weakseg_ros.batches.augment import AugmentConfig
 from weakseg_ros.cli import main
+from weakseg_ros.data.scans import ScanWriter, open_scans
 from weakseg_ros.deploy.bundle import Bundle
 from weakseg_ros.deploy.engines.torch import stores_half
 from weakseg_ros.deploy.segmentation import Segmentation
 from weakseg_ros.deploy.segmenter import Segmenter
 from weakseg_ros.errors import DataError
-from weakseg_ros.improve.clicks import ClickStore
-from weakseg_ros.improve.frames import FrameWriter, Origin, Worth
-from weakseg_ros.improve.gate import GateConfig
-from weakseg_ros.improve.retrain import command_of, compare, refused_on_failure, retrain, training_settings
-from weakseg_ros.improve.retrain_config import RetrainConfig
-from weakseg_ros.improve.retrain_data import logs_in, open_clicks, open_retrain_data, split_by_name
-from weakseg_ros.improve.versions import REJECTED, Versions
-from weakseg_ros.learn.augment import AugmentConfig
-from weakseg_ros.learn.export import export_run
-from weakseg_ros.learn.protocols import SparseConfig
-from weakseg_ros.learn.refine import ModelScans, commands_of, export_refined, refine, training_of
-from weakseg_ros.learn.train import train
-from weakseg_ros.learn.train_config import TrainConfig
+from weakseg_ros.improve.label.clicks import ClickStore
+from weakseg_ros.improve.log.store import FrameWriter, Origin, Worth
+from weakseg_ros.improve.retrain.config import RetrainConfig
+from weakseg_ros.improve.retrain.data import logs_in, open_clicks, open_retrain_data, split_by_name
+from weakseg_ros.improve.retrain.gate import GateConfig
+from weakseg_ros.improve.retrain.retrain import command_of, compare, refused_on_failure, retrain, training_settings
+from weakseg_ros.improve.retrain.versions import REJECTED, Versions
 from weakseg_ros.points.cloud import Cloud, make_cloud
 from weakseg_ros.points.labels import LabelClass, LabelMap
 from weakseg_ros.points.projection import RangeSpec
-from weakseg_ros.points.scans import ScanWriter, open_scans
+from weakseg_ros.train.config import TrainConfig
+from weakseg_ros.train.export import export_run
+from weakseg_ros.train.finetune import ModelScans, commands_of, export_refined, refine, training_of
+from weakseg_ros.train.train import train
+from weakseg_ros.weak.protocols import SparseConfig
 
 NAMES = ("unlabelled", "low", "dark", "bright")
 LABELS = LabelMap("toy", tuple(LabelClass(i, name, (i, i, i), False, (i * 10,)) for i, name in enumerate(NAMES)))
@@ -116,7 +116,7 @@ def settings(place: Path, **changes: Any) -> RetrainConfig:
 
 
 def iou_at_night(world: Path, bundle: Bundle) -> float:
-    from weakseg_ros.improve.gate import score
+    from weakseg_ros.improve.retrain.gate import score
 
     scans = open_scans(world / "night")
     segmenter = Segmenter(bundle)

@@ -14,7 +14,7 @@ import pytest
 from weakseg_ros.cli import main
 from weakseg_ros.deploy.bundle import KIND_WEIGHTS, Bundle, BundleInfo, IntensityRule, NetRule, write_bundle
 from weakseg_ros.errors import BundleError
-from weakseg_ros.improve.versions import REJECTED, Versions
+from weakseg_ros.improve.retrain.versions import REJECTED, Versions
 from weakseg_ros.points.labels import LabelClass, LabelMap
 from weakseg_ros.points.projection import RangeSpec
 

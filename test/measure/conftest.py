@@ -9,12 +9,12 @@ from typing import Any
 import numpy as np
 import pytest
 
+from weakseg_ros.data.bags import CloudBagWriter
+from weakseg_ros.data.scans import ScanWriter
 from weakseg_ros.deploy.bundle import KIND_ONNX, Bundle, BundleInfo, IntensityRule, NetRule, write_bundle
-from weakseg_ros.points.bags import CloudBagWriter
 from weakseg_ros.points.cloud import Cloud, make_cloud
 from weakseg_ros.points.labels import LabelClass, LabelMap
 from weakseg_ros.points.projection import RangeSpec
-from weakseg_ros.points.scans import ScanWriter
 
 ROAD, BUILDING, CAR = 40, 50, 10
 """raw ids"""

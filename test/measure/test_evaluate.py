@@ -16,16 +16,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from weakseg_ros.cli import main as weakseg
+from weakseg_ros.data.bags import CloudBagWriter, read_clouds
+from weakseg_ros.data.scans import open_scans
 from weakseg_ros.deploy.bundle import KIND_ONNX, Bundle, write_bundle
 from weakseg_ros.deploy.segmentation import Segmentation
 from weakseg_ros.deploy.segmenter import Segmenter
 from weakseg_ros.errors import ConfigError, DataError
 from weakseg_ros.measure.evaluate import EvaluateConfig, evaluate
 from weakseg_ros.measure.tally import Tally
-from weakseg_ros.points.bags import CloudBagWriter, read_clouds
 from weakseg_ros.points.cloud import make_cloud
 from weakseg_ros.points.labels import LabelMap
-from weakseg_ros.points.scans import open_scans
 
 SCANS, RETURNS = 6, 16 * 127
 CAR_POINTS = 16 * 2 * sum(range(SCANS))

@@ -9,13 +9,14 @@ import numpy as np
 import torch
 from torch.nn import functional as F
 
-from weakseg_ros.learn.losses import class_alpha, focal_loss, lovasz_gradient, lovasz_softmax
-from weakseg_ros.learn.methods import anchors, prototypes
-from weakseg_ros.learn.methods.coarse3d import contrast_loss
-from weakseg_ros.learn.protocols import clicks_of_ratio, group_voxels, label_voxels
-from weakseg_ros.learn.schedule import warmup_cosine_lr
 from weakseg_ros.measure.metrics import ConfusionMatrix
+from weakseg_ros.methods import confident_pixels as anchors
+from weakseg_ros.methods import prototypes
+from weakseg_ros.methods.coarse3d import contrast_loss
+from weakseg_ros.nets.losses import class_alpha, focal_loss, lovasz_gradient, lovasz_softmax
 from weakseg_ros.points.labels import LabelMap
+from weakseg_ros.train.schedule import warmup_cosine_lr
+from weakseg_ros.weak.protocols import clicks_of_ratio, group_voxels, label_voxels
 
 
 def check_weak_label(arrays: Mapping[str, np.ndarray]) -> None:

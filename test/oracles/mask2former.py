@@ -9,8 +9,8 @@ import numpy as np
 import torch
 
 from weakseg_ros.deploy.queries import panoptic_inference
-from weakseg_ros.learn.instance.mask_losses import pairwise_bce, pairwise_dice
-from weakseg_ros.learn.instance.matching import MatchSettings, Objects, match, matching_cost, query_losses
+from weakseg_ros.methods.objects.mask_losses import pairwise_bce, pairwise_dice
+from weakseg_ros.methods.objects.matching import MatchSettings, Objects, match, matching_cost, query_losses
 
 Arrays = Mapping[str, np.ndarray]
 

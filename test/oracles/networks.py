@@ -11,11 +11,11 @@ import numpy as np
 import torch
 from torch import nn
 
-from weakseg_ros.learn.methods.embedding import Projector, at_all_pixels
-from weakseg_ros.learn.nets import NetOutput
-from weakseg_ros.learn.nets.rangenet import BLOCKS, RangeNet21, RangeNet53
-from weakseg_ros.learn.nets.salsanext import SalsaNext
-from weakseg_ros.learn.nets.squeezesegv3 import SqueezeSegV3
+from weakseg_ros.methods.embedding import Projector, at_all_pixels
+from weakseg_ros.nets import NetOutput
+from weakseg_ros.nets.rangenet import BLOCKS, RangeNet21, RangeNet53
+from weakseg_ros.nets.salsanext import SalsaNext
+from weakseg_ros.nets.squeezesegv3 import SqueezeSegV3
 
 OFFICIAL_THREADS = 2
 """what the official outputs were computed with; RangeNet's float32 results lie up to 5e-4 from those of float64"""

@@ -7,8 +7,8 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from weakseg_ros.learn.instance.transport import sinkhorn
-from weakseg_ros.learn.instance.traverse import edge_cost, neighbour_difference, traverse_distance
+from weakseg_ros.methods.objects.transport import sinkhorn
+from weakseg_ros.weak.traverse import edge_cost, neighbour_difference, traverse_distance
 
 Arrays = Mapping[str, np.ndarray]
 CLOSE = {"rtol": 1e-5, "atol": 1e-6}

@@ -12,9 +12,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from weakseg_ros.improve.frames import open_frames
+from weakseg_ros.data.scans import open_scans
+from weakseg_ros.improve.log.store import open_frames
 from weakseg_ros.points.labelled import unpack_labelled
-from weakseg_ros.points.scans import open_scans
 
 Start = Callable[..., tuple[Any, Any]]
 GENEROUS = ("--log-per-minute", "6000", "--log-spacing-s", "0", "--log-min-distance", "0", "--log-min-free-mib", "0")

@@ -17,9 +17,9 @@ import numpy as np
 import pytest
 
 from weakseg_ros.cli import main as weakseg
+from weakseg_ros.data.bags import CloudBagWriter
 from weakseg_ros.deploy.segmenter import Segmenter
 from weakseg_ros.errors import DataError, ReplayError
-from weakseg_ros.points.bags import CloudBagWriter
 from weakseg_ros.points.cdr import read_cdr_header
 from weakseg_ros.points.cloud import decode_cdr, make_cloud
 from weakseg_ros.points.labelled import unpack_labelled
@@ -116,7 +116,7 @@ def test_no_node_is_left_over_when_an_evaluation_is_terminated(rig: Any, bag: Pa
 def test_the_clock_runs_with_the_bag(rig: Any, node: str, bag: Path) -> None:
     from rosgraph_msgs.msg import Clock
 
-    from weakseg_ros.points.bags import read_raw
+    from weakseg_ros.data.bags import read_raw
     from weakseg_ros.ros.replay_player import Player
 
     client = rig.Client("/listener")

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 from weakseg_ros.errors import EngineError
-from weakseg_ros.improve.versions import Versions
+from weakseg_ros.improve.retrain.versions import Versions
 from weakseg_ros.points.labelled import unpack_labelled
 from weakseg_ros.registry import ENGINES
 from weakseg_ros.ros.model import Model, open_segmenter

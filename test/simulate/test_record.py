@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 
 from weakseg_ros.cli import main
+from weakseg_ros.data.bags import read_clouds
+from weakseg_ros.data.scans import open_scans
 from weakseg_ros.errors import ConfigError
-from weakseg_ros.points.bags import read_clouds
-from weakseg_ros.points.scans import open_scans
 from weakseg_ros.simulate.drive import SimulateConfig, scan_at
 from weakseg_ros.simulate.record import RecordConfig, record
 from weakseg_ros.simulate.street import build_street

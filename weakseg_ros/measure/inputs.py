@@ -14,14 +14,14 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from weakseg_ros.data.bags import find_cloud_topic, read_raw
+from weakseg_ros.data.scan_files import read_raw_labels
+from weakseg_ros.data.scan_sets import readable
+from weakseg_ros.data.scans import INSTANCE_SHIFT, open_scans
 from weakseg_ros.errors import CloudError, DataError
 from weakseg_ros.files import sha256_of, sha256_of_parts
-from weakseg_ros.points.bags import find_cloud_topic, read_raw
 from weakseg_ros.points.cloud import Cloud, decode_cdr
 from weakseg_ros.points.labels import LabelMap
-from weakseg_ros.points.scan_files import read_raw_labels
-from weakseg_ros.points.scan_sets import readable
-from weakseg_ros.points.scans import INSTANCE_SHIFT, open_scans
 
 BAG_SUFFIXES = (".mcap", ".db3", ".bag")
 

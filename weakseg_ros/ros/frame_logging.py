@@ -17,9 +17,9 @@ from std_msgs.msg import Header
 from weakseg_ros.deploy.bundle import Bundle
 from weakseg_ros.deploy.segmentation import Segmentation
 from weakseg_ros.errors import ConfigError
-from weakseg_ros.improve.admission import LogSettings
-from weakseg_ros.improve.frame_log import MIB, FrameLog, LogStatus
-from weakseg_ros.improve.frames import FrameRecord, Origin
+from weakseg_ros.improve.log.admission import LogSettings
+from weakseg_ros.improve.log.recorder import MIB, FrameLog, LogStatus
+from weakseg_ros.improve.log.store import FrameRecord, Origin
 from weakseg_ros.points.cloud import Cloud
 from weakseg_ros.points.labelled import fill_message, pack_labelled
 from weakseg_ros.ros.diagnostics import Status

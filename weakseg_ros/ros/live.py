@@ -17,16 +17,16 @@ from typing import Any
 
 import numpy as np
 
+from weakseg_ros.data.bags import RawMessage
+from weakseg_ros.data.scan_files import format_stamp
 from weakseg_ros.deploy.bundle import Bundle
 from weakseg_ros.deploy.segmentation import Segmentation
 from weakseg_ros.errors import CloudError, ReplayError
 from weakseg_ros.measure.evaluate import EvaluateConfig, OnAnswer
 from weakseg_ros.measure.inputs import Item
 from weakseg_ros.measure.summary import replay_figures
-from weakseg_ros.points.bags import RawMessage
 from weakseg_ros.points.encode import fill_message, pack_cloud
 from weakseg_ros.points.labelled import unpack_labelled
-from weakseg_ros.points.scan_files import format_stamp
 from weakseg_ros.ros.replay_player import Answer, Player, ReplaySettings
 
 STOP_TIMEOUT_S = 10.0

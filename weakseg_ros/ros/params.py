@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from weakseg_ros.config import check_ranges, field_docs, from_mapping, setting
 from weakseg_ros.deploy.track_settings import TrackSettings
 from weakseg_ros.errors import ConfigError, did_you_mean
-from weakseg_ros.improve.admission import LogSettings
+from weakseg_ros.improve.log.admission import LogSettings
 from weakseg_ros.registry import ENGINES
 
 if TYPE_CHECKING:

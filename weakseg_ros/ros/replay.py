@@ -14,9 +14,9 @@ from pathlib import Path
 import tyro
 
 from weakseg_ros.config import parse
+from weakseg_ros.data.bags import find_cloud_topic, read_raw
 from weakseg_ros.errors import DataError
 from weakseg_ros.files import environment, write_json
-from weakseg_ros.points.bags import find_cloud_topic, read_raw
 from weakseg_ros.ros.replay_player import Answer, Player, ReplayResult, ReplaySettings
 
 

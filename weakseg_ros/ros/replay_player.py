@@ -11,11 +11,11 @@ from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
 from weakseg_ros.config import check_ranges, setting
+from weakseg_ros.data.bags import RawMessage
+from weakseg_ros.data.scan_files import format_stamp
 from weakseg_ros.errors import DataError, ReplayError
 from weakseg_ros.measure.latency import describe
-from weakseg_ros.points.bags import RawMessage
 from weakseg_ros.points.cdr import read_cdr_header
-from weakseg_ros.points.scan_files import format_stamp
 from weakseg_ros.ros.transport import apply_transport
 
 QUIET_S = 1.0

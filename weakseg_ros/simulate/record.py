@@ -20,10 +20,10 @@ import tyro
 from tqdm import tqdm
 
 from weakseg_ros.config import check_ranges, parse, setting
+from weakseg_ros.data.bags import CloudBagWriter
+from weakseg_ros.data.scans import ScanWriter
 from weakseg_ros.errors import ConfigError, DataError
-from weakseg_ros.points.bags import CloudBagWriter
 from weakseg_ros.points.labels import LabelMap
-from weakseg_ros.points.scans import ScanWriter
 from weakseg_ros.simulate.drive import SimulateConfig, SimulatedScan, check_length, scan_at
 from weakseg_ros.simulate.lidar import SensorModel, Shift, load_sensor
 from weakseg_ros.simulate.street import Street, build_street

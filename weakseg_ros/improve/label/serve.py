@@ -19,7 +19,7 @@ import tyro
 
 from weakseg_ros.config import check_ranges, parse, setting
 from weakseg_ros.errors import ConfigError, WeaksegError
-from weakseg_ros.improve.clicks import CLICKS, ClickStore
+from weakseg_ros.improve.label.clicks import CLICKS, ClickStore
 from weakseg_ros.points.labels import LabelMap
 
 if TYPE_CHECKING:
@@ -93,11 +93,11 @@ def _stop(server: viser.ViserServer) -> None:
 
 def _segment_by(run: Path | None) -> Segment:
     """What makes a mask of a click."""
-    from weakseg_ros.learn.instance.clicks import segment_from_clicks
+    from weakseg_ros.weak.masks_by_rule import segment_from_clicks
 
     if run is None:
         return segment_from_clicks
-    from weakseg_ros.learn.instance.click_segmenter import ClickSegmenter  # needs torch, the rule does not
+    from weakseg_ros.train.click_segmenter import ClickSegmenter  # needs torch, the rule does not
 
     segmenter = ClickSegmenter(run)
     if not segmenter.learned:

@@ -15,10 +15,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from weakseg_ros.errors import DataError
-from weakseg_ros.improve.clicks import LARGEST_INSTANCE, ClickStore
+from weakseg_ros.improve.label.clicks import LARGEST_INSTANCE, ClickStore
 from weakseg_ros.improve.label.pick import pick
 from weakseg_ros.improve.label.source import Frame, Source
-from weakseg_ros.learn.instance.clicks import ClickSettings, segment_from_clicks
+from weakseg_ros.weak.masks_by_rule import ClickSettings, segment_from_clicks
 
 Segment = Callable[..., NDArray[np.int32]]
 """`segment_from_clicks`, or what answers in its stead by a learned distance"""

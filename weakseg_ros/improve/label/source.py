@@ -10,12 +10,12 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from weakseg_ros.improve.frames import FrameFolder, Suggestion, open_frames
+from weakseg_ros.data.frame_log import FrameScans
+from weakseg_ros.data.scans import ScanSet, open_scans
+from weakseg_ros.improve.log.store import FrameFolder, Suggestion, open_frames
 from weakseg_ros.points.cloud import Cloud
-from weakseg_ros.points.frame_scans import FrameScans
 from weakseg_ros.points.labels import LabelMap
 from weakseg_ros.points.projection import RangeSpec, RangeView, project
-from weakseg_ros.points.scans import ScanSet, open_scans
 
 SPREAD_POINTS = 20
 """points suggested in a scan that no model has looked at"""

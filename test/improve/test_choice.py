@@ -1,0 +1,238 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Which frames and points are chosen: always valid and distinct, and spread where the highest entropies are not."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from weakseg_ros.deploy.segmentation import Segmentation
+from weakseg_ros.improve.log.acquisition import Look, describe, descriptor_size, doubt, look_at, score_frame
+from weakseg_ros.improve.log.choice import choose_frames, distances_to, suggest_points
+from weakseg_ros.improve.log.store import open_frames
+from weakseg_ros.points.cloud import Cloud, make_cloud
+
+CLASSES = 6
+
+
+def answer_of(cloud: Cloud, class_id: np.ndarray, uncertainty: np.ndarray, **changes: object) -> Segmentation:
+    known = class_id > 0
+    image = np.zeros((1, 1), np.uint8)
+    columns = {
+        "class_id": class_id.astype(np.uint8),
+        "instance_id": np.zeros(len(cloud), np.uint16),
+        "confidence": ((1 - uncertainty) * known).astype(np.float32),
+        "uncertainty": (uncertainty * known).astype(np.float32),
+        "flags": cloud.flags,
+        "class_image": image,
+        "instance_image": image.astype(np.uint16),
+    }
+    return Segmentation(**{**columns, **changes})
+
+
+@st.composite
+def frames(draw: st.DrawFn) -> tuple[Cloud, Segmentation]:
+    """A cloud of any size with answers of any kind, among them none, ties and a single class."""
+    rng = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
+    count = draw(st.sampled_from([0, 1, 2, 30, 400, 5000]))
+    spread = draw(st.sampled_from([0.0, 0.1, 30.0]))
+    classes = draw(st.integers(0, CLASSES - 1))
+    cloud = make_cloud(rng.normal(size=(count, 3)) * spread + [1, 0, 0], rng.random(count))
+    class_id = rng.integers(0, classes + 1, count)
+    uncertainty = draw(st.sampled_from([0.0, 0.5, 1.0])) * np.ones(count) if draw(st.booleans()) else rng.random(count)
+    novelty = rng.random(count, dtype=np.float32) if draw(st.booleans()) else None
+    return cloud, answer_of(cloud, class_id, uncertainty, novelty=novelty)
+
+
+@given(frames(), st.integers(0, 40), st.sampled_from(["ours", "entropy", "random"]), st.integers(0, 5))
+@settings(deadline=None, max_examples=80)
+def test_suggestions_are_few_distinct_and_answered(
+    frame: tuple[Cloud, Segmentation], count: int, strategy: str, seed: int
+) -> None:
+    cloud, answer = frame
+    answered = np.flatnonzero(answer.class_id > 0)
+    labelled = answered[::7]
+    found = suggest_points(cloud, answer, count, strategy=strategy, seed=seed, labelled=labelled)
+    points = [suggestion.point for suggestion in found]
+    assert len(points) == len(set(points)) == min(count, len(answered) - len(labelled))
+    assert set(points) <= set(answered) - set(labelled)
+    scores = [suggestion.score for suggestion in found]
+    assert scores == sorted(scores, reverse=True)
+    assert all(0 <= score <= 1 for score in scores)
+    assert all(suggestion.why for suggestion in found)
+    assert found == suggest_points(cloud, answer, count, strategy=strategy, seed=seed, labelled=labelled)
+
+
+@given(frames())
+@settings(deadline=None, max_examples=60)
+def test_doubt_score_and_descriptor_are_bounded(frame: tuple[Cloud, Segmentation]) -> None:
+    cloud, answer = frame
+    values = doubt(answer)
+    assert ((values >= 0) & (values <= 1)).all()
+    assert not values[answer.class_id == 0].any()
+    look = look_at(cloud, answer, CLASSES)
+    assert 0 <= score_frame(answer) == look.score <= 1
+    assert look.descriptor.shape == (descriptor_size(CLASSES),)
+    assert np.isfinite(look.descriptor).all()
+    np.testing.assert_array_equal(look.descriptor, describe(cloud, answer, CLASSES))
+    assert np.linalg.norm(look.descriptor) <= np.sqrt(1.5) + 1e-5
+
+
+def bush(points: int = 300) -> tuple[Cloud, Segmentation, np.ndarray]:
+    """A bush of very doubtful leaves, and twenty objects of doubt and of five classes; the region of each point."""
+    rng = np.random.default_rng(3)
+    centres = np.array([[12 * np.cos(a), 12 * np.sin(a), 0] for a in np.linspace(0, 2 * np.pi, 21)])
+    region = np.repeat(np.arange(21), points)
+    cloud = make_cloud(centres[region] + rng.normal(size=(len(region), 3)) * 0.3, rng.random(len(region)))
+    class_id = 1 + region % 5
+    uncertainty = np.where(region == 0, rng.uniform(0.9, 1.0, len(region)), rng.uniform(0.5, 0.8, len(region)))
+    return cloud, answer_of(cloud, class_id, uncertainty), region
+
+
+def test_the_highest_entropies_are_one_bush_and_ours_is_not() -> None:
+    cloud, answer, region = bush()
+    reached = {
+        strategy: {int(region[s.point]) for s in suggest_points(cloud, answer, 21, strategy=strategy)}
+        for strategy in ("ours", "entropy")
+    }
+    assert reached["entropy"] == {0}
+    assert len(reached["ours"]) >= 19
+    assert {1 + r % 5 for r in reached["ours"]} == {1, 2, 3, 4, 5}
+
+
+def test_what_is_labelled_is_not_asked_for_again() -> None:
+    cloud, answer, region = bush()
+    labelled = [int(np.flatnonzero(region == r)[0]) for r in range(10)]
+    found = {int(region[s.point]) for s in suggest_points(cloud, answer, 11, labelled=labelled)}
+    assert len(found & set(range(10, 21))) >= 10
+
+
+def test_doubt_comes_before_size_and_rare_classes_before_common_ones() -> None:
+    rng = np.random.default_rng(0)
+    count = 8000
+    xyz = rng.uniform(-30, 30, (count, 3)) * [1, 1, 0.02]
+    class_id = np.where(np.arange(count) < 200, 2, 1)
+    xyz[:200] = [10, 10, 0] + rng.normal(size=(200, 3)) * 0.5
+    uncertainty = np.where(class_id == 2, 0.6, 0.3)
+    cloud = make_cloud(xyz, rng.random(count))
+    found = suggest_points(cloud, answer_of(cloud, class_id, uncertainty), 10)
+    assert 2 in class_id[[s.point for s in found[:3]]]
+    sure = answer_of(cloud, class_id, np.where(xyz[:, 0] > 0, 0.7, 0.01))
+    assert np.mean([xyz[s.point, 0] > -3 for s in suggest_points(cloud, sure, 10)]) >= 0.9
+
+
+def test_novelty_adds_doubt() -> None:
+    cloud = make_cloud(np.ones((4, 3)), np.ones(4))
+    class_id, uncertainty = np.array([1, 1, 1, 0]), np.array([0.0, 0.0, 0.5, 0.0])
+    plain = doubt(answer_of(cloud, class_id, uncertainty))
+    told = doubt(answer_of(cloud, class_id, uncertainty, novelty=np.array([0.0, 0.8, 0.5, 1.0], np.float32)))
+    np.testing.assert_allclose(plain, [0, 0, 0.75, 0], atol=1e-6)
+    np.testing.assert_allclose(told, [0, 0.8, 0.875, 0], atol=1e-6)
+
+
+def look(descriptor: np.ndarray, score: float = 0.5) -> Look:
+    return Look(score, score, np.asarray(descriptor, np.float32))
+
+
+@given(st.integers(0, 30), st.integers(0, 40), st.sampled_from(["ours", "entropy", "random"]), st.integers(0, 2**16))
+@settings(deadline=None, max_examples=60)
+def test_chosen_frames_are_distinct_and_in_the_order_of_worth(frames: int, count: int, strategy: str, seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    looks = [look(rng.random(5), float(rng.random())) for _ in range(frames)]
+    choices = choose_frames(looks, count, strategy, seed, rng.random((3, 5), dtype=np.float32) if seed % 2 else None)
+    assert len({choice.index for choice in choices}) == len(choices) == min(frames, count)
+    worths = [choice.worth for choice in choices]
+    assert worths == sorted(worths, reverse=True)
+    assert all(0 <= worth <= 1 for worth in worths)
+
+
+def test_each_group_of_like_frames_is_met_before_any_is_met_twice() -> None:
+    rng = np.random.default_rng(0)
+    groups = np.repeat(np.arange(8), 25)
+    looks = [look(np.eye(8)[g] + rng.normal(size=8) * 0.02, 0.5 + 0.01 * g) for g in groups]
+    ours = [groups[choice.index] for choice in choose_frames(looks, 8)]
+    assert sorted(ours) == list(range(8))
+    assert set(groups[[choice.index for choice in choose_frames(looks, 8, "entropy")]]) == {7}
+    known = np.eye(8, dtype=np.float32)[:4]
+    assert {groups[choice.index] for choice in choose_frames(looks, 4, known=known)} == {4, 5, 6, 7}
+
+
+def test_distances_are_those_of_the_nearest() -> None:
+    rng = np.random.default_rng(0)
+    a, b = rng.random((6, 4), dtype=np.float32), rng.random((5, 4), dtype=np.float32)
+    expected = np.linalg.norm(a[:, None] - b[None], axis=2).min(axis=1)
+    np.testing.assert_allclose(distances_to(a, b), expected, atol=1e-4)
+
+
+def test_select_writes_a_log_and_adds_to_it(shared_data: Path, tmp_path: Path) -> None:
+    pytest.importorskip("onnxruntime", reason="no onnxruntime: pip install weakseg_ros[onnx]")
+    from weakseg_ros.data.scans import open_scans
+    from weakseg_ros.improve.log.select import SelectConfig, select
+
+    source = open_scans(shared_data / "semantickitti_seq00")
+    config = SelectConfig(data=shared_data / "semantickitti_seq00", out=tmp_path / "log", frames=3, points=5, seed=1)
+    first = select(config)
+    log = open_frames(config.out)
+    assert [record.key for record in log.frames] == first
+    assert len(select(config)) == 2, "the two scans that were left"
+    log = open_frames(config.out)
+    assert {record.source_key for record in log.frames} == set(source.keys)
+    for record in log.frames:
+        original = source[list(source.keys).index(record.source_key)]
+        index = list(log.scans.keys).index(record.key)
+        np.testing.assert_array_equal(log.scans[index].cloud.xyz, original.cloud.xyz)
+        assert len(record.suggestions) == 5
+
+
+@pytest.mark.parametrize("strategy", ["ours", "entropy", "random"])
+def test_select_reads_a_bag(tmp_path: Path, strategy: str) -> None:
+    pytest.importorskip("onnxruntime", reason="no onnxruntime: pip install weakseg_ros[onnx]")
+    from weakseg_ros.data.bags import CloudBagWriter
+    from weakseg_ros.improve.log.select import main
+
+    rng = np.random.default_rng(0)
+    with CloudBagWriter(tmp_path / "bag", "/points") as bag:
+        for i in range(4):
+            xyz = rng.normal(size=(3000, 3)) * [15, 15, 0.5]
+            bag.write(make_cloud(xyz, rng.random(3000), stamp_ns=10 + i, frame_id="lidar"))
+    arguments = ["--frames", "2", "--points", "4", "--strategy", strategy, "--out", str(tmp_path / "log")]
+    assert main([str(tmp_path / "bag"), *arguments]) == 0
+    log = open_frames(tmp_path / "log")
+    assert len(log) == 2
+    for record in log.frames:
+        assert (record.frame_id, record.sensor, record.points) == ("lidar", "/points", 3000)
+        assert 10 <= record.stamp_ns < 14
+        assert len(record.suggestions) == 4
+    facts = json.loads((tmp_path / "log" / "sessions" / "0000").read_text())
+    assert facts["config"]["strategy"] == strategy
+    assert len(facts["data_hash"]) == 64
+
+
+def test_select_shows_the_model_the_intensity_as_told_and_says_so(tmp_path: Path) -> None:
+    pytest.importorskip("onnxruntime", reason="no onnxruntime: pip install weakseg_ros[onnx]")
+    from weakseg_ros.data.bags import CloudBagWriter
+    from weakseg_ros.improve.log.select import main
+
+    rng = np.random.default_rng(0)
+    xyz, intensity = rng.normal(size=(3000, 3)) * [15, 15, 0.5], rng.random(3000)
+    answers = {}
+    for name, values, factor in (
+        ("plain", intensity, "0"),
+        ("raw", intensity * 256, str(1 / 256)),
+        ("untold", intensity * 256, "0"),
+    ):
+        with CloudBagWriter(tmp_path / f"{name}-bag", "/points") as bag:
+            bag.write(make_cloud(xyz, values, stamp_ns=10, frame_id="lidar"))
+        options = ["--intensity-scale", factor, "--out", str(tmp_path / name)]
+        assert main([str(tmp_path / f"{name}-bag"), *options]) == 0
+        log = open_frames(tmp_path / name)
+        answers[name] = log.uncertainty(log.frames[0].key)
+        assert log.frames[0].intensity_scale == float(factor)
+    np.testing.assert_array_equal(answers["raw"], answers["plain"])
+    assert (answers["untold"] != answers["plain"]).any()
+    np.testing.assert_allclose(open_frames(tmp_path / "raw").scans[0].cloud.intensity, intensity, atol=1e-6)

@@ -1,0 +1,114 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The hand-crafted rules: traverse distance beside relaxation, likely instances by hand, transport's sums and optimum."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy.optimize import linprog
+
+from weakseg_ros.methods.objects.transport import sinkhorn
+from weakseg_ros.weak.traverse import (
+    NEIGHBOURS,
+    edge_cost,
+    likely_classes,
+    likely_instances,
+    neighbour_difference,
+    traverse_distance,
+)
+
+seeds = st.integers(0, 2**32 - 1)
+
+
+def by_relaxation(cost: np.ndarray, click: np.ndarray) -> np.ndarray:
+    """Bellman and Ford: every step again until nothing gets cheaper."""
+    height, width = cost.shape[1:]
+    distance = np.full((height, width), np.inf)
+    distance[tuple(click)] = 0
+    for _ in range(height * width):
+        for k, (down, right) in enumerate(NEIGHBOURS):
+            for r in range(max(0, -down), min(height, height - down)):
+                for c in range(max(0, -right), min(width, width - right)):
+                    there = r + down, c + right
+                    distance[there] = min(distance[there], distance[r, c] + cost[k, r, c])
+    return distance
+
+
+@given(seeds, st.integers(1, 4), st.integers(1, 5), st.integers(0, 3))
+@settings(deadline=None, max_examples=25)
+def test_traverse_distance_is_the_cheapest_way(seed: int, height: int, width: int, clicks: int) -> None:
+    rng = np.random.default_rng(seed)
+    cost = np.round(rng.random((8, height, width)), 1).astype(np.float32)  # ways of price 0 are among them
+    points = np.stack([rng.integers(0, height, clicks), rng.integers(0, width, clicks)], axis=1)
+    ours = traverse_distance(cost, points)
+    assert ours.shape == (clicks, height, width)
+    for distance, point in zip(ours, points, strict=True):
+        np.testing.assert_allclose(distance, by_relaxation(cost, point), rtol=1e-5, atol=1e-6)
+
+
+@given(seeds)
+@settings(deadline=None, max_examples=20)
+def test_permuted_clicks_permute_distances(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    cost = rng.random((8, 5, 7)).astype(np.float32)
+    points = np.stack([rng.integers(0, 5, 4), rng.integers(0, 7, 4)], axis=1)
+    order = rng.permutation(4)
+    assert np.array_equal(traverse_distance(cost, points)[order], traverse_distance(cost, points[order]))
+
+
+def test_differences_by_hand() -> None:
+    image = np.array([[[1.0, 0.0]], [[0.0, 3.0]]], np.float32)  # (2, 1, 2)
+    right = NEIGHBOURS.index((0, 1))
+    assert [neighbour_difference(image, kind)[right, 0, 0] for kind in ("l1", "l2", "dot", "max")] == [4, 10, 1, 3]
+    assert [neighbour_difference(image, kind)[right, 0, 1] for kind in ("l1", "l2", "dot", "max")] == [3, 9, 1, 0]
+
+
+def test_two_objects_part_at_the_edge_between_them() -> None:
+    probs = np.zeros((3, 5, 12), np.float32)  # none, thing, stuff
+    probs[1] = 0.9
+    probs[2] = 0.1
+    probs[:, :, 9:] = [[[0.0]], [[0.2]], [[0.8]]]
+    edges = np.zeros((1, 5, 12), np.float32)
+    edges[:, :, 3] = 1.0  # nearer to the first click
+    features = np.ones((1, 5, 12), np.float32)
+    clicks = np.array([[2, 1], [2, 8]])
+    distance = traverse_distance(edge_cost(probs, features, edges, edge_weight=5.0), clicks)
+    things, stuff = np.array([False, True, False]), np.array([False, False, True])
+    found = likely_instances(distance, probs, np.array([1, 1]), things, stuff)
+    assert (found[1:4, :3] == 0).all()
+    assert (found[1:4, 4:9] == 1).all()
+    assert (found[:, 9:] == -1).all()
+    assert likely_instances(distance[:0], probs, np.zeros(0, int), things, stuff).max() == -1
+    assert likely_classes(probs, 0.85)[0].tolist() == [1] * 9 + [0] * 3
+
+
+@given(seeds, st.integers(1, 4), st.integers(1, 12))
+@settings(deadline=None, max_examples=20)
+def test_transport_moves_what_is_there(seed: int, objects: int, pixels: int) -> None:
+    rng = np.random.default_rng(seed)
+    supply = rng.random(objects) + 0.1
+    supply *= pixels / supply.sum()
+    plan, distance = sinkhorn(rng.random((objects, pixels)), supply, np.ones(pixels), 0.05, 200)
+    np.testing.assert_allclose(plan.sum(axis=1), supply, rtol=1e-6)
+    np.testing.assert_allclose(plan.sum(axis=0), 1.0, atol=1e-2)
+    assert 0 <= distance <= pixels
+
+
+def test_transport_comes_near_the_cheapest_plan() -> None:
+    rng = np.random.default_rng(2)
+    cost, supply = rng.random((3, 9)), np.array([2.0, 3.0, 4.0])
+    sums = [np.kron(np.eye(3), np.ones(9)), np.kron(np.ones(3), np.eye(9))]
+    best = linprog(cost.ravel(), A_eq=np.vstack(sums), b_eq=np.concatenate([supply, np.ones(9)])).fun
+    assert sinkhorn(cost, supply, np.ones(9), 1e-3, 3000)[1] == pytest.approx(best, rel=1e-2)
+
+
+def test_the_hand_crafted_rules_need_no_torch() -> None:
+    modules = ("traverse", "transport")
+    names = ", ".join(f"weakseg_ros.methods.objects.{module}" for module in modules)
+    code = f"import sys, {names}; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code]).returncode == 0

@@ -1,0 +1,129 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Every net and every method of the registry keeps its contract; a new row is tested by being there."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load, save
+from torch import nn
+
+from weakseg_ros import registry
+from weakseg_ros.batches.batches import Batch
+
+CHANNELS, CLASSES = 5, 6
+
+
+def make_net(name: str) -> nn.Module:
+    torch.manual_seed(0)
+    return registry.load(registry.NETS, name)(CHANNELS, CLASSES, width=16)
+
+
+def make_batch(height: int = 16, width: int = 48, seed: int = 0) -> Batch:
+    generator = torch.Generator().manual_seed(seed)
+    mask = torch.rand(2, height, width, generator=generator) > 0.2
+    image = torch.randn(2, CHANNELS, height, width, generator=generator) * mask[:, None]
+    labels = torch.randint(0, CLASSES, (2, height, width), generator=generator) * mask
+    xyz = 20 * torch.randn(2, 3, height, width, generator=generator) * mask[:, None]
+    return Batch(image, labels, mask, xyz)
+
+
+def make_method(name: str, net: nn.Module) -> Any:
+    kind = registry.load(registry.METHODS, name)
+    return kind(kind.Settings(), net, torch.tensor([50, 10, 20, 30, 40, 0]))
+
+
+@pytest.mark.parametrize("name", registry.NETS)
+class TestNet:
+    @pytest.mark.parametrize(("height", "width"), [(16, 48), (32, 240), (40, 90), (17, 33)])
+    def test_answers_at_the_image_size(self, name: str, height: int, width: int) -> None:
+        net = make_net(name).eval()
+        out = net(torch.randn(1, CHANNELS, height, width))
+        assert out.logits.shape == (1, CLASSES, height, width)
+        assert out.features.shape == (1, net.feature_channels, height, width)
+        assert tuple(stage.shape[1] for stage in out.stages) == net.stage_channels
+        assert torch.isfinite(out.logits).all()
+
+    def test_stages_lie_over_the_image(self, name: str) -> None:
+        """Stretched to the image, a stage's columns and rows fall where they come from: none is left of padding."""
+        stages = make_net(name).eval()(torch.randn(1, CHANNELS, 17, 90)).stages
+        for stage in stages:
+            assert stage.shape[-2] in [-(-17 // 2**i) for i in range(4)]
+            assert stage.shape[-1] in [-(-90 // 2**i) for i in range(5)]
+
+    def test_gradient_reaches_every_parameter(self, name: str) -> None:
+        net, batch = make_net(name), make_batch(64, 96)  # several pixels are left at the coarsest stage
+        out = net(batch.image)
+        (out.logits * torch.randn_like(out.logits)).sum().backward()
+        silent = [key for key, p in net.named_parameters() if p.grad is None or not p.grad.abs().sum() > 0]
+        assert not silent
+
+    def test_every_channel_matters(self, name: str) -> None:
+        net, image = make_net(name).eval(), make_batch().image
+        for channel in range(CHANNELS):
+            other = image.clone()
+            other[:, channel] += 1.0
+            assert not torch.allclose(net(other).logits, net(image).logits)
+
+    def test_scans_of_a_batch_do_not_mix_in_eval(self, name: str) -> None:
+        net, image = make_net(name).eval(), make_batch().image
+        torch.testing.assert_close(net(image).logits[:1], net(image[:1]).logits, atol=1e-5, rtol=1e-4)
+
+    def test_state_survives_save_and_load(self, name: str) -> None:
+        net, image = make_net(name), make_batch().image
+        net(image)  # moves the running statistics
+        other = registry.load(registry.NETS, name)(CHANNELS, CLASSES, width=16)
+        other.load_state_dict(load(save(net.state_dict())))
+        torch.testing.assert_close(other.eval()(image).logits, net.eval()(image).logits, rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("name", registry.METHODS)
+class TestMethod:
+    def test_losses_fall_when_trained_on_one_batch(self, name: str) -> None:
+        net, batch = make_net("light"), make_batch()
+        method = make_method(name, net)
+        optimizer = torch.optim.Adam([*net.parameters(), *method.parameters()], 3e-3)
+        history = []
+        for step in range(25):
+            losses = method.losses(batch, net(batch.image), 0.5)  # the same losses all along, no warm-up
+            total = torch.stack(list(losses.values())).sum()
+            optimizer.zero_grad()
+            total.backward()
+            optimizer.step()
+            method.after_step(net, step / 25)
+            history.append(total.item())
+        assert history[-1] < 0.8 * history[0]
+
+    def test_gradient_reaches_net_and_method(self, name: str) -> None:
+        net, batch = make_net("light"), make_batch()
+        method = make_method(name, net)
+        torch.stack(list(method.losses(batch, net(batch.image), 1.0).values())).sum().backward()
+        named = [*net.named_parameters(), *method.named_parameters()]
+        assert not [key for key, p in named if p.requires_grad and (p.grad is None or not p.grad.abs().sum() > 0)]
+
+    def test_loss_depends_on_the_labels(self, name: str) -> None:
+        net, batch = make_net("light").eval(), make_batch()
+        method, out = make_method(name, net), net(batch.image)
+        other = Batch(batch.image, batch.labels.roll(7, dims=-1), batch.mask)
+        ours, theirs = (torch.stack(list(method.losses(b, out, 1.0).values())).sum() for b in (batch, other))
+        assert ours.item() != theirs.item()
+
+    def test_a_batch_without_labels_gives_a_finite_loss_with_gradient(self, name: str) -> None:
+        net, batch = make_net("light"), make_batch()
+        empty = Batch(batch.image, torch.zeros_like(batch.labels), batch.mask)
+        total = torch.stack(list(make_method(name, net).losses(empty, net(batch.image), 1.0).values())).sum()
+        total.backward()
+        assert torch.isfinite(total)
+        assert all(torch.isfinite(p.grad).all() for p in net.parameters() if p.grad is not None)
+
+    def test_state_survives_save_and_load(self, name: str) -> None:
+        net, batch = make_net("light").eval(), make_batch()
+        method = make_method(name, net)
+        method.losses(batch, net(batch.image), 1.0)
+        method.after_step(net, 1.0)
+        other = make_method(name, net)
+        other.load_state_dict(load(save(method.state_dict())))
+        for key, tensor in method.state_dict().items():
+            torch.testing.assert_close(other.state_dict()[key], tensor, rtol=0, atol=0)

@@ -1,0 +1,137 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What each method adds for the robot: it shares the method's weights, and both engines answer as it does."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+torch = pytest.importorskip("torch", reason="no torch: pip install weakseg_ros[train]")
+pytest.importorskip("onnx", reason="no onnx: pip install weakseg_ros[train]")
+pytest.importorskip("onnxruntime", reason="no onnxruntime: pip install weakseg_ros[onnx]")
+
+from weakseg_ros import registry  # noqa: E402
+from weakseg_ros.batches.batches import Batch  # noqa: E402
+from weakseg_ros.config import from_mapping  # noqa: E402
+from weakseg_ros.deploy.bundle import EXTRA_OUTPUTS, BundleInfo, IntensityRule, MethodRule, NetRule  # noqa: E402
+from weakseg_ros.deploy.engines import open_engine  # noqa: E402
+from weakseg_ros.methods.coarse3d import Coarse3d, Coarse3dSettings  # noqa: E402
+from weakseg_ros.methods.novelty import STRIDE  # noqa: E402
+from weakseg_ros.methods.prototypes import standardise  # noqa: E402
+from weakseg_ros.nets.light import LightNet  # noqa: E402
+from weakseg_ros.points.labels import LabelClass, LabelMap  # noqa: E402
+from weakseg_ros.points.projection import RangeSpec  # noqa: E402
+from weakseg_ros.train.export import export_bundle  # noqa: E402
+
+CLASSES, SPEC = 4, RangeSpec(height=16, width=48)
+LABELS = LabelMap("four", tuple(LabelClass(i, f"class {i}", (i, i, i), i == 2, (i,)) for i in range(CLASSES)))
+SMALL: dict[str, dict[str, Any]] = {
+    "coarse3d": {"embedding": 16, "prototypes_per_class": 4},
+    "erda+coarse3d": {"embedding": 16, "prototypes_per_class": 4},
+    "point_panoptic centre": {},
+    "coarse3d+point_panoptic": {"embedding": 16, "prototypes_per_class": 4},
+    "point_panoptic query": {"head": "query", "queries": 7, "query_width": 16},
+}
+
+
+def make_batch() -> Batch:
+    generator = torch.Generator().manual_seed(0)
+    mask = torch.rand(2, SPEC.height, SPEC.width, generator=generator) > 0.2
+    labels = torch.randint(0, CLASSES, mask.shape, generator=generator) * mask
+    return Batch(torch.randn(2, 5, *mask.shape[1:], generator=generator) * mask[:, None], labels, mask)
+
+
+def make_method(name: str, options: dict[str, Any]) -> tuple[torch.nn.Module, Any]:
+    torch.manual_seed(0)
+    net, kind = LightNet(5, CLASSES, width=16), registry.load(registry.METHODS, name)
+    torch.nn.init.normal_(net.classifier.weight, std=3.0)
+    method = kind(from_mapping(kind.Settings, options, "options"), net, torch.tensor([5, 40, 30, 20]))
+    method.use_labels(LABELS)
+    return net, method
+
+
+def test_which_methods_deploy_something() -> None:
+    deploying = {name for name in registry.METHODS if make_method(name, {})[1].deployable() is not None}
+    assert deploying == {name for name in registry.METHODS if {"coarse3d", "point_panoptic"} & set(name.split("+"))}
+    assert deploying >= {name.split()[0] for name in SMALL}
+
+
+@pytest.mark.parametrize("row", SMALL)
+def test_both_engines_answer_as_the_method(row: str, tmp_path: Path) -> None:
+    name, options = row.split()[0], SMALL[row]
+    net, method = make_method(name, options)
+    batch = make_batch()
+    method.losses(batch, net(batch.image), 0.5)  # moves prototypes and running statistics
+    extra = method.deployable()
+    assert set(extra.outputs) <= set(EXTRA_OUTPUTS)
+    own = {id(tensor) for tensor in (*method.parameters(), *method.buffers())}
+    assert all(id(tensor) in own for tensor in (*extra.parameters(), *extra.buffers()))
+    info = BundleInfo(
+        name="x",
+        spec=SPEC,
+        channels=("range", "x", "y", "z", "intensity"),
+        mean=(0.0,) * 5,
+        std=(1.0,) * 5,
+        labels=LABELS,
+        net=NetRule("light", {"width": 16}),
+        outputs=extra.outputs,
+        method=MethodRule(name, options),
+        intensity=IntensityRule(required=False),
+    )
+    bundle = export_bundle(net, info, tmp_path / "b", batch.image.numpy(), extra=extra)
+    with torch.inference_mode():
+        expected = dict(zip(extra.outputs, extra.eval()(net.eval()(batch.image)), strict=True))
+    for engine in ("onnxruntime", "torch"):
+        answers = open_engine(bundle, [engine], threads=1)[0].run(batch.image.numpy())
+        assert list(answers)[3:] == list(extra.outputs)
+        for output, values in expected.items():
+            assert values.std() > 0
+            np.testing.assert_allclose(answers[output], values.numpy(), atol=1e-3, rtol=1e-3)
+
+
+def moved(method: Coarse3d, filled: Any) -> torch.nn.Module:
+    method.bank.moved.copy_(filled)
+    return method.deployable().eval()
+
+
+class TestNovelty:
+    """Beside the definition: 1 - the largest cosine to a prototype that was ever moved."""
+
+    @pytest.fixture
+    def parts(self) -> tuple[Coarse3d, Any]:
+        net, method = make_method("coarse3d", SMALL["coarse3d"])
+        return method.eval(), net.eval()(make_batch().image)
+
+    def test_is_one_minus_the_largest_cosine(self, parts: tuple[Coarse3d, Any]) -> None:
+        method, out = parts
+        filled = torch.zeros(3, 4, dtype=torch.bool)
+        filled[0, 1] = filled[2, 3] = True
+        (novelty,) = moved(method, filled)(out)
+        assert novelty.shape == (2, SPEC.height, SPEC.width)
+        coarse = (-(-SPEC.height // STRIDE[0]), -(-SPEC.width // STRIDE[1]))
+        embedding = method.projector(out, coarse)
+        for image, row, col, at in ((0, 0, 0, (0, 0)), (1, -1, -1, (-1, -1)), (1, 0, -1, (0, -1))):
+            own = standardise(embedding[None, image, :, at[0], at[1]])[0]
+            cosines = [torch.cosine_similarity(own, method.bank.keys[k], dim=0) for k in ((0, 1), (2, 3))]
+            assert novelty[image, row, col].item() == pytest.approx(min(1.0, 1.0 - max(cosines).item()), abs=1e-5)
+
+    def test_a_pixel_that_is_a_prototype_is_not_new(self, parts: tuple[Coarse3d, Any]) -> None:
+        method, out = parts
+        embedding = method.projector(out, (4, 6))
+        method.bank.keys[1, 2] = standardise(embedding[:1, :, 0, 0])[0]
+        (novelty,) = moved(method, True)(out)
+        assert novelty[0, 0, 0].item() == pytest.approx(0.0, abs=1e-5)
+
+    def test_where_nothing_was_learnt_all_is_new(self, parts: tuple[Coarse3d, Any]) -> None:
+        method, out = parts
+        (novelty,) = moved(method, False)(out)
+        assert torch.equal(novelty, torch.ones_like(novelty))
+
+    def test_nothing_is_deployed_without_prototypes(self) -> None:
+        net, _ = make_method("supervised", {})
+        for options in ({"novelty": False}, {"memory": "pixels"}, {"contrast_weight": 0.0}):
+            settings = from_mapping(Coarse3dSettings, options, "options")
+            assert Coarse3d(settings, net, torch.ones(CLASSES)).deployable() is None

@@ -1,0 +1,187 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Augmentation: cheap on projected images, or faithful on points before they are projected.
+
+Raw images are (B, 4, H, W) f32: x, y, z in m and intensity, all 0 where no point is.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from weakseg_ros.batches.mixing import mix_bands, mix_sectors, paste_objects, shift_columns
+from weakseg_ros.config import check_ranges, setting
+from weakseg_ros.errors import ConfigError
+from weakseg_ros.points.cloud import Cloud, make_cloud
+from weakseg_ros.points.projection import RangeSpec
+
+FEW_LABELS = 0.05
+"""share of a scan up to which its labels are few, so that each counts"""
+_PLANES = 4
+"""of a raw image that does not say which object its labels belong to"""
+
+
+@dataclass(frozen=True)
+class AugmentConfig:
+    """How much training scans are varied. Every switch at 0 is off."""
+
+    where: Literal["images", "points", "coarse3d"] = "images"
+    """images: vary cached range images, fast; points: move the points and project them anew, then the same; coarse3d:
+    exactly what COARSE3D does to the points, whatever the settings below say"""
+    flip: float = setting(0.5, 0.0, 1.0)
+    """probability to mirror left and right"""
+    turn: float = setting(0.5, 0.0, 1.0)
+    """largest turn about the vertical, as a share of the image's width (0.5 = any direction of a full circle)"""
+    tilt_deg: float = setting(2.0, 0.0, 45.0)
+    """largest roll and pitch of the sensor"""
+    scale: float = setting(0.05, 0.0, 0.5)
+    """largest relative change of all distances"""
+    lift_m: float = setting(0.1, 0.0, 5.0)
+    """largest change of the sensor's height"""
+    shift_m: float = setting(0.0, 0.0, 50.0)
+    """largest sideways and forward move of the points (COARSE3D: 5 m; changes what hides what, so points only)"""
+    intensity_gain: float = setting(0.1, 0.0, 1.0)
+    """largest relative change of a scan's intensity"""
+    drop: float = setting(0.1, 0.0, 0.9)
+    """largest share of pixels that lose their point"""
+    mix: float = setting(0.5, 0.0, 1.0)
+    """probability to replace a sector of columns by that of another scan of the batch, as PolarMix swaps sectors"""
+    mix_share: float = setting(0.0, 0.0, 1.0)
+    """width of that sector as a share of the image's (PolarMix: 0.5); 0: anything from an eighth to a half"""
+    bands: float = setting(0.0, 0.0, 1.0)
+    """probability to take every other band of inclination from another scan of the batch, as LaserMix does"""
+    band_counts: tuple[int, ...] = (3, 4, 5, 6)
+    """into how many bands: one of these, drawn anew each time"""
+    paste: float = setting(0.0, 0.0, 1.0)
+    """probability to paste objects of another scan of the batch, as PolarMix does; labelled points only"""
+    paste_classes: tuple[str, ...] = ()
+    """classes of these objects by name, the rare ones; none: all things of the label map"""
+    paste_copies: int = setting(3, 1, 100)
+    """how often they are pasted, each time turned about the vertical by another angle"""
+    crop_columns: int = setting(0, 0, 16384)
+    """train on windows of this many columns, 0 = the whole width"""
+
+    def __post_init__(self) -> None:
+        check_ranges(self)
+        if not self.band_counts or min(self.band_counts) < 2:
+            raise ConfigError(f"band_counts: {list(self.band_counts)} must hold numbers from 2 up; LaserMix takes 3, 4, 5, 6")
+
+
+NO_AUGMENTATION = AugmentConfig(
+    flip=0.0, turn=0.0, tilt_deg=0.0, scale=0.0, lift_m=0.0, shift_m=0.0, intensity_gain=0.0, drop=0.0, mix=0.0
+)
+
+
+def move_points(cloud: Cloud, config: AugmentConfig, rng: np.random.Generator) -> Cloud:
+    """The cloud as a sensor elsewhere would have it: mirrored, moved, turned, tilted and scaled, before projection.
+
+    Non-returns stay non-returns.
+    """
+    mirror, offset, rotation = _coarse3d_motion(rng) if config.where == "coarse3d" else _motion(config, rng)
+    moved = (cloud.xyz.astype(np.float64) * (1.0, mirror, 1.0) + offset) @ rotation.T
+    moved[~cloud.valid] = 0.0
+    fresh = make_cloud(moved, cloud.intensity, cloud.ring, height=cloud.height, width=cloud.width)
+    return replace(fresh, intensity_full_scale=cloud.intensity_full_scale)
+
+
+Motion = tuple[float, NDArray[np.float64], NDArray[np.float64]]
+"""-1 to mirror y, else 1; offset (3,) in m; rotation, perhaps scaled, (3, 3)"""
+
+
+def _motion(config: AugmentConfig, rng: np.random.Generator) -> Motion:
+    mirror = -1.0 if rng.random() < config.flip else 1.0
+    turn, pitch, roll = rng.uniform(-1.0, 1.0, 3) * (2 * math.pi * config.turn, *[math.radians(config.tilt_deg)] * 2)
+    offset = rng.uniform(-1.0, 1.0, 3) * (config.shift_m, config.shift_m, config.lift_m)
+    return mirror, offset, _rotation(turn, pitch, roll) * (1.0 + rng.uniform(-config.scale, config.scale))
+
+
+def _coarse3d_motion(rng: np.random.Generator) -> Motion:
+    """COARSE3D (BMVC 2022): each of mirror, three shifts and three angles with probability 1/2."""
+    mirror = -1.0 if rng.random() < 0.5 else 1.0
+    offset = rng.uniform((-5.0, -3.0, -1.0), (5.0, 3.0, 0.0)) * (rng.random(3) < 0.5)
+    turn, pitch, roll = np.radians(rng.uniform(-5.0, 5.0, 3)) * (rng.random(3) < 0.5)
+    return mirror, offset, _rotation(turn, pitch, roll)
+
+
+def augment_images(
+    geometry: Tensor,
+    labels: Tensor,
+    spec: RangeSpec,
+    config: AugmentConfig,
+    rng: np.random.Generator,
+    objects: Sequence[int] = (),
+) -> tuple[Tensor, Tensor]:
+    """Vary raw images (B, 4, H, W) and their labels (B, H, W) u8; what the points have had already is left out.
+
+    Turning rolls the columns of a full circle; of a sector, columns that enter are empty. Tilt, scale and lift change
+    the coordinates only, which is right for small changes. `objects` are the class ids that `paste` pastes.
+    """
+    if config.where == "coarse3d":
+        return geometry, labels
+    empty = (geometry[:, :3] == 0).all(dim=1)  # (B, H, W)
+    if config.where == "images":
+        scans = [_vary(g, y, e, spec, config, rng) for g, y, e in zip(geometry, labels, empty, strict=True)]
+        geometry, labels = torch.stack([g for g, _ in scans]), torch.stack([y for _, y in scans])
+    gain = 1.0 + rng.uniform(-config.intensity_gain, config.intensity_gain, len(geometry))
+    geometry[:, 3] *= torch.from_numpy(gain.astype(np.float32))[:, None, None]
+    geometry, labels = mix_sectors(geometry, labels, config.mix, config.mix_share, rng)
+    if config.bands:
+        geometry, labels = mix_bands(geometry, labels, config.bands, config.band_counts, rng)
+    if config.paste:
+        geometry, labels = paste_objects(geometry, labels, spec, config.paste, objects, config.paste_copies, rng)
+    if config.crop_columns:
+        geometry, labels = _crop(geometry, labels, config.crop_columns, rng)
+    if config.drop:
+        lost = rng.random(labels.shape, np.float32) < rng.uniform(0.0, config.drop, (len(labels), 1, 1))
+        keep = torch.from_numpy(~lost)
+        if geometry.shape[1] > _PLANES and (labels > 0).float().mean() <= FEW_LABELS:
+            keep |= labels > 0  # an object without its click would be taken for background
+        geometry, labels = geometry * keep[:, None], labels * keep
+    return geometry, labels
+
+
+def _vary(
+    geometry: Tensor, labels: Tensor, empty: Tensor, spec: RangeSpec, config: AugmentConfig, rng: np.random.Generator
+) -> tuple[Tensor, Tensor]:
+    """One scan (4, H, W) mirrored, turned, tilted, scaled and lifted."""
+    width = labels.shape[-1]
+    mirrored = rng.random() < config.flip
+    columns = int(rng.integers(-round(config.turn * width), round(config.turn * width) + 1))
+    pitch, roll = rng.uniform(-1.0, 1.0, 2) * math.radians(config.tilt_deg)
+    scale, lift = 1.0 + rng.uniform(-config.scale, config.scale), rng.uniform(-config.lift_m, config.lift_m)
+    column_rad = math.radians(spec.fov_left_deg - spec.fov_right_deg) / width
+    matrix = _rotation(-columns * column_rad, pitch, roll) * scale
+    if mirrored:  # columns run from left to right, so the mirror image is read backwards
+        geometry, labels, empty = geometry.flip(-1), labels.flip(-1), empty.flip(-1)
+        matrix = matrix @ np.diag([1.0, -1.0, 1.0])
+    xyz = (torch.from_numpy(matrix.astype(np.float32)) @ geometry[:3].reshape(3, -1)).reshape(3, *labels.shape)
+    xyz[2] += lift
+    moved = torch.cat((xyz, geometry[3:]))
+    moved.masked_fill_(empty, 0.0)
+    return shift_columns(moved, columns, spec.full_circle), shift_columns(labels, columns, spec.full_circle)
+
+
+def _crop(geometry: Tensor, labels: Tensor, columns: int, rng: np.random.Generator) -> tuple[Tensor, Tensor]:
+    """The same window for the whole batch; it may run over the seam, where the image goes on."""
+    width = labels.shape[-1]
+    if columns >= width:
+        return geometry, labels
+    window = (torch.arange(columns) + int(rng.integers(width))) % width
+    return geometry[..., window], labels[..., window]
+
+
+def _rotation(turn: float, pitch: float, roll: float) -> NDArray[np.float64]:
+    """Rotation about z, then y, then x (rad), (3, 3)."""
+    (ct, cp, cr), (st, sp, sr) = np.cos([turn, pitch, roll]), np.sin([turn, pitch, roll])
+    about_z = np.array([[ct, -st, 0], [st, ct, 0], [0, 0, 1]])
+    about_y = np.array([[cp, 0, sp], [0, 1, 0], [-sp, 0, cp]])
+    about_x = np.array([[1, 0, 0], [0, cr, -sr], [0, sr, cr]])
+    rotation: NDArray[np.float64] = about_x @ about_y @ about_z
+    return rotation

@@ -1,0 +1,272 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Batches: which scans a step sees, and how they become tensors.
+
+Everything random is a function of (seed, step, process): a resumed run draws what the uninterrupted one would have
+drawn, and no generator's state needs saving.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from weakseg_ros.batches.augment import FEW_LABELS, AugmentConfig, augment_images, move_points
+from weakseg_ros.data.scan_sets import Scan, ScanSet
+from weakseg_ros.errors import ConfigError
+from weakseg_ros.points.cloud import Cloud
+from weakseg_ros.points.labels import LabelMap
+from weakseg_ros.points.projection import NOT_NORMALISED, RangeSpec, RangeView, channel_image, project
+
+GEOMETRY = ("x", "y", "z", "intensity")
+"""Channels of a raw image; every channel a net can be fed follows from these four."""
+
+LabelsOf = Callable[[Scan], "NDArray[np.uint8] | None"]
+"""The (N,) class ids to train on, 0 = none; None where a scan has no labels at all"""
+
+_SAME_SURFACE_M, _SAME_SURFACE_SHARE = 0.1, 0.02
+_BESIDE_M = 0.5
+"""so near to a hidden click, a point of a neighbouring pixel is taken for the same object's"""
+_AROUND = np.array([(down, right) for down in (-1, 0, 1) for right in (-1, 0, 1) if down or right])
+"""(8, 2) steps to the neighbouring pixels"""
+
+
+@dataclass(frozen=True)
+class Batch:
+    """What a method's losses see of B scans."""
+
+    image: Tensor
+    """(B, C, H, W) f32, normalised, 0 where no point is"""
+    labels: Tensor
+    """(B, H, W) i64 class id, 0 = none"""
+    mask: Tensor
+    """(B, H, W) bool, True where a point is"""
+    xyz: Tensor | None = None
+    """(B, 3, H, W) f32 m, where the point of each pixel is, 0 where none is; for methods that measure distances"""
+    instances: Tensor | None = None
+    """(B, H, W) i64 number of the object that a labelled pixel belongs to, 0 = none; no number stands in two scans"""
+
+
+@dataclass(frozen=True)
+class InputRule:
+    """How raw images become a net's input: the channels, and their statistics over pixels that hold a point."""
+
+    channels: tuple[str, ...]
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+
+    def batch(self, geometry: Tensor, labels: Tensor) -> Batch:
+        """Normalise (B, 4, H, W) raw images, or 5 with the instances; range is computed here, after all augmentation."""
+        values = named_channels(geometry)
+        mask = values["valid"] > 0
+        planes = []
+        for name, mean, std in zip(self.channels, self.mean, self.std, strict=True):
+            planes.append(values[name] if name in NOT_NORMALISED else (values[name] - mean) / std * mask)
+        instances = _of_one_scan_each((geometry[:, 4] * mask).long()) if geometry.shape[1] > 4 else None
+        return Batch(torch.stack(planes, dim=1), labels.long() * mask, mask, geometry[:, :3], instances)  # image (B, C, H, W)
+
+
+def named_channels(geometry: Tensor) -> dict[str, Tensor]:
+    """Every channel of (B, 4, H, W) raw images by name, (B, H, W) each; what lies behind the four is no channel."""
+    x, y, z, intensity = geometry[:, :4].unbind(dim=1)
+    distance = torch.sqrt(x * x + y * y + z * z)
+    return {"range": distance, "x": x, "y": y, "z": z, "intensity": intensity, "valid": (distance > 0).float()}
+
+
+def label_image(class_id: NDArray[np.uint8], view: RangeView) -> NDArray[np.uint8]:
+    """(N,) labels -> (H, W): the class of each pixel's nearest point, or of a labelled point just behind it.
+
+    A click on a point that a neighbour hides by less than 0.1 m + 2 % lies on the same surface and labels the pixel;
+    without this, many of a few clicks would be lost where several points share a pixel.
+    """
+    return np.append(class_id, np.uint8(0))[labelled_points(class_id, view)].astype(np.uint8)
+
+
+def labelled_points(class_id: NDArray[np.uint8], view: RangeView) -> NDArray[np.int64]:
+    """(H, W) the point that gives each pixel its label, as `label_image` says; -1 where there is none."""
+    owner = view.point_of_pixel.ravel()
+    chosen = np.where(np.append(class_id, np.uint8(0))[owner] > 0, owner, -1)  # (H * W,)
+    labelled = np.flatnonzero((class_id > 0) & (view.pixel_of_point >= 0))
+    pixel, distance = view.pixel_of_point[labelled], view.range_of_point[labelled]
+    nearest = view.range_of_point[owner[pixel]]
+    behind = (chosen[pixel] < 0) & (distance <= nearest * (1 + _SAME_SURFACE_SHARE) + _SAME_SURFACE_M)
+    farthest_first = labelled[behind][np.argsort(-distance[behind], kind="stable")]
+    chosen[view.pixel_of_point[farthest_first]] = farthest_first
+    return chosen.reshape(view.point_of_pixel.shape)
+
+
+def clicked_points(class_id: NDArray[np.uint8], xyz: NDArray[np.float32], view: RangeView) -> NDArray[np.int64]:
+    """`labelled_points`, where a click that another point hides goes to the pixel beside it whose point is near, if there is one.
+
+    For labels of which each counts, one click for an object; places (N, 3) m. Many labels, as dense ones, stay as they are.
+    """
+    chosen = labelled_points(class_id, view)
+    labelled = np.flatnonzero((class_id > 0) & (view.pixel_of_point >= 0))
+    if len(labelled) > FEW_LABELS * len(class_id):
+        return chosen
+    hidden = labelled[~np.isin(labelled, chosen)]
+    height, width = chosen.shape
+    row, col = np.divmod(view.pixel_of_point[hidden].astype(np.int64), width)
+    rows, cols = row[:, None] + _AROUND[:, 0], col[:, None] + _AROUND[:, 1]  # (L, 8)
+    inside = (rows >= 0) & (rows < height) & (cols >= 0) & (cols < width)
+    rows, cols = np.where(inside, rows, 0), np.where(inside, cols, 0)
+    owner = view.point_of_pixel[rows, cols]
+    apart = np.linalg.norm(xyz[owner] - xyz[hidden][:, None], axis=2)
+    apart[~inside | (owner < 0) | (chosen[rows, cols] >= 0) | (apart > _BESIDE_M)] = np.inf
+    for click in np.flatnonzero(np.isfinite(apart.min(axis=1, initial=np.inf))):
+        best = apart[click].argmin()
+        chosen[rows[click, best], cols[click, best]] = hidden[click]
+    return chosen
+
+
+class ImageSource(Protocol):
+    """What a training draws its batches from."""
+
+    @property
+    def spec(self) -> RangeSpec:
+        """The range image."""
+
+    def of_step(self, step: int, batch_size: int, rank: int, world: int, seed: int) -> list[int]:
+        """Which scans a process trains on in a step."""
+
+    def draw(self, numbers: Iterable[int], rng: np.random.Generator) -> tuple[Tensor, Tensor]:
+        """Raw images and labels of the scans with these numbers; see `ScanImages.draw`."""
+
+
+class ScanImages:
+    """The training scans as raw images, augmented; kept in memory up to `cache_gib`, the rest is read again each time.
+
+    Projected images are kept, or the points where the augmentation moves points. With `instances` every raw image has a
+    fifth plane: the number of the object that each labelled pixel belongs to, as the scans say. Raises ConfigError where
+    points are to be moved on a sensor's own grid.
+    """
+
+    def __init__(
+        self,
+        scans: ScanSet,
+        labels_of: LabelsOf,
+        spec: RangeSpec,
+        augment: AugmentConfig,
+        cache_gib: float = 4.0,
+        instances: bool = False,
+    ) -> None:
+        if augment.where != "images" and spec.rows == "grid":
+            raise ConfigError(
+                "augment.where: moved points cannot be projected back onto the sensor's own grid; set it to 'images'"
+            )
+        self.scans, self.labels_of, self.spec, self.augment = scans, labels_of, spec, augment
+        self.instances = instances
+        self._objects = _pasted_classes(augment, scans.labels) if augment.paste else []
+        self._kept: dict[int, tuple[Any, ...]] = {}
+        self._bytes_left = cache_gib * 2**30
+
+    def __len__(self) -> int:
+        return len(self.scans)
+
+    def points(self, i: int) -> tuple[Cloud, NDArray[np.uint8]]:
+        """The i-th training scan's cloud and labels (N,), read from disk."""
+        cloud, labels, _ = self._points(i)
+        return cloud, labels
+
+    def of_step(self, step: int, batch_size: int, rank: int, world: int, seed: int) -> list[int]:
+        """Which scans a process trains on in a step; see `scans_of_step`."""
+        return scans_of_step(step, len(self), batch_size, rank, world, seed)
+
+    def draw(self, numbers: Iterable[int], rng: np.random.Generator) -> tuple[Tensor, Tensor]:
+        """Augmented raw images (B, 4, H, W) f32 and labels (B, H, W) u8 of the scans with these numbers."""
+        pairs = [self._one(i, rng) for i in numbers]
+        geometry = torch.from_numpy(np.stack([g for g, _ in pairs]))
+        labels = torch.from_numpy(np.stack([y for _, y in pairs]))
+        if self.instances:
+            _number_apart(geometry[:, 4])
+        return augment_images(geometry, labels, self.spec, self.augment, rng, self._objects)
+
+    def _one(self, i: int, rng: np.random.Generator) -> tuple[NDArray[np.float32], NDArray[np.uint8]]:
+        if self.augment.where == "images":
+            image, labels = self._keep(i, lambda: self._projected(i), lambda image: image.nbytes)
+            return image, labels
+        cloud, labels, instance = self._keep(i, lambda: self._points(i), lambda cloud: cloud.xyz.nbytes + cloud.intensity.nbytes)
+        return raw_image(move_points(cloud, self.augment, rng), labels, self.spec, instance)
+
+    def _projected(self, i: int) -> tuple[NDArray[np.float32], NDArray[np.uint8]]:
+        cloud, labels, instance = self._points(i)
+        return raw_image(cloud, labels, self.spec, instance)
+
+    def _points(self, i: int) -> tuple[Cloud, NDArray[np.uint8], NDArray[np.uint16] | None]:
+        """The i-th training scan's cloud, labels (N,), and objects (N,) where they are asked for."""
+        scan = self.scans[i]
+        labels = self.labels_of(scan)
+        none = np.zeros(len(scan.cloud), np.uint16)
+        instance = scan.instance_id if scan.instance_id is not None else none
+        return scan.cloud, none.astype(np.uint8) if labels is None else labels, instance if self.instances else None
+
+    def _keep(self, i: int, make: Callable[[], tuple[Any, ...]], size_of: Callable[[Any], int]) -> tuple[Any, ...]:
+        """What `make` makes of the i-th scan: its first part of `size_of` bytes, then its labels, and perhaps more."""
+        if i in self._kept:
+            return self._kept[i]
+        value = make()
+        size = size_of(value[0]) + sum(part.nbytes for part in value[1:] if part is not None)
+        if size <= self._bytes_left:
+            self._bytes_left -= size
+            self._kept[i] = value
+        return value
+
+
+def raw_image(
+    cloud: Cloud, labels: NDArray[np.uint8], spec: RangeSpec, instance: NDArray[np.uint16] | None = None
+) -> tuple[NDArray[np.float32], NDArray[np.uint8]]:
+    """Project a cloud: (4, H, W) f32 geometry, with a fifth plane where instances (N,) are given, and (H, W) u8 labels."""
+    view = project(cloud, spec)
+    image = channel_image(cloud, view, GEOMETRY)
+    if instance is None:
+        return image, label_image(labels, view)
+    chosen = clicked_points(labels, cloud.xyz, view)
+    plane = np.append(instance, np.uint16(0))[chosen].astype(np.float32)
+    return np.concatenate([image, plane[None]]), np.append(labels, np.uint8(0))[chosen].astype(np.uint8)
+
+
+def _pasted_classes(augment: AugmentConfig, labels: LabelMap) -> list[int]:
+    """Ids of the classes whose points are pasted into other scans."""
+    ids = [labels.id_of(name) for name in augment.paste_classes] or np.flatnonzero(labels.things).tolist()
+    if not ids:
+        raise ConfigError(
+            f"augment.paste_classes: label map '{labels.name}' has no things to paste; name classes, or set paste to 0"
+        )
+    return ids
+
+
+def _of_one_scan_each(instances: Tensor) -> Tensor:
+    """The objects (B, H, W), 0 = none, renumbered so that none is in two scans: mixing leaves a part of an object in each."""
+    first = torch.arange(len(instances)) * (int(instances.max()) + 1)
+    return torch.where(instances > 0, instances + first[:, None, None], 0)
+
+
+def _number_apart(instances: Tensor) -> None:
+    """Renumber the objects of a batch in place, (B, H, W), 0 = none: once scans are mixed, numbers must tell them apart."""
+    count = 0
+    for scan in instances:
+        numbers, of_pixel = torch.unique(scan, return_inverse=True)
+        fresh = torch.cumsum(numbers > 0, dim=0) + count
+        scan.copy_(torch.where(numbers > 0, fresh, 0)[of_pixel])
+        count = int(fresh[-1])
+
+
+def scans_of_step(step: int, count: int, batch_size: int, rank: int, world: int, seed: int) -> list[int]:
+    """Which of `count` scans process `rank` of `world` trains on in a step: `batch_size` indices.
+
+    All processes together run through one shuffled order after the other, so every scan is seen equally often.
+    """
+    first = (step * world + rank) * batch_size
+    places = range(first, first + batch_size)
+    orders = {epoch: np.random.default_rng([seed, 0, epoch]).permutation(count) for epoch in {n // count for n in places}}
+    return [int(orders[n // count][n % count]) for n in places]
+
+
+def step_generator(step: int, rank: int, seed: int) -> np.random.Generator:
+    """The generator of all augmentation in one step of one process."""
+    return np.random.default_rng([seed, 1, step, rank])

@@ -1,0 +1,288 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the rows of a benchmark say: benchmark.md, benchmark.png and summary.json."""
+
+from __future__ import annotations
+
+import json
+import math
+import statistics
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from weakseg_ros.benchmark.rows import ROWS, RowFile, Wanted
+from weakseg_ros.errors import DataError
+from weakseg_ros.files import write_atomic, write_json
+
+REPORT, PICTURE, SUMMARY, STEPS = "benchmark.md", "benchmark.png", "summary.json", "steps.json"
+BASELINE = "supervised"
+
+
+@dataclass(frozen=True)
+class Line:
+    """One line of the report's tables: a method, perhaps a variant of it, with a net."""
+
+    method: str
+    variant: str
+    net: str
+
+    @property
+    def name(self) -> str:
+        return f"{self.method}/{self.variant}" if self.variant else self.method
+
+
+Cells = dict[tuple[Line, float], dict[int, dict[str, Any]]]
+"""by line and ratio, by seed, the row"""
+StepTimes = dict[str, dict[str, dict[str, float]]]
+"""by net and method: `ms` of a step, and its `share`, the ratio to the supervised one"""
+
+
+def write_report(folder: Path, classes: Sequence[str] = (), wanted: Wanted | None = None) -> Path:
+    """Write the three files from `rows.jsonl` and return the path of the markdown one.
+
+    `classes` are those whose IoUs are averaged; none: those that occur in the validation scans. `wanted` leaves out the rows
+    of other settings or data. Raises DataError without a finished row.
+    """
+    latest = RowFile(folder).latest(wanted).values()
+    rows = [row for row in latest if "error" not in row]
+    failures = [row for row in latest if "error" in row]
+    if not rows:
+        said = f"; the first failure: {failures[0]['error'].splitlines()[-1]}" if failures else ""
+        raise DataError(f"{folder / ROWS}: holds no finished row{said}")
+    rows = [{**row, "miou": _mean_iou(row, classes)} for row in rows]
+    cells: Cells = {}
+    for row in rows:
+        cells.setdefault((Line(row["method"], row["variant"], row["net"]), row["ratio"]), {})[row["seed"]] = row
+    measured = json.loads((folder / STEPS).read_text(encoding="utf-8"))["nets"] if (folder / STEPS).is_file() else {}
+    write_json(folder / SUMMARY, _summary(cells, classes, len(failures), measured))
+    _draw(folder / PICTURE, cells)
+    parts = [
+        _head(rows, failures, classes),
+        _main_table(cells),
+        _variants_table(cells),
+        _class_table(cells),
+        _cost_table(cells, measured),
+    ]
+    write_atomic(folder / REPORT, "\n\n".join(filter(None, parts)) + "\n")
+    return folder / REPORT
+
+
+def _mean_iou(row: dict[str, Any], classes: Sequence[str]) -> float:
+    if not classes:
+        return float(row["miou_present"])
+    unknown = [name for name in classes if name not in row["class_iou"]]
+    if unknown:
+        raise DataError(f"classes: {row['key']} has no {', '.join(unknown)}; it has {', '.join(row['class_iou'])}")
+    return statistics.fmean(row["class_iou"][name] for name in classes)
+
+
+def spread(values: Sequence[float]) -> float:
+    """Sample standard deviation; NaN for a single value."""
+    return statistics.stdev(values) if len(values) > 1 else math.nan
+
+
+def paired_gain(cells: Cells, line: Line, other: Line, ratio: float) -> tuple[float, float] | None:
+    """Mean and spread over common seeds of the difference in mIoU between two lines; None without a common seed."""
+    ours, theirs = cells.get((line, ratio), {}), cells.get((other, ratio), {})
+    gains = [ours[seed]["miou"] - theirs[seed]["miou"] for seed in ours if seed in theirs]
+    return (statistics.fmean(gains), spread(gains)) if gains else None
+
+
+def _lines(cells: Cells) -> list[Line]:
+    return list(dict.fromkeys(line for line, _ in cells))
+
+
+def _ratios(cells: Cells) -> list[float]:
+    return sorted({ratio for _, ratio in cells}, reverse=True)
+
+
+def _mious(cells: Cells, line: Line, ratio: float) -> list[float]:
+    return [row["miou"] for row in cells.get((line, ratio), {}).values()]
+
+
+def _head(rows: Sequence[dict[str, Any]], failures: Sequence[dict[str, Any]], classes: Sequence[str]) -> str:
+    seeds = sorted({row["seed"] for row in rows})
+    over = f"the classes {', '.join(classes)}" if classes else "the classes that occur in the validation scans"
+    lines = [
+        "# Benchmark",
+        "",
+        f"Data: {_all(row['data'] for row in rows)}. Machine: {_all(_machine(row) for row in rows)}.",
+        f"{len(rows)} trainings of {_all(row['steps'] for row in rows)} steps, seeds {', '.join(map(str, seeds))}.",
+        f"mIoU over {over}, of the weights after the last step; mean ± sample standard deviation over seeds (number of seeds).",
+    ]
+    several = len({row["data_hash"] for row in rows})
+    if several > 1:
+        lines.append(f"These rows are of {several} different data (data_hash in {ROWS}): compare only rows of the same data.")
+    lines += [f"Failed: {row['key']}: {row['error'].splitlines()[-1]}" for row in failures]
+    return "\n".join(lines)
+
+
+def _main_table(cells: Cells) -> str:
+    """mIoU of the plain methods, with their gain over supervised learning on the same labels and seeds."""
+    ratios = _ratios(cells)
+    body = []
+    for line in (line for line in _lines(cells) if not line.variant):
+        baseline = Line(BASELINE, "", line.net)
+        body.append([line.name, line.net, *(_cell(cells, line, baseline, ratio) for ratio in ratios)])
+    if not body:
+        return ""
+    table = markdown(["method", "net", *map(_percent, ratios)], body)
+    return f"## mIoU by share of labels\n\n{table}\n\n{_LEGEND} {_label_counts(cells)}"
+
+
+_LEGEND = f"In brackets the number of seeds; after it the gain over `{BASELINE}` with the same seeds, in points."
+
+
+def _label_counts(cells: Cells) -> str:
+    """How many points have a label at each ratio: the mean over seeds."""
+    counts = []
+    for ratio in _ratios(cells):
+        rows = [
+            row for (line, share), by_seed in cells.items() if share == ratio and not line.variant for row in by_seed.values()
+        ]
+        if rows:
+            counts.append(f"{_percent(ratio)}: {statistics.fmean(row['labelled_points'] for row in rows):.0f}")
+    return f"Labelled points, {', '.join(counts)}."
+
+
+def _variants_table(cells: Cells) -> str:
+    """mIoU of each variant beside that of its method."""
+    ratios = _ratios(cells)
+    body = []
+    for line in (line for line in _lines(cells) if line.variant):
+        plain = Line(line.method, "", line.net)
+        body.append([line.method, line.variant, line.net, *(_cell(cells, line, plain, ratio) for ratio in ratios)])
+    if not body:
+        return ""
+    table = markdown(["method", "variant", "net", *map(_percent, ratios)], body)
+    return f"## Variants\n\n{table}\n\nThe last figure is the difference to the same method without the change, in points."
+
+
+def _cell(cells: Cells, line: Line, other: Line, ratio: float) -> str:
+    mious = _mious(cells, line, ratio)
+    if not mious:
+        return ""
+    gain = paired_gain(cells, line, other, ratio) if other != line else None
+    return f"{_with_spread(statistics.fmean(mious), spread(mious), '.3f')} ({len(mious)})" + (
+        f", {_with_spread(100 * gain[0], 100 * gain[1], '+.1f')}" if gain else ""
+    )
+
+
+def _with_spread(mean: float, deviation: float, style: str) -> str:
+    return format(mean, style) + ("" if math.isnan(deviation) else f" ± {deviation:{style.lstrip('+')}}")
+
+
+def _class_table(cells: Cells) -> str:
+    """Mean IoU of each class that any row predicts or misses."""
+    every = [row for rows in cells.values() for row in rows.values()]
+    names = [name for name in every[0]["class_iou"] if any(row["class_iou"].get(name, 0.0) > 0 for row in every)]
+    body = []
+    for (line, ratio), rows in sorted(cells.items(), key=lambda item: (-item[0][1], _lines(cells).index(item[0][0]))):
+        means = [statistics.fmean(row["class_iou"].get(name, 0.0) for row in rows.values()) for name in names]
+        body.append([_percent(ratio), line.name, line.net, *(f"{mean:.3f}" for mean in means)])
+    return "## IoU by class\n\n" + markdown(["labels", "method", "net", *names], body)
+
+
+def _cost_table(cells: Cells, measured: StepTimes) -> str:
+    """Time and memory of a step."""
+    body = []
+    for line in _lines(cells):
+        rows = _rows_of(cells, line)
+        ms, share = _step_time(cells, line, measured)
+        minutes = statistics.fmean(row["wall_s"] for row in rows) / 60
+        peak = max(row["peak_mib"] for row in rows)
+        body.append([line.name, line.net, f"{ms:.1f}", f"{share:.2f}" if share else "", f"{minutes:.1f}", str(peak)])
+    head = ["method", "net", "step ms", f"/ {BASELINE}", "minutes", "peak MiB"]
+    how = "Step: steps of all methods in turn, medians (variants, and what was not timed so: the median of the trainings)."
+    return "## Cost\n\n" + markdown(head, body) + f"\n\n{how} Minutes and memory: of a training, everything included."
+
+
+def _step_time(cells: Cells, line: Line, measured: StepTimes) -> tuple[float, float]:
+    """Milliseconds of a step, and their ratio to the supervised step (0 where there is none)."""
+    timed = measured.get(line.net, {})
+    if not line.variant and line.method in timed:
+        return timed[line.method]["ms"], timed[line.method]["share"] if BASELINE in timed else 0.0
+    own, baseline = _median_ms(_rows_of(cells, line)), _median_ms(_rows_of(cells, Line(BASELINE, "", line.net)))
+    return own, own / baseline if baseline else 0.0
+
+
+def _rows_of(cells: Cells, line: Line) -> list[dict[str, Any]]:
+    return [row for (other, _), rows in cells.items() if other == line for row in rows.values()]
+
+
+def _median_ms(rows: Sequence[dict[str, Any]]) -> float:
+    return statistics.median(row["step_ms"] for row in rows) if rows else 0.0
+
+
+def _summary(cells: Cells, classes: Sequence[str], failed: int, measured: StepTimes) -> dict[str, Any]:
+    """The figures by name (method, /variant where it is one, @net where there are several nets), then by ratio."""
+    several = len({line.net for line in _lines(cells)}) > 1
+    names = {line: line.name + (f"@{line.net}" if several else "") for line in _lines(cells)}
+    miou: dict[str, dict[str, float]] = {name: {} for name in names.values()}
+    deviation: dict[str, dict[str, float | None]] = {name: {} for name in names.values()}
+    for (line, ratio), rows in sorted(cells.items(), key=lambda item: -item[0][1]):
+        values = [row["miou"] for row in rows.values()]
+        miou[names[line]][f"{ratio:g}"] = round(statistics.fmean(values), 6)
+        deviation[names[line]][f"{ratio:g}"] = round(spread(values), 6) if len(values) > 1 else None
+    every = [row for rows in cells.values() for row in rows.values()]
+    return {
+        "data": _all(row["data"] for row in every),
+        "machine": _all(_machine(row) for row in every),
+        "classes": list(classes),
+        "seeds": sorted({row["seed"] for row in every}),
+        "failed_rows": failed,
+        "miou": miou,
+        "miou_std": deviation,
+        "step_ms": {names[line]: round(_step_time(cells, line, measured)[0], 2) for line in _lines(cells)},
+    }
+
+
+def _draw(path: Path, cells: Cells) -> None:
+    """One panel a net: mIoU over the share of labels, a curve for each plain method, bars of one standard deviation."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    nets = list(dict.fromkeys(line.net for line in _lines(cells)))
+    ratios = sorted(_ratios(cells))
+    figure, axes = pyplot.subplots(1, len(nets), figsize=(6.4 * len(nets) + 1.2, 4.8), sharey=True, squeeze=False)
+    for axis, net in zip(axes[0], nets, strict=True):
+        for line in (line for line in _lines(cells) if line.net == net and not line.variant):
+            present = [ratio for ratio in ratios if _mious(cells, line, ratio)]
+            means = [statistics.fmean(_mious(cells, line, ratio)) for ratio in present]
+            bars = [spread(_mious(cells, line, ratio)) for ratio in present]  # NaN, no bar, for a single seed
+            axis.errorbar(present, means, yerr=bars, marker="o", markersize=4, capsize=3, label=line.name)
+        axis.set_xscale("log")
+        axis.set_xticks(ratios, [_percent(ratio) for ratio in ratios])
+        axis.minorticks_off()
+        axis.set_xlabel("labelled points")
+        axis.set_title(net)
+        axis.grid(alpha=0.3)
+    axes[0][0].set_ylabel("mIoU")
+    if axes[0][-1].has_data():
+        axes[0][-1].legend(loc="best")
+    every = [row for rows in cells.values() for row in rows.values()]
+    figure.suptitle(f"{_all(row['data'] for row in every)}\n{_all(_machine(row) for row in every)}", fontsize=10)
+    figure.tight_layout()
+    figure.savefig(path, dpi=120)
+    pyplot.close(figure)
+
+
+def markdown(head: Sequence[str], body: Iterable[Sequence[str]]) -> str:
+    """A markdown table."""
+    rows = [head, ["---"] * len(head), *body]
+    return "\n".join(f"| {' | '.join(row)} |" for row in rows)
+
+
+def _percent(ratio: float) -> str:
+    return f"{100 * ratio:g} %"
+
+
+def _machine(row: dict[str, Any]) -> str:
+    return f"{row['device']}, {row['environment']['machine']}"
+
+
+def _all(values: Iterable[Any]) -> str:
+    return ", ".join(map(str, dict.fromkeys(values)))

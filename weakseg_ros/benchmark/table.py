@@ -1,0 +1,244 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a benchmark compares: every row of its table as the settings of one training."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from functools import reduce
+from pathlib import Path
+from typing import Annotated, Any
+
+import tyro
+import yaml
+
+from weakseg_ros import registry
+from weakseg_ros.config import check_ranges, from_mapping, load_yaml, setting, to_mapping
+from weakseg_ros.data.scans import splits_of
+from weakseg_ros.errors import ConfigError, did_you_mean
+from weakseg_ros.files import share_folder
+from weakseg_ros.train.config import TrainConfig
+from weakseg_ros.weak.protocols import SparseConfig
+
+FILE_ONLY = tyro.conf.Suppress
+"""nested settings that only a YAML file can give"""
+_SCOPE = ("methods", "nets", "ratios")
+_WITHOUT_EFFECT = ("data", "out", "resume", "bundle", "val_data", "workers", "cache_gib", "log_every", "sparse_labels")
+"""settings that say where things are and how fast they are read, not what is trained"""
+
+Mapped = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class BenchmarkConfig:
+    """Train every method with every net on every share of labels with every seed, and compare them on one data set."""
+
+    data: tyro.conf.Positional[Path] = Path(".")
+    """folder of labelled scans, in any layout that 'weakseg train' reads"""
+    out: Path = Path("runs/benchmark")
+    """folder of the table: rows.jsonl, benchmark.md, benchmark.png, summary.json; rows in it are not trained again"""
+
+    base: Path = Path()
+    """settings of every training, a file like config/train/vlp32.yaml; none: those of 'weakseg train'"""
+    train: Annotated[Mapped, FILE_ONLY] = field(default_factory=dict)
+    """changes to them, e.g. {split: train, val_split: val}"""
+    override: tuple[str, ...] = ()
+    """further changes to them by dotted name, e.g. steps=200 augment.mix=0"""
+    hold_out: float = setting(0.0, 0.0, 0.9)
+    """validate on this share at the end of the training scans instead, to choose settings without looking at val"""
+
+    methods: tuple[str, ...] = ("supervised", "erda", "coarse3d", "erda+coarse3d")
+    """rows of registry.METHODS"""
+    nets: tuple[str, ...] = ("light",)
+    """rows of registry.NETS"""
+    ratios: tuple[float, ...] = (1.0, 0.01, 0.001)
+    """shares of labels; 1 = all of them, else as `draw` says"""
+    seeds: tuple[int, ...] = (1,)
+    """of training and of the draw of labels; each row is trained once with each"""
+    draw: SparseConfig = field(default_factory=SparseConfig)
+    """how sparse labels are drawn; ratio and seed are the row's"""
+    classes: tuple[str, ...] = ()
+    """classes whose IoUs are averaged, by name; none: all that occur in the validation scans"""
+
+    options: Annotated[dict[str, Mapped], FILE_ONLY] = field(default_factory=dict)
+    """by method, its options"""
+    net_settings: Annotated[dict[str, Mapped], FILE_ONLY] = field(default_factory=dict)
+    """by net, settings of its trainings, e.g. {salsanext: {net_width: 16}}"""
+    variants: Annotated[dict[str, Mapped], FILE_ONLY] = field(default_factory=dict)
+    """by name, settings that differ in further rows, e.g. {without_contrast: {methods: [coarse3d], ratios: [0.001],
+    options: {contrast_weight: 0.0}}}; methods, nets and ratios say which rows have that variant, none: all"""
+
+    step_turns: int = setting(15, 0, 10000)
+    """once all rows are there, time this many steps of each method in turn, for steps.json; 0: none"""
+    shard: str = ""
+    """i/n: train only every n-th row from the i-th on, 1 first; several processes may share `out`"""
+    report_only: bool = False
+    """train nothing, write the report of the rows that are there"""
+    keep_runs: bool = False
+    """keep the weights of each training"""
+
+    def __post_init__(self) -> None:
+        check_ranges(self)
+        for name in ("methods", "nets", "ratios", "seeds"):
+            if not getattr(self, name):
+                raise ConfigError(f"{name}: is empty; give at least one")
+        for ratio in self.ratios:
+            if not 0.0 < ratio <= 1.0:
+                raise ConfigError(f"ratios: {ratio} is outside 0..1; 1 means all labels, 0.001 one in a thousand")
+        if self.draw.protocol == "full" and min(self.ratios) < 1.0:
+            raise ConfigError("draw.protocol: 'full' keeps all labels whatever the ratio; choose voxel or per_class")
+        for name, known, given in (
+            ("options", self.methods, self.options),
+            ("net_settings", self.nets, self.net_settings),
+        ):
+            table = registry.METHODS if known is self.methods else registry.NETS
+            for key in given:
+                if key not in table:
+                    raise ConfigError(f"{name}.{key}: unknown{did_you_mean(key, table)}; known: {', '.join(table)}")
+        shard_of(self.shard)
+
+
+@dataclass(frozen=True)
+class Row:
+    """One training of the table."""
+
+    method: str
+    net: str
+    ratio: float
+    seed: int
+    variant: str
+    """empty for the plain method"""
+    draw: SparseConfig
+    """the labels to train on"""
+    train: TrainConfig
+    """everything else, without paths of this table"""
+
+    @property
+    def key(self) -> str:
+        """The row's name in rows.jsonl, and that of its run folder."""
+        variant = f"-{self.variant}" if self.variant else ""
+        return f"{self.method}{variant}-{self.net}-r{self.ratio:g}-s{self.seed}"
+
+    @property
+    def settings_hash(self) -> str:
+        """Another one where something else is asked for, whatever the data.
+
+        Settings at their default are left out, so that a new one that a later version brings leaves finished rows finished.
+        """
+        return _hash({"train": _asked_for(self.train, TrainConfig()), "draw": to_mapping(self.draw)})
+
+
+def shard_of(text: str) -> tuple[int, int]:
+    """(first row, stride) of 'i/n'; (0, 1) for an empty text."""
+    if not text:
+        return 0, 1
+    part, _, parts = text.partition("/")
+    if not (part.isdigit() and parts.isdigit() and 1 <= int(part) <= int(parts)):
+        raise ConfigError(f"shard: '{text}' is not i/n with i from 1 to n; for two processes 1/2 and 2/2")
+    return int(part) - 1, int(parts)
+
+
+def base_settings(config: BenchmarkConfig) -> TrainConfig:
+    """The settings that all rows begin from."""
+    base = TrainConfig() if config.base == Path() else load_yaml(TrainConfig, _find(config.base))
+    base = _changed(base, reduce(_joined, map(_override, config.override), config.train), "train")
+    if config.hold_out:
+        base = dataclasses.replace(base, val_data=None, val_split="", val_sequences=(), hold_out=config.hold_out)
+        if not base.split and not base.sequences and "train" in splits_of(config.data):
+            base = dataclasses.replace(base, split="train")  # without one, data with a val of their own are validated on that
+    if base.devices > 1 or base.num_nodes > 1:
+        raise ConfigError(f"{config.base}: a row is trained by one process; leave devices at 1 and run several with shard")
+    if base.sparse_labels is not None or base.draw.protocol != "full":
+        raise ConfigError(f"{config.base}: names labels to train on; a benchmark draws its own (draw, ratios)")
+    return dataclasses.replace(base, data=config.data, resume=False, bundle=None)
+
+
+def _override(text: str) -> Mapped:
+    """The nested mapping that 'augment.mix=0' stands for."""
+    name, equals, value = text.partition("=")
+    if not equals:
+        raise ConfigError(f"override: '{text}' lacks '='; write for example steps=200")
+    return reduce(lambda inner, part: {part: inner}, reversed(name.split(".")), yaml.safe_load(value))
+
+
+def _joined(first: Mapped, second: Mapped) -> Mapped:
+    """Both mappings in one, nested ones too; the second wins."""
+    both = {key: _joined(first[key], value) if _are_mappings(first.get(key), value) else value for key, value in second.items()}
+    return {**first, **both}
+
+
+def _are_mappings(*values: Any) -> bool:
+    return all(isinstance(value, dict) for value in values)
+
+
+def table(config: BenchmarkConfig) -> list[Row]:
+    """All rows; seed by seed, so that an unfinished table compares everything on few seeds rather than little on all."""
+    base = base_settings(config)
+    rows = []
+    for seed in config.seeds:
+        for name, variant in ({"": {}} | config.variants).items():
+            for net, ratio, method in _scope(config, variant, name):
+                rows.append(_row(config, base, variant, Row(method, net, ratio, seed, name, config.draw, base)))
+    return rows
+
+
+def _row(config: BenchmarkConfig, base: TrainConfig, variant: Mapping[str, Any], row: Row) -> Row:
+    """The row with its settings: those of the base, of its net, of its method, of its variant, in this order."""
+    where = f"variants.{row.variant}"
+    train = dataclasses.replace(base, net=row.net, method=row.method, seed=row.seed)
+    train = _changed(train, config.net_settings.get(row.net, {}), f"net_settings.{row.net}")
+    train = _changed(train, {"options": config.options.get(row.method, {})}, f"options.{row.method}")
+    own = {name: value for name, value in variant.items() if name not in _SCOPE}
+    draw = from_mapping(SparseConfig, own.pop("draw", {}), f"{where}.draw", row.draw)
+    train = _changed(train, own, where)
+    registry.load(registry.NETS, row.net)  # a wrong name is found before hours of training
+    kind = registry.load(registry.METHODS, row.method)
+    from_mapping(kind.Settings, train.options, f"options of {row.key}")
+    protocol = "full" if row.ratio == 1.0 else draw.protocol
+    draw = dataclasses.replace(draw, protocol=protocol, ratio=row.ratio, seed=row.seed)
+    return dataclasses.replace(row, draw=draw, train=train)
+
+
+def _scope(config: BenchmarkConfig, variant: Mapping[str, Any], name: str) -> Iterator[tuple[str, float, str]]:
+    """(net, ratio, method) of each row that the variant is for, within those of the table."""
+    for key in _SCOPE:
+        if not isinstance(variant.get(key, []), list):
+            raise ConfigError(f"variants.{name}.{key}: expected a list, found '{variant[key]}'")
+    for net in config.nets:
+        for ratio in config.ratios:
+            for method in config.methods:
+                if all(item in variant.get(key, [item]) for key, item in zip(_SCOPE, (method, net, ratio), strict=True)):
+                    yield net, ratio, method
+
+
+def _changed(settings: TrainConfig, changes: Mapping[str, Any], where: str) -> TrainConfig:
+    """The settings with `changes`; options are added to those that are there."""
+    if not isinstance(changes, Mapping):
+        raise ConfigError(f"{where}: expected settings by name, found '{changes}'")
+    merged = {
+        name: {**getattr(settings, name), **value} if name in ("options", "net_options") and isinstance(value, Mapping) else value
+        for name, value in changes.items()
+    }
+    return from_mapping(TrainConfig, merged, where, settings)
+
+
+def _find(path: Path) -> Path:
+    """The file as given, or as the installation has it."""
+    return path if path.is_file() or path.is_absolute() else share_folder() / path
+
+
+def _asked_for(settings: Any, default: Any) -> Mapped:
+    """What differs from the default, by name; nested settings likewise."""
+    differs: Mapped = {}
+    for field_ in dataclasses.fields(settings):
+        value, usual = getattr(settings, field_.name), getattr(default, field_.name)
+        if value != usual and field_.name not in _WITHOUT_EFFECT:
+            differs[field_.name] = _asked_for(value, usual) if dataclasses.is_dataclass(value) else value
+    return differs
+
+
+def _hash(content: Mapping[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(content, sort_keys=True, default=str).encode()).hexdigest()[:16]

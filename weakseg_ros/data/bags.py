@@ -1,0 +1,332 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Clouds in bags, read and written without ROS: rosbag2 folders (mcap, sqlite3), single .mcap and .db3 files, ROS 1 .bag.
+
+Bags are other people's files: whatever the parser makes of a damaged one ends as a DataError that says what is there.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import re
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from functools import cache
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Literal, NamedTuple
+
+import numpy as np
+import yaml
+from rosbags import rosbag1, rosbag2
+from rosbags.typesys import Stores, get_typestore
+
+from weakseg_ros.data.mcap_mend import MendedMcap
+from weakseg_ros.errors import CloudError, DataError, did_you_mean
+from weakseg_ros.points.cloud import Cloud, decode_cdr
+from weakseg_ros.points.encode import fields_of, pack_cloud
+
+POINT_CLOUD = "sensor_msgs/msg/PointCloud2"
+POINT_FIELD = "sensor_msgs/msg/PointField"
+METADATA_VERSION: Literal[9] = 9
+
+log = logging.getLogger(__name__)
+
+
+class PartialBagError(DataError):
+    """The end of what could be read of a damaged bag; `read` counts the messages that came before."""
+
+    def __init__(self, text: str, read: int) -> None:
+        super().__init__(text)
+        self.read = read
+
+
+class BagTopic(NamedTuple):
+    """A topic of a bag."""
+
+    name: str
+    msgtype: str
+    messages: int
+
+
+class RawMessage(NamedTuple):
+    """One recorded message, serialized as ROS 2 sends it."""
+
+    stamp_ns: int
+    """when it was recorded, not the stamp in its header"""
+    data: bytes
+    msgtype: str
+
+
+@dataclass(frozen=True)
+class _OpenBag:
+    path: Path
+    readers: Sequence[Any]
+    is_ros1: bool = False
+    damage: str = ""
+    """why not everything can be read; empty for a sound bag"""
+    promised: dict[str, int] = field(default_factory=dict)
+    """messages by topic as the bag's own index or metadata.yaml counts them"""
+
+    def topics(self) -> list[BagTopic]:
+        counts: dict[tuple[str, str], int] = {}
+        for connection in (c for reader in self.readers for c in reader.connections):
+            key = (connection.topic, connection.msgtype)
+            counts[key] = counts.get(key, 0) + connection.msgcount
+        return [BagTopic(*key, count) for key, count in sorted(counts.items())]
+
+
+def list_topics(bag: Path | str) -> list[BagTopic]:
+    """Every topic of a bag with its type and number of messages, by name; DataError where the bag cannot be read."""
+    with _open(Path(bag)) as opened:
+        return opened.topics()
+
+
+def find_cloud_topic(bag: Path | str, topic: str = "") -> BagTopic:
+    """The PointCloud2 topic `topic`, or the only one where it is empty.
+
+    Raises DataError, naming the topics that there are, where it is missing, of another type, of several types, or
+    where an empty name could mean more than one.
+    """
+    with _open(Path(bag)) as opened:
+        return _choose(opened, topic)
+
+
+def read_raw(bag: Path | str, topic: str = "") -> Iterator[RawMessage]:
+    """The serialized messages of one PointCloud2 topic in recorded order; `topic` as in `find_cloud_topic`.
+
+    A damaged bag gives what can be read of it and then raises PartialBagError, so that a caller keeps the part.
+    """
+    with _open(Path(bag)) as opened:
+        chosen = _choose(opened, topic)
+        read = 0
+        damage = opened.damage
+        try:
+            for reader in opened.readers:
+                connections = [c for c in reader.connections if c.topic == chosen.name]
+                messages = reader.messages(connections) if connections else ()
+                for _, stamp_ns, data in messages:
+                    yield RawMessage(stamp_ns, _ros1_to_cdr(data) if opened.is_ros1 else data, POINT_CLOUD)
+                    read += 1
+        except Exception as error:  # the parser of a damaged file raises anything
+            damage = _reason(error)
+        promised = opened.promised.get(chosen.name, 0)
+        if damage and not 0 < promised <= read:
+            share = f"{read} of {promised}" if promised else str(read)
+            text = f"{bag}: {damage}; {share} messages of '{chosen.name}' could be read: record or copy the bag again"
+            raise PartialBagError(text, read)
+
+
+def read_clouds(
+    bag: Path | str,
+    topic: str = "",
+    intensity_field: str = "auto",
+    on_bad: Callable[[int, CloudError], None] | None = None,
+    every: int = 1,
+) -> Iterator[tuple[int, Cloud]]:
+    """(recorded stamp in ns, cloud) of one PointCloud2 topic, every `every`-th message of it; see `read_raw`, `cloud.decode`.
+
+    A cloud that cannot be decoded is given to `on_bad` with its index and skipped; without `on_bad` its CloudError is
+    raised.
+    """
+    for index, message in enumerate(read_raw(bag, topic)):
+        if index % every:
+            continue
+        try:
+            cloud = decode_cdr(message.data, intensity_field)
+        except CloudError as error:
+            named = CloudError(f"{bag}: message {index}: {error}", error.reason)
+            if on_bad is None:
+                raise named from None
+            on_bad(index, named)
+            continue
+        yield message.stamp_ns, cloud
+
+
+class CloudBagWriter:
+    """Writes clouds into a new rosbag2 folder (mcap); a context manager, the folder appears when it ends well.
+
+    `frame_id` replaces that of the clouds where it is given. An existing bag is replaced only with `overwrite`; a
+    folder that is no bag is never removed. Raises DataError.
+    """
+
+    def __init__(self, path: Path | str, topic: str = "/points", frame_id: str = "", *, overwrite: bool = False) -> None:
+        self.path, self.topic, self.frame_id = Path(path), topic, frame_id
+        is_bag = (self.path / "metadata.yaml").is_file()
+        if self.path.exists() and not (overwrite and is_bag):
+            advice = "set overwrite, or choose another name" if is_bag else "choose another name"
+            raise DataError(f"{self.path}: exists already; {advice}")
+        self._stack = ExitStack()
+
+    def __enter__(self) -> CloudBagWriter:
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        with ExitStack() as stack:
+            staging = Path(tempfile.mkdtemp(prefix=f".{self.path.name}.", dir=self.path.parent))
+            stack.callback(shutil.rmtree, staging, ignore_errors=True)
+            self._staged = staging / self.path.name
+            stack.push(self._publish)
+            plugin = rosbag2.StoragePlugin.MCAP
+            self._writer = stack.enter_context(rosbag2.Writer(self._staged, version=METADATA_VERSION, storage_plugin=plugin))
+            self._connection = self._writer.add_connection(self.topic, POINT_CLOUD, typestore=_ros2_types())
+            self._stack = stack.pop_all()
+        return self
+
+    def write(self, cloud: Cloud) -> None:
+        """Append one cloud, recorded at its own stamp, in the layout of `encode.CLOUD_DTYPE`."""
+        message = _message_of(cloud, self.frame_id or cloud.frame_id)
+        self._writer.write(self._connection, cloud.stamp_ns, _ros2_types().serialize_cdr(message, POINT_CLOUD))
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None) -> None:
+        self._stack.__exit__(kind, error, traceback)
+
+    def _publish(self, kind: type[BaseException] | None, *_: object) -> None:
+        if kind is None:
+            if self.path.exists():
+                shutil.rmtree(self.path)
+            os.replace(self._staged, self.path)
+
+
+@contextmanager
+def _open(path: Path) -> Iterator[_OpenBag]:
+    """The bag with all its readers; DataError where nothing of it can be read."""
+    if not path.exists():
+        raise DataError(f"{path}: there is no such bag; check the path")
+    with ExitStack() as stack:
+        yield _open_bag(stack, path)
+
+
+def _open_bag(stack: ExitStack, path: Path) -> _OpenBag:
+    if path.suffix == ".bag":
+        return _OpenBag(path, [_enter(stack, path, rosbag1.Reader)], is_ros1=True)
+    try:
+        whole = _enter(stack, path, rosbag2.Reader)
+    except DataError as error:
+        return _open_files(stack, path, error)
+    return _OpenBag(path, [whole], promised={c.topic: c.msgcount for c in whole.connections})
+
+
+def _enter(stack: ExitStack, path: Path | MendedMcap, reader: Callable[[Any], Any]) -> Any:
+    try:
+        return stack.enter_context(reader(path))
+    except Exception as error:  # the parser of a damaged file raises anything
+        raise DataError(f"{path}: cannot be read as a bag ({_reason(error)}); check the path, or copy the bag again") from None
+
+
+def _open_files(stack: ExitStack, path: Path, why: DataError) -> _OpenBag:
+    """The storage files of a bag that does not open as a whole, each as far as it goes; `why` is raised for none."""
+    names = [path] if path.is_file() else sorted((p for p in path.iterdir() if p.suffix in (".mcap", ".db3")), key=_natural)
+    readers, damage = [], ""
+    for name in names:
+        try:
+            readers.append(_enter(stack, name, rosbag2.Reader))
+        except DataError as error:
+            damage = f"{name.name} is cut off or damaged"
+            if name.suffix != ".mcap":
+                continue
+            try:
+                readers.append(_enter(stack, MendedMcap(name), rosbag2.Reader))
+            except DataError:
+                log.debug("%s", error)
+    if not readers:
+        raise why
+    metadata = path / "metadata.yaml"
+    if metadata.is_file():
+        damage = damage or "metadata.yaml does not fit its files"
+    elif not damage and path.is_dir():
+        log.warning("%s: has no metadata.yaml, its files are read by name; 'ros2 bag reindex' mends it", path)
+    return _OpenBag(path, readers, damage=damage, promised=_promised(metadata))
+
+
+def _natural(path: Path) -> list[tuple[int, str]]:
+    """Sorts drive_10 behind drive_9."""
+    return [(int(part), "") if part.isdigit() else (0, part) for part in re.split(r"(\d+)", path.name)]
+
+
+def _promised(metadata: Path) -> dict[str, int]:
+    try:
+        rows = yaml.safe_load(metadata.read_text())["rosbag2_bagfile_information"]["topics_with_message_count"]
+        return {str(row["topic_metadata"]["name"]): int(row["message_count"]) for row in rows}
+    except (OSError, ValueError, LookupError, TypeError, yaml.YAMLError):
+        return {}
+
+
+def _choose(opened: _OpenBag, topic: str) -> BagTopic:
+    topics = opened.topics()
+    where = f"{opened.path}: {opened.damage}," if opened.damage else f"{opened.path}:"
+    names = [t.name for t in topics]
+    clouds = [t for t in topics if t.msgtype == POINT_CLOUD and names.count(t.name) == 1]
+    listing = ", ".join(f"{t.name} ({t.messages})" for t in clouds) or "none"
+    others = ", ".join(f"{t.name} [{t.msgtype}]" for t in topics if t not in clouds) or "none"
+    if not topic:
+        if len(clouds) == 1:
+            return clouds[0]
+        advice = f"choose one with a topic: {listing}" if clouds else f"its topics: {others}"
+        raise DataError(f"{where} has {len(clouds)} PointCloud2 topics, expected one; {advice}")
+    named = [t for t in topics if t.name == topic]
+    if not named:
+        hint = did_you_mean(topic, [t.name for t in clouds])
+        raise DataError(f"{where} has no topic '{topic}'{hint or ';'} its PointCloud2 topics: {listing}; others: {others}")
+    types = ", ".join(t.msgtype for t in named)
+    if len(named) > 1:
+        raise DataError(f"{where} topic '{topic}' mixes the types {types}; record it again with one type per topic")
+    if named[0].msgtype != POINT_CLOUD:
+        raise DataError(f"{where} topic '{topic}' is a {types}, not a PointCloud2; its PointCloud2 topics: {listing}")
+    return named[0]
+
+
+def _reason(error: Exception) -> str:
+    return str(error).strip().rstrip(".") or type(error).__name__
+
+
+@cache
+def _ros2_types() -> Any:
+    """The message classes of ROS 2; those of a PointCloud2 have not changed since Humble."""
+    return get_typestore(Stores.ROS2_HUMBLE)
+
+
+@cache
+def _ros1_types() -> Any:
+    return get_typestore(Stores.ROS1_NOETIC)
+
+
+def _ros1_to_cdr(data: bytes) -> bytes:
+    old = _ros1_types().deserialize_ros1(data, POINT_CLOUD)
+    types = _ros2_types().types
+    new = types[POINT_CLOUD](
+        header=_header(old.header.stamp.sec * 10**9 + old.header.stamp.nanosec, old.header.frame_id),
+        height=old.height,
+        width=old.width,
+        fields=[types[POINT_FIELD](f.name, f.offset, f.datatype, f.count) for f in old.fields],
+        is_bigendian=old.is_bigendian,
+        point_step=old.point_step,
+        row_step=old.row_step,
+        data=old.data,
+        is_dense=old.is_dense,
+    )
+    return bytes(_ros2_types().serialize_cdr(new, POINT_CLOUD))
+
+
+def _message_of(cloud: Cloud, frame_id: str) -> Any:
+    types = _ros2_types().types
+    points = pack_cloud(cloud)
+    return types[POINT_CLOUD](
+        header=_header(cloud.stamp_ns, frame_id),
+        height=cloud.height,
+        width=cloud.width,
+        fields=[types[POINT_FIELD](*described) for described in fields_of(points.dtype)],
+        is_bigendian=False,
+        point_step=points.dtype.itemsize,
+        row_step=points.dtype.itemsize * cloud.width,
+        data=points.view(np.uint8),
+        is_dense=not cloud.flags.any(),
+    )
+
+
+def _header(stamp_ns: int, frame_id: str) -> Any:
+    types = _ros2_types().types
+    seconds, nanoseconds = divmod(stamp_ns, 10**9)
+    stamp = types["builtin_interfaces/msg/Time"](sec=seconds, nanosec=nanoseconds)
+    return types["std_msgs/msg/Header"](stamp=stamp, frame_id=frame_id)

@@ -1,0 +1,157 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`weakseg import BAG --topic T --out FOLDER`: any bag becomes a folder of scans, to label, train on or evaluate."""
+
+from __future__ import annotations
+
+import logging
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from itertools import chain
+from pathlib import Path
+from typing import Annotated
+
+import numpy as np
+import tyro
+from tqdm import tqdm
+
+from weakseg_ros.config import check_ranges, parse, setting
+from weakseg_ros.data.bags import PartialBagError, find_cloud_topic, read_clouds
+from weakseg_ros.data.scans import ScanWriter
+from weakseg_ros.errors import CloudError, DataError
+from weakseg_ros.points.cloud import Cloud
+from weakseg_ros.points.labels import LabelMap
+from weakseg_ros.points.projection import RangeSpec
+
+FULL_CIRCLE_DEG = 300.0
+"""a sweep that covers at least this is taken to be a full turn"""
+MARGIN_DEG = 1.0
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class ImportConfig:
+    """Turn a bag into a folder of scans (SemanticKITTI's layout, with a manifest)."""
+
+    bag: Annotated[Path, tyro.conf.Positional]
+    """rosbag2 folder (mcap or sqlite3), a single .mcap or .db3 file, or a ROS 1 .bag"""
+    topic: str = ""
+    """PointCloud2 topic; may be left out where the bag has only one"""
+    out: Path | None = None
+    """folder for the scans; default: the bag's name with '_scans', in the current folder"""
+    every: int = setting(1, 1)
+    """keep every N-th cloud"""
+    limit: int = setting(0, 0)
+    """stop after this many scans; 0 = all"""
+    intensity_field: str = "auto"
+    """field to read the intensity from; 'auto' finds it, '' feeds zeros"""
+    labels: str = "semantickitti"
+    """label map that labels drawn into these scans will belong to: a name that ships, or the path of a YAML file"""
+    overwrite: bool = False
+    """replace the scans that are in the folder"""
+
+    def __post_init__(self) -> None:
+        check_ranges(self)
+
+    @property
+    def folder(self) -> Path:
+        """Where the scans go."""
+        return self.out or Path(f"{self.bag.resolve().stem}_scans")
+
+
+@dataclass
+class ImportReport:
+    """What became of a bag's clouds."""
+
+    written: int = 0
+    skipped: Counter[str] = field(default_factory=Counter)
+    """clouds left out, by reason"""
+    damage: str = ""
+    """why the bag could not be read to its end"""
+
+
+def import_bag(config: ImportConfig) -> ImportReport:
+    """Write the clouds of one topic as scans; of a damaged bag, what can be read of it.
+
+    Clouds that cannot be decoded or hold no point are left out and counted. Raises DataError where no cloud is left.
+    """
+    topic = find_cloud_topic(config.bag, config.topic)
+    labels = LabelMap.load(config.labels)
+    report = ImportReport()
+    clouds = _keep_usable(config, topic.name, report)
+    first = next(clouds, None)
+    if first is None:
+        reasons = [f"{count} {reason}" for reason, count in report.skipped.items()] + [report.damage] * bool(report.damage)
+        raise DataError(f"{config.bag}: topic '{topic.name}' has no usable cloud ({', '.join(reasons) or 'it is empty'})")
+    total = -(-topic.messages // config.every)
+    with ScanWriter(
+        config.folder,
+        labels,
+        guess_spec(first),
+        source=f"{config.bag.name} {topic.name}",
+        seed=None,
+        intensity_full_scale=first.intensity_full_scale,
+        overwrite=config.overwrite,
+    ) as writer:
+        for cloud in tqdm(chain([first], clouds), total=min(total, config.limit or total), unit="scan", disable=None):
+            writer.write(cloud)
+            report.written += 1
+            if report.written == config.limit:
+                break
+    return report
+
+
+def _keep_usable(config: ImportConfig, topic: str, report: ImportReport) -> Iterator[Cloud]:
+    def count_bad(index: int, error: CloudError) -> None:
+        if error.reason not in report.skipped:
+            log.warning("%s (further ones of this kind are only counted)", error)
+        report.skipped[error.reason] += 1
+
+    try:
+        for _, cloud in read_clouds(config.bag, topic, config.intensity_field, count_bad, config.every):
+            if len(cloud):
+                yield cloud
+            else:
+                report.skipped["empty"] += 1
+    except PartialBagError as error:
+        report.damage = str(error)
+
+
+def guess_spec(cloud: Cloud) -> RangeSpec:
+    """A range image that suits the sensor of `cloud`: rows and columns from its grid or rings, angles from its points.
+
+    64 x 2048 over the angles where the cloud is neither organised nor has rings; the default where it has no point.
+    """
+    x, y, z = (cloud.xyz[cloud.valid, axis].astype(np.float64) for axis in range(3))
+    if not len(x):
+        return RangeSpec()
+    rings = 0 if cloud.ring is None else len(np.unique(cloud.ring))
+    organised = 1 < cloud.height <= cloud.width
+    height = cloud.height if organised else rings if rings > 1 else 64
+    width = cloud.width if organised else 2 ** round(np.log2(len(cloud) / rings)) if rings > 1 else 2048
+    low, high = np.percentile(np.degrees(np.arctan2(z, np.hypot(x, y))), (0.1, 99.9))
+    right, left = np.percentile(np.degrees(np.arctan2(y, x)), (0.1, 99.9))
+    full = left - right >= FULL_CIRCLE_DEG
+    return RangeSpec(
+        height=int(np.clip(height, 1, 4096)),
+        width=int(np.clip(width, 1, 16384)),
+        fov_up_deg=min(90.0, round(float(high) + MARGIN_DEG, 1)),
+        fov_down_deg=max(-90.0, round(float(low) - MARGIN_DEG, 1)),
+        fov_left_deg=180.0 if full else min(180.0, round(float(left) + MARGIN_DEG, 1)),
+        fov_right_deg=-180.0 if full else max(-180.0, round(float(right) - MARGIN_DEG, 1)),
+    )
+
+
+def main(argv: Sequence[str]) -> int:
+    """The verb; exit code 1 where the bag was damaged and only a part of it could be written."""
+    config = parse(ImportConfig, argv, "import")
+    report = import_bag(config)
+    for reason, count in report.skipped.items():
+        print(f"left out: {count} {reason}")
+    print(f"{report.written} scans in {config.folder}")
+    if report.damage:
+        print(f"incomplete: {report.damage}")
+        return 1
+    print(f"next: weakseg evaluate {config.folder} --bundle models/street64")
+    return 0

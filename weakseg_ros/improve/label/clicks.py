@@ -1,0 +1,394 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Clicks of a person on disk: sparse labels of a folder of scans that grow by one click at a time and lose none.
+
+`FOLDER/sparse/clicks/` holds the layout that `weakseg sparse` writes (`KEY.label`, `sparse.yaml`), so training reads both
+alike. A change is on disk before the call returns; several threads, pages and processes may write to one folder.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import logging
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from weakseg_ros.data.frame_log import FrameScans, part_path
+from weakseg_ros.data.scan_files import content_hash, read_raw_labels, write_raw_labels
+from weakseg_ros.data.scans import INSTANCE_SHIFT, ScanSet, open_scans
+from weakseg_ros.errors import ConfigError, DataError
+from weakseg_ros.files import environment, inside, sha256_of, write_atomic
+from weakseg_ros.improve.label.turns import Turns
+from weakseg_ros.points.cloud import Cloud
+from weakseg_ros.points.labels import LabelMap
+from weakseg_ros.weak.draw import RECORD, RECORD_VERSION, SparseRecord, hash_of_points, read_record, sparse_scans
+
+log = logging.getLogger(__name__)
+
+CLICKS = "clicks"
+"""the folder under sparse/ where a person's clicks go unless another name is given"""
+LOCK = ".lock"
+LARGEST_INSTANCE = (1 << 16) - 1
+
+
+class _Change(NamedTuple):
+    """What one call did, for undo and redo."""
+
+    key: str
+    points: NDArray[np.int64]
+    before: NDArray[np.uint32]
+    after: NDArray[np.uint32]
+    clicked: str
+    """name of the class that the clicks count for, '' for an eraser"""
+    clicks: int
+
+
+class _Facts(NamedTuple):
+    """What the record needs to know of a scan."""
+
+    points: int
+    usable: int
+    position: str
+
+
+class ClickStore:
+    """The clicks in one folder of scans, read from disk and written to it at each change.
+
+    Raises DataError for a folder without scans, for sparse labels that were drawn and not clicked, and for a damaged
+    label file when its scan is asked for.
+    """
+
+    def __init__(self, folder: Path, labels: LabelMap | None = None, name: str = CLICKS) -> None:
+        self.folder, self.name = Path(folder), name
+        self._open_scans(labels)
+        self.labels = labels or self.scans.labels
+        self.path = inside(self.folder / "sparse", name)
+        self._facts: dict[str, _Facts] = {}
+        self._read_before: dict[str, tuple[tuple[int, int], NDArray[np.uint32]]] = {}
+        self._record: tuple[tuple[int, int], SparseRecord] | None = None
+        self._done: list[_Change] = []
+        self._undone: list[_Change] = []
+        self._turns = Turns(self.path / LOCK)
+        self._mutex = threading.RLock()
+        self._environment = environment()
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise DataError(f"{self.path}: cannot be made ({error.strerror}); check the rights of {self.folder}") from None
+        with self._alone():
+            self._mend()
+
+    def add(
+        self,
+        key: str,
+        points: NDArray[np.integer] | list[int],
+        class_id: int,
+        instance_id: int = 0,
+        clicks: int | None = None,
+    ) -> None:
+        """Label points (P,) of a scan; on disk when this returns. Earlier labels of these points are replaced.
+
+        `clicks` is what it cost, 1 for a mask that one click brought; None counts a click for each point.
+        """
+        if not 1 <= class_id < self.labels.num_classes:
+            raise DataError(f"{self.path}: class {class_id} is not in label map '{self.labels.name}'; choose one of its classes")
+        if not 0 <= instance_id <= LARGEST_INSTANCE:
+            raise DataError(f"{self.path}: instance {instance_id} is outside 0..{LARGEST_INSTANCE}, which label files can hold")
+        raw = int(self.labels.to_raw(np.array(class_id))) | int(instance_id) << INSTANCE_SHIFT
+        cost = np.size(points) if clicks is None else clicks
+        self._label(key, np.asarray(points, np.int64).reshape(-1), raw, self.labels.names[class_id], cost)
+
+    def erase(self, key: str, points: NDArray[np.integer] | list[int]) -> None:
+        """Take the labels off points (P,) of a scan; the clicks that they cost stay counted."""
+        self._label(key, np.asarray(points, np.int64).reshape(-1), 0, "", 0)
+
+    def undo(self) -> str | None:
+        """Take back this store's last change; returns the key of its scan, None where there is nothing to take back.
+
+        What somebody else has labelled over it since stays.
+        """
+        return self._turn(self._done, self._undone, back=True)
+
+    def redo(self) -> str | None:
+        """Do the last change again that was taken back; returns the key of its scan, None where there is none."""
+        return self._turn(self._undone, self._done, back=False)
+
+    @property
+    def can_undo(self) -> bool:
+        return bool(self._done)
+
+    @property
+    def can_redo(self) -> bool:
+        return bool(self._undone)
+
+    def labelled(self, key: str) -> tuple[NDArray[np.uint8], NDArray[np.uint16]]:
+        """((N,) class ids, (N,) instance ids) of a scan as they are on disk, 0 where nothing was clicked."""
+        raw = self._raw(key)
+        return self.labels.to_class(raw), (raw >> INSTANCE_SHIFT).astype(np.uint16)
+
+    def count(self, key: str) -> int:
+        """How many points of a scan have a label."""
+        return int(np.count_nonzero(self._raw(key))) if self._file(key).is_file() else 0
+
+    @property
+    def clicks(self) -> int:
+        """Clicks spent in the whole folder."""
+        return self.record.clicks
+
+    @property
+    def clicked(self) -> list[str]:
+        """The keys of the scans that have a label, in the order of the scans."""
+        return sorted(self.record.positions, key=lambda key: self._index.get(key, len(self._index)))
+
+    @property
+    def done(self) -> tuple[str, ...]:
+        """The keys of the scans that were marked as finished."""
+        return self.record.done
+
+    def mark_done(self, key: str, done: bool = True) -> None:
+        """Say that a scan is finished, or that it is not."""
+        with self._alone():
+            others = tuple(name for name in self.record.done if name != key)
+            try:
+                self._save_record(dataclasses.replace(self.record, done=(*others, key) if done else others))
+            except OSError as error:
+                raise DataError(f"{self.path}: the mark could not be saved ({error.strerror}); free some space") from None
+
+    @property
+    def stamp(self) -> tuple[int, int]:
+        """Another one after every change, whoever made it: what a page looks at to see the clicks of others."""
+        return _identity(self.path / RECORD)
+
+    @property
+    def record(self) -> SparseRecord:
+        """What `sparse.yaml` says now."""
+        with self._mutex:
+            now = self.stamp
+            if self._record is None or self._record[0] != now:
+                self._record = (now, self._read_record())
+            return self._record[1]
+
+    def _label(self, key: str, points: NDArray[np.int64], raw: int, clicked: str, clicks: int) -> None:
+        with self._alone():
+            if self._is_replaced(key):
+                raise DataError(f"{self.folder}: frame '{key}' was replaced in the log, nothing is saved; go to the next one")
+            before = self._raw(key)
+            if len(points) and not (points.min() >= 0 and points.max() < len(before)):
+                raise DataError(f"{self.path}: points {points.min()}..{points.max()} of scan '{key}', which has {len(before)}")
+            points = np.unique(points)
+            change = _Change(key, points, before[points], np.full(len(points), raw, np.uint32), clicked, clicks)
+            self._write(key, points, change.after, clicked, clicks)
+            self._done.append(change)
+            self._undone.clear()
+
+    def _turn(self, source: list[_Change], target: list[_Change], back: bool) -> str | None:
+        with self._alone():
+            if not source:
+                return None
+            change = source[-1]
+            if self._is_replaced(change.key):
+                source.pop()  # or what was done before it could not be taken back either
+                raise DataError(f"{self.folder}: frame '{change.key}' was replaced in the log, its clicks with it")
+            expected, wanted = (change.after, change.before) if back else (change.before, change.after)
+            mine = self._raw(change.key)[change.points] == expected
+            cost = -change.clicks if back else change.clicks
+            self._write(change.key, change.points[mine], wanted[mine], change.clicked, cost)
+            target.append(source.pop())
+            return change.key
+
+    def _write(self, key: str, points: NDArray[np.int64], raw: NDArray[np.uint32], clicked: str, clicks: int) -> None:
+        """The label file first, since the record can be made again from the files, but not the other way round."""
+        record, before = self.record, self._raw(key)
+        after = before.copy()
+        after[points] = raw
+        facts, file = self._facts_of(key), self._file(key)
+        files, positions = dict(record.files), dict(record.positions)
+        usable = record.points - (facts.usable if key in positions else 0)
+        try:
+            if after.any():
+                file.parent.mkdir(parents=True, exist_ok=True)
+                files[f"{key}.label"] = hashlib.sha256(write_raw_labels(file, after)).hexdigest()
+                positions[key] = facts.position
+                usable += facts.usable
+            else:
+                file.unlink(missing_ok=True)
+                files.pop(f"{key}.label", None)
+                positions.pop(key, None)
+            per_class = self._per_class(after) - self._per_class(before)
+            spent = dict(record.clicks_per_class)
+            if clicked:
+                spent[clicked] = max(0, spent[clicked] + clicks)
+            labelled = {name: record.points_per_class[name] + int(per_class[i]) for i, name in self._class_names()}
+            self._save(files, positions, usable, spent, labelled, record.done)
+        except OSError as error:
+            raise DataError(f"{file}: the click could not be saved ({error.strerror}); free some space or check rights") from None
+
+    def _save(
+        self,
+        files: dict[str, str],
+        positions: dict[str, str],
+        usable: int,
+        clicks: dict[str, int],
+        labelled: dict[str, int],
+        done: tuple[str, ...],
+    ) -> None:
+        record = SparseRecord(
+            version=RECORD_VERSION,
+            draw=None,
+            data=self.scans.name,
+            data_hash=self._data_hash,
+            labels=self.labels.name,
+            points=usable,
+            clicks=sum(clicks.values()),
+            labelled_points=sum(labelled.values()),
+            clicks_per_class=clicks,
+            points_per_class=labelled,
+            content_hash=content_hash(files),
+            positions=positions,
+            files=files,
+            problems=(),
+            environment=self._environment,
+            done=done,
+        )
+        self._save_record(record)
+
+    def _save_record(self, record: SparseRecord) -> None:
+        """A line a field, each value as JSON, which is YAML too and written in a hundredth of the time."""
+        lines = (f"{name}: {json.dumps(value, ensure_ascii=False)}\n" for name, value in vars(record).items())
+        write_atomic(self.path / RECORD, "".join(lines))
+        self._record = (self.stamp, record)
+
+    def _raw(self, key: str) -> NDArray[np.uint32]:
+        """(N,) the raw labels on disk; read again only where the file is another one than last time."""
+        with self._mutex:
+            file = self._file(key)
+            now = _identity(file)
+            if key not in self._read_before or self._read_before[key][0] != now:
+                self._read_before[key] = (now, self._read_raw(key, file))
+            return self._read_before[key][1]
+
+    def _read_raw(self, key: str, file: Path) -> NDArray[np.uint32]:
+        points = self._facts_of(key).points
+        if not file.is_file():
+            return np.zeros(points, np.uint32)
+        raw = read_raw_labels(file, points)
+        unknown = self.labels.unknown_raw_ids(raw)
+        if unknown:
+            found = ", ".join(map(str, unknown[:5]))
+            hint = "open it with the map that it was labelled with (--labels), or remove the file"
+            raise DataError(f"{file}: holds raw ids that label map '{self.labels.name}' does not list ({found}); {hint}")
+        return raw
+
+    def _facts_of(self, key: str) -> _Facts:
+        if key not in self._facts:
+            cloud = self._cloud(key)
+            self._facts[key] = _Facts(len(cloud), int(cloud.valid.sum()), hash_of_points(cloud))
+        return self._facts[key]
+
+    def _cloud(self, key: str) -> Cloud:
+        if key not in self._index:  # a log grows while it is labelled
+            self._open_scans(self.labels)
+        if key not in self._index:
+            raise DataError(f"{self.folder}: has no scan '{key}'; open the folder again")
+        return self.scans[self._index[key]].cloud
+
+    def _open_scans(self, labels: LabelMap | None) -> None:
+        self.scans = open_scans(self.folder, labels=labels)
+        self._index = {key: i for i, key in enumerate(self.scans.keys)}
+        self._data_hash = self.scans.content_hash
+
+    def _is_replaced(self, key: str) -> bool:
+        """Whether the node has taken a frame that was opened out of its log since: a click in it would be lost."""
+        return isinstance(self.scans, FrameScans) and not part_path(self.folder, "frames", key).is_file()
+
+    def _file(self, key: str) -> Path:
+        return inside(self.path, f"{key}.label")
+
+    def _class_names(self) -> list[tuple[int, str]]:
+        return list(enumerate(self.labels.names))[1:]
+
+    def _per_class(self, raw: NDArray[np.uint32]) -> NDArray[np.int64]:
+        labelled = self.labels.to_class(raw[raw > 0])
+        return np.bincount(labelled, minlength=self.labels.num_classes).astype(np.int64)
+
+    def _read_record(self) -> SparseRecord:
+        path = self.path / RECORD
+        try:
+            record = read_record(self.path)
+        except ConfigError as error:
+            raise DataError(
+                f"{error}; remove it, and it is made again from the label files, without the count of clicks"
+            ) from None
+        if record.draw is not None:
+            raise DataError(f"{self.path}: holds labels that 'weakseg sparse' drew; label under another --name")
+        if set(record.clicks_per_class) != set(self.labels.names[1:]):
+            fault = f"has the classes of '{record.labels}', not of '{self.labels.name}'"
+            raise DataError(f"{path}: {fault}; choose the map with --labels")
+        return record
+
+    def _mend(self) -> None:
+        """Make the record again where it does not tell what lies on disk: a kill came between a label file and it."""
+        on_disk = {file.relative_to(self.path).as_posix(): sha256_of(file) for file in sorted(self.path.rglob("*.label"))}
+        known = self.record if (self.path / RECORD).is_file() else None
+        if known is not None and known.files == on_disk:
+            return
+        positions, usable, counted = {}, 0, np.zeros(self.labels.num_classes, np.int64)
+        for name in on_disk:
+            key = name.removesuffix(".label")
+            try:
+                counted += self._per_class(self._raw(key))
+            except DataError as error:
+                log.warning("left as it is: %s", error)
+                continue
+            positions[key] = self._facts_of(key).position
+            usable += self._facts_of(key).usable
+        labelled = {name: int(counted[i]) for i, name in self._class_names()}
+        clicks = known.clicks_per_class if known else dict.fromkeys(labelled, 0)
+        files = {name: digest for name, digest in on_disk.items() if name.removesuffix(".label") in positions}
+        try:
+            self._save(files, positions, usable, clicks, labelled, known.done if known else ())
+        except OSError as error:
+            raise self._refusal(error) from None
+
+    @contextmanager
+    def _alone(self) -> Iterator[None]:
+        """Keep other threads and other processes out until the block has ended; what others wrote is read again."""
+        with self._mutex:
+            try:
+                lock, others = self._turns.take()
+            except OSError as error:
+                raise self._refusal(error) from None
+            with lock:
+                if others:
+                    self._read_before.clear()
+                    self._record = None
+                yield
+
+    def _refusal(self, error: OSError) -> DataError:
+        return DataError(f"{self.path}: clicks cannot be saved ({error.strerror}); free some space or check rights")
+
+
+def clicked_scans(folder: Path, labels: LabelMap | None = None, name: str = CLICKS) -> ScanSet:
+    """The scans of a folder that a person has labelled, with the clicks of this moment as their labels; the others are left out.
+
+    Raises DataError where none is labelled yet.
+    """
+    store = ClickStore(folder, labels, name)  # opening it mends what a kill left behind
+    with store._alone():  # a click between the record and the label files would look like damage
+        return sparse_scans(store.scans, store.path)
+
+
+def _identity(path: Path) -> tuple[int, int]:
+    """Which file lies at a path: it is another one after every replacement; zeros where there is none."""
+    try:
+        status = path.stat()
+    except FileNotFoundError:
+        return 0, 0
+    return status.st_ino, status.st_mtime_ns

@@ -1,0 +1,244 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Which frames of many, and which points of a frame, a person should look at: the same choice on the robot and offline.
+
+Three strategies: `ours`; `entropy`, the highest calibrated entropies, which is what most people would do; `random`.
+The latter two are what the first is measured against.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from weakseg_ros.data.frame_log import Suggestion
+from weakseg_ros.deploy.segmentation import Segmentation
+from weakseg_ros.improve.log.acquisition import Look, doubt
+from weakseg_ros.points.cloud import Cloud
+
+Strategy = Literal["ours", "entropy", "random"]
+
+CANDIDATES = 1200
+"""points among which the best are sought, and for which they stand"""
+REGION_M = 2.0
+"""size of the region a point stands for, near the sensor"""
+REGION_PER_RANGE = 0.06
+"""its growth with the range, as points get sparse"""
+FAR = 9.0
+"""squared distance, in regions, beyond which a point says nothing of another"""
+FARTHEST = 2.0
+"""distance of a frame to nothing"""
+SCORE_FLOOR = 0.25
+"""share of its distance that a frame without doubt keeps in the choice of frames"""
+
+
+@dataclass(frozen=True)
+class Choice:
+    """A chosen frame."""
+
+    index: int
+    worth: float
+    """by which it was chosen, 0..1; falls from choice to choice"""
+
+
+def choose_frames(
+    looks: Sequence[Look],
+    count: int,
+    strategy: Strategy = "ours",
+    seed: int = 0,
+    known: NDArray[np.float32] | None = None,
+) -> list[Choice]:
+    """At most `count` distinct frames out of `looks`, the most worth a person's time first.
+
+    `ours` is the greedy k-centre choice, weighted by score: each next frame is the one with the largest product of score
+    and distance to what was chosen before and to the descriptors `known` (n, D). `entropy` takes the highest mean
+    entropies, `random` any.
+    """
+    if strategy == "random":
+        worths = np.random.default_rng(seed).random(len(looks))
+    elif strategy == "entropy":
+        worths = np.array([look.entropy for look in looks])
+    else:
+        return _centres(looks, count, known)
+    return [Choice(int(i), float(worths[i])) for i in np.argsort(-worths, kind="stable")[:count]]
+
+
+def _centres(looks: Sequence[Look], count: int, known: NDArray[np.float32] | None) -> list[Choice]:
+    if not looks:
+        return []
+    descriptors = np.stack([look.descriptor for look in looks])
+    scores = np.array([look.score for look in looks])
+    weight = SCORE_FLOOR + (1.0 - SCORE_FLOOR) * scores / max(float(scores.max()), 1e-9)
+    far = np.full(len(looks), FARTHEST)
+    distance = distances_to(descriptors, known) if known is not None and len(known) else far
+    chosen: list[Choice] = []
+    for _ in range(min(count, len(looks))):
+        worth = weight * distance
+        worth[[choice.index for choice in chosen]] = -1.0
+        best = int(np.argmax(worth))
+        chosen.append(Choice(best, float(worth[best]) / FARTHEST))
+        distance = np.minimum(distance, np.linalg.norm(descriptors - descriptors[best], axis=1))
+    return chosen
+
+
+def distances_to(descriptors: NDArray[np.float32], known: NDArray[np.float32]) -> NDArray[np.float64]:
+    """(n,) distance of each descriptor (n, D) to the nearest of `known` (m, D), m > 0."""
+    squared = (descriptors**2).sum(1)[:, None] + (known**2).sum(1) - 2.0 * descriptors @ known.T
+    nearest: NDArray[np.float64] = np.sqrt(np.maximum(squared.min(axis=1), 0.0)).astype(np.float64)
+    return nearest
+
+
+def suggest_points(
+    cloud: Cloud,
+    answer: Segmentation,
+    count: int,
+    *,
+    strategy: Strategy = "ours",
+    seed: int = 0,
+    labelled: Sequence[int] = (),
+) -> list[Suggestion]:
+    """At most `count` distinct points worth a click, the best first; only points that the model gave a class.
+
+    `labelled` points are not suggested again, and what they stand for counts as known.
+
+    `ours`: a point stands for the points of its predicted class within a region around it, and the worth of a set is
+    the sum over the classes of the root of the doubt that it stands for, a class counting less the more points it has.
+    This function of sets is submodular, so that choosing greedily is within 1 - 1/e of the best (Nemhauser et al.
+    1978), and a second point in the same bush, or a tenth of the same class, is worth little.
+    """
+    known = np.asarray(labelled, np.intp)
+    free = answer.class_id > 0
+    free[known] = False
+    candidates = np.flatnonzero(free)
+    if strategy == "random":
+        picked = np.random.default_rng(seed).permutation(candidates)[:count]
+        return [Suggestion(int(i), 1.0, "drawn at random") for i in picked]
+    if strategy == "entropy":
+        order = np.argsort(-answer.uncertainty[candidates], kind="stable")[:count]
+        picked = candidates[order]
+        return [Suggestion(int(i), float(answer.uncertainty[i]), f"entropy {answer.uncertainty[i]:.2f}") for i in picked]
+    return _spread(cloud, answer, candidates, known, count, np.random.default_rng(seed))
+
+
+def _spread(
+    cloud: Cloud,
+    answer: Segmentation,
+    candidates: NDArray[np.intp],
+    known: NDArray[np.intp],
+    count: int,
+    rng: np.random.Generator,
+) -> list[Suggestion]:
+    if not len(candidates) or count < 1:
+        return []
+    sample = _draw(answer.class_id, candidates, max(CANDIDATES, 2 * count), rng)
+    known = known[answer.class_id[known] > 0]
+    class_id, values = answer.class_id[sample], doubt(answer, sample)
+    reach = _Reach(cloud.xyz[sample], class_id, cloud.xyz[known], answer.class_id[known])
+    counts = np.bincount(answer.class_id[candidates], minlength=256)
+    drawn_for = counts[class_id] / np.bincount(class_id, minlength=256)[class_id]
+    rows = _greedy(reach, values * drawn_for / np.sqrt(counts[class_id] / len(candidates)), class_id, count)
+    owner = reach.nearest([row for row, _ in rows])
+    stands_for = np.bincount(owner[owner >= 0], drawn_for[owner >= 0], minlength=len(rows))
+    first = max(rows[0][1], 1e-9)
+    found = []
+    for place, (row, gain) in enumerate(rows):
+        range_m = float(np.linalg.norm(cloud.xyz[sample[row]]))
+        why = f"doubt {values[row]:.2f} at {range_m:.0f} m, stands for {max(1, round(float(stands_for[place])))} points"
+        found.append(Suggestion(int(sample[row]), min(1.0, gain / first), why))
+    return found
+
+
+def _draw(class_id: NDArray[np.uint8], candidates: NDArray[np.intp], size: int, rng: np.random.Generator) -> NDArray[np.intp]:
+    """About `size` of the candidates: of each predicted class as the root of its number, evenly along the scan."""
+    if len(candidates) <= size:
+        return candidates
+    own = class_id[candidates]
+    roots = np.sqrt(np.bincount(own))
+    parts = []
+    for k in np.flatnonzero(roots):
+        rows = candidates[own == k]
+        count = min(len(rows), int(np.ceil(size * roots[k] / roots.sum())))
+        parts.append(rows[((np.arange(count) + rng.random()) * (len(rows) / count)).astype(np.intp)])
+    return np.sort(np.concatenate(parts))
+
+
+class _Reach:
+    """How well each of n points stands for each other of its class, (n, n) 0..1, class by class."""
+
+    def __init__(
+        self,
+        xyz: NDArray[np.float32],
+        class_id: NDArray[np.uint8],
+        known_xyz: NDArray[np.float32],
+        known_class: NDArray[np.uint8],
+    ) -> None:
+        self.rows: dict[int, NDArray[np.intp]] = {}
+        self.place = np.zeros(len(xyz), np.intp)
+        self.blocks: dict[int, NDArray[np.float32]] = {}
+        self.covered = np.zeros(len(xyz), np.float32)
+        region = np.maximum(REGION_M, REGION_PER_RANGE * np.linalg.norm(xyz, axis=1))
+        for k in np.unique(class_id):
+            rows = np.flatnonzero(class_id == k)
+            self.rows[int(k)] = rows
+            self.place[rows] = np.arange(len(rows))
+            self.blocks[int(k)] = _similarity(xyz[rows], xyz[rows], region[rows])
+            near = known_xyz[known_class == k]
+            if len(near):
+                self.covered[rows] = _similarity(near, xyz[rows], region[rows]).max(axis=0)
+        self._class_id = class_id
+
+    def of(self, row: int) -> tuple[NDArray[np.intp], NDArray[np.float32]]:
+        """The points of the class of point `row`, and how well it stands for each."""
+        k = int(self._class_id[row])
+        return self.rows[k], self.blocks[k][self.place[row]]
+
+    def totals(self, weight: NDArray[np.floating]) -> NDArray[np.float64]:
+        """(n,) the weight that each point would stand for, beyond what is covered, were it the first."""
+        totals = np.zeros(len(self.place))
+        for k, rows in self.rows.items():
+            totals[rows] = np.maximum(self.blocks[k] - self.covered[rows], 0.0) @ weight[rows]
+        return totals
+
+    def nearest(self, chosen: Sequence[int]) -> NDArray[np.intp]:
+        """(n,) place in `chosen` of the point that stands for each point; -1 where none does by a half."""
+        owner, best = np.full(len(self.place), -1), np.full(len(self.place), 0.5, np.float32)
+        for place, row in enumerate(chosen):
+            rows, strength = self.of(row)
+            better = strength > best[rows]
+            owner[rows[better]] = place
+            best[rows[better]] = strength[better]
+        return owner
+
+
+def _similarity(a: NDArray[np.float32], b: NDArray[np.float32], region: NDArray[np.float32]) -> NDArray[np.float32]:
+    """(n, m) Gaussian of the distances between `a` (n, 3) and `b` (m, 3), m, in regions of `b` (m,)."""
+    squared = (a**2).sum(1)[:, None] + (b**2).sum(1) - 2.0 * a @ b.T
+    squared /= np.square(region)
+    similarity = np.exp(-0.5 * np.maximum(squared, 0.0))
+    return similarity * (squared <= FAR)
+
+
+def _greedy(reach: _Reach, weight: NDArray[np.floating], class_id: NDArray[np.uint8], count: int) -> list[tuple[int, float]]:
+    """(row, gain) of the points in the order of choice; what a point once added bounds what it adds later (Minoux 1978)."""
+    weight = weight + 1e-6  # without any doubt the points that stand for most are still the better ones
+    covered, adds = reach.covered.copy(), reach.totals(weight)
+    computed_at = np.full(len(adds), -1)
+    standing = np.bincount(class_id, covered * weight, minlength=256)
+    chosen: list[tuple[int, float]] = []
+    while len(chosen) < min(count, len(adds)):
+        before = standing[class_id]
+        gain = np.sqrt(before + adds) - np.sqrt(before)
+        gain[[row for row, _ in chosen]] = -1.0
+        row = int(np.argmax(gain))
+        rows, strength = reach.of(row)
+        if computed_at[row] < len(chosen):
+            adds[row] = weight[rows] @ np.maximum(strength - covered[rows], 0.0)
+            computed_at[row] = len(chosen)
+            continue
+        chosen.append((row, float(gain[row])))
+        standing[class_id[row]] += adds[row]
+        covered[rows] = np.maximum(covered[rows], strength)
+    return chosen

@@ -1,0 +1,171 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`weakseg select`: the frames and points of a bag or data set that are most worth a person's time, as a frame log."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Literal
+
+import numpy as np
+import tyro
+from tqdm import tqdm
+
+from weakseg_ros.config import check_ranges, parse, setting, to_mapping
+from weakseg_ros.deploy.bundle import Bundle
+from weakseg_ros.deploy.segmentation import Segmentation
+from weakseg_ros.deploy.segmenter import Segmenter
+from weakseg_ros.errors import CloudError, DataError
+from weakseg_ros.files import environment
+from weakseg_ros.improve.log.acquisition import Look, descriptor_size, look_at
+from weakseg_ros.improve.log.choice import Choice, Strategy, choose_frames, suggest_points
+from weakseg_ros.improve.log.store import FrameWriter, Origin, Worth
+from weakseg_ros.measure.inputs import Input, Item, open_input
+
+
+@dataclass(frozen=True)
+class SelectConfig:
+    """Choose frames and points to label out of a bag or a data set, and write them as a frame log."""
+
+    data: Annotated[Path, tyro.conf.Positional] = Path()
+    """a bag (folder, .mcap, .db3) or a folder of scans"""
+    bundle: str = "models/street64"
+    """the model that is to be improved: a folder, or the name of an installed one"""
+    out: Path = Path("runs/select")
+    """folder of the frame log; frames are added to one that is there already"""
+    frames: int = setting(50, 1, 1_000_000)
+    """frames to choose, at most"""
+    points: int = setting(30, 0, 1000)
+    """points to suggest in each frame, at most"""
+    strategy: Strategy = "ours"
+    """ours: doubtful, representative and unlike each other; entropy: the highest entropies; random"""
+    random_share: float = setting(0.05, 0.0, 1.0)
+    """share of the frames that is drawn at random all the same, so that a model can be evaluated on them"""
+    topic: str = ""
+    """topic of the clouds in a bag; may be left out where there is only one"""
+    split: str = ""
+    """part of the data set, e.g. train; empty takes all of it"""
+    engine: str = "auto"
+    """inference engine"""
+    lift: Literal["pixel", "knn"] = "pixel"
+    """how points behind the nearest one of their pixel get their class"""
+    intensity_scale: float = setting(0.0, 0.0, 1e6)
+    """factor on the intensity, as the node's parameter of this name; 0 = by sensor and training data"""
+    seed: int = 0
+    """of everything that is drawn"""
+
+    def __post_init__(self) -> None:
+        check_ranges(self)
+
+
+@dataclass(frozen=True)
+class _Seen:
+    """A frame after the first pass."""
+
+    index: int
+    key: str
+    stamp_ns: int
+    look: Look
+
+
+def main(argv: Sequence[str]) -> int:
+    """The verb."""
+    config = parse(SelectConfig, argv, "select")
+    if config.data == Path():
+        raise DataError("which data? give a bag or a folder of scans ('weakseg select drive --bundle models/street64')")
+    keys = select(config)
+    print(f"{config.out}: {len(keys)} frames with at most {config.points} suggested points each")
+    print(f"next: weakseg label {config.out}")
+    return 0
+
+
+def select(config: SelectConfig) -> list[str]:
+    """Choose and write; the keys of the new frames in the order of choice.
+
+    The model runs twice over what is chosen and once over the rest, so that no more than one scan is in memory. Scans
+    that the log holds already are not chosen again. Raises DataError where no scan can be read or the log cannot be
+    written.
+    """
+    bundle = Bundle.load(config.bundle)
+    source = open_input(config.data, bundle.labels, config.topic, config.split)
+    segmenter = Segmenter(bundle, engine=config.engine, lift=config.lift, intensity_scale=config.intensity_scale)
+    try:
+        seen = [
+            _Seen(item.index, item.key, item.cloud.stamp_ns, look_at(item.cloud, answer, bundle.labels.num_classes))
+            for item, answer in _answers(source, segmenter, "looking")
+        ]
+        if not seen:
+            raise DataError(f"{config.data}: no scan could be read; {next(iter(source.problems), 'it is empty')}")
+        facts = {
+            "config": to_mapping(config),
+            "data_hash": source.content_hash,
+            "bundle_hash": bundle.content_hash,
+            "environment": environment(),
+        }
+        with FrameWriter(config.out, bundle.labels, bundle.info.spec, source=str(config.data), facts=facts) as writer:
+            choices = _choose(config, seen, writer, bundle.labels.num_classes)
+            return _write(config, source, segmenter, writer, choices)
+    except OSError as error:
+        raise DataError(f"{config.out}: cannot be written ({error.strerror}); make room, or choose another folder") from None
+    finally:
+        segmenter.close()
+
+
+def _answers(
+    source: Input, segmenter: Segmenter, what: str, wanted: Mapping[int, object] | None = None
+) -> Iterator[tuple[Item, Segmentation]]:
+    """Each scan, or each of those wanted, with the model's answer; one that cannot be answered goes to the problems."""
+    for item in tqdm(source, desc=what, total=len(source), unit="scan", disable=None):
+        if not len(item.cloud) or (wanted is not None and item.index not in wanted):
+            continue
+        try:
+            answer = segmenter.run(item.cloud)
+        except CloudError as error:
+            source.problems.append(f"scan {item.key}: {error}")
+            continue
+        yield item, answer
+
+
+def _choose(
+    config: SelectConfig, seen: Sequence[_Seen], writer: FrameWriter, num_classes: int
+) -> dict[int, tuple[str, Choice, Look]]:
+    """Reason, choice and look by the scan's index, in the order of choice."""
+    present = {(record.source_key, record.stamp_ns) for record in writer.records.values()}
+    free = [frame for frame in seen if (frame.key, frame.stamp_ns) not in present]
+    drawn_count = round(config.random_share * min(config.frames, len(free))) if config.strategy != "random" else 0
+    drawn = choose_frames([frame.look for frame in free], drawn_count, "random", config.seed)
+    taken = {choice.index for choice in drawn}
+    rest = [place for place in range(len(free)) if place not in taken]
+    size = descriptor_size(num_classes)
+    known = [np.array(record.descriptor) for record in writer.records.values() if len(record.descriptor) == size]
+    known += [free[choice.index].look.descriptor for choice in drawn]
+    picked = choose_frames(
+        [free[place].look for place in rest],
+        config.frames - len(drawn),
+        config.strategy,
+        config.seed,
+        np.stack(known).astype(np.float32) if known else None,
+    )
+    reason = {"ours": "chosen", "entropy": "uncertain", "random": "random"}[config.strategy]
+    rows = [(reason, rest[choice.index], choice) for choice in picked]
+    rows += [("random", choice.index, Choice(choice.index, free[choice.index].look.score)) for choice in drawn]
+    return {free[place].index: (why, choice, free[place].look) for why, place, choice in rows}
+
+
+def _write(
+    config: SelectConfig,
+    source: Input,
+    segmenter: Segmenter,
+    writer: FrameWriter,
+    choices: Mapping[int, tuple[str, Choice, Look]],
+) -> list[str]:
+    bundle = segmenter.bundle
+    keys = {}
+    for item, answer in _answers(source, segmenter, "writing", choices):
+        reason, choice, look = choices[item.index]
+        suggestions = suggest_points(item.cloud, answer, config.points, strategy=config.strategy, seed=config.seed + item.index)
+        origin = Origin(bundle.name, bundle.content_hash, source.topic or source.name, item.key, config.intensity_scale)
+        worth = Worth(choice.worth, reason, look.descriptor.tolist(), suggestions)
+        keys[item.index] = writer.write(item.cloud, answer, origin, worth).key
+    return [keys[index] for index in choices if index in keys]

@@ -1,0 +1,374 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The frame log on disk: written one whole frame at a time, read while it grows. data/frame_log.py has its layout."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import io
+import json
+import os
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import IO, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from weakseg_ros.data import scan_files
+from weakseg_ros.data.frame_log import (
+    INDEX,
+    SUFFIX_OF_PART,
+    FrameRecord,
+    FrameScans,
+    Suggestion,
+    part_path,
+    read_records,
+)
+from weakseg_ros.data.scan_files import MANIFEST, Manifest
+from weakseg_ros.deploy.segmentation import Segmentation
+from weakseg_ros.errors import DataError
+from weakseg_ros.files import write_atomic
+from weakseg_ros.points.cloud import Cloud
+from weakseg_ros.points.labels import LabelMap
+from weakseg_ros.points.projection import RangeSpec
+
+__all__ = ["FrameFolder", "FrameRecord", "FrameWriter", "Origin", "Suggestion", "Worth", "open_frames"]
+
+SESSIONS = "sessions"
+OUR_KEY = re.compile(r"(\d{4,})_\d{6,}")
+INSTANCE_SHIFT = 16
+REMOVED_IN_INDEX = 100
+"""lines of removed frames that the index may hold before it is written anew"""
+
+
+@dataclass(frozen=True)
+class Origin:
+    """Where a frame and its predictions come from."""
+
+    bundle: str = ""
+    bundle_hash: str = ""
+    sensor: str = ""
+    source_key: str = ""
+    intensity_scale: float = 0.0
+    """factor that the model was told to multiply the intensity by; 0 = none"""
+
+
+@dataclass(frozen=True)
+class Worth:
+    """Why a frame is kept, and what is to be labelled in it."""
+
+    score: float
+    """how much is to be learnt from it, 0..1"""
+    reason: str
+    """uncertain, novel, random, asked or chosen"""
+    descriptor: Sequence[float] = ()
+    suggestions: Sequence[Suggestion] = ()
+
+
+class FrameFolder:
+    """A frame log, as it was at the moment of opening; `problems` says which entries were not whole.
+
+    Raises DataError where there is no log, or no whole frame in it.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.problems: list[str] = []
+        self._records = read_records(folder, self.problems)
+        self.scans = FrameScans(folder, records=self._records)
+        self.frames = sorted(self._records.values(), key=lambda record: (-record.score, record.key))
+
+    def __len__(self) -> int:
+        return len(self.frames)
+
+    def record(self, key: str) -> FrameRecord:
+        """The record of a frame; DataError where the log has no such frame."""
+        if key not in self._records:
+            raise DataError(f"{self.folder}: has no frame '{key}'; it may have been replaced by a worthier one, open it again")
+        return self._records[key]
+
+    def suggestions(self, key: str) -> list[Suggestion]:
+        """The points most worth a click, the best first."""
+        return list(self.record(key).suggestions)
+
+    def prediction(self, key: str) -> tuple[NDArray[np.uint8], NDArray[np.uint16]]:
+        """(N,) class ids and (N,) instances that the model saw, 0 = none."""
+        raw = scan_files.read_raw_labels(part_path(self.folder, "predictions", key), self.record(key).points)
+        return self.scans.labels.to_class(raw), (raw >> INSTANCE_SHIFT).astype(np.uint16)
+
+    def uncertainty(self, key: str) -> NDArray[np.float32]:
+        """(N,) the model's calibrated entropy, 0..1."""
+        path, count = part_path(self.folder, "uncertainty", key), self.record(key).points
+        try:
+            values = np.load(path, allow_pickle=False)
+        except (OSError, ValueError, EOFError) as error:
+            raise DataError(f"{path}: cannot be read ({error}); remove the frame, or copy it again") from None
+        if values.shape != (count,) or values.dtype != np.float16:
+            raise DataError(f"{path}: holds {values.dtype} {values.shape}, expected float16 ({count},); copy it again")
+        return values.astype(np.float32)
+
+
+def open_frames(folder: Path | str) -> FrameFolder:
+    """The frames that a log holds now, the worthiest first; nothing is written. Raises DataError."""
+    path = Path(folder)
+    if not FrameScans.recognises(path):
+        raise DataError(f"{path}: is no frame log; name the folder given to the node as 'log_folder', or to 'weakseg select'")
+    return FrameFolder(path)
+
+
+class FrameWriter:
+    """Adds frames to a log folder, which it makes where there is none. Several writers may share a folder.
+
+    Each writer takes a session number that no other ever had, so that keys ('0003_000012') are never used twice. What a
+    killed writer left half-written is removed at the next start; `notes` has a sentence on it. What there is to say of
+    all frames of the session (`facts`: settings, seeds, hashes) lies in sessions/. Raises DataError for a folder that
+    holds something else or frames of other classes, OSError where the disk does not take it.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        labels: LabelMap,
+        spec: RangeSpec,
+        *,
+        source: str,
+        intensity_full_scale: float = 0.0,
+        facts: Mapping[str, Any] | None = None,
+    ) -> None:
+        self.folder = folder
+        self.notes: list[str] = []
+        self._labels, self._spec = labels, spec
+        self._count = 0
+        self._removed = 0
+        self._claim_folder(spec, source, intensity_full_scale)
+        self._session, self._lock = _claim_session(folder / SESSIONS)
+        try:
+            self._start({"source": source, **(facts or {})})
+        except BaseException:  # nothing was written under this number: the next attempt must not leave a trail of them
+            with contextlib.suppress(OSError):
+                os.unlink(self._lock.name)
+            with contextlib.suppress(OSError):
+                self._lock.close()
+            raise
+
+    def __enter__(self) -> FrameWriter:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Give the session up; the frames stay as they are."""
+        self._lock.close()
+
+    def write(self, cloud: Cloud, answer: Segmentation, origin: Origin, worth: Worth) -> FrameRecord:
+        """Add a frame: every file is on the disk before its record is, and the record is what makes it count.
+
+        Raises DataError for an empty cloud and one that the model could not read again, and OSError where the disk refuses;
+        no part of the frame is left then.
+        """
+        if not len(cloud):
+            raise DataError(f"{self.folder}: the cloud has no points; leave it out")
+        if self._spec.rows == "ring" and not _ring_is_row(cloud):
+            raise DataError(
+                f"{self.folder}: the model goes by the laser index, and the log cannot hold that of a cloud whose rows are not "
+                "the lasers; let the driver publish organised clouds, or use a bundle with rows: angle"
+            )
+        self._count += 1
+        key = f"{self._session:04d}_{self._count:06d}"
+        record = _record(key, cloud, origin, worth)
+        raw = self._labels.to_raw(answer.class_id).astype(np.uint32) | (answer.instance_id.astype(np.uint32) << INSTANCE_SHIFT)
+        try:
+            scan_files.write_points(part_path(self.folder, "velodyne", key), cloud.xyz, cloud.intensity)
+            scan_files.write_raw_labels(part_path(self.folder, "predictions", key), raw)
+            write_atomic(part_path(self.folder, "uncertainty", key), _npy(answer.uncertainty))
+            write_atomic(part_path(self.folder, "frames", key), record.to_yaml())
+        except OSError:
+            self._remove_files(key)
+            raise
+        self.records[key] = _slim(record)
+        self._append_to_index(record)
+        return record
+
+    def remove(self, key: str) -> None:
+        """Take a frame out of the log, its record first."""
+        self.records.pop(key, None)
+        self._remove_files(key)
+        self._removed += 1
+        if self._removed > max(REMOVED_IN_INDEX, len(self.records)):
+            self._removed = 0
+            self._rewrite_index(read_records(self.folder, []))
+
+    def refresh(self) -> None:
+        """Learn what others did to the folder since: writers that share it, a person who moves frames away."""
+        names = os.listdir(self.folder / "frames")
+        keys = {name.removesuffix(".yaml") for name in names if name.endswith(".yaml") and not name.startswith(".")}
+        self.records = {key: record for key, record in self.records.items() if key in keys}
+        for key in sorted(keys - self.records.keys()):
+            with contextlib.suppress(DataError):  # damaged, or gone again
+                self.records[key] = _slim(FrameRecord.read(self.folder, key))
+
+    def unclicked(self) -> list[FrameRecord]:
+        """The frames in which nobody has clicked, in the order of keeping."""
+        clicked = {path.stem for path in self.folder.glob("sparse/*/*.label")}
+        return [record for key, record in sorted(self.records.items()) if key not in clicked]
+
+    def is_whole(self) -> bool:
+        """Whether the folder is still there as this writer needs it."""
+        return all((self.folder / name).exists() for name in (MANIFEST, *SUFFIX_OF_PART))
+
+    def _claim_folder(self, spec: RangeSpec, source: str, intensity_full_scale: float) -> None:
+        folder = self.folder
+        if folder.exists() and not folder.is_dir():
+            raise DataError(f"{folder}: is not a folder; name another place for the frame log")
+        folder.mkdir(parents=True, exist_ok=True)  # a folder with sessions is a log that lost its manifest
+        manifest = Manifest.read(folder)
+        if manifest is None:
+            if any(folder.iterdir()) and not (folder / SESSIONS).is_dir():
+                raise DataError(f"{folder}: is not empty and no frame log; name another folder")
+            _manifest(folder, self._labels, spec, source, intensity_full_scale).save(folder)
+        elif not manifest.growing:
+            raise DataError(f"{folder}: holds recorded scans, not a frame log; name another folder")
+        elif manifest.classes != self._labels.classes:
+            raise DataError(f"{folder}: holds frames of other classes ({manifest.labels}); name another folder for this bundle")
+        for part in SUFFIX_OF_PART:
+            (folder / part).mkdir(exist_ok=True)
+
+    def _start(self, facts: Mapping[str, Any]) -> None:
+        """Say what the session is, clear up after dead ones, learn what the folder holds."""
+        json.dump(facts, self._lock, indent=2)
+        self._lock.flush()
+        swept = _sweep(self.folder)
+        if swept:
+            self.notes.append(f"{self.folder}: removed {swept} half-written frames that an earlier process left behind")
+        records = read_records(self.folder, self.notes)
+        self._rewrite_index(records)
+        self.records = {key: _slim(record) for key, record in records.items()}
+
+    def _append_to_index(self, record: FrameRecord) -> None:
+        """One line at the end; the index is a convenience, so a disk that refuses it takes nothing from the frame."""
+        with contextlib.suppress(OSError), open(self.folder / INDEX, "ab") as file:
+            file.write(_index_line(record))
+
+    def _rewrite_index(self, records: Mapping[str, FrameRecord]) -> None:
+        with contextlib.suppress(OSError):
+            write_atomic(self.folder / INDEX, b"".join(map(_index_line, records.values())))
+
+    def _remove_files(self, key: str) -> None:
+        for part in reversed(SUFFIX_OF_PART):
+            with contextlib.suppress(OSError):
+                part_path(self.folder, part, key).unlink(missing_ok=True)
+
+
+def _slim(record: FrameRecord) -> FrameRecord:
+    """What the writer itself must remember of a frame."""
+    return replace(record, suggestions=())
+
+
+def _record(key: str, cloud: Cloud, origin: Origin, worth: Worth) -> FrameRecord:
+    return FrameRecord(
+        key=key,
+        stamp_ns=cloud.stamp_ns,
+        frame_id=cloud.frame_id,
+        height=cloud.height,
+        width=cloud.width,
+        ring_is_row=_ring_is_row(cloud),
+        intensity_field=cloud.intensity_field,
+        intensity_full_scale=cloud.intensity_full_scale,
+        score=round(float(worth.score), 4),
+        reason=worth.reason,
+        descriptor=tuple(round(float(value), 4) for value in worth.descriptor),
+        suggestions=tuple(Suggestion(int(s.point), round(float(s.score), 4), s.why) for s in worth.suggestions),
+        **vars(origin),
+    )
+
+
+def _ring_is_row(cloud: Cloud) -> bool:
+    """Whether the rows of the cloud tell the laser of each point."""
+    rows = np.repeat(np.arange(cloud.height), cloud.width)
+    return cloud.height > 1 and cloud.ring is not None and np.array_equal(cloud.ring, rows)
+
+
+def _manifest(folder: Path, labels: LabelMap, spec: RangeSpec, source: str, intensity_full_scale: float) -> Manifest:
+    return Manifest(
+        version=scan_files.MANIFEST_VERSION,
+        name=folder.resolve().name,
+        source=source,
+        seed=None,
+        sensor="",
+        frame_id="",
+        labels=labels.name,
+        classes=labels.classes,
+        spec=spec,
+        organised=None,
+        ring_is_row=False,
+        intensity_full_scale=intensity_full_scale,
+        count=0,
+        complete=True,
+        content_hash="",
+        files={},
+        growing=True,
+    )
+
+
+def _claim_session(folder: Path) -> tuple[int, IO[str]]:
+    """A number that no writer had before, and the open file whose lock says that its writer lives."""
+    folder.mkdir(exist_ok=True)
+    taken = [int(name) for name in os.listdir(folder) if name.isdigit()]
+    number = max(taken, default=-1) + 1
+    while True:
+        try:
+            file = open(folder / f"{number:04d}", "x", encoding="utf-8")  # kept open: it carries the lock
+        except FileExistsError:
+            number += 1
+            continue
+        fcntl.flock(file, fcntl.LOCK_EX)
+        return number, file
+
+
+def _sweep(folder: Path) -> int:
+    """Remove what dead writers left half-written, and their temporary files; the number of frames it was."""
+    lives: dict[str, bool] = {}
+    swept = set()
+    for key, path in _files_without_record(folder):
+        session = key.partition("_")[0]
+        if session not in lives:
+            lives[session] = _lives(folder / SESSIONS / session)
+        if not lives[session]:
+            path.unlink(missing_ok=True)
+            swept.add(key)
+    return len(swept)
+
+
+def _files_without_record(folder: Path) -> Iterator[tuple[str, Path]]:
+    records = {path.stem for path in folder.glob("frames/*.yaml") if not path.name.startswith(".")}
+    for part in SUFFIX_OF_PART:
+        for path in (folder / part).iterdir():
+            match = OUR_KEY.match(path.name.lstrip("."))
+            if match and (path.name.startswith(".") or match.group() not in records):
+                yield match.group(), path
+
+
+def _lives(session: Path) -> bool:
+    """Whether the writer of a session still runs: the system drops its lock when it ends, however it ends."""
+    try:
+        with open(session, encoding="utf-8") as file:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except OSError:
+        return False
+    return False
+
+
+def _index_line(record: FrameRecord) -> bytes:
+    return json.dumps(record.to_plain()).encode() + b"\n"
+
+
+def _npy(values: NDArray[np.float32]) -> bytes:
+    buffer = io.BytesIO()
+    np.save(buffer, values.astype(np.float16), allow_pickle=False)
+    return buffer.getvalue()

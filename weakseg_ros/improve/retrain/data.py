@@ -1,0 +1,262 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a retraining learns from and is judged by: new clicks, old scans, and scans that it must not get worse on."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from weakseg_ros.data.frame_log import FrameScans, read_records
+from weakseg_ros.data.scan_sets import ScanCollection, ScanSet, Subset
+from weakseg_ros.data.scans import open_scans
+from weakseg_ros.deploy.bundle import Bundle
+from weakseg_ros.errors import DataError, WeaksegError
+from weakseg_ros.improve.label.clicks import ClickStore, clicked_scans
+from weakseg_ros.improve.retrain.config import RetrainConfig
+from weakseg_ros.train.config import TrainConfig
+from weakseg_ros.train.finetune import ModelScans, commands_of, training_of
+from weakseg_ros.train.session import open_data
+
+FEWEST_FRAMES = 2
+
+
+@dataclass(frozen=True)
+class RetrainData:
+    """Everything is in the bundle's classes."""
+
+    new: ModelScans
+    """clicked frames to train on"""
+    held_out: ModelScans
+    """clicked frames to report on"""
+    replay: ModelScans | None
+    """some of what the bundle was trained on"""
+    regression: ModelScans
+    """what it must not get worse on"""
+    training: TrainConfig
+    """what the bundle was trained with, its data where they are now"""
+    clicks: int
+    """labelled points in `new`"""
+    held_out_clicks: int
+    problems: tuple[str, ...]
+    """one sentence for each frame or label file that was left out, and for what is not as it should be"""
+
+    def summary(self) -> dict[str, Any]:
+        """Plain facts for a report."""
+        sets = {"new": self.new, "held_out": self.held_out, "replay": self.replay, "regression": self.regression}
+        named = {
+            name: {"name": scans.name, "hash": scans.content_hash, "scans": len(scans)} if scans is not None else None
+            for name, scans in sets.items()
+        }
+        keys = list(self.held_out.keys)
+        clicks = {"clicks": self.clicks, "held_out_clicks": self.held_out_clicks}
+        return {**named, **clicks, "held_out_frames": keys, "problems": list(self.problems)}
+
+
+def open_retrain_data(config: RetrainConfig, bundle: Bundle) -> RetrainData:
+    """Open and check all of it. Raises DataError where nothing can be trained on or judged by, with what to do."""
+    problems: list[str] = []
+    new, held_out = open_clicks(config, bundle, problems)
+    counts = [_count(scans) for scans in (new, held_out)]
+    training = _training(config, bundle)
+    old, validated_on = (None, None)
+    if not config.no_replay or config.regression is None:
+        old, validated_on = _open_old(config, bundle, training, problems)
+    replay = None
+    if old is not None and not config.no_replay:
+        replay = _as_seen(_drawn(old, config.replay_scans, config.seed), bundle)
+    regression = _regression(config, bundle, validated_on)
+    return RetrainData(new, held_out, replay, regression, training, *counts, tuple(problems))
+
+
+def open_clicks(config: RetrainConfig, bundle: Bundle, problems: list[str]) -> tuple[ModelScans, ModelScans]:
+    """(frames to train on, frames held out) of the log or logs, and of those that the bundle was retrained on before.
+
+    Frames that cannot be used (labels for another cloud, unknown ids, damaged files) are left out, and listed.
+    """
+    train, held, usable = [], [], 0
+    fresh = logs_in(config.frames)
+    logs = [*((log, config.intensity_scale) for log in fresh), *_logs_before(fresh, bundle, problems)]
+    for number, (folder, factor) in enumerate(logs):
+        try:
+            scans = _usable(folder, bundle, config.clicks, problems)
+        except WeaksegError as error:
+            if len(fresh) == 1 and not number:
+                raise
+            before = ", learnt from before," if number >= len(fresh) else ""
+            problems.append(f"{error}; its clicks{before} are left out")
+            continue
+        inside, outside = split_by_name(scans.keys, config.held_out)
+        name = f"{number}-{folder.name}"
+        for indices, parts in ((inside, train), (outside, held)):
+            if indices:
+                parts += [(name, part) for part in _as_robot_saw(Subset(scans, indices), folder, factor, bundle)]
+        usable += number < len(fresh)
+    if not usable:
+        raise DataError(f"{config.frames}: none of the {len(fresh)} logs in it has clicks to learn from ({problems[0]})")
+    joined = (ScanCollection("clicks to train on", train), ScanCollection("clicks held out", held))
+    return ModelScans(joined[0], bundle.info), ModelScans(joined[1], bundle.info)
+
+
+def split_by_name(keys: Sequence[str], share: float) -> tuple[list[int], list[int]]:
+    """(kept, held out) indices: by a hash of each name, so that a frame stays on its side however many are added.
+
+    Each side gets at least one where there are two.
+    """
+    draws = [int.from_bytes(hashlib.sha256(key.encode()).digest()[:8], "big") / 2**64 for key in keys]
+    held = {i for i, draw in enumerate(draws) if draw < share}
+    order = sorted(range(len(keys)), key=draws.__getitem__)
+    if len(keys) >= FEWEST_FRAMES:
+        held = (held | {order[0]}) - {order[-1]}
+    return [i for i in range(len(keys)) if i not in held], sorted(held)
+
+
+def logs_in(folder: Path) -> list[Path]:
+    """The logs that lie in a folder, one for each robot, by name; the folder itself where it is one or holds none."""
+    if _is_log(folder) or not folder.is_dir():
+        return [folder]
+    return sorted(filter(_is_log, folder.iterdir())) or [folder]
+
+
+def _is_log(folder: Path) -> bool:
+    return FrameScans.recognises(folder) or (folder / "sparse").is_dir()
+
+
+def _logs_before(fresh: Sequence[Path], bundle: Bundle, problems: list[str]) -> list[tuple[Path, float]]:
+    """The logs that the bundle's provenance names, besides the fresh ones, each with the factor on its intensity."""
+    logs: list[tuple[Path, float]] = []
+    for words in commands_of(bundle.info)[1:]:
+        options = dict(pairwise(words))
+        if "--frames" not in options:
+            continue
+        folder, factor = Path(options["--frames"]), float(options.get("--intensity-scale", 0.0))
+        if not folder.is_dir():
+            problems.append(f"{folder}: is gone, so its clicks, learnt from before, are left out")
+            continue
+        for log in logs_in(folder):
+            if all(log.resolve() != known.resolve() for known in (*fresh, *(known for known, _ in logs))):
+                logs.append((log, factor))
+    return logs
+
+
+def _usable(folder: Path, bundle: Bundle, name: str, problems: list[str]) -> ScanSet:
+    """The clicked frames of a log that can be read and fit their labels."""
+    if not (folder / "sparse" / name).is_dir():
+        raise DataError(f"{folder}: nothing is labelled there yet; click some points with 'weakseg label {folder}'")
+    store = ClickStore(folder, bundle.labels, name)
+    files = sorted(file.relative_to(store.path).as_posix() for file in store.path.rglob("*.label"))
+    for file in files:
+        key = file.removesuffix(".label")
+        try:
+            if not store.count(key):
+                problems.append(f"{store.path / file}: holds no labelled point; the frame is left out")
+        except DataError as error:
+            problems.append(f"{error}; the frame is left out")
+    scans = clicked_scans(folder, bundle.labels, name)
+    good = []
+    for index in range(len(scans)):
+        try:
+            good += [index] if (scans[index].class_id > 0).any() else []
+        except DataError as error:
+            problems.append(f"{error}; the frame is left out")
+    if len(good) < FEWEST_FRAMES:
+        why = f" ({problems[0]})" if problems else ""
+        raise DataError(
+            f"{folder}: {len(good)} frames have usable clicks{why}; {FEWEST_FRAMES} are the least, one of them to report on: "
+            f"label more with 'weakseg label {folder}'"
+        )
+    return Subset(scans, good)
+
+
+def _training(config: RetrainConfig, bundle: Bundle) -> TrainConfig:
+    """The bundle's training settings, with the data where this retraining's settings say they are."""
+    training = training_of(bundle.info) or TrainConfig(data=Path())
+    if config.replay is not None:
+        training = dataclasses.replace(training, data=config.replay)
+    if training.sparse_labels is not None:
+        candidates = [training.sparse_labels, training.data / "sparse" / training.sparse_labels.name]
+        labels = config.replay_labels or next((folder for folder in candidates if folder.is_dir()), training.sparse_labels)
+        training = dataclasses.replace(training, sparse_labels=labels)
+    elif config.replay_labels is not None:
+        training = dataclasses.replace(training, sparse_labels=config.replay_labels)
+    return training
+
+
+def _open_old(
+    config: RetrainConfig, bundle: Bundle, training: TrainConfig, problems: list[str]
+) -> tuple[ScanSet | None, ScanSet | None]:
+    """(what the bundle was trained on, what it was validated on)."""
+    if training.data == Path():
+        raise DataError(
+            f"{bundle.folder}: does not say what it was trained on; name such data with --replay and --regression, "
+            "or go without with --no-replay --regression DATA"
+        )
+    if not training.data.exists():
+        raise DataError(
+            f"{bundle.folder}: was trained on {training.data}, which is not here; say where it is with --replay, "
+            "or go without with --no-replay --regression DATA"
+        )
+    needed = training
+    if config.regression is not None:
+        apart = training.val_data or training.val_split or training.val_sequences
+        share = 0.0 if apart else training.hold_out
+        needed = dataclasses.replace(training, val_data=None, val_split="", val_sequences=(), hold_out=share)
+    if needed.val_data is not None and not needed.val_data.exists():
+        raise DataError(f"{bundle.folder}: was validated on {needed.val_data}, which is not here; name data with --regression")
+    scans, validated_on = open_data(needed)
+    known = bundle.info.provenance.data_hash
+    if config.regression is None and known and known != scans.content_hash:
+        problems.append(f"{training.data}: is not, or not in every scan, what the bundle was trained on")
+    return scans, validated_on
+
+
+def _regression(config: RetrainConfig, bundle: Bundle, validated_on: ScanSet | None) -> ModelScans:
+    """The fixed set that the new bundle must not get worse on."""
+    if config.regression is not None:
+        scans: ScanSet | None = open_scans(config.regression, config.regression_split, bundle.labels)
+    else:
+        scans = validated_on
+    if scans is None:
+        raise DataError(f"{bundle.folder}: was trained without validation scans; name labelled scans with --regression")
+    if config.regression_scans and len(scans) > config.regression_scans:
+        chosen = np.unique(np.linspace(0, len(scans) - 1, config.regression_scans).round().astype(int))
+        scans = Subset(scans, chosen.tolist())
+    return _as_seen(scans, bundle)
+
+
+def _as_robot_saw(frames: Subset, folder: Path, factor: float, bundle: Bundle) -> list[ModelScans]:
+    """Frames with the intensity that their records tell; `factor` (0 = none) is for those whose records tell nothing."""
+    records = read_records(folder, []) if factor and FrameScans.recognises(folder) else {}
+    told: tuple[list[int], list[int]] = ([], [])
+    for index, key in zip(frames.indices, frames.keys, strict=True):
+        told[key in records and records[key].intensity_scale > 0.0].append(index)
+    return [
+        _as_seen(Subset(frames.parent, indices), bundle, scale)
+        for indices, scale in zip(told, (factor, 0.0), strict=True)
+        if indices
+    ]
+
+
+def _as_seen(scans: ScanSet, bundle: Bundle, intensity_scale: float = 0.0) -> ModelScans:
+    if scans.labels.classes != bundle.labels.classes:
+        raise DataError(
+            f"{scans.name}: has the classes of '{scans.labels.name}', the bundle {bundle.name} those of "
+            f"'{bundle.labels.name}'; give data of the bundle's classes"
+        )
+    return ModelScans(scans, bundle.info, intensity_scale)
+
+
+def _drawn(scans: ScanSet, count: int, seed: int) -> ScanSet:
+    if len(scans) <= count:
+        return scans
+    return Subset(scans, sorted(np.random.default_rng(seed).choice(len(scans), count, replace=False).tolist()))
+
+
+def _count(scans: ScanSet) -> int:
+    return sum(int((scans[i].class_id > 0).sum()) for i in range(len(scans)))

@@ -1,0 +1,189 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The gate: a retrained bundle is deployed only where it is worse than the old one in nothing that was agreed on."""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from weakseg_ros.config import check_ranges, setting
+from weakseg_ros.data.scan_sets import Scan
+from weakseg_ros.deploy.segmenter import Segmenter
+from weakseg_ros.measure.metrics import ConfusionMatrix
+from weakseg_ros.measure.panoptic import INSTANCE_SHIFT, PanopticQuality
+from weakseg_ros.points.cloud import Cloud
+from weakseg_ros.points.labels import LabelMap
+
+
+@dataclass(frozen=True)
+class GateConfig:
+    """What a new bundle may cost, and what it must bring."""
+
+    miou_drop: float = setting(0.01, 0.0, 1.0)
+    """mIoU on the regression set may fall by this much"""
+    pq_drop: float = setting(0.01, 0.0, 1.0)
+    """PQ on the regression set may fall by this much, where it has instances"""
+    class_drop: float = setting(0.05, 0.0, 1.0)
+    """the IoU of a single class may fall by this much"""
+    class_points: int = setting(1000, 1)
+    """classes with fewer points in the regression set are too few to judge by"""
+    latency_ratio: float = setting(1.15, 0.1, 100.0)
+    """median time per scan, new over old, measured in turns"""
+    new_gain: float = setting(0.0, -1.0, 1.0)
+    """the share of right answers on the held-out clicks must rise by more than this, unless all are right"""
+
+    def __post_init__(self) -> None:
+        check_ranges(self)
+
+
+@dataclass
+class Scores:
+    """How a bundle does on one set of scans."""
+
+    labels: LabelMap
+    confusion: ConfusionMatrix = field(init=False)
+    panoptic: PanopticQuality = field(init=False)
+    scans: int = 0
+    instances: int = 0
+    """objects with an instance id in the truth"""
+
+    def __post_init__(self) -> None:
+        self.confusion = ConfusionMatrix(self.labels.num_classes)
+        self.panoptic = PanopticQuality(self.labels)
+
+    def add(self, segmenter: Segmenter, scan: Scan) -> None:
+        """Run one labelled scan and count."""
+        if scan.class_id is None or not scan.class_id.any():
+            return
+        answer = segmenter.run(scan.cloud)
+        self.scans += 1
+        self.confusion.add(answer.class_id, scan.class_id)
+        if scan.instance_id is None:
+            return
+        truth = self._raw(scan.class_id, scan.instance_id)
+        of_things = self.labels.things[scan.class_id] & (scan.instance_id > 0)
+        self.instances += len(np.unique(truth[of_things]))
+        self.panoptic.add(self._raw(answer.class_id, answer.instance_id), truth)
+
+    def _raw(self, class_id: NDArray[np.uint8], instance_id: NDArray[np.uint16]) -> NDArray[np.uint32]:
+        instance = np.where(self.labels.things[class_id], instance_id, 0).astype(np.uint32)
+        raw: NDArray[np.uint32] = self.labels.to_raw(class_id).astype(np.uint32) | instance << INSTANCE_SHIFT
+        return raw
+
+    @property
+    def labelled_points(self) -> int:
+        """Points with truth."""
+        return int(self.confusion.counts[:, 1:].sum())
+
+    @property
+    def right(self) -> float:
+        """Share of the points with truth that are answered right; unlike `accuracy`, no answer counts as wrong."""
+        return float(np.trace(self.confusion.counts[1:, 1:]) / max(1, self.labelled_points))
+
+    @property
+    def pq(self) -> float | None:
+        """Mean PQ over the classes that occur in the truth; None without instances."""
+        present = self.confusion.counts[:, 1:].sum(axis=0) > 0
+        return float(self.panoptic.pq[1:][present].mean()) if self.instances else None
+
+    def summary(self) -> dict[str, object]:
+        """Plain figures for a report."""
+        points = self.confusion.counts.sum(axis=0)
+        iou = {row.name: round(float(self.confusion.iou[row.id]), 4) for row in self.labels.classes[1:] if points[row.id]}
+        return {
+            "scans": self.scans,
+            "points": self.labelled_points,
+            "miou": round(self.confusion.miou_present, 4),
+            "right": round(self.right, 4),
+            "pq": None if self.pq is None else round(self.pq, 4),
+            "class_iou": iou,
+            "class_points": {row.name: int(points[row.id]) for row in self.labels.classes[1:] if points[row.id]},
+        }
+
+
+@dataclass(frozen=True)
+class Check:
+    """One question of the gate."""
+
+    name: str
+    passed: bool
+    before: float
+    after: float
+    limit: float
+    """the least that `after` may be; for the latency the most"""
+
+    def __str__(self) -> str:
+        bound = "at most" if self.name == "latency ratio" else "at least"
+        return f"{self.name}: {self.before:.3f} before, {self.after:.3f} after, {bound} {self.limit:.3f} is due"
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What the gate found."""
+
+    checks: tuple[Check, ...]
+    unasked: tuple[str, ...] = ()
+    """one sentence for each question that could not be asked"""
+
+    @property
+    def failed(self) -> tuple[Check, ...]:
+        """The checks that refuse the bundle."""
+        return tuple(check for check in self.checks if not check.passed)
+
+    @property
+    def passed(self) -> bool:
+        """Whether the bundle may be deployed."""
+        return not self.failed
+
+
+def judge(old: Scores, new: Scores, old_clicks: Scores, new_clicks: Scores, latency_ratio: float, config: GateConfig) -> Verdict:
+    """Hold a new bundle against the old one: `old`, `new` on the regression set, the clicks on held-out new frames."""
+    checks = [_at_least("mIoU", old.confusion.miou_present, new.confusion.miou_present, config.miou_drop)]
+    unasked = []
+    if old.pq is not None and new.pq is not None:
+        checks.append(_at_least("PQ", old.pq, new.pq, config.pq_drop))
+    else:
+        unasked.append("PQ: the regression set has no instances")
+    points = old.confusion.counts.sum(axis=0)
+    for row in old.labels.classes[1:]:
+        if points[row.id] >= config.class_points:
+            before, after = float(old.confusion.iou[row.id]), float(new.confusion.iou[row.id])
+            checks.append(_at_least(f"IoU of {row.name}", before, after, config.class_drop))
+        elif points[row.id]:
+            unasked.append(f"IoU of {row.name}: {points[row.id]} points are too few (class_points {config.class_points})")
+    checks.append(Check("latency ratio", latency_ratio <= config.latency_ratio, 1.0, latency_ratio, config.latency_ratio))
+    before, after = old_clicks.right, new_clicks.right
+    least = min(before + config.new_gain, 1.0)
+    checks.append(Check("right answers on held-out clicks", after > least or after == 1.0, before, after, least))
+    return Verdict(tuple(checks), tuple(unasked))
+
+
+def measure_latency(old: Segmenter, new: Segmenter, clouds: Sequence[Cloud], rounds: int = 5) -> tuple[float, float]:
+    """Median ms per scan of two segmenters, cloud by cloud in turns, so that a busy machine slows both alike."""
+    times: tuple[list[float], list[float]] = ([], [])
+    for number in range(rounds + 1):
+        for cloud in clouds:
+            for segmenter, samples in zip((old, new), times, strict=True):
+                begin = time.perf_counter()
+                segmenter.run(cloud)
+                if number:  # the first round warms up
+                    samples.append((time.perf_counter() - begin) * 1e3)
+    return statistics.median(times[0]), statistics.median(times[1])
+
+
+def score(segmenter: Segmenter, scans: Iterable[Scan]) -> Scores:
+    """Run every labelled scan through a segmenter and count."""
+    scores = Scores(segmenter.bundle.labels)
+    for scan in scans:
+        scores.add(segmenter, scan)
+    return scores
+
+
+def _at_least(name: str, before: float, after: float, drop: float) -> Check:
+    least = max(before - drop, 0.0)
+    return Check(name, after >= least, before, after, least)

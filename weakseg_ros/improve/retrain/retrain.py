@@ -1,0 +1,224 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`weakseg retrain`: clicks on logged frames make the deployed bundle better, and a gate decides whether it is deployed.
+
+1. the clicked frames are cut in two by a hash of their names: to train on, and held out
+2. the bundle's training goes on from its weights, old scans beside the new ones in each batch
+3. old and new bundle run over a fixed regression set and over the held-out clicks, through the robot's own code
+4. `models/current` is changed where the gate passes; else the candidate stays in `models/versions`, marked as refused
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import shlex
+import sys
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from tqdm import tqdm
+
+from weakseg_ros import registry
+from weakseg_ros.config import dump_yaml, parse, show
+from weakseg_ros.data.scan_sets import ScanSet
+from weakseg_ros.deploy.bundle import Bundle, find_bundle
+from weakseg_ros.deploy.segmenter import Segmenter
+from weakseg_ros.errors import BundleError, DataError, WeaksegError
+from weakseg_ros.files import environment, write_atomic, write_json
+from weakseg_ros.improve.retrain.config import RetrainConfig
+from weakseg_ros.improve.retrain.data import RetrainData, open_retrain_data
+from weakseg_ros.improve.retrain.gate import Scores, Verdict, judge, measure_latency
+from weakseg_ros.improve.retrain.report import render
+from weakseg_ros.improve.retrain.versions import CURRENT, Versions
+from weakseg_ros.train.config import TrainConfig
+from weakseg_ros.train.export import options_of
+from weakseg_ros.train.finetune import export_refined, refine
+from weakseg_ros.weak.neighbourhood import SpreadScans
+
+EXIT_REFUSED = 1
+LATENCY_SCANS = 4
+REPORT, SUMMARY, SETTINGS = "report.md", "summary.json", "retrain.yaml"
+ELSEWHERE = ("frames", "out", "models")
+"""settings that say where it is done, not what"""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a retraining led to."""
+
+    bundle: Bundle
+    """the candidate, in models/versions"""
+    verdict: Verdict
+    summary: dict[str, Any]
+    report: Path
+
+
+def main(argv: Sequence[str]) -> int:
+    """The verb; exit code 1 where the gate refuses the new bundle, 2 (by the error) where nothing could be trained."""
+    config = parse(RetrainConfig, argv, "retrain")
+    show(config)
+    outcome = retrain(config)
+    before, after = outcome.summary["before"], outcome.summary["after"]
+    for part, title in (("regression", "regression set"), ("clicks", "held-out clicks")):
+        figures = [f"{name} {before[part][name]:.3f} -> {after[part][name]:.3f}" for name in ("miou", "right")]
+        print(f"{title}: {', '.join(figures)}")
+    print(f"report: {outcome.report}")
+    if not outcome.verdict.passed:
+        for check in outcome.verdict.failed:
+            print(f"weakseg retrain: refused, {check}", file=sys.stderr)
+        print(f"weakseg retrain: {outcome.bundle.folder} is kept, {config.bundle} stays as it was", file=sys.stderr)
+        return EXIT_REFUSED
+    print(f"{config.models / CURRENT if config.promote else 'not promoted'}: {outcome.bundle.folder}")
+    return 0
+
+
+def retrain(config: RetrainConfig) -> Outcome:
+    """Do it; the deployed bundle is read and never written to.
+
+    Raises DataError where too little is clicked, or old data are not where they should be; BundleError where the bundle or
+    the candidate cannot be used.
+    """
+    old = Bundle.load(find_bundle(config.bundle).resolve())
+    versions = Versions(config.models)
+    deployed = versions.current
+    data = open_retrain_data(config, old)
+    folder = versions.new_folder(config.name or versions.stem_of(old))
+    try:
+        out = _run_folder(config, folder.name)
+        bundle = _train(config, old, data, folder, out)
+    finally:
+        with contextlib.suppress(OSError):
+            folder.rmdir()  # still empty where the training failed
+    with refused_on_failure(versions, folder):
+        before, after, verdict = compare(old, bundle, data, config)
+    summary = {
+        "bundle": {"name": bundle.name, "hash": bundle.content_hash, "folder": str(bundle.folder)},
+        "from": {"name": old.name, "hash": old.content_hash, "folder": str(old.folder)},
+        "passed": verdict.passed,
+        "failed": [str(check) for check in verdict.failed],
+        "checks": [dataclasses.asdict(check) for check in verdict.checks],
+        "unasked": list(verdict.unasked),
+        "before": before,
+        "after": after,
+        "data": data.summary(),
+        "seed": config.seed,
+        "environment": environment(),
+    }
+    report = render(summary)
+    _write(out, config, summary, report)
+    if not verdict.passed:
+        versions.reject(folder, report, "; ".join(map(str, verdict.failed)))
+    elif config.promote:
+        if versions.current != deployed:
+            raise BundleError(
+                f"{versions.pointer}: was changed while {folder} was trained; compare the two, then 'weakseg promote {folder}'"
+            )
+        versions.promote(folder, f"retrained on {data.clicks} clicks, report in {out / REPORT}", previous=old.folder)
+    return Outcome(bundle, verdict, summary, out / REPORT)
+
+
+@contextlib.contextmanager
+def refused_on_failure(versions: Versions, folder: Path) -> Iterator[None]:
+    """Mark the candidate in `folder` as refused where the block that judges it fails, so that nobody takes it for a good one."""
+    try:
+        yield
+    except BaseException as error:
+        why = f"could not be compared: {type(error).__name__}: {error}"
+        with contextlib.suppress(OSError, WeaksegError):  # the failure itself is what there is to tell
+            versions.reject(folder, f"{why}\n", why)
+        raise
+
+
+def _run_folder(config: RetrainConfig, version: str) -> Path:
+    """Where the run is written; without `out`, a folder that no interrupted run of the same version has taken."""
+    if config.out is None:
+        parent = Path("runs") / "retrain"
+        taken = sum(path.name.partition("@")[0] == version for path in parent.glob("*"))
+        return parent / (f"{version}@{taken}" if taken else version)
+    if config.out.exists() and (not config.out.is_dir() or any(config.out.iterdir())):
+        raise DataError(f"{config.out}: exists and is not empty; choose another --out")
+    return config.out
+
+
+def _train(config: RetrainConfig, old: Bundle, data: RetrainData, folder: Path, out: Path) -> Bundle:
+    new = SpreadScans(data.new, config.spread_m)
+    refined = refine(old, new, data.replay, training_settings(config, data.training, out), config.new_share)
+    facts = {"retrained_from": old.content_hash, "new_scans": len(data.new), "clicks": data.clicks}
+    return export_refined(refined, old, data.regression, folder, facts, command_of(config))
+
+
+def command_of(config: RetrainConfig) -> str:
+    """The command line that repeats the retraining: where the frames are, and every setting that is not the default."""
+    frames = shlex.quote(str(config.frames.absolute()))
+    return " ".join(["weakseg retrain --frames", frames, *options_of(config, RetrainConfig(), ELSEWHERE)])
+
+
+def compare(old: Bundle, new: Bundle, data: RetrainData, config: RetrainConfig) -> tuple[dict[str, Any], dict[str, Any], Verdict]:
+    """Both bundles through the robot's own code: (figures of the old one, of the new one, the gate's verdict)."""
+    # frames without intensity are of a robot that was told to feed zeros; others it drops
+    segmenters = [Segmenter(bundle, allow_no_intensity=True) for bundle in (old, new)]
+    try:
+        regression = _scores(segmenters, data.regression, "regression")
+        clicks = _scores(segmenters, data.held_out, "held-out clicks")
+        clouds = [data.regression[i].cloud for i in range(min(len(data.regression), LATENCY_SCANS))]
+        times_ms = measure_latency(segmenters[0], segmenters[1], clouds)
+    finally:
+        for segmenter in segmenters:
+            segmenter.close()
+    verdict = judge(*regression, *clicks, times_ms[1] / times_ms[0], config.gate)
+    before, after = (
+        {"regression": regression[i].summary(), "clicks": clicks[i].summary(), "latency_ms": round(times_ms[i], 3)}
+        for i in (0, 1)
+    )
+    return before, after, verdict
+
+
+def _scores(segmenters: Sequence[Segmenter], scans: ScanSet, what: str) -> tuple[Scores, Scores]:
+    """How the old and the new bundle do on a set; each scan is read once."""
+    scores = [Scores(segmenter.bundle.labels) for segmenter in segmenters]
+    for index in tqdm(range(len(scans)), desc=what, unit="scan", disable=None):
+        scan = scans[index]
+        for segmenter, count in zip(segmenters, scores, strict=True):
+            count.add(segmenter, scan)
+    return scores[0], scores[1]
+
+
+def training_settings(config: RetrainConfig, training: TrainConfig, out: Path) -> TrainConfig:
+    """The bundle's own training with the settings of this one; a method that is changed begins with its defaults.
+
+    Whoever clicks suggested points does not click every object.
+    """
+    changes_method = bool(config.method) and config.method != training.method
+    method = config.method if changes_method else training.method
+    options = {} if changes_method else dict(training.options)
+    if hasattr(registry.load(registry.METHODS, method).Settings, "all_clicked"):
+        options["all_clicked"] = False
+    return dataclasses.replace(
+        training,
+        out=out,
+        bundle=None,
+        resume=False,
+        steps=config.steps,
+        warmup_steps=min(config.steps // 10, 50),
+        max_minutes=0.0,
+        batch_size=config.batch_size,
+        learning_rate=config.learning_rate,
+        average_decay=min(training.average_decay, 0.99),
+        validate_every=0,
+        seed=config.seed,
+        # the machine is another one than the training's
+        accelerator="auto",
+        devices=1,
+        num_nodes=1,
+        precision="32-true" if training.precision == "32-true" else "auto",
+        method=method,
+        options=options,
+    )
+
+
+def _write(out: Path, config: RetrainConfig, summary: dict[str, Any], report: str) -> None:
+    write_atomic(out / SETTINGS, dump_yaml(config))
+    write_json(out / SUMMARY, summary)
+    write_atomic(out / REPORT, report)

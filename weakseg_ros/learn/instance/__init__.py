@@ -1,5 +1,0 @@
-# SPDX-License-Identifier: Apache-2.0
-"""Objects from clicks and from queries: distances, matching and mask losses.
-
-Without torch: clicks, ground, surfaces, transport, traverse.
-"""

@@ -1,0 +1,182 @@
+# SPDX-License-Identifier: Apache-2.0
+"""COARSE3D: contrast of pixels with class prototypes, where labels are few.
+
+Li et al., COARSE3D: Class-Prototypes for Contrastive Learning in Weakly-Supervised 3D Point Cloud Segmentation,
+BMVC 2022. Next to the supervised losses stands an InfoNCE loss between anchors, pixels with a label or a sure guess, and
+a memory of prototypes that the labelled pixels move.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from weakseg_ros.batches.batches import Batch
+from weakseg_ros.config import setting
+from weakseg_ros.methods import together
+from weakseg_ros.methods.confident_pixels import Anchors, draw_anchors, entropy, select_pseudo_labels, select_ratio
+from weakseg_ros.methods.embedding import Projector, at_some_pixels
+from weakseg_ros.methods.novelty import Novelty
+from weakseg_ros.methods.prototypes import BankSettings, PixelBank, PrototypeBank
+from weakseg_ros.methods.supervised import Supervised, SupervisedSettings
+from weakseg_ros.nets import NetOutput
+
+Reduction = Literal["mean_log", "log_sum"]
+
+_NO_LOG_OF_ZERO = 1e-6
+_NO_DIVISION_BY_ZERO = 1e-30
+
+
+@dataclass(frozen=True)
+class Coarse3dSettings(SupervisedSettings, BankSettings):
+    """Defaults as published, with `contrast_weight` 0 this is plain supervised learning."""
+
+    contrast_weight: float = setting(0.1, 0.0, 100.0)
+    """weight of the contrast"""
+    contrast_warmup: float = setting(0.05, 0.0, 1.0)
+    """share of the training before the contrast begins (5 of 100 epochs)"""
+    contrast_temperature: float = setting(0.07, 1e-3, 100.0)
+    """divides the cosines between anchors and prototypes"""
+    contrast_base_temperature: float = setting(0.07, 1e-3, 100.0)
+    """the loss is multiplied by temperature / base temperature"""
+    contrast_reduction: Reduction = "mean_log"
+    """mean_log: mean over a class's prototypes of the log, as in the released code; log_sum: log of their sum"""
+    anchors: int = setting(512, 1, 100000)
+    """anchors of each class and image, drawn with replacement"""
+    anchor_draw: Literal["entropy", "uniform"] = "entropy"
+    """entropy: sure pixels are drawn more often; uniform: all alike"""
+    pseudo_epochs: int = setting(100, 1, 1000000)
+    """the training counts as this many epochs in the schedule of pseudo-labels"""
+    embedding: int = setting(256, 1, 4096)
+    """length of a pixel's embedding"""
+    projector_width: int = setting(0, 0, 4096)
+    """channels between the projector's two layers; 0: as many as the net's stages have together"""
+    detach_stages: bool = False
+    """train the projector only, not the encoder, as the released code does on RangeNet and SqueezeSegV3"""
+    memory: Literal["prototypes", "pixels"] = "prototypes"
+    """what anchors are compared with; pixels: the latest labelled pixels themselves"""
+    memory_pixels: int = setting(5000, 1, 1000000)
+    """size of the memory of pixels, all classes together"""
+    novelty: bool = True
+    """let the bundle say, beside the entropy, how unlike anything labelled each point is; needs memory prototypes"""
+
+
+class Coarse3d(Supervised):
+    """The supervised losses and `contrast`; a robot takes projector and prototypes along to say what is new to it."""
+
+    Settings = Coarse3dSettings
+    settings: Coarse3dSettings
+
+    def __init__(self, settings: Coarse3dSettings, net: nn.Module, class_counts: Tensor) -> None:
+        super().__init__(settings, net, class_counts)
+        channels: tuple[int, ...] = net.stage_channels  # type: ignore[assignment]
+        self.projector = Projector(channels, settings.embedding, settings.projector_width, settings.detach_stages)
+        classes = len(class_counts) - 1
+        self.bank: PrototypeBank | PixelBank
+        if settings.memory == "pixels":
+            self.bank = PixelBank(classes, settings.memory_pixels // classes, settings.embedding)
+        else:
+            self.bank = PrototypeBank(settings, classes, settings.embedding)
+
+    def losses(self, batch: Batch, out: NetOutput, progress: float) -> dict[str, Tensor]:
+        """`focal`, `lovasz`, and `contrast`, which is 0 during the warm-up."""
+        waits = progress < self.settings.contrast_warmup or not self.settings.contrast_weight
+        contrast = self._nothing() if waits else self.settings.contrast_weight * self._contrast(batch, out, progress)
+        return super().losses(batch, out, progress) | {"contrast": contrast}
+
+    def deployable(self) -> nn.Module | None:
+        """See Method.deployable; nothing without `novelty`, or where the memory holds pixels."""
+        if not self.settings.novelty or not self.settings.contrast_weight or isinstance(self.bank, PixelBank):
+            return super().deployable()
+        return together(super().deployable(), Novelty(self.projector, self.bank))
+
+    def _contrast(self, batch: Batch, out: NetOutput, progress: float) -> Tensor:
+        """Move the memory with this batch's labels, then compare the anchors with it; statistics in float32."""
+        settings, size = self.settings, (batch.mask.shape[-2], batch.mask.shape[-1])
+        embedding = self.projector(out)
+        with torch.autocast(embedding.device.type, enabled=False):
+            if self.training:
+                labelled = (batch.labels > 0).flatten().nonzero()[:, 0]
+                at_labels = at_some_pixels(embedding.detach(), labelled, size)
+                self.bank.follow(at_labels, batch.labels.flatten()[labelled] - 1)
+            anchors = self._anchors(batch, out.probabilities.detach(), progress)
+            if not len(anchors.pixels):
+                return self._nothing()
+            return contrast_loss(
+                at_some_pixels(embedding, anchors.pixels, size),
+                anchors.classes - 1,
+                self.bank.keys,
+                anchors.times,
+                settings.contrast_temperature,
+                settings.contrast_base_temperature,
+                settings.contrast_reduction,
+            )
+
+    @torch.no_grad()
+    def _anchors(self, batch: Batch, probs: Tensor, progress: float) -> Anchors:
+        uncertainty, ratio = entropy(probs), select_ratio(progress, self.settings.pseudo_epochs)
+        labels = select_pseudo_labels(probs, uncertainty, batch.labels, batch.mask, ratio)
+        by_entropy = self.settings.anchor_draw == "entropy"
+        return draw_anchors(labels, batch.mask, uncertainty, probs.shape[1], self.settings.anchors, by_entropy)
+
+    def _nothing(self) -> Tensor:
+        """A loss of 0 that names every parameter: distributed training waits for a gradient of each."""
+        return torch.stack([parameter.sum() for parameter in self.projector.parameters()]).sum() * 0.0
+
+
+def contrast_loss(
+    anchors: Tensor,
+    classes: Tensor,
+    keys: Tensor,
+    times: Tensor | None = None,
+    temperature: float = 0.07,
+    base_temperature: float = 0.07,
+    reduction: Reduction = "mean_log",
+) -> Tensor:
+    """InfoNCE between anchors (n, D) of classes (n,), 0-based, and prototypes (C, K, D): a mean over the anchors.
+
+    An anchor counts `times` (n,). With logits l = cos / temperature, positives the K prototypes of the anchor's class and
+    negatives all others: `mean_log` is the mean over the positives of log(exp l + sum over negatives) - l, as in the
+    released code; `log_sum` is -log of the positives' share of the softmax over all. Times temperature / base.
+    The gradient runs into the anchors, once; the prototypes are constants.
+    """
+    unit, centres = F.normalize(anchors, dim=1), F.normalize(keys, dim=2)
+    with torch.no_grad():
+        logits = (unit @ centres.flatten(0, 1).T / temperature).view(len(anchors), *keys.shape[:2])
+        loss, slope = _info_nce(logits, classes, reduction)
+        share = torch.ones_like(loss) if times is None else times.to(loss.dtype)
+        share *= temperature / base_temperature / share.sum()
+        slope = (slope.flatten(1) @ centres.flatten(0, 1)) * (share / temperature)[:, None]  # (n, D)
+        value = (loss * share).sum()
+    linear = (unit * slope).sum()  # has the loss's gradient
+    return value + (linear - linear.detach())
+
+
+def _info_nce(logits: Tensor, classes: Tensor, reduction: Reduction) -> tuple[Tensor, Tensor]:
+    """Loss (n,) and its derivative (n, C, K) by the logits (n, C, K), in whose memory it is written.
+
+    Autograd would keep a dozen arrays of this size, the largest of a training step.
+    """
+    rows = torch.arange(len(logits), device=logits.device)
+    logits.sub_(logits.amax(dim=(1, 2), keepdim=True))
+    positive = logits[rows, classes]  # (n, K), a copy
+    shares = logits.exp_()
+    near = shares[rows, classes]  # (n, K)
+    masses = shares.sum(dim=2)
+    masses[rows, classes] = 0.0
+    negative = masses.sum(dim=1, keepdim=True)  # (n, 1)
+    if reduction == "mean_log":
+        total = near + negative + _NO_LOG_OF_ZERO
+        loss = (torch.log(total) - positive).mean(dim=1)
+        away, closer = (1.0 / total).mean(dim=1), (near / total - 1.0) / near.shape[1]
+    else:
+        mass = near.sum(dim=1, keepdim=True).clamp_min(_NO_DIVISION_BY_ZERO)
+        loss = torch.log1p(negative / mass)[:, 0]
+        away, closer = 1.0 / (mass + negative)[:, 0], near / (mass + negative) - near / mass
+    slope = shares.mul_(away[:, None, None])
+    slope[rows, classes] = closer
+    return loss, slope

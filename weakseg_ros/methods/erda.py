@@ -1,0 +1,187 @@
+# SPDX-License-Identifier: Apache-2.0
+"""ERDA: dense soft pseudo-labels on every unlabelled point, with gradients into both sides.
+
+Tang et al., All Points Matter: Entropy-Regularized Distribution Alignment for Weakly-supervised 3D Segmentation,
+NeurIPS 2023. Next to the supervised losses stands alpha * mean(lambda H(p) + DA(p, q)), where q is the net's softmax and
+p the softmax of cosines between a projected feature and one momentum prototype a class.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from weakseg_ros.batches.batches import Batch
+from weakseg_ros.config import setting
+from weakseg_ros.methods.supervised import Supervised, SupervisedSettings
+from weakseg_ros.nets import NetOutput
+
+Alignment = Literal["kl", "reversed_kl", "js", "mse"]
+
+_SMALLEST_PROBABILITY = 1e-12
+_MOSTLY_LABELLED = 0.5
+_LEAKY_SLOPE = 0.2
+_NORM_EPSILON, _NORM_MOMENTUM = 1e-6, 0.01
+
+
+@dataclass(frozen=True)
+class ErdaSettings(SupervisedSettings):
+    """`entropy_weight` 1 with alignment `kl` is the paper's choice: plain cross-entropy between p and q."""
+
+    erda_weight: float = setting(0.1, 0.0, 100.0)
+    """alpha, the weight of the pseudo-label loss; the paper takes 0.1, on some backbones 0.01"""
+    entropy_weight: float = setting(1.0, 0.0, 100.0)
+    """lambda, the weight of the pseudo-labels' entropy"""
+    alignment: Alignment = "kl"
+    """distance between pseudo-label and prediction"""
+    erda_momentum: float = setting(0.999, 0.0, 1.0)
+    """how much of a class prototype stays at each step"""
+    erda_temperature: float = setting(1.0, 1e-3, 100.0)
+    """divides the cosines; 1 as published, which leaves the pseudo-labels soft on purpose"""
+    prototype_start: Literal["zeros", "xavier"] = "zeros"
+    """what the prototypes are before their class is first seen"""
+    official_reset: bool = False
+    """forget the prototypes of classes that a batch does not hold, as the released code does; the paper keeps them"""
+    pseudo_points: Literal["auto", "unlabelled", "all"] = "auto"
+    """points with a pseudo-label; auto: all where most points are labelled, else the unlabelled ones"""
+    pseudo_share: float = setting(1.0, 0.001, 1.0)
+    """share of the points without a label that a step looks at, others in each step; 1: all, as published"""
+
+
+class Erda(Supervised):
+    """The supervised losses and `erda`; the projection and the prototypes are for training only."""
+
+    Settings = ErdaSettings
+    settings: ErdaSettings
+
+    def __init__(self, settings: ErdaSettings, net: nn.Module, class_counts: Tensor) -> None:
+        super().__init__(settings, net, class_counts)
+        width, classes = net.feature_channels, len(class_counts) - 1
+        self.labeller = PseudoLabeller(
+            int(width),  # type: ignore[call-overload]
+            classes,
+            momentum=settings.erda_momentum,
+            temperature=settings.erda_temperature,
+            start=settings.prototype_start,
+            official_reset=settings.official_reset,
+        )
+        labelled_share = 1.0 - float(class_counts[0]) / max(float(class_counts.sum()), 1.0)
+        everywhere = settings.pseudo_points == "auto" and labelled_share > _MOSTLY_LABELLED
+        self.everywhere = everywhere or settings.pseudo_points == "all"
+
+    def losses(self, batch: Batch, out: NetOutput, progress: float) -> dict[str, Tensor]:
+        """`focal`, `lovasz`, and `erda` over the points that have a pseudo-label."""
+        valid = self._points(batch)  # (P,)
+        classes = batch.labels.flatten()[valid] - 1  # (P,), -1 = unlabelled
+        with torch.autocast(valid.device.type, enabled=False):  # a half-precision cosine is too coarse for so flat a softmax
+            soft = self.labeller(at_pixels(out.features, valid).float(), classes)  # (P, K-1)
+            logits = at_pixels(out.logits, valid)[:, 1:]
+            loss = alignment_loss(soft, logits, self.settings.alignment, self.settings.entropy_weight)
+        counts = torch.ones_like(loss) if self.everywhere else (classes < 0).to(loss.dtype)
+        erda = (loss * counts).sum() / counts.sum().clamp_min(1.0)
+        return super().losses(batch, out, progress) | {"erda": self.settings.erda_weight * erda}
+
+    def _points(self, batch: Batch) -> Tensor:
+        """Flat indices of the points to look at: the labelled, and of the others all or a random share."""
+        looked_at = batch.mask
+        if self.settings.pseudo_share < 1.0:
+            drawn = torch.rand(batch.mask.shape, device=batch.mask.device) < self.settings.pseudo_share
+            looked_at = looked_at & (drawn | (batch.labels > 0))
+        return looked_at.flatten().nonzero()[:, 0]
+
+
+class PseudoLabeller(nn.Module):
+    """Soft pseudo-labels from momentum prototypes: p = softmax(cos(g(f), mu) / temperature), the paper's section 3.3.
+
+    `dim` is the width of the features, `classes` counts the classes without 0. `projected` puts g, two layers without a
+    change of width, before the cosine; without it g is the identity.
+    """
+
+    def __init__(
+        self,
+        dim: int,
+        classes: int,
+        momentum: float = 0.999,
+        temperature: float = 1.0,
+        start: Literal["zeros", "xavier"] = "zeros",
+        official_reset: bool = False,
+        projected: bool = True,
+    ) -> None:
+        super().__init__()
+        self.momentum, self.temperature, self.official_reset = momentum, temperature, official_reset
+        self.project: nn.Module = nn.Identity()
+        if projected:
+            norm = nn.BatchNorm1d(dim, eps=_NORM_EPSILON, momentum=_NORM_MOMENTUM)
+            layers = (nn.Linear(dim, dim, bias=False), norm, nn.LeakyReLU(_LEAKY_SLOPE), nn.Linear(dim, dim))
+            self.project = nn.Sequential(*layers)
+        prototypes = torch.zeros(classes, dim)
+        if start == "xavier":
+            nn.init.xavier_uniform_(prototypes)
+        self.prototypes: Tensor
+        self.register_buffer("prototypes", prototypes)
+
+    def forward(self, features: Tensor, classes: Tensor) -> Tensor:
+        """Features (P, D) and class indices (P,), -1 = unlabelled -> p (P, K-1), with gradients into the features.
+
+        While training the prototypes move first, so that a step uses its own labels.
+        """
+        embedded = self.project(features)
+        if self.training:
+            self._move_prototypes(embedded.detach(), classes)
+        unit = F.normalize(embedded, dim=1, eps=_SMALLEST_PROBABILITY**0.5)
+        centres = F.normalize(self.prototypes, dim=1, eps=_SMALLEST_PROBABILITY**0.5)
+        return torch.softmax(unit @ (centres / self.temperature).T, dim=1)
+
+    @torch.no_grad()
+    def _move_prototypes(self, embedded: Tensor, classes: Tensor) -> None:
+        """mu_k <- m mu_k + (1 - m) mean of class k, over all processes, for the classes that the batch holds."""
+        labelled = classes >= 0
+        sums = torch.zeros_like(self.prototypes).index_add_(0, classes[labelled], embedded[labelled])
+        counts = torch.bincount(classes[labelled], minlength=len(sums)).to(sums.dtype)
+        if torch.distributed.is_available() and torch.distributed.is_initialized():
+            torch.distributed.all_reduce(sums)
+            torch.distributed.all_reduce(counts)
+        present = counts[:, None] > 0
+        means = sums / counts.clamp_min(1.0)[:, None]
+        moved = self.momentum * self.prototypes + (1.0 - self.momentum) * means
+        absent = torch.zeros_like(moved) if self.official_reset else self.prototypes
+        self.prototypes.copy_(torch.where(present, moved, absent))
+
+
+def alignment_loss(p: Tensor, logits: Tensor, alignment: Alignment = "kl", entropy_weight: float = 1.0) -> Tensor:
+    """lambda H(p) + DA(p, q) for each point: p (P, K) and logits z (P, K) with q = softmax(z) -> (P,).
+
+    DA is KL(p||q), KL(q||p), KL(p||m) + KL(q||m) with m = (p + q) / 2 (as released: twice the usual JS), or
+    sum (p - q)^2 / 2. Gradients run into both sides. With lambda 1 and `kl` this is -sum p log q (the paper's eq. 5).
+    """
+    logits = logits.float()
+    if alignment == "kl" and entropy_weight == 1.0:
+        return -(p * F.log_softmax(logits, dim=1)).sum(dim=1)
+    distance = _DISTANCES[alignment](p, torch.softmax(logits, dim=1))
+    return distance - entropy_weight * torch.xlogy(p, p).sum(dim=1) if entropy_weight else distance
+
+
+def class_weight(frequency: Tensor) -> Tensor:
+    """ERDA's class weights for a cross-entropy, 1 / (frequency + 0.02), from the shares (K,) of the labelled points."""
+    return 1.0 / (frequency + 0.02)
+
+
+def at_pixels(values: Tensor, pixels: Tensor) -> Tensor:
+    """(B, D, H, W) at the flat indices (P,) into B * H * W: (P, D)."""
+    return values.permute(0, 2, 3, 1).flatten(0, 2).index_select(0, pixels)
+
+
+def _kl(p: Tensor, q: Tensor) -> Tensor:
+    return torch.xlogy(p, p / q.clamp_min(_SMALLEST_PROBABILITY)).sum(dim=1)
+
+
+_DISTANCES = {
+    "kl": _kl,
+    "reversed_kl": lambda p, q: _kl(q, p),
+    "js": lambda p, q: _kl(p, (p + q) / 2) + _kl(q, (p + q) / 2),
+    "mse": lambda p, q: 0.5 * ((p - q) ** 2).sum(dim=1),
+}

@@ -1,0 +1,49 @@
+# SPDX-License-Identifier: Apache-2.0
+"""How unlike anything labelled a pixel is: its distance from COARSE3D's prototypes, for the robot.
+
+Entropy says between which classes the net hesitates. A thing that no label ever showed may look surely like one of them;
+its embedding still lies where no prototype is.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from weakseg_ros.methods.embedding import Projector, resize
+from weakseg_ros.methods.prototypes import PrototypeBank
+from weakseg_ros.nets import NetOutput
+
+STRIDE = (4, 8)
+"""rows and columns of the image to one that is looked at; finer steps found unseen objects no better, and cost more"""
+_SHORTEST = 1e-12
+_NEVER = -2.0
+
+
+class Novelty(nn.Module):
+    """1 - the largest cosine between a pixel's embedding and the prototypes that labelled pixels have moved, 0..1.
+
+    The embedding loses its mean first, as in the memory, whose prototypes are means of such vectors. Where no prototype was
+    ever moved everything is new: 1.
+    """
+
+    outputs: ClassVar[tuple[str, ...]] = ("novelty",)
+
+    def __init__(self, projector: Projector, bank: PrototypeBank) -> None:
+        super().__init__()
+        self.projector, self.bank = projector, bank
+
+    def forward(self, out: NetOutput) -> tuple[Tensor]:
+        """(B, H, W), computed at every STRIDE-th row and column and interpolated."""
+        size = (out.logits.shape[-2], out.logits.shape[-1])
+        coarse = tuple(-(-side // stride) for side, stride in zip(size, STRIDE, strict=True))
+        embedding = self.projector(out, coarse).flatten(2).transpose(1, 2)  # (B, P, D): a maximum over P x N is fast
+        embedding = embedding - embedding.mean(dim=2, keepdim=True)
+        keys = F.normalize(self.bank.keys, dim=2).flatten(0, 1)  # (N, D)
+        unmoved = torch.where(self.bank.moved.flatten(), 0.0, _NEVER)
+        length = (embedding * embedding).sum(dim=2).clamp_min(_SHORTEST).rsqrt()  # (B, P)
+        cosine = (embedding @ keys.T * length[..., None] + unmoved).amax(dim=2).view(-1, 1, *coarse)
+        return ((1.0 - resize(cosine, size)[:, 0]).clamp(0.0, 1.0),)

@@ -1,0 +1,118 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A teacher for expressions without a mask: semi-supervised referring segmentation as 3DResT puts it.
+
+3DResT: A Strong Baseline for Semi-Supervised 3D Referring Expression Segmentation, arXiv 2504.12599. The
+measure of agreement, the choice by it and the weight by it are the paper's; what it leaves open (how the pool is
+renewed, the teacher's pace, the weight of the unlabelled) is ours, and a setting each.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from weakseg_ros.config import check_ranges, setting
+from weakseg_ros.methods.referring.criterion import ReferredMask, ReferringWeights, losses_by_expression, mask_iou
+
+
+@dataclass(frozen=True)
+class TeacherSettings:
+    """How far the teacher is believed."""
+
+    burn_in: float = setting(0.4, 0.0, 1.0)
+    """share of the training on labelled expressions alone, after which the teacher begins as a copy of the student"""
+    keep: float = setting(0.9996, 0.0, 1.0)
+    """share of its own weights that the teacher keeps at each step"""
+    agreement: float = setting(0.95, 0.0, 1.0)
+    """a teacher's mask that agrees with the student's by more joins the labelled ones"""
+    patience: float = setting(0.1, 0.0, 1.0)
+    """and leaves them where the agreement falls by so much below that"""
+    unlabelled_weight: float = setting(1.0, 0.0, 100.0)
+    """of the loss on teacher's masks"""
+
+    def __post_init__(self) -> None:
+        check_ranges(self)
+
+    def keep_at(self, step: int) -> float:
+        """The share kept at a step, counted from 0 at the end of the burn-in: less in the beginning of a short run."""
+        return min(1.0 - 1.0 / (step + 1), self.keep)
+
+
+@torch.no_grad()
+def follow(teacher: nn.Module, student: nn.Module, keep: float) -> None:
+    """teacher <- keep teacher + (1 - keep) student, weights and buffers alike; counters are rounded down.
+
+    keep = 0 copies the student.
+    """
+    theirs = student.state_dict()
+    for name, own in teacher.state_dict().items():
+        own.copy_((keep * own + (1.0 - keep) * theirs[name]).to(own.dtype))
+
+
+@torch.no_grad()
+def agreement(student: Tensor, teacher: Tensor, points: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    """(B,) IoU of the student's masks with the teacher's, and these, (B, S) 0 or 1: logits (B, S) each.
+
+    `points` (B, S) is the number of points of each superpoint, 0 for padding. Two empty masks agree by 0.
+    """
+    pseudo = (teacher.sigmoid() >= 0.5).to(student.dtype)
+    if points is not None:
+        pseudo = pseudo * (points > 0)
+    return mask_iou(student, pseudo, points), pseudo
+
+
+def quality_weighted_loss(
+    layers: Sequence[ReferredMask], pseudo: Tensor, valid: Tensor, quality: Tensor, weights: ReferringWeights
+) -> Tensor:
+    """Loss on teacher's masks (B, S), each expression by its `quality` (B,) 0..1: bad masks count little, none is lost.
+
+    Mean over the batch, not over the qualities; all layers learn. A mask's own score is taught where it is sure.
+    """
+    total = torch.zeros_like(quality)
+    for layer in layers:
+        terms = losses_by_expression(layer, pseudo, valid)
+        total = total + weights.mask * terms["mask"] + weights.dice * terms["dice"]
+        total = total + weights.score * terms["score"] * terms["sure"]
+    return (quality.detach() * total).mean()
+
+
+class AgreedMasks:
+    """Expressions whose teacher's mask is taken as a label, by key; the masks stay on the CPU."""
+
+    def __init__(self, settings: TeacherSettings) -> None:
+        self._settings = settings
+        self._masks: dict[str, Tensor] = {}
+
+    def __len__(self) -> int:
+        return len(self._masks)
+
+    def __contains__(self, key: str) -> bool:
+        return key in self._masks
+
+    def mask(self, key: str) -> Tensor:
+        """(S,) bool; KeyError where the expression is not among them."""
+        return self._masks[key]
+
+    def offer(self, keys: Sequence[str], agreements: Tensor, pseudo: Tensor, valid: Tensor) -> None:
+        """Take in those that agree, renew those that are in, and let those go that no longer agree.
+
+        `agreements` (B,), `pseudo` (B, S) 0 or 1; padding is cut off. An empty mask is never taken in.
+        """
+        least = self._settings.agreement - self._settings.patience
+        for key, agreed, mask, there in zip(keys, agreements.tolist(), pseudo, valid, strict=True):
+            own = mask[there].bool().cpu()
+            if own.any() and (agreed > self._settings.agreement or (key in self and agreed >= least)):
+                self._masks[key] = own
+            else:
+                self._masks.pop(key, None)
+
+    def state_dict(self) -> dict[str, Tensor]:
+        """The masks by key, for a checkpoint."""
+        return dict(self._masks)
+
+    def load_state_dict(self, state: dict[str, Tensor]) -> None:
+        """Take the masks of a checkpoint."""
+        self._masks = {key: mask.bool().cpu() for key, mask in state.items()}

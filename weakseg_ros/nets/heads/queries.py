@@ -1,0 +1,146 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The faithful head: learned queries that look at the scan through masks of their own, one object or stuff class each.
+
+Cheng et al., Masked-attention Mask Transformer for Universal Image Segmentation, CVPR 2022, on the maps of any backbone.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from weakseg_ros.config import check_ranges, setting
+from weakseg_ros.errors import ConfigError
+from weakseg_ros.nets import NetOutput
+
+_TURNS = (1, 2, 4, 8, 16, 32)
+_RISES = (0.5, 1.0, 2.0, 4.0)
+_SCALES = 3
+"""most coarse stages that the queries look at, one after the other"""
+
+
+@dataclass(frozen=True)
+class QueryHeadSettings:
+    """Size of the query head."""
+
+    queries: int = setting(100, 1, 1000)
+    """most objects and stuff classes that it can find in a scan"""
+    query_width: int = setting(64, 8, 1024)
+    """length of a query, a multiple of query_heads"""
+    query_heads: int = setting(4, 1, 64)
+    """heads of its attention"""
+    query_layers: int = setting(3, 1, 24)
+    """times that the queries look at the scan; the published net does so 9 times"""
+
+    def __post_init__(self) -> None:
+        check_ranges(self)
+        if self.query_width % self.query_heads:
+            raise ConfigError(f"query_width: {self.query_width} is no multiple of query_heads {self.query_heads}")
+
+
+Answer = tuple[Tensor, Tensor]
+"""class logits (B, Q, K), classes 1..K-1 and 'no object' last, and mask logits (B, Q, H/2, W/2)"""
+
+
+class QueryHead(nn.Module):
+    """Queries over a net's maps: `features` and `stages` are their channels, `num_classes` counts class 0."""
+
+    outputs = ("query_class", "query_mask")
+
+    def __init__(self, features: int, stages: tuple[int, ...], num_classes: int, settings: QueryHeadSettings) -> None:
+        super().__init__()
+        width = settings.query_width
+        self.pixels = nn.Conv2d(features, width, 3, stride=2, padding=1)
+        scales = min(_SCALES, settings.query_layers)
+        self.maps = nn.ModuleList([nn.Conv2d(channels, width, 1) for channels in stages[-scales:]])
+        self.place = nn.Linear(2 * (len(_TURNS) + len(_RISES)), width)
+        self.content = nn.Parameter(torch.randn(settings.queries, width) * 0.1)
+        self.query_place = nn.Parameter(torch.randn(settings.queries, width) * 0.1)
+        self.layers = nn.ModuleList([_Layer(width, settings.query_heads) for _ in range(settings.query_layers)])
+        self.norm = nn.LayerNorm(width)
+        self.classify = nn.Linear(width, num_classes)
+        self.mask = nn.Sequential(nn.Linear(width, width), nn.ReLU(inplace=True), nn.Linear(width, width))
+
+    def forward(self, out: NetOutput) -> Answer:
+        """What the last layer says."""
+        return self.every_answer(out)[-1]
+
+    def every_answer(self, out: NetOutput) -> list[Answer]:
+        """What the queries say before the first layer and after each; all of them are trained."""
+        pixels = self.pixels(out.features)
+        pixels = pixels + self._place_code(pixels).T.reshape(1, -1, *pixels.shape[-2:])  # (B, D, H/2, W/2)
+        keys = [convolve(stage) for convolve, stage in zip(self.maps, out.stages[-len(self.maps) :], strict=True)][::-1]
+        places = [self._place_code(key) for key in keys]
+        queries = self.content.expand(pixels.shape[0], -1, -1)  # (B, Q, D)
+        answers = [self._answer(queries, pixels)]
+        for i, layer in enumerate(self.layers):
+            key, place = keys[i % len(keys)], places[i % len(keys)]
+            blocked = _blocked(answers[-1][1], (key.shape[-2], key.shape[-1]))
+            queries = layer(queries, self.query_place, key.flatten(2).transpose(1, 2), place, blocked)
+            answers.append(self._answer(queries, pixels))
+        return answers
+
+    def _answer(self, queries: Tensor, pixels: Tensor) -> Answer:
+        queries = self.norm(queries)
+        masks = self.mask(queries) @ pixels.flatten(2)  # (B, Q, P)
+        return self.classify(queries), masks.unflatten(2, (pixels.shape[-2], pixels.shape[-1]))
+
+    def _place_code(self, image: Tensor) -> Tensor:
+        """(P, D) what the pixels of a map know of where in the image they lie."""
+        height, width = image.shape[-2:]
+        down = (torch.arange(height, device=image.device) + 0.5) / height * (2 * math.pi)
+        along = (torch.arange(width, device=image.device) + 0.5) / width * (2 * math.pi)
+        rows = torch.stack([wave(rise * down) for rise in _RISES for wave in (torch.sin, torch.cos)], dim=1)
+        cols = torch.stack([wave(turn * along) for turn in _TURNS for wave in (torch.sin, torch.cos)], dim=1)
+        shape = (height, width, -1)
+        code = torch.cat((rows[:, None].expand(shape), cols[None].expand(shape)), dim=2)
+        placed: Tensor = self.place(code.flatten(0, 1).to(image.dtype))
+        return placed
+
+
+class _Layer(nn.Module):
+    """Queries look at the pixels of their masks, then at one another, then each by itself."""
+
+    def __init__(self, width: int, heads: int) -> None:
+        super().__init__()
+        self.look, self.talk = _Attention(width, heads), _Attention(width, heads)
+        self.think = nn.Sequential(nn.Linear(width, 4 * width), nn.ReLU(inplace=True), nn.Linear(4 * width, width))
+        self.norms = nn.ModuleList([nn.LayerNorm(width) for _ in range(3)])
+
+    def forward(self, queries: Tensor, query_place: Tensor, keys: Tensor, key_place: Tensor, blocked: Tensor) -> Tensor:
+        seen = self.look(queries + query_place, keys + key_place, keys, blocked)
+        queries = self.norms[0](queries + seen)
+        asked = queries + query_place
+        queries = self.norms[1](queries + self.talk(asked, asked, queries, None))
+        renewed: Tensor = self.norms[2](queries + self.think(queries))
+        return renewed
+
+
+class _Attention(nn.Module):
+    """Attention of several heads, in operations that every runtime has."""
+
+    def __init__(self, width: int, heads: int) -> None:
+        super().__init__()
+        self.heads = heads
+        self.query, self.key, self.value, self.out = (nn.Linear(width, width) for _ in range(4))
+
+    def forward(self, queries: Tensor, keys: Tensor, values: Tensor, blocked: Tensor | None) -> Tensor:
+        q, k, v = (self._split(part) for part in (self.query(queries), self.key(keys), self.value(values)))
+        scores = q @ k.transpose(2, 3) / q.shape[-1] ** 0.5  # (B, heads, Q, P)
+        if blocked is not None:
+            scores = scores.masked_fill(blocked[:, None], -1e4)
+        answer: Tensor = self.out((scores.softmax(dim=-1) @ v).transpose(1, 2).flatten(2))
+        return answer
+
+    def _split(self, values: Tensor) -> Tensor:
+        return values.unflatten(2, (self.heads, -1)).transpose(1, 2)
+
+
+def _blocked(masks: Tensor, size: tuple[int, int]) -> Tensor:
+    """(B, Q, P) pixels of a map that a query's mask leaves out; a query whose mask is empty sees them all."""
+    outside = F.interpolate(masks.detach(), size=size, mode="bilinear", align_corners=False).flatten(2) < 0
+    return outside & ~outside.all(dim=2, keepdim=True)

@@ -1,0 +1,271 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`weakseg export`: from a trained network to a bundle; the ONNX file is compared with torch before anyone relies on it."""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+import math
+import shlex
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from safetensors.torch import save as save_safetensors
+from torch import Tensor, nn
+from tqdm import tqdm
+from tyro.conf import Positional
+
+from weakseg_ros import registry
+from weakseg_ros.batches.batches import InputRule, label_image
+from weakseg_ros.config import check_ranges, load_yaml, parse, setting, to_mapping
+from weakseg_ros.data.scan_sets import ScanSet
+from weakseg_ros.deploy.bundle import (
+    KIND_ONNX,
+    KIND_WEIGHTS,
+    Bundle,
+    BundleInfo,
+    IntensityRule,
+    MethodRule,
+    NetRule,
+    Provenance,
+    write_bundle,
+)
+from weakseg_ros.deploy.graph import DeployGraph, join_weights
+from weakseg_ros.errors import BundleError, DataError
+from weakseg_ros.files import environment
+from weakseg_ros.points.labels import LabelMap
+from weakseg_ros.points.projection import RangeSpec, network_input, project
+from weakseg_ros.train.calibrate import fit_temperature
+from weakseg_ros.train.config import TrainConfig
+from weakseg_ros.train.model_card import model_card
+from weakseg_ros.train.onnx_file import HALVED_ELEMENTS, compare, export_onnx
+from weakseg_ros.train.run_folder import CONFIG, LABELS, SPEC, STATISTICS, RunFolder
+from weakseg_ros.train.session import make_method, make_net, open_data
+from weakseg_ros.train.survey import DataStatistics
+
+MAX_DIFFERENCE = 1e-3
+"""of confidence and uncertainty between torch and the ONNX file, and of further outputs as a share of their largest value"""
+MIN_CLASS_AGREEMENT = 0.999
+MIN_CLASS_AGREEMENT_HALF = 0.99
+PARITY_IMAGES = 4
+PIXELS_PER_SCAN = 20_000
+ELSEWHERE = ("data", "out", "bundle", "resume")
+"""settings of a training that say where it is, not what it does"""
+
+
+@dataclass(frozen=True)
+class ExportConfig:
+    """Turn a training run into a bundle."""
+
+    run: Positional[Path]
+    """run folder that 'weakseg train' wrote"""
+    out: Path = Path("models/mine")
+    """bundle folder to write; a bundle already there is replaced"""
+    name: str = ""
+    """what the bundle calls itself; empty: the name of its folder"""
+    scans: int = setting(24, 1)
+    """validation scans to calibrate on, evenly spread"""
+    half: bool = False
+    """store the weights in half precision: half the size; they are computed with in single precision all the same"""
+
+    def __post_init__(self) -> None:
+        check_ranges(self)
+
+
+def main(argv: Sequence[str]) -> int:
+    """The verb: writes the bundle and says how good it is."""
+    config = parse(ExportConfig, argv, "export")
+    bundle = export_run(config.run, config.out, config.name, config.scans, config.half)
+    info, size = bundle.info, sum(file.stat().st_size for file in bundle.folder.iterdir())
+    print(
+        f"{bundle.folder}: {info.name}, {size / 1e6:.1f} MB, {bundle.num_classes - 1} classes, temperature {info.temperature:.3g}"
+    )
+    print("  " + ", ".join(f"{name} {value:.4g}" for name, value in info.metrics.items() if isinstance(value, (int, float))))
+    if info.parity:
+        print("  against torch: " + ", ".join(f"{name} {value:.4g}" for name, value in info.parity.items()))
+    else:
+        why = registry.load(registry.NETS, info.net.name).why_no_onnx
+        print(f"  no ONNX file: {why}; only the torch engine runs this bundle")
+    return 0
+
+
+def export_run(run_path: Path, folder: Path, name: str = "", scans: int = 24, half: bool = False) -> Bundle:
+    """The best net of a run folder as a bundle, calibrated on up to `scans` of its validation scans.
+
+    Without validation scans the temperature stays 1. Raises DataError where the run is incomplete or its data are gone,
+    BundleError where the ONNX file answers otherwise than torch or cannot be written.
+    """
+    run = RunFolder(run_path)
+    config = load_yaml(TrainConfig, run_path / CONFIG)
+    statistics = load_yaml(DataStatistics, run_path / STATISTICS)
+    labels = load_yaml(LabelMap, run_path / LABELS)
+    spec = load_yaml(RangeSpec, run_path / SPEC)
+    net = make_net(config, statistics, labels.num_classes).eval()
+    weights, figures = run.load_best()
+    net.load_state_dict(weights)
+    extra = _load_extra(run, config, net, statistics, labels)
+    train_scans, val_scans = open_data(config)
+    images, logits, class_id = measure_scans(net, val_scans or train_scans, spec, statistics.input_rule, scans)
+    info = BundleInfo(
+        name=name or folder.absolute().name,
+        spec=spec,
+        channels=statistics.channels,
+        mean=statistics.mean,
+        std=statistics.std,
+        labels=labels,
+        net=NetRule(config.net, {"width": config.net_width, **config.net_options}),
+        outputs=() if extra is None else extra.outputs,
+        method=MethodRule() if extra is None else MethodRule(config.method, dict(config.options)),
+        intensity=IntensityRule("intensity" in statistics.channels and statistics.has_intensity, statistics.intensity_full_scale),
+        statistics=statistics.clouds,
+        metrics=figures,
+        provenance=_provenance(run, config, statistics),
+    )
+    if val_scans is not None and len(class_id):
+        fit = dataclasses.asdict(fit_temperature(logits, class_id))
+        info = dataclasses.replace(info, temperature=fit.pop("temperature"), metrics={**figures, **fit})
+    return export_bundle(net, info, folder, images, half, extra)
+
+
+def _load_extra(
+    run: RunFolder, config: TrainConfig, net: nn.Module, statistics: DataStatistics, labels: LabelMap
+) -> nn.Module | None:
+    """What the run's method adds for the robot, with the weights of the best validation; None = nothing."""
+    extra, weights = make_method(config, net, statistics, labels).deployable(), run.load_best_extra()
+    if extra is None or not weights:  # runs of older versions kept none
+        return None
+    extra.load_state_dict(weights)
+    return extra
+
+
+def export_bundle(
+    net: nn.Module,
+    info: BundleInfo,
+    folder: Path,
+    sample_images: NDArray[np.float32],
+    half: bool = False,
+    extra: nn.Module | None = None,
+) -> Bundle:
+    """Write `net` as a bundle and prove it: the ONNX file must answer as torch does on `sample_images`.
+
+    `sample_images` (M, C, H, W) are network inputs of real scans. `info` brings everything but parity, files and hash. With
+    `half` the weights are stored in half precision. `extra` is what a method adds, as `info.outputs` and `info.method` say.
+    Both modules are left as they are. A net that states `why_no_onnx` gets a bundle for torch alone. Raises BundleError
+    where ONNX and torch disagree, before anything is written at `folder`.
+    """
+    net, extra = copy.deepcopy((net, extra))
+    graph = DeployGraph(net, info.labels.num_classes, info.temperature, extra).eval().cpu()
+    tensors = join_weights(net.state_dict(), {} if extra is None else extra.state_dict())
+    weights = {name: _stored(tensor, half) for name, tensor in tensors.items()}
+    files, parity = {"weights.safetensors": (KIND_WEIGHTS, save_safetensors(weights))}, {}
+    if not getattr(net, "why_no_onnx", ""):
+        model, parity = _proven_onnx(graph, info, folder, sample_images, half)
+        files["model.onnx"] = (KIND_ONNX, model)
+    info = dataclasses.replace(info, parity=parity, metrics=_plain(info.metrics))
+    return write_bundle(folder, info, files, model_card(info))
+
+
+def _proven_onnx(
+    graph: DeployGraph, info: BundleInfo, folder: Path, sample_images: NDArray[np.float32], half: bool
+) -> tuple[bytes, dict[str, float]]:
+    """The ONNX file and its parity with torch; BundleError where that is not good enough for the bundle at `folder`."""
+    model = export_onnx(graph, info, half)
+    least = MIN_CLASS_AGREEMENT_HALF if half else MIN_CLASS_AGREEMENT
+    parity = compare(graph, model, sample_images)
+    apart = max(value for name, value in parity.items() if name.endswith("_difference"))
+    if not (parity["class_agreement"] >= least and (half or apart <= MAX_DIFFERENCE)):
+        raise BundleError(
+            f"{folder}: the ONNX file answers otherwise than torch (equal classes {parity['class_agreement']:.4f}, answers up to "
+            f"{apart:.2g} apart); nothing was written, try another version of torch or onnxruntime"
+        )
+    return model, parity
+
+
+@torch.inference_mode()
+def measure_scans(
+    net: nn.Module, scans: ScanSet, spec: RangeSpec, rule: InputRule, count: int
+) -> tuple[NDArray[np.float32], Tensor, Tensor]:
+    """Network inputs (M, C, H, W) of a few scans, and logits (P, K) with class ids (P,) of labelled pixels of `count` scans."""
+    images: list[NDArray[np.float32]] = []
+    logits, class_id = [], []
+    rng = np.random.default_rng(0)
+    numbers = np.unique(np.linspace(0, len(scans) - 1, min(count, len(scans))).round().astype(int))
+    for number in tqdm(numbers, desc="calibrate", unit="scan", disable=None):
+        scan = scans[int(number)]
+        view = project(scan.cloud, spec)
+        image = network_input(scan.cloud, view, rule.channels, rule.mean, rule.std)
+        if len(images) < PARITY_IMAGES:
+            images.append(image)
+        if scan.class_id is None:
+            continue
+        truth = label_image(scan.class_id, view).ravel()
+        labelled = np.flatnonzero(truth)
+        chosen = rng.choice(labelled, min(PIXELS_PER_SCAN, len(labelled)), replace=False)
+        logits.append(net(torch.from_numpy(image)[None]).logits[0].flatten(1).T[chosen])  # (P, K)
+        class_id.append(torch.from_numpy(truth[chosen]))
+    if not images:
+        raise DataError(f"{scans.name}: holds no scan to compare the exported model on; give the data the run was trained with")
+    empty = torch.zeros(0, scans.labels.num_classes), torch.zeros(0, dtype=torch.uint8)
+    return np.stack(images), torch.cat([empty[0], *logits]), torch.cat([empty[1], *class_id])
+
+
+def command_of(config: TrainConfig) -> str:
+    """The command line that repeats the training: every setting that is not the default."""
+    return " ".join(["weakseg train", shlex.quote(str(config.data)), *options_of(config, TrainConfig(), ELSEWHERE)])
+
+
+def options_of(settings: Any, defaults: Any, left_out: Sequence[str] = ()) -> list[str]:
+    """The settings that differ from `defaults`, each as it is written on a shell's command line."""
+    usual = dict(_flat(defaults))
+    return [_option(name, value) for name, value in _flat(settings) if value != usual[name] and name not in left_out]
+
+
+def _flat(settings: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
+    for name, value in to_mapping(settings).items():
+        nested = getattr(settings, name)
+        if dataclasses.is_dataclass(nested):
+            yield from _flat(nested, f"{prefix}{name}.")
+        else:
+            yield f"{prefix}{name}", value
+
+
+def _option(name: str, value: Any) -> str:
+    """One setting as it is written on the command line."""
+    group, dot, last = name.replace("_", "-").rpartition(".")
+    if isinstance(value, bool):
+        return f"--{group}{dot}{'' if value else 'no-'}{last}"
+    many = [word for pair in value.items() for word in pair] if isinstance(value, dict) else value
+    return f"--{group}{dot}{last} {shlex.join(map(str, many if isinstance(many, list) else [many]))}"
+
+
+def _provenance(run: RunFolder, config: TrainConfig, statistics: DataStatistics) -> Provenance:
+    facts = run.environment()
+    return Provenance(
+        seed=config.seed,
+        data=facts["data"]["name"],
+        data_hash=facts["data"]["hash"],
+        label_ratio=statistics.label_ratio,
+        command=command_of(config),
+        environment={name: facts[name] for name in environment() if name in facts},
+    )
+
+
+def _plain(value: Any) -> Any:
+    """Numbers, strings and lists alone, NaN as None: what YAML and JSON give back unchanged."""
+    if isinstance(value, dict):
+        return {str(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple, np.ndarray)):
+        return [_plain(item) for item in value]
+    if isinstance(value, np.generic):
+        return _plain(value.item())
+    return None if isinstance(value, float) and math.isnan(value) else value
+
+
+def _stored(tensor: Tensor, half: bool) -> Tensor:
+    halved = half and tensor.dtype == torch.float32 and tensor.numel() >= HALVED_ELEMENTS
+    return (tensor.half() if halved else tensor).detach().contiguous().clone()

@@ -1,0 +1,209 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Continue the training of a bundle on newly labelled scans, beside some of those it was trained on."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import io
+import shlex
+from dataclasses import dataclass
+from itertools import groupby
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from weakseg_ros import registry
+from weakseg_ros.batches.batches import ScanImages
+from weakseg_ros.config import parse
+from weakseg_ros.data.scan_sets import ChangedScans, Scan, ScanSet
+from weakseg_ros.deploy.bundle import QUANTILES, Bundle, BundleInfo, MethodRule, TrainingStatistics
+from weakseg_ros.deploy.engines.torch import load_graph, stores_half
+from weakseg_ros.errors import ConfigError
+from weakseg_ros.files import environment
+from weakseg_ros.memory import keep_large_blocks
+from weakseg_ros.methods import Method
+from weakseg_ros.train.calibrate import fit_temperature
+from weakseg_ros.train.config import TrainConfig
+from weakseg_ros.train.export import export_bundle, measure_scans
+from weakseg_ros.train.replay import MixedImages, MixedMethod
+from weakseg_ros.train.run_folder import RunFolder
+from weakseg_ros.train.session import assemble, labels_of, launch_fabric, make_method, write_start
+from weakseg_ros.train.survey import DataStatistics, survey
+from weakseg_ros.train.train import run_session
+
+THEN = "&&"
+"""the word between the commands of a bundle that was trained and then retrained"""
+COUNTS = 1_000_000
+"""what the class shares are counted in where two kinds of scans are mixed"""
+
+
+class ModelScans(ChangedScans):
+    """Scans as a bundle sees them: its range image, and intensity on the scale it was trained with.
+
+    `intensity_scale` multiplies the intensity; 0 = by the full scales of sensor and training data, as on the robot.
+    """
+
+    def __init__(self, scans: ScanSet, info: BundleInfo, intensity_scale: float = 0.0) -> None:
+        super().__init__(scans)
+        self._scale = intensity_scale
+        self.labels, self.spec, self.intensity_full_scale = info.labels, info.spec, info.intensity.full_scale
+
+    def changed(self, scan: Scan, index: int) -> Scan:
+        theirs, ours = scan.cloud.intensity_full_scale, self.intensity_full_scale
+        scale = self._scale or (ours / theirs if ours and theirs else 1.0)
+        if scale == 1.0 and theirs == ours:
+            return scan
+        scaled = (scan.cloud.intensity * scale).astype(np.float32)
+        return dataclasses.replace(scan, cloud=dataclasses.replace(scan.cloud, intensity=scaled, intensity_full_scale=ours))
+
+
+@dataclass(frozen=True)
+class Refined:
+    """A bundle's net after more training, on the CPU wherever it was trained."""
+
+    net: nn.Module
+    extra: nn.Module | None
+    """what its method adds for the robot, trained on; None where the bundle has no such outputs, or the method is another"""
+    statistics: DataStatistics
+    """of the scans it was trained on now; channels, mean and std are the bundle's own"""
+
+
+def commands_of(info: BundleInfo) -> list[list[str]]:
+    """The words of the commands that made a bundle, from its provenance: the training, then each retraining."""
+    text = info.provenance.command
+    try:
+        words = shlex.split(text)
+    except ValueError:  # written before paths were quoted, with an apostrophe in one
+        words = text.split()
+    return [list(command) for is_border, command in groupby(words, THEN.__eq__) if not is_border]
+
+
+def training_of(info: BundleInfo) -> TrainConfig | None:
+    """The settings that a bundle was first trained with, from its provenance; None where that does not say."""
+    words = next(iter(commands_of(info)), [])
+    if words[:2] != ["weakseg", "train"]:
+        return None
+    try:
+        with contextlib.redirect_stderr(io.StringIO()), contextlib.redirect_stdout(io.StringIO()):
+            return parse(TrainConfig, words[2:], "train")
+    except (SystemExit, ConfigError):  # written by another version, or by hand
+        return None
+
+
+def refine(bundle: Bundle, new: ScanSet, replay: ScanSet | None, config: TrainConfig, new_share: float) -> Refined:
+    """Train the bundle's net from its weights on; `config.out` becomes the run folder.
+
+    `new` and `replay` are `ModelScans`, or made of them: the former has class ids where something was clicked; of those of
+    the latter, `config.draw` may leave a part. A batch holds `new_share` new scans (at least one of each kind), and so much
+    do they weigh. Net, classes, range image and normalisation stay the bundle's. Raises DataError where no new scan has a
+    labelled point.
+    """
+    keep_large_blocks()
+    info, run = bundle.info, RunFolder(config.out)
+    fabric = launch_fabric(config)
+    torch.manual_seed(config.seed)
+    graph = load_graph(bundle)
+    reads_instances: bool = registry.load(registry.METHODS, config.method).reads_instances
+    options = (info.spec, config.augment, config.cache_gib, reads_instances)
+    fresh = ScanImages(new, lambda scan: scan.class_id, *options)
+    counted = survey(fresh, info.channels, info.labels.num_classes)
+    images: ScanImages | MixedImages = fresh
+    new_per_batch = config.batch_size
+    if replay is not None:
+        new_per_batch = min(max(round(new_share * config.batch_size), 1), config.batch_size - 1)
+        known = ScanImages(replay, labels_of(config, replay), *options)
+        images = MixedImages(fresh, known, new_per_batch)
+        counted = _joined(counted, survey(known, info.channels, info.labels.num_classes), new_share)
+    statistics = dataclasses.replace(counted, mean=info.mean, std=info.std)
+    if fabric.is_global_zero:
+        run.create()
+        write_start(run, config, info.spec, info.labels, statistics, _facts(bundle, config, images, str(fabric.device)))
+    net = graph.net.train()
+    method = _method(bundle, config, net, statistics, graph.extra)
+    whole = method if replay is None else MixedMethod(method, new_per_batch, new_share)
+    session = assemble(config, fabric, run, images, None, statistics, net, whole)
+    run_session(session)
+    extra = None if session.extra_average is None else session.extra_average.net.cpu()
+    continued = extra is not None and (config.method, extra.outputs) == (info.method.name, info.outputs)
+    return Refined(session.average.net.eval().cpu(), extra if continued else None, statistics)
+
+
+def export_refined(
+    refined: Refined, bundle: Bundle, regression: ScanSet, folder: Path, facts: dict[str, Any], command: str
+) -> Bundle:
+    """The refined net as a bundle at `folder`, calibrated on the regression scans.
+
+    `facts` become its metrics, and `command` is added to the commands that made `bundle`.
+    """
+    info = bundle.info
+    images, logits, class_id = measure_scans(refined.net, regression, info.spec, refined.statistics.input_rule, 24)
+    fit = dataclasses.asdict(fit_temperature(logits, class_id))
+    source = info.provenance
+    changed = dataclasses.replace(
+        info,
+        name=folder.name,
+        temperature=fit.pop("temperature"),
+        metrics={**facts, **fit},
+        statistics=refined.statistics.clouds,
+        provenance=dataclasses.replace(
+            source,
+            command=f" {THEN} ".join(filter(None, [source.command, command])),
+            environment=environment(),
+        ),
+        outputs=info.outputs if refined.extra is not None else (),
+        method=info.method if refined.extra is not None else MethodRule(),
+        files={},
+        parity={},
+        content_hash="",
+    )
+    return export_bundle(refined.net, changed, folder, images, stores_half(bundle), refined.extra)
+
+
+def _method(bundle: Bundle, config: TrainConfig, net: nn.Module, statistics: DataStatistics, extra: nn.Module | None) -> Method:
+    """The method, what it adds for the robot beginning where the bundle's is."""
+    method = make_method(config, net, statistics, bundle.labels)
+    addition = method.deployable()
+    if extra is None or addition is None or addition.outputs != bundle.info.outputs:
+        return method
+    addition.load_state_dict(extra.state_dict())
+    return method
+
+
+def _joined(new: DataStatistics, known: DataStatistics, new_share: float) -> DataStatistics:
+    """The statistics of both; classes by the share in which their labels are trained on."""
+    shares = [np.array(part.class_counts[1:]) / max(1, sum(part.class_counts[1:])) for part in (new, known)]
+    counts = np.ceil(COUNTS * (new_share * shares[0] + (1.0 - new_share) * shares[1])).astype(int)
+    ours, theirs = new.clouds, known.clouds
+    clouds = TrainingStatistics(
+        intensity=_pooled(ours.intensity, theirs.intensity),
+        range_m=_pooled(ours.range_m, theirs.range_m),
+        inclination_deg=_pooled(ours.inclination_deg, theirs.inclination_deg),
+        outside_share=(ours.outside_share + theirs.outside_share) / 2,
+        filled_share=(ours.filled_share + theirs.filled_share) / 2,
+        beams=max(ours.beams, theirs.beams),
+    )
+    unlabelled = new.class_counts[0] + known.class_counts[0]
+    return dataclasses.replace(new, class_counts=(unlabelled, *counts.tolist()), clouds=clouds)
+
+
+def _pooled(ours: dict[float, float], theirs: dict[float, float]) -> dict[float, float]:
+    """Quantiles of two data sets together, each counting half, from the quantiles of each."""
+    if not (ours and theirs):
+        return ours or theirs
+    levels = np.linspace(min(QUANTILES), max(QUANTILES), 197)
+    values = np.concatenate([np.interp(levels, list(part), list(part.values())) for part in (ours, theirs)])
+    return {q: float(value) for q, value in zip(QUANTILES, np.quantile(values, QUANTILES), strict=True)}
+
+
+def _facts(bundle: Bundle, config: TrainConfig, images: ScanImages | MixedImages, device: str) -> dict[str, Any]:
+    return {
+        "seed": config.seed,
+        "data": {"name": images.scans.name, "hash": images.scans.content_hash, "scans": len(images)},
+        "val": None,
+        "bundle": {"name": bundle.name, "hash": bundle.content_hash},
+        "device": device,
+    }

@@ -1,0 +1,88 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Batches of two kinds of scans at a fixed share: newly labelled ones beside some that the net knows already.
+
+The losses of the two are means of their own. Else a scan with every point labelled would outweigh ten clicks by a
+thousand to one.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterable
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from weakseg_ros.batches.batches import Batch, ScanImages
+from weakseg_ros.data.scan_sets import ScanCollection
+from weakseg_ros.methods import Method
+from weakseg_ros.nets import NetOutput
+from weakseg_ros.points.cloud import Cloud
+from weakseg_ros.points.projection import RangeSpec
+
+
+class MixedImages:
+    """Each batch holds `new_per_batch` of the new images first, then those of the replay; see `ImageSource`."""
+
+    def __init__(self, new: ScanImages, replay: ScanImages, new_per_batch: int) -> None:
+        self.new, self.replay, self.new_per_batch = new, replay, new_per_batch
+        self.scans = ScanCollection("retraining", [("new", new.scans), ("replay", replay.scans)])
+
+    @property
+    def spec(self) -> RangeSpec:
+        return self.new.spec
+
+    def __len__(self) -> int:
+        return len(self.new) + len(self.replay)
+
+    def points(self, i: int) -> tuple[Cloud, NDArray[np.uint8]]:
+        """Cloud and labels of a scan; the replay is counted on from the new ones."""
+        return self.new.points(i) if i < len(self.new) else self.replay.points(i - len(self.new))
+
+    def of_step(self, step: int, batch_size: int, rank: int, world: int, seed: int) -> list[int]:
+        fresh = self.new.of_step(step, self.new_per_batch, rank, world, seed)
+        known = self.replay.of_step(step, batch_size - self.new_per_batch, rank, world, seed)
+        return [*fresh, *(number + len(self.new) for number in known)]
+
+    def draw(self, numbers: Iterable[int], rng: np.random.Generator) -> tuple[Tensor, Tensor]:
+        """Each kind is varied among its own: a sector of dense labels has no place in an image of few clicks."""
+        numbers = list(numbers)
+        fresh = self.new.draw([n for n in numbers if n < len(self.new)], rng)
+        known = self.replay.draw([n - len(self.new) for n in numbers if n >= len(self.new)], rng)
+        return torch.cat([fresh[0], known[0]]), torch.cat([fresh[1], known[1]])
+
+
+class MixedMethod(Method):
+    """A method whose losses are taken over the two kinds of scans apart, and weighted by `new_weight` and the rest."""
+
+    def __init__(self, method: Method, new_per_batch: int, new_weight: float) -> None:
+        nn.Module.__init__(self)
+        self.method, self.new_per_batch, self.new_weight = method, new_per_batch, new_weight
+
+    def losses(self, batch: Batch, out: NetOutput, progress: float) -> dict[str, Tensor]:
+        """The method's losses as `new_NAME` and `replay_NAME`."""
+        losses = {}
+        parts = {"new": (slice(None, self.new_per_batch), self.new_weight)}
+        parts["replay"] = (slice(self.new_per_batch, None), 1.0 - self.new_weight)
+        for kind, (rows, weight) in parts.items():
+            for name, loss in self.method.losses(_rows_of_batch(batch, rows), _rows_of_output(out, rows), progress).items():
+                losses[f"{kind}_{name}"] = weight * loss
+        return losses
+
+    def after_step(self, net: nn.Module, progress: float) -> None:
+        self.method.after_step(net, progress)
+
+    def deployable(self) -> nn.Module | None:
+        return self.method.deployable()
+
+
+def _rows_of_batch(batch: Batch, rows: slice) -> Batch:
+    parts = {field.name: getattr(batch, field.name) for field in dataclasses.fields(batch)}
+    return Batch(**{name: None if part is None else part[rows] for name, part in parts.items()})
+
+
+def _rows_of_output(out: NetOutput, rows: slice) -> NetOutput:
+    stages, auxiliary = (tuple(part[rows] for part in parts) for parts in (out.stages, out.auxiliary))
+    return NetOutput(out.logits[rows], out.features[rows], stages, auxiliary)

@@ -1,0 +1,346 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a training needs before its first step: data, net, method, optimiser, run folder."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from lightning_fabric import Fabric
+from lightning_fabric.plugins.precision import MixedPrecision
+from torch import Tensor, nn
+
+from weakseg_ros import registry
+from weakseg_ros.batches.batches import Batch, ImageSource, LabelsOf, ScanImages
+from weakseg_ros.config import dump_yaml, from_mapping, load_yaml
+from weakseg_ros.data.scan_sets import ScanSet, Subset, holdout
+from weakseg_ros.data.scans import open_scans, open_splits, splits_of
+from weakseg_ros.errors import ConfigError, DataError
+from weakseg_ros.files import environment, write_atomic, write_json
+from weakseg_ros.methods import Method
+from weakseg_ros.nets.build import build_net
+from weakseg_ros.points.labels import LabelMap
+from weakseg_ros.points.projection import RangeSpec
+from weakseg_ros.train.average import WeightAverage
+from weakseg_ros.train.config import TrainConfig
+from weakseg_ros.train.run_folder import CONFIG, ENVIRONMENT, LABELS, SPEC, STATISTICS, RunFolder
+from weakseg_ros.train.survey import DataStatistics, survey
+from weakseg_ros.train.validate import check_readable
+from weakseg_ros.weak.draw import RECORD, read_record, sparse_scans
+from weakseg_ros.weak.protocols import draw_scan
+
+Precision = Literal["32-true", "bf16-mixed", "16-mixed"]
+
+
+class Learner(nn.Module):
+    """Net and method as one module, so that mixed precision and gradient exchange see a single forward."""
+
+    def __init__(self, net: nn.Module, method: Method) -> None:
+        super().__init__()
+        self.net, self.method = net, method
+
+    def forward(
+        self,
+        image: Tensor,
+        labels: Tensor,
+        mask: Tensor,
+        progress: float,
+        xyz: Tensor | None = None,
+        instances: Tensor | None = None,
+    ) -> dict[str, Tensor]:
+        return self.method.losses(Batch(image, labels, mask, xyz, instances), self.net(image), progress)
+
+
+@dataclass
+class Position:
+    """How far a training is; saved with each checkpoint."""
+
+    step: int = 0
+    """steps done"""
+    elapsed_s: float = 0.0
+    best_miou: float = -1.0
+
+
+@dataclass(frozen=True)
+class Session:
+    """Everything a training holds."""
+
+    config: TrainConfig
+    fabric: Fabric
+    run: RunFolder
+    images: ImageSource
+    val_scans: ScanSet | None
+    statistics: DataStatistics
+    learner: Learner
+    """bare: its state is saved"""
+    wrapped: Any
+    """the same, as Fabric runs it"""
+    average: WeightAverage
+    extra_average: WeightAverage | None
+    """of what the method adds for the robot, in step with the net's"""
+    optimizer: torch.optim.Optimizer
+    position: Position
+
+
+def open_session(config: TrainConfig) -> Session:
+    """Assemble a training, new or resumed. Raises DataError and ConfigError where the parts do not fit."""
+    run = RunFolder(config.out)
+    config = with_own_split(resumed(config) if config.resume else config)
+    _check_accelerator(config)
+    fabric = launch_fabric(config)
+    train_scans, val_scans = open_data(config)
+    if val_scans is not None:
+        check_readable(val_scans, config.max_val_scans)
+    reads_instances: bool = registry.load(registry.METHODS, config.method).reads_instances
+    sparse, spec = labels_of(config, train_scans), image_spec(config, train_scans)
+    images = ScanImages(train_scans, sparse, spec, config.augment, config.cache_gib, reads_instances)
+    statistics = _reopen(run, images) if config.resume else _begin(run, config, images, val_scans, fabric)
+    torch.manual_seed(config.seed)
+    net = make_net(config, statistics, train_scans.labels.num_classes)
+    if fabric.world_size > 1 and fabric.device.type == "cuda":
+        net = nn.SyncBatchNorm.convert_sync_batchnorm(net)  # type: ignore[no-untyped-call]
+    method = make_method(config, net, statistics, train_scans.labels)
+    session = assemble(config, fabric, run, images, val_scans, statistics, net, method)
+    if config.resume:
+        load_checkpoint(session)
+    return session
+
+
+def resumed(config: TrainConfig) -> TrainConfig:
+    """The settings that the run in `config.out` was started with; a bundle that is named now replaces theirs."""
+    stored = load_yaml(TrainConfig, config.out / CONFIG)
+    return dataclasses.replace(stored, out=config.out, resume=True, bundle=config.bundle or stored.bundle)
+
+
+def _check_accelerator(config: TrainConfig) -> None:
+    """Raise ConfigError where the settings ask for a GPU that is not there."""
+    if config.accelerator in ("cuda", "gpu") and not torch.cuda.is_available():
+        raise ConfigError(f"accelerator: '{config.accelerator}', but torch finds no CUDA device here; use auto or cpu")
+
+
+def launch_fabric(config: TrainConfig) -> Fabric:
+    """The processes and the arithmetic that the settings ask for."""
+    machine = {"accelerator": config.accelerator, "devices": config.devices, "num_nodes": config.num_nodes}
+    precision = precision_of(config)
+    if precision == "32-true":
+        fabric = Fabric(**machine, precision=precision)
+    else:
+        fabric = Fabric(**machine, plugins=ExactInputs(precision, "cuda" if _on_cuda(config) else "cpu"))
+    fabric.launch()
+    return fabric
+
+
+class ExactInputs(MixedPrecision):
+    """Mixed precision that leaves the batch as it is: places in half precision are off by decimetres.
+
+    What a net computes is halved by autocast all the same.
+    """
+
+    def convert_input(self, data: Any) -> Any:
+        """The data themselves."""
+        return data
+
+
+def _on_cuda(config: TrainConfig) -> bool:
+    return config.accelerator != "cpu" and torch.cuda.is_available()
+
+
+def assemble(
+    config: TrainConfig,
+    fabric: Fabric,
+    run: RunFolder,
+    images: ImageSource,
+    val_scans: ScanSet | None,
+    statistics: DataStatistics,
+    net: nn.Module,
+    method: Method,
+) -> Session:
+    """A training at its first step from its parts."""
+    learner = Learner(net, method).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    average, extra = WeightAverage(net, config.average_decay), method.deployable()
+    extra_average = None if extra is None else WeightAverage(extra, config.average_decay)
+    for follower in filter(None, (average, extra_average)):
+        follower.net.to(fabric.device)
+    optimizer = torch.optim.AdamW(learner.parameters(), config.learning_rate, weight_decay=config.weight_decay, fused=True)
+    wrapped, optimizer = fabric.setup(learner, optimizer)
+    parts = (learner, wrapped, average, extra_average, optimizer)
+    return Session(config, fabric, run, images, val_scans, statistics, *parts, Position())
+
+
+def open_data(config: TrainConfig) -> tuple[ScanSet, ScanSet | None]:
+    """(training scans, validation scans or None), as the settings say; only the former have sparse labels.
+
+    No scan is in both: where the settings do not name those to train on, it is left to validation, else ConfigError.
+    """
+    config = with_own_split(config)
+    if config.val_data or config.val_split or config.val_sequences:
+        train = open_scans(config.data, config.split, config.labels, config.sequences)
+        val = open_scans(config.val_data or config.data, config.val_split, config.labels or train.labels, config.val_sequences)
+        return _with_sparse_labels(config, _without_validation(config, train, val)), val
+    if config.hold_out and not config.split and not config.sequences:
+        train, val = open_splits(config.data, config.hold_out, config.labels or None)
+    else:
+        train = open_scans(config.data, config.split, config.labels, config.sequences)
+        if not config.hold_out:
+            return _with_sparse_labels(config, train), None
+        train, val = holdout(train, config.hold_out)
+    return _with_sparse_labels(config, train), val
+
+
+def with_own_split(config: TrainConfig) -> TrainConfig:
+    """The settings; where they name a part of the data to validate on and none to train on, with the data's own `train`."""
+    apart = config.val_data or config.val_split or config.val_sequences
+    if not apart or config.split or config.sequences or not _val_folder(config).is_relative_to(config.data.resolve()):
+        return config
+    return dataclasses.replace(config, split="train") if "train" in splits_of(config.data) else config
+
+
+def _val_folder(config: TrainConfig) -> Path:
+    return (config.val_data or config.data).resolve()
+
+
+def _without_validation(config: TrainConfig, train: ScanSet, val: ScanSet) -> ScanSet:
+    """The training scans that are not validated on; see `open_data`."""
+    folder = _val_folder(config)
+    number = {key: i for i, key in enumerate(train.keys)}
+    if not folder.is_relative_to(config.data.resolve()):
+        return train
+    for prefix in ("", f"{config.val_split or folder.name}/"):  # a part opened alone has shorter keys than in the whole
+        shared = [(number[prefix + key], i) for i, key in enumerate(val.keys) if prefix + key in number]
+        if shared and np.array_equal(train[shared[0][0]].cloud.xyz, val[shared[0][1]].cloud.xyz):  # not of like names alone
+            break
+    else:
+        return train
+    kept = sorted(set(range(len(train))) - {ours for ours, _ in shared})
+    if config.split or config.sequences or not kept:
+        fault = (
+            f"{len(shared)} of the {len(val)} validation scans would be trained on, too (the first: {train.keys[shared[0][0]]})"
+        )
+        raise ConfigError(f"{config.data}: {fault}; name other scans with split, sequences, val_split or val_sequences")
+    return Subset(train, kept, f"{train.name} (kept)")
+
+
+def _with_sparse_labels(config: TrainConfig, scans: ScanSet) -> ScanSet:
+    return scans if config.sparse_labels is None else sparse_scans(scans, config.sparse_labels)
+
+
+def labels_of(config: TrainConfig, scans: ScanSet) -> LabelsOf:
+    """Which labels of a scan are trained on: all it has, or those that the settings draw from them."""
+    if config.draw.protocol == "full":
+        return lambda scan: scan.class_id
+    return lambda scan: draw_scan(scan, scans.labels, config.draw).class_id
+
+
+def image_spec(config: TrainConfig, scans: ScanSet) -> RangeSpec:
+    """The range image to train on: the data's own, or its field of view at another size."""
+    own = scans.spec
+    height, width = config.height or own.height, config.width or own.width
+    if own.rows == "grid" and (height, width) != (own.height, own.width):
+        raise ConfigError(
+            f"height, width: {scans.name} keeps the sensor's own grid of {own.height} x {own.width}; leave them at 0"
+        )
+    return dataclasses.replace(own, height=height, width=width)
+
+
+def precision_of(config: TrainConfig) -> Precision:
+    """The arithmetic that `auto` means on this machine: bf16 only where the hardware has it, since elsewhere it is slow."""
+    if config.precision != "auto":
+        return config.precision
+    if _on_cuda(config):
+        return "bf16-mixed" if torch.cuda.get_device_capability()[0] >= 8 else "16-mixed"
+    return "bf16-mixed" if torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported() else "32-true"
+
+
+def make_net(config: TrainConfig, statistics: DataStatistics, num_classes: int) -> nn.Module:
+    """The net that the settings name, with fresh weights."""
+    options = {"width": config.net_width, **config.net_options}
+    return build_net(config.net, statistics.channels, statistics.mean, statistics.std, num_classes, options)
+
+
+def make_method(config: TrainConfig, net: nn.Module, statistics: DataStatistics, labels: LabelMap) -> Method:
+    """The method that the settings name, its options checked against its own settings."""
+    kind = registry.load(registry.METHODS, config.method)
+    settings = from_mapping(kind.Settings, kind.options_for(config.options, _protocol(config)), "options")
+    method: Method = kind(settings, net, torch.tensor(statistics.class_counts))
+    method.use_labels(labels)
+    return method
+
+
+def _protocol(config: TrainConfig) -> str:
+    """How the labels were drawn, now or when they were stored; 'full' for those that were not."""
+    if config.sparse_labels is None or not (config.sparse_labels / RECORD).is_file():
+        return config.draw.protocol
+    stored = read_record(config.sparse_labels).draw
+    return "full" if stored is None else stored.protocol
+
+
+def save_checkpoint(session: Session) -> None:
+    """Write everything that resuming needs."""
+    tensors = {name: module.state_dict() for name, module in _stored(session).items()}
+    session.run.save_last(tensors, session.optimizer.state_dict(), dataclasses.asdict(session.position))
+
+
+def load_checkpoint(session: Session) -> None:
+    """Continue where the last checkpoint was written; later lines of metrics.jsonl are dropped."""
+    tensors, optimizer, position = session.run.load_last()
+    for name, module in _stored(session).items():
+        if name in tensors:  # checkpoints of older versions hold no `extra`
+            module.load_state_dict(tensors[name])
+    session.optimizer.load_state_dict(optimizer)
+    for name, value in position.items():
+        setattr(session.position, name, value)
+    if session.fabric.is_global_zero:
+        session.run.forget_after(session.position.step)
+
+
+def _stored(session: Session) -> dict[str, nn.Module]:
+    """The modules of a checkpoint by name."""
+    modules = {"net": session.learner.net, "average": session.average.net, "method": session.learner.method}
+    return modules if session.extra_average is None else {**modules, "extra": session.extra_average.net}
+
+
+def _begin(run: RunFolder, config: TrainConfig, images: ScanImages, val_scans: ScanSet | None, fabric: Fabric) -> DataStatistics:
+    """Look at the data, and write what is known before the first step."""
+    statistics = survey(images, config.channels, images.scans.labels.num_classes)
+    if config.mean:
+        statistics = dataclasses.replace(statistics, mean=config.mean, std=config.std)
+    if not fabric.is_global_zero:
+        return statistics
+    run.create()
+    facts = {
+        "seed": config.seed,
+        "data": {"name": images.scans.name, "hash": images.scans.content_hash, "scans": len(images)},
+        "val": {"name": val_scans.name, "hash": val_scans.content_hash, "scans": len(val_scans)} if val_scans else None,
+        "device": str(fabric.device),
+        "precision": precision_of(config),
+    }
+    write_start(run, config, images.spec, images.scans.labels, statistics, facts)
+    return statistics
+
+
+def write_start(
+    run: RunFolder,
+    config: TrainConfig,
+    spec: RangeSpec,
+    labels: LabelMap,
+    statistics: DataStatistics,
+    facts: Mapping[str, Any],
+) -> None:
+    """Write what is known before the first step: settings, statistics, and `facts` about data and device."""
+    write_json(run.path / ENVIRONMENT, {**facts, **environment()})
+    write_atomic(run.path / CONFIG, dump_yaml(config))
+    write_atomic(run.path / STATISTICS, dump_yaml(statistics))
+    write_atomic(run.path / SPEC, dump_yaml(spec))
+    write_atomic(run.path / LABELS, dump_yaml(labels))
+
+
+def _reopen(run: RunFolder, images: ScanImages) -> DataStatistics:
+    known = run.environment()["data"]["hash"]
+    if known != images.scans.content_hash:
+        raise DataError(f"{run.path}: was trained on other scans than {images.scans.name} holds now; start a new run")
+    return load_yaml(DataStatistics, run.path / STATISTICS)

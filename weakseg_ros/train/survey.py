@@ -1,0 +1,105 @@
+# SPDX-License-Identifier: Apache-2.0
+"""One pass over the training scans before training: normalisation, class counts, and what the data look like."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from tqdm import tqdm
+
+from weakseg_ros.batches.batches import InputRule, ScanImages
+from weakseg_ros.deploy.bundle import QUANTILES, TrainingStatistics
+from weakseg_ros.errors import DataError
+from weakseg_ros.points.cloud import Cloud
+from weakseg_ros.points.projection import NOT_NORMALISED, RangeSpec, RangeView, channel_image, project
+
+_SAMPLE_POINTS = 2000
+"""points per scan that the quantiles are taken from"""
+
+
+@dataclass(frozen=True)
+class DataStatistics:
+    """What a run folder's `statistics.yaml` holds about the training data."""
+
+    channels: tuple[str, ...]
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    class_counts: tuple[int, ...]
+    """labelled points by class id, index 0 the points without a label; sparse labels as they were trained on"""
+    intensity_full_scale: float
+    """largest intensity the sensor can give, 0 = unknown"""
+    has_intensity: bool
+    clouds: TrainingStatistics
+
+    @property
+    def input_rule(self) -> InputRule:
+        """How raw images become the net's input."""
+        return InputRule(self.channels, self.mean, self.std)
+
+    @property
+    def label_ratio(self) -> float:
+        """Share of the points that have a label."""
+        return sum(self.class_counts[1:]) / max(1, sum(self.class_counts))
+
+
+def survey(images: ScanImages, channels: tuple[str, ...], num_classes: int) -> DataStatistics:
+    """Look at every training scan once. Raises DataError where none of them has a labelled point."""
+    spec = images.spec
+    counts = np.zeros(num_classes, np.int64)
+    sums = np.zeros((3, len(channels)))  # pixels, values, squared values
+    usable = outside = 0
+    samples = []
+    beams = 0
+    for i in tqdm(range(len(images)), desc="survey", unit="scan", disable=None):
+        cloud, labels = images.points(i)
+        view = project(cloud, spec)
+        values = channel_image(cloud, view, channels)[:, view.point_of_pixel >= 0].astype(np.float64)  # (C, P)
+        sums += np.stack([np.full(len(channels), values.shape[1]), values.sum(axis=1), (values**2).sum(axis=1)])
+        counts += np.bincount(labels[cloud.valid], minlength=num_classes)[:num_classes]
+        usable += int(cloud.valid.sum())
+        outside += int((cloud.valid & (view.pixel_of_point < 0)).sum())
+        samples.append(_sample(cloud, view))
+        beams = max(beams, _beams(cloud, spec))
+    if not counts[1:].any():
+        raise DataError(f"{images.scans.name}: none of the {len(images)} training scans has a labelled point; draw or add labels")
+    mean, std = _moments(sums, channels)
+    table = np.concatenate(samples, axis=1)  # (3, samples)
+    clouds = TrainingStatistics(
+        intensity=_quantiles(table[0]),
+        range_m=_quantiles(table[1]),
+        inclination_deg=_quantiles(table[2]),
+        outside_share=outside / max(1, usable),
+        filled_share=float(sums[0, 0]) / (len(images) * spec.height * spec.width),
+        beams=beams,
+    )
+    full_scale, has_intensity = images.scans.intensity_full_scale, bool(np.any(table[0] != 0))
+    return DataStatistics(channels, mean, std, tuple(counts.tolist()), full_scale, has_intensity, clouds)
+
+
+def _moments(sums: NDArray[np.float64], channels: tuple[str, ...]) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    mean = sums[1] / np.maximum(sums[0], 1)
+    variance = np.maximum(sums[2] / np.maximum(sums[0], 1) - mean**2, 0.0)
+    std = np.where(variance > 1e-12, np.sqrt(variance), 1.0)  # a constant channel is only centred
+    fixed = np.isin(channels, list(NOT_NORMALISED))
+    return tuple(np.where(fixed, 0.0, mean).tolist()), tuple(np.where(fixed, 1.0, std).tolist())
+
+
+def _sample(cloud: Cloud, view: RangeView) -> NDArray[np.float32]:
+    """(3, P) intensity, range in m and inclination in deg of some usable points."""
+    chosen = np.flatnonzero(cloud.valid)
+    chosen = chosen[:: max(1, len(chosen) // _SAMPLE_POINTS)]
+    distance = view.range_of_point[chosen]
+    inclination = np.degrees(np.arcsin(np.clip(cloud.xyz[chosen, 2] / distance, -1.0, 1.0)))
+    return np.stack([cloud.intensity[chosen], distance, inclination]).astype(np.float32)
+
+
+def _beams(cloud: Cloud, spec: RangeSpec) -> int:
+    if cloud.ring is not None:
+        return len(np.unique(cloud.ring[cloud.valid]))
+    return spec.height if spec.rows == "grid" else 0
+
+
+def _quantiles(values: NDArray[np.float32]) -> dict[float, float]:
+    return {q: float(v) for q, v in zip(QUANTILES, np.quantile(values, QUANTILES), strict=True)} if len(values) else {}

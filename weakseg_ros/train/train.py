@@ -1,0 +1,182 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`weakseg train`: one loop, to be read from top to bottom."""
+
+from __future__ import annotations
+
+import math
+import sys
+import time
+from collections import deque
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from tqdm import tqdm
+
+from weakseg_ros.batches.batches import Batch, step_generator
+from weakseg_ros.config import parse, show
+from weakseg_ros.errors import WeaksegError
+from weakseg_ros.measure.metrics import ConfusionMatrix
+from weakseg_ros.memory import keep_large_blocks
+from weakseg_ros.train.config import TrainConfig
+from weakseg_ros.train.run_folder import RunFolder
+from weakseg_ros.train.schedule import warmup_cosine_lr
+from weakseg_ros.train.session import Session, open_session, resumed, save_checkpoint
+from weakseg_ros.train.validate import validate
+
+
+def main(argv: Sequence[str]) -> int:
+    """The verb: train, and export the best net where the settings name a bundle."""
+    config = parse(TrainConfig, argv, "train")
+    if config.resume:
+        config = resumed(config)
+    show(config)
+    keep_large_blocks()
+    session = open_session(config)
+    run = run_session(session)
+    if config.bundle is not None and session.fabric.is_global_zero:
+        from weakseg_ros.train.export import export_run  # onnx is needed only here
+
+        export_run(run.path, config.bundle)
+    return 0
+
+
+def train(config: TrainConfig, stop_at: int | None = None) -> RunFolder:
+    """Train as `config` says and return the run folder.
+
+    `stop_at` ends this process's share of the work once that many steps are done, with a checkpoint to resume from: for
+    machines that are lent by the hour. Raises DataError where nothing is labelled, WeaksegError where a loss is not
+    finite.
+    """
+    keep_large_blocks()
+    return run_session(open_session(config), stop_at)
+
+
+def run_session(session: Session, stop_at: int | None = None) -> RunFolder:
+    """Do the steps that a training has left; see `train`."""
+    config, fabric, position = session.config, session.fabric, session.position
+    started = time.monotonic() - position.elapsed_s
+    bar = tqdm(
+        total=config.steps, initial=position.step, desc="train", unit="step", disable=None if fabric.is_global_zero else True
+    )
+    for batch in _batches(session):
+        step = position.step
+        progress = max(step / config.steps, _share_of_time(config, position.elapsed_s))
+        rate = learning_rate(config, step, progress)
+        for group in session.optimizer.param_groups:
+            group["lr"] = rate
+        torch.manual_seed(_seed_of(config.seed, step, fabric.global_rank))  # dropout
+
+        total, losses = take_step(session, batch, progress)
+
+        position.step += 1
+        elapsed_s = time.monotonic() - started
+        position.elapsed_s = fabric.broadcast(elapsed_s) if config.max_minutes else elapsed_s  # all must end together
+        bar.update()
+        finished = position.step == config.steps or _share_of_time(config, position.elapsed_s) >= 1.0
+        if fabric.is_global_zero and (step % config.log_every == 0 or finished):
+            row = {"step": step, "loss": total.item(), **_figures(losses), "lr": rate, "elapsed_s": round(position.elapsed_s, 4)}
+            session.run.log(row)
+        due = bool(config.validate_every) and position.step % config.validate_every == 0
+        if finished or due:
+            _judge(session)
+        if finished or due or position.step == stop_at:
+            if fabric.is_global_zero:
+                save_checkpoint(session)
+            fabric.barrier()
+        if finished or position.step == stop_at:
+            break
+    bar.close()
+    return session.run
+
+
+def take_step(session: Session, batch: Batch, progress: float) -> tuple[Tensor, dict[str, Tensor]]:
+    """Forward, losses, backward and optimiser: the total loss, and its parts by name.
+
+    Raises WeaksegError, and leaves the weights as they are, where the loss is not finite.
+    """
+    step, method = session.position.step, session.learner.method
+    losses: dict[str, Tensor] = session.wrapped(batch.image, batch.labels, batch.mask, progress, batch.xyz, batch.instances)
+    total = torch.stack(list(losses.values())).sum()
+    if not math.isfinite(total.item()):
+        raise WeaksegError(
+            f"{session.config.out}: the loss is {total.item()} at step {step} ({_figures(losses)}); lower learning_rate"
+        )
+    session.optimizer.zero_grad(set_to_none=True)
+    session.fabric.backward(total)
+    session.optimizer.step()
+    method.after_step(session.learner.net, progress)
+    session.average.follow(session.learner.net, step)
+    if session.extra_average is not None:
+        session.extra_average.follow(method.deployable(), step)
+    return total, losses
+
+
+def learning_rate(config: TrainConfig, step: int, progress: float) -> float:
+    """The rate of a step; where time is short, `progress` runs ahead of the steps and the rate falls with it."""
+    position = step if step < config.warmup_steps else max(step, progress * config.steps)
+    return warmup_cosine_lr(position, config.steps, config.warmup_steps, config.learning_rate)
+
+
+def _batches(session: Session) -> Iterator[Batch]:
+    """The batches from the session's position on, prepared ahead by `workers` threads."""
+    config, fabric, images = session.config, session.fabric, session.images
+    rank, world, rule = fabric.global_rank, fabric.world_size, session.statistics.input_rule
+
+    def make(step: int) -> Batch:
+        numbers = images.of_step(step, config.batch_size, rank, world, config.seed)
+        return rule.batch(*images.draw(numbers, step_generator(step, rank, config.seed)))
+
+    with ThreadPoolExecutor(config.workers) as pool:
+        ahead = deque(pool.submit(make, session.position.step + i) for i in range(config.workers + 1))
+        for step in range(session.position.step, config.steps):
+            batch = ahead.popleft().result()
+            ahead.append(pool.submit(make, step + config.workers + 1))
+            yield to_device(batch, fabric.device)
+
+
+def to_device(batch: Batch, device: torch.device) -> Batch:
+    """The batch where the net is."""
+    image = batch.image.to(device, memory_format=torch.channels_last, non_blocking=True)
+    xyz, instances = (None if part is None else part.to(device) for part in (batch.xyz, batch.instances))
+    return Batch(image, batch.labels.to(device), batch.mask.to(device), xyz, instances)
+
+
+def _judge(session: Session) -> None:
+    """Validate the averaged net; keep it where it is the best so far (or where there is nothing to validate on)."""
+    fabric, run, position, net = session.fabric, session.run, session.position, session.average.net
+    figures: dict[str, object] = {"step": position.step - 1}
+    miou = position.best_miou
+    if session.val_scans is not None:
+        rule, limit = session.statistics.input_rule, session.config.max_val_scans
+        ours = validate(net, session.val_scans, session.images.spec, rule, fabric.global_rank, fabric.world_size, limit)
+        counts: Any = fabric.all_reduce(torch.from_numpy(ours.counts), reduce_op="sum")
+        confusion = ConfusionMatrix(ours.num_classes, counts.cpu().numpy())
+        miou = confusion.miou
+        names = session.val_scans.labels.names
+        by_class = {name: round(float(iou), 4) for name, iou in zip(names[1:], confusion.iou[1:], strict=True)}
+        figures |= {"miou": miou, "miou_present": confusion.miou_present, "accuracy": confusion.accuracy, "class_iou": by_class}
+    if not fabric.is_global_zero:
+        return
+    if session.val_scans is not None:
+        run.log(figures)
+        tqdm.write(f"step {position.step}: validation mIoU {miou:.4f}", file=sys.stderr)
+    if session.val_scans is None or miou > position.best_miou:
+        position.best_miou = miou
+        extra = {} if session.extra_average is None else session.extra_average.net.state_dict()
+        run.save_best(net.state_dict(), figures, extra)
+
+
+def _share_of_time(config: TrainConfig, elapsed_s: float) -> float:
+    return elapsed_s / (60.0 * config.max_minutes) if config.max_minutes else 0.0
+
+
+def _seed_of(seed: int, step: int, rank: int) -> int:
+    return int(np.random.SeedSequence([seed, 2, step, rank]).generate_state(1)[0])
+
+
+def _figures(losses: Mapping[str, Tensor]) -> dict[str, float]:
+    return {name: round(loss.item(), 6) for name, loss in losses.items()}
