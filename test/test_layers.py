@@ -70,6 +70,12 @@ def test_heavy_libraries_stay_in_their_room(file: Path) -> None:
         assert places is None or relative.startswith(places), f"{relative} imports {module}; it belongs into {places}"
 
 
+def test_weak_supervision_is_decided_without_torch() -> None:
+    modules = ", ".join(f"weakseg_ros.weak.{file.stem}" for file in (PACKAGE / "weak").glob("[a-z]*.py"))
+    code = f"import sys, {modules}; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code]).returncode == 0
+
+
 @pytest.mark.parametrize("module", ROBOT)
 def test_the_robot_needs_neither_torch_nor_the_command_line_library(module: str) -> None:
     if module.startswith("ros/"):

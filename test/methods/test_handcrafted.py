@@ -3,9 +3,6 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
-
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -105,10 +102,3 @@ def test_transport_comes_near_the_cheapest_plan() -> None:
     sums = [np.kron(np.eye(3), np.ones(9)), np.kron(np.ones(3), np.eye(9))]
     best = linprog(cost.ravel(), A_eq=np.vstack(sums), b_eq=np.concatenate([supply, np.ones(9)])).fun
     assert sinkhorn(cost, supply, np.ones(9), 1e-3, 3000)[1] == pytest.approx(best, rel=1e-2)
-
-
-def test_the_hand_crafted_rules_need_no_torch() -> None:
-    modules = ("traverse", "transport")
-    names = ", ".join(f"weakseg_ros.methods.objects.{module}" for module in modules)
-    code = f"import sys, {names}; sys.exit('torch' in sys.modules)"
-    assert subprocess.run([sys.executable, "-c", code]).returncode == 0

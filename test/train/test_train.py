@@ -344,8 +344,8 @@ def test_two_processes_train_together(scans: Path, tmp_path: Path) -> None:
     figures = RunFolder(tmp_path / "run").load_best()[1]
     assert figures["step"] == 5
     assert sum(1 for row in RunFolder(tmp_path / "run").metrics() if "miou" in row) == 1  # one process writes
-    assert len(re.findall(r"\bweakseg_ros\.learn\.session$", done.stderr, re.MULTILINE)) == 2
-    assert len(re.findall(r"\bweakseg_ros\.learn\.export$", done.stderr, re.MULTILINE)) == 1  # one process exports
+    assert len(re.findall(r"\bweakseg_ros\.train\.session$", done.stderr, re.MULTILINE)) == 2
+    assert len(re.findall(r"\bweakseg_ros\.train\.export$", done.stderr, re.MULTILINE)) == 1  # one process exports
     assert Bundle.load(tmp_path / "bundle").info.metrics["step"] == 5
 
 
