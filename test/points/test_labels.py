@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 
 import numpy as np
@@ -122,3 +123,12 @@ def test_load_by_path_and_by_wrong_name(tmp_path: Path) -> None:
         LabelMap.load("semantickity")
     with pytest.raises(ConfigError, match="cannot be read"):
         LabelMap.load(tmp_path / "absent.yaml")
+
+
+def test_maps_in_other_colours_have_the_same_classes() -> None:
+    street = LabelMap.load("street")
+    grey = LabelMap("grey", tuple(dataclasses.replace(row, color=(9, 9, 9)) for row in street.classes))
+    assert street.same_classes_as(grey)
+    assert not street.same_classes_as(LabelMap("fewer", street.classes[:-1]))
+    renamed = dataclasses.replace(street.classes[-1], name="rider")
+    assert not street.same_classes_as(LabelMap("renamed", (*street.classes[:-1], renamed)))

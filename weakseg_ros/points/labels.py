@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -100,6 +100,12 @@ class LabelMap:
     def things(self) -> NDArray[np.bool_]:
         """(K,) True for classes of countable objects."""
         return np.array([row.thing for row in self.classes], np.bool_)
+
+    def same_classes_as(self, other: LabelMap) -> bool:
+        """Whether both maps mean the same by every class id; names of maps and colours may differ."""
+        plain = (0, 0, 0)
+        ours, theirs = ([replace(row, color=plain) for row in each.classes] for each in (self, other))
+        return ours == theirs
 
     def id_of(self, name: str) -> int:
         """The class id of a name; ConfigError with the nearest known name where there is none."""

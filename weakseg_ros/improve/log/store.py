@@ -232,7 +232,7 @@ class FrameWriter:
             _manifest(folder, self._labels, spec, source, intensity_full_scale).save(folder)
         elif not manifest.growing:
             raise DataError(f"{folder}: holds recorded scans, not a frame log; name another folder")
-        elif manifest.classes != self._labels.classes:
+        elif not manifest.label_map.same_classes_as(self._labels):
             raise DataError(f"{folder}: holds frames of other classes ({manifest.labels}); name another folder for this bundle")
         for part in SUFFIX_OF_PART:
             (folder / part).mkdir(exist_ok=True)

@@ -244,7 +244,7 @@ def _as_robot_saw(frames: Subset, folder: Path, factor: float, bundle: Bundle) -
 
 
 def _as_seen(scans: ScanSet, bundle: Bundle, intensity_scale: float = 0.0) -> ModelScans:
-    if scans.labels.classes != bundle.labels.classes:
+    if not scans.labels.same_classes_as(bundle.labels):
         raise DataError(
             f"{scans.name}: has the classes of '{scans.labels.name}', the bundle {bundle.name} those of "
             f"'{bundle.labels.name}'; give data of the bundle's classes"
