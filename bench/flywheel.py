@@ -25,13 +25,13 @@ from typing import Any
 
 import numpy as np
 from flywheel_loop import LoopConfig, World, loop_parser, run_and_compare, write
+from simulated_annotator import AnnotatorConfig, annotate, truth_by_source
 
 from weakseg_ros.batches.augment import AugmentConfig
 from weakseg_ros.benchmark.rows import in_turn
 from weakseg_ros.data.scans import ScanWriter, open_scans
 from weakseg_ros.deploy.bundle import Bundle
 from weakseg_ros.deploy.segmenter import Segmenter
-from weakseg_ros.improve.label.annotator import AnnotatorConfig, annotate, truth_by_source
 from weakseg_ros.improve.label.clicks import ClickStore
 from weakseg_ros.improve.log.admission import LogSettings
 from weakseg_ros.improve.log.select import SelectConfig, select

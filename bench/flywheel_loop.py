@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 from safetensors.torch import save as save_safetensors
+from simulated_annotator import Annotator, AnnotatorConfig, truth_by_source
 
 from weakseg_ros.batches.batches import InputRule
 from weakseg_ros.benchmark.rows import RowFile
@@ -23,7 +24,6 @@ from weakseg_ros.data.scans import open_scans
 from weakseg_ros.deploy.bundle import KIND_WEIGHTS, Bundle, write_bundle
 from weakseg_ros.errors import ConfigError
 from weakseg_ros.files import environment, write_atomic, write_json
-from weakseg_ros.improve.label.annotator import Annotator, AnnotatorConfig, truth_by_source
 from weakseg_ros.improve.label.clicks import ClickStore, clicked_scans
 from weakseg_ros.improve.log.select import SelectConfig, select
 from weakseg_ros.improve.log.store import open_frames

@@ -14,7 +14,7 @@ import pytest
 PACKAGE = Path(__file__).resolve().parent.parent / "weakseg_ros"
 GROUND = ("errors", "files", "memory", "config", "registry")
 LIBRARY = ("points", "data", "deploy", "simulate", "measure", "weak", "nets", "batches", "methods", "train", "benchmark")
-CHAPTERS = (*GROUND, *LIBRARY, "improve", "ros", "doctor", "demo", "cli", "__main__")
+CHAPTERS = (*GROUND, *LIBRARY, "improve", "ros", "labelling", "doctor", "demo", "cli", "__main__")
 TRAINING = ("nets/", "batches/", "methods/", "train/", "benchmark/")
 FILES = sorted(PACKAGE.rglob("*.py"))
 
@@ -85,3 +85,9 @@ def test_the_robot_needs_neither_torch_nor_the_command_line_library(module: str)
     code = f"import sys, {name}; sys.exit(', '.join({heavy}) or 0)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize("file", sorted((PACKAGE / "improve" / "label").glob("*.py")), ids=lambda file: file.name)
+def test_the_labelling_page_imports_no_training_code(file: Path) -> None:
+    training = tuple(f"weakseg_ros.{folder.rstrip('/')}." for folder in TRAINING)
+    assert not [module for module in imports(file) if f"{module}.".startswith(training)]

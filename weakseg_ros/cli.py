@@ -29,7 +29,7 @@ VERBS = {
     "train": Verb("weakseg_ros.train.train:main", "train a net on dense or sparse labels and export a bundle"),
     "benchmark": Verb("weakseg_ros.benchmark.benchmark:main", "compare methods, nets and shares of labels in one table"),
     "export": Verb("weakseg_ros.train.export:main", "turn a training run into a bundle (ONNX, label map, statistics)"),
-    "label": Verb("weakseg_ros.improve.label.serve:main", "label uncertain points on a page in the browser"),
+    "label": Verb("weakseg_ros.labelling:main", "label uncertain points on a page in the browser"),
     "retrain": Verb("weakseg_ros.improve.retrain.retrain:main", "train the deployed bundle on new clicks; deploy it past a gate"),
     "promote": Verb("weakseg_ros.improve.retrain.versions:promote_main", "deploy a bundle as models/current"),
     "rollback": Verb("weakseg_ros.improve.retrain.versions:rollback_main", "go back to the bundle that was deployed before"),

@@ -10,14 +10,14 @@ import os
 import re
 import signal
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import tyro
 
-from weakseg_ros.config import check_ranges, parse, setting
+from weakseg_ros.config import check_ranges, setting
 from weakseg_ros.errors import ConfigError, WeaksegError
 from weakseg_ros.improve.label.clicks import CLICKS, ClickStore
 from weakseg_ros.points.labels import LabelMap
@@ -25,7 +25,7 @@ from weakseg_ros.points.labels import LabelMap
 if TYPE_CHECKING:
     import viser
 
-    from weakseg_ros.improve.label.session import Segment
+    from weakseg_ros.improve.label.session import MasksOfClicks
 
 HOST = "127.0.0.1"
 INTERRUPTED = 130
@@ -57,17 +57,15 @@ class LabelConfig:
             raise ConfigError(f"name: '{self.name}' is no name of a folder; choose a word")
 
 
-def main(argv: Sequence[str]) -> int:
-    """Serve the page until Ctrl+C."""
-    config = parse(LabelConfig, argv, "label")
-    _need_viser()
+def serve(config: LabelConfig, masks_of_clicks: MasksOfClicks) -> int:
+    """Serve the page until Ctrl+C; `masks_of_clicks` finds the points of a clicked object. Returns the exit code."""
     from weakseg_ros.improve.label.page import Page
     from weakseg_ros.improve.label.session import Session
     from weakseg_ros.improve.label.source import Source
 
     source = Source(config.folder, LabelMap.load(config.labels) if config.labels else None)
     store = ClickStore(config.folder, source.labels, config.name)
-    session = Session(store, source, _segment_by(config.objects))
+    session = Session(store, source, masks_of_clicks)
     server = start_server(config.port)
     try:
         page = Page(server, session, config.flight_s)
@@ -89,20 +87,6 @@ def _stop(server: viser.ViserServer) -> None:
         stopper.join(STOP_S)
     if stopper.is_alive():
         os._exit(INTERRUPTED)  # nothing is lost: every click is on disk
-
-
-def _segment_by(run: Path | None) -> Segment:
-    """What makes a mask of a click."""
-    from weakseg_ros.weak.masks_by_rule import segment_from_clicks
-
-    if run is None:
-        return segment_from_clicks
-    from weakseg_ros.train.click_segmenter import ClickSegmenter  # needs torch, the rule does not
-
-    segmenter = ClickSegmenter(run)
-    if not segmenter.learned:
-        raise ConfigError(f"objects: {run} learned no distance; name a run of point_panoptic, or leave it out")
-    return segmenter.segment
 
 
 def start_server(port: int) -> viser.ViserServer:
@@ -133,7 +117,8 @@ def _own_origin_only() -> Iterator[None]:
         server.serve = serve  # type: ignore[misc]
 
 
-def _need_viser() -> None:
+def need_viser() -> None:
+    """A sentence in place of a traceback where the page's library is missing."""
     try:
         import viser  # noqa: F401
     except ImportError:

@@ -20,8 +20,8 @@ from weakseg_ros.improve.label.pick import pick
 from weakseg_ros.improve.label.source import Frame, Source
 from weakseg_ros.weak.masks_by_rule import ClickSettings, segment_from_clicks
 
-Segment = Callable[..., NDArray[np.int32]]
-"""`segment_from_clicks`, or what answers in its stead by a learned distance"""
+MasksOfClicks = Callable[..., NDArray[np.int32]]
+"""`weak.masks_by_rule.segment_from_clicks`, or a learned one that is called alike: which click each point belongs to"""
 Mode = Literal["mark", "paint", "object", "erase"]
 MODES: tuple[Mode, ...] = ("mark", "paint", "object", "erase")
 PAUSE_S = 60.0
@@ -68,12 +68,13 @@ class Pace:
 class Session:
     """The state of the page; each action changes it and, where something is labelled, the disk.
 
-    `segment` turns a click into an object's mask. `message` is what the person is told next, `warning` whether it is a fault.
+    `masks_of_clicks` turns a click into an object's mask. `message` is what the person is told next, `warning` whether it is a fault.
     Actions raise DataError where a frame is damaged or the disk refuses; the state is then as before.
     """
 
-    def __init__(self, store: ClickStore, source: Source, segment: Segment = segment_from_clicks) -> None:
-        self.store, self.source, self.labels, self.segment = store, source, source.labels, segment
+    def __init__(self, store: ClickStore, source: Source, masks_of_clicks: MasksOfClicks = segment_from_clicks) -> None:
+        self.store, self.source, self.labels = store, source, source.labels
+        self._masks_of_clicks = masks_of_clicks
         self.mode: Mode = "mark"
         self.chosen = 1
         self._named = False  # whether a key has said what the next objects are; until then the model may guess
@@ -286,7 +287,9 @@ class Session:
             return
         settings = dataclasses.replace(ClickSettings(), reach=reach)
         frame = self.frame
-        owner = self.segment(frame.cloud, np.array([point]), np.array([class_id]), self.labels, frame.spec, settings, frame.view)
+        owner = self._masks_of_clicks(
+            frame.cloud, np.array([point]), np.array([class_id]), self.labels, frame.spec, settings, frame.view
+        )
         self.proposal = Proposal(point, class_id, reach, np.flatnonzero((owner == 0) & frame.cloud.valid))
         count = len(self.proposal.points)
         self._say(f"{self._name(class_id)}, {count} points: Enter accepts, Esc rejects.")
