@@ -68,8 +68,8 @@ class Pace:
 class Session:
     """The state of the page; each action changes it and, where something is labelled, the disk.
 
-    `masks_of_clicks` turns a click into an object's mask. `message` is what the person is told next, `warning` whether it is a fault.
-    Actions raise DataError where a frame is damaged or the disk refuses; the state is then as before.
+    `masks_of_clicks` finds the points of a clicked object. `message` is what the person is told next, `warning` whether it
+    is a fault. Actions raise DataError where a frame is damaged or the disk refuses; the state is then as before.
     """
 
     def __init__(self, store: ClickStore, source: Source, masks_of_clicks: MasksOfClicks = segment_from_clicks) -> None:
