@@ -176,6 +176,7 @@ def _export(config: DemoConfig) -> Bundle:
 def _run_and_evaluate(config: DemoConfig, bundle: Bundle, story: dict[str, str]) -> dict[str, Any]:
     """Through the real node process over DDS where rclpy is here, and directly; returns the evaluation's summary."""
     from weakseg_ros.measure.evaluate import EvaluateConfig, evaluate
+    from weakseg_ros.ros.live import live_answers
 
     live = importlib.util.find_spec("rclpy") is not None
     if live:
@@ -197,7 +198,8 @@ def _run_and_evaluate(config: DemoConfig, bundle: Bundle, story: dict[str, str])
         log=config.out / "log" if live else None,
         rate=TEST_STRIDE,
     )
-    report, evaluation = evaluate(settings, {"title": "weakseg demo: from clicks to a labelled ROS 2 topic", "story": story})
+    title = "weakseg demo: from clicks to a labelled ROS 2 topic"
+    report, evaluation = evaluate(settings, {"title": title, "story": story}, live_answers)
     os.replace(report, config.out / "report.html")
     return evaluation
 

@@ -47,12 +47,7 @@ ENGINES = {
     "torch": "weakseg_ros.deploy.engines.torch:TorchEngine",
 }
 
-LIVE = {
-    "dds": "weakseg_ros.ros.live:live_answers",
-}
-"""how `weakseg evaluate --live` reaches the node, which belongs to a later chapter than evaluation"""
-
-_KIND_OF_TABLE = {id(NETS): "net", id(METHODS): "method", id(DATASETS): "data set", id(ENGINES): "engine", id(LIVE): "transport"}
+_KIND_OF_TABLE = {id(NETS): "net", id(METHODS): "method", id(DATASETS): "data set", id(ENGINES): "engine"}
 
 
 def load(table: Mapping[str, str], name: str) -> Any:

@@ -84,11 +84,12 @@ def test_the_verb_writes_what_it_counted(node: str, bag: Path, tmp_path: Path, c
 
 def test_evaluation_through_a_running_node_agrees_with_the_direct_one(node: str, bag: Path, bundle: Any, tmp_path: Path) -> None:
     from weakseg_ros.measure.evaluate import EvaluateConfig, evaluate
+    from weakseg_ros.ros.live import live_answers
 
     config = EvaluateConfig(
         data=bag, bundle=str(bundle.folder), live=True, attach=True, node=node, rate=20.0, engine="onnxruntime", out=tmp_path
     )
-    report, summary = evaluate(config)
+    report, summary = evaluate(config, live=live_answers)
     assert summary["live"]["sent"] == summary["live"]["answered"] == summary["scans"] == CLOUDS
     assert summary["agreement_with_direct"]["share"] == 1.0
     assert "Answer time over DDS" in report.read_text()

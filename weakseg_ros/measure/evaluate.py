@@ -13,7 +13,6 @@ from typing import Annotated, Any, Literal
 import tyro
 from tqdm import tqdm
 
-from weakseg_ros import registry
 from weakseg_ros.config import check_ranges, parse, setting
 from weakseg_ros.deploy.bundle import Bundle
 from weakseg_ros.deploy.segmentation import Segmentation
@@ -76,19 +75,19 @@ class EvaluateConfig:
 
 OnAnswer = Callable[[Item, Segmentation], None]
 LiveAnswers = Callable[[Iterable[Item], Bundle, EvaluateConfig, OnAnswer], dict[str, Any]]
-"""What `registry.LIVE` names: it sends the items to the node, calls back with each answer, and returns the figures of
-the replay. It lives in a later chapter (ros), hence the look-up by name."""
+"""Sends the items to the node, calls back with each answer, and returns the figures of the replay: `ros.live.live_answers`,
+which a verb above both chapters hands in."""
 
 
-def main(argv: Sequence[str]) -> int:
-    """The verb; exit code 1 where the result is partial, 2 (by the error) where there is none."""
+def run(argv: Sequence[str], live: LiveAnswers) -> int:
+    """The verb, where `live` is what --live goes through; exit code 1: a partial result, 2 (by the error): none."""
     config = parse(EvaluateConfig, argv, "evaluate")
     if config.merge:
         report, summary = merge(config.merge, config.out)
     elif config.data == Path():
         raise DataError("which data? give a bag or a folder of scans ('weakseg evaluate drive --bundle models/street64')")
     else:
-        report, summary = evaluate(config)
+        report, summary = evaluate(config, live=live)
     print(_sentence(summary))
     print(f"report: {report}")
     if summary["partial"]:
@@ -97,20 +96,26 @@ def main(argv: Sequence[str]) -> int:
     return 0
 
 
-def evaluate(config: EvaluateConfig, extra: dict[str, Any] | None = None) -> tuple[Path, dict[str, Any]]:
+def evaluate(
+    config: EvaluateConfig, extra: dict[str, Any] | None = None, live: LiveAnswers | None = None
+) -> tuple[Path, dict[str, Any]]:
     """Run it; returns (path of the report, summary). `extra` goes into the summary, e.g. the `story` of how data were made.
+
+    `live` is the way to the node, for a `config` that asks for it.
 
     Deterministic apart from the times. Raises DataError where nothing at all could be read; what could be read of
     damaged data is reported, with `partial` set.
     """
+    if config.live and live is None:
+        raise ValueError("evaluate: config.live needs the argument `live`")
     bundle = Bundle.load(config.bundle)
     source = open_input(config.data, bundle.labels, config.topic, config.split, config.labels)
     evaluation = Evaluation(bundle, source, in_sequence=_shard(config.shard)[1] == 1)
     segmenter = Segmenter(bundle, engine=config.engine, lift=config.lift)
     facts: dict[str, Any] = {"engine": f"{segmenter.engine.name} ({segmenter.engine.device})"}
     try:
-        if config.live:
-            facts["live"] = _run_live(_Items(source, config.shard), segmenter, evaluation, config)
+        if config.live and live is not None:
+            facts["live"] = _run_live(_Items(source, config.shard), segmenter, evaluation, config, live)
         else:
             follow = _Follow(segmenter.bundle.labels) if config.track else None
             _run_direct(_Items(source, config.shard), segmenter, evaluation, follow)
@@ -168,14 +173,15 @@ def _run_direct(items: _Items, segmenter: Segmenter, evaluation: Evaluation, fol
         evaluation.add(item, _timed(item, follow(item, answer) if follow else answer))
 
 
-def _run_live(items: _Items, segmenter: Segmenter, evaluation: Evaluation, config: EvaluateConfig) -> dict[str, Any]:
+def _run_live(
+    items: _Items, segmenter: Segmenter, evaluation: Evaluation, config: EvaluateConfig, live: LiveAnswers
+) -> dict[str, Any]:
     def on_answer(item: Item, answer: Segmentation) -> None:
         direct = segmenter.run(item.cloud)
         evaluation.add(item, replace(answer, timings_ms=_timed(item, direct).timings_ms))
         evaluation.tally.compare(answer, direct)
 
-    answers: LiveAnswers = registry.load(registry.LIVE, "dds")
-    return answers(items, segmenter.bundle, config, on_answer)
+    return live(items, segmenter.bundle, config, on_answer)
 
 
 def _timed(item: Item, answer: Segmentation) -> Segmentation:
