@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import dataclasses
+import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -33,6 +34,8 @@ from weakseg_ros.train.survey import DataStatistics, survey
 from weakseg_ros.train.validate import check_readable
 from weakseg_ros.weak.draw import RECORD, read_record, sparse_scans
 from weakseg_ros.weak.protocols import draw_scan
+
+log = logging.getLogger(__name__)
 
 Precision = Literal["32-true", "bf16-mixed", "16-mixed"]
 
@@ -93,6 +96,8 @@ def open_session(config: TrainConfig) -> Session:
     config = with_own_split(resumed(config) if config.resume else config)
     _check_accelerator(config)
     fabric = launch_fabric(config)
+    if fabric.is_global_zero:
+        log.info("precision: %s, because %s", *why_precision(config))
     train_scans, val_scans = open_data(config)
     if val_scans is not None:
         check_readable(val_scans, config.max_val_scans)
@@ -248,12 +253,23 @@ def image_spec(config: TrainConfig, scans: ScanSet) -> RangeSpec:
 
 
 def precision_of(config: TrainConfig) -> Precision:
-    """The arithmetic that `auto` means on this machine: bf16 only where the hardware has it, since elsewhere it is slow."""
+    """The arithmetic that `auto` means on this machine; see `why_precision`."""
+    return why_precision(config)[0]
+
+
+def why_precision(config: TrainConfig, cpu_info: Path = Path("/proc/cpuinfo")) -> tuple[Precision, str]:
+    """The arithmetic of a training, and the reason for it in words.
+
+    On a CPU bf16 pays only with matrix units (AMX): with AVX-512 alone a step takes longer than in float32.
+    """
     if config.precision != "auto":
-        return config.precision
+        return config.precision, "the settings ask for it"
     if _on_cuda(config):
-        return "bf16-mixed" if torch.cuda.get_device_capability()[0] >= 8 else "16-mixed"
-    return "bf16-mixed" if torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported() else "32-true"
+        name, level = torch.cuda.get_device_name(), torch.cuda.get_device_capability()[0]
+        return ("bf16-mixed", f"{name} computes in bf16") if level >= 8 else ("16-mixed", f"{name} has no bf16")
+    if cpu_info.is_file() and "amx_bf16" in cpu_info.read_text(encoding="utf-8", errors="replace").split():
+        return "bf16-mixed", "this CPU has matrix units for bf16 (AMX)"
+    return "32-true", "this CPU has no matrix units for bf16 (AMX), without which bf16 is slower"
 
 
 def make_net(config: TrainConfig, statistics: DataStatistics, num_classes: int) -> nn.Module:

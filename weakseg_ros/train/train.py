@@ -3,11 +3,10 @@
 
 from __future__ import annotations
 
-import math
 import sys
 import time
 from collections import deque
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -18,10 +17,10 @@ from tqdm import tqdm
 
 from weakseg_ros.batches.batches import Batch, step_generator
 from weakseg_ros.config import parse, show
-from weakseg_ros.errors import WeaksegError
 from weakseg_ros.measure.metrics import ConfusionMatrix
 from weakseg_ros.memory import keep_large_blocks
 from weakseg_ros.train.config import TrainConfig
+from weakseg_ros.train.loss_watch import PATIENCE, LossWatch, figures
 from weakseg_ros.train.run_folder import RunFolder
 from weakseg_ros.train.schedule import warmup_cosine_lr
 from weakseg_ros.train.session import Session, open_session, resumed, save_checkpoint
@@ -62,6 +61,7 @@ def run_session(session: Session, stop_at: int | None = None) -> RunFolder:
     bar = tqdm(
         total=config.steps, initial=position.step, desc="train", unit="step", disable=None if fabric.is_global_zero else True
     )
+    watch = LossWatch(config.out, 1 if fabric.device.type == "cpu" else PATIENCE)  # reading a figure of the CPU waits for nothing
     for batch in _batches(session):
         step = position.step
         progress = max(step / config.steps, _share_of_time(config, position.elapsed_s))
@@ -72,15 +72,19 @@ def run_session(session: Session, stop_at: int | None = None) -> RunFolder:
 
         total, losses = take_step(session, batch, progress)
 
+        watch.add(step, total, losses)
         position.step += 1
         elapsed_s = time.monotonic() - started
         position.elapsed_s = fabric.broadcast(elapsed_s) if config.max_minutes else elapsed_s  # all must end together
         bar.update()
         finished = position.step == config.steps or _share_of_time(config, position.elapsed_s) >= 1.0
-        if fabric.is_global_zero and (step % config.log_every == 0 or finished):
-            row = {"step": step, "loss": total.item(), **_figures(losses), "lr": rate, "elapsed_s": round(position.elapsed_s, 4)}
-            session.run.log(row)
         due = bool(config.validate_every) and position.step % config.validate_every == 0
+        logged = step % config.log_every == 0 or finished
+        if logged or due or position.step == stop_at:
+            watch.look()
+        if fabric.is_global_zero and logged:
+            row = {"step": step, "loss": total.item(), **figures(losses), "lr": rate, "elapsed_s": round(position.elapsed_s, 4)}
+            session.run.log(row)
         if finished or due:
             _judge(session)
         if finished or due or position.step == stop_at:
@@ -94,17 +98,10 @@ def run_session(session: Session, stop_at: int | None = None) -> RunFolder:
 
 
 def take_step(session: Session, batch: Batch, progress: float) -> tuple[Tensor, dict[str, Tensor]]:
-    """Forward, losses, backward and optimiser: the total loss, and its parts by name.
-
-    Raises WeaksegError, and leaves the weights as they are, where the loss is not finite.
-    """
+    """Forward, losses, backward and optimiser: the total loss, and its parts by name, left on the device."""
     step, method = session.position.step, session.learner.method
     losses: dict[str, Tensor] = session.wrapped(batch.image, batch.labels, batch.mask, progress, batch.xyz, batch.instances)
     total = torch.stack(list(losses.values())).sum()
-    if not math.isfinite(total.item()):
-        raise WeaksegError(
-            f"{session.config.out}: the loss is {total.item()} at step {step} ({_figures(losses)}); lower learning_rate"
-        )
     session.optimizer.zero_grad(set_to_none=True)
     session.fabric.backward(total)
     session.optimizer.step()
@@ -176,7 +173,3 @@ def _share_of_time(config: TrainConfig, elapsed_s: float) -> float:
 
 def _seed_of(seed: int, step: int, rank: int) -> int:
     return int(np.random.SeedSequence([seed, 2, step, rank]).generate_state(1)[0])
-
-
-def _figures(losses: Mapping[str, Tensor]) -> dict[str, float]:
-    return {name: round(loss.item(), 6) for name, loss in losses.items()}

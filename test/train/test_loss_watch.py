@@ -1,0 +1,75 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A loss that is not finite is found whenever the losses are looked at, with the step it began at."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+torch = pytest.importorskip("torch", reason="torch is not installed")
+
+from weakseg_ros.errors import WeaksegError  # noqa: E402
+from weakseg_ros.train.config import TrainConfig  # noqa: E402
+from weakseg_ros.train.loss_watch import LossWatch  # noqa: E402
+from weakseg_ros.train.session import why_precision  # noqa: E402
+
+
+def add(watch: LossWatch, step: int, focal: float, lovasz: float = 1.0) -> None:
+    losses = {"focal": torch.tensor(focal, requires_grad=True), "lovasz": torch.tensor(lovasz)}
+    watch.add(step, torch.stack(list(losses.values())).sum(), losses)
+
+
+@pytest.mark.parametrize("bad", [float("nan"), float("inf"), float("-inf")])
+def test_the_first_bad_step_and_its_losses_are_named(bad: float) -> None:
+    watch = LossWatch(Path("runs/x"))
+    for step, focal in enumerate([1.0, 2.0, bad, float("nan"), 3.0]):
+        add(watch, step, focal)
+    with pytest.raises(WeaksegError) as error:
+        watch.look()
+    assert str(error.value).startswith(
+        f"runs/x: the loss is {bad} at step 2 ({{'focal': {bad}, 'lovasz': 1.0}}), noticed after step 4"
+    )
+
+
+def test_finite_losses_are_forgotten_once_looked_at() -> None:
+    watch = LossWatch(Path("x"))
+    watch.look()
+    add(watch, 0, 1.0)
+    watch.look()
+    add(watch, 1, float("nan"))
+    with pytest.raises(WeaksegError, match="nan at step 1"):
+        watch.look()
+    watch.look()
+
+
+def test_losses_are_looked_at_unasked_once_patience_is_over() -> None:
+    watch = LossWatch(Path("x"), patience=3)
+    add(watch, 7, float("nan"))
+    add(watch, 8, 1.0)
+    with pytest.raises(WeaksegError, match=r"at step 7 .* noticed after step 9;"):
+        add(watch, 9, 1.0)
+
+
+def test_no_graph_is_kept_alive() -> None:
+    watch = LossWatch(Path("x"))
+    add(watch, 0, 1.0)
+    assert not any(loss.requires_grad for _, total, losses in watch._pending for loss in (total, *losses.values()))
+
+
+@pytest.mark.parametrize(
+    ("flags", "expected"),
+    [
+        ("fpu avx2 avx512_bf16", "32-true"),
+        ("fpu avx512_bf16 amx_bf16 amx_tile", "bf16-mixed"),
+        ("fpu not_amx_bf16_at_all", "32-true"),
+        (None, "32-true"),
+    ],
+)
+def test_auto_takes_bf16_on_a_cpu_only_with_matrix_units(tmp_path: Path, flags: str | None, expected: str) -> None:
+    file = tmp_path / "cpuinfo"
+    if flags is not None:
+        file.write_text(f"processor\t: 0\nflags\t\t: {flags}\n")
+    precision, why = why_precision(TrainConfig(accelerator="cpu"), file)
+    assert precision == expected
+    assert "AMX" in why
