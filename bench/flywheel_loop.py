@@ -20,6 +20,7 @@ from simulated_annotator import Annotator, AnnotatorConfig, truth_by_source
 
 from weakseg_ros.batches.batches import InputRule
 from weakseg_ros.benchmark.rows import RowFile
+from weakseg_ros.config import shard_of
 from weakseg_ros.data.scans import open_scans
 from weakseg_ros.deploy.bundle import KIND_WEIGHTS, Bundle, write_bundle
 from weakseg_ros.errors import ConfigError
@@ -80,12 +81,8 @@ class Unit:
 def units_of(seeds: int, shard: str = "") -> list[Unit]:
     """Every pair of strategy and seed, or the part `i/n` of them."""
     units = [Unit(strategy, seed) for seed in range(seeds) for strategy in STRATEGIES]
-    if not shard:
-        return units
-    part, _, parts = shard.partition("/")
-    if not (part.isdecimal() and parts.isdecimal() and int(part) < int(parts)):
-        raise ConfigError(f"--shard: expected i/n with i from 0 to n-1, found '{shard}'")
-    return units[int(part) :: int(parts)]
+    first, stride = shard_of(shard)
+    return units[first::stride]
 
 
 def read_rows(out: Path) -> list[dict[str, Any]]:
@@ -134,7 +131,7 @@ def loop_parser(description: str, out: str, rounds: int, steps: int) -> argparse
     parser.add_argument("--steps", type=int, default=steps, help="of a retraining")
     parser.add_argument("--target", type=float, default=0.0, help="mIoU to reach; 0: random's with its whole budget")
     parser.add_argument("--jobs", type=int, default=2, help="units at a time, on one core each")
-    parser.add_argument("--shard", default="", help="i/n: only this part of the units")
+    parser.add_argument("--shard", default="", help="i/n: only this part of the units, 1 first")
     return parser
 
 

@@ -33,7 +33,7 @@ from tqdm import tqdm
 
 from weakseg_ros.batches.augment import AugmentConfig
 from weakseg_ros.benchmark.rows import RowFile, alone
-from weakseg_ros.config import to_mapping
+from weakseg_ros.config import shard_of, to_mapping
 from weakseg_ros.data.scans import ScanWriter
 from weakseg_ros.files import environment, sha256_of_parts, write_json
 from weakseg_ros.measure.evaluate import EvaluateConfig, evaluate
@@ -246,13 +246,13 @@ def main() -> int:
     parser.add_argument("--short", action="store_true", help="fewer streets and steps, one seed")
     parser.add_argument("--rows", nargs="*", default=list(ROWS), choices=list(ROWS))
     parser.add_argument("--seeds", type=int, default=0, help="so many of the seeds; 0: all")
-    parser.add_argument("--shard", default="0/1", help="i/n: every n-th row from the i-th on")
+    parser.add_argument("--shard", default="", help="i/n: every n-th row from the i-th on, 1 first")
     parser.add_argument("--processes", type=int, default=os.cpu_count() or 1, help="rows at a time, a core each")
     parser.add_argument("--report-only", action="store_true", help="only sum up what is finished")
     arguments = parser.parse_args()
     size, out = SHORT if arguments.short else LONG, arguments.out
     table = [(name, seed) for seed in range(1, (arguments.seeds or size.seeds) + 1) for name in arguments.rows]
-    first, stride = (int(part) for part in arguments.shard.split("/"))
+    first, stride = shard_of(arguments.shard)
     if not arguments.report_only:
         with ProcessPoolExecutor(arguments.processes, multiprocessing.get_context("spawn")) as pool:
             streets = [(part, FIRST_STREET[part] + i) for part, count in size.streets.items() for i in range(count)]

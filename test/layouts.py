@@ -84,3 +84,29 @@ def write_kitti(root: Path, sequences: list[str], scans: int = 2, points: int = 
             (folder / "velodyne" / f"{number:06d}.bin").write_bytes(cloud.astype("<f4").tobytes())
             (folder / "labels" / f"{number:06d}.label").write_bytes(rng.choice(KITTI_RAW, points).astype("<u4").tobytes())
     return root
+
+
+def street(frame: int = 0, up_deg: float = 3.0, down_deg: float = -25.0, rows: int = 16, columns: int = 128) -> tuple[Any, Any]:
+    """A road between two walls, seen by evenly spaced lasers: (N, 4) float32 points and (N,) raw ids of SemanticKITTI."""
+    up, around = np.radians(np.linspace(up_deg, down_deg, rows))[:, None], np.radians(np.linspace(180, -180, columns, False))
+    ray = np.stack([np.cos(up) * np.cos(around), np.cos(up) * np.sin(around), np.sin(up) + 0 * around], -1).reshape(-1, 3)
+    with np.errstate(divide="ignore"):
+        ground, wall = np.where(ray[:, 2] < 0, -1.7 / ray[:, 2], np.inf), 8.0 / np.abs(ray[:, 1])
+    seen = np.minimum(ground, wall) < 60.0
+    distance = np.minimum(np.minimum(ground, wall), 60.0)
+    raw = np.where(ground < wall, 40, 50).astype(np.uint32)
+    rng = np.random.default_rng(frame)
+    xyz = ray * (distance + rng.normal(0, 0.01, len(ray)))[:, None]
+    intensity = np.where(raw == 40, 0.2, 0.6) + rng.normal(0, 0.03, len(ray))
+    return np.column_stack([xyz, intensity])[seen].astype("<f4"), raw[seen]
+
+
+def write_bare(folder: Path, frames: int = 6, **lasers: Any) -> Path:
+    """A recording in KITTI's layout without a manifest; `lasers` as in `street`."""
+    for name in ("velodyne", "labels"):
+        (folder / name).mkdir(parents=True)
+    for frame in range(frames):
+        points, raw = street(frame, **lasers)
+        points.tofile(folder / "velodyne" / f"{frame:06d}.bin")
+        raw.astype("<u4").tofile(folder / "labels" / f"{frame:06d}.label")
+    return folder

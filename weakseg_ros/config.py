@@ -11,6 +11,7 @@ from __future__ import annotations
 import ast
 import dataclasses
 import inspect
+import logging
 import math
 import re
 import sys
@@ -28,6 +29,7 @@ import yaml
 from weakseg_ros.errors import ConfigError, did_you_mean
 
 T = TypeVar("T")
+log = logging.getLogger(__name__)
 
 YAML_LOADER: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 """the safe loader in C where PyYAML was built with it: the manifest of 20000 scans takes 0.2 s instead of 3"""
@@ -37,9 +39,12 @@ _EXPONENT = re.compile(r"[-+]?\d+(\.\d*)?[eE][-+]?\d+")
 """1e-3 and the like, which YAML 1.1 takes for text as they lack the point or the sign"""
 
 
-def setting(default: Any, low: float | None = None, high: float | None = None, read_only: bool = False) -> Any:
-    """A dataclass field with bounds (inclusive); `read_only` = a running node cannot change it."""
-    bounds = {"low": low, "high": high, "read_only": read_only}
+def setting(default: Any, low: float | None = None, high: float | None = None, read_only: bool = False, was: str = "") -> Any:
+    """A dataclass field with bounds (inclusive); `read_only` = a running node cannot change it.
+
+    `was` is the name that the field had in older versions: files and command lines with it are understood, with a warning.
+    """
+    bounds = {"low": low, "high": high, "read_only": read_only, "was": was}
     if isinstance(default, (list, dict, set)):
         raise TypeError("defaults are immutable; use a tuple")
     return dataclasses.field(default=default, metadata=bounds)
@@ -70,7 +75,11 @@ def from_mapping(cls: type[T], mapping: Mapping[str, Any], where: str, base: T |
     hints = typing.get_type_hints(cls)
     names = [field.name for field in dataclasses.fields(cls) if field.init]  # type: ignore[arg-type]
     values: dict[str, Any] = {}
-    for key, value in mapping.items():
+    former = _former_names(cls)
+    for written, value in mapping.items():
+        key = written if written in names else former.get(written, written)
+        if key != written:
+            log.warning("%s.%s: is called '%s' now, and is taken for that", where, written, key)
         if key not in names:
             hint = did_you_mean(str(key), names) or f"; known: {', '.join(names)}"
             raise ConfigError(f"{where}.{key}: unknown key{hint}")
@@ -116,7 +125,7 @@ def parse(cls: type[T], argv: Sequence[str], verb: str, default: T | None = None
     """
     import tyro
 
-    arguments = list(argv)
+    arguments = [_by_its_name(word, _former_names(cls), verb) for word in argv]
     if "--config" in arguments:
         at = arguments.index("--config")
         if at + 1 == len(arguments):
@@ -129,6 +138,33 @@ def parse(cls: type[T], argv: Sequence[str], verb: str, default: T | None = None
     settings: T = tyro.cli(cls, args=arguments, prog=f"weakseg {verb}", **keep)  # type: ignore[call-overload]
     merged = {key: value | getattr(settings, key) for key, value in named.items()}
     return dataclasses.replace(settings, **merged) if merged else settings  # type: ignore[type-var]
+
+
+def shard_of(text: str) -> tuple[int, int]:
+    """(number of the first item, stride) of a shard 'i/n', i from 1 to n; (0, 1), which is everything, for an empty text."""
+    if not text:
+        return 0, 1
+    part, _, parts = text.partition("/")
+    if not (part.isdecimal() and parts.isdecimal() and 1 <= int(part) <= int(parts)):
+        raise ConfigError(f"shard: '{text}' is not i/n with i from 1 to n; for two processes 1/2 and 2/2")
+    return int(part) - 1, int(parts)
+
+
+def _former_names(cls: type) -> dict[str, str]:
+    """The names of today by those of older versions."""
+    return {field.metadata["was"]: field.name for field in dataclasses.fields(cls) if field.metadata.get("was")}
+
+
+def _by_its_name(word: str, former: Mapping[str, str], verb: str) -> str:
+    """A word of a command line; an option of an older version becomes the one of today, and a sentence says so."""
+    option, equals, value = word.partition("=")
+    name = former.get(option[2:].replace("-", "_")) if option.startswith("--") else None
+    if name is None:
+        return word
+    today = f"--{name.replace('_', '-')}"
+    meaning = "'--bundle' is always the model that is used" if option == "--bundle" else "each option means the same in all verbs"
+    print(f"weakseg {verb} {option}: is called {today} now, and is taken for that ({meaning}); use {today}", file=sys.stderr)
+    return f"{today}{equals}{value}"
 
 
 @cache

@@ -192,7 +192,7 @@ def _run_and_evaluate(config: DemoConfig, bundle: Bundle, story: dict[str, str])
         data=config.out / "drive_bag",
         bundle=str(config.out / "model"),
         topic=TOPIC,
-        labels=config.out / "drive_labels",
+        truth=config.out / "drive_labels",
         out=config.out / "evaluation",
         live=live,
         log=config.out / "log" if live else None,

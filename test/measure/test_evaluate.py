@@ -79,7 +79,7 @@ def test_two_runs_say_the_same(recording: Path, known_bundle: Bundle, tmp_path: 
 def test_a_bag_with_labels_counts_as_its_scans_do(recording: Path, known_bundle: Bundle, tmp_path: Path) -> None:
     from_scans = run(recording / "scans", known_bundle, tmp_path / "scans")
     labels = recording / "scans" / "labels"
-    from_bag = run(recording / "bag", known_bundle, tmp_path / "bag", labels=labels)
+    from_bag = run(recording / "bag", known_bundle, tmp_path / "bag", truth=labels)
     for name in ("confusion_matrix", "miou", "calibration", "scans", "points", "worst", "uncertainty_histogram"):
         assert from_bag[name] == from_scans[name], name
     assert "decode" in from_bag["latency_ms"]
@@ -99,7 +99,7 @@ def test_shards_add_up_to_the_whole(recording: Path, known_bundle: Bundle, tmp_p
     whole = run(recording / "scans", known_bundle, tmp_path / "whole")
     parts = [tmp_path / f"part{i}" for i in range(3)]
     for i, part in enumerate(parts):
-        run(recording / "scans", known_bundle, part, shard=f"{i}/3")
+        run(recording / "scans", known_bundle, part, shard=f"{i + 1}/3")
     merged_folder = tmp_path / "merged"
     assert weakseg(["evaluate", "--merge", *map(str, parts), "--out", str(merged_folder)]) == 0
     merged = json.loads((merged_folder / "summary.json").read_text())
@@ -124,13 +124,13 @@ def test_ids_that_last_are_counted_where_scans_follow_each_other(recording: Path
         raw = bundle.labels.to_raw(answer.class_id).astype("<u4") + (np.uint32(9 << 16) * (answer.instance_id == largest))
         raw.astype("<u4").tofile(labels / f"{scan.key}.label")
     segmenter.close()
-    found = run(recording / "scans", bundle, tmp_path / "whole", labels=labels)
+    found = run(recording / "scans", bundle, tmp_path / "whole", truth=labels)
     assert found["tracks"]["found"] == found["tracks"]["seen"] >= 3  # farther away its points no longer touch
     assert found["tracks"]["followed"] == 1
     assert found["tracks"]["switches"] == 0
     assert found["latency_ms"]["track"]["count"] == SCANS
-    assert "track" not in run(recording / "scans", bundle, tmp_path / "loose", labels=labels, track=False)["latency_ms"]
-    assert "tracks" not in run(recording / "scans", bundle, tmp_path / "part", labels=labels, shard="0/2")
+    assert "track" not in run(recording / "scans", bundle, tmp_path / "loose", truth=labels, track=False)["latency_ms"]
+    assert "tracks" not in run(recording / "scans", bundle, tmp_path / "part", truth=labels, shard="1/2")
     folders = [str(tmp_path / "whole"), str(tmp_path / "part")]
     assert weakseg(["evaluate", "--merge", *folders, "--out", str(tmp_path / "merged")]) == 0
     assert json.loads((tmp_path / "merged" / "summary.json").read_text())["tracks"] == found["tracks"]
@@ -148,7 +148,7 @@ def with_objects(recording: Path, folder: Path) -> Path:
 def test_objects_count_where_the_truth_tells_them_apart(recording: Path, known_bundle: Bundle, tmp_path: Path) -> None:
     """The model knows no car, and loses 16 points of road and of building for every column of one."""
     labels = with_objects(recording, tmp_path / "labels")
-    summary = run(recording / "scans", known_bundle, tmp_path / "whole", labels=labels)
+    summary = run(recording / "scans", known_bundle, tmp_path / "whole", truth=labels)
     half = RETURNS / 2
     of_stuff = np.mean([(half - 16 * i) / half for i in range(SCANS)])
     found = summary["panoptic"]
@@ -161,11 +161,11 @@ def test_objects_count_where_the_truth_tells_them_apart(recording: Path, known_b
     assert found["pq_things"] == 0
     assert found["pq"] == found["pq_present"] == pytest.approx(2 / 3 * of_stuff, abs=1e-4)
     assert "panoptic" not in run(recording / "scans", known_bundle, tmp_path / "semantic")
-    from_bag = run(recording / "bag", known_bundle, tmp_path / "bag", labels=labels)
+    from_bag = run(recording / "bag", known_bundle, tmp_path / "bag", truth=labels)
     assert from_bag["panoptic"] == found
     parts = [tmp_path / f"part{i}" for i in range(2)]
     for i, part in enumerate(parts):
-        run(recording / "scans", known_bundle, part, labels=labels, shard=f"{i}/2")
+        run(recording / "scans", known_bundle, part, truth=labels, shard=f"{i + 1}/2")
     assert weakseg(["evaluate", "--merge", *map(str, parts), "--out", str(tmp_path / "merged")]) == 0
     assert json.loads((tmp_path / "merged" / "summary.json").read_text())["panoptic"] == found
 
@@ -212,14 +212,14 @@ def test_too_few_label_files_for_a_bag_are_a_partial_result(recording: Path, kno
     labels.mkdir()
     for file in sorted((recording / "scans" / "labels").glob("*.label"))[:4]:
         shutil.copy(file, labels)
-    summary = run(recording / "bag", known_bundle, tmp_path / "out", labels=labels)
+    summary = run(recording / "bag", known_bundle, tmp_path / "out", truth=labels)
     assert summary["partial"]
     assert summary["scans"] == 4
 
 
-@pytest.mark.parametrize("shard", ["3/3", "-1/3", "1", "a/b", "0/0"])
+@pytest.mark.parametrize("shard", ["0/3", "4/3", "-1/3", "1", "a/b", "0/0"])
 def test_a_shard_that_is_none_is_refused(shard: str) -> None:
-    with pytest.raises(ConfigError, match="shard: expected i/n"):
+    with pytest.raises(ConfigError, match="is not i/n with i from 1 to n"):
         EvaluateConfig(shard=shard)
 
 

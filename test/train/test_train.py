@@ -319,12 +319,12 @@ def test_the_verb_trains_and_a_fault_is_one_sentence(scans: Path, tmp_path: Path
 
 
 def test_a_resumed_run_keeps_its_settings_and_its_bundle(scans: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    config = settings(scans, tmp_path / "run", steps=6, warmup_steps=1, bundle=tmp_path / "mine", max_val_scans=1)
+    config = settings(scans, tmp_path / "run", steps=6, warmup_steps=1, out_bundle=tmp_path / "mine", max_val_scans=1)
     train(config, stop_at=5)
     assert main(["train", "--out", str(config.out), "--resume"]) == 0
     assert "steps: 6\n" in capsys.readouterr().err
     assert Bundle.load(tmp_path / "mine").info.metrics["step"] == 5
-    assert main(["train", "--out", str(config.out), "--resume", "--bundle", str(tmp_path / "other")]) == 0
+    assert main(["train", "--out", str(config.out), "--resume", "--out-bundle", str(tmp_path / "other")]) == 0
     assert Bundle.load(tmp_path / "other").name == "other"
 
 
@@ -337,7 +337,7 @@ def test_a_gpu_that_is_not_there_is_one_sentence(scans: Path, tmp_path: Path) ->
 def test_two_processes_train_together(scans: Path, tmp_path: Path) -> None:
     size = ["--net-width", "16", "--steps", "6", "--warmup-steps", "1", "--accelerator", "cpu", "--precision", "32-true"]
     command = [sys.executable, "-m", "weakseg_ros", "train", str(scans), "--out", str(tmp_path / "run"), "--devices", "2", *size]
-    command += ["--bundle", str(tmp_path / "bundle")]
+    command += ["--out-bundle", str(tmp_path / "bundle")]
     environment = {**os.environ, "PYTHONPROFILEIMPORTTIME": "1"}  # each process says what it imports
     done = subprocess.run(command, capture_output=True, text=True, timeout=240, check=False, env=environment)
     assert done.returncode == 0, done.stderr[-2000:]

@@ -29,8 +29,8 @@ from tqdm import tqdm
 from weakseg_ros.benchmark.report import BASELINE, STEPS, write_report
 from weakseg_ros.benchmark.rows import RowFile, alone, in_turn
 from weakseg_ros.benchmark.step_times import time_in_turns
-from weakseg_ros.benchmark.table import BenchmarkConfig, Row, base_settings, shard_of, table
-from weakseg_ros.config import dump_yaml, load_yaml, parse
+from weakseg_ros.benchmark.table import BenchmarkConfig, Row, base_settings, table
+from weakseg_ros.config import dump_yaml, load_yaml, parse, shard_of
 from weakseg_ros.data.scan_sets import ScanSet
 from weakseg_ros.errors import DataError, WeaksegError
 from weakseg_ros.files import environment, write_atomic, write_json

@@ -16,7 +16,7 @@ import tyro
 import yaml
 
 from weakseg_ros import registry
-from weakseg_ros.config import check_ranges, from_mapping, load_yaml, setting, to_mapping
+from weakseg_ros.config import check_ranges, from_mapping, load_yaml, setting, shard_of, to_mapping
 from weakseg_ros.data.scans import splits_of
 from weakseg_ros.errors import ConfigError, did_you_mean
 from weakseg_ros.files import share_folder
@@ -131,16 +131,6 @@ class Row:
         return _hash({"train": _asked_for(self.train, TrainConfig()), "draw": to_mapping(self.draw)})
 
 
-def shard_of(text: str) -> tuple[int, int]:
-    """(first row, stride) of 'i/n'; (0, 1) for an empty text."""
-    if not text:
-        return 0, 1
-    part, _, parts = text.partition("/")
-    if not (part.isdigit() and parts.isdigit() and 1 <= int(part) <= int(parts)):
-        raise ConfigError(f"shard: '{text}' is not i/n with i from 1 to n; for two processes 1/2 and 2/2")
-    return int(part) - 1, int(parts)
-
-
 def base_settings(config: BenchmarkConfig) -> TrainConfig:
     """The settings that all rows begin from."""
     base = TrainConfig() if config.base == Path() else load_yaml(TrainConfig, _find(config.base))
@@ -153,7 +143,7 @@ def base_settings(config: BenchmarkConfig) -> TrainConfig:
         raise ConfigError(f"{config.base}: a row is trained by one process; leave devices at 1 and run several with shard")
     if base.sparse_labels is not None or base.draw.protocol != "full":
         raise ConfigError(f"{config.base}: names labels to train on; a benchmark draws its own (draw, ratios)")
-    return dataclasses.replace(base, data=config.data, resume=False, bundle=None)
+    return dataclasses.replace(base, data=config.data, resume=False, out_bundle=None)
 
 
 def _override(text: str) -> Mapped:

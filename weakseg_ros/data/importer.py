@@ -46,7 +46,7 @@ class ImportConfig:
     """stop after this many scans; 0 = all"""
     intensity_field: str = "auto"
     """field to read the intensity from; 'auto' finds it, '' feeds zeros"""
-    labels: str = "semantickitti"
+    label_map: str = setting("semantickitti", was="labels")
     """label map that labels drawn into these scans will belong to: a name that ships, or the path of a YAML file"""
     overwrite: bool = False
     """replace the scans that are in the folder"""
@@ -77,7 +77,7 @@ def import_bag(config: ImportConfig) -> ImportReport:
     Clouds that cannot be decoded or hold no point are left out and counted. Raises DataError where no cloud is left.
     """
     topic = find_cloud_topic(config.bag, config.topic)
-    labels = LabelMap.load(config.labels)
+    labels = LabelMap.load(config.label_map)
     report = ImportReport()
     clouds = _keep_usable(config, topic.name, report)
     first = next(clouds, None)

@@ -267,6 +267,8 @@ def write_bundle(folder: Path, info: BundleInfo, files: Mapping[str, tuple[str, 
     The folder is prepared beside its place and renamed into it; a bundle already there is replaced. Raises BundleError where
     something else is there, or the disk does not take it.
     """
+    if folder.is_symlink():
+        raise BundleError(f"{folder}: is a link, which is never replaced; name another folder")
     if folder.exists() and not (folder / INFO_FILE).is_file() and (not folder.is_dir() or any(folder.iterdir())):
         raise BundleError(f"{folder}: exists and is no bundle; choose another folder")
     table = {name: ModelFile(hashlib.sha256(content).hexdigest(), kind) for name, (kind, content) in files.items()}

@@ -6,14 +6,14 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import tyro
 from tqdm import tqdm
 
-from weakseg_ros.config import check_ranges, parse, setting
+from weakseg_ros.config import check_ranges, parse, setting, shard_of
 from weakseg_ros.deploy.bundle import Bundle
 from weakseg_ros.deploy.segmentation import Segmentation
 from weakseg_ros.deploy.segmenter import Segmenter
@@ -39,7 +39,7 @@ class EvaluateConfig:
     """topic of the clouds in a bag; may be left out where there is only one"""
     split: str = ""
     """part of the data set, e.g. val; empty takes all of it"""
-    labels: Path | None = None
+    truth: Path | None = field(default=None, metadata={"was": "labels"})
     """folder with one .label file per scan, for a bag or in place of the scans' own"""
     out: Path = Path("runs/evaluate")
     """folder for report.html and summary.json"""
@@ -49,8 +49,8 @@ class EvaluateConfig:
     """how points behind the nearest one of their pixel get their class"""
     track: bool = True
     """let objects keep their ids from scan to scan, as the node does, and count how often they do not"""
-    shard: str = "0/1"
-    """i/n: only every n-th scan from the i-th on, so that n processes share the work; --merge adds them up"""
+    shard: str = ""
+    """i/n: only every n-th scan from the i-th on, 1 first, so that n processes share the work; --merge adds them up"""
     merge: tuple[Path, ...] = ()
     """add up the summary.json files of earlier evaluations instead of running one"""
     live: bool = False
@@ -66,8 +66,8 @@ class EvaluateConfig:
 
     def __post_init__(self) -> None:
         check_ranges(self)
-        _shard(self.shard)
-        if self.live and self.shard != "0/1":
+        parts = shard_of(self.shard)[1]
+        if self.live and parts > 1:
             raise ConfigError("shard: a live evaluation sends every scan; leave --shard or --live out")
         if self.log is not None and (self.attach or not self.live):
             raise ConfigError("log: it is the node that keeps frames, one that --live starts; leave --log out, or --attach")
@@ -109,8 +109,8 @@ def evaluate(
     if config.live and live is None:
         raise ValueError("evaluate: config.live needs the argument `live`")
     bundle = Bundle.load(config.bundle)
-    source = open_input(config.data, bundle.labels, config.topic, config.split, config.labels)
-    evaluation = Evaluation(bundle, source, in_sequence=_shard(config.shard)[1] == 1)
+    source = open_input(config.data, bundle.labels, config.topic, config.split, config.truth)
+    evaluation = Evaluation(bundle, source, in_sequence=shard_of(config.shard)[1] == 1)
     segmenter = Segmenter(bundle, engine=config.engine, lift=config.lift)
     facts: dict[str, Any] = {"engine": f"{segmenter.engine.name} ({segmenter.engine.device})"}
     try:
@@ -138,7 +138,7 @@ class _Items:
 
     def __init__(self, source: Input, shard: str) -> None:
         self._source = source
-        self._shard = _shard(shard)
+        self._shard = shard_of(shard)
 
     def __iter__(self) -> Iterator[Item]:
         part, parts = self._shard
@@ -187,13 +187,6 @@ def _run_live(
 def _timed(item: Item, answer: Segmentation) -> Segmentation:
     decode = {"decode": item.decode_ms} if item.serialized else {}
     return replace(answer, timings_ms={**decode, **answer.timings_ms})
-
-
-def _shard(text: str) -> tuple[int, int]:
-    part, _, parts = text.partition("/")
-    if not (part.isdecimal() and parts.isdecimal() and int(part) < int(parts)):
-        raise ConfigError(f"shard: expected i/n with i from 0 to n-1, found '{text}'")
-    return int(part), int(parts)
 
 
 def _sentence(summary: dict[str, Any]) -> str:

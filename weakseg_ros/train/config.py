@@ -25,14 +25,16 @@ class TrainConfig:
     """run folder to write: settings, metrics, checkpoints"""
     resume: bool = False
     """continue the run in `out` from its last checkpoint, with the settings it was started with"""
-    bundle: Path | None = None
-    """export the best net as a bundle to this folder at the end"""
+    out_bundle: Path | None = field(default=None, metadata={"was": "bundle"})
+    """folder to export the best net to as a bundle at the end; a link is never replaced, a bundle only with `overwrite`"""
+    overwrite: bool = False
+    """replace the bundle that lies at `out_bundle`"""
 
     split: str = ""
     """part of the data to train on ('train'); empty: the data's own split, or all but `hold_out`"""
     sequences: tuple[str, ...] = ()
     """recordings to train on, by name; empty: all of the split"""
-    labels: str = ""
+    label_map: str = setting("", was="labels")
     """label map by name or file, in place of the data's own"""
     sparse_labels: Path | None = None
     """train on the labels that 'weakseg sparse' stored in this folder"""

@@ -44,6 +44,7 @@ from weakseg_ros.train.calibrate import fit_temperature
 from weakseg_ros.train.config import TrainConfig
 from weakseg_ros.train.model_card import model_card
 from weakseg_ros.train.onnx_file import HALVED_ELEMENTS, compare, export_onnx
+from weakseg_ros.train.outputs import check_bundle_place
 from weakseg_ros.train.run_folder import CONFIG, LABELS, SPEC, STATISTICS, RunFolder
 from weakseg_ros.train.session import make_method, make_net, open_data
 from weakseg_ros.train.survey import DataStatistics
@@ -54,7 +55,7 @@ MIN_CLASS_AGREEMENT = 0.999
 MIN_CLASS_AGREEMENT_HALF = 0.99
 PARITY_IMAGES = 4
 PIXELS_PER_SCAN = 20_000
-ELSEWHERE = ("data", "out", "bundle", "resume")
+ELSEWHERE = ("data", "out", "out_bundle", "overwrite", "resume")
 """settings of a training that say where it is, not what it does"""
 
 
@@ -65,7 +66,9 @@ class ExportConfig:
     run: Positional[Path]
     """run folder that 'weakseg train' wrote"""
     out: Path = Path("models/mine")
-    """bundle folder to write; a bundle already there is replaced"""
+    """bundle folder to write; a link is never replaced, a bundle only with `overwrite`"""
+    overwrite: bool = False
+    """replace the bundle that lies at `out`"""
     name: str = ""
     """what the bundle calls itself; empty: the name of its folder"""
     scans: int = setting(24, 1)
@@ -80,6 +83,7 @@ class ExportConfig:
 def main(argv: Sequence[str]) -> int:
     """The verb: writes the bundle and says how good it is."""
     config = parse(ExportConfig, argv, "export")
+    check_bundle_place(config.out, config.overwrite, "--out")
     bundle = export_run(config.run, config.out, config.name, config.scans, config.half)
     info, size = bundle.info, sum(file.stat().st_size for file in bundle.folder.iterdir())
     print(

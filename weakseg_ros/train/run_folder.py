@@ -44,10 +44,14 @@ class RunFolder:
 
     path: Path
 
-    def create(self) -> None:
-        """Make the folder; DataError where it holds something already."""
+    def check_free(self) -> None:
+        """Raise DataError where the folder holds something already."""
         if self.path.exists() and (not self.path.is_dir() or any(self.path.iterdir())):
             raise DataError(f"{self.path}: exists and is not empty; choose another --out, or --resume to continue the run in it")
+
+    def create(self) -> None:
+        """Make the folder; DataError where it holds something already."""
+        self.check_free()
         self.path.mkdir(parents=True, exist_ok=True)
 
     def save_best(self, weights: Mapping[str, Tensor], figures: Mapping[str, Any], extra: Mapping[str, Tensor]) -> None:

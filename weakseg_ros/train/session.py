@@ -29,6 +29,7 @@ from weakseg_ros.points.labels import LabelMap
 from weakseg_ros.points.projection import RangeSpec
 from weakseg_ros.train.average import WeightAverage
 from weakseg_ros.train.config import TrainConfig
+from weakseg_ros.train.outputs import check_outputs
 from weakseg_ros.train.run_folder import CONFIG, ENVIRONMENT, LABELS, SPEC, STATISTICS, RunFolder
 from weakseg_ros.train.survey import DataStatistics, survey
 from weakseg_ros.train.validate import check_readable
@@ -95,6 +96,7 @@ def open_session(config: TrainConfig) -> Session:
     run = RunFolder(config.out)
     config = with_own_split(resumed(config) if config.resume else config)
     _check_accelerator(config)
+    check_outputs(config)
     fabric = launch_fabric(config)
     if fabric.is_global_zero:
         log.info("precision: %s, because %s", *why_precision(config))
@@ -104,7 +106,7 @@ def open_session(config: TrainConfig) -> Session:
     reads_instances: bool = registry.load(registry.METHODS, config.method).reads_instances
     sparse, spec = labels_of(config, train_scans), image_spec(config, train_scans)
     images = ScanImages(train_scans, sparse, spec, config.augment, config.cache_gib, reads_instances)
-    statistics = _reopen(run, images) if config.resume else _begin(run, config, images, val_scans, fabric)
+    statistics = _reopen(run, images) if config.resume else _look_at(images, config)
     torch.manual_seed(config.seed)
     net = make_net(config, statistics, train_scans.labels.num_classes)
     if fabric.world_size > 1 and fabric.device.type == "cuda":
@@ -113,13 +115,16 @@ def open_session(config: TrainConfig) -> Session:
     session = assemble(config, fabric, run, images, val_scans, statistics, net, method)
     if config.resume:
         load_checkpoint(session)
+    elif fabric.is_global_zero:  # last, so that settings that do not fit leave no folder behind
+        _begin(session)
     return session
 
 
 def resumed(config: TrainConfig) -> TrainConfig:
     """The settings that the run in `config.out` was started with; a bundle that is named now replaces theirs."""
     stored = load_yaml(TrainConfig, config.out / CONFIG)
-    return dataclasses.replace(stored, out=config.out, resume=True, bundle=config.bundle or stored.bundle)
+    bundle = config.out_bundle or stored.out_bundle
+    return dataclasses.replace(stored, out=config.out, resume=True, out_bundle=bundle, overwrite=config.overwrite)
 
 
 def _check_accelerator(config: TrainConfig) -> None:
@@ -184,13 +189,13 @@ def open_data(config: TrainConfig) -> tuple[ScanSet, ScanSet | None]:
     """
     config = with_own_split(config)
     if config.val_data or config.val_split or config.val_sequences:
-        train = open_scans(config.data, config.split, config.labels, config.sequences)
-        val = open_scans(config.val_data or config.data, config.val_split, config.labels or train.labels, config.val_sequences)
+        train = open_scans(config.data, config.split, config.label_map, config.sequences)
+        val = open_scans(config.val_data or config.data, config.val_split, config.label_map or train.labels, config.val_sequences)
         return _with_sparse_labels(config, _without_validation(config, train, val)), val
     if config.hold_out and not config.split and not config.sequences:
-        train, val = open_splits(config.data, config.hold_out, config.labels or None)
+        train, val = open_splits(config.data, config.hold_out, config.label_map or None)
     else:
-        train = open_scans(config.data, config.split, config.labels, config.sequences)
+        train = open_scans(config.data, config.split, config.label_map, config.sequences)
         if not config.hold_out:
             return _with_sparse_labels(config, train), None
         train, val = holdout(train, config.hold_out)
@@ -320,23 +325,24 @@ def _stored(session: Session) -> dict[str, nn.Module]:
     return modules if session.extra_average is None else {**modules, "extra": session.extra_average.net}
 
 
-def _begin(run: RunFolder, config: TrainConfig, images: ScanImages, val_scans: ScanSet | None, fabric: Fabric) -> DataStatistics:
-    """Look at the data, and write what is known before the first step."""
-    statistics = survey(images, config.channels, images.scans.labels.num_classes)
-    if config.mean:
-        statistics = dataclasses.replace(statistics, mean=config.mean, std=config.std)
-    if not fabric.is_global_zero:
-        return statistics
-    run.create()
+def _begin(session: Session) -> None:
+    """Write what is known before the first step."""
+    config, images, val_scans = session.config, session.images, session.val_scans
+    session.run.create()
     facts = {
         "seed": config.seed,
         "data": {"name": images.scans.name, "hash": images.scans.content_hash, "scans": len(images)},
         "val": {"name": val_scans.name, "hash": val_scans.content_hash, "scans": len(val_scans)} if val_scans else None,
-        "device": str(fabric.device),
+        "device": str(session.fabric.device),
         "precision": precision_of(config),
     }
-    write_start(run, config, images.spec, images.scans.labels, statistics, facts)
-    return statistics
+    write_start(session.run, config, images.spec, images.scans.labels, session.statistics, facts)
+
+
+def _look_at(images: ScanImages, config: TrainConfig) -> DataStatistics:
+    """What the training scans look like; normalised as the settings say, where they do."""
+    statistics = survey(images, config.channels, images.scans.labels.num_classes)
+    return dataclasses.replace(statistics, mean=config.mean, std=config.std) if config.mean else statistics
 
 
 def write_start(

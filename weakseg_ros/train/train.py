@@ -36,10 +36,10 @@ def main(argv: Sequence[str]) -> int:
     keep_large_blocks()
     session = open_session(config)
     run = run_session(session)
-    if config.bundle is not None and session.fabric.is_global_zero:
+    if config.out_bundle is not None and session.fabric.is_global_zero:
         from weakseg_ros.train.export import export_run  # onnx is needed only here
 
-        export_run(run.path, config.bundle)
+        export_run(run.path, config.out_bundle)
     return 0
 
 

@@ -18,7 +18,7 @@ import tyro
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from weakseg_ros.config import dump_yaml, from_mapping, parse, read_yaml
+from weakseg_ros.config import dump_yaml, from_mapping, parse, read_yaml, setting
 from weakseg_ros.data.scan_files import content_hash, read_raw_labels, write_raw_labels
 from weakseg_ros.data.scan_sets import ChangedScans
 from weakseg_ros.data.scans import INSTANCE_SHIFT, Scan, ScanSet, Subset, open_scans, readable
@@ -44,7 +44,7 @@ class SparseVerb:
     """which labels are kept"""
     split: str = ""
     """part of the data to draw from, as the data set calls it; empty: all of it"""
-    labels: str = ""
+    label_map: str = setting("", was="labels")
     """label map by name or file, in place of the data's own"""
     out: Path | None = None
     """folder to write; none: DATA/sparse/<protocol>-<ratio>-s<seed>"""
@@ -249,7 +249,7 @@ def draw_sparse(scans: ScanSet, config: SparseConfig, folder: Path, overwrite: b
 def main(argv: Sequence[str]) -> int:
     """`weakseg sparse DATA`: draw, store, and say what was drawn."""
     config = parse(SparseVerb, argv, "sparse")
-    scans = open_scans(config.data, config.split, config.labels)
+    scans = open_scans(config.data, config.split, config.label_map)
     folder = config.out or config.data / "sparse" / config.draw.folder_name
     sparse = draw_sparse(scans, config.draw, folder, config.overwrite)
     print(_summary(sparse.record))

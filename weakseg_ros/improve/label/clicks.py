@@ -282,7 +282,7 @@ class ClickStore:
         unknown = self.labels.unknown_raw_ids(raw)
         if unknown:
             found = ", ".join(map(str, unknown[:5]))
-            hint = "open it with the map that it was labelled with (--labels), or remove the file"
+            hint = "open it with the map that it was labelled with (--label-map), or remove the file"
             raise DataError(f"{file}: holds raw ids that label map '{self.labels.name}' does not list ({found}); {hint}")
         return raw
 
@@ -330,7 +330,7 @@ class ClickStore:
             raise DataError(f"{self.path}: holds labels that 'weakseg sparse' drew; label under another --name")
         if set(record.clicks_per_class) != set(self.labels.names[1:]):
             fault = f"has the classes of '{record.labels}', not of '{self.labels.name}'"
-            raise DataError(f"{path}: {fault}; choose the map with --labels")
+            raise DataError(f"{path}: {fault}; choose the map with --label-map")
         return record
 
     def _mend(self) -> None:

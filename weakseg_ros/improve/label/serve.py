@@ -40,7 +40,7 @@ class LabelConfig:
 
     folder: tyro.conf.Positional[Path]
     """a frame log (node, 'weakseg select'), or any folder of scans"""
-    labels: str = ""
+    label_map: str = setting("", was="labels")
     """label map by name or YAML file, in place of the folder's own"""
     name: str = CLICKS
     """labels go to FOLDER/sparse/<name>"""
@@ -63,7 +63,7 @@ def serve(config: LabelConfig, masks_of_clicks: MasksOfClicks) -> int:
     from weakseg_ros.improve.label.session import Session
     from weakseg_ros.improve.label.source import Source
 
-    source = Source(config.folder, LabelMap.load(config.labels) if config.labels else None)
+    source = Source(config.folder, LabelMap.load(config.label_map) if config.label_map else None)
     store = ClickStore(config.folder, source.labels, config.name)
     session = Session(store, source, masks_of_clicks)
     server = start_server(config.port)

@@ -198,7 +198,7 @@ def training_settings(config: RetrainConfig, training: TrainConfig, out: Path) -
     return dataclasses.replace(
         training,
         out=out,
-        bundle=None,
+        out_bundle=None,
         resume=False,
         steps=config.steps,
         warmup_steps=min(config.steps // 10, 50),

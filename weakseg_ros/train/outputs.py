@@ -1,0 +1,49 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Where a training will write, looked at before it begins: hours of work must not end at a place that cannot be written."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from pathlib import Path
+
+from weakseg_ros.deploy.bundle import INFO_FILE
+from weakseg_ros.errors import ConfigError, DataError
+from weakseg_ros.train.config import TrainConfig
+from weakseg_ros.train.run_folder import RunFolder
+
+
+def check_outputs(config: TrainConfig) -> None:
+    """Raise DataError or ConfigError where a training's run folder or bundle cannot be written, or something is there."""
+    if not config.resume:
+        RunFolder(config.out).check_free()
+    check_can_write(config.out, "--out")
+    if config.out_bundle is not None:
+        check_bundle_place(config.out_bundle, config.overwrite, "--out-bundle")
+
+
+def check_bundle_place(folder: Path, overwrite: bool, option: str) -> None:
+    """Raise ConfigError where a bundle must not be written to `folder`, DataError where it cannot; `option` names the setting."""
+    if folder.is_symlink():
+        target = os.readlink(folder)
+        raise ConfigError(
+            f"{folder}: is a link (to {target}), which nodes may follow, and links are never replaced; name another folder with "
+            f"{option} and deploy it with 'weakseg promote'"
+        )
+    if (folder / INFO_FILE).is_file() and not overwrite:
+        raise ConfigError(
+            f"{folder}: holds a bundle, which is not replaced unasked; name another folder with {option}, or add --overwrite"
+        )
+    if folder.exists() and not (folder / INFO_FILE).is_file() and (not folder.is_dir() or any(folder.iterdir())):
+        raise ConfigError(f"{folder}: exists and is no bundle; name another folder with {option}")
+    check_can_write(folder, option)
+
+
+def check_can_write(folder: Path, option: str) -> None:
+    """Raise DataError where `folder`, or the nearest of its parents that exists, takes no new file."""
+    nearest = next(place for place in (folder.absolute(), *folder.absolute().parents) if place.exists())
+    try:
+        with tempfile.TemporaryDirectory(prefix=".weakseg.", dir=nearest):
+            return
+    except OSError as error:
+        raise DataError(f"{folder}: cannot be written ({error.strerror}); name another folder with {option}") from None
