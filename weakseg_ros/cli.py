@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 from weakseg_ros import __version__
 from weakseg_ros.errors import WeaksegError, did_you_mean
+from weakseg_ros.extras import explain
 
 
 class Verb(NamedTuple):
@@ -71,6 +72,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         return int(getattr(importlib.import_module(module), attribute)(rest))
     except WeaksegError as error:
         print(f"weakseg {name}: {error}", file=sys.stderr)
+        return 2
+    except ImportError as error:
+        sentence = explain(error)
+        if not sentence:
+            raise
+        print(f"weakseg {name}: {sentence}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print(f"weakseg {name}: interrupted", file=sys.stderr)

@@ -1,22 +1,28 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`weakseg doctor`: what works on this machine, what is missing, and whether a model fits a sensor."""
+"""`weakseg doctor`: what works on this machine, what is missing, and whether a model fits a sensor.
+
+It runs where hardly anything is installed: with the standard library and PyYAML.
+"""
 
 from __future__ import annotations
 
+import argparse
+import json
 import os
 import shutil
 import subprocess
 import sys
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from importlib import metadata
 from itertools import islice
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
-from weakseg_ros.config import check_ranges, parse, setting
+from weakseg_ros.config import check_ranges, field_docs, from_mapping, load_yaml, setting
 from weakseg_ros.errors import CloudError, WeaksegError
+from weakseg_ros.extras import LIBRARIES, Library, explain, has_nvidia_gpu, how_to_get_rclpy, install_command, pip_install
 from weakseg_ros.files import environment, share_folder
 
 Mark = Literal["ok", "note", "fault"]
@@ -49,23 +55,6 @@ class DoctorConfig:
         check_ranges(self)
 
 
-# library, what needs it, the extra that brings it
-LIBRARIES = (
-    ("numpy", "everything", ""),
-    ("scipy", "everything", ""),
-    ("onnxruntime", "the node's default engine", "onnx"),
-    ("torch", "training, the torch engine", "train"),
-    ("lightning-fabric", "training", "train"),
-    ("onnx", "export", "train"),
-    ("onnxscript", "export", "train"),
-    ("safetensors", "training, the torch engine", "train"),
-    ("rosbags", "bags", "bags"),
-    ("jinja2", "reports", "report"),
-    ("matplotlib", "reports", "report"),
-    ("tensorrt", "NVIDIA engines", "tensorrt"),
-)
-
-
 def check_machine() -> Iterator[Finding]:
     """Python, cores, and the room in shared memory that large clouds travel through."""
     facts = environment()
@@ -80,14 +69,63 @@ def check_machine() -> Iterator[Finding]:
         yield Finding("ok" if not advice else "note", "shared memory", f"{free / 2**20:.0f} MiB free in /dev/shm{advice}")
 
 
-def check_libraries() -> Iterator[Finding]:
-    """Which of the Python libraries are here; only those that everything needs are a fault when absent."""
-    for name, used_by, extra in LIBRARIES:
-        try:
-            yield Finding("ok", name, f"{metadata.version(name)} ({used_by})")
-        except metadata.PackageNotFoundError:
-            how = f"pip install 'weakseg_ros[{extra}]'" if extra else f"pip install {name}"
-            yield Finding("note" if extra else "fault", name, f"absent; {used_by} needs it: {how}")
+def check_libraries(libraries: Sequence[Library] = LIBRARIES) -> Iterator[Finding]:
+    """Which of the Python libraries can be imported; what came with the package is a fault when it cannot, an extra is a note."""
+    found = _import_each([library.module for library in libraries])
+    for library in libraries:
+        mark: Mark = "note" if library.extra else "fault"
+        state = found[library.module]
+        if "version" in state:
+            yield Finding("ok", library.module, f"{state['version'] or 'imported'} ({library.used_by})")
+        elif state["absent"]:
+            yield Finding(mark, library.module, f"not installed; needed for {library.used_by}: {install_command(library)}")
+        else:
+            advice = f"needed for {library.used_by}: {pip_install('--upgrade', library.requirement)}"
+            yield Finding("fault", library.module, f"installed, but cannot be imported ({state['error']}); {advice}")
+    yield from check_runtimes(_installed("onnxruntime"), _installed("onnxruntime-gpu"), has_nvidia_gpu())
+
+
+def check_runtimes(cpu: str, gpu: str, has_gpu: bool) -> Iterator[Finding]:
+    """Whether the build of onnxruntime suits the machine, from the versions of both builds ('' = absent)."""
+    if cpu and gpu:
+        advice = f"{pip_install('--force-reinstall', f'onnxruntime-gpu=={gpu}')} after: pip uninstall onnxruntime"
+        yield Finding("note", "onnxruntime", f"{cpu} and onnxruntime-gpu {gpu} overwrite each other's files; {advice}")
+    elif gpu:
+        yield Finding("ok", "onnxruntime-gpu", f"{gpu} (the build with CUDA)")
+    elif cpu and has_gpu:
+        advice = f"pip uninstall onnxruntime, then: {pip_install('onnxruntime-gpu')}"
+        yield Finding("note", "onnxruntime", f"this machine has an NVIDIA GPU, which this build does not use; {advice}")
+
+
+def _installed(distribution: str) -> str:
+    try:
+        return metadata.version(distribution)
+    except metadata.PackageNotFoundError:
+        return ""
+
+
+IMPORTER = """
+import importlib, json, sys
+for name in sys.argv[1:]:
+    try:
+        found = {"version": str(getattr(importlib.import_module(name), "__version__", ""))}
+    except BaseException as error:
+        absent = isinstance(error, ModuleNotFoundError) and (error.name or "").partition(".")[0] == name
+        found = {"absent": absent, "error": f"{type(error).__name__}: {error}".splitlines()[0]}
+    print(json.dumps([name, found]), flush=True)
+"""
+
+
+def _import_each(modules: Sequence[str]) -> dict[str, dict[str, Any]]:
+    """Import modules in another process: by name its version, or why it cannot be. One that ends the process is found out."""
+    found: dict[str, dict[str, Any]] = {}
+    while rest := [module for module in modules if module not in found]:
+        done = subprocess.run([sys.executable, "-c", IMPORTER, *rest], capture_output=True, text=True)
+        found |= dict(json.loads(line) for line in done.stdout.splitlines() if line.startswith("["))
+        if done.returncode:
+            culprit = next((module for module in rest if module not in found), rest[-1])
+            found[culprit] = {"absent": False, "error": f"the import ended Python with exit code {done.returncode}"}
+    return found
 
 
 def check_ros() -> Iterator[Finding]:
@@ -96,9 +134,7 @@ def check_ros() -> Iterator[Finding]:
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     if done.returncode:
         reason = (done.stderr.strip().splitlines() or ["no message"])[-1]
-        yield Finding(
-            "note", "rclpy", f"not importable ({reason}); source your ROS 2, or pip install 'weakseg_ros[ros-pip]' (x86-64)"
-        )
+        yield Finding("note", "rclpy", f"cannot be imported ({reason}); the node needs it; {how_to_get_rclpy()}")
         return
     distro = os.environ.get("ROS_DISTRO", "from PyPI")
     yield Finding("ok", "rclpy", f"{distro}, {done.stdout.strip()}")
@@ -112,14 +148,17 @@ def check_ros() -> Iterator[Finding]:
 
 def check_bundle(name: str) -> Iterator[Finding]:
     """Whether the model loads, and on which engine it would run."""
-    from weakseg_ros.deploy.bundle import Bundle
-    from weakseg_ros.deploy.engines import open_engine
-
     try:
+        from weakseg_ros.deploy.bundle import Bundle
+        from weakseg_ros.deploy.engines import open_engine
+
         bundle = Bundle.load(name)
         engine, refused = open_engine(bundle)
     except WeaksegError as error:
         yield Finding("fault", "model", str(error))
+        return
+    except ImportError as error:
+        yield Finding("fault", "model", f"cannot be opened: {explain(error) or error}")
         return
     spec = bundle.info.spec
     image = f"{spec.height} x {spec.width}, {spec.fov_down_deg}..{spec.fov_up_deg} deg"
@@ -150,9 +189,27 @@ def check_sensor(config: DoctorConfig, data: Path) -> Iterator[Finding]:
     segmenter.close()
 
 
+def read_arguments(argv: Sequence[str]) -> DoctorConfig:
+    """The settings from a command line, without the library that the other verbs read theirs with."""
+    parser = argparse.ArgumentParser(
+        prog="weakseg doctor",
+        description=DoctorConfig.__doc__,
+        epilog="Exit code 0: no fault (notes are optional parts); 1: a fault was found; 2: the check could not be made.",
+    )
+    parser.add_argument("--config", type=Path, metavar="FILE", help="a YAML file with the options below")
+    for field in fields(DoctorConfig):
+        default = f"; default: {field.default}" if field.default not in (None, "") else ""
+        kind = str if field.default is None else type(field.default)
+        parser.add_argument(f"--{field.name}", type=kind, help=field_docs(DoctorConfig)[field.name] + default)
+    options = vars(parser.parse_args(argv))
+    file = options.pop("config")
+    base = load_yaml(DoctorConfig, file) if file else DoctorConfig()
+    return from_mapping(DoctorConfig, {name: value for name, value in options.items() if value is not None}, "doctor", base)
+
+
 def main(argv: Sequence[str]) -> int:
-    """The verb: prints every finding; exit code 1 where one is a fault."""
-    config = parse(DoctorConfig, argv, "doctor")
+    """The verb: prints every finding. Exit code 0: no fault; 1: a fault was found; 2: the check itself could not be made."""
+    config = read_arguments(argv)
     share_folder()
     findings: list[Finding] = []
     checks = [check_machine(), check_libraries(), check_ros(), check_bundle(config.bundle)]

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 
 from weakseg_ros.config import parse
 from weakseg_ros.errors import ConfigError
-from weakseg_ros.improve.label.serve import LabelConfig, need_viser, serve
+from weakseg_ros.extras import need
+from weakseg_ros.improve.label.serve import LabelConfig, serve
 from weakseg_ros.weak.masks_by_rule import segment_from_clicks
 
 if TYPE_CHECKING:
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
 def main(argv: Sequence[str]) -> int:
     """Serve the page until Ctrl+C."""
     config = parse(LabelConfig, argv, "label")
-    need_viser()
+    need("viser")
     return serve(config, _masks_of_clicks(config.objects))
 
 

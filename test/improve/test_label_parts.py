@@ -384,7 +384,7 @@ def test_the_verb_says_what_is_wrong(folder: Path, capsys: pytest.CaptureFixture
     assert "there is no such folder" in capsys.readouterr().err
     monkeypatch.setitem(sys.modules, "viser", None)
     assert main(["label", str(folder)]) == 2
-    assert "pip install 'weakseg_ros[label]'" in capsys.readouterr().err
+    assert "-m pip install 'viser>=" in capsys.readouterr().err
 
 
 def test_a_busy_port_is_named(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -19,6 +19,7 @@ from weakseg_ros.deploy.segmentation import Segmentation
 from weakseg_ros.deploy.segmenter import Segmenter
 from weakseg_ros.deploy.tracking import Tracker
 from weakseg_ros.errors import CloudError, ConfigError, DataError, ReplayError
+from weakseg_ros.extras import need
 from weakseg_ros.measure.evaluation import Evaluation
 from weakseg_ros.measure.inputs import Input, Item, open_input
 from weakseg_ros.measure.merge import merge
@@ -108,6 +109,7 @@ def evaluate(
     """
     if config.live and live is None:
         raise ValueError("evaluate: config.live needs the argument `live`")
+    need("jinja2", "matplotlib")  # for the report at the end
     bundle = Bundle.load(config.bundle)
     source = open_input(config.data, bundle.labels, config.topic, config.split, config.truth)
     evaluation = Evaluation(bundle, source, in_sequence=shard_of(config.shard)[1] == 1)

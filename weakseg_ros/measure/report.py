@@ -8,7 +8,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from weakseg_ros.errors import DataError
 from weakseg_ros.measure.pictures import TOP_VIEW_M, ScanPictures
 from weakseg_ros.measure.words import FAIR_IOU, GOOD_IOU, next_steps, verdict
 
@@ -25,11 +24,9 @@ class _Shown:
 
 
 def render(summary: Mapping[str, Any], typical: ScanPictures | None = None, worst: Sequence[ScanPictures] = ()) -> str:
-    """The report as HTML. `summary` is what evaluate writes as JSON; DataError where Jinja2 is not installed."""
-    try:
-        from jinja2 import Environment, PackageLoader, StrictUndefined
-    except ImportError:
-        raise DataError("report: Jinja2 is not installed; pip install 'weakseg_ros[report]'") from None
+    """The report as HTML. `summary` is what evaluate writes as JSON."""
+    from jinja2 import Environment, PackageLoader, StrictUndefined
+
     environment = Environment(loader=PackageLoader("weakseg_ros.measure"), autoescape=True, undefined=StrictUndefined)
     empty: dict[str, Any] = {"live": None, "agreement_with_direct": None, "story": {}}
     return environment.get_template("report.html.j2").render(

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from weakseg_ros.deploy.bundle import OUTPUTS, Bundle
 from weakseg_ros.errors import BundleError, ConfigError, EngineError
+from weakseg_ros.extras import explain
 from weakseg_ros.registry import ENGINES, load
 
 AUTO = ("onnxruntime", "torch")
@@ -56,6 +57,8 @@ def open_engine(bundle: Bundle, preference: Sequence[str] = ("auto",), threads: 
             raise
         except (EngineError, BundleError) as error:
             failures.append(f"{name}: {error}")
+        except ImportError as error:
+            failures.append(explain(error) or f"{name}: {error}")
         except Exception as error:  # a foreign library may raise anything; the next engine gets its turn
             failures.append(f"{name}: {type(error).__name__}: {str(error).strip() or 'no text'}")
     raise EngineError(f"{bundle.folder}: no engine can run it. {' | '.join(failures) or 'none was asked for'}")

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 import tyro
 
 from weakseg_ros.config import check_ranges, setting
-from weakseg_ros.errors import ConfigError, WeaksegError
+from weakseg_ros.errors import ConfigError
 from weakseg_ros.improve.label.clicks import CLICKS, ClickStore
 from weakseg_ros.points.labels import LabelMap
 
@@ -115,11 +115,3 @@ def _own_origin_only() -> Iterator[None]:
         yield
     finally:
         server.serve = serve  # type: ignore[misc]
-
-
-def need_viser() -> None:
-    """A sentence in place of a traceback where the page's library is missing."""
-    try:
-        import viser  # noqa: F401
-    except ImportError:
-        raise WeaksegError("viser: is not installed, and the page needs it; pip install 'weakseg_ros[label]'") from None
