@@ -36,7 +36,7 @@ setup(
         *shared_files(),
     ],
     zip_safe=False,
-    install_requires=["numpy>=1.24", "pyyaml>=6.0", "tyro>=0.9", "scipy>=1.10", "tqdm>=4.64"],
+    install_requires=["numpy>=1.24", "pyyaml>=6.0", "tyro>=0.9", "scipy>=1.10", "tqdm>=4.64", "filelock>=3.4"],
     extras_require={
         "onnx": ["onnxruntime>=1.18"],
         "bags": ["rosbags>=0.10.4"],

@@ -3,14 +3,19 @@
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import importlib
 import logging
+import os
+import signal
 import sys
-from collections.abc import Sequence
+import threading
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 from weakseg_ros import __version__
-from weakseg_ros.errors import WeaksegError, did_you_mean
+from weakseg_ros.errors import WeaksegError, did_you_mean, printable, refusal_of
 from weakseg_ros.extras import explain
 
 
@@ -41,6 +46,22 @@ VERBS = {
 }
 
 
+_EXIT_PIPE = 128 + signal.SIGPIPE
+_FULL = "free some space there and start again; what was written before stays"
+_RIGHTS = "check its permissions, or choose another place"
+_ADVICE = {
+    errno.ENOSPC: _FULL,
+    errno.EDQUOT: _FULL,
+    errno.EFBIG: "the file grew beyond the limit of this system; raise it ('ulimit -f') or choose another place",
+    errno.EROFS: "the file system is read-only; choose another place",
+    errno.EACCES: _RIGHTS,
+    errno.EPERM: _RIGHTS,
+    errno.ENOENT: "check the path",
+    errno.EIO: "the disk fails; check it, or choose another place",
+}
+_OTHER_ADVICE = "the system refused that; check the path and the disk"
+
+
 def usage() -> str:
     """The manual of the program: one line a verb."""
     width = max(map(len, VERBS))
@@ -53,7 +74,7 @@ def usage() -> str:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run one verb; returns its exit code. A user's fault is one sentence and exit code 2, never a traceback."""
+    """Run one verb; returns its exit code. A fault of the user or the disk is one sentence and exit code 2, never a traceback."""
     arguments = list(sys.argv[1:] if argv is None else argv)
     if not arguments or arguments[0] in ("-h", "--help", "help"):
         print(usage())
@@ -65,20 +86,66 @@ def main(argv: Sequence[str] | None = None) -> int:
     if name not in VERBS:
         print(f"weakseg: unknown verb '{name}'{did_you_mean(name, VERBS)} ('weakseg --help' lists them)", file=sys.stderr)
         return 2
-    logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr)
-    logging.getLogger("weakseg_ros").setLevel(logging.INFO)  # the libraries' own progress notes are not for users
+    _log_to_stderr()
     module, _, attribute = VERBS[name].entry.partition(":")
     try:
-        return int(getattr(importlib.import_module(module), attribute)(rest))
+        with _ended_by_exception():
+            return int(getattr(importlib.import_module(module), attribute)(rest))
     except WeaksegError as error:
-        print(f"weakseg {name}: {error}", file=sys.stderr)
-        return 2
+        return _say(name, str(error), 2)
     except ImportError as error:
         sentence = explain(error)
         if not sentence:
             raise
-        print(f"weakseg {name}: {sentence}", file=sys.stderr)
-        return 2
+        return _say(name, sentence, 2)
+    except BrokenPipeError:  # who reads our output has ended, as `head` does
+        with contextlib.suppress(OSError):
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return _EXIT_PIPE
+    except OSError as error:
+        return _say(name, f"{refusal_of(error)}; {_ADVICE.get(error.errno or 0, _OTHER_ADVICE)}", 2)
     except KeyboardInterrupt:
-        print(f"weakseg {name}: interrupted", file=sys.stderr)
-        return 130
+        return _say(name, "interrupted", 130)
+    except Terminated:
+        return _say(name, "terminated", 128 + signal.SIGTERM)
+
+
+class Terminated(BaseException):
+    """SIGTERM, so that it clears up on its way out as Ctrl+C does."""
+
+
+def _say(verb: str, sentence: str, code: int) -> int:
+    print(f"weakseg {verb}: {printable(sentence)}", file=sys.stderr)
+    return code
+
+
+class _PrintableFormatter(logging.Formatter):
+    def format(self, record: logging.LogRecord) -> str:
+        return printable(super().format(record))
+
+
+def _log_to_stderr() -> None:
+    logging.basicConfig(level=logging.WARNING, stream=sys.stderr)
+    for handler in logging.getLogger().handlers:
+        if type(handler) is logging.StreamHandler:
+            handler.setFormatter(_PrintableFormatter("%(message)s"))
+    logging.getLogger("weakseg_ros").setLevel(logging.INFO)  # the libraries' own progress notes are not for users
+
+
+@contextlib.contextmanager
+def _ended_by_exception() -> Iterator[None]:
+    """SIGTERM raises Terminated inside, unless somebody has another use for it."""
+    in_main_thread = threading.current_thread() is threading.main_thread()
+    if not in_main_thread or signal.getsignal(signal.SIGTERM) is not signal.SIG_DFL:
+        yield
+        return
+    signal.signal(signal.SIGTERM, _raise_terminated)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+
+
+def _raise_terminated(number: int, frame: object) -> None:
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)  # once is enough: clearing up is not to be cut short by a second one
+    raise Terminated

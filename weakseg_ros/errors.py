@@ -8,6 +8,7 @@ kept for faults of our own.
 from __future__ import annotations
 
 import difflib
+import os
 from collections.abc import Iterable
 
 
@@ -41,6 +42,18 @@ class EngineError(WeaksegError):
 
 class ReplayError(WeaksegError):
     """A replay over DDS that did not get every answer it was promised."""
+
+
+def printable(text: object) -> str:
+    """A text with its control characters shown as `\\x1b` instead of obeyed by the terminal; line breaks and tabs stay."""
+    return "".join(c if c in "\n\t" or c.isprintable() else c.encode("unicode_escape").decode() for c in str(text))
+
+
+def refusal_of(error: OSError) -> str:
+    """What the system refused, as a sentence without its end: `runs/x: No space left on device`."""
+    reason = error.strerror or type(error).__name__
+    names = [os.fsdecode(name) for name in (error.filename, error.filename2) if isinstance(name, (str, bytes, os.PathLike))]
+    return f"{names[0]}: {reason}" if names else reason
 
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:

@@ -1,41 +1,84 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Files that are never half written, hashes of what was read, and paths that stay in their folder."""
+"""Files and folders that are never half written, hashes of what was read, and paths that stay in their folder."""
 
 from __future__ import annotations
 
+import contextlib
+import ctypes
+import errno
+import fcntl
 import hashlib
+import itertools
 import json
 import os
 import platform
+import re
+import shutil
+import stat
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Mapping
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 from weakseg_ros.errors import DataError
+from weakseg_ros.locks import claim, is_claimed
+
+_OURS = re.compile(r"\..+\.\d+(-\d+)?\.(tmp|new|old)")
+"""names of what is being written, and of what is being replaced: `.NAME.PID-n.tmp` is to become the file NAME"""
+_numbers = itertools.count()
+_EXCHANGE, _HERE = 2, -100
+"""RENAME_EXCHANGE and AT_FDCWD of Linux"""
 
 
 def write_atomic(path: Path, content: bytes | str) -> None:
     """Replace the file `path` by `content`, or leave it as it was: temporary file, fsync, rename.
 
-    The temporary file lies beside its target (a rename does not cross file systems) and is removed on any failure.
+    The temporary file lies beside its target (a rename does not cross file systems) and is removed on any failure; one that
+    a killed process left behind is removed by `sweep`.
     """
     blob = content.encode() if isinstance(content, str) else content
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    temporary = _beside(path, "tmp")
     try:
         with open(temporary, "wb") as file:
+            claim(file.fileno())
             file.write(blob)
             file.flush()
             os.fsync(file.fileno())
-        os.replace(temporary, path)
-    finally:
+            os.replace(temporary, path)
+    except BaseException:
         temporary.unlink(missing_ok=True)
+        raise
 
 
 def write_json(path: Path, content: Any) -> None:
     """Write `content` as indented JSON, atomically."""
     write_atomic(path, json.dumps(content, indent=2, sort_keys=False) + "\n")
+
+
+def append_json_line(path: Path, row: Mapping[str, Any], durable: bool = True) -> None:
+    """Add one line to a JSON-lines file, apart from a line that a crash cut short; `durable` waits until the disk has it.
+
+    A line that the disk does not take whole is taken back.
+    """
+    with open(path, "ab", buffering=0) as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        end = file.seek(0, os.SEEK_END)
+        rest = b"\n" * _is_torn(path, end) + json.dumps(dict(row)).encode() + b"\n"
+        try:
+            while rest:
+                rest = rest[file.write(rest) :]
+        except OSError:
+            file.truncate(end)
+            raise
+        if durable:
+            os.fsync(file.fileno())
+
+
+def _is_torn(path: Path, end: int) -> bool:
+    with open(path, "rb") as file:
+        file.seek(max(0, end - 1))
+        return end > 0 and file.read(1) != b"\n"
 
 
 def read_json_lines(path: Path, key: str) -> list[dict[str, Any]]:
@@ -50,6 +93,186 @@ def _parsed(line: str) -> Any:
         return json.loads(line)
     except ValueError:
         return None
+
+
+def read_regular(path: Path, most_bytes: int) -> bytes:
+    """The content of a regular file; OSError for a pipe or a device, which may never end, and for a file above `most_bytes`."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    with open(descriptor, "rb") as file:
+        status = os.fstat(descriptor)
+        if not stat.S_ISREG(status.st_mode):
+            raise OSError(errno.EINVAL, "not a regular file", str(path))
+        if status.st_size > most_bytes:
+            raise OSError(errno.EFBIG, f"{status.st_size} bytes, at most {most_bytes} are read", str(path))
+        return file.read(most_bytes + 1)[:most_bytes]
+
+
+# folders: prepared aside, put in place at once, swept where a process died at it
+
+
+def is_ours(name: str) -> bool:
+    """Whether a name is that of something half-written of this program, which never counts as content."""
+    return bool(_OURS.fullmatch(name))
+
+
+def content_of(folder: Path) -> list[Path]:
+    """What lies in a folder, sorted, without our own half-written files; empty where there is no folder."""
+    return sorted(entry for entry in folder.iterdir() if not is_ours(entry.name)) if folder.is_dir() else []
+
+
+def sweep(target: Path) -> None:
+    """Remove what dead processes left half-written of the file or folder `target`, beside it and in it.
+
+    A folder that was moved aside and never replaced is put back.
+    """
+    target = _absolute(target)
+    if not target.parent.is_dir():
+        return
+    beside = [entry for entry in target.parent.iterdir() if entry.name.startswith(f".{target.name}.") and is_ours(entry.name)]
+    inside = [entry for entry in target.iterdir() if is_ours(entry.name)] if target.is_dir() else []
+    for entry in [*beside, *inside]:
+        if _is_dead(entry):
+            if entry.name.endswith(".old") and entry in beside and not os.path.lexists(target):
+                os.replace(entry, target)
+            else:
+                _remove(entry)
+
+
+def make_folder(folder: Path) -> None:
+    """Make a folder to write files into, and sweep what dead processes left half-written in it."""
+    folder.mkdir(parents=True, exist_ok=True)
+    sweep(folder)
+
+
+@contextlib.contextmanager
+def staged(target: Path, inside: bool = False) -> Iterator[Path]:
+    """An empty folder beside `target`, or in it, to prepare its content in; gone when the block ends, unless it was moved.
+
+    What dead processes left of earlier attempts is swept first.
+    """
+    target = _absolute(target)
+    sweep(target)
+    (target if inside else target.parent).mkdir(parents=True, exist_ok=True)
+    fresh = _beside(target / target.name if inside else target, "new")
+    fresh.mkdir()
+    descriptor = os.open(fresh, os.O_RDONLY)
+    try:
+        claim(descriptor)
+        yield fresh
+    finally:
+        os.close(descriptor)
+        _remove(fresh)
+
+
+def put_in_place(fresh: Path, target: Path) -> None:
+    """Make the prepared folder `fresh` the folder `target`, in one step and on the disk; what was there is removed.
+
+    Where the file system cannot exchange two names, a reader may find nothing at `target` for a moment.
+    """
+    target = _absolute(target)
+    sync_tree(fresh)
+    if not os.path.lexists(target) or (target.is_dir() and not any(target.iterdir())):
+        os.replace(fresh, target)
+    elif _exchanged(fresh, target):
+        _remove(fresh)
+    else:
+        _replace_in_two_steps(fresh, target)
+    _sync(target.parent)
+
+
+def move_into(fresh: Path, target: Path, last: str) -> None:
+    """Move the content of `fresh` into the existing folder `target`, the entry `last` after all others.
+
+    For a folder that cannot be replaced as a whole: a mount point, or one that holds other people's files, too.
+    """
+    sync_tree(fresh)
+    for entry in sorted(fresh.iterdir(), key=lambda entry: (entry.name == last, entry.name)):
+        there = target / entry.name
+        if entry.is_dir() and there.is_dir() and any(there.iterdir()):
+            move_into(entry, there, "")
+        else:
+            os.replace(entry, there)
+    _sync(target)
+
+
+def cannot_be_replaced(folder: Path) -> bool:
+    """Whether a folder has to stay the folder it is: a mount point, the one we are in, or in one where we may not write."""
+    if not folder.is_dir():
+        return False
+    return os.path.ismount(folder) or folder.resolve() == Path.cwd() or not os.access(_absolute(folder).parent, os.W_OK)
+
+
+def sync_tree(folder: Path) -> None:
+    """Wait until the disk has every file of a folder."""
+    for root, _, names in os.walk(folder):
+        for name in names:
+            if not (Path(root) / name).is_symlink():
+                _sync(Path(root) / name)
+        _sync(Path(root))
+
+
+def _sync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    except OSError as error:
+        if error.errno != errno.EINVAL:  # a file system that knows no such wish for folders
+            raise
+    finally:
+        os.close(descriptor)
+
+
+def _exchanged(one: Path, other: Path) -> bool:
+    """Whether the kernel exchanged two names, which takes them no moment."""
+    rename: Any = getattr(ctypes.CDLL(None, use_errno=True), "renameat2", None)
+    return rename is not None and rename(_HERE, os.fsencode(one), _HERE, os.fsencode(other), _EXCHANGE) == 0
+
+
+def _replace_in_two_steps(fresh: Path, target: Path) -> None:
+    old = _beside(target, "old")
+    os.replace(target, old)
+    try:
+        os.replace(fresh, target)
+    except OSError:
+        os.replace(old, target)
+        raise
+    _remove(old)
+
+
+def _absolute(path: Path) -> Path:
+    """A path whose last part is a name; a link at its end is kept."""
+    return Path(os.path.abspath(path))
+
+
+def _beside(path: Path, kind: str) -> Path:
+    return path.with_name(f".{path.name}.{os.getpid()}-{next(_numbers)}.{kind}")
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path, ignore_errors=True)
+    elif os.path.lexists(path):
+        path.unlink(missing_ok=True)
+
+
+def _is_dead(path: Path) -> bool:
+    """Whether nobody writes what lies at `path` any more.
+
+    A living process of the number in the name may not have claimed it yet. In a container the number may be that of another
+    process, or our own; a link cannot be claimed.
+    """
+    number = int(path.name.split(".")[-2].partition("-")[0])
+    return (number == os.getpid() or not _runs(number)) and (path.is_symlink() or not is_claimed(path))
+
+
+def _runs(number: int) -> bool:
+    try:
+        os.kill(number, 0)
+    except (ProcessLookupError, OverflowError):
+        return False
+    except OSError:
+        return True
+    return True
 
 
 def sha256_of(path: Path) -> str:

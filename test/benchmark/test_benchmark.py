@@ -19,12 +19,13 @@ import yaml
 
 from weakseg_ros.benchmark.benchmark import open_table, train_rows
 from weakseg_ros.benchmark.report import write_report
-from weakseg_ros.benchmark.rows import RowFile, alone
+from weakseg_ros.benchmark.rows import RowFile
 from weakseg_ros.benchmark.table import BenchmarkConfig, Row, base_settings, table
 from weakseg_ros.cli import main
 from weakseg_ros.config import load_yaml
 from weakseg_ros.data.scans import open_scans
 from weakseg_ros.errors import ConfigError, DataError
+from weakseg_ros.locks import alone
 from weakseg_ros.simulate.record import main as simulate
 from weakseg_ros.train.run_folder import RunFolder
 from weakseg_ros.train.session import open_data
@@ -283,7 +284,7 @@ def test_shards_share_the_table(street: Path, tmp_path: Path) -> None:
 def test_a_row_that_another_process_trains_is_left_to_it(street: Path, tmp_path: Path) -> None:
     config = settings(street, tmp_path)
     first, second = table(config)
-    holder = "import sys; from pathlib import Path; from weakseg_ros.benchmark.rows import alone\n"
+    holder = "import sys; from pathlib import Path; from weakseg_ros.locks import alone\n"
     holder += "with alone(Path(sys.argv[1])) as mine:\n    print(mine, flush=True); sys.stdin.read()"
     path = tmp_path / "runs" / f".{first.key}.lock"
     command = [sys.executable, "-c", holder, str(path)]

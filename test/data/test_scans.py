@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -197,20 +198,35 @@ def test_a_damaged_folder_is_named(tmp_path: Path, damage: Callable[[Path], None
         open_scans(tmp_path)
 
 
-def test_an_interrupted_recording_is_refused(tmp_path: Path) -> None:
+@pytest.mark.parametrize("there", [False, True], ids=["new", "empty folder"])
+def test_an_interrupted_recording_leaves_nothing(tmp_path: Path, there: bool) -> None:
+    folder = tmp_path / "drive"
+    if there:
+        folder.mkdir()
+
     def stopped() -> None:
-        with writer(tmp_path) as out:
+        with writer(folder) as out:
             out.write(grid_cloud(0))
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
         stopped()
+    assert sorted(tmp_path.rglob("*")) == [folder] * there
+    with writer(folder) as again:
+        again.write(grid_cloud(1))
+    assert len(open_scans(folder)) == 1
+    assert os.listdir(tmp_path) == ["drive"]
+
+
+def test_a_recording_that_was_cut_short_is_refused_and_may_be_written_again(tmp_path: Path) -> None:
+    folder = record(tmp_path / "drive")
+    manifest = folder / "manifest.yaml"
+    manifest.write_text(manifest.read_text().replace("complete: true", "complete: false"))
     with pytest.raises(DataError, match="was interrupted"):
-        open_scans(tmp_path)
-    record_again = writer(tmp_path, overwrite=True)
-    record_again.write(grid_cloud(1))
-    record_again.close()
-    assert len(open_scans(tmp_path)) == 1
+        open_scans(folder)
+    with writer(folder) as again:
+        again.write(grid_cloud(1))
+    assert len(open_scans(folder)) == 1
 
 
 def test_the_writer_keeps_what_is_there(tmp_path: Path) -> None:

@@ -235,7 +235,7 @@ def test_a_full_disk_is_a_sentence_and_loses_no_click(folder: Path) -> None:
     store = ClickStore(folder, STREET)
     store.add("000000", [5], CAR)
     with files_of_at_most(0):
-        with pytest.raises(DataError, match="clicks cannot be saved"):
+        with pytest.raises(DataError, match="could not be saved"):
             store.add("000000", [6], CAR)
         with pytest.raises(DataError, match="clicks cannot be saved"):
             ClickStore(folder, STREET)

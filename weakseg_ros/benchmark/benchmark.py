@@ -27,19 +27,20 @@ import torch
 from tqdm import tqdm
 
 from weakseg_ros.benchmark.report import BASELINE, STEPS, write_report
-from weakseg_ros.benchmark.rows import RowFile, alone, in_turn
+from weakseg_ros.benchmark.rows import RowFile
 from weakseg_ros.benchmark.step_times import time_in_turns
 from weakseg_ros.benchmark.table import BenchmarkConfig, Row, base_settings, table
 from weakseg_ros.config import dump_yaml, load_yaml, parse, shard_of
 from weakseg_ros.data.scan_sets import ScanSet
 from weakseg_ros.errors import DataError, WeaksegError
-from weakseg_ros.files import environment, write_atomic, write_json
+from weakseg_ros.files import environment, make_folder, write_atomic, write_json
+from weakseg_ros.locks import alone, in_turn
 from weakseg_ros.train.config import TrainConfig
 from weakseg_ros.train.run_folder import BEST, CONFIG, STATISTICS, RunFolder
 from weakseg_ros.train.session import open_data, with_own_split
 from weakseg_ros.train.survey import DataStatistics
 from weakseg_ros.train.train import train
-from weakseg_ros.weak.draw import RECORD, UNFINISHED, SparseLabels, SparseScans, draw_sparse
+from weakseg_ros.weak.draw import RECORD, SparseLabels, SparseScans, draw_sparse, is_unfinished
 
 log = logging.getLogger(__name__)
 
@@ -81,7 +82,7 @@ def open_table(config: BenchmarkConfig) -> tuple[ScanSet, str]:
 def train_rows(config: BenchmarkConfig, rows: Sequence[Row], train_scans: ScanSet, data_hash: str) -> int:
     """Train the rows that are not finished; the number of those that failed, each of which says why in rows.jsonl."""
     file = RowFile(config.out)
-    config.out.mkdir(parents=True, exist_ok=True)
+    make_folder(config.out)
     write_atomic(config.out / TABLE, dump_yaml(config))
     first, stride = shard_of(config.shard)
     failed = 0
@@ -172,7 +173,7 @@ def _train(config: BenchmarkConfig, row: Row, scans: ScanSet) -> dict[str, Any]:
 def _begin_or_continue(settings: TrainConfig, scans: ScanSet) -> TrainConfig:
     """To resume the run folder where the same training on the same labels left a checkpoint, else to begin anew."""
     folder = settings.out
-    if any((folder / name).is_dir() for name in ("last", ".last.old")):
+    if RunFolder(folder).has_checkpoint():
         same_data = RunFolder(folder).environment()["data"]["hash"] == scans.content_hash
         if same_data and load_yaml(TrainConfig, folder / CONFIG) == settings:
             return dataclasses.replace(settings, resume=True)
@@ -187,12 +188,13 @@ def _drawn_labels(folder: Path, row: Row, scans: ScanSet) -> SparseLabels | None
     propagate = "" if row.draw.propagate else "-first"
     target = folder / f"{row.draw.folder_name}-v{row.draw.voxel_m:g}{propagate}"
     with in_turn(folder / f".{target.name}.lock"):
-        record = target / RECORD
-        if record.is_file() and record.read_text(encoding="utf-8") != UNFINISHED:
+        if (target / RECORD).is_file() and not is_unfinished(target):
             try:
                 return SparseLabels.load(target, scans)
             except DataError as error:
                 log.info("%s; drawn again", error)
+        if not (target / RECORD).is_file():
+            shutil.rmtree(target, ignore_errors=True)  # labels of an earlier version that was ended while it drew them
         return draw_sparse(scans, row.draw, target, overwrite=True)
 
 

@@ -3,16 +3,12 @@
 
 from __future__ import annotations
 
-import fcntl
-import json
-import os
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from weakseg_ros.files import read_json_lines
+from weakseg_ros.files import append_json_line, read_json_lines
 
 ROWS = "rows.jsonl"
 Wanted = Mapping[str, tuple[Any, Any]]
@@ -31,14 +27,7 @@ class RowFile:
 
     def append(self, row: Mapping[str, Any]) -> None:
         """Add one line and wait until the disk has it; a line that a crash cut short stays apart from it."""
-        with open(self.path, "a+b") as file:
-            fcntl.flock(file, fcntl.LOCK_EX)
-            end = file.seek(0, os.SEEK_END)
-            file.seek(max(0, end - 1))
-            torn = end > 0 and file.read(1) != b"\n"
-            file.write((b"\n" if torn else b"") + json.dumps(dict(row)).encode() + b"\n")
-            file.flush()
-            os.fsync(file.fileno())
+        append_json_line(self.path, row)
 
     def read(self) -> list[dict[str, Any]]:
         """Every whole line, oldest first."""
@@ -67,25 +56,3 @@ class RowFile:
 def asked_for(row: Mapping[str, Any]) -> tuple[Any, Any]:
     """The hashes of settings and data that a row was trained with."""
     return row.get("settings"), row.get("data_hash")
-
-
-@contextmanager
-def alone(path: Path) -> Iterator[bool]:
-    """True inside where no other process holds the lock file `path`; it is free again when this process ends, however."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with open(path, "w") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            yield False
-            return
-        yield True
-
-
-@contextmanager
-def in_turn(path: Path) -> Iterator[None]:
-    """Waits until no other process holds the lock file `path`."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with open(path, "w") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        yield

@@ -7,10 +7,7 @@ Bags are other people's files: whatever the parser makes of a damaged one ends a
 from __future__ import annotations
 
 import logging
-import os
 import re
-import shutil
-import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
@@ -26,6 +23,7 @@ from rosbags.typesys import Stores, get_typestore
 
 from weakseg_ros.data.mcap_mend import MendedMcap
 from weakseg_ros.errors import CloudError, DataError, did_you_mean
+from weakseg_ros.files import move_into, put_in_place, staged
 from weakseg_ros.points.cloud import Cloud, decode_cdr
 from weakseg_ros.points.encode import fields_of, pack_cloud
 
@@ -159,17 +157,17 @@ class CloudBagWriter:
         if self.path.exists() and not (overwrite and is_bag):
             advice = "set overwrite, or choose another name" if is_bag else "choose another name"
             raise DataError(f"{self.path}: exists already; {advice}")
+        self._overwrite = overwrite
         self._stack = ExitStack()
 
     def __enter__(self) -> CloudBagWriter:
-        self.path.parent.mkdir(parents=True, exist_ok=True)
         with ExitStack() as stack:
-            staging = Path(tempfile.mkdtemp(prefix=f".{self.path.name}.", dir=self.path.parent))
-            stack.callback(shutil.rmtree, staging, ignore_errors=True)
-            self._staged = staging / self.path.name
+            self._fresh = stack.enter_context(staged(self.path))
             stack.push(self._publish)
+            self._written = stack.enter_context(staged(self.path)) / self.path.name
+            stack.push(self._gather)
             plugin = rosbag2.StoragePlugin.MCAP
-            self._writer = stack.enter_context(rosbag2.Writer(self._staged, version=METADATA_VERSION, storage_plugin=plugin))
+            self._writer = stack.enter_context(rosbag2.Writer(self._written, version=METADATA_VERSION, storage_plugin=plugin))
             self._connection = self._writer.add_connection(self.topic, POINT_CLOUD, typestore=_ros2_types())
             self._stack = stack.pop_all()
         return self
@@ -182,11 +180,15 @@ class CloudBagWriter:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None) -> None:
         self._stack.__exit__(kind, error, traceback)
 
+    def _gather(self, kind: type[BaseException] | None, *_: object) -> None:
+        if kind is None:  # the writer made its folder itself, under the bag's name, which the files' names hold
+            move_into(self._written, self._fresh, "metadata.yaml")
+
     def _publish(self, kind: type[BaseException] | None, *_: object) -> None:
+        if kind is None and self.path.exists() and not self._overwrite:
+            raise DataError(f"{self.path}: was made by somebody else meanwhile; choose another name")
         if kind is None:
-            if self.path.exists():
-                shutil.rmtree(self.path)
-            os.replace(self._staged, self.path)
+            put_in_place(self._fresh, self.path)
 
 
 @contextmanager

@@ -33,7 +33,7 @@ LARGEST_STAMP_NS = 1 << 63
 
 @dataclass(frozen=True)
 class Manifest:
-    """What `manifest.yaml` holds; written incomplete before the first scan and again, complete, after the last."""
+    """What `manifest.yaml` holds; incomplete only while scans are moved into a folder that holds other files, too."""
 
     version: int
     name: str
@@ -86,7 +86,7 @@ class Manifest:
             )
         manifest = from_mapping(cls, content, str(path))
         if not manifest.complete:
-            raise DataError(f"{folder}: was interrupted while it was written; write it again with overwrite")
+            raise DataError(f"{folder}: was interrupted while it was written; write it again")
         return manifest
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
+from contextlib import ExitStack
 from functools import cached_property
 from pathlib import Path
 from types import TracebackType
@@ -14,11 +15,22 @@ import numpy as np
 from numpy.typing import NDArray
 
 from weakseg_ros import registry
+from weakseg_ros.config import read_yaml
 from weakseg_ros.data import scan_files
 from weakseg_ros.data.scan_files import Manifest
 from weakseg_ros.data.scan_sets import OpensScans, Scan, ScanCollection, ScanSet, Subset, check, holdout, readable
 from weakseg_ros.errors import DataError, did_you_mean
-from weakseg_ros.files import inside, sha256_of, write_atomic
+from weakseg_ros.files import (
+    cannot_be_replaced,
+    content_of,
+    inside,
+    is_ours,
+    move_into,
+    put_in_place,
+    sha256_of,
+    staged,
+    write_atomic,
+)
 from weakseg_ros.points.cloud import Cloud, make_cloud
 from weakseg_ros.points.labels import LabelMap
 from weakseg_ros.points.projection import RangeSpec
@@ -222,7 +234,7 @@ class ScanFolder:
 
 
 class ScanWriter:
-    """Writes scans into a folder, as a context manager; the manifest is complete only when the block ends well.
+    """Writes scans into a folder, as a context manager; they appear in it when the block ends well.
 
     Every point is written, in order, so that an organised cloud comes back as its grid; lasers' indices only where they
     are the grid's rows. Raises DataError for a folder that is not empty (`overwrite` replaces the scans in it, and leaves
@@ -260,15 +272,20 @@ class ScanWriter:
         self._shapes: set[tuple[int, int]] = set()
         self._frame_id = self._intensity_field = ""
         self._ring_is_row = True
-        _make_room(folder, overwrite)
-        self._manifest(complete=False).save(folder)
+        self._overwrite = overwrite
+        self._refuse_what_is_there()
+        self._stack = ExitStack()
+        self._fresh = self._stack.enter_context(staged(folder, inside=cannot_be_replaced(folder)))
+        for name in ("velodyne", "labels"):
+            (self._fresh / name).mkdir()
 
     def __enter__(self) -> ScanWriter:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        if kind is None:
-            self.close()
+        with self._stack:
+            if kind is None:
+                self.close()
 
     def __len__(self) -> int:
         return len(self._stamps)
@@ -284,10 +301,10 @@ class ScanWriter:
         ring_is_row = cloud.ring is not None and np.array_equal(cloud.ring, np.repeat(np.arange(cloud.height), cloud.width))
         self._check_labels(cloud, raw_label, where)
         self._check_geometry(cloud, pose, ring_is_row, where)
-        blob = scan_files.write_points(self.folder / "velodyne" / f"{key}.bin", cloud.xyz, cloud.intensity)
+        blob = scan_files.write_points(self._fresh / "velodyne" / f"{key}.bin", cloud.xyz, cloud.intensity)
         self._files[f"velodyne/{key}.bin"] = hashlib.sha256(blob).hexdigest()
         if raw_label is not None:
-            blob = scan_files.write_raw_labels(self.folder / "labels" / f"{key}.label", raw_label)
+            blob = scan_files.write_raw_labels(self._fresh / "labels" / f"{key}.label", raw_label)
             self._files[f"labels/{key}.label"] = hashlib.sha256(blob).hexdigest()
         self._ring_is_row &= ring_is_row
         self._shapes.add((cloud.height, cloud.width))
@@ -299,15 +316,41 @@ class ScanWriter:
         return key
 
     def close(self) -> None:
-        """Write times, poses and the complete manifest."""
+        """Write times, poses and the manifest, and put everything in place."""
         self._write_lines("times.txt", [scan_files.format_stamp(stamp) for stamp in self._stamps])
         if self._poses:
             self._write_lines("poses.txt", [scan_files.format_pose(pose) for pose in self._poses])
-        self._manifest(complete=True).save(self.folder)
+        self._manifest(complete=True).save(self._fresh)
+        with self._stack:
+            self._publish()
+
+    def _publish(self) -> None:
+        """All at once where nothing else lies in the folder; else our files one by one, with a manifest that says so."""
+        self._refuse_what_is_there()
+        old = [self.folder / name for name in (*_files_of(self.folder), scan_files.MANIFEST)]
+        others = any(path not in old for path in self.folder.rglob("*") if path.is_file() and not is_ours(path.name))
+        if not others and not cannot_be_replaced(self.folder):
+            put_in_place(self._fresh, self.folder)
+            return
+        self._manifest(complete=False).save(self.folder)
+        for path in old[:-1]:
+            path.unlink()
+        move_into(self._fresh, self.folder, scan_files.MANIFEST)
+
+    def _refuse_what_is_there(self) -> None:
+        """DataError where the folder holds something that may not be replaced; a recording that was interrupted may."""
+        if not content_of(self.folder) or _manifest_says(self.folder, complete=False):
+            return
+        if not self._overwrite:
+            raise DataError(f"{self.folder}: is not empty; choose another folder, or allow to overwrite it")
+        if _manifest_says(self.folder, growing=True):
+            raise DataError(f"{self.folder}: is a frame log; choose another folder")
+        if _files_of(self.folder) and not (self.folder / scan_files.MANIFEST).is_file():
+            raise DataError(f"{self.folder}: holds scans that this program did not write; choose another folder")
 
     def _write_lines(self, name: str, lines: list[str]) -> None:
         text = "".join(f"{line}\n" for line in lines)
-        write_atomic(self.folder / name, text)
+        write_atomic(self._fresh / name, text)
         self._files[name] = hashlib.sha256(text.encode()).hexdigest()
 
     def _manifest(self, complete: bool) -> Manifest:
@@ -346,16 +389,10 @@ class ScanWriter:
             raise DataError(f"{where}: the range image takes its rows by '{rows}', but {fault}; use rows 'angle'")
 
 
-def _make_room(folder: Path, overwrite: bool) -> None:
-    folder.mkdir(parents=True, exist_ok=True)
-    if any(folder.iterdir()) and not overwrite:
-        raise DataError(f"{folder}: is not empty; choose another folder, or allow to overwrite it")
-    if _files_of(folder) and not (folder / scan_files.MANIFEST).is_file():
-        raise DataError(f"{folder}: holds scans that this program did not write; choose another folder")
-    for name in [*_files_of(folder), scan_files.MANIFEST]:
-        (folder / name).unlink(missing_ok=True)
-    for name in ("velodyne", "labels"):
-        (folder / name).mkdir(exist_ok=True)
+def _manifest_says(folder: Path, **facts: bool) -> bool:
+    """Whether the folder has a manifest with these entries; a recording that was interrupted says `complete: false`."""
+    content = read_yaml(folder / scan_files.MANIFEST) if (folder / scan_files.MANIFEST).is_file() else None
+    return isinstance(content, dict) and facts.items() <= content.items()
 
 
 def _files_of(folder: Path) -> list[str]:
@@ -370,7 +407,7 @@ def recordings(folder: Path) -> list[tuple[str, Path]]:
     if (folder / "velodyne").is_dir():
         return [("", folder)]
     root = folder / "sequences" if (folder / "sequences").is_dir() else folder
-    below = sorted(root.iterdir()) if root.is_dir() else []
+    below = content_of(root)
     return [(child.name, child) for child in below if (child / "velodyne").is_dir()]
 
 

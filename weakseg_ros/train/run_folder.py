@@ -18,7 +18,6 @@ from __future__ import annotations
 import io
 import json
 import os
-import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -32,10 +31,14 @@ from torch import Tensor
 
 from weakseg_ros.deploy.graph import join_weights, split_weights
 from weakseg_ros.errors import DataError
-from weakseg_ros.files import read_json_lines, write_atomic, write_json
+from weakseg_ros.files import append_json_line, content_of, put_in_place, read_json_lines, staged, sweep, write_atomic, write_json
+from weakseg_ros.locks import hold, let_go
 
 CONFIG, ENVIRONMENT, STATISTICS, LABELS, SPEC = "config.yaml", "environment.json", "statistics.yaml", "labels.yaml", "spec.yaml"
 METRICS, BEST, BEST_FIGURES = "metrics.jsonl", "best.safetensors", "best.json"
+LAST, POSITION = "last", "position.json"
+BEFORE_A_CHECKPOINT = {CONFIG, ENVIRONMENT, STATISTICS, LABELS, SPEC, METRICS, BEST, BEST_FIGURES}
+"""what a training that was ended before its first checkpoint leaves"""
 
 
 @dataclass(frozen=True)
@@ -44,15 +47,39 @@ class RunFolder:
 
     path: Path
 
-    def check_free(self) -> None:
-        """Raise DataError where the folder holds something already."""
-        if self.path.exists() and (not self.path.is_dir() or any(self.path.iterdir())):
-            raise DataError(f"{self.path}: exists and is not empty; choose another --out, or --resume to continue the run in it")
-
     def create(self) -> None:
-        """Make the folder; DataError where it holds something already."""
+        """Make the folder, for this process alone until `let_go`; a run that made no checkpoint is none, and goes."""
         self.check_free()
         self.path.mkdir(parents=True, exist_ok=True)
+        self.hold()
+        for entry in content_of(self.path):
+            entry.unlink()
+
+    def check_free(self) -> None:
+        """DataError where the folder holds a run with a checkpoint, or something else."""
+        if self.path.exists() and not self.path.is_dir():
+            raise DataError(f"{self.path}: exists and is no folder; choose another --out")
+        if self.has_checkpoint():
+            raise DataError(f"{self.path}: is not empty, it holds a run; --resume continues it, or choose another --out")
+        if {entry.name for entry in content_of(self.path)} - BEFORE_A_CHECKPOINT:
+            raise DataError(f"{self.path}: is not empty and holds no run; choose another --out")
+
+    def hold(self) -> None:
+        """Keep other processes out until `let_go`, and sweep what dead ones left; DataError where one is at work."""
+        if not hold(self.path):
+            raise DataError(f"{self.path}: another process trains in it; wait for it, or choose another --out")
+        sweep(self.path)
+
+    def let_go(self) -> None:
+        """Let other processes in."""
+        let_go(self.path)
+
+    def has_checkpoint(self) -> bool:
+        """Whether there is something to resume from."""
+        sweep(self.path / LAST)  # one that was moved aside comes back
+        if (self.path / ".last.old").is_dir() and not (self.path / LAST).is_dir():  # by version 0.1, between its two renames
+            os.replace(self.path / ".last.old", self.path / LAST)
+        return (self.path / LAST / POSITION).is_file()
 
     def save_best(self, weights: Mapping[str, Tensor], figures: Mapping[str, Any], extra: Mapping[str, Tensor]) -> None:
         """Keep the net of the best validation so far, with the figures that made it the best.
@@ -75,27 +102,19 @@ class RunFolder:
         self, tensors: Mapping[str, Mapping[str, Tensor]], optimizer: Mapping[str, Any], position: Mapping[str, Any]
     ) -> None:
         """Replace the checkpoint that resuming reads; a crash in between leaves the former one."""
-        fresh, last, old = (self.path / name for name in (".last.new", "last", ".last.old"))
-        for leftover in (fresh, old):
-            shutil.rmtree(leftover, ignore_errors=True)
-        fresh.mkdir(parents=True)
-        for name, state in tensors.items():
-            write_atomic(fresh / f"{name}.safetensors", _packed(state))
-        buffer = io.BytesIO()
-        torch.save(dict(optimizer), buffer)
-        write_atomic(fresh / "optimizer.pt", buffer.getvalue())
-        write_json(fresh / "position.json", dict(position))
-        if last.exists():
-            os.replace(last, old)
-        os.replace(fresh, last)
-        shutil.rmtree(old, ignore_errors=True)
+        with staged(self.path / LAST) as fresh:
+            for name, state in tensors.items():
+                (fresh / f"{name}.safetensors").write_bytes(_packed(state))
+            buffer = io.BytesIO()
+            torch.save(dict(optimizer), buffer)
+            (fresh / "optimizer.pt").write_bytes(buffer.getvalue())
+            write_json(fresh / POSITION, dict(position))
+            put_in_place(fresh, self.path / LAST)
 
     def load_last(self) -> tuple[dict[str, dict[str, Tensor]], dict[str, Any], dict[str, Any]]:
         """(tensors by part, optimiser state, position) of the last checkpoint; DataError where there is none."""
-        last = self.path / "last"
-        if not last.is_dir() and (self.path / ".last.old").is_dir():  # ended between the two renames
-            os.replace(self.path / ".last.old", last)
-        position = json.loads(_read(last / "position.json"))
+        last = self.path / LAST
+        position = json.loads(_read(last / POSITION))
         tensors = {file.stem: _unpacked(file) for file in sorted(last.glob("*.safetensors"))}
         optimizer = torch.load(io.BytesIO(_read(last / "optimizer.pt")), map_location="cpu", weights_only=True)
         return tensors, optimizer, position
@@ -107,8 +126,7 @@ class RunFolder:
 
     def log(self, row: Mapping[str, Any]) -> None:
         """Append one line to metrics.jsonl."""
-        with open(self.path / METRICS, "a", encoding="utf-8") as file:
-            file.write(json.dumps(dict(row)) + "\n")
+        append_json_line(self.path / METRICS, row, durable=False)
 
     def metrics(self) -> list[dict[str, Any]]:
         """Every whole line of metrics.jsonl."""

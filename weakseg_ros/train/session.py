@@ -22,7 +22,7 @@ from weakseg_ros.config import dump_yaml, from_mapping, load_yaml
 from weakseg_ros.data.scan_sets import ScanSet, Subset, holdout
 from weakseg_ros.data.scans import open_scans, open_splits, splits_of
 from weakseg_ros.errors import ConfigError, DataError
-from weakseg_ros.files import environment, write_atomic, write_json
+from weakseg_ros.files import content_of, environment, write_atomic, write_json
 from weakseg_ros.methods import Method
 from weakseg_ros.nets.build import build_net
 from weakseg_ros.points.labels import LabelMap
@@ -106,7 +106,7 @@ def open_session(config: TrainConfig) -> Session:
     reads_instances: bool = registry.load(registry.METHODS, config.method).reads_instances
     sparse, spec = labels_of(config, train_scans), image_spec(config, train_scans)
     images = ScanImages(train_scans, sparse, spec, config.augment, config.cache_gib, reads_instances)
-    statistics = _reopen(run, images) if config.resume else _look_at(images, config)
+    statistics = _reopen(run, images, fabric) if config.resume else _look_at(images, config)
     torch.manual_seed(config.seed)
     net = make_net(config, statistics, train_scans.labels.num_classes)
     if fabric.world_size > 1 and fabric.device.type == "cuda":
@@ -121,10 +121,19 @@ def open_session(config: TrainConfig) -> Session:
 
 
 def resumed(config: TrainConfig) -> TrainConfig:
-    """The settings that the run in `config.out` was started with; a bundle that is named now replaces theirs."""
+    """The settings that the run in `config.out` was started with; a bundle that is named now replaces theirs.
+
+    A run that was ended before its first checkpoint begins again: with its settings, or with `config` where it has none yet.
+    """
+    run = RunFolder(config.out)
+    resume = run.has_checkpoint()
+    if not resume and run.path.is_dir():
+        log.warning("%s: has no checkpoint yet; the training begins", run.path)
+        if not content_of(run.path):
+            return dataclasses.replace(config, resume=False)
     stored = load_yaml(TrainConfig, config.out / CONFIG)
     bundle = config.out_bundle or stored.out_bundle
-    return dataclasses.replace(stored, out=config.out, resume=True, out_bundle=bundle, overwrite=config.overwrite)
+    return dataclasses.replace(stored, out=config.out, resume=resume, out_bundle=bundle, overwrite=config.overwrite)
 
 
 def _check_accelerator(config: TrainConfig) -> None:
@@ -361,7 +370,9 @@ def write_start(
     write_atomic(run.path / LABELS, dump_yaml(labels))
 
 
-def _reopen(run: RunFolder, images: ScanImages) -> DataStatistics:
+def _reopen(run: RunFolder, images: ScanImages, fabric: Fabric) -> DataStatistics:
+    if fabric.is_global_zero:
+        run.hold()
     known = run.environment()["data"]["hash"]
     if known != images.scans.content_hash:
         raise DataError(f"{run.path}: was trained on other scans than {images.scans.name} holds now; start a new run")

@@ -94,6 +94,7 @@ def run_session(session: Session, stop_at: int | None = None) -> RunFolder:
         if finished or position.step == stop_at:
             break
     bar.close()
+    session.run.let_go()
     return session.run
 
 

@@ -23,7 +23,18 @@ from weakseg_ros.data.scan_files import content_hash, read_raw_labels, write_raw
 from weakseg_ros.data.scan_sets import ChangedScans
 from weakseg_ros.data.scans import INSTANCE_SHIFT, Scan, ScanSet, Subset, open_scans, readable
 from weakseg_ros.errors import DataError
-from weakseg_ros.files import environment, inside, sha256_of, write_atomic
+from weakseg_ros.files import (
+    cannot_be_replaced,
+    content_of,
+    environment,
+    inside,
+    is_ours,
+    move_into,
+    put_in_place,
+    sha256_of,
+    staged,
+    write_atomic,
+)
 from weakseg_ros.points.cloud import Cloud
 from weakseg_ros.points.labels import LabelMap
 from weakseg_ros.weak.protocols import Draw, SparseConfig, draw_scan
@@ -31,7 +42,7 @@ from weakseg_ros.weak.protocols import Draw, SparseConfig, draw_scan
 RECORD = "sparse.yaml"
 RECORD_VERSION = 1
 UNFINISHED = "version: 0\n"
-"""what the record says until the draw is complete"""
+"""what the record says while a draw is moved into a folder that has to stay, such as a mount point"""
 
 
 @dataclass(frozen=True)
@@ -234,16 +245,38 @@ def draw_sparse(scans: ScanSet, config: SparseConfig, folder: Path, overwrite: b
     Scans that cannot be read are left out and listed in the record. Raises DataError where no point gets a label, and
     for a folder that is not empty (`overwrite` replaces an earlier draw in it).
     """
-    _make_room(folder, overwrite)
+    try:
+        _check_room(folder, overwrite)
+        with staged(folder, inside=cannot_be_replaced(folder)) as fresh:
+            record = _draw_into(fresh, scans, config)
+            _check_room(folder, overwrite)
+            _publish(fresh, folder)
+    except OSError as error:
+        raise DataError(f"{folder}: cannot be written ({error.strerror}); choose another folder with --out") from None
+    return SparseLabels(folder, record, scans)
+
+
+def _draw_into(fresh: Path, scans: ScanSet, config: SparseConfig) -> SparseRecord:
     problems: list[str] = []
     tally = _Tally(scans.labels)
     for _, scan in tqdm(readable(scans, problems), total=len(scans), desc="sparse", unit="scan", disable=None):
-        tally.add(scan, draw_scan(scan, scans.labels, config), folder)
+        tally.add(scan, draw_scan(scan, scans.labels, config), fresh)
     if not tally.points_per_class.any():
         raise DataError(f"{scans.name}: none of its {len(scans)} scans has a labelled point to draw; label some first")
     record = tally.record(scans, config, problems)
-    write_atomic(folder / RECORD, dump_yaml(record))
-    return SparseLabels(folder, record, scans)
+    write_atomic(fresh / RECORD, dump_yaml(record))
+    return record
+
+
+def _publish(fresh: Path, folder: Path) -> None:
+    if not cannot_be_replaced(folder):
+        put_in_place(fresh, folder)
+        return
+    write_atomic(folder / RECORD, UNFINISHED)
+    for path in folder.rglob("*.label"):
+        if fresh.resolve() not in path.resolve().parents:
+            path.unlink()
+    move_into(fresh, folder, RECORD)
 
 
 def main(argv: Sequence[str]) -> int:
@@ -324,15 +357,25 @@ def hash_of_points(cloud: Cloud) -> str:
     return hashlib.sha256(np.ascontiguousarray(cloud.xyz).tobytes()).hexdigest()
 
 
-def _make_room(folder: Path, overwrite: bool) -> None:
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        if any(folder.iterdir()) and not (overwrite and (folder / RECORD).is_file()):
-            raise DataError(
-                f"{folder}: is not empty; choose another folder with --out, or replace an earlier draw with --overwrite"
-            )
-        for path in folder.rglob("*.label"):
-            path.unlink()
-        write_atomic(folder / RECORD, UNFINISHED)
-    except OSError as error:
-        raise DataError(f"{folder}: cannot be written ({error.strerror}); choose another folder with --out") from None
+def _check_room(folder: Path, overwrite: bool) -> None:
+    """DataError where the folder holds anything but a draw that may be replaced, or one that was cut short."""
+    if not content_of(folder) or is_unfinished(folder):
+        return
+    if not (overwrite and (folder / RECORD).is_file()):
+        raise DataError(f"{folder}: is not empty; choose another folder with --out, or replace an earlier draw with --overwrite")
+    strangers = [path for path in folder.rglob("*") if path.is_file() and path.suffix != ".label" and path != folder / RECORD]
+    strangers = [path for path in strangers if not is_ours(path.name)]
+    if strangers or _is_clicked(folder):
+        what = strangers[0].name if strangers else "the clicks of a person"
+        raise DataError(f"{folder}: holds {what}, which no draw has made; choose another folder with --out")
+
+
+def is_unfinished(folder: Path) -> bool:
+    """Whether a draw was cut short in the folder, by this version or an earlier one."""
+    record = folder / RECORD
+    return record.is_file() and record.read_text(encoding="utf-8", errors="replace") == UNFINISHED
+
+
+def _is_clicked(folder: Path) -> bool:
+    content = read_yaml(folder / RECORD)
+    return isinstance(content, dict) and content.get("version") == RECORD_VERSION and content.get("draw") is None

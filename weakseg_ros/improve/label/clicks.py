@@ -13,7 +13,7 @@ import json
 import logging
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
@@ -24,8 +24,8 @@ from weakseg_ros.data.frame_log import FrameScans, part_path
 from weakseg_ros.data.scan_files import content_hash, read_raw_labels, write_raw_labels
 from weakseg_ros.data.scans import INSTANCE_SHIFT, ScanSet, open_scans
 from weakseg_ros.errors import ConfigError, DataError
-from weakseg_ros.files import environment, inside, sha256_of, write_atomic
-from weakseg_ros.improve.label.turns import Turns
+from weakseg_ros.files import environment, inside, make_folder, sha256_of, write_atomic
+from weakseg_ros.locks import Turns
 from weakseg_ros.points.cloud import Cloud
 from weakseg_ros.points.labels import LabelMap
 from weakseg_ros.weak.draw import RECORD, RECORD_VERSION, SparseRecord, hash_of_points, read_record, sparse_scans
@@ -79,7 +79,7 @@ class ClickStore:
         self._mutex = threading.RLock()
         self._environment = environment()
         try:
-            self.path.mkdir(parents=True, exist_ok=True)
+            make_folder(self.path)
         except OSError as error:
             raise DataError(f"{self.path}: cannot be made ({error.strerror}); check the rights of {self.folder}") from None
         with self._alone():
@@ -361,11 +361,11 @@ class ClickStore:
     def _alone(self) -> Iterator[None]:
         """Keep other threads and other processes out until the block has ended; what others wrote is read again."""
         with self._mutex:
-            try:
-                lock, others = self._turns.take()
-            except OSError as error:
-                raise self._refusal(error) from None
-            with lock:
+            with ExitStack() as stack:
+                try:
+                    others = stack.enter_context(self._turns.take())
+                except OSError as error:
+                    raise self._refusal(error) from None
                 if others:
                     self._read_before.clear()
                     self._record = None

@@ -1,0 +1,129 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Who may write now. Every lock is the kernel's, so it is free again when its process ends, however it ends."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import secrets
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from filelock import BaseFileLock
+
+POLL_S = 0.01
+
+
+@contextlib.contextmanager
+def alone(path: Path) -> Iterator[bool]:
+    """True inside where nobody else holds the lock file `path`; else False, at once."""
+    from filelock import Timeout
+
+    try:
+        lock = _acquired(path, timeout_s=0)
+    except Timeout:
+        yield False
+        return
+    try:
+        yield True
+    finally:
+        lock.release()
+
+
+@contextlib.contextmanager
+def in_turn(path: Path) -> Iterator[None]:
+    """Waits until nobody else holds the lock file `path`, and holds it inside."""
+    lock = _acquired(path, timeout_s=-1)
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def _acquired(path: Path, timeout_s: float) -> BaseFileLock:
+    from filelock import FileLock  # the robot's node takes none of these
+
+    path.parent.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(str(path))
+    lock.acquire(timeout=timeout_s, poll_interval=POLL_S)
+    return lock
+
+
+class Turns:
+    """One program's turns at changing a folder, each told whether another program had one since.
+
+    The lock lies at `path`, and a mark beside it says whose the last turn was; a file's time stamp is too coarse for that.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._mark_path = path.with_name(f"{path.name}_holder")
+        self._mark = b""
+
+    @contextlib.contextmanager
+    def take(self) -> Iterator[bool]:
+        """Waits for our turn; inside, whether another had one since our last. OSError where the disk refuses the mark."""
+        with in_turn(self._path):
+            others = not self._mark or _content(self._mark_path) != self._mark
+            if others:
+                self._mark = secrets.token_hex(8).encode()
+                self._mark_path.write_bytes(self._mark)
+            yield others
+
+
+def _content(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except FileNotFoundError:
+        return b""
+
+
+def claim(descriptor: int) -> None:
+    """Say that an open file or folder is being written, until the descriptor is closed or this process ends."""
+    with contextlib.suppress(OSError):  # a file system without locks: nothing is swept there, either
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+
+def is_claimed(path: Path) -> bool:
+    """Whether a living process claims a file or folder; True, too, where that cannot be found out."""
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
+    except FileNotFoundError:
+        return False
+    except OSError:
+        return True
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        return True
+    finally:
+        os.close(descriptor)
+    return False
+
+
+_held: dict[Path, int] = {}
+
+
+def hold(folder: Path) -> bool:
+    """Take a folder for this process until `let_go`; False where another process has it."""
+    let_go(folder)
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(descriptor)
+        return False
+    except OSError:
+        pass  # a file system without locks
+    _held[folder.resolve()] = descriptor
+    return True
+
+
+def let_go(folder: Path) -> None:
+    """Give a folder back that this process may have taken."""
+    descriptor = _held.pop(folder.resolve(), None)
+    if descriptor is not None:
+        os.close(descriptor)
