@@ -27,7 +27,7 @@ import numpy as np
 from flywheel_loop import LoopConfig, World, loop_parser, run_and_compare, write
 from simulated_annotator import AnnotatorConfig, annotate, truth_by_source
 
-from weakseg_ros.batches.augment import AugmentConfig
+from weakseg_ros.batches.settings import AugmentConfig
 from weakseg_ros.benchmark.rows import in_turn
 from weakseg_ros.data.scans import ScanWriter, open_scans
 from weakseg_ros.deploy.bundle import Bundle

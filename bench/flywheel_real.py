@@ -19,7 +19,7 @@ from pathlib import Path
 import numpy as np
 from flywheel_loop import LoopConfig, World, loop_parser, run_and_compare, write
 
-from weakseg_ros.batches.augment import AugmentConfig
+from weakseg_ros.batches.settings import AugmentConfig
 from weakseg_ros.benchmark.rows import in_turn
 from weakseg_ros.data.scan_sets import ScanSet, Subset
 from weakseg_ros.data.scans import ScanWriter, open_scans

@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 import yaml
 
-from weakseg_ros.batches.augment import AugmentConfig
+from weakseg_ros.batches.settings import AugmentConfig
 from weakseg_ros.data.scans import ScanWriter, open_scans
 from weakseg_ros.deploy.bundle import Bundle
 from weakseg_ros.deploy.segmenter import Segmenter

@@ -31,7 +31,7 @@ import torch
 from matplotlib.figure import Figure
 from tqdm import tqdm
 
-from weakseg_ros.batches.augment import AugmentConfig
+from weakseg_ros.batches.settings import AugmentConfig
 from weakseg_ros.benchmark.rows import RowFile, alone
 from weakseg_ros.config import shard_of, to_mapping
 from weakseg_ros.data.scans import ScanWriter

@@ -20,7 +20,7 @@ from weakseg_ros.batches import batches
 from weakseg_ros.batches.batches import Batch, clicked_points
 from weakseg_ros.methods.objects.pseudo_masks import PseudoLabels
 from weakseg_ros.methods.point_panoptic import PointPanoptic
-from weakseg_ros.nets import NetOutput
+from weakseg_ros.nets.output import NetOutput
 from weakseg_ros.points.cloud import Cloud
 from weakseg_ros.points.projection import RangeSpec, channel_image, project
 

@@ -25,15 +25,15 @@ import yaml
 from torch import Tensor
 from torch.nn import functional as F
 
-from weakseg_ros.batches.augment import NO_AUGMENTATION
 from weakseg_ros.batches.batches import Batch, ScanImages
+from weakseg_ros.batches.settings import NO_AUGMENTATION
 from weakseg_ros.config import load_yaml
 from weakseg_ros.files import environment
-from weakseg_ros.methods import Method
 from weakseg_ros.methods.coarse3d import Coarse3d
 from weakseg_ros.methods.confident_pixels import entropy, select_pseudo_labels, select_ratio
 from weakseg_ros.methods.erda import Erda, at_pixels
-from weakseg_ros.nets import NetOutput
+from weakseg_ros.methods.method import Method
+from weakseg_ros.nets.output import NetOutput
 from weakseg_ros.train.config import TrainConfig
 from weakseg_ros.train.session import Session, labels_of, open_session
 from weakseg_ros.train.train import run_session

@@ -9,6 +9,7 @@ Default < YAML < command line or ROS override. There is no inheritance between f
 from __future__ import annotations
 
 import ast
+import contextlib
 import dataclasses
 import inspect
 import logging
@@ -18,7 +19,7 @@ import sys
 import textwrap
 import types
 import typing
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import cache
 from itertools import pairwise
 from pathlib import Path
@@ -135,7 +136,8 @@ def parse(cls: type[T], argv: Sequence[str], verb: str, default: T | None = None
     # tyro takes further names for a mapping only where its default is empty
     named = {} if default is None else {key: value for key, value in vars(default).items() if isinstance(value, dict)}
     keep = {} if default is None else {"default": dataclasses.replace(default, **{key: {} for key in named})}  # type: ignore[type-var]
-    settings: T = tyro.cli(cls, args=arguments, prog=f"weakseg {verb}", **keep)  # type: ignore[call-overload]
+    with _torch_left_out():
+        settings: T = tyro.cli(cls, args=arguments, prog=f"weakseg {verb}", **keep)  # type: ignore[call-overload]
     merged = {key: value | getattr(settings, key) for key, value in named.items()}
     return dataclasses.replace(settings, **merged) if merged else settings  # type: ignore[type-var]
 
@@ -165,6 +167,19 @@ def _by_its_name(word: str, former: Mapping[str, str], verb: str) -> str:
     meaning = "'--bundle' is always the model that is used" if option == "--bundle" else "each option means the same in all verbs"
     print(f"weakseg {verb} {option}: is called {today} now, and is taken for that ({meaning}); use {today}", file=sys.stderr)
     return f"{today}{equals}{value}"
+
+
+@contextlib.contextmanager
+def _torch_left_out() -> Iterator[None]:
+    """tyro takes a torch that is blocked, None in sys.modules, for one that is there."""
+    blocked = "torch" in sys.modules and sys.modules["torch"] is None
+    if blocked:
+        del sys.modules["torch"]
+    try:
+        yield
+    finally:
+        if blocked:
+            sys.modules["torch"] = None  # type: ignore[assignment]
 
 
 @cache

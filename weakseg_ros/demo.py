@@ -139,7 +139,7 @@ def _label(config: DemoConfig) -> SparseRecord:
 
 def _train(config: DemoConfig) -> float:
     """Train on the clicks; returns seconds."""
-    from weakseg_ros.batches.augment import AugmentConfig
+    from weakseg_ros.batches.settings import AugmentConfig
     from weakseg_ros.train.config import TrainConfig
     from weakseg_ros.train.train import train
 

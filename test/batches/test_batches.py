@@ -11,8 +11,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from weakseg_ros.batches.augment import NO_AUGMENTATION, AugmentConfig, augment_images, move_points
+from weakseg_ros.batches.augment import augment_images, move_points
 from weakseg_ros.batches.batches import InputRule, ScanImages, label_image, raw_image, scans_of_step, step_generator
+from weakseg_ros.batches.settings import NO_AUGMENTATION, AugmentConfig
 from weakseg_ros.data.scan_sets import Scan
 from weakseg_ros.errors import ConfigError, DataError
 from weakseg_ros.points.cloud import make_cloud

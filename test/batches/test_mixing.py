@@ -11,9 +11,10 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from weakseg_ros.batches.augment import NO_AUGMENTATION, AugmentConfig, augment_images
+from weakseg_ros.batches.augment import augment_images
 from weakseg_ros.batches.batches import ScanImages, raw_image
 from weakseg_ros.batches.mixing import OBJECT_PLANE, mix_bands, mix_sectors, paste_objects, turn
+from weakseg_ros.batches.settings import NO_AUGMENTATION, AugmentConfig
 from weakseg_ros.data.scans import Scan
 from weakseg_ros.errors import ConfigError
 from weakseg_ros.points.cloud import make_cloud

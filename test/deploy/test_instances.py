@@ -26,8 +26,8 @@ pytest.importorskip("onnxruntime", reason="no onnxruntime: pip install weakseg_r
 pytest.importorskip("onnx", reason="no onnx: pip install weakseg_ros[train]")
 torch = pytest.importorskip("torch", reason="no torch: pip install weakseg_ros[train]")
 
-from weakseg_ros.methods import Method  # noqa: E402
-from weakseg_ros.nets import NetOutput  # noqa: E402
+from weakseg_ros.methods.method import Method  # noqa: E402
+from weakseg_ros.nets.output import NetOutput  # noqa: E402
 from weakseg_ros.train.export import export_bundle  # noqa: E402
 
 ROAD, CAR, TRUCK = 1, 2, 3

@@ -31,8 +31,8 @@ from weakseg_ros.methods.confident_pixels import (
 from weakseg_ros.methods.embedding import Projector, at_all_pixels, at_some_pixels
 from weakseg_ros.methods.erda_coarse3d import ErdaCoarse3d, ErdaCoarse3dSettings
 from weakseg_ros.methods.prototypes import BankSettings, PixelBank, PrototypeBank, sinkhorn
-from weakseg_ros.nets import NetOutput
 from weakseg_ros.nets.light import LightNet
+from weakseg_ros.nets.output import NetOutput
 
 CLASSES = 6
 SMALL = {"embedding": 16, "anchors": 20, "prototypes_per_class": 4}

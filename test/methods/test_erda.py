@@ -14,8 +14,8 @@ from weakseg_ros.batches.batches import Batch
 from weakseg_ros.config import from_mapping
 from weakseg_ros.errors import ConfigError
 from weakseg_ros.methods.erda import Erda, ErdaSettings, PseudoLabeller, alignment_loss
-from weakseg_ros.nets import NetOutput
 from weakseg_ros.nets.light import LightNet
+from weakseg_ros.nets.output import NetOutput
 
 CLASSES = 6
 

@@ -19,10 +19,10 @@ from weakseg_ros.methods.objects.centre_losses import along_ray, centre_losses
 from weakseg_ros.methods.objects.matching import QuerySettings, objects_of, query_head_losses
 from weakseg_ros.methods.objects.pseudo_masks import PseudoLabels
 from weakseg_ros.methods.objects.targets import Targets, head_losses, outside_loss, pseudo_targets, true_targets
-from weakseg_ros.nets import NetOutput
 from weakseg_ros.nets.heads.centres import CentreHead
 from weakseg_ros.nets.heads.queries import QueryHead
 from weakseg_ros.nets.light import LightNet
+from weakseg_ros.nets.output import NetOutput
 from weakseg_ros.points.cloud import make_cloud
 from weakseg_ros.points.labels import LabelClass, LabelMap
 from weakseg_ros.points.projection import RangeSpec, project

@@ -19,7 +19,7 @@ from weakseg_ros.nets.randlanet import RandLaNet
 from weakseg_ros.points.cloud import make_cloud
 from weakseg_ros.points.labels import LabelClass, LabelMap
 from weakseg_ros.points.projection import RangeSpec
-from weakseg_ros.train import export as exporting
+from weakseg_ros.train.commands import export_main
 from weakseg_ros.train.config import TrainConfig
 from weakseg_ros.train.train import train
 
@@ -154,7 +154,7 @@ def test_it_trains_and_its_bundle_runs_in_torch_alone(tmp_path: Path, capsys: py
         validate_every=0, accelerator="cpu", precision="32-true",
     )  # fmt: skip
     train(config)
-    assert exporting.main([str(tmp_path / "run"), "--out", str(tmp_path / "bundle")]) == 0
+    assert export_main([str(tmp_path / "run"), "--out", str(tmp_path / "bundle")]) == 0
     assert "no ONNX file: net 'randlanet' searches neighbours" in capsys.readouterr().out
     bundle = Bundle.load(tmp_path / "bundle")
     assert list(bundle.info.files) == ["weights.safetensors"]

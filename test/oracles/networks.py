@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from weakseg_ros.methods.embedding import Projector, at_all_pixels
-from weakseg_ros.nets import NetOutput
+from weakseg_ros.nets.output import NetOutput
 from weakseg_ros.nets.rangenet import BLOCKS, RangeNet21, RangeNet53
 from weakseg_ros.nets.salsanext import SalsaNext
 from weakseg_ros.nets.squeezesegv3 import SqueezeSegV3

@@ -29,6 +29,7 @@ from weakseg_ros.points.labels import LabelClass, LabelMap  # noqa: E402
 from weakseg_ros.points.projection import RangeSpec  # noqa: E402
 from weakseg_ros.train import export as exporting  # noqa: E402
 from weakseg_ros.train.calibrate import fit_temperature  # noqa: E402
+from weakseg_ros.train.commands import export_main  # noqa: E402
 from weakseg_ros.train.config import TrainConfig  # noqa: E402
 from weakseg_ros.train.export import command_of, export_bundle, export_run  # noqa: E402
 from weakseg_ros.train.onnx_file import compare, export_onnx  # noqa: E402
@@ -161,7 +162,7 @@ def test_run_becomes_a_bundle_that_segments_its_scans(tmp_path: Path, capsys: py
     write_scans(tmp_path / "scans")
     config = TrainConfig(data=tmp_path / "scans", out=tmp_path / "run", net_width=16, steps=6, warmup_steps=1, validate_every=0)
     train(dataclasses.replace(config, accelerator="cpu", precision="32-true", learning_rate=0.01))
-    assert exporting.main([str(tmp_path / "run"), "--out", str(tmp_path / "yard"), "--name", "our yard"]) == 0
+    assert export_main([str(tmp_path / "run"), "--out", str(tmp_path / "yard"), "--name", "our yard"]) == 0
     said = capsys.readouterr().out
     assert "our yard" in said
     assert "class_agreement 1" in said

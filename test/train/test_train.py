@@ -18,7 +18,7 @@ import torch
 from safetensors.torch import load_file
 
 from weakseg_ros import registry
-from weakseg_ros.batches.augment import AugmentConfig
+from weakseg_ros.batches.settings import AugmentConfig
 from weakseg_ros.cli import main
 from weakseg_ros.config import load_yaml
 from weakseg_ros.data.scans import ScanWriter, open_scans

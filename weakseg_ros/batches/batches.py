@@ -16,7 +16,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from weakseg_ros.batches.augment import FEW_LABELS, AugmentConfig, augment_images, move_points
+from weakseg_ros.batches.augment import FEW_LABELS, augment_images, move_points
+from weakseg_ros.batches.settings import AugmentConfig
 from weakseg_ros.data.scan_sets import Scan, ScanSet
 from weakseg_ros.errors import ConfigError
 from weakseg_ros.points.cloud import Cloud

@@ -30,7 +30,7 @@ from weakseg_ros.benchmark.report import BASELINE, STEPS, write_report
 from weakseg_ros.benchmark.rows import RowFile
 from weakseg_ros.benchmark.step_times import time_in_turns
 from weakseg_ros.benchmark.table import BenchmarkConfig, Row, base_settings, table
-from weakseg_ros.config import dump_yaml, load_yaml, parse, shard_of
+from weakseg_ros.config import dump_yaml, load_yaml, shard_of
 from weakseg_ros.data.scan_sets import ScanSet
 from weakseg_ros.errors import DataError, WeaksegError
 from weakseg_ros.files import environment, make_folder, write_atomic, write_json
@@ -49,9 +49,8 @@ _TIMED_PARTS = 40
 """a training logs at least this often, for the median of its step time"""
 
 
-def main(argv: Sequence[str]) -> int:
-    """The verb; exit code 1 where a row failed."""
-    config = parse(BenchmarkConfig, argv, "benchmark")
+def run(config: BenchmarkConfig) -> int:
+    """Do what `weakseg benchmark` was asked for; returns its exit code."""
     if config.report_only:
         print(write_report(config.out, config.classes).read_text(encoding="utf-8"))
         return 0

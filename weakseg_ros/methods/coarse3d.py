@@ -17,13 +17,13 @@ from torch.nn import functional as F
 
 from weakseg_ros.batches.batches import Batch
 from weakseg_ros.config import setting
-from weakseg_ros.methods import together
 from weakseg_ros.methods.confident_pixels import Anchors, draw_anchors, entropy, select_pseudo_labels, select_ratio
 from weakseg_ros.methods.embedding import Projector, at_some_pixels
+from weakseg_ros.methods.method import together
 from weakseg_ros.methods.novelty import Novelty
 from weakseg_ros.methods.prototypes import BankSettings, PixelBank, PrototypeBank
 from weakseg_ros.methods.supervised import Supervised, SupervisedSettings
-from weakseg_ros.nets import NetOutput
+from weakseg_ros.nets.output import NetOutput
 
 Reduction = Literal["mean_log", "log_sum"]
 

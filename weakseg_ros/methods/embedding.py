@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from weakseg_ros.nets import NetOutput
+from weakseg_ros.nets.output import NetOutput
 
 _LEAKY_SLOPE = 0.01
 _SHORTEST = 1e-12

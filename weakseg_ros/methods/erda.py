@@ -18,7 +18,7 @@ from torch.nn import functional as F
 from weakseg_ros.batches.batches import Batch
 from weakseg_ros.config import setting
 from weakseg_ros.methods.supervised import Supervised, SupervisedSettings
-from weakseg_ros.nets import NetOutput
+from weakseg_ros.nets.output import NetOutput
 
 Alignment = Literal["kl", "reversed_kl", "js", "mse"]
 

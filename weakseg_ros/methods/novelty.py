@@ -15,7 +15,7 @@ from torch.nn import functional as F
 
 from weakseg_ros.methods.embedding import Projector, resize
 from weakseg_ros.methods.prototypes import PrototypeBank
-from weakseg_ros.nets import NetOutput
+from weakseg_ros.nets.output import NetOutput
 
 STRIDE = (4, 8)
 """rows and columns of the image to one that is looked at; finer steps found unseen objects no better, and cost more"""

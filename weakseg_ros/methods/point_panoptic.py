@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from weakseg_ros.batches.batches import Batch
 from weakseg_ros.config import setting
 from weakseg_ros.deploy.grouping import OTHER_RADIUS_M, object_radii_m
-from weakseg_ros.methods import together
+from weakseg_ros.methods.method import together
 from weakseg_ros.methods.objects.anchors import Anchors, anchors_of
 from weakseg_ros.methods.objects.distance_branch import BranchSettings, DistanceBranch
 from weakseg_ros.methods.objects.distance_losses import assignment_loss, regression_loss, surface_pairs, tie_loss
@@ -30,10 +30,10 @@ from weakseg_ros.methods.objects.relations import Relations, relate
 from weakseg_ros.methods.objects.sure_pixels import SpreadSettings, away_loss, spread
 from weakseg_ros.methods.objects.targets import Targets, head_losses, outside_loss, pseudo_targets, true_targets
 from weakseg_ros.methods.supervised import Supervised, SupervisedSettings
-from weakseg_ros.nets import NetOutput
 from weakseg_ros.nets.heads.centres import CentreHead
 from weakseg_ros.nets.heads.queries import QueryHead
 from weakseg_ros.nets.losses import focal_loss
+from weakseg_ros.nets.output import NetOutput
 from weakseg_ros.points.labels import LabelMap
 
 _DILATIONS = ((1, 0.35), (2, 0.65))

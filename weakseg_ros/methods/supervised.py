@@ -10,9 +10,9 @@ from torch import Tensor, nn
 
 from weakseg_ros.batches.batches import Batch
 from weakseg_ros.config import check_ranges, setting
-from weakseg_ros.methods import Method
-from weakseg_ros.nets import NetOutput
+from weakseg_ros.methods.method import Method
 from weakseg_ros.nets.losses import class_alpha, class_probabilities, focal_loss, lovasz_softmax
+from weakseg_ros.nets.output import NetOutput
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from weakseg_ros.errors import ConfigError
-from weakseg_ros.nets import NetOutput
+from weakseg_ros.nets.output import NetOutput
 from weakseg_ros.nets.point_pyramid import Level, pyramid
 
 _SLOPE = 0.2

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from weakseg_ros.errors import ConfigError
-from weakseg_ros.nets import NetOutput
+from weakseg_ros.nets.output import NetOutput
 
 BLOCKS = {21: (1, 1, 2, 2, 1), 53: (1, 2, 8, 8, 4)}
 """residual blocks of each encoder stage, by the number of layers"""

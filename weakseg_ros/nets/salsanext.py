@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from weakseg_ros.errors import ConfigError
-from weakseg_ros.nets import NetOutput
+from weakseg_ros.nets.output import NetOutput
 
 _DOWNSAMPLING = 16
 _DROPOUT = 0.2

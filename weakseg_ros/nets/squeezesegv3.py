@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from weakseg_ros.errors import ConfigError
-from weakseg_ros.nets import NetOutput
+from weakseg_ros.nets.output import NetOutput
 from weakseg_ros.nets.rangenet import BLOCKS, DROPOUT, Up, conv, over_image
 
 _DOWNSAMPLING = 8

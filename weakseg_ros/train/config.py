@@ -9,7 +9,7 @@ from typing import Literal
 
 from tyro.conf import Positional
 
-from weakseg_ros.batches.augment import AugmentConfig
+from weakseg_ros.batches.settings import AugmentConfig
 from weakseg_ros.config import check_ranges, setting
 from weakseg_ros.errors import ConfigError
 from weakseg_ros.weak.protocols import SparseConfig
@@ -118,3 +118,24 @@ class TrainConfig:
             raise ConfigError(f"std: {list(self.std)} must be above 0")
         if self.sparse_labels is not None and self.draw.protocol != "full":
             raise ConfigError("sparse_labels: the labels are drawn already; leave draw.protocol at 'full'")
+
+
+@dataclass(frozen=True)
+class ExportConfig:
+    """Turn a training run into a bundle."""
+
+    run: Positional[Path]
+    """run folder that 'weakseg train' wrote"""
+    out: Path = Path("models/mine")
+    """bundle folder to write; a link is never replaced, a bundle only with `overwrite`"""
+    overwrite: bool = False
+    """replace the bundle that lies at `out`"""
+    name: str = ""
+    """what the bundle calls itself; empty: the name of its folder"""
+    scans: int = setting(24, 1)
+    """validation scans to calibrate on, evenly spread"""
+    half: bool = False
+    """store the weights in half precision: half the size; they are computed with in single precision all the same"""
+
+    def __post_init__(self) -> None:
+        check_ranges(self)

@@ -8,7 +8,6 @@ import dataclasses
 import math
 import shlex
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,11 +17,10 @@ from numpy.typing import NDArray
 from safetensors.torch import save as save_safetensors
 from torch import Tensor, nn
 from tqdm import tqdm
-from tyro.conf import Positional
 
 from weakseg_ros import registry
 from weakseg_ros.batches.batches import InputRule, label_image
-from weakseg_ros.config import check_ranges, load_yaml, parse, setting, to_mapping
+from weakseg_ros.config import load_yaml, to_mapping
 from weakseg_ros.data.scan_sets import ScanSet
 from weakseg_ros.deploy.bundle import (
     KIND_ONNX,
@@ -41,7 +39,7 @@ from weakseg_ros.files import environment
 from weakseg_ros.points.labels import LabelMap
 from weakseg_ros.points.projection import RangeSpec, network_input, project
 from weakseg_ros.train.calibrate import fit_temperature
-from weakseg_ros.train.config import TrainConfig
+from weakseg_ros.train.config import ExportConfig, TrainConfig
 from weakseg_ros.train.model_card import model_card
 from weakseg_ros.train.onnx_file import HALVED_ELEMENTS, compare, export_onnx
 from weakseg_ros.train.outputs import check_bundle_place
@@ -59,30 +57,8 @@ ELSEWHERE = ("data", "out", "out_bundle", "overwrite", "resume")
 """settings of a training that say where it is, not what it does"""
 
 
-@dataclass(frozen=True)
-class ExportConfig:
-    """Turn a training run into a bundle."""
-
-    run: Positional[Path]
-    """run folder that 'weakseg train' wrote"""
-    out: Path = Path("models/mine")
-    """bundle folder to write; a link is never replaced, a bundle only with `overwrite`"""
-    overwrite: bool = False
-    """replace the bundle that lies at `out`"""
-    name: str = ""
-    """what the bundle calls itself; empty: the name of its folder"""
-    scans: int = setting(24, 1)
-    """validation scans to calibrate on, evenly spread"""
-    half: bool = False
-    """store the weights in half precision: half the size; they are computed with in single precision all the same"""
-
-    def __post_init__(self) -> None:
-        check_ranges(self)
-
-
-def main(argv: Sequence[str]) -> int:
-    """The verb: writes the bundle and says how good it is."""
-    config = parse(ExportConfig, argv, "export")
+def run(config: ExportConfig) -> int:
+    """Do what `weakseg export` was asked for; returns its exit code."""
     check_bundle_place(config.out, config.overwrite, "--out")
     bundle = export_run(config.run, config.out, config.name, config.scans, config.half)
     info, size = bundle.info, sum(file.stat().st_size for file in bundle.folder.iterdir())

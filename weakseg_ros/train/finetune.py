@@ -25,7 +25,7 @@ from weakseg_ros.deploy.engines.torch import load_graph, stores_half
 from weakseg_ros.errors import ConfigError
 from weakseg_ros.files import environment
 from weakseg_ros.memory import keep_large_blocks
-from weakseg_ros.methods import Method
+from weakseg_ros.methods.method import Method
 from weakseg_ros.train.calibrate import fit_temperature
 from weakseg_ros.train.config import TrainConfig
 from weakseg_ros.train.export import export_bundle, measure_scans

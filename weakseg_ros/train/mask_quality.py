@@ -13,8 +13,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from weakseg_ros.batches.augment import NO_AUGMENTATION
 from weakseg_ros.batches.batches import Batch, ScanImages
+from weakseg_ros.batches.settings import NO_AUGMENTATION
 from weakseg_ros.config import load_yaml
 from weakseg_ros.errors import ConfigError
 from weakseg_ros.methods.objects.anchors import Anchors, anchors_of

@@ -17,8 +17,8 @@ from torch import Tensor, nn
 
 from weakseg_ros.batches.batches import Batch, ScanImages
 from weakseg_ros.data.scan_sets import ScanCollection
-from weakseg_ros.methods import Method
-from weakseg_ros.nets import NetOutput
+from weakseg_ros.methods.method import Method
+from weakseg_ros.nets.output import NetOutput
 from weakseg_ros.points.cloud import Cloud
 from weakseg_ros.points.projection import RangeSpec
 

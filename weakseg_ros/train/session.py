@@ -23,7 +23,7 @@ from weakseg_ros.data.scan_sets import ScanSet, Subset, holdout
 from weakseg_ros.data.scans import open_scans, open_splits, splits_of
 from weakseg_ros.errors import ConfigError, DataError
 from weakseg_ros.files import content_of, environment, write_atomic, write_json
-from weakseg_ros.methods import Method
+from weakseg_ros.methods.method import Method
 from weakseg_ros.nets.build import build_net
 from weakseg_ros.points.labels import LabelMap
 from weakseg_ros.points.projection import RangeSpec

@@ -6,7 +6,7 @@ from __future__ import annotations
 import sys
 import time
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -16,7 +16,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from weakseg_ros.batches.batches import Batch, step_generator
-from weakseg_ros.config import parse, show
+from weakseg_ros.config import show
 from weakseg_ros.measure.metrics import ConfusionMatrix
 from weakseg_ros.memory import keep_large_blocks
 from weakseg_ros.train.config import TrainConfig
@@ -27,19 +27,18 @@ from weakseg_ros.train.session import Session, open_session, resumed, save_check
 from weakseg_ros.train.validate import validate
 
 
-def main(argv: Sequence[str]) -> int:
-    """The verb: train, and export the best net where the settings name a bundle."""
-    config = parse(TrainConfig, argv, "train")
+def run(config: TrainConfig) -> int:
+    """Do what `weakseg train` was asked for; returns its exit code."""
     if config.resume:
         config = resumed(config)
     show(config)
     keep_large_blocks()
     session = open_session(config)
-    run = run_session(session)
+    finished = run_session(session)
     if config.out_bundle is not None and session.fabric.is_global_zero:
         from weakseg_ros.train.export import export_run  # onnx is needed only here
 
-        export_run(run.path, config.out_bundle)
+        export_run(finished.path, config.out_bundle)
     return 0
 
 

@@ -21,7 +21,7 @@ from typing import Any
 from tqdm import tqdm
 
 from weakseg_ros import registry
-from weakseg_ros.config import dump_yaml, parse, show
+from weakseg_ros.config import dump_yaml, show
 from weakseg_ros.data.scan_sets import ScanSet
 from weakseg_ros.deploy.bundle import Bundle, find_bundle
 from weakseg_ros.deploy.segmenter import Segmenter
@@ -55,9 +55,8 @@ class Outcome:
     report: Path
 
 
-def main(argv: Sequence[str]) -> int:
-    """The verb; exit code 1 where the gate refuses the new bundle, 2 (by the error) where nothing could be trained."""
-    config = parse(RetrainConfig, argv, "retrain")
+def run(config: RetrainConfig) -> int:
+    """Do what `weakseg retrain` was asked for; returns its exit code."""
     show(config)
     outcome = retrain(config)
     before, after = outcome.summary["before"], outcome.summary["after"]

@@ -14,7 +14,8 @@ from torch import Tensor
 
 from weakseg_ros.config import check_ranges, setting
 from weakseg_ros.methods.objects.mask_losses import mask_bce, mask_dice, pairwise_bce, pairwise_dice, query_class_loss
-from weakseg_ros.nets.heads.queries import Answer, QueryHeadSettings
+from weakseg_ros.nets.heads.queries import Answer
+from weakseg_ros.nets.settings import QueryHeadSettings
 
 
 @dataclass(frozen=True)

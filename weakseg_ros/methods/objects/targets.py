@@ -13,9 +13,9 @@ from weakseg_ros.batches.batches import Batch
 from weakseg_ros.methods.objects.centre_losses import centre_losses
 from weakseg_ros.methods.objects.matching import QuerySettings, query_head_losses
 from weakseg_ros.methods.objects.pseudo_masks import PseudoLabels
-from weakseg_ros.nets import NetOutput
 from weakseg_ros.nets.heads.centres import CentreHead
 from weakseg_ros.nets.heads.queries import QueryHead
+from weakseg_ros.nets.output import NetOutput
 
 _SMALLEST_PROB = 1e-6
 

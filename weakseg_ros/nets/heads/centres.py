@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
-from weakseg_ros.nets import NetOutput
+from weakseg_ros.nets.output import NetOutput
 
 _OFFSET_UNIT_M = 4.0
 """what an answer of 1 means: about the largest offset of a car"""

@@ -7,39 +7,18 @@ Cheng et al., Masked-attention Mask Transformer for Universal Image Segmentation
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from weakseg_ros.config import check_ranges, setting
-from weakseg_ros.errors import ConfigError
-from weakseg_ros.nets import NetOutput
+from weakseg_ros.nets.output import NetOutput
+from weakseg_ros.nets.settings import QueryHeadSettings
 
 _TURNS = (1, 2, 4, 8, 16, 32)
 _RISES = (0.5, 1.0, 2.0, 4.0)
 _SCALES = 3
 """most coarse stages that the queries look at, one after the other"""
-
-
-@dataclass(frozen=True)
-class QueryHeadSettings:
-    """Size of the query head."""
-
-    queries: int = setting(100, 1, 1000)
-    """most objects and stuff classes that it can find in a scan"""
-    query_width: int = setting(64, 8, 1024)
-    """length of a query, a multiple of query_heads"""
-    query_heads: int = setting(4, 1, 64)
-    """heads of its attention"""
-    query_layers: int = setting(3, 1, 24)
-    """times that the queries look at the scan; the published net does so 9 times"""
-
-    def __post_init__(self) -> None:
-        check_ranges(self)
-        if self.query_width % self.query_heads:
-            raise ConfigError(f"query_width: {self.query_width} is no multiple of query_heads {self.query_heads}")
 
 
 Answer = tuple[Tensor, Tensor]
