@@ -4,8 +4,10 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 pytest.importorskip("onnxruntime", reason="no engine is installed")
@@ -65,3 +67,69 @@ def test_a_bag_without_the_topic_names_those_it_has(clouds: list[Cloud], tmp_pat
 
     bag = write_bag(tmp_path / "bag", clouds[:1])
     assert weakseg(["doctor", "--data", str(bag), "--topic", "/velodyne"]) == 2
+
+
+def unreadable(bag: Path, names: dict[int, str], count: int = 3) -> Path:
+    """A bag of clouds whose message of some indices names its fields a, b, c."""
+    from rosbags import rosbag2
+    from rosbags.typesys import Stores, get_typestore
+
+    store = get_typestore(Stores.ROS2_HUMBLE)
+    types, kind = store.types, "sensor_msgs/msg/PointCloud2"
+    header = types["std_msgs/msg/Header"](stamp=types["builtin_interfaces/msg/Time"](sec=1, nanosec=0), frame_id="lidar")
+    points = np.random.default_rng(0).uniform(-20, 20, (500, 4)).astype("<f4")
+    with rosbag2.Writer(bag, version=8, storage_plugin=rosbag2.StoragePlugin.MCAP) as writer:
+        connection = writer.add_connection("/points", kind, typestore=store)
+        for index in range(count):
+            fields = [types["sensor_msgs/msg/PointField"](n, 4 * i, 7, 1) for i, n in enumerate(names.get(index, "xyzi"))]
+            sizes = {"height": 1, "width": 500, "point_step": 16, "row_step": 8000, "is_bigendian": False, "is_dense": True}
+            message = types[kind](header=header, fields=fields, data=points.reshape(-1).view(np.uint8), **sizes)
+            writer.write(connection, index, store.serialize_cdr(message, kind))
+    return bag
+
+
+@pytest.mark.parametrize(
+    ("bad", "count", "text"),
+    [
+        (range(3), 3, "3 of 3 clouds cannot be read: PointCloud2: no field 'x' or 'y' or 'z' (has a, b, c, d)"),
+        ((1, 2), 3, "2 of 3 clouds cannot be read: PointCloud2: no field 'x'"),
+        ((), 0, "no cloud was seen"),
+    ],
+)
+def test_clouds_that_cannot_be_read_are_a_fault(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], bad: Sequence[int], count: int, text: str
+) -> None:
+    assert main(["--data", str(unreadable(tmp_path / "bag", dict.fromkeys(bad, "abcd"), count))]) == 1
+    out = capsys.readouterr().out
+    assert f"fault  sensor            {text}" in out
+    assert "Nothing is wrong" not in out
+    assert "look like" not in out
+
+
+def test_the_readable_part_of_a_cut_bag_is_checked(
+    clouds: list[Cloud], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    loud = [dataclasses.replace(cloud, intensity=cloud.intensity * 255) for cloud in clouds]
+    bag = write_bag(tmp_path / "loud", loud)
+    blob = (bag / "loud.mcap").read_bytes()
+    (bag / "loud.mcap").write_bytes(blob[: int(len(blob) * 0.8)])
+    assert main(["--data", str(bag)]) == 1
+    out = capsys.readouterr().out
+    assert "loud.mcap is cut off or damaged; 2 of 3 messages" in out
+    assert "intensity_scale to 0.00392" in out
+
+
+def test_a_note_on_the_sensor_is_not_followed_by_nothing_is_wrong(
+    clouds: list[Cloud], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    loud = [dataclasses.replace(cloud, intensity=cloud.intensity * 255) for cloud in clouds]
+    assert main(["--data", str(write_bag(tmp_path / "loud", loud))]) == 0
+    assert "Nothing is wrong" not in capsys.readouterr().out
+
+
+def test_a_sensor_none_of_whose_points_gets_a_class_is_a_fault(
+    clouds: list[Cloud], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    far = [dataclasses.replace(cloud, xyz=cloud.xyz * 1000) for cloud in clouds]
+    assert main(["--data", str(write_bag(tmp_path / "far", far))]) == 1
+    assert "no point of 3 clouds gets a class" in capsys.readouterr().out

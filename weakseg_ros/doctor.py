@@ -12,20 +12,19 @@ import os
 import shutil
 import subprocess
 import sys
-from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, fields
 from importlib import metadata
-from itertools import islice
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 from weakseg_ros.config import check_ranges, field_docs, from_mapping, load_yaml, setting
-from weakseg_ros.errors import CloudError, WeaksegError
+from weakseg_ros.errors import WeaksegError
 from weakseg_ros.extras import LIBRARIES, Library, explain, has_nvidia_gpu, how_to_get_rclpy, install_command, pip_install
 from weakseg_ros.files import environment, share_folder
 
 Mark = Literal["ok", "note", "fault"]
+SENSOR = "sensor"
 SHM_NEEDED_BYTES = 64 * 2**20
 """a container's default; below it the tuned transport falls back to UDP, which costs tens of milliseconds a cloud"""
 
@@ -171,21 +170,13 @@ def check_sensor(config: DoctorConfig, data: Path) -> Iterator[Finding]:
     """What the model would meet on this sensor that its training never showed it."""
     from weakseg_ros.deploy.bundle import Bundle
     from weakseg_ros.deploy.segmenter import Segmenter
+    from weakseg_ros.measure import sensor_check
     from weakseg_ros.measure.inputs import open_input
 
     segmenter = Segmenter(Bundle.load(config.bundle))
-    seen, refused = 0, Counter[str]()
-    for item in islice(open_input(data, segmenter.bundle.labels, config.topic), config.clouds):
-        seen += 1
-        try:
-            segmenter.run(item.cloud)
-        except CloudError as error:
-            refused[str(error)] += 1
-    yield from (Finding("fault", "sensor", f"{count} of {seen} clouds refused: {text}") for text, count in refused.items())
-    differences = segmenter.domain_report()
-    yield from (Finding("note", "sensor", sentence) for sentence in differences)
-    if not refused and not differences:
-        yield Finding("ok", "sensor", f"{seen} clouds of {data} look like what {segmenter.bundle.name} was trained on")
+    source = open_input(data, segmenter.bundle.labels, config.topic)
+    for mark, text in sensor_check.check_sensor(segmenter, source, data, config.clouds):
+        yield Finding(mark, SENSOR, text)
     segmenter.close()
 
 
@@ -220,5 +211,13 @@ def main(argv: Sequence[str]) -> int:
             findings.append(finding)
             print(f"{finding.mark:>5}  {finding.topic:<17} {finding.text}")
     faults = sum(finding.mark == "fault" for finding in findings)
-    print(f"\n{faults} faults; notes are optional parts." if faults else "\nNothing is wrong; notes are optional parts.")
+    print(f"\n{_verdict(faults, any(f.mark == 'note' and f.topic == SENSOR for f in findings))}")
     return 1 if faults else 0
+
+
+def _verdict(faults: int, sensor_differs: bool) -> str:
+    if faults:
+        return f"{faults} faults; see them above."
+    if sensor_differs:
+        return "The model was not made for clouds like these: see the notes on the sensor."
+    return "Nothing is wrong; notes are optional parts."

@@ -147,9 +147,9 @@ REFUSED = {
     "no fields": (message([], 12, bytes(36)), "no_xyz"),
     "data short by one byte": (message(XYZ, 12, bytes(36), data=np.zeros(35, np.uint8)), "short_data"),
     "no data": (message(XYZ, 12, bytes(36), data=np.zeros(0, np.uint8)), "short_data"),
-    "short last row": (message(XYZ, 12, bytes(72), height=2, width=3, row_step=40), "short_data"),
-    "rows overlap": (message(XYZ, 12, bytes(72), height=2, width=3, row_step=35), "row_step"),
-    "rows without a step": (message(XYZ, 12, bytes(72), height=2, width=3, row_step=0), "row_step"),
+    "short last row": (message(XYZ, 12, bytes(75), height=2, width=3, row_step=40), "short_data"),
+    "rows overlap": (message(XYZ, 12, bytes(73), height=2, width=3, row_step=35), "row_step"),
+    "rows without a step": (message(XYZ, 12, bytes(73), height=2, width=3, row_step=0), "row_step"),
     "point_step 0": (message(XYZ, 0, bytes(36), width=3), "point_step"),
     "point_step inside z": (message(XYZ, 11, bytes(33), width=3), "point_step"),
     "intensity beyond the point": (message([*XYZ, ("intensity", 10, F32)], 12, bytes(36)), "point_step"),
@@ -159,8 +159,8 @@ REFUSED = {
     "x twice": (message([*XYZ, ("x", 0, F32)], 12, bytes(36)), "bad_layout"),
     "x of datatype 0": (message([("x", 0, 0), *XYZ[1:]], 12, bytes(36)), "bad_layout"),
     "x of datatype 99": (message([("x", 0, 99), *XYZ[1:]], 12, bytes(36)), "bad_layout"),
-    "x of count 0": (message([("x", 0, F32, 0), *XYZ[1:]], 12, bytes(36)), "bad_layout"),
-    "x of count 3": (message([("x", 0, F32, 3), *XYZ[1:]], 12, bytes(36)), "bad_layout"),
+    "x of count 3 with room": (message([*XYZ[1:], ("x", 12, F32, 3)], 24, bytes(72)), "bad_layout"),
+    "x of datatype 99 and count 0": (message([("x", 0, 99, 0), *XYZ[1:]], 12, bytes(36)), "bad_layout"),
     "x over y": (message([("x", 2, F32), *XYZ[1:]], 12, bytes(36)), "bad_layout"),
     "intensity over z": (message([*XYZ, ("intensity", 11, U8)], 12, bytes(36)), "bad_layout"),
     "not a cloud": (TYPES["std_msgs/msg/String"]("hello"), "bad_layout"),
@@ -207,6 +207,63 @@ def test_empty_cloud_keeps_its_header(height: int, width: int, row_step: int, fi
 def test_wrong_row_step_of_a_single_row_is_derived(row_step: int) -> None:
     points = records(XYZ, 12, 3)
     np.testing.assert_array_equal(decode(message(XYZ, 12, points, row_step=row_step)).xyz[:, 0], points["x"])
+
+
+@pytest.mark.parametrize("row_step", [0, 3, 35, 36 * 2, 2**32 - 1])
+def test_rows_are_packed_where_the_data_are_exactly_the_points(row_step: int) -> None:
+    """ROS 2's PointCloud2Modifier wrote the size of all rows as row_step, other drivers 0 or the width."""
+    points = records(XYZ, 12, 6)
+    cloud = decode(message(XYZ, 12, points, height=2, width=3, row_step=row_step))
+    np.testing.assert_array_equal(cloud.xyz, np.stack([points[n] for n in "xyz"], 1))
+    assert len(cloud.notes) == 1
+    assert f"row_step {row_step} is wrong" in cloud.notes[0]
+    assert decode(message(XYZ, 12, points, height=2, width=3, row_step=36)).notes == ()
+
+
+@pytest.mark.parametrize("count", [0, 3, 6, 16384])
+def test_a_field_whose_count_cannot_be_true_is_one_number(count: int) -> None:
+    points = records(XYZI, 16, 6)
+    fields = [(name, offset, datatype, count) for name, offset, datatype in XYZI]
+    cloud = decode(message(fields, 16, points))
+    np.testing.assert_array_equal(cloud.intensity, points["intensity"])
+    np.testing.assert_array_equal(cloud.xyz[:, 2], points["z"])
+    assert len(cloud.notes) == 1
+    assert f"'x' {count}" in cloud.notes[0]
+
+
+@pytest.mark.parametrize("stated", [True, False])
+@pytest.mark.parametrize("kind", [F32, F64])
+def test_a_byte_order_that_gives_no_lengths_is_not_believed(stated: bool, kind: int) -> None:
+    """UnitySensors sends little-endian data under is_bigendian = true."""
+    rng = np.random.default_rng(1)
+    size = 4 if kind == F32 else 8
+    fields = [
+        *((name, i * size, kind) for i, name in enumerate("xyz")),
+        ("intensity", 3 * size, F32),
+        ("ring", 3 * size + 4, U16),
+    ]
+    step = 3 * size + 6
+    points = records(fields, step, 200, "<" if stated else ">")
+    for name in "xyz":
+        points[name] = rng.uniform(-50, 50, 200)
+        points[name][::7] = np.nan
+    points["intensity"] = rng.uniform(0, 1, 200)
+    lying = decode(message(fields, step, points, height=10, width=20, row_step=20 * step, is_bigendian=stated))
+    honest = decode(message(fields, step, points, height=10, width=20, row_step=20 * step, is_bigendian=not stated))
+    for name in ("xyz", "intensity", "ring", "flags"):
+        np.testing.assert_array_equal(getattr(lying, name), getattr(honest, name))
+    assert honest.notes == ()
+    assert "only the other byte order gives lengths" in lying.notes[0]
+
+
+@pytest.mark.parametrize("x", [1e30, -1e38, 1e-40, np.nan, 0.0])
+def test_strange_numbers_do_not_change_the_byte_order(x: float) -> None:
+    points = records(XYZ, 12, 100)
+    for name in "xyz":
+        points[name] = x
+    cloud = decode(message(XYZ, 12, points))
+    np.testing.assert_array_equal(cloud.xyz[:, 0], points["x"])
+    assert cloud.notes == ()
 
 
 @pytest.mark.parametrize("fields", [XYZ, [("x", 0, F64), ("y", 8, F32), ("z", 12, F32)]])

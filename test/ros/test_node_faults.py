@@ -59,6 +59,8 @@ SAME_POINTS: dict[str, Callable[[Any, np.ndarray], Any]] = {
     "4 row_step zero": lambda rig, p: rig.make_cloud(p, row_step=0),
     "4 row_step wrong": lambda rig, p: rig.make_cloud(p, row_step=12345),
     "5 padded rows": padded,
+    "6 row_step of all rows": lambda rig, p: rig.make_cloud(p, height=4, width=N // 4, row_step=16 * N),
+    "6 row_step zero with rows": lambda rig, p: rig.make_cloud(p, height=4, width=N // 4, row_step=0),
     "10 float64": lambda rig, p: layout(
         rig, [("x", 0, F64, 1), ("y", 8, F64, 1), ("z", 16, F64, 1), ("intensity", 24, F32, 1)], 28, xyzi(p)
     ),
@@ -68,6 +70,9 @@ SAME_POINTS: dict[str, Callable[[Any, np.ndarray], Any]] = {
     "12 faults in other fields": lambda rig, p: layout(
         rig, [*XYZI, ("", 12, F32, 1), ("a", 0, 99, 1), ("b", 0, U8, 0), ("b", 9, 0, 7)], 16, xyzi(p)
     ),
+    "12 count zero": lambda rig, p: layout(rig, [(name, at, kind, 0) for name, at, kind, _ in XYZI], 16, xyzi(p)),
+    "12 count of all points": lambda rig, p: layout(rig, [(name, at, kind, N) for name, at, kind, _ in XYZI], 16, xyzi(p)),
+    "13 little-endian all the same": lambda rig, p: rig.make_cloud(p, is_bigendian=True),
     "13 big-endian": lambda rig, p: layout(rig, XYZI, 16, xyzi(p), ">"),
     "16 is_dense is no promise": lambda rig, p: rig.make_cloud(p, is_dense=False),
     "18 organised": lambda rig, p: rig.make_cloud(p, height=10, width=N // 10, row_step=16 * (N // 10)),
@@ -162,7 +167,10 @@ def named(*names: str) -> list[tuple[str, int, int, int]]:
 BROKEN: dict[str, tuple[Callable[[Any, np.ndarray], Any], str]] = {
     "2 short data": (lambda rig, p: rig.make_cloud(p, data=p.tobytes()[:-1]), "short_data"),
     "2 no data": (lambda rig, p: rig.make_cloud(p, data=b""), "short_data"),
-    "6 rows overlap": (lambda rig, p: rig.make_cloud(p, height=4, width=N // 4, row_step=16), "row_step"),
+    "6 rows overlap": (
+        lambda rig, p: rig.make_cloud(p, height=4, width=N // 4, row_step=16, data=p.astype(np.float32).tobytes() + b"x"),
+        "row_step",
+    ),
     "7 step zero": (lambda rig, p: rig.make_cloud(p, point_step=0), "point_step"),
     "7 step too small": (lambda rig, p: rig.make_cloud(p, point_step=11), "point_step"),
     "8 no z": (lambda rig, p: layout(rig, named("x", "y", "zz", "intensity"), 16, xyzi(p)), "no_xyz"),
@@ -170,7 +178,7 @@ BROKEN: dict[str, tuple[Callable[[Any, np.ndarray], Any], str]] = {
     "12 x twice": (lambda rig, p: layout(rig, [*XYZI, ("x", 4, F32, 1)], 16, xyzi(p)), "bad_layout"),
     "12 x without a type": (lambda rig, p: layout(rig, [("x", 0, 0, 1), *XYZI[1:]], 16, {"y": p[:, 1]}), "bad_layout"),
     "12 x of an unknown type": (lambda rig, p: layout(rig, [("x", 0, 99, 1), *XYZI[1:]], 16, {"y": p[:, 1]}), "bad_layout"),
-    "12 three x": (lambda rig, p: layout(rig, [("x", 0, F32, 3), *XYZI[1:]], 16, {"y": p[:, 1]}), "bad_layout"),
+    "12 three x": (lambda rig, p: layout(rig, [*XYZI[1:], ("x", 16, F32, 3)], 28, {"y": p[:, 1]}), "bad_layout"),
     "12 y inside x": (lambda rig, p: layout(rig, [("x", 0, F32, 1), ("y", 2, F32, 1), *XYZI[2:]], 16, xyzi(p)), "bad_layout"),
     "24 absurd": (lambda rig, p: rig.make_cloud(p, height=2**32 - 1, width=2**32 - 1), "absurd_size"),
     "24 overflowing": (lambda rig, p: rig.make_cloud(p, height=2**16, width=2**16), "absurd_size"),

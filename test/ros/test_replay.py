@@ -95,6 +95,27 @@ def test_evaluation_through_a_running_node_agrees_with_the_direct_one(node: str,
     assert "Answer time over DDS" in report.read_text()
 
 
+@pytest.mark.parametrize("stamp_ns", [START_NS, 0])
+def test_clouds_of_one_stamp_are_compared_each_with_its_own_answer(
+    rig: Any, node: str, bundle: Any, tmp_path: Path, stamp_ns: int
+) -> None:
+    """Ouster's first clouds share a stamp, other drivers never set it."""
+    from weakseg_ros.measure.evaluate import EvaluateConfig, evaluate
+
+    with CloudBagWriter(tmp_path / "drive") as writer:
+        for index in range(4):
+            points = rig.street_points(1000 - 100 * index, seed=index)
+            writer.write(make_cloud(points[:, :3], points[:, 3], stamp_ns=stamp_ns, frame_id="roof"))
+    config = EvaluateConfig(
+        **{"data": tmp_path / "drive", "bundle": str(bundle.folder), "engine": "onnxruntime", "out": tmp_path / "report"},
+        **{"live": True, "attach": True, "node": node, "rate": 20.0},
+    )
+    _, summary = evaluate(config)
+    assert (summary["scans"], summary["live"]["answered"], summary["partial"]) == (4, 4, False)
+    agreement = summary["agreement_with_direct"]
+    assert agreement["points"] == agreement["same"] == sum(1000 - 100 * index for index in range(4))
+
+
 def test_evaluation_starts_and_ends_a_node_of_its_own(bag: Path, bundle: Any, tmp_path: Path) -> None:
     out = tmp_path / "out"
     arguments = ["evaluate", str(bag), "--bundle", str(bundle.folder), "--live", "--rate", "20", "--engine", "onnxruntime"]

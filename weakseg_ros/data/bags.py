@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Clouds in bags, read and written without ROS: rosbag2 folders (mcap, sqlite3), single .mcap and .db3 files, ROS 1 .bag.
+"""Clouds in bags, read and written without ROS: rosbag2 folders (mcap, sqlite3), single .mcap and .db3 files, also packed
+by zstd, and ROS 1 .bag; messages of Livox's own type as PointCloud2.
 
 Bags are other people's files: whatever the parser makes of a damaged one ends as a DataError that says what is there.
 """
@@ -7,7 +8,6 @@ Bags are other people's files: whatever the parser makes of a damaged one ends a
 from __future__ import annotations
 
 import logging
-import re
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
@@ -18,17 +18,20 @@ from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import yaml
+from numpy.typing import NDArray
 from rosbags import rosbag1, rosbag2
 from rosbags.typesys import Stores, get_typestore
 
+from weakseg_ros.data import bag_files
+from weakseg_ros.data.bag_types import POINT_CLOUD, POINT_FIELD, hint_for, normal
+from weakseg_ros.data.livox import CUSTOM_MSGS, read_custom_msg
 from weakseg_ros.data.mcap_mend import MendedMcap
 from weakseg_ros.errors import CloudError, DataError, did_you_mean
 from weakseg_ros.files import move_into, put_in_place, staged
 from weakseg_ros.points.cloud import Cloud, decode_cdr
 from weakseg_ros.points.encode import fields_of, pack_cloud
 
-POINT_CLOUD = "sensor_msgs/msg/PointCloud2"
-POINT_FIELD = "sensor_msgs/msg/PointField"
+READ_TYPES = (POINT_CLOUD, *CUSTOM_MSGS)
 METADATA_VERSION: Literal[9] = 9
 
 log = logging.getLogger(__name__)
@@ -51,7 +54,7 @@ class BagTopic(NamedTuple):
 
 
 class RawMessage(NamedTuple):
-    """One recorded message, serialized as ROS 2 sends it."""
+    """One recorded cloud, serialized as ROS 2 sends it."""
 
     stamp_ns: int
     """when it was recorded, not the stamp in its header"""
@@ -63,7 +66,7 @@ class RawMessage(NamedTuple):
 class _OpenBag:
     path: Path
     readers: Sequence[Any]
-    is_ros1: bool = False
+    """one for each file, in order"""
     damage: str = ""
     """why not everything can be read; empty for a sound bag"""
     promised: dict[str, int] = field(default_factory=dict)
@@ -72,7 +75,7 @@ class _OpenBag:
     def topics(self) -> list[BagTopic]:
         counts: dict[tuple[str, str], int] = {}
         for connection in (c for reader in self.readers for c in reader.connections):
-            key = (connection.topic, connection.msgtype)
+            key = (connection.topic, normal(connection.msgtype))
             counts[key] = counts.get(key, 0) + connection.msgcount
         return [BagTopic(*key, count) for key, count in sorted(counts.items())]
 
@@ -106,12 +109,16 @@ def read_raw(bag: Path | str, topic: str = "") -> Iterator[RawMessage]:
             for reader in opened.readers:
                 connections = [c for c in reader.connections if c.topic == chosen.name]
                 messages = reader.messages(connections) if connections else ()
-                for _, stamp_ns, data in messages:
-                    yield RawMessage(stamp_ns, _ros1_to_cdr(data) if opened.is_ros1 else data, POINT_CLOUD)
+                for connection, stamp_ns, data in messages:
+                    yield RawMessage(stamp_ns, _as_cdr(data, connection), POINT_CLOUD)
                     read += 1
+        except CloudError as error:
+            damage = f"message {read}: {error}"
         except Exception as error:  # the parser of a damaged file raises anything
             damage = _reason(error)
         promised = opened.promised.get(chosen.name, 0)
+        if read < promised and not damage:
+            damage = "metadata.yaml counts more messages than its files hold"
         if damage and not 0 < promised <= read:
             share = f"{read} of {promised}" if promised else str(read)
             text = f"{bag}: {damage}; {share} messages of '{chosen.name}' could be read: record or copy the bag again"
@@ -174,8 +181,9 @@ class CloudBagWriter:
 
     def write(self, cloud: Cloud) -> None:
         """Append one cloud, recorded at its own stamp, in the layout of `encode.CLOUD_DTYPE`."""
-        message = _message_of(cloud, self.frame_id or cloud.frame_id)
-        self._writer.write(self._connection, cloud.stamp_ns, _ros2_types().serialize_cdr(message, POINT_CLOUD))
+        shape, frame_id = (cloud.height, cloud.width), self.frame_id or cloud.frame_id
+        message = _message_of(pack_cloud(cloud), shape, cloud.stamp_ns, frame_id, not cloud.flags.any())
+        self._writer.write(self._connection, cloud.stamp_ns, _serialized(message))
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None) -> None:
         self._stack.__exit__(kind, error, traceback)
@@ -201,40 +209,42 @@ def _open(path: Path) -> Iterator[_OpenBag]:
 
 
 def _open_bag(stack: ExitStack, path: Path) -> _OpenBag:
-    if path.suffix == ".bag":
-        return _OpenBag(path, [_enter(stack, path, rosbag1.Reader)], is_ros1=True)
-    try:
-        whole = _enter(stack, path, rosbag2.Reader)
-    except DataError as error:
-        return _open_files(stack, path, error)
-    return _OpenBag(path, [whole], promised={c.topic: c.msgcount for c in whole.connections})
+    if bag_files.storage_suffix(path) == ".bag":
+        file, damage = bag_files.unpacked(stack, path)
+        return _OpenBag(path, [_enter(stack, file, rosbag1.Reader, path)], damage)
+    if path.is_dir() and (path / bag_files.METADATA).is_file():
+        try:
+            whole = _enter(stack, path, rosbag2.Reader, path)
+        except DataError as error:
+            return _open_files(stack, path, error)
+        # its files one by one: the reader of the folder leaves out topics whose QoS differs between metadata.yaml and file
+        promised = {c.topic: c.msgcount for c in whole.connections}
+        return _OpenBag(path, whole.storage.storages, promised=promised)
+    return _open_files(stack, path)
 
 
-def _enter(stack: ExitStack, path: Path | MendedMcap, reader: Callable[[Any], Any]) -> Any:
+def _enter(stack: ExitStack, file: Path | MendedMcap, reader: Callable[[Any], Any], path: Path) -> Any:
+    """The reader of a file that is, or stands in for, `path`."""
     try:
-        return stack.enter_context(reader(path))
+        return stack.enter_context(reader(file))
     except Exception as error:  # the parser of a damaged file raises anything
         raise DataError(f"{path}: cannot be read as a bag ({_reason(error)}); check the path, or copy the bag again") from None
 
 
-def _open_files(stack: ExitStack, path: Path, why: DataError) -> _OpenBag:
-    """The storage files of a bag that does not open as a whole, each as far as it goes; `why` is raised for none."""
-    names = [path] if path.is_file() else sorted((p for p in path.iterdir() if p.suffix in (".mcap", ".db3")), key=_natural)
+def _open_files(stack: ExitStack, path: Path, why: DataError | None = None) -> _OpenBag:
+    """The storage files of a bag, each as far as it goes; `why` it does not open as a whole, where that was tried."""
+    names = [path] if path.is_file() else bag_files.storage_files(path)
     readers, damage = [], ""
     for name in names:
         try:
-            readers.append(_enter(stack, name, rosbag2.Reader))
+            reader, broken = _open_file(stack, name)
+            readers.append(reader)
         except DataError as error:
-            damage = f"{name.name} is cut off or damaged"
-            if name.suffix != ".mcap":
-                continue
-            try:
-                readers.append(_enter(stack, MendedMcap(name), rosbag2.Reader))
-            except DataError:
-                log.debug("%s", error)
+            why, broken = why or error, f"{name.name} is cut off or damaged"
+        damage = broken or damage
     if not readers:
-        raise why
-    metadata = path / "metadata.yaml"
+        raise why or DataError(f"{path}: cannot be read as a bag (it holds no .mcap or .db3 file); check the path")
+    metadata = path / bag_files.METADATA
     if metadata.is_file():
         damage = damage or "metadata.yaml does not fit its files"
     elif not damage and path.is_dir():
@@ -242,9 +252,17 @@ def _open_files(stack: ExitStack, path: Path, why: DataError) -> _OpenBag:
     return _OpenBag(path, readers, damage=damage, promised=_promised(metadata))
 
 
-def _natural(path: Path) -> list[tuple[int, str]]:
-    """Sorts drive_10 behind drive_9."""
-    return [(int(part), "") if part.isdigit() else (0, part) for part in re.split(r"(\d+)", path.name)]
+def _open_file(stack: ExitStack, path: Path) -> tuple[Any, str]:
+    """(reader of one file, what is missing of it)."""
+    file, damage = bag_files.unpacked(stack, path)
+    try:
+        return _enter(stack, file, rosbag2.Reader, path), damage
+    except DataError:
+        if file.suffix != ".mcap":
+            raise
+    mended = MendedMcap(file)
+    damage = damage or ("" if mended.is_complete else f"{path.name} is cut off or damaged")
+    return _enter(stack, mended, rosbag2.Reader, path), damage
 
 
 def _promised(metadata: Path) -> dict[str, int]:
@@ -259,13 +277,15 @@ def _choose(opened: _OpenBag, topic: str) -> BagTopic:
     topics = opened.topics()
     where = f"{opened.path}: {opened.damage}," if opened.damage else f"{opened.path}:"
     names = [t.name for t in topics]
-    clouds = [t for t in topics if t.msgtype == POINT_CLOUD and names.count(t.name) == 1]
+    clouds = [t for t in topics if t.msgtype in READ_TYPES and names.count(t.name) == 1]
     listing = ", ".join(f"{t.name} ({t.messages})" for t in clouds) or "none"
     others = ", ".join(f"{t.name} [{t.msgtype}]" for t in topics if t not in clouds) or "none"
     if not topic:
-        if len(clouds) == 1:
-            return clouds[0]
-        advice = f"choose one with a topic: {listing}" if clouds else f"its topics: {others}"
+        plain = [t for t in clouds if t.msgtype == POINT_CLOUD] or clouds
+        if len(plain) == 1:
+            return plain[0]
+        hint = hint_for(t.msgtype for t in topics)
+        advice = f"choose one with a topic: {listing}" if clouds else f"its topics: {others}{hint}"
         raise DataError(f"{where} has {len(clouds)} PointCloud2 topics, expected one; {advice}")
     named = [t for t in topics if t.name == topic]
     if not named:
@@ -274,8 +294,9 @@ def _choose(opened: _OpenBag, topic: str) -> BagTopic:
     types = ", ".join(t.msgtype for t in named)
     if len(named) > 1:
         raise DataError(f"{where} topic '{topic}' mixes the types {types}; record it again with one type per topic")
-    if named[0].msgtype != POINT_CLOUD:
-        raise DataError(f"{where} topic '{topic}' is a {types}, not a PointCloud2; its PointCloud2 topics: {listing}")
+    if named[0].msgtype not in READ_TYPES:
+        hint = hint_for([named[0].msgtype])
+        raise DataError(f"{where} topic '{topic}' is a {types}, not a PointCloud2; its PointCloud2 topics: {listing}{hint}")
     return named[0]
 
 
@@ -294,36 +315,45 @@ def _ros1_types() -> Any:
     return get_typestore(Stores.ROS1_NOETIC)
 
 
+def _as_cdr(data: bytes, connection: Any) -> bytes:
+    """A recorded message of one of READ_TYPES as a PointCloud2 in plain CDR."""
+    data = bag_files.unzipped(data)
+    is_ros1 = getattr(connection.ext, "serialization_format", "ros1") == "ros1"
+    if normal(connection.msgtype) in CUSTOM_MSGS:
+        stamp_ns, frame_id, points = read_custom_msg(data, is_ros1)
+        return _serialized(_message_of(points, (1, len(points)), stamp_ns, frame_id, False))
+    return _ros1_to_cdr(data) if is_ros1 else data
+
+
 def _ros1_to_cdr(data: bytes) -> bytes:
     old = _ros1_types().deserialize_ros1(data, POINT_CLOUD)
     types = _ros2_types().types
+    names = ("height", "width", "is_bigendian", "point_step", "row_step", "data", "is_dense")
     new = types[POINT_CLOUD](
         header=_header(old.header.stamp.sec * 10**9 + old.header.stamp.nanosec, old.header.frame_id),
-        height=old.height,
-        width=old.width,
         fields=[types[POINT_FIELD](f.name, f.offset, f.datatype, f.count) for f in old.fields],
-        is_bigendian=old.is_bigendian,
-        point_step=old.point_step,
-        row_step=old.row_step,
-        data=old.data,
-        is_dense=old.is_dense,
+        **{name: getattr(old, name) for name in names},
     )
-    return bytes(_ros2_types().serialize_cdr(new, POINT_CLOUD))
+    return _serialized(new)
 
 
-def _message_of(cloud: Cloud, frame_id: str) -> Any:
+def _serialized(message: Any) -> bytes:
+    return bytes(_ros2_types().serialize_cdr(message, POINT_CLOUD))
+
+
+def _message_of(points: NDArray[np.void], shape: tuple[int, int], stamp_ns: int, frame_id: str, is_dense: bool) -> Any:
+    """A PointCloud2 of (N,) records, in rows as `shape` says."""
     types = _ros2_types().types
-    points = pack_cloud(cloud)
     return types[POINT_CLOUD](
-        header=_header(cloud.stamp_ns, frame_id),
-        height=cloud.height,
-        width=cloud.width,
+        header=_header(stamp_ns, frame_id),
+        height=shape[0],
+        width=shape[1],
         fields=[types[POINT_FIELD](*described) for described in fields_of(points.dtype)],
         is_bigendian=False,
         point_step=points.dtype.itemsize,
-        row_step=points.dtype.itemsize * cloud.width,
+        row_step=points.dtype.itemsize * shape[1],
         data=points.view(np.uint8),
-        is_dense=not cloud.flags.any(),
+        is_dense=is_dense,
     )
 
 

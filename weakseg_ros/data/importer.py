@@ -22,6 +22,7 @@ from weakseg_ros.errors import CloudError, DataError
 from weakseg_ros.points.cloud import Cloud
 from weakseg_ros.points.labels import LabelMap
 from weakseg_ros.points.projection import RangeSpec
+from weakseg_ros.points.rings import ring_is_row
 
 FULL_CIRCLE_DEG = 300.0
 """a sweep that covers at least this is taken to be a full turn"""
@@ -69,6 +70,8 @@ class ImportReport:
     """clouds left out, by reason"""
     damage: str = ""
     """why the bag could not be read to its end"""
+    notes: list[str] = field(default_factory=list)
+    """what was assumed about the clouds, from the first one"""
 
 
 def import_bag(config: ImportConfig) -> ImportReport:
@@ -84,6 +87,7 @@ def import_bag(config: ImportConfig) -> ImportReport:
     if first is None:
         reasons = [f"{count} {reason}" for reason, count in report.skipped.items()] + [report.damage] * bool(report.damage)
         raise DataError(f"{config.bag}: topic '{topic.name}' has no usable cloud ({', '.join(reasons) or 'it is empty'})")
+    report.notes = [*first.notes, *_note_on_rings(first)]
     total = -(-topic.messages // config.every)
     with ScanWriter(
         config.folder,
@@ -118,15 +122,26 @@ def _keep_usable(config: ImportConfig, topic: str, report: ImportReport) -> Iter
         report.damage = str(error)
 
 
+def _note_on_rings(cloud: Cloud) -> list[str]:
+    """A sentence where the cloud has a laser's index that is no row, or nothing."""
+    if cloud.ring is None or cloud.height > 1 or ring_is_row(cloud):
+        return []
+    lasers = len(np.unique(cloud.ring[cloud.valid]))
+    return [
+        f"the laser index (0 to {lasers - 1}) does not order the points by inclination; the rows of the image follow the angle"
+    ]
+
+
 def guess_spec(cloud: Cloud) -> RangeSpec:
     """A range image that suits the sensor of `cloud`: rows and columns from its grid or rings, angles from its points.
 
-    64 x 2048 over the angles where the cloud is neither organised nor has rings; the default where it has no point.
+    64 rows over the angles where the cloud is neither organised nor has rings that are rows; the default where it has no
+    point.
     """
     x, y, z = (cloud.xyz[cloud.valid, axis].astype(np.float64) for axis in range(3))
     if not len(x):
         return RangeSpec()
-    rings = 0 if cloud.ring is None else len(np.unique(cloud.ring))
+    rings = len(np.unique(cloud.ring)) if cloud.ring is not None and ring_is_row(cloud) else 0
     organised = 1 < cloud.height <= cloud.width
     height = cloud.height if organised else rings if rings > 1 else 64
     width = cloud.width if organised else 2 ** round(np.log2(len(cloud) / rings)) if rings > 1 else 2048
@@ -147,6 +162,8 @@ def main(argv: Sequence[str]) -> int:
     """The verb; exit code 1 where the bag was damaged and only a part of it could be written."""
     config = parse(ImportConfig, argv, "import")
     report = import_bag(config)
+    for note in report.notes:
+        print(f"note: {note}")
     for reason, count in report.skipped.items():
         print(f"left out: {count} {reason}")
     print(f"{report.written} scans in {config.folder}")

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""An mcap file whose end is missing, made readable: its complete records, closed by a footer that is not on disk.
+"""An mcap file that a reader refuses although its messages are sound, made readable; the file on disk stays as it is.
 
-A recorder that was killed, or a copy that was cut off, leaves a file without summary and footer, which readers refuse
-although all but the last record is whole.
+A recorder that was killed, or a copy that was cut off, leaves a file without summary and footer although all but the last
+record is whole. `mcap convert` of a ROS 1 bag writes the profile ros1 and schemas of ros1msg, other tools no profile at all.
 """
 
 from __future__ import annotations
@@ -10,24 +10,41 @@ from __future__ import annotations
 import io
 import os
 import struct
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 MAGIC = b"\x89MCAP0\r\n"
 _FOOTER = b"\x02" + struct.pack("<QQQI", 20, 0, 0, 0) + MAGIC
 """says that there is no summary, so that the records are scanned"""
-_LAST_DATA_OPCODE = 0x0C
+_LAST_OPCODE = 0x0F
+_HEADER, _FOOTER_OPCODE, _SCHEMA = 0x01, 0x02, 0x03
 _RECORD_HEAD = struct.Struct("<BQ")
+_LENGTH = struct.Struct("<I")
+_PROFILE = b"ros2"
+_SCHEMAS = (b"ros1msg", b"ros2msg")
+"""an encoding that the reader does not know, and the one of the same length under which the definition is passed on"""
+
+
+class _Record(NamedTuple):
+    opcode: int
+    start: int
+    body: int
+    """offset of what follows opcode and length"""
+    end: int
 
 
 class MendedMcap:
-    """Stands in for the path of a truncated mcap file where a reader takes one; the file itself stays as it is."""
+    """Stands in for the path of an mcap file where a reader takes one."""
 
     suffix = ".mcap"
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self.end = last_whole_record(path)
+        records = list(_whole_records(path))
+        self.is_complete = bool(records) and records[-1].opcode == _FOOTER_OPCODE
+        """whether the file has its end, so that all of it can be read"""
+        self._pieces = _pieces(path, records, self.is_complete)
 
     def __str__(self) -> str:
         return str(self.path)
@@ -41,34 +58,110 @@ class MendedMcap:
         return False
 
     def open(self, mode: str = "rb") -> io.BufferedReader:
-        """The whole records and a footer, as one seekable binary stream; `mode` can only be reading."""
+        """The whole records, and a footer where that is missing, as one seekable binary stream; `mode` can only be reading."""
         if mode != "rb":
             raise ValueError(f"a mended file is opened as 'rb', not '{mode}'")
-        return io.BufferedReader(_Spliced(self.path, self.end, _FOOTER), buffer_size=1 << 20)
+        return io.BufferedReader(_Spliced(self.path, self._pieces), buffer_size=1 << 20)
 
 
 def last_whole_record(path: Path) -> int:
-    """Offset behind the last record of the data section that is complete; 0 where the file is no mcap."""
+    """Offset behind the last record before the footer that is complete; 0 where the file is no mcap."""
+    records = [record for record in _whole_records(path) if record.opcode != _FOOTER_OPCODE]
+    return records[-1].end if records else len(MAGIC) if _begins_well(path) else 0
+
+
+def _begins_well(path: Path) -> bool:
+    with open(path, "rb") as file:
+        return file.read(len(MAGIC)) == MAGIC
+
+
+def _whole_records(path: Path) -> Iterator[_Record]:
+    """The complete records of a file in order, up to its footer where the closing magic follows it."""
     size = path.stat().st_size
     with open(path, "rb") as file:
         if file.read(len(MAGIC)) != MAGIC:
-            return 0
-        end = len(MAGIC)
+            return
+        start = len(MAGIC)
         while len(head := file.read(_RECORD_HEAD.size)) == _RECORD_HEAD.size:
             opcode, length = _RECORD_HEAD.unpack(head)
-            behind = end + _RECORD_HEAD.size + length
-            if not 0 < opcode <= _LAST_DATA_OPCODE or opcode == _FOOTER[0] or behind > size:
-                break
-            end = file.seek(behind)
-    return end
+            body, end = start + _RECORD_HEAD.size, start + _RECORD_HEAD.size + length
+            if not 0 < opcode <= _LAST_OPCODE or end > size:
+                return
+            file.seek(end)
+            if opcode == _FOOTER_OPCODE and file.read(len(MAGIC) + 1) != MAGIC:
+                return
+            yield _Record(opcode, start, body, end)
+            if opcode == _FOOTER_OPCODE:
+                return
+            start = end
+
+
+Piece = bytes | tuple[int, int]
+"""new bytes, or a stretch (start, end) of the file"""
+
+
+def _pieces(path: Path, records: list[_Record], is_complete: bool) -> list[Piece]:
+    """What the mended file consists of, in order."""
+    if not records:
+        return []
+    pieces: list[Piece] = []
+    at = 0
+    with open(path, "rb") as file:
+        for start, end, new in _changes(file, records):
+            pieces += [(at, start), new]
+            is_complete &= len(new) == end - start  # offsets in the summary count from the start of the file
+            at = end
+    if is_complete:
+        return [*pieces, (at, path.stat().st_size)]
+    data = [record for record in records if record.opcode != _FOOTER_OPCODE]
+    return [*pieces, (at, data[-1].end), _FOOTER] if data else []
+
+
+def _changes(file: Any, records: list[_Record]) -> Iterator[tuple[int, int, bytes]]:
+    """(start, end, new bytes) of what the reader would refuse."""
+    for record in records:
+        if record.opcode not in (_HEADER, _SCHEMA):
+            continue
+        file.seek(record.start)
+        old = file.read(record.end - record.start)
+        new = _with_profile(old) if record.opcode == _HEADER else old.replace(*_SCHEMAS, 1)
+        if new != old:
+            yield record.start, record.end, new
+
+
+def _with_profile(header: bytes) -> bytes:
+    """The header record with the profile ros2, of the same length where the library's name leaves room."""
+    try:
+        profile, at = _text(header, _RECORD_HEAD.size)
+        library, _ = _text(header, at)
+    except struct.error:
+        return header
+    if profile == _PROFILE:
+        return header
+    room = max(0, len(profile) + len(library) - len(_PROFILE))
+    texts = (_PROFILE, library[:room].ljust(room))
+    body = b"".join(_LENGTH.pack(len(text)) + text for text in texts)
+    return _RECORD_HEAD.pack(_HEADER, len(body)) + body
+
+
+def _text(blob: bytes, at: int) -> tuple[bytes, int]:
+    start = at + _LENGTH.size
+    end = start + _LENGTH.unpack_from(blob, at)[0]
+    return blob[start:end], end
 
 
 class _Spliced(io.RawIOBase):
-    """The first `end` bytes of a file, then `tail`."""
+    """Stretches of a file and new bytes, one after the other."""
 
-    def __init__(self, path: Path, end: int, tail: bytes) -> None:
+    def __init__(self, path: Path, pieces: list[Piece]) -> None:
         self._file = open(path, "rb")
-        self._end, self._tail, self._at = end, tail, 0
+        self._pieces: list[tuple[int, int, Piece]] = []
+        self._at = self._end = 0
+        for piece in pieces:
+            length = len(piece) if isinstance(piece, bytes) else piece[1] - piece[0]
+            if length:
+                self._pieces.append((self._end, self._end + length, piece))
+                self._end += length
 
     def readable(self) -> bool:
         return True
@@ -80,19 +173,24 @@ class _Spliced(io.RawIOBase):
         return self._at
 
     def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
-        base = {os.SEEK_SET: 0, os.SEEK_CUR: self._at, os.SEEK_END: self._end + len(self._tail)}[whence]
-        self._at = max(0, min(base + offset, self._end + len(self._tail)))
+        base = {os.SEEK_SET: 0, os.SEEK_CUR: self._at, os.SEEK_END: self._end}[whence]
+        self._at = max(0, min(base + offset, self._end))
         return self._at
 
     def readinto(self, buffer: Any) -> int:
         view = memoryview(buffer).cast("B")
-        if self._at < self._end:
-            self._file.seek(self._at)
-            count = self._file.readinto(view[: self._end - self._at])
-        else:
-            part = self._tail[self._at - self._end :][: len(view)]
+        found = next((piece for piece in self._pieces if piece[0] <= self._at < piece[1]), None)
+        if found is None:
+            return 0
+        start, end, piece = found
+        view = view[: end - self._at]
+        if isinstance(piece, bytes):
+            part = piece[self._at - start :][: len(view)]
             count = len(part)
             view[:count] = part
+        else:
+            self._file.seek(piece[0] + self._at - start)
+            count = self._file.readinto(view)
         self._at += count
         return count
 

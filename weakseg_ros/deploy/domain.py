@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from weakseg_ros.deploy.bundle import BundleInfo, TrainingStatistics
 from weakseg_ros.points.cloud import Cloud
 from weakseg_ros.points.projection import RangeSpec, RangeView
+from weakseg_ros.points.rings import ring_is_row
 
 SAMPLE_POINTS = 4096
 RECENT_CLOUDS = 10
@@ -41,10 +42,14 @@ class CloudSample:
     filled: int
     """pixels that hold a point"""
     pixels: int
+    notes: tuple[str, ...] = ()
+    """what the cloud's message states wrongly"""
+    rows_are_rings: bool = True
+    """False where rows by laser index are asked for and the index does not order the inclinations"""
 
 
-def sample_cloud(cloud: Cloud, view: RangeView, intensity_scale: float) -> CloudSample:
-    """Measure one cloud and its range image."""
+def sample_cloud(cloud: Cloud, view: RangeView, intensity_scale: float, spec: RangeSpec) -> CloudSample:
+    """Measure one cloud and its range image, which is of `spec`."""
     usable = np.flatnonzero(cloud.valid)
     taken = usable[:: math.ceil(len(usable) / SAMPLE_POINTS) or 1]
     xyz = cloud.xyz[taken].astype(np.float64)
@@ -57,6 +62,8 @@ def sample_cloud(cloud: Cloud, view: RangeView, intensity_scale: float) -> Cloud
         outside=len(usable) - int(np.count_nonzero(view.pixel_of_point >= 0)),
         filled=int(np.count_nonzero(view.point_of_pixel >= 0)),
         pixels=view.point_of_pixel.size,
+        notes=cloud.notes,
+        rows_are_rings=spec.rows != "ring" or ring_is_row(cloud),
     )
 
 
@@ -69,20 +76,35 @@ class DomainMonitor:
 
     def add(self, cloud: Cloud, view: RangeView, intensity_scale: float) -> None:
         """Note one cloud; the oldest of RECENT_CLOUDS is forgotten."""
-        self._samples.append(sample_cloud(cloud, view, intensity_scale))
+        self._samples.append(sample_cloud(cloud, view, intensity_scale, self._info.spec))
 
     def report(self) -> list[str]:
-        """One sentence per difference, empty where the recent clouds look like the training data."""
-        samples = [sample for sample in tuple(self._samples) if sample.usable]
+        """One sentence per difference, empty where the recent clouds look like the training data.
+
+        What their messages state wrongly, and how they were read, comes first.
+        """
+        recent = tuple(self._samples)
+        notes = list(dict.fromkeys(note for sample in recent for note in sample.notes))
+        samples = [sample for sample in recent if sample.usable]
         if not samples:
-            return []
+            return notes
         trained = self._info.statistics
         sentences = [
+            _rows(samples, self._info),
             _field_of_view(samples, trained, self._info),
             _density(samples, trained, self._info),
             _intensity(samples, trained, self._info),
         ]
-        return [sentence for sentence in sentences if sentence]
+        return [*notes, *filter(None, sentences)]
+
+
+def _rows(samples: list[CloudSample], info: BundleInfo) -> str:
+    if all(sample.rows_are_rings for sample in samples):
+        return ""
+    return (
+        f"models/{info.name}: its rows are the lasers' indices, but this cloud's index does not order the points by "
+        "inclination (as Livox's 'line'); use a model whose rows follow the angle"
+    )
 
 
 def _field_of_view(samples: list[CloudSample], trained: TrainingStatistics, info: BundleInfo) -> str:

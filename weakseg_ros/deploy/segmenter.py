@@ -98,7 +98,7 @@ class Segmenter:
     def _check_intensity(self, cloud: Cloud) -> float:
         """The factor for this cloud's intensity; CloudError where it has none and the bundle requires one."""
         rule = self.bundle.info.intensity
-        if rule.required and not cloud.intensity_field and not self.allow_no_intensity:
+        if rule.required and len(cloud) and not cloud.intensity_field and not self.allow_no_intensity:
             raise CloudError(
                 f"cloud: has no intensity, which models/{self.bundle.name} was trained with; set intensity_field to the "
                 "field that holds it, or '' to feed zeros",

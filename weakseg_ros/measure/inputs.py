@@ -14,6 +14,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from weakseg_ros.data.bag_files import is_bag
 from weakseg_ros.data.bags import find_cloud_topic, read_raw
 from weakseg_ros.data.scan_files import read_raw_labels
 from weakseg_ros.data.scan_sets import readable
@@ -22,8 +23,6 @@ from weakseg_ros.errors import CloudError, DataError
 from weakseg_ros.files import sha256_of, sha256_of_parts
 from weakseg_ros.points.cloud import Cloud, decode_cdr
 from weakseg_ros.points.labels import LabelMap
-
-BAG_SUFFIXES = (".mcap", ".db3", ".bag")
 
 
 @dataclass(frozen=True)
@@ -69,11 +68,11 @@ class Input(Protocol):
 
 
 def open_input(path: Path, labels: LabelMap, topic: str = "", split: str = "", label_folder: Path | None = None) -> Input:
-    """A bag (file, or folder with metadata.yaml) or any folder of scans that `points.scans` knows.
+    """A bag (file or folder, as `bag_files.is_bag` says) or any folder of scans that `data.scans` knows.
 
     `label_folder` holds one .label file per scan, in order, for a bag or in place of the folder's own. Raises DataError.
     """
-    if path.suffix in BAG_SUFFIXES or (path / "metadata.yaml").is_file() or any(path.glob("*.mcap")):
+    if is_bag(path):
         return BagInput(path, labels, topic, label_folder)
     if topic:
         raise DataError(f"{path}: a folder of scans has no topics; leave --topic out")

@@ -12,11 +12,27 @@ from numpy.typing import ArrayLike, NDArray
 
 from weakseg_ros.points.cdr import CdrBuffer
 from weakseg_ros.points.cdr import read_cdr_header as read_cdr_header
-from weakseg_ros.points.layout import Column, FieldLayout, RawCloud, check_size, find_layout, raw_of_message, strided
+from weakseg_ros.points.layout import (
+    Column,
+    FieldLayout,
+    RawCloud,
+    check_size,
+    find_layout,
+    note_on_rows,
+    raw_of_message,
+    strided,
+)
 
 FLAG_NON_FINITE = 1
 FLAG_NON_RETURN = 2
 FLAG_OUT_OF_RANGE = 4
+
+LENGTHS = (1e-4, 1e7)
+"""The largest coordinate of a point is of this size in any unit of length; bytes in the wrong order seldom are."""
+ORDER_SAMPLE = 64
+"""points that the byte order is judged by"""
+ORDER_EVIDENCE = 8
+"""different points that must speak for the other order; the same number all over may be a length in both"""
 
 PACKED_STEP = 16
 """Points of at most this many bytes are viewed in place. Wider ones are gathered into columns once: every later
@@ -48,6 +64,8 @@ class Cloud:
     """largest value of the intensity's datatype: 255 or 65535 for integers, 0 = unknown (floats)"""
     intensity_field: str = ""
     """name of the field that the intensity was read from; empty where the cloud has none"""
+    notes: tuple[str, ...] = ()
+    """what its message states wrongly and how it was read, one sentence each; empty for a sound message"""
 
     def __post_init__(self) -> None:
         count = self.height * self.width
@@ -72,9 +90,9 @@ def decode(message: Any, intensity_field: str = "auto") -> Cloud:
     """The points of a PointCloud2 object, of rclpy or rosbags alike; the message is not changed.
 
     Fields are found by name and may have any datatype, offset and byte order; rows may be padded; `is_dense` is not
-    trusted. `intensity_field` names the return strength, `auto` takes the first of intensity, i, reflectivity and
-    signal, an empty name feeds zeros. See `layout.check_size` and `layout.find_layout` for what is refused.
-    Raises CloudError.
+    trusted, nor is `is_bigendian` where only the other byte order gives lengths. `intensity_field` names the return
+    strength, `auto` takes the first of intensity, i, reflectivity and signal, an empty name feeds zeros. What had to be
+    assumed stands in `notes`. See `layout.check_size` and `layout.find_layout` for what is refused. Raises CloudError.
     """
     return decode_raw(raw_of_message(message), intensity_field)
 
@@ -89,13 +107,14 @@ def decode_raw(raw: RawCloud, intensity_field: str = "auto") -> Cloud:
     count, row_step = check_size(raw)
     if count == 0:
         return _cloud(raw, np.zeros((0, 3), np.float32), np.zeros(0, np.float32), None, None)
-    layout = find_layout(raw.fields, raw.point_step, raw.is_bigendian, intensity_field)
+    layout, order_notes = _believed_layout(raw, row_step, intensity_field)
+    notes = note_on_rows(raw, row_step) + layout.notes + order_notes
     xyz = _read_xyz(raw, layout, row_step)
     ring = None if layout.ring is None else _read_ring(raw, layout.ring, row_step)
     if layout.intensity is None:
-        return _cloud(raw, xyz, np.zeros(count, np.float32), ring, None)
+        return _cloud(raw, xyz, np.zeros(count, np.float32), ring, None, notes)
     intensity = _finite(_read_column(raw, layout.intensity, row_step, np.dtype(np.float32)))
-    return _cloud(raw, xyz, intensity, ring, layout.intensity)
+    return _cloud(raw, xyz, intensity, ring, layout.intensity, notes)
 
 
 def make_cloud(
@@ -149,6 +168,7 @@ def _cloud(
     intensity: NDArray[np.float32],
     ring: NDArray[np.uint16] | None,
     source: Column | None,
+    notes: tuple[str, ...] = (),
 ) -> Cloud:
     return Cloud(
         xyz=xyz,
@@ -161,7 +181,49 @@ def _cloud(
         width=raw.width,
         intensity_full_scale=source.full_scale if source else 0.0,
         intensity_field=source.name if source else "",
+        notes=notes,
     )
+
+
+def _believed_layout(raw: RawCloud, row_step: int, intensity_field: str) -> tuple[FieldLayout, tuple[str, ...]]:
+    """The layout in the byte order that the message states, or in the other one where only that gives lengths.
+
+    UnitySensors set is_bigendian over little-endian data for years, which RViz and PCL never look at.
+    """
+    stated = find_layout(raw.fields, raw.point_step, raw.is_bigendian, intensity_field)
+    if any(column.dtype.kind != "f" for column in stated.xyz):
+        return stated, ()
+    with np.errstate(all="ignore"):
+        sample = _sample_xyz(raw, stated, row_step)
+        if _are_lengths(sample).mean() >= 0.5:
+            return stated, ()
+        swapped = [axis.byteswap() for axis in sample]
+        telling = np.isfinite(_size(sample)) & np.isfinite(_size(swapped)) & (_size(sample) > 0)
+        ours, theirs = _are_lengths(sample)[telling], _are_lengths(swapped)[telling]
+    if len(np.unique(sample[0][telling])) < ORDER_EVIDENCE or ours.mean() > 0.5 or theirs.mean() < 0.9:
+        return stated, ()
+    note = f"PointCloud2: is_bigendian is {raw.is_bigendian}, but only the other byte order gives lengths; it is read so"
+    return find_layout(raw.fields, raw.point_step, not raw.is_bigendian, intensity_field), (note,)
+
+
+def _sample_xyz(raw: RawCloud, layout: FieldLayout, row_step: int) -> list[NDArray[Any]]:
+    """x, y and z of some points, in native byte order: what their bytes say."""
+    rows = max(1, raw.height // 8)
+    columns = max(1, raw.height * raw.width // (rows * ORDER_SAMPLE) or 1)
+    axes = [strided(raw, column, row_step)[::rows, ::columns].ravel() for column in layout.xyz]
+    return [axis.astype(axis.dtype.newbyteorder("=")) for axis in axes]
+
+
+def _size(axes: list[NDArray[Any]]) -> NDArray[Any]:
+    """The largest coordinate of each point: a single one may be as small as it likes; NaN where one is."""
+    largest: NDArray[Any] = np.maximum.reduce([np.abs(axis) for axis in axes])
+    return largest
+
+
+def _are_lengths(axes: list[NDArray[Any]]) -> NDArray[np.bool_]:
+    size = _size(axes)
+    sound: NDArray[np.bool_] = (size >= LENGTHS[0]) & (size <= LENGTHS[1])
+    return sound
 
 
 def _read_xyz(raw: RawCloud, layout: FieldLayout, row_step: int) -> NDArray[np.float32]:

@@ -83,6 +83,8 @@ class FieldLayout:
     xyz: tuple[Column, Column, Column]
     intensity: Column | None
     ring: Column | None
+    notes: tuple[str, ...] = ()
+    """what had to be assumed, one sentence each"""
 
     @property
     def packed_xyz(self) -> bool:
@@ -125,8 +127,9 @@ def _bytes_view(data: Any) -> NDArray[np.uint8]:
 def check_size(raw: RawCloud) -> tuple[int, int]:
     """(count, row step) of the points in `raw`, once the header is known to fit the data.
 
-    A row step that is wrong is repaired where it says nothing (a single row) and refused where rows would overlap.
-    Bytes beyond the last point are ignored. An empty cloud passes whatever else it says.
+    A row step that is wrong is repaired where it says nothing (a single row) and where the data hold exactly the points,
+    so that the rows are packed: ROS 2's own PointCloud2Modifier wrote the size of all rows for years. Bytes beyond the last
+    point are ignored. An empty cloud passes whatever else it says.
     Raises CloudError: `absurd_size`, `point_step`, `row_step` or `short_data`.
     """
     height, width, step = raw.height, raw.width, raw.point_step
@@ -141,7 +144,7 @@ def check_size(raw: RawCloud) -> tuple[int, int]:
     if step <= 0:
         raise CloudError(f"PointCloud2: point_step is {step}; it must cover a point's fields, see the driver", "point_step")
     row_bytes = width * step
-    row_step = raw.row_step if height > 1 else row_bytes
+    row_step = row_bytes if height == 1 or len(raw.data) == height * row_bytes else raw.row_step
     if row_step < row_bytes:
         raise CloudError(
             f"PointCloud2: row_step {row_step} is less than width {width} x point_step {step} in {height} rows; see the driver",
@@ -154,6 +157,16 @@ def check_size(raw: RawCloud) -> tuple[int, int]:
             "short_data",
         )
     return count, row_step
+
+
+def note_on_rows(raw: RawCloud, row_step: int) -> tuple[str, ...]:
+    """A sentence where the message states another row step than `check_size` found, or nothing."""
+    if raw.height <= 1 or row_step == raw.row_step:
+        return ()
+    return (
+        f"PointCloud2: row_step {raw.row_step} is wrong, the data hold {raw.height} packed rows of {row_step} bytes; "
+        "they are read as such",
+    )
 
 
 @lru_cache(maxsize=64)
@@ -171,15 +184,35 @@ def find_layout(fields: tuple[Field, ...], point_step: int, is_bigendian: bool, 
     if missing:
         absent = " or ".join(map(repr, missing))
         raise CloudError(f"PointCloud2: no field {absent} (has {_names(fields)}); choose a topic with x, y and z", "no_xyz")
-    x, y, z = (_column(by_name[name], point_step, is_bigendian) for name in "xyz")
     name = _intensity_name(by_name, fields, intensity_field)
+    notes = _mend_counts(by_name, ["x", "y", "z", *filter(None, [name])], fields, point_step)
+    x, y, z = (_column(by_name[name], point_step, is_bigendian) for name in "xyz")
     intensity = _column(by_name[name], point_step, is_bigendian) if name else None
     needed = [x, y, z] if intensity is None else [x, y, z, intensity]
     for i, first in enumerate(needed):
         for second in needed[i + 1 :]:
             if first.overlaps(second) and first.name != second.name:
                 raise CloudError(f"PointCloud2: fields '{first.name}' and '{second.name}' overlap; see the driver", "bad_layout")
-    return FieldLayout((x, y, z), intensity, _ring_column(by_name, point_step, is_bigendian, needed))
+    return FieldLayout((x, y, z), intensity, _ring_column(by_name, point_step, is_bigendian, needed), notes)
+
+
+def _mend_counts(by_name: dict[str, list[Field]], needed: list[str], fields: Sequence[Field], point_step: int) -> tuple[str, ...]:
+    """Let each needed field whose count cannot be true count one number; returns what to say of that."""
+    wrong = [f for name in needed for f in by_name[name] if f.elements != 1 and _count_is_impossible(f, fields, point_step)]
+    for field in wrong:
+        by_name[field.name] = [f._replace(elements=1) if f is field else f for f in by_name[field.name]]
+    if not wrong:
+        return ()
+    listed = ", ".join(f"'{field.name}' {field.elements}" for field in wrong)
+    return (f"PointCloud2: the count of fields is wrong ({listed}, point_step {point_step}); each is read as one number",)
+
+
+def _count_is_impossible(field: Field, fields: Sequence[Field], point_step: int) -> bool:
+    """Whether a field's numbers are none, leave the point, or run into the next field."""
+    if field.datatype not in NUMPY_TYPES:
+        return False
+    end = field.offset + field.elements * np.dtype(NUMPY_TYPES[field.datatype]).itemsize
+    return field.elements == 0 or end > point_step or any(field.offset < other.offset < end for other in fields)
 
 
 def _intensity_name(by_name: dict[str, list[Field]], fields: Sequence[Field], wanted: str) -> str:

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import tempfile
 import threading
+from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from types import TracebackType
@@ -117,13 +118,14 @@ class _Exchange:
     def __init__(self, items: Iterable[Item], on_answer: OnAnswer) -> None:
         self._items = items
         self._on_answer = on_answer
-        self._sent: dict[int, Item] = {}
+        self._sent: dict[int, deque[tuple[bytes, Item]]] = {}
+        """by stamp, which drivers repeat, in the order they went out"""
 
     def messages(self) -> Iterator[RawMessage]:
         """Each item as it goes out."""
         for item in self._items:
             data = item.serialized or _serialized(item)
-            self._sent[item.cloud.stamp_ns] = item
+            self._sent.setdefault(item.cloud.stamp_ns, deque()).append((data, item))
             yield RawMessage(item.cloud.stamp_ns, data, "sensor_msgs/msg/PointCloud2")
 
     def take(self, answer: Answer) -> None:
@@ -132,7 +134,17 @@ class _Exchange:
             columns = unpack_labelled(answer.message)
         except CloudError as error:
             raise ReplayError(f"the answer to stamp {format_stamp(answer.stamp_ns)} cannot be read: {error}") from None
-        self._on_answer(self._sent.pop(answer.stamp_ns), _segmentation(columns))
+        self._on_answer(self._item_of(answer), _segmentation(columns))
+
+    def _item_of(self, answer: Answer) -> Item:
+        """The item that was sent as the cloud of this answer; those of its stamp before it were never answered."""
+        waiting = self._sent[answer.stamp_ns]
+        data, item = waiting.popleft()
+        while data != answer.sent:
+            data, item = waiting.popleft()
+        if not waiting:
+            del self._sent[answer.stamp_ns]
+        return item
 
 
 def _segmentation(columns: dict[str, Any]) -> Segmentation:

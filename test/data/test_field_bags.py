@@ -1,0 +1,300 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Bags as people have them: without metadata, packed by zstd, with edited QoS, converted from ROS 1, of Livox's own type."""
+
+from __future__ import annotations
+
+import sqlite3
+import struct
+from pathlib import Path
+
+import numpy as np
+import pytest
+import yaml
+
+pytest.importorskip("rosbags", reason="rosbags is not installed")
+
+from rosbags import rosbag1, rosbag2
+from rosbags.typesys import Stores, get_types_from_msg, get_typestore
+
+from weakseg_ros.data.bag_files import families, is_bag
+from weakseg_ros.data.bags import POINT_CLOUD, CloudBagWriter, PartialBagError, list_topics, read_clouds, read_raw
+from weakseg_ros.errors import DataError
+from weakseg_ros.points.cloud import Cloud, make_cloud
+
+NEW, OLD = get_typestore(Stores.ROS2_HUMBLE), get_typestore(Stores.ROS1_NOETIC)
+START_NS = 1_700_000_000_000_000_000
+COUNT = 3
+STORAGE = {"mcap": rosbag2.StoragePlugin.MCAP, "sqlite3": rosbag2.StoragePlugin.SQLITE3}
+
+
+def points(index: int) -> np.ndarray:
+    return np.random.default_rng(index).uniform(-30, 30, (50, 4)).astype("<f4")
+
+
+def message(index: int, store: object = NEW) -> object:
+    types, values = store.types, points(index)
+    stamp = types["builtin_interfaces/msg/Time"](sec=1_700_000_000, nanosec=index)
+    old = {"seq": index} if store is OLD else {}
+    fields = [types["sensor_msgs/msg/PointField"](name, 4 * i, 7, 1) for i, name in enumerate(("x", "y", "z", "intensity"))]
+    return types[POINT_CLOUD](
+        header=types["std_msgs/msg/Header"](stamp=stamp, frame_id="lidar", **old),
+        **{"height": 1, "width": len(values), "fields": fields, "is_bigendian": False, "point_step": 16, "is_dense": True},
+        **{"row_step": values.nbytes, "data": values.reshape(-1).view(np.uint8)},
+    )
+
+
+def cdr(index: int) -> bytes:
+    return bytes(NEW.serialize_cdr(message(index), POINT_CLOUD))
+
+
+def write(path: Path, storage: str = "mcap", packed: rosbag2.CompressionMode | None = None) -> Path:
+    writer = rosbag2.Writer(path, version=8, storage_plugin=STORAGE[storage])
+    if packed:
+        writer.set_compression(packed, rosbag2.CompressionFormat.ZSTD)
+    with writer:
+        connection = writer.add_connection("/points", POINT_CLOUD, typestore=NEW)
+        for index in range(COUNT):
+            writer.write(connection, START_NS + index, cdr(index))
+    return path
+
+
+def assert_read(bag: Path, count: int = COUNT) -> None:
+    clouds = [cloud for _, cloud in read_clouds(bag)]
+    assert len(clouds) == count
+    for index, cloud in enumerate(clouds):
+        np.testing.assert_array_equal(cloud.xyz, points(index)[:, :3])
+        np.testing.assert_array_equal(cloud.intensity, points(index)[:, 3])
+
+
+@pytest.mark.parametrize("storage", STORAGE)
+@pytest.mark.parametrize("packed", [None, rosbag2.CompressionMode.FILE, rosbag2.CompressionMode.MESSAGE])
+def test_a_bag_without_metadata_is_read(tmp_path: Path, storage: str, packed: rosbag2.CompressionMode | None) -> None:
+    bag = write(tmp_path / "drive", storage, packed)
+    assert_read(bag)
+    (bag / "metadata.yaml").unlink()
+    assert is_bag(bag)
+    assert_read(bag)
+    (file,) = bag.iterdir()
+    assert is_bag(file)
+    assert_read(file)
+
+
+def test_a_packed_file_that_was_cut_off_gives_its_part(tmp_path: Path) -> None:
+    bag = write(tmp_path / "drive", "mcap", rosbag2.CompressionMode.FILE)
+    (bag / "metadata.yaml").unlink()
+    (file,) = bag.iterdir()
+    blob = file.read_bytes()
+    file.write_bytes(blob[: len(blob) * 2 // 3])
+    with pytest.raises(DataError, match=r"drive\.mcap\.zstd"):
+        list(read_clouds(bag))
+
+
+def test_edited_qos_does_not_matter(tmp_path: Path) -> None:
+    """rosbag2's maintainers advise to zero the durations in metadata.yaml; the storage keeps the recorded ones."""
+    bag = write(tmp_path / "drive", "sqlite3")
+    row = (
+        "- history: 3\n  depth: 0\n  reliability: 1\n  durability: 2\n  deadline: {sec: %d, nsec: 0}\n"
+        "  lifespan: {sec: %d, nsec: 0}\n  liveliness: 1\n  liveliness_lease_duration: {sec: %d, nsec: 0}\n"
+        "  avoid_ros_namespace_conventions: false\n"
+    )
+    with sqlite3.connect(bag / "drive.db3") as storage:
+        storage.execute("update topics set offered_qos_profiles = ?", (row % ((2147483647,) * 3),))
+    content = yaml.safe_load((bag / "metadata.yaml").read_text())
+    topic = content["rosbag2_bagfile_information"]["topics_with_message_count"][0]["topic_metadata"]
+    topic["offered_qos_profiles"] = row % (0, 0, 0)
+    content["rosbag2_bagfile_information"]["version"] = 5
+    (bag / "metadata.yaml").write_text(yaml.safe_dump(content))
+    assert_read(bag)
+
+
+def test_another_type_hash_does_not_matter(tmp_path: Path) -> None:
+    bag = write(tmp_path / "drive", "sqlite3")
+    content = yaml.safe_load((bag / "metadata.yaml").read_text())
+    topic = content["rosbag2_bagfile_information"]["topics_with_message_count"][0]["topic_metadata"]
+    topic["type_description_hash"] = "RIHS01_" + "0" * 64
+    (bag / "metadata.yaml").write_text(yaml.safe_dump(content))
+    assert_read(bag)
+
+
+def test_messages_that_metadata_promises_and_files_lack_are_said(tmp_path: Path) -> None:
+    bag = write(tmp_path / "drive", "sqlite3")
+    with sqlite3.connect(bag / "drive.db3") as storage:
+        storage.execute("delete from messages where id > 1")
+    with pytest.raises(PartialBagError, match=r"counts more messages than its files hold; 1 of 3 messages") as caught:
+        list(read_raw(bag))
+    assert caught.value.read == 1
+
+
+def text(value: str) -> bytes:
+    return struct.pack("<I", len(value)) + value.encode()
+
+
+def record(opcode: int, body: bytes) -> bytes:
+    return bytes([opcode]) + struct.pack("<Q", len(body)) + body
+
+
+def write_mcap(path: Path, profile: str, schema: tuple[str, str, str], encoding: str, blobs: list[bytes], library: str) -> Path:
+    """A file as `mcap convert` and other tools make it, without a summary."""
+    magic = b"\x89MCAP0\r\n"
+    out = magic + record(1, text(profile) + text(library)) + record(3, struct.pack("<H", 1) + b"".join(map(text, schema)))
+    out += record(4, struct.pack("<HH", 1, 1) + text("/points") + text(encoding) + struct.pack("<I", 0))
+    for index, blob in enumerate(blobs):
+        out += record(5, struct.pack("<HIQQ", 1, index, START_NS + index, START_NS + index) + blob)
+    path.write_bytes(out + record(15, struct.pack("<I", 0)) + record(2, struct.pack("<QQI", 0, 0, 0)) + magic)
+    return path
+
+
+ROS1 = ("sensor_msgs/PointCloud2", "ros1msg", OLD.generate_msgdef(POINT_CLOUD)[0])
+ROS2 = (POINT_CLOUD, "ros2msg", NEW.generate_msgdef(POINT_CLOUD, ros_version=2)[0])
+
+
+@pytest.mark.parametrize("library", ["mcap go v1.0.4", "go", ""])
+@pytest.mark.parametrize(
+    ("profile", "schema", "encoding"),
+    [
+        ("ros1", ROS1, "ros1"),
+        ("", ROS2, "cdr"),
+        ("drone", ROS2, "cdr"),
+        ("ros2", ("sensor_msgs/PointCloud2", *ROS2[1:]), "cdr"),
+        ("ros2", (POINT_CLOUD, "ros2msg", POINT_CLOUD), "cdr"),
+    ],
+)
+def test_an_mcap_file_of_another_profile_is_read(
+    tmp_path: Path, profile: str, schema: tuple[str, str, str], encoding: str, library: str
+) -> None:
+    blobs = [bytes(OLD.serialize_ros1(message(i, OLD), POINT_CLOUD)) if encoding == "ros1" else cdr(i) for i in range(COUNT)]
+    file = write_mcap(tmp_path / "drive.mcap", profile, schema, encoding, blobs, library)
+    assert list_topics(file) == [("/points", POINT_CLOUD, COUNT)]
+    assert_read(file)
+    whole = file.read_bytes()
+    file.write_bytes(whole[: whole.rindex(points(COUNT - 1).tobytes())])
+    with pytest.raises(PartialBagError, match=r"cut off or damaged; 2 messages"):
+        list(read_clouds(file))
+
+
+def test_an_indexed_mcap_file_without_a_profile_is_read(tmp_path: Path) -> None:
+    file = next(write(tmp_path / "drive").glob("*.mcap"))
+    blob = file.read_bytes()
+    length = struct.unpack_from("<I", blob, 17)[0]
+    assert blob[21 : 21 + length] == b"ros2"
+    library_length = struct.unpack_from("<I", blob, 25)[0]
+    library = blob[29 : 29 + library_length].decode()
+    file.write_bytes(blob[:17] + text("") + text(library + "    ") + blob[29 + library_length :])
+    assert_read(file)
+
+
+CUSTOM_MSG = {
+    "livox_ros_driver2/msg/CustomPoint": "uint32 offset_time\nfloat32 x\nfloat32 y\nfloat32 z\nuint8 reflectivity\nuint8 tag\n"
+    "uint8 line\n",
+    "livox_ros_driver2/msg/CustomMsg": "std_msgs/Header header\nuint64 timebase\nuint32 point_num\nuint8 lidar_id\n"
+    "uint8[3] rsvd\nlivox_ros_driver2/CustomPoint[] points\n",
+}
+
+
+def livox(ros1: bool, count: int, frame_id: str) -> tuple[object, object]:
+    store = get_typestore(Stores.ROS1_NOETIC if ros1 else Stores.ROS2_HUMBLE)
+    for name, definition in CUSTOM_MSG.items():
+        store.register(get_types_from_msg(definition, name))
+    types = store.types
+    stamp = types["builtin_interfaces/msg/Time"](sec=5, nanosec=7)
+    header = types["std_msgs/msg/Header"](stamp=stamp, frame_id=frame_id, **({"seq": 1} if ros1 else {}))
+    rows = [
+        types["livox_ros_driver2/msg/CustomPoint"](i * 10, *map(float, points(0)[i, :3]), reflectivity=i, tag=0, line=i % 4)
+        for i in range(count)
+    ]
+    kind = types["livox_ros_driver2/msg/CustomMsg"]
+    return store, kind(header=header, timebase=9, point_num=count, lidar_id=0, rsvd=np.zeros(3, np.uint8), points=rows)
+
+
+@pytest.mark.parametrize("count", [0, 1, 20])
+@pytest.mark.parametrize("frame_id", ["", "l", "livox_frame"])
+@pytest.mark.parametrize("ros1", [False, True])
+def test_livox_custom_messages_are_clouds(tmp_path: Path, count: int, frame_id: str, ros1: bool) -> None:
+    store, sent = livox(ros1, count, frame_id)
+    kind = "livox_ros_driver2/msg/CustomMsg"
+    bag = tmp_path / ("drive.bag" if ros1 else "drive")
+    blob = store.serialize_ros1(sent, kind) if ros1 else store.serialize_cdr(sent, kind)
+    make = rosbag1.Writer(bag) if ros1 else rosbag2.Writer(bag, version=8, storage_plugin=STORAGE["mcap"])
+    with make as writer:
+        writer.write(writer.add_connection("/livox/lidar", kind, typestore=store), START_NS, blob)
+    ((_, cloud),) = read_clouds(bag)
+    np.testing.assert_array_equal(cloud.xyz, points(0)[:count, :3])
+    assert (len(cloud), cloud.stamp_ns, cloud.frame_id) == (count, 5_000_000_007, frame_id)
+    if count:
+        np.testing.assert_array_equal(cloud.intensity, np.arange(count))
+        assert (cloud.intensity_field, cloud.intensity_full_scale) == ("reflectivity", 255)
+
+
+def test_a_damaged_custom_message_ends_the_bag_with_its_number(tmp_path: Path) -> None:
+    store, sent = livox(False, 20, "l")
+    kind = "livox_ros_driver2/msg/CustomMsg"
+    blob = bytes(store.serialize_cdr(sent, kind))
+    with rosbag2.Writer(tmp_path / "drive", version=8, storage_plugin=STORAGE["mcap"]) as writer:
+        connection = writer.add_connection("/livox/lidar", kind, typestore=store)
+        for index, data in enumerate((blob, blob[:-30])):
+            writer.write(connection, START_NS + index, data)
+    with pytest.raises(PartialBagError, match=r"message 1: CustomMsg: the serialized message is damaged") as caught:
+        list(read_raw(tmp_path / "drive"))
+    assert caught.value.read == 1
+
+
+@pytest.mark.parametrize(
+    ("kind", "hint"),
+    [
+        ("point_cloud_interfaces/msg/CompressedPointCloud2", "point_cloud_transport republish"),
+        ("nebula_msgs/msg/NebulaPackets", "play the bag through the sensor's driver"),
+        ("ouster_sensor_msgs/msg/PacketMsg", "play the bag through the sensor's driver"),
+        ("velodyne_msgs/msg/VelodyneScan", "play the bag through the sensor's driver"),
+        ("sensor_msgs/msg/LaserScan", "more than one plane"),
+    ],
+)
+def test_clouds_of_another_type_come_with_what_to_do(tmp_path: Path, kind: str, hint: str) -> None:
+    store = get_typestore(Stores.ROS2_HUMBLE)
+    if kind not in store.types:
+        store.register(get_types_from_msg("uint8[] data\n", kind))
+    with rosbag2.Writer(tmp_path / "drive", version=8, storage_plugin=STORAGE["mcap"]) as writer:
+        writer.write(writer.add_connection("/packed", kind, typestore=store), START_NS, b"\0\1\0\0" + bytes(80))
+    with pytest.raises(DataError, match=rf"has 0 PointCloud2 topics, .*/packed \[{kind}\].*{hint}"):
+        list(read_raw(tmp_path / "drive"))
+    with pytest.raises(DataError, match=hint):
+        list(read_raw(tmp_path / "drive", "/packed"))
+
+
+def test_split_files_belong_together(tmp_path: Path) -> None:
+    names = ["drive_10.mcap", "drive_2.mcap", "other.db3", "drive.mcap.zstd"]
+    groups = families([tmp_path / name for name in names])
+    assert [[file.name for file in group] for group in groups] == [
+        ["drive.mcap.zstd", "drive_2.mcap", "drive_10.mcap"],
+        ["other.db3"],
+    ]
+
+
+def sweep(rings: int, columns: int, ring_of_row: object = None) -> Cloud:
+    """A sensor of evenly spaced beams, its points in disorder."""
+    inclination, azimuth = np.meshgrid(np.radians(np.linspace(-20, 10, rings)), np.linspace(-3.1, 3.1, columns), indexing="ij")
+    xyz = 12 * np.stack([np.cos(inclination) * np.cos(azimuth), np.cos(inclination) * np.sin(azimuth), np.sin(inclination)], -1)
+    row = np.repeat(np.arange(rings), columns)
+    order = np.random.default_rng(0).permutation(row.size)
+    ring = row if ring_of_row is None else np.asarray(ring_of_row)[row]
+    return make_cloud(xyz.reshape(-1, 3)[order], np.ones(row.size), ring[order], stamp_ns=START_NS)
+
+
+@pytest.mark.parametrize(
+    ("cloud", "height"),
+    [
+        (sweep(16, 512), 16),
+        (sweep(32, 256, np.arange(32)[::-1]), 32),
+        (make_cloud(sweep(40, 256).xyz, np.ones(40 * 256), np.arange(40 * 256) % 4), 64),
+        (sweep(40, 256, np.arange(40) // 10), 64),
+    ],
+    ids=["rings", "rings from above", "Livox lines", "bands"],
+)
+def test_only_rings_that_are_rows_become_rows(tmp_path: Path, cloud: Cloud, height: int) -> None:
+    from weakseg_ros.data.importer import ImportConfig, import_bag
+    from weakseg_ros.data.scans import open_scans
+
+    with CloudBagWriter(tmp_path / "bag") as writer:
+        writer.write(cloud)
+    report = import_bag(ImportConfig(tmp_path / "bag", out=tmp_path / "scans"))
+    assert open_scans(tmp_path / "scans").spec.height == height
+    assert bool(report.notes) == (height == 64)

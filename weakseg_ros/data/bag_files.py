@@ -1,0 +1,97 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The files of a bag: which there are, in which order, and what lies in those that zstd has packed."""
+
+from __future__ import annotations
+
+import re
+import sys
+import tempfile
+from collections.abc import Sequence
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+from weakseg_ros.errors import DataError
+
+STORAGE_SUFFIXES = (".mcap", ".db3")
+ZSTD_SUFFIXES = (".zstd", ".zst")
+BAG_SUFFIXES = (*STORAGE_SUFFIXES, ".bag")
+METADATA = "metadata.yaml"
+ZSTD_MAGIC = b"\x28\xb5\x2f\xfd"
+_BLOCK = 1 << 20
+
+
+def storage_suffix(path: Path) -> str:
+    """.mcap, .db3 or .bag of a bag's file, whether zstd has packed it or not; '' for any other file."""
+    name = path.with_suffix("") if path.suffix in ZSTD_SUFFIXES else path
+    return name.suffix if name.suffix in BAG_SUFFIXES else ""
+
+
+def is_bag(path: Path) -> bool:
+    """Whether this is one bag: one of its files, or a folder that holds metadata.yaml or files of rosbag2."""
+    if path.is_dir():
+        return (path / METADATA).is_file() or bool(storage_files(path))
+    return bool(storage_suffix(path))
+
+
+def storage_files(folder: Path) -> list[Path]:
+    """The files of a rosbag2 in a folder, in the order of their numbers."""
+    try:
+        names = [name for name in folder.iterdir() if storage_suffix(name) in STORAGE_SUFFIXES and name.is_file()]
+    except OSError as error:
+        raise DataError(f"{folder}: cannot be read ({error.strerror}); check the path") from None
+    return sorted(names, key=natural)
+
+
+def natural(path: Path) -> list[tuple[int, str]]:
+    """Sorts drive_10 behind drive_9."""
+    return [(int(part), "") if part.isdigit() else (0, part) for part in re.split(r"(\d+)", path.name)]
+
+
+def unzipped(data: bytes) -> bytes:
+    """A recorded message as it was before rosbag2 compressed it; any other comes back as it is."""
+    return bytes(_zstd().decompress(data)) if data[:4] == ZSTD_MAGIC else data
+
+
+def unpacked(stack: ExitStack, path: Path) -> tuple[Path, str]:
+    """(the file that holds what zstd packed into `path`, what is wrong with it), itself where it is not packed.
+
+    The unpacked file lives in the system's temporary folder as long as the stack is open. Of a file that was cut off, the
+    part before that is unpacked.
+    """
+    if path.suffix not in ZSTD_SUFFIXES:
+        return path, ""
+    target = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="weakseg_"))) / path.stem
+    damage = ""
+    try:
+        with open(path, "rb") as packed, _zstd().open(packed, "rb") as source, open(target, "wb") as out:
+            while block := source.read(_BLOCK):
+                out.write(block)
+    except OSError as error:
+        why = f"cannot be unpacked into {target.parent} ({error.strerror or error})"
+        raise DataError(f"{path}: {why}; make room there, or unpack it yourself with 'zstd -d'") from None
+    except (EOFError, ValueError, _zstd().ZstdError):
+        damage = f"{path.name} is cut off or damaged"
+    return target, damage
+
+
+def _zstd() -> Any:
+    if sys.version_info >= (3, 14):
+        from compression import zstd
+    else:
+        from backports import zstd
+    return zstd
+
+
+def family(path: Path) -> str:
+    """What the files of one split recording share: the name without its number, 'drive' of drive_0.mcap."""
+    name = path.with_suffix("") if path.suffix in ZSTD_SUFFIXES else path
+    return re.sub(r"_\d+$", "", name.stem)
+
+
+def families(files: Sequence[Path]) -> list[list[Path]]:
+    """Files of a folder by the recording that they belong to, in order."""
+    found: dict[str, list[Path]] = {}
+    for file in sorted(files, key=natural):
+        found.setdefault(family(file), []).append(file)
+    return list(found.values())
