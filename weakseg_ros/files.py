@@ -51,6 +51,19 @@ def write_atomic(path: Path, content: bytes | str) -> None:
         raise
 
 
+def replace_link(path: Path, target: str) -> None:
+    """Make `path` a symbolic link to `target` in one step, whatever link was there."""
+    fresh = _beside(path, "new")
+    try:
+        fresh.symlink_to(target)
+        os.replace(fresh, path)
+        _sync(path.parent)
+    except OSError:
+        if os.path.lexists(fresh):
+            fresh.unlink()
+        raise
+
+
 def write_json(path: Path, content: Any) -> None:
     """Write `content` as indented JSON, atomically."""
     write_atomic(path, json.dumps(content, indent=2, sort_keys=False) + "\n")
@@ -136,6 +149,13 @@ def sweep(target: Path) -> None:
                 os.replace(entry, target)
             else:
                 _remove(entry)
+
+
+def is_being_written(target: Path) -> bool:
+    """Whether a living process prepares something that is to become `target`."""
+    target = _absolute(target)
+    beside = target.parent.iterdir() if target.parent.is_dir() else []
+    return any(e.name.startswith(f".{target.name}.") and is_ours(e.name) and not _is_dead(e) for e in beside)
 
 
 def make_folder(folder: Path) -> None:

@@ -77,6 +77,45 @@ DAMAGES: dict[str, tuple[Callable[[dict[str, Any]], None], str]] = {
 }
 
 
+BOMB = "&a0 [x,x,x,x,x,x,x,x,x,x]\n" + "".join(f"  a{i}: &a{i} [{','.join([f'*a{i - 1}'] * 10)}]\n" for i in range(1, 10))
+HOSTILE = {
+    "aliases that grow": (f"metrics:\n  a0: {BOMB}", "alias"),
+    "an alias of itself": ("metrics: &m\n  self: *m\n", "alias"),
+    "nested without end": (f"metrics: {'[' * 100_000}", "not valid YAML"),
+    "nested deeply": (f"metrics: {'{a: ' * 900}1{'}' * 900}", "cannot be read|content_hash"),
+    "a number of 5000 digits": (f"version: {'9' * 5000}", "not valid YAML"),
+    "a tag that does not suit": ("metrics: !!bool x", "not valid YAML"),
+    "an impossible day": ("metrics: 2001-99-99", "not valid YAML"),
+    "an empty number": ("metrics: !!int ''", "not valid YAML"),
+}
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+def test_refuses_a_hostile_yaml(copied_bundle: Path, name: str) -> None:
+    path, (line, text) = copied_bundle / "bundle.yaml", HOSTILE[name]
+    kept = {key: value for key, value in yaml.safe_load(path.read_text()).items() if key != line.partition(":")[0]}
+    path.write_text(f"{yaml.safe_dump(kept)}{line}\n")
+    with pytest.raises(BundleError, match=text):
+        Bundle.load(copied_bundle)
+
+
+@pytest.mark.parametrize("file", ["bundle.yaml", "model.onnx"])
+@pytest.mark.parametrize("kind", ["pipe", "device"])
+def test_reads_nothing_that_may_never_end(copied_bundle: Path, tmp_path: Path, file: str, kind: str) -> None:
+    (copied_bundle / file).unlink()
+    if kind == "pipe":
+        os.mkfifo(tmp_path / "pipe")
+    (copied_bundle / file).symlink_to(tmp_path / "pipe" if kind == "pipe" else "/dev/zero")
+    with pytest.raises(BundleError, match=r"not a regular file|holds no bundle\.yaml"):
+        Bundle.load(copied_bundle)
+
+
+def test_a_file_name_with_a_null_byte_is_refused(copied_bundle: Path) -> None:
+    rewrite(copied_bundle, lambda m: rename_model(m, "model\0.onnx"))
+    with pytest.raises(BundleError, match="refused"):
+        Bundle.load(copied_bundle)
+
+
 @pytest.mark.parametrize("damage", DAMAGES)
 def test_refuses_damaged_yaml(copied_bundle: Path, damage: str) -> None:
     change, expected = DAMAGES[damage]

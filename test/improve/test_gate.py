@@ -52,6 +52,11 @@ def test_each_figure_that_falls_is_named() -> None:
     assert failed(scores(GOOD), clicks=OLD_CLICKS) == ["right answers on held-out clicks"]
 
 
+def test_a_gain_that_is_due_is_said_to_be_more_than_what_was() -> None:
+    (refused,) = judge(OLD, OLD, OLD_CLICKS, OLD_CLICKS, 1.0, GateConfig()).failed
+    assert str(refused).endswith("0.250 before, 0.250 after, more than 0.250 is due")
+
+
 def test_all_right_before_and_after_is_good_enough() -> None:
     perfect = scores((40, 40, 40), 40)
     assert judge(OLD, OLD, perfect, perfect, 1.0, GateConfig()).passed

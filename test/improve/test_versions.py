@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import os
 import threading
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -13,8 +14,9 @@ import pytest
 
 from weakseg_ros.cli import main
 from weakseg_ros.deploy.bundle import KIND_WEIGHTS, Bundle, BundleInfo, IntensityRule, NetRule, write_bundle
-from weakseg_ros.errors import BundleError
-from weakseg_ros.improve.retrain.versions import REJECTED, Versions
+from weakseg_ros.errors import BundleError, ConfigError
+from weakseg_ros.files import put_in_place
+from weakseg_ros.improve.retrain.versions import REJECTED, UNJUDGED, Versions
 from weakseg_ros.points.labels import LabelClass, LabelMap
 from weakseg_ros.points.projection import RangeSpec
 
@@ -68,6 +70,80 @@ def test_rolling_back_twice_goes_two_back(models: Path) -> None:
     assert versions.rollback().name == "street-1"
     with pytest.raises(BundleError, match="nothing is known from before"):
         versions.rollback()
+
+
+def test_each_rollback_goes_one_further_and_the_last_says_so(models: Path) -> None:
+    versions = Versions(models)
+    first, second = (make(versions.new_folder("street")).folder for _ in range(2))
+    for folder in (first, second, first):
+        versions.promote(folder)
+    assert [versions.rollback().folder for _ in range(2)] == [second, first]
+    for _ in range(2):
+        with pytest.raises(BundleError, match="nothing is known from before"):
+            versions.rollback()
+    versions.promote(second)
+    assert versions.rollback().folder == first
+
+
+def test_a_change_that_was_noted_but_not_made_does_not_count_and_is_noted_once(models: Path) -> None:
+    versions = Versions(models)
+    first, second, third = (make(versions.new_folder("street")).folder for _ in range(3))
+    versions.promote(first)
+    versions.promote(second)
+    link = os.readlink(models / "current")
+
+    def killed_before_the_link_changed(change: Callable[[], object]) -> None:
+        change()
+        os.unlink(models / "current")
+        os.symlink(link, models / "current")
+
+    killed_before_the_link_changed(lambda: versions.promote(third))
+    assert versions.stack() == ["versions/street-1", "versions/street-2"]
+    versions.promote(third)
+    assert len(versions.history()) == 3
+    assert versions.rollback().folder == second
+    killed_before_the_link_changed(versions.rollback)
+    assert versions.rollback().folder == first
+    assert len(versions.history()) == 5
+
+
+def test_a_candidate_that_nobody_judged_is_promoted_only_with_a_flag(models: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    versions = Versions(models)
+    with versions.candidate("street") as (folder, fresh):
+        versions.mark_unjudged(folder, models / "run")
+        candidate = make(fresh / folder.name)
+        versions.mark_unjudged(candidate.folder, models / "run")
+        put_in_place(candidate.folder, folder)
+        assert versions.abandoned() == [], "its retraining is alive"
+    assert versions.abandoned() == [(folder, models / "run")]
+    arguments = ["promote", str(folder), "--models", str(models)]
+    assert main(arguments) == 2
+    assert "no gate has judged it" in capsys.readouterr().err
+    assert main([*arguments, "--unjudged"]) == 0
+    assert versions.abandoned() == []
+    assert not (folder / UNJUDGED).exists()
+
+
+def test_a_candidate_of_which_nothing_came_leaves_nothing(models: Path) -> None:
+    versions = Versions(models)
+
+    def interrupted() -> None:
+        with versions.candidate("street") as (folder, _):
+            versions.mark_unjudged(folder, models / "run")
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        interrupted()
+    assert os.listdir(models / "versions") == []
+
+
+def test_a_name_with_control_characters_is_refused_and_shown(models: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(ConfigError, match="x1b"):
+        make(models / "b\x1b[2J")
+    assert main(["promote", str(models / "b\x1b]0;pwned\x07"), "--models", str(models)]) == 2
+    shown = capsys.readouterr().err
+    assert "\x1b" not in shown
+    assert r"b\x1b]0;pwned\x07" in shown
 
 
 def test_a_moved_models_folder_still_works(models: Path, tmp_path: Path) -> None:

@@ -16,8 +16,6 @@ import dataclasses
 import hashlib
 import json
 import math
-import os
-import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -25,13 +23,15 @@ from typing import Any
 
 from weakseg_ros.config import check_ranges, dump_yaml, from_mapping, read_yaml, setting, to_mapping
 from weakseg_ros.errors import BundleError, ConfigError, WeaksegError, did_you_mean
-from weakseg_ros.files import sha256_of_parts, share_folder
+from weakseg_ros.files import content_of, put_in_place, read_regular, sha256_of_parts, share_folder, staged
 from weakseg_ros.points.labels import LabelMap
 from weakseg_ros.points.projection import CHANNELS, RangeSpec
 
 FORMAT_VERSION = 1
 INFO_FILE = "bundle.yaml"
 CARD_FILE = "MODEL_CARD.md"
+MOST_INFO_BYTES, MOST_FILE_BYTES = 1 << 24, 1 << 32
+"""larger files are refused before they are read"""
 
 KIND_ONNX = "onnx"
 KIND_WEIGHTS = "weights"
@@ -145,6 +145,8 @@ class BundleInfo:
 
     def __post_init__(self) -> None:
         check_ranges(self)
+        if not self.name.isprintable():
+            raise ConfigError(f"name: {self.name!r} holds characters that a terminal obeys; rename the bundle")
         unknown = [channel for channel in self.channels if channel not in CHANNELS]
         if unknown:
             raise ConfigError(
@@ -193,6 +195,8 @@ class Bundle:
             raise
         except WeaksegError as error:
             raise BundleError(f"{folder}: {error}; export the model again") from None
+        except (RecursionError, ValueError, TypeError, LookupError, OverflowError) as error:  # made to break a reader
+            raise BundleError(f"{folder}: {INFO_FILE} cannot be read ({type(error).__name__}); copy the bundle again") from None
         bundle = cls(folder, info)
         for name in info.files:
             bundle.read(name)
@@ -225,10 +229,10 @@ class Bundle:
         """Content of a model file, verified now: a bundle replaced on disk meanwhile is an error, not a mixture."""
         path = self.folder / name
         # A plain name cannot lead outside. A link may (colcon's symlink install makes them), but the hash pins its content.
-        if Path(name).name != name or name in ("", ".", ".."):
-            raise BundleError(f"{self.folder}: the file name '{name}' points outside the folder; refused")
+        if Path(name).name != name or name in ("", ".", "..") or not name.isprintable():
+            raise BundleError(f"{self.folder}: the file name {name!r} points outside the folder, or is none; refused")
         try:
-            content = path.read_bytes()
+            content = read_regular(path, MOST_FILE_BYTES)
         except OSError as error:
             raise BundleError(f"{path}: cannot be read ({error.strerror}); export the model again") from None
         if not content:
@@ -269,24 +273,21 @@ def write_bundle(folder: Path, info: BundleInfo, files: Mapping[str, tuple[str, 
     """
     if folder.is_symlink():
         raise BundleError(f"{folder}: is a link, which is never replaced; name another folder")
-    if folder.exists() and not (folder / INFO_FILE).is_file() and (not folder.is_dir() or any(folder.iterdir())):
+    if folder.exists() and not (folder / INFO_FILE).is_file() and (not folder.is_dir() or content_of(folder)):
         raise BundleError(f"{folder}: exists and is no bundle; choose another folder")
     table = {name: ModelFile(hashlib.sha256(content).hexdigest(), kind) for name, (kind, content) in files.items()}
     info = dataclasses.replace(info, files=table)
     info = dataclasses.replace(info, content_hash=info.hashed())
     contents = {name: content for name, (_, content) in files.items()}
     contents |= {CARD_FILE: card.encode(), INFO_FILE: dump_yaml(info).encode()}
-    fresh = folder.with_name(f".{folder.name}.{os.getpid()}.new")
     try:
-        fresh.mkdir(parents=True)
-        for name, content in contents.items():
-            _write_synced(fresh / name, content)
-        Bundle.load(fresh)
-        _swap_in(fresh, folder)
+        with staged(folder) as fresh:
+            for name, content in contents.items():
+                (fresh / name).write_bytes(content)
+            Bundle.load(fresh)
+            put_in_place(fresh, folder)
     except OSError as error:
         raise BundleError(f"{folder}: cannot be written ({error.strerror}); check space and permissions") from None
-    finally:
-        shutil.rmtree(fresh, ignore_errors=True)
     return Bundle.load(folder)
 
 
@@ -303,29 +304,8 @@ def _check_outputs(outputs: tuple[str, ...]) -> None:
         raise ConfigError(f"outputs: {list(outputs)} names one twice")
 
 
-def _swap_in(fresh: Path, folder: Path) -> None:
-    """Rename `fresh` to `folder`; what was there is put back on failure, and removed on success."""
-    old = folder.with_name(f".{folder.name}.{os.getpid()}.old")
-    if folder.exists():
-        os.replace(folder, old)
-    try:
-        os.replace(fresh, folder)
-    except OSError:
-        if old.exists():
-            os.replace(old, folder)
-        raise
-    shutil.rmtree(old, ignore_errors=True)
-
-
-def _write_synced(path: Path, content: bytes) -> None:
-    with open(path, "wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-
-
 def _read_info(path: Path) -> BundleInfo:
-    mapping = read_yaml(path)
+    mapping = read_yaml(path, MOST_INFO_BYTES)
     if not isinstance(mapping, dict):
         raise BundleError(f"{path}: is empty or holds no settings; copy the bundle again")
     version = mapping.get("version")

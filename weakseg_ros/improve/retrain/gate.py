@@ -7,6 +7,7 @@ import statistics
 import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -115,11 +116,12 @@ class Check:
     before: float
     after: float
     limit: float
-    """the least that `after` may be; for the latency the most"""
+    """what `bound` refers to"""
+    bound: Literal["at least", "at most", "more than"] = "at least"
+    """how `after` has to lie to `limit`"""
 
     def __str__(self) -> str:
-        bound = "at most" if self.name == "latency ratio" else "at least"
-        return f"{self.name}: {self.before:.3f} before, {self.after:.3f} after, {bound} {self.limit:.3f} is due"
+        return f"{self.name}: {self.before:.3f} before, {self.after:.3f} after, {self.bound} {self.limit:.3f} is due"
 
 
 @dataclass(frozen=True)
@@ -156,10 +158,12 @@ def judge(old: Scores, new: Scores, old_clicks: Scores, new_clicks: Scores, late
             checks.append(_at_least(f"IoU of {row.name}", before, after, config.class_drop))
         elif points[row.id]:
             unasked.append(f"IoU of {row.name}: {points[row.id]} points are too few (class_points {config.class_points})")
-    checks.append(Check("latency ratio", latency_ratio <= config.latency_ratio, 1.0, latency_ratio, config.latency_ratio))
+    checks.append(
+        Check("latency ratio", latency_ratio <= config.latency_ratio, 1.0, latency_ratio, config.latency_ratio, "at most")
+    )
     before, after = old_clicks.right, new_clicks.right
     least = min(before + config.new_gain, 1.0)
-    checks.append(Check("right answers on held-out clicks", after > least or after == 1.0, before, after, least))
+    checks.append(Check("right answers on held-out clicks", after > least or after == 1.0, before, after, least, "more than"))
     return Verdict(tuple(checks), tuple(unasked))
 
 

@@ -54,11 +54,9 @@ def _cell(values: Mapping[str, float], name: str) -> str:
 def _gate(summary: Mapping[str, Any]) -> str:
     lines = ["## The gate", ""]
     for check in summary["checks"]:
-        bound = "at most" if check["name"] == "latency ratio" else "at least"
         mark = "ok" if check["passed"] else "**refused**"
-        lines.append(
-            f"- {mark}: {check['name']}, {check['before']:.3f} to {check['after']:.3f}, {bound} {check['limit']:.3f} is due"
-        )
+        due = f"{check['bound']} {check['limit']:.3f} is due"
+        lines.append(f"- {mark}: {check['name']}, {check['before']:.3f} to {check['after']:.3f}, {due}")
     lines += [f"- not asked: {sentence}" for sentence in summary["unasked"]]
     return "\n".join(lines)
 

@@ -11,7 +11,9 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import logging
 import shlex
+import shutil
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -26,7 +28,7 @@ from weakseg_ros.data.scan_sets import ScanSet
 from weakseg_ros.deploy.bundle import Bundle, find_bundle
 from weakseg_ros.deploy.segmenter import Segmenter
 from weakseg_ros.errors import BundleError, DataError, WeaksegError
-from weakseg_ros.files import environment, write_atomic, write_json
+from weakseg_ros.files import content_of, environment, put_in_place, sweep, write_atomic, write_json
 from weakseg_ros.improve.retrain.config import RetrainConfig
 from weakseg_ros.improve.retrain.data import RetrainData, open_retrain_data
 from weakseg_ros.improve.retrain.gate import Scores, Verdict, judge, measure_latency
@@ -35,7 +37,10 @@ from weakseg_ros.improve.retrain.versions import CURRENT, Versions
 from weakseg_ros.train.config import TrainConfig
 from weakseg_ros.train.export import options_of
 from weakseg_ros.train.finetune import export_refined, refine
+from weakseg_ros.train.run_folder import BEFORE_A_CHECKPOINT, LAST
 from weakseg_ros.weak.neighbourhood import SpreadScans
+
+log = logging.getLogger(__name__)
 
 EXIT_REFUSED = 1
 LATENCY_SCANS = 4
@@ -83,16 +88,46 @@ def retrain(config: RetrainConfig) -> Outcome:
     versions = Versions(config.models)
     deployed = versions.current
     data = open_retrain_data(config, old)
-    folder = versions.new_folder(config.name or versions.stem_of(old))
-    try:
+    for candidate, run in versions.abandoned():
+        _clear_up(candidate, run)
+    with versions.candidate(config.name or versions.stem_of(old)) as (folder, fresh):
         out = _run_folder(config, folder.name)
-        bundle = _train(config, old, data, folder, out)
-    finally:
-        with contextlib.suppress(OSError):
-            folder.rmdir()  # still empty where the training failed
-    with refused_on_failure(versions, folder):
-        before, after, verdict = compare(old, bundle, data, config)
-    summary = {
+        versions.mark_unjudged(folder, out)
+        new = _train(config, old, data, fresh / folder.name, out)
+        versions.mark_unjudged(new.folder, out)
+        put_in_place(new.folder, folder)
+        bundle = Bundle.load(folder)
+        with refused_on_failure(versions, folder):
+            before, after, verdict = compare(old, bundle, data, config)
+        summary = _summary(config, old, bundle, data, before, after, verdict)
+        report = render(summary)
+        _write(out, config, summary, report)
+        if not verdict.passed:
+            versions.reject(folder, report, "; ".join(map(str, verdict.failed)))
+            return Outcome(bundle, verdict, summary, out / REPORT)
+        if not config.promote:
+            versions.judged(folder)
+        elif versions.current != deployed:
+            versions.judged(folder)
+            raise BundleError(
+                f"{versions.pointer}: was changed while {folder} was trained; compare the two, then 'weakseg promote {folder}'"
+            )
+        else:
+            why = f"retrained on {data.clicks} clicks, report in {out / REPORT}"
+            versions.promote(folder, why, previous=old.folder, unjudged=True)
+    return Outcome(bundle, verdict, summary, out / REPORT)
+
+
+def _summary(
+    config: RetrainConfig,
+    old: Bundle,
+    bundle: Bundle,
+    data: RetrainData,
+    before: dict[str, Any],
+    after: dict[str, Any],
+    verdict: Verdict,
+) -> dict[str, Any]:
+    return {
         "bundle": {"name": bundle.name, "hash": bundle.content_hash, "folder": str(bundle.folder)},
         "from": {"name": old.name, "hash": old.content_hash, "folder": str(old.folder)},
         "passed": verdict.passed,
@@ -105,25 +140,27 @@ def retrain(config: RetrainConfig) -> Outcome:
         "seed": config.seed,
         "environment": environment(),
     }
-    report = render(summary)
-    _write(out, config, summary, report)
-    if not verdict.passed:
-        versions.reject(folder, report, "; ".join(map(str, verdict.failed)))
-    elif config.promote:
-        if versions.current != deployed:
-            raise BundleError(
-                f"{versions.pointer}: was changed while {folder} was trained; compare the two, then 'weakseg promote {folder}'"
-            )
-        versions.promote(folder, f"retrained on {data.clicks} clicks, report in {out / REPORT}", previous=old.folder)
-    return Outcome(bundle, verdict, summary, out / REPORT)
+
+
+def _clear_up(candidate: Path, run: Path | None) -> None:
+    """Remove what a retraining left that was ended before its verdict; nobody has judged it, and it is trained anew."""
+    ours = {*BEFORE_A_CHECKPOINT, LAST, SETTINGS, SUMMARY, REPORT}
+    if run is not None and run.is_dir() and {entry.name for entry in content_of(run)} <= ours:
+        shutil.rmtree(run, ignore_errors=True)
+    sweep(candidate)
+    shutil.rmtree(candidate, ignore_errors=True)
+    log.warning("%s: was never judged, its retraining was ended; removed", candidate)
 
 
 @contextlib.contextmanager
 def refused_on_failure(versions: Versions, folder: Path) -> Iterator[None]:
-    """Mark the candidate in `folder` as refused where the block that judges it fails, so that nobody takes it for a good one."""
+    """Mark the candidate in `folder` as refused where the block that judges it fails, so that nobody takes it for a good one.
+
+    One whose judging was interrupted stays marked as not judged.
+    """
     try:
         yield
-    except BaseException as error:
+    except Exception as error:
         why = f"could not be compared: {type(error).__name__}: {error}"
         with contextlib.suppress(OSError, WeaksegError):  # the failure itself is what there is to tell
             versions.reject(folder, f"{why}\n", why)
@@ -136,7 +173,7 @@ def _run_folder(config: RetrainConfig, version: str) -> Path:
         parent = Path("runs") / "retrain"
         taken = sum(path.name.partition("@")[0] == version for path in parent.glob("*"))
         return parent / (f"{version}@{taken}" if taken else version)
-    if config.out.exists() and (not config.out.is_dir() or any(config.out.iterdir())):
+    if config.out.exists() and (not config.out.is_dir() or content_of(config.out)):
         raise DataError(f"{config.out}: exists and is not empty; choose another --out")
     return config.out
 

@@ -2,7 +2,8 @@
 """Which bundle is deployed: `models/current` is a link to one of them, changed in one step, and its history is kept.
 
     models/current                 a symbolic link: what nodes and `--bundle models/current` mean
-    models/versions/street64-3     candidates and former ones; a refused one holds REJECTED.md
+    models/versions/street64-3     candidates and former ones; a refused one holds REJECTED.md, one that is yet to be
+                                   judged NOT_JUDGED.md
     models/versions/history.jsonl  one line per change, oldest first
 
 A reader sees the old bundle or the new one, never a mixture, and a deployed bundle is never written to.
@@ -11,26 +12,38 @@ A reader sees the old bundle or the new one, never a mixture, and a deployed bun
 from __future__ import annotations
 
 import contextlib
-import json
+import dataclasses
 import os
 import re
-from collections.abc import Sequence
+import shutil
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 from tyro.conf import Positional
 
 from weakseg_ros.config import from_mapping, parse
-from weakseg_ros.deploy.bundle import Bundle, find_bundle
-from weakseg_ros.errors import BundleError, DataError, WeaksegError
-from weakseg_ros.files import write_atomic
+from weakseg_ros.deploy.bundle import INFO_FILE, Bundle, find_bundle
+from weakseg_ros.errors import BundleError, DataError, WeaksegError, printable
+from weakseg_ros.files import (
+    append_json_line,
+    content_of,
+    is_being_written,
+    read_json_lines,
+    replace_link,
+    staged,
+    sweep,
+    write_atomic,
+)
 
 CURRENT = "current"
 VERSIONS = "versions"
 HISTORY = "history.jsonl"
 REJECTED = "REJECTED.md"
+UNJUDGED = "NOT_JUDGED.md"
+_RUN_LINE = "Run folder: "
 MOST_VERSIONS = 100_000
 
 
@@ -71,13 +84,25 @@ class Versions:
 
     def history(self) -> list[Change]:
         """Every change so far; a line that was cut short by a crash is left out."""
-        path = self.models / VERSIONS / HISTORY
-        lines = path.read_text(encoding="utf-8").splitlines() if path.is_file() else []
         changes = []
-        for line in lines:
-            with contextlib.suppress(json.JSONDecodeError, WeaksegError):
-                changes.append(from_mapping(Change, json.loads(line), HISTORY))
+        for row in read_json_lines(self.models / VERSIONS / HISTORY, "action"):
+            with contextlib.suppress(WeaksegError):
+                changes.append(from_mapping(Change, row, HISTORY))
         return changes
+
+    def stack(self) -> list[str]:
+        """The bundles that a rollback would meet, oldest first, `current` last; each in the words of the history."""
+        now = self._in_words(self.current) if self.current else ""
+        changes = [change for change in self.history() if change.action != "reject"]
+        if changes and changes[-1].bundle != now == changes[-1].previous:
+            changes.pop()  # noted, but ended before it was in force
+        stack: list[str] = []
+        for change in changes:
+            _cut_to(stack, change.previous if change.action == "promote" else change.bundle)
+            if change.action == "promote":
+                stack.append(change.bundle)
+        _cut_to(stack, now)
+        return stack
 
     def stem_of(self, bundle: Bundle) -> str:
         """What the versions of a bundle are called: its name, without the number where it is such a version."""
@@ -94,28 +119,68 @@ class Versions:
                 return parent / f"{stem}-{number}"
         raise BundleError(f"{parent}: has no room for another {stem}; remove old versions")
 
-    def promote(self, folder: Path, why: str = "", previous: Path | None = None) -> Bundle:
+    @contextlib.contextmanager
+    def candidate(self, stem: str) -> Iterator[tuple[Path, Path]]:
+        """A folder `versions/STEM-n` that nobody else has, and one in which to prepare it; both go where nothing came of it."""
+        folder = self.new_folder(stem)
+        with staged(folder) as fresh:
+            try:
+                yield folder, fresh
+            finally:
+                if not (folder / INFO_FILE).is_file():
+                    shutil.rmtree(folder, ignore_errors=True)
+
+    def mark_unjudged(self, folder: Path, run: Path) -> None:
+        """Say in a candidate's folder that no gate has judged it yet, and where it is trained."""
+        text = "# Not judged yet\n\nThe gate compares this candidate with the deployed bundle, or was ended before it had.\n"
+        write_atomic(folder / UNJUDGED, f"{text}\n{_RUN_LINE}{run.absolute()}\n")
+
+    def abandoned(self) -> list[tuple[Path, Path | None]]:
+        """(candidate, run folder) of each retraining that was ended before its verdict; the deployed bundle is none of them."""
+        parent = self.models / VERSIONS
+        found: list[tuple[Path, Path | None]] = []
+        for folder in content_of(parent):
+            unjudged = folder / UNJUDGED
+            unfinished = folder.is_dir() and (unjudged.is_file() or not any(folder.iterdir()))
+            if unfinished and folder.resolve() != self.current and not is_being_written(folder):
+                lines = unjudged.read_text(encoding="utf-8").splitlines() if unjudged.is_file() else []
+                runs = [Path(line.removeprefix(_RUN_LINE)) for line in lines if line.startswith(_RUN_LINE)]
+                found.append((folder, runs[0] if runs else None))
+        return found
+
+    def judged(self, folder: Path) -> None:
+        """Take the mark off a candidate that was judged."""
+        (folder / UNJUDGED).unlink(missing_ok=True)
+
+    def promote(self, folder: Path, why: str = "", previous: Path | None = None, unjudged: bool = False) -> Bundle:
         """Make `current` mean the bundle in `folder`; returns it, verified.
 
         `previous` is what a first promotion can be rolled back to. Raises BundleError for a bundle that is damaged, was
-        refused by the gate, or is current already.
+        refused by the gate, was not judged by it (unless `unjudged`), or is current already.
         """
         bundle = Bundle.load(find_bundle(folder).resolve())
         if (bundle.folder / REJECTED).is_file():
             report = bundle.folder / REJECTED
             raise BundleError(f"{folder}: was refused by the gate; {report} says why, remove it to promote all the same")
+        if (bundle.folder / UNJUDGED).is_file() and not unjudged:
+            raise BundleError(
+                f"{folder}: no gate has judged it, its retraining still runs or was ended; run 'weakseg retrain' again, or add "
+                "--unjudged to promote it all the same"
+            )
         before = self.current
         if before == bundle.folder:
             raise BundleError(f"{self.pointer}: means {folder} already; nothing to do")
         before = before or (previous.resolve() if previous else None)
+        self.judged(bundle.folder)
         self._change("promote", bundle, before, why)
         return bundle
 
     def reject(self, folder: Path, report: str, why: str) -> None:
         """Mark a candidate as refused, with the report that says why; it stays where it is."""
         bundle = Bundle.load(folder)
-        write_atomic(folder / REJECTED, report)
         self._note("reject", bundle, None, why)
+        write_atomic(folder / REJECTED, report)
+        self.judged(folder)
 
     def rollback(self, why: str = "") -> Bundle:
         """Make `current` mean what it meant before the bundle at work was promoted; again goes one further back.
@@ -125,24 +190,19 @@ class Versions:
         now = self.current
         if now is None:
             raise BundleError(f"{self.pointer}: there is none; promote a bundle first")
-        said = self._in_words(now)
-        promotion = next((c for c in reversed(self.history()) if c.action == "promote" and c.bundle == said), None)
-        if promotion is None or not promotion.previous:
-            raise BundleError(f"{self.pointer}: nothing is known from before {said}; promote another bundle")
-        bundle = Bundle.load((self.models / promotion.previous).resolve())
+        stack = self.stack()
+        if len(stack) < 2:
+            raise BundleError(f"{self.pointer}: nothing is known from before {self._in_words(now)}; promote another bundle")
+        bundle = Bundle.load((self.models / stack[-2]).resolve())
         self._change("rollback", bundle, now, why)
         return bundle
 
     def _change(self, action: Literal["promote", "rollback"], bundle: Bundle, before: Path | None, why: str) -> None:
-        fresh = self.models / f".{CURRENT}.{os.getpid()}.new"
         try:
+            sweep(self.pointer)
             self._note(action, bundle, before, why)
-            fresh.unlink(missing_ok=True)
-            fresh.symlink_to(self._in_words(bundle.folder))
-            os.replace(fresh, self.pointer)
+            replace_link(self.pointer, self._in_words(bundle.folder))
         except OSError as error:
-            with contextlib.suppress(OSError):
-                fresh.unlink(missing_ok=True)
             raise BundleError(f"{self.pointer}: cannot be changed ({error.strerror}); check space and permissions") from None
 
     def _note(self, action: Literal["promote", "rollback", "reject"], bundle: Bundle, before: Path | None, why: str) -> None:
@@ -157,11 +217,9 @@ class Versions:
         )
         path = self.models / VERSIONS / HISTORY
         path.parent.mkdir(parents=True, exist_ok=True)
-        with open(path, "a+b") as file:
-            torn = file.tell() > 0 and _last_byte(file) != b"\n"  # a crash may have cut the last line short
-            file.write(b"\n" * torn + json.dumps(asdict(change)).encode() + b"\n")
-            file.flush()
-            os.fsync(file.fileno())
+        last = next(reversed(self.history()), None)
+        if last is None or dataclasses.replace(last, time=change.time) != change:  # else it was noted, but not done
+            append_json_line(path, asdict(change))
 
     def _in_words(self, folder: Path) -> str:
         """A folder as link and history hold it: relative to the models folder, so that a whole tree can be moved."""
@@ -169,10 +227,14 @@ class Versions:
         return os.path.relpath(target, root) if target.is_relative_to(root.parent) else str(target)
 
 
-def _last_byte(file: Any) -> bytes:
-    file.seek(-1, os.SEEK_END)
-    last: bytes = file.read(1)
-    return last
+def _cut_to(stack: list[str], top: str) -> None:
+    """Take from the stack what lies above `top`; where it is not in it, put it on."""
+    if not top:
+        return
+    if top not in stack:
+        stack.append(top)
+    while stack[-1] != top:
+        stack.pop()
 
 
 @dataclass(frozen=True)
@@ -197,6 +259,8 @@ class PromoteConfig:
     """folder that holds `current` and `versions`"""
     why: str = ""
     """a word for the history"""
+    unjudged: bool = False
+    """promote a candidate that the gate has not judged"""
 
 
 def rollback_main(argv: Sequence[str]) -> int:
@@ -204,10 +268,10 @@ def rollback_main(argv: Sequence[str]) -> int:
     config = parse(RollbackConfig, argv, "rollback")
     versions = Versions(config.models)
     if config.list:
-        print(_table(versions))
+        print(printable(_table(versions)))
         return 0
     bundle = versions.rollback(config.why)
-    print(f"{versions.pointer}: {bundle.name} ({bundle.content_hash[:12]}) again, from {bundle.folder}")
+    print(printable(f"{versions.pointer}: {bundle.name} ({bundle.content_hash[:12]}) again, from {bundle.folder}"))
     return 0
 
 
@@ -215,8 +279,8 @@ def promote_main(argv: Sequence[str]) -> int:
     """`weakseg promote BUNDLE`."""
     config = parse(PromoteConfig, argv, "promote")
     versions = Versions(config.models)
-    bundle = versions.promote(config.bundle, config.why)
-    print(f"{versions.pointer}: now {bundle.name} ({bundle.content_hash[:12]}), from {bundle.folder}")
+    bundle = versions.promote(config.bundle, config.why, unjudged=config.unjudged)
+    print(printable(f"{versions.pointer}: now {bundle.name} ({bundle.content_hash[:12]}), from {bundle.folder}"))
     return 0
 
 
