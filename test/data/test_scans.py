@@ -164,7 +164,10 @@ def write(path: str, content: bytes) -> Callable[[Path], None]:
         (write("velodyne/000001.bin", bytes(64)), "has 4 points, the manifest says 4 x 8"),
         (shorten("labels/000001.label"), "but its scan has 32 points, so 128 are due"),
         (write("labels/000001.label", b""), "000001.label: has 0 bytes"),
-        (write("labels/000001.label", b"\x07\x00\x01\x00" * 32), r"does not list \(7\); list them under raw_ids"),
+        (
+            write("labels/000001.label", b"\x07\x00\x01\x00" * 32),
+            r"does not list \(7\); give a map .* --label-map",
+        ),
     ],
 )
 def test_a_damaged_scan_is_named_and_can_be_skipped(tmp_path: Path, damage: Callable[[Path], None], text: str) -> None:

@@ -142,10 +142,9 @@ def test_another_seed_is_another_run(scans: Path, tmp_path: Path) -> None:
 def test_what_is_resumed_must_be_the_same_data(scans: Path, tmp_path: Path) -> None:
     config = settings(scans, tmp_path / "run", steps=6)
     train(config, stop_at=5)
-    stored = (config.out / "config.yaml").read_text()
-    (config.out / "config.yaml").write_text(stored.replace(str(scans), str(write_scans(tmp_path / "other", seed=1))))
+    other = write_scans(tmp_path / "other", seed=1)
     with pytest.raises(DataError, match="other scans"):
-        train(dataclasses.replace(config, resume=True))
+        train(dataclasses.replace(config, data=other, resume=True))
 
 
 def test_a_folder_in_use_is_not_overwritten(scans: Path, tmp_path: Path) -> None:

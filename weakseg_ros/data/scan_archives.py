@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from weakseg_ros.data.scan_sets import Scan
-from weakseg_ros.data.scans import DEFAULT_PERIOD_NS
+from weakseg_ros.data.side_files import DEFAULT_PERIOD_NS
 from weakseg_ros.errors import DataError
 from weakseg_ros.files import sha256_of, sha256_of_parts
 from weakseg_ros.points.cloud import make_cloud

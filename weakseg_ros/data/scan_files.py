@@ -3,6 +3,7 @@
 
 velodyne/000000.bin   (N, 4) little-endian float32: x, y, z in m, intensity
 labels/000000.label   (N,) little-endian uint32: raw id in the low 16 bits, instance in the high 16
+labels/000000.npy     the same as numpy saves it, of any integer type
 poses.txt             12 numbers a line, the upper rows of the 4 x 4 pose of each scan
 times.txt             seconds, one line a scan
 calib.txt             KITTI's; its 'Tr' turns the LiDAR's axes into the camera's, in which its poses are written
@@ -28,6 +29,8 @@ POINT_BYTES = 16
 MANIFEST = "manifest.yaml"
 MANIFEST_VERSION = 1
 FINGERPRINT_BLOCK = 4096
+LABEL_SUFFIXES = (".label", ".npy")
+_TYPES_BY_BYTES = {1: "uint8", 2: "uint16", 8: "int64 or float64"}
 LARGEST_STAMP_NS = 1 << 63
 
 
@@ -122,11 +125,53 @@ def read_points(path: Path) -> NDArray[np.float32]:
 
 
 def read_raw_labels(path: Path, count: int) -> NDArray[np.uint32]:
-    """(count,) raw labels; DataError where the file holds another number of them."""
+    """(count,) raw labels of a .label or .npy file; DataError where it holds another number of them, or no labels at all."""
+    if path.suffix == ".npy":
+        return _labels_of_array(path, count)
     blob = _read_bytes(path)
     if len(blob) != 4 * count:
-        raise DataError(f"{path}: has {len(blob)} bytes, but its scan has {count} points, so {4 * count} are due; label it again")
-    return np.frombuffer(blob, "<u4")
+        raise DataError(f"{path}: has {_found(len(blob), count)}; {_due(len(blob), count)}")
+    raw = np.frombuffer(blob, "<u4")
+    if _looks_like_floats(raw):
+        raise DataError(f"{path}: holds float32 numbers, uint32 is due; {_AS_ARRAY}")
+    return raw
+
+
+_AS_ARRAY = "write the labels as uint32, or with numpy.save as .npy of any integer type"
+
+
+def _found(size: int, count: int) -> str:
+    per_point = size // count if count and size % count == 0 else 0
+    if per_point not in _TYPES_BY_BYTES:
+        return f"{size} bytes, but its scan has {count} points, so {4 * count} are due"
+    found = f"{size} bytes for {count} points, {per_point} a point as datatype {_TYPES_BY_BYTES[per_point]} has"
+    return f"{found}, but 4 a point (uint32) are due"
+
+
+def _due(size: int, count: int) -> str:
+    return _AS_ARRAY if count and size % count == 0 and size // count in _TYPES_BY_BYTES else "label it again"
+
+
+def _looks_like_floats(raw: NDArray[np.uint32]) -> bool:
+    """Whether the bytes are whole float32 numbers in the range of raw ids: as uint32 these were instances above 16000."""
+    some = raw[raw > 0]
+    with np.errstate(all="ignore"):
+        values = some.view("<f4")
+        return bool(len(some)) and bool(((values >= 1) & (values < 1 << 16) & (values == np.floor(values))).all())
+
+
+def _labels_of_array(path: Path, count: int) -> NDArray[np.uint32]:
+    try:
+        raw = np.load(path, allow_pickle=False)
+    except (OSError, ValueError, EOFError) as error:
+        raise DataError(f"{path}: cannot be read as a numpy array ({error}); write it again with numpy.save") from None
+    if raw.dtype.kind not in "iu" or raw.size != count:
+        fault = f"holds {raw.size} values of type {raw.dtype} for {count} points"
+        raise DataError(f"{path}: {fault}; one integer a point is due, label it again or convert it")
+    if raw.size and not (raw.min() >= 0 and raw.max() < 1 << 32):
+        raise DataError(f"{path}: holds ids {raw.min()}..{raw.max()}, which uint32 cannot; use 0 for points without a class")
+    labels: NDArray[np.uint32] = raw.reshape(-1).astype(np.uint32)
+    return labels
 
 
 def write_points(path: Path, xyz: NDArray[np.float32], intensity: NDArray[np.float32]) -> bytes:
@@ -165,18 +210,15 @@ def format_stamp(stamp_ns: int) -> str:
     return f"{stamp_ns // 10**9}.{stamp_ns % 10**9:09d}"
 
 
-def read_poses(folder: Path) -> NDArray[np.float64] | None:
-    """(scans, 4, 4) poses of the LiDAR from `poses.txt`, or None where there is none.
+def read_poses(path: Path) -> NDArray[np.float64]:
+    """(lines, 4, 4) poses of the LiDAR from a `poses.txt`.
 
     KITTI writes the poses of its camera: with a `calib.txt` beside it, pose = Tr^-1 P Tr; without, pose = P.
     """
-    path = folder / "poses.txt"
-    if not path.is_file():
-        return None
     rows = [_numbers(line, f"{path}:{number}") for number, line in enumerate(_read_lines(path), 1)]
     poses = np.tile(np.eye(4), (len(rows), 1, 1))
     poses[:, :3] = np.array(rows).reshape(-1, 3, 4)
-    to_camera = _read_calibration(folder / "calib.txt")
+    to_camera = _read_calibration(path.with_name("calib.txt"))
     return np.linalg.inv(to_camera) @ poses @ to_camera
 
 

@@ -17,8 +17,10 @@ from numpy.typing import NDArray
 from weakseg_ros import registry
 from weakseg_ros.config import read_yaml
 from weakseg_ros.data import scan_files
+from weakseg_ros.data.bare_spec import spec_of_bare
 from weakseg_ros.data.scan_files import Manifest
 from weakseg_ros.data.scan_sets import OpensScans, Scan, ScanCollection, ScanSet, Subset, check, holdout, readable
+from weakseg_ros.data.side_files import label_file, poses_of, say_strays, stamps_of
 from weakseg_ros.errors import DataError, did_you_mean
 from weakseg_ros.files import (
     cannot_be_replaced,
@@ -57,8 +59,6 @@ OFFICIAL_SPLITS = {
     "test": tuple(f"{i:02d}" for i in range(11, 22)),
 }
 """SemanticKITTI's sequences by split"""
-DEFAULT_PERIOD_NS = 100_000_000
-"""scans without times.txt are taken as 10 Hz"""
 INSTANCE_SHIFT = 16
 
 
@@ -102,8 +102,9 @@ def _recognise(folder: Path) -> OpensScans:
 class ScanFolder:
     """One recording in SemanticKITTI's layout, with our manifest or without.
 
-    Without a manifest it is taken as SemanticKITTI itself: HDL-64E, intensity 0..1, its 19 classes. Scans without a
-    label file have no class ids. Raises DataError where velodyne/ holds no scan or the manifest lists another number.
+    Without a manifest it is taken as SemanticKITTI's as to intensity (0..1) and classes (its 19); the range image is
+    measured. Scans without a label file have no class ids. Raises DataError where velodyne/ holds no scan or the manifest
+    lists another number.
     """
 
     official_splits: ClassVar[dict[str, tuple[str, ...]]] = OFFICIAL_SPLITS
@@ -111,15 +112,23 @@ class ScanFolder:
     def __init__(self, folder: Path, labels: LabelMap | None = None, name: str = "") -> None:
         self.folder = folder
         self.manifest = Manifest.read(folder)
-        self.keys = tuple(sorted(file.stem for file in (folder / "velodyne").glob("*.bin")))
+        self.keys = tuple(file.stem for file in _points_of(folder))
         self._check_count()
         self.name = name or (self.manifest.name if self.manifest else folder.resolve().name)
         own = self.manifest.label_map if self.manifest else None
         self.labels = labels or own or LabelMap.load("semantickitti")
-        self.spec = self.manifest.spec if self.manifest else RangeSpec()
         self.intensity_full_scale = self.manifest.intensity_full_scale if self.manifest else 1.0
-        self._stamps = self._read_stamps()
-        self._poses = self._read_poses()
+        listed = self.manifest is not None
+        self._stamps = stamps_of(folder, self.keys, listed)
+        self._poses = poses_of(folder, self.keys, listed)
+        say_strays(folder, self.keys)
+
+    @cached_property
+    def spec(self) -> RangeSpec:
+        """The manifest's range image, or one that is measured from the scans of a folder that has none."""
+        if self.manifest:
+            return self.manifest.spec
+        return spec_of_bare(tuple(_points_of(self.folder)))
 
     @classmethod
     def recognises(cls, folder: Path) -> bool:
@@ -143,7 +152,9 @@ class ScanFolder:
         names = _chosen(folder, list(found), cls.official_splits.get(split, ()), split, sequences)
         if names == [""]:
             return cls(folder, labels)
-        parts = [(name, cls(found[name], labels, name)) for name in names]
+        opened = [cls(found[name], labels, name) for name in names]
+        _share_spec(opened)
+        parts = list(zip(names, opened, strict=True))
         return ScanCollection(" ".join(filter(None, [folder.resolve().name, split])), parts)
 
     @cached_property
@@ -176,15 +187,15 @@ class ScanFolder:
         points = scan_files.read_points(self.folder / "velodyne" / f"{key}.bin")
         cloud = self._cloud(points, key, self._stamps[index])
         pose = self._poses[index] if self._poses is not None else None
-        label_file = self.folder / "labels" / f"{key}.label"
-        if not label_file.is_file():
+        file = label_file(self.folder, key)
+        if file is None:
             return Scan(key, cloud, None, None, pose)
-        raw = scan_files.read_raw_labels(label_file, len(points))
+        raw = scan_files.read_raw_labels(file, len(points))
         unknown = self.labels.unknown_raw_ids(raw)
         if unknown:
             found = ", ".join(map(str, unknown[:5]))
-            hint = "list them under raw_ids, of class 0 to ignore them"
-            raise DataError(f"{label_file}: holds raw ids that label map '{self.labels.name}' does not list ({found}); {hint}")
+            hint = "give a map that lists them with --label-map, or list them under raw_ids, of class 0 to ignore them"
+            raise DataError(f"{file}: holds raw ids that label map '{self.labels.name}' does not list ({found}); {hint}")
         instance = (raw >> INSTANCE_SHIFT).astype(np.uint16)
         return Scan(key, cloud, self.labels.to_class(raw), instance, pose)
 
@@ -213,24 +224,6 @@ class ScanFolder:
         if self.manifest and self.manifest.count != len(self.keys):
             counts = f"{len(self.keys)} scans, the manifest lists {self.manifest.count}"
             raise DataError(f"{self.folder}: holds {counts}; copy the folder again")
-
-    def _read_stamps(self) -> list[int]:
-        path = self.folder / "times.txt"
-        if not path.is_file():
-            return [i * DEFAULT_PERIOD_NS for i in range(len(self))]
-        stamps = scan_files.read_stamps(path)
-        self._check_lines(path, len(stamps))
-        return stamps
-
-    def _read_poses(self) -> NDArray[np.float64] | None:
-        poses = scan_files.read_poses(self.folder)
-        if poses is not None:
-            self._check_lines(self.folder / "poses.txt", len(poses))
-        return poses
-
-    def _check_lines(self, path: Path, count: int) -> None:
-        if count != len(self):
-            raise DataError(f"{path}: has {count} lines for {len(self)} scans; repair or remove the file")
 
 
 class ScanWriter:
@@ -395,9 +388,23 @@ def _manifest_says(folder: Path, **facts: bool) -> bool:
     return isinstance(content, dict) and facts.items() <= content.items()
 
 
+def _share_spec(recordings: Sequence[ScanFolder]) -> None:
+    """Recordings without a manifest are of one sensor: they get one range image, measured over all of them."""
+    bare = [part for part in recordings if part.manifest is None and "spec" not in vars(part)]
+    spec = spec_of_bare(tuple(file for part in bare for file in _points_of(part.folder))) if bare else RangeSpec()
+    for part in bare:
+        part.spec = spec
+
+
+def _points_of(folder: Path) -> list[Path]:
+    """The files of a recording's scans, in order."""
+    return sorted((folder / "velodyne").glob("*.bin"))
+
+
 def _files_of(folder: Path) -> list[str]:
     """The files of the layout that are there, relative to the folder, sorted; the manifest is not one of them."""
-    scans = [*folder.glob("velodyne/*.bin"), *folder.glob("labels/*.label")]
+    labels = (path for suffix in scan_files.LABEL_SUFFIXES for path in folder.glob(f"labels/*{suffix}"))
+    scans = [*folder.glob("velodyne/*.bin"), *labels]
     single = [folder / name for name in ("calib.txt", "poses.txt", "times.txt")]
     return sorted(str(path.relative_to(folder)) for path in [*scans, *filter(Path.is_file, single)])
 

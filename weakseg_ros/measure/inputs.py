@@ -155,9 +155,9 @@ class ScanInput:
 
 
 def _label_files(folder: Path) -> list[Path]:
-    files = sorted(folder.glob("*.label"))
+    files = sorted(folder.glob("*.label")) or sorted(folder.glob("*.npy"))
     if not files:
-        raise DataError(f"{folder}: holds no .label file; give the folder that holds one per scan")
+        raise DataError(f"{folder}: holds no .label or .npy file; give the folder that holds one per scan")
     return files
 
 

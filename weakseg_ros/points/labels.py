@@ -3,7 +3,7 @@
 
 A *raw id* is what a label file holds (SemanticKITTI's numbering, but for `semanticposs` and `nuscenes`, which have their
 own); a *class id* is what a network is trained on: 0 = unlabelled, 1..K-1 the classes. A map is a YAML list with one row
-per class.
+per class, or a data config of lidar-bonnetal.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cache, cached_property
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from weakseg_ros.config import from_mapping, read_yaml, to_mapping
 from weakseg_ros.errors import ConfigError, did_you_mean
 from weakseg_ros.files import share_folder
+from weakseg_ros.points.data_config import is_data_config, rows_of
 
 MAX_CLASSES = 255
 RAW_IDS = 1 << 16
@@ -56,13 +57,16 @@ class LabelMap:
     def from_rows(cls, rows: Sequence[Mapping[str, Any]], name: str) -> LabelMap:
         """A map from plain mappings, as YAML, JSON and `bundle.yaml` hold them; `name` begins every error text."""
         if isinstance(rows, (str, Mapping)) or not isinstance(rows, Sequence):
-            raise ConfigError(f"{name}: expected a list with one row per class, found {type(rows).__name__}")
+            raise ConfigError(f"{name}: expected a list with one row per class, found {type(rows).__name__}; {_EXAMPLE}")
         return cls(name, tuple(from_mapping(LabelClass, row, f"{name}[{i}]") for i, row in enumerate(rows)))
 
     @classmethod
     def from_yaml(cls, path: Path) -> LabelMap:
-        """A map from a YAML file, named after the file."""
-        return cls.from_rows(read_yaml(path), path.stem)
+        """A map from a YAML file, named after the file: a list of rows, or lidar-bonnetal's data config."""
+        content = read_yaml(path)
+        if is_data_config(content):
+            content = rows_of(content, str(path), _shipped_things())
+        return cls.from_rows(content, path.stem)
 
     @classmethod
     def load(cls, name_or_path: str | Path) -> LabelMap:
@@ -70,7 +74,7 @@ class LabelMap:
         path = Path(name_or_path)
         if path.suffix in (".yaml", ".yml"):
             return cls.from_yaml(path)
-        folder = share_folder() / "config" / "labels"
+        folder = _shipped()
         known = sorted(file.stem for file in folder.glob("*.yaml"))
         if str(name_or_path) not in known:
             hint = did_you_mean(str(name_or_path), known) or ";"
@@ -147,6 +151,23 @@ class LabelMap:
     @cached_property
     def _raw_of_class(self) -> NDArray[np.uint16]:
         return np.array([row.raw_ids[0] if row.id else 0 for row in self.classes], np.uint16)
+
+
+_EXAMPLE = (
+    "a row reads {id: 1, name: road, color: [128, 64, 128], thing: false, raw_ids: [40]}, and id 0 is 'unlabelled' "
+    "(or give a data config with labels, learning_map, learning_map_inv)"
+)
+
+
+def _shipped() -> Path:
+    return share_folder() / "config" / "labels"
+
+
+@cache
+def _shipped_things() -> frozenset[str]:
+    """The names of countable classes in the label maps that ship with the package."""
+    maps = [LabelMap.from_yaml(file) for file in sorted(_shipped().glob("*.yaml"))]
+    return frozenset(row.name for each in maps for row in each.classes if row.thing)
 
 
 def _low_bits(raw: NDArray[Any]) -> NDArray[np.uint16]:

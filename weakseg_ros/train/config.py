@@ -67,6 +67,10 @@ class TrainConfig:
     """rows of the range image; 0: the data's own"""
     width: int = setting(0, 0, 16384)
     """columns of the range image; 0: the data's own"""
+    fov_up_deg: float | None = None
+    """inclination of the range image's upper edge in degrees, above the horizon positive; none: the data's own, or measured"""
+    fov_down_deg: float | None = None
+    """inclination of the range image's lower edge in degrees, below the horizon negative; none: the data's own, or measured"""
     method: str = "supervised"
     """a row of registry.METHODS"""
     options: dict[str, bool | int | float | str] = field(default_factory=dict)
@@ -110,7 +114,7 @@ class TrainConfig:
 
     def __post_init__(self) -> None:
         check_ranges(self)
-        if self.warmup_steps >= self.steps:
+        if self.warmup_steps >= self.steps and not self.resume:  # a resumed run brings its own
             raise ConfigError(f"warmup_steps: {self.warmup_steps} must be fewer than steps {self.steps}")
         if not len(self.mean) == len(self.std) in (0, len(self.channels)):
             raise ConfigError(f"mean, std: have {len(self.mean)} and {len(self.std)} values for {len(self.channels)} channels")

@@ -22,7 +22,7 @@ from weakseg_ros.config import dump_yaml, from_mapping, load_yaml
 from weakseg_ros.data.scan_sets import ScanSet, Subset, holdout
 from weakseg_ros.data.scans import open_scans, open_splits, splits_of
 from weakseg_ros.errors import ConfigError, DataError
-from weakseg_ros.files import content_of, environment, write_atomic, write_json
+from weakseg_ros.files import environment, write_atomic, write_json
 from weakseg_ros.methods.method import Method
 from weakseg_ros.nets.build import build_net
 from weakseg_ros.points.labels import LabelMap
@@ -30,14 +30,17 @@ from weakseg_ros.points.projection import RangeSpec
 from weakseg_ros.train.average import WeightAverage
 from weakseg_ros.train.config import TrainConfig
 from weakseg_ros.train.outputs import check_outputs
+from weakseg_ros.train.resuming import keep_settings, resumed
 from weakseg_ros.train.run_folder import CONFIG, ENVIRONMENT, LABELS, SPEC, STATISTICS, RunFolder
 from weakseg_ros.train.survey import DataStatistics, survey
-from weakseg_ros.train.validate import check_readable
+from weakseg_ros.train.validate import labelled_only
 from weakseg_ros.weak.draw import RECORD, read_record, sparse_scans
 from weakseg_ros.weak.protocols import draw_scan
 
 log = logging.getLogger(__name__)
 
+OUTSIDE_WORTH_SAYING = 0.01
+"""share of the points outside the range image"""
 Precision = Literal["32-true", "bf16-mixed", "16-mixed"]
 
 
@@ -102,7 +105,7 @@ def open_session(config: TrainConfig) -> Session:
         log.info("precision: %s, because %s", *why_precision(config))
     train_scans, val_scans = open_data(config)
     if val_scans is not None:
-        check_readable(val_scans, config.max_val_scans)
+        val_scans = labelled_only(val_scans, config.max_val_scans)
     reads_instances: bool = registry.load(registry.METHODS, config.method).reads_instances
     sparse, spec = labels_of(config, train_scans), image_spec(config, train_scans)
     images = ScanImages(train_scans, sparse, spec, config.augment, config.cache_gib, reads_instances)
@@ -115,25 +118,11 @@ def open_session(config: TrainConfig) -> Session:
     session = assemble(config, fabric, run, images, val_scans, statistics, net, method)
     if config.resume:
         load_checkpoint(session)
+        if fabric.is_global_zero:
+            keep_settings(run, config, session.position.step)
     elif fabric.is_global_zero:  # last, so that settings that do not fit leave no folder behind
         _begin(session)
     return session
-
-
-def resumed(config: TrainConfig) -> TrainConfig:
-    """The settings that the run in `config.out` was started with; a bundle that is named now replaces theirs.
-
-    A run that was ended before its first checkpoint begins again: with its settings, or with `config` where it has none yet.
-    """
-    run = RunFolder(config.out)
-    resume = run.has_checkpoint()
-    if not resume and run.path.is_dir():
-        log.warning("%s: has no checkpoint yet; the training begins", run.path)
-        if not content_of(run.path):
-            return dataclasses.replace(config, resume=False)
-    stored = load_yaml(TrainConfig, config.out / CONFIG)
-    bundle = config.out_bundle or stored.out_bundle
-    return dataclasses.replace(stored, out=config.out, resume=resume, out_bundle=bundle, overwrite=config.overwrite)
 
 
 def _check_accelerator(config: TrainConfig) -> None:
@@ -258,12 +247,14 @@ def labels_of(config: TrainConfig, scans: ScanSet) -> LabelsOf:
 def image_spec(config: TrainConfig, scans: ScanSet) -> RangeSpec:
     """The range image to train on: the data's own, or its field of view at another size."""
     own = scans.spec
-    height, width = config.height or own.height, config.width or own.width
-    if own.rows == "grid" and (height, width) != (own.height, own.width):
+    asked = {"height": config.height or None, "width": config.width or None}
+    asked |= {"fov_up_deg": config.fov_up_deg, "fov_down_deg": config.fov_down_deg}
+    changes: dict[str, Any] = {name: value for name, value in asked.items() if value not in (None, getattr(own, name))}
+    if own.rows == "grid" and changes:
         raise ConfigError(
-            f"height, width: {scans.name} keeps the sensor's own grid of {own.height} x {own.width}; leave them at 0"
+            f"{', '.join(changes)}: {scans.name} keeps the sensor's own grid of {own.height} x {own.width}; leave them out"
         )
-    return dataclasses.replace(own, height=height, width=width)
+    return dataclasses.replace(own, **changes)
 
 
 def precision_of(config: TrainConfig) -> Precision:
@@ -351,6 +342,17 @@ def _begin(session: Session) -> None:
 def _look_at(images: ScanImages, config: TrainConfig) -> DataStatistics:
     """What the training scans look like; normalised as the settings say, where they do."""
     statistics = survey(images, config.channels, images.scans.labels.num_classes)
+    outside, spec = statistics.clouds.outside_share, images.spec
+    if outside > OUTSIDE_WORTH_SAYING:
+        log.warning(
+            "%s: %.1f %% of the points lie outside the range image (%g..%g deg, up to %g m) and are neither learnt nor answered; "
+            "set its edges with --fov-up-deg and --fov-down-deg",
+            images.scans.name,
+            100 * outside,
+            spec.fov_down_deg,
+            spec.fov_up_deg,
+            spec.max_range_m,
+        )
     return dataclasses.replace(statistics, mean=config.mean, std=config.std) if config.mean else statistics
 
 

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import logging
 import sys
 import time
 from collections import deque
@@ -21,10 +22,13 @@ from weakseg_ros.measure.metrics import ConfusionMatrix
 from weakseg_ros.memory import keep_large_blocks
 from weakseg_ros.train.config import TrainConfig
 from weakseg_ros.train.loss_watch import PATIENCE, LossWatch, figures
+from weakseg_ros.train.resuming import resumed
 from weakseg_ros.train.run_folder import RunFolder
 from weakseg_ros.train.schedule import warmup_cosine_lr
-from weakseg_ros.train.session import Session, open_session, resumed, save_checkpoint
+from weakseg_ros.train.session import Position, Session, open_session, save_checkpoint
 from weakseg_ros.train.validate import validate
+
+log = logging.getLogger(__name__)
 
 
 def run(config: TrainConfig) -> int:
@@ -56,6 +60,8 @@ def train(config: TrainConfig, stop_at: int | None = None) -> RunFolder:
 def run_session(session: Session, stop_at: int | None = None) -> RunFolder:
     """Do the steps that a training has left; see `train`."""
     config, fabric, position = session.config, session.fabric, session.position
+    if _nothing_left(config, position):
+        return session.run
     started = time.monotonic() - position.elapsed_s
     bar = tqdm(
         total=config.steps, initial=position.step, desc="train", unit="step", disable=None if fabric.is_global_zero else True
@@ -95,6 +101,23 @@ def run_session(session: Session, stop_at: int | None = None) -> RunFolder:
     bar.close()
     session.run.let_go()
     return session.run
+
+
+def _nothing_left(config: TrainConfig, position: Position) -> bool:
+    """Whether a resumed run has nothing to do, with a sentence on what would give it something."""
+    if position.step >= config.steps:
+        log.warning("%s: all %d steps are done, nothing is left to train; a larger --steps goes on", config.out, config.steps)
+        return True
+    if _share_of_time(config, position.elapsed_s) >= 1.0:
+        log.warning(
+            "%s: max_minutes (%g) ended the run at step %d of %d; a larger --max-minutes, or 0, goes on",
+            config.out,
+            config.max_minutes,
+            position.step,
+            config.steps,
+        )
+        return True
+    return False
 
 
 def take_step(session: Session, batch: Batch, progress: float) -> tuple[Tensor, dict[str, Tensor]]:

@@ -3,18 +3,22 @@
 
 from __future__ import annotations
 
+import logging
+
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import nn
 
 from weakseg_ros.batches.batches import InputRule
-from weakseg_ros.data.scan_sets import ScanSet, Subset, check
+from weakseg_ros.data.scan_sets import ScanSet, Subset, readable
 from weakseg_ros.errors import DataError
 from weakseg_ros.measure.metrics import ConfusionMatrix
 from weakseg_ros.points.cloud import Cloud
 from weakseg_ros.points.lift import lift
 from weakseg_ros.points.projection import RangeSpec, network_input, project
+
+log = logging.getLogger(__name__)
 
 
 @torch.no_grad()
@@ -43,11 +47,29 @@ def validate(
     return confusion
 
 
-def check_readable(scans: ScanSet, limit: int = 0) -> None:
-    """Read the scans that `validate` will read; DataError for a damaged one, before a training is lost to it."""
-    problems = check(Subset(scans, _chosen(scans, limit)))
+def labelled_only(scans: ScanSet, limit: int = 0) -> ScanSet | None:
+    """Those of the scans that `validate` will read which have a labelled point; None where none has, and a sentence on it.
+
+    Raises DataError where one is damaged, before a training is lost to it.
+    """
+    problems: list[str] = []
+    chosen = Subset(scans, _chosen(scans, limit))
+    labelled = [i for i, scan in readable(chosen, problems) if scan.class_id is not None and scan.class_id.any()]
     if problems:
         raise DataError(f"{scans.name}: {len(problems)} of the validation scans cannot be read; the first: {problems[0]}")
+    if len(labelled) == len(chosen):
+        return scans
+    if not labelled:
+        log.warning(
+            "%s: none of the %d validation scans has a label, so nothing is validated and the last weights are exported; name "
+            "scans with labels by --val-data, --val-split or --val-sequences, or label some of these",
+            scans.name,
+            len(chosen),
+        )
+        return None
+    without = len(chosen) - len(labelled)
+    log.warning("%s: %d of the %d validation scans have no label and are left out", scans.name, without, len(chosen))
+    return Subset(chosen, labelled, scans.name)
 
 
 def _chosen(scans: ScanSet, limit: int) -> list[int]:

@@ -1,0 +1,179 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Data as people have them: labels of other types, scans without labels, other sensors, poses that do not fit, own classes."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Callable
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+import pytest
+
+pytest.importorskip("torch", reason="training needs torch; pip install -e '.[train]'")
+
+from weakseg_ros.cli import main
+from weakseg_ros.config import load_yaml
+from weakseg_ros.data.side_files import say_once
+from weakseg_ros.points.projection import RangeSpec
+
+STEPS = "--steps 4 --warmup-steps 1 --batch-size 1 --accelerator cpu --precision 32-true".split()
+TINY = [*STEPS, *"--height 16 --width 128 --net-width 16 --validate-every 0".split()]
+
+
+@pytest.fixture
+def bare(tmp_path: Path, layouts: ModuleType) -> Callable[..., Path]:
+    def write(frames: int = 4, **lasers: Any) -> Path:
+        say_once.cache_clear()
+        folder: Path = layouts.write_bare(tmp_path / "data", frames, **lasers)
+        return folder
+
+    return write
+
+
+def train(data: Path, *words: str, run: str = "run") -> int:
+    return main(["train", str(data), "--out", str(data.parent / run), *TINY, *words])
+
+
+def rewrite(folder: Path, convert: Callable[[np.ndarray, Path], None]) -> None:
+    for file in sorted((folder / "labels").glob("*.label")):
+        convert(np.fromfile(file, "<u4"), file)
+
+
+@pytest.mark.parametrize(("kind", "found"), [("<u1", "uint8"), ("<u2", "uint16"), ("<i8", "int64"), ("<f4", "float32")])
+def test_labels_of_another_type_are_refused_by_its_name(
+    kind: str, found: str, bare: Callable[..., Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    data = bare()
+    rewrite(data, lambda raw, file: raw.astype(kind).tofile(file))
+    assert train(data) == 2
+    text = capsys.readouterr().err
+    assert found in text
+    assert "uint32" in text
+    assert "numpy.save" in text
+
+
+@pytest.mark.parametrize("kind", ["u1", "i2", "i8"])
+def test_labels_as_npy_are_read_whatever_their_integer_type(kind: str, bare: Callable[..., Path]) -> None:
+    data = bare()
+
+    def convert(raw: np.ndarray, file: Path) -> None:
+        file.unlink()
+        np.save(file.with_suffix(".npy"), raw.astype(kind))
+
+    rewrite(data, convert)
+    assert train(data) == 0
+    assert (data.parent / "run" / "best.json").is_file()
+
+
+def test_label_files_that_belong_to_no_scan_are_named(bare: Callable[..., Path], caplog: pytest.LogCaptureFixture) -> None:
+    data = bare()
+    rewrite(data, lambda raw, file: file.rename(file.with_name(f"{int(file.stem):010d}.label")) and None)
+    with caplog.at_level(logging.WARNING):
+        assert train(data) == 2
+    assert "4 of 4 label files belong to no scan" in caplog.text
+    assert "0000000000.label" in caplog.text
+
+
+def test_without_a_labelled_validation_scan_the_last_weights_are_exported(
+    bare: Callable[..., Path], caplog: pytest.LogCaptureFixture
+) -> None:
+    data = bare(5)
+    (data / "labels" / "000004.label").unlink()
+    with caplog.at_level(logging.WARNING):
+        assert train(data, "--validate-every", "1") == 0
+    assert "none of the 1 validation scans has a label" in caplog.text
+    best = json.loads((data.parent / "run" / "best.json").read_text())
+    assert best == {"step": 3}
+
+
+def test_validation_is_on_the_scans_that_have_labels(bare: Callable[..., Path], caplog: pytest.LogCaptureFixture) -> None:
+    data = bare(6)
+    (data / "labels" / "000005.label").unlink()
+    with caplog.at_level(logging.WARNING):
+        assert train(data, "--hold-out", "0.4") == 0
+    assert "1 of the 2 validation scans have no label and are left out" in caplog.text
+    assert json.loads((data.parent / "run" / "best.json").read_text())["miou_present"] > 0
+
+
+@pytest.mark.parametrize("content", ["1 0 0 0 0 1 0 0 0 0 1 0\n", "1 2 3\n", "\n"])
+def test_poses_that_do_not_fit_are_left_out_with_one_sentence(
+    content: str, bare: Callable[..., Path], caplog: pytest.LogCaptureFixture
+) -> None:
+    data = bare()
+    (data / "poses.txt").write_text(content)
+    (data / "times.txt").write_text("0.0\n")
+    with caplog.at_level(logging.WARNING):
+        assert train(data) == 0
+    assert sum("poses.txt" in record.message for record in caplog.records) == 1
+    assert sum("times.txt" in record.message for record in caplog.records) == 1
+
+
+def test_the_image_of_another_sensor_is_measured_and_can_be_set(
+    bare: Callable[..., Path], caplog: pytest.LogCaptureFixture
+) -> None:
+    data = bare(4, up_deg=22.5, down_deg=-22.5, rows=32)
+    with caplog.at_level(logging.INFO):
+        assert main(["train", str(data), "--out", str(data.parent / "run"), *STEPS, "--net-width", "16"]) == 0
+    assert "field of view and rows are measured" in caplog.text
+    spec = load_yaml(RangeSpec, data.parent / "run" / "spec.yaml")
+    assert 22.5 <= spec.fov_up_deg <= 24
+    assert -24 <= spec.fov_down_deg <= -22.5
+    assert spec.height == 32
+    with caplog.at_level(logging.WARNING):
+        assert train(data, "--fov-up-deg", "0", "--fov-down-deg", "-10", run="set") == 0
+    spec = load_yaml(RangeSpec, data.parent / "set" / "spec.yaml")
+    assert (spec.fov_up_deg, spec.fov_down_deg, spec.height, spec.width) == (0.0, -10.0, 16, 128)
+    assert "of the points lie outside the range image" in caplog.text
+
+
+def test_an_hdl_64e_is_still_taken_for_one(bare: Callable[..., Path]) -> None:
+    data = bare(3, rows=64)
+    assert main(["train", str(data), "--out", str(data.parent / "run"), *STEPS, "--net-width", "16", "--width", "128"]) == 0
+    assert load_yaml(RangeSpec, data.parent / "run" / "spec.yaml") == RangeSpec(width=128)
+
+
+DATA_CONFIG = """labels: {0: unlabeled, 1: ground, 2: wall, 5: car, 9: outlier}
+color_map: {0: [0, 0, 0], 1: [255, 0, 128], 2: [0, 200, 255], 5: [245, 150, 100]}
+learning_map: {0: 0, 9: 0, 1: 1, 2: 2, 5: 3}
+learning_map_inv: {0: 0, 1: 1, 2: 2, 3: 5}
+learning_ignore: {0: true, 1: false, 2: false, 3: false}
+split: {train: [0], valid: [1], test: []}
+"""
+
+
+def test_a_data_config_of_lidar_bonnetal_is_a_label_map(bare: Callable[..., Path], capsys: pytest.CaptureFixture[str]) -> None:
+    data = bare()
+    rewrite(data, lambda raw, file: np.where(raw == 40, 1, 2).astype("<u4").tofile(file))
+    (data.parent / "mine.yaml").write_text(DATA_CONFIG)
+    assert train(data) == 2
+    assert "--label-map" in capsys.readouterr().err
+    assert train(data, "--label-map", str(data.parent / "mine.yaml")) == 0
+    best = json.loads((data.parent / "run" / "best.json").read_text())
+    assert list(best["class_iou"]) == ["ground", "wall", "car"]
+
+
+def test_a_resumed_run_does_more_steps_and_refuses_other_settings(
+    bare: Callable[..., Path], capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    data = bare()
+    assert train(data) == 0
+    run = str(data.parent / "run")
+    resume = ["train", str(data), "--out", run, "--resume"]
+    with caplog.at_level(logging.WARNING):
+        assert main(resume) == 0
+    assert "all 4 steps are done" in caplog.text
+    assert main([*resume, "--steps", "7", "--warmup-steps", "1"]) == 0
+    rows = [json.loads(line) for line in (data.parent / "run" / "metrics.jsonl").read_text().splitlines()]
+    assert max(row["step"] for row in rows) == 6
+    assert main([*resume, "--steps", "5"]) == 2
+    assert "has done 7 steps already" in capsys.readouterr().err
+    assert main([*resume, "--learning-rate", "0.5"]) == 2
+    assert "learning_rate: the run in" in capsys.readouterr().err
+    points = next((data / "velodyne").glob("*.bin"))
+    points.write_bytes(points.read_bytes()[:-16])
+    assert main(resume) == 2
+    assert "was trained on other scans" in capsys.readouterr().err

@@ -1,0 +1,100 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The range image of a folder that does not say which sensor its scans are of, from the scans themselves."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from functools import lru_cache
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from weakseg_ros.data.scan_files import MANIFEST, read_points
+from weakseg_ros.errors import DataError
+from weakseg_ros.points.projection import RangeSpec
+
+log = logging.getLogger(__name__)
+
+SCANS_LOOKED_AT = 3
+MARGIN_DEG = 0.5
+OUTSIDE_ALLOWED = 0.02
+"""share of the points outside the image of an HDL-64E up to which a sensor is taken for one"""
+SPAN_NEEDED = 0.6
+"""share of its field of view that the points must fill to be taken for an HDL-64E's"""
+LASER_GAP_DEG = 0.05
+"""points whose inclinations are farther apart than this come from two lasers"""
+LASERS = (8, 200)
+FULL_CIRCLE_DEG = 300.0
+
+
+@lru_cache(maxsize=64)
+def spec_of_bare(files: tuple[Path, ...]) -> RangeSpec:
+    """A range image that holds the points of these .bin files, of which a few are read, and a sentence on it in the log.
+
+    SemanticKITTI's HDL-64E (64 x 2048, -25..3 deg) where the points lie in its field of view and fill it, else field of view,
+    rows and columns as measured.
+    """
+    scans = _readable(files)
+    if not scans:
+        return RangeSpec()
+    inclination = [np.degrees(np.arctan2(xyz[:, 2], np.hypot(xyz[:, 0], xyz[:, 1]))) for xyz in scans]
+    spec = _measured(scans, inclination)
+    usual = RangeSpec()
+    everything = np.concatenate(inclination)
+    outside = np.mean((everything > usual.fov_up_deg + MARGIN_DEG) | (everything < usual.fov_down_deg - MARGIN_DEG))
+    span = (spec.fov_up_deg - spec.fov_down_deg) / (usual.fov_up_deg - usual.fov_down_deg)
+    is_usual = outside <= OUTSIDE_ALLOWED and span >= SPAN_NEEDED and spec.full_circle
+    how = "taken for those of an HDL-64E, which they fit" if is_usual else f"measured from {len(scans)} scans"
+    chosen = usual if is_usual else spec
+    log.info(
+        "%s: has no %s, so field of view and rows are %s: %d x %d, %g..%g deg; 'train' sets them with --height, --width, "
+        "--fov-up-deg, --fov-down-deg",
+        files[0].parent.parent,
+        MANIFEST,
+        how,
+        chosen.height,
+        chosen.width,
+        chosen.fov_down_deg,
+        chosen.fov_up_deg,
+    )
+    return chosen
+
+
+def _readable(files: Sequence[Path]) -> list[NDArray[np.float64]]:
+    """Positions (N, 3), m, of the returns of a few files, evenly spread; damaged ones are named where they are opened."""
+    scans = []
+    for number in np.unique(np.linspace(0, len(files) - 1, min(SCANS_LOOKED_AT, len(files))).round().astype(int)):
+        try:
+            xyz = read_points(files[number])[:, :3].astype(np.float64)
+        except DataError:
+            continue
+        xyz = xyz[np.isfinite(xyz).all(axis=1)]
+        xyz = xyz[(np.abs(xyz) < 1e6).all(axis=1) & xyz.any(axis=1)]
+        scans += [xyz] if len(xyz) else []
+    return scans
+
+
+def _measured(scans: Sequence[NDArray[np.float64]], inclination: Sequence[NDArray[np.float64]]) -> RangeSpec:
+    low, high = np.percentile(np.concatenate(inclination), (0.1, 99.9))
+    azimuth = np.concatenate([np.degrees(np.arctan2(xyz[:, 1], xyz[:, 0])) for xyz in scans])
+    right, left = np.percentile(azimuth, (0.1, 99.9))
+    full = left - right >= FULL_CIRCLE_DEG
+    rows = max(map(_lasers, inclination))
+    known = LASERS[0] <= rows <= LASERS[1]
+    per_row = max(map(len, scans)) / rows
+    columns = int(np.clip(2 ** round(float(np.log2(max(1.0, per_row)))), 256, 2048)) if known and full else 2048
+    return RangeSpec(
+        height=rows if known else 64,
+        width=columns,
+        fov_up_deg=min(90.0, round(float(high) + MARGIN_DEG, 1)),
+        fov_down_deg=max(-90.0, round(float(low) - MARGIN_DEG, 1)),
+        fov_left_deg=180.0 if full else min(180.0, round(float(left) + MARGIN_DEG, 1)),
+        fov_right_deg=-180.0 if full else max(-180.0, round(float(right) - MARGIN_DEG, 1)),
+    )
+
+
+def _lasers(inclination: NDArray[np.float64]) -> int:
+    """How many clusters the inclinations of one scan fall into: its lasers, where they look in directions of their own."""
+    return int(np.count_nonzero(np.diff(np.sort(inclination)) > LASER_GAP_DEG)) + 1

@@ -1,0 +1,53 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Label maps from the data configs that lidar-bonnetal, SalsaNext, Cylinder3D and the SemanticKITTI API share.
+
+Such a file is a mapping: `labels` (raw id: name), `color_map` (raw id: blue, green, red), `learning_map` (raw id: class),
+`learning_map_inv` (class: the raw id that names it), `learning_ignore` (class: true where it is not learnt).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from weakseg_ros.errors import ConfigError
+
+NEEDED = ("labels", "learning_map", "learning_map_inv")
+UNLABELLED = "unlabelled"
+_GREY = (128, 128, 128)
+_BLACK = (0, 0, 0)
+
+
+def is_data_config(content: Any) -> bool:
+    """Whether the content of a YAML file is such a config, whole or not."""
+    return isinstance(content, Mapping) and any(key in content for key in NEEDED)
+
+
+def rows_of(content: Mapping[str, Any], where: str, known_things: frozenset[str]) -> list[dict[str, Any]]:
+    """The rows of a label map; ConfigError where the config is incomplete. What is ignored becomes part of class 0.
+
+    Which classes are countable is not in such files, unless `things` lists raw ids or names; names in `known_things` are.
+    """
+    missing = [key for key in NEEDED if not isinstance(content.get(key), Mapping)]
+    if missing:
+        raise ConfigError(f"{where}: is a data config without the mapping '{missing[0]}'; add it, or write a list of rows")
+    learning, inverse = content["learning_map"], content["learning_map_inv"]
+    ignored = {k for k, ignore in (content.get("learning_ignore") or {0: True}).items() if ignore}
+    listed = set(content.get("things") or ())
+    unnamed = sorted({k for k in learning.values() if k not in ignored and k not in inverse})
+    if unnamed:
+        raise ConfigError(f"{where}: learning_map_inv names no raw id for class {unnamed[0]}; add it")
+    rows = [{"id": 0, "name": UNLABELLED, "color": list(_BLACK), "thing": False, "raw_ids": _raw_of(learning, ignored)}]
+    for number in sorted(set(learning.values()) - ignored):
+        first = inverse[number]
+        name = str(content["labels"].get(first, first))
+        color = list(reversed((content.get("color_map") or {}).get(first, _GREY)))
+        raw = _raw_of(learning, {number})
+        raw = [first, *(each for each in raw if each != first)] if first in raw else raw
+        thing = bool({first, name} & listed) if listed else name in known_things
+        rows.append({"id": len(rows), "name": name, "color": color, "thing": thing, "raw_ids": raw})
+    return rows
+
+
+def _raw_of(learning: Mapping[int, int], classes: set[int]) -> list[int]:
+    return sorted(raw for raw, number in learning.items() if number in classes)

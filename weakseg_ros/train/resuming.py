@@ -1,0 +1,56 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What may be different when a run goes on, and what may not."""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+
+from weakseg_ros.config import dump_yaml, load_yaml
+from weakseg_ros.errors import ConfigError
+from weakseg_ros.files import content_of, write_atomic
+from weakseg_ros.train.config import TrainConfig
+from weakseg_ros.train.run_folder import CONFIG, RunFolder
+
+log = logging.getLogger(__name__)
+
+CHANGEABLE = ("data", "steps", "max_minutes", "validate_every", "log_every", "accelerator", "workers", "cache_gib", "out_bundle")
+"""settings that a resumed run takes from the command line; the data are compared by their hash"""
+_NOT_COMPARED = ("out", "resume", "overwrite")
+
+
+def resumed(config: TrainConfig) -> TrainConfig:
+    """The settings that the run in `config.out` was started with, and of `config` what may be changed.
+
+    A run that was ended before its first checkpoint begins again: with its settings, or with `config` where it has none yet.
+    Raises ConfigError where `config` asks for anything else that the run was not started with.
+    """
+    run = RunFolder(config.out)
+    resume = run.has_checkpoint()
+    if not resume and run.path.is_dir():
+        log.warning("%s: has no checkpoint yet; the training begins", run.path)
+        if not content_of(run.path):
+            return dataclasses.replace(config, resume=False)
+    stored, usual = load_yaml(TrainConfig, config.out / CONFIG), TrainConfig()
+    asked = {field.name: getattr(config, field.name) for field in dataclasses.fields(config)}
+    asked = {name: value for name, value in asked.items() if value not in (getattr(usual, name), getattr(stored, name))}
+    changes = {name: value for name, value in asked.items() if name not in _NOT_COMPARED}
+    refused = sorted(set(changes) - set(CHANGEABLE))
+    if refused:
+        name = refused[0]
+        raise ConfigError(
+            f"{name}: the run in {config.out} was started with {getattr(stored, name)!r}, not {changes[name]!r}; a resumed run "
+            f"keeps its settings but {', '.join(CHANGEABLE)}: leave it out, or start a new run"
+        )
+    return dataclasses.replace(stored, **changes, out=config.out, resume=resume, overwrite=config.overwrite)
+
+
+def keep_settings(run: RunFolder, config: TrainConfig, done: int) -> None:
+    """Write the settings of a resumed run that were changed; ConfigError where it is to have fewer steps than are `done`."""
+    if config.steps < done:
+        raise ConfigError(f"steps: {run.path} has done {done} steps already; ask for more than {config.steps}, or leave it out")
+    now = dataclasses.replace(config, resume=False, overwrite=False)
+    stored = load_yaml(TrainConfig, run.path / CONFIG)
+    if stored.steps != now.steps:
+        log.info("%s: goes on from step %d to %d (it was to have %d)", run.path, done, now.steps, stored.steps)
+    write_atomic(run.path / CONFIG, dump_yaml(now))
