@@ -26,9 +26,9 @@ from weakseg_ros.data.scans import open_scans
 from weakseg_ros.improve.label.clicks import ClickStore
 from weakseg_ros.improve.label.keys import class_key
 from weakseg_ros.improve.label.page import Page
+from weakseg_ros.improve.label.page_state import PageState
 from weakseg_ros.improve.label.scene import view_points
 from weakseg_ros.improve.label.serve import start_server
-from weakseg_ros.improve.label.session import Session
 from weakseg_ros.improve.label.source import Source
 from weakseg_ros.improve.log.select import SelectConfig, select
 from weakseg_ros.simulate.record import RecordConfig, record
@@ -68,10 +68,10 @@ class Photographer:
 
     def __init__(self, log: Path, data: Path, port: int) -> None:
         self._source = Source(log)
-        self._session = Session(ClickStore(log), self._source)
+        self._state = PageState(ClickStore(log), self._source)
         self._truth = open_scans(data)
         self._server = start_server(port)
-        self._page = Page(self._server, self._session, flight_s=0.0)
+        self._page = Page(self._server, self._state, flight_s=0.0)
         self._thread = threading.Thread(target=self._page.run, daemon=True)
         self._port = port
 
@@ -99,20 +99,20 @@ class Photographer:
         self._server.stop()
 
     def _class_id(self) -> np.ndarray:
-        record = self._source.log.record(self._session.frame.key)
+        record = self._source.log.record(self._state.frame.key)
         scan = self._truth[list(self._truth.keys).index(record.source_key)]
         return self._source.labels.to_class(self._truth.labels.to_raw(scan.class_id))
 
     def _label_suggestions(self, tab: Any) -> None:
         for _ in range(LABELS_FIRST):
-            before, point = self._session.suggested, self._session.point
+            before, point = self._state.suggested, self._state.point
             class_id = int(self._class_id()[point]) if point is not None else 0
             tab.keyboard.press(class_key(class_id).lower() if class_id else "n")
-            _until(lambda before=before: self._session.suggested != before)
+            _until(lambda before=before: self._state.suggested != before)
             tab.wait_for_timeout(800)
 
     def _show_object(self, tab: Any) -> None:
-        labels, cloud = self._source.labels, self._session.frame.cloud
+        labels, cloud = self._source.labels, self._state.frame.cloud
         car = labels.id_of("car")
         away = np.linalg.norm(cloud.xyz[:, :2], axis=1)
         on_cars = np.flatnonzero((self._class_id() == car) & (away > NEAREST_M) & (away < FARTHEST_M) & (cloud.xyz[:, 2] > -1.2))
@@ -122,7 +122,7 @@ class Photographer:
         self._page.ask("objects", "", client)
         self._page.ask("class", str(car), client)
         self._page.ask("click", (np.zeros(3), place), client)
-        _until(lambda: self._session.proposal is not None)
+        _until(lambda: self._state.mask is not None)
         self._page._scene.fly(client, view_points(place), place)
 
     def _show_doubts(self, tab: Any) -> None:

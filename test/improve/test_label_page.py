@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import importlib
+import io
 import os
 import re
 import shutil
@@ -24,9 +25,10 @@ from weakseg_ros.data.scans import ScanWriter
 from weakseg_ros.deploy.segmentation import Segmentation
 from weakseg_ros.files import write_atomic
 from weakseg_ros.improve.label.clicks import ClickStore
+from weakseg_ros.improve.label.colors import views_of
+from weakseg_ros.improve.label.page_state import PageState
 from weakseg_ros.improve.label.pick import pick
 from weakseg_ros.improve.label.serve import start_server
-from weakseg_ros.improve.label.session import Session
 from weakseg_ros.improve.label.source import Source
 from weakseg_ros.improve.log.store import FrameWriter, Origin, Suggestion, Worth
 from weakseg_ros.points.labels import LabelMap
@@ -34,6 +36,7 @@ from weakseg_ros.points.projection import RangeSpec
 from weakseg_ros.simulate.drive import SimulateConfig, simulate
 from weakseg_ros.simulate.lidar import SensorModel
 
+Image = pytest.importorskip("PIL.Image", reason="pillow is not installed (pip install weakseg_ros[label])")
 viser = pytest.importorskip("viser", reason="viser is not installed (pip install weakseg_ros[label])")
 Page = importlib.import_module("weakseg_ros.improve.label.page").Page
 Panel = importlib.import_module("weakseg_ros.improve.label.panel").Panel
@@ -43,6 +46,12 @@ STREET = LabelMap.load("street")
 SLOW_S = 60.0
 """nothing takes so long, even on a machine that does other things"""
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "chrome")
+RING_PX = np.arange(16.0, 28.0, 0.5)
+"""where the white circle is looked for; viser draws in fewer pixels where the machine is slow"""
+WHITE = 175
+"""least red, green and blue of white; the brightest colour of a point has a blue of 160"""
+UNNAMED_BUTTONS = """[...document.querySelectorAll('button')].filter(
+  button => !button.innerText.trim() && !button.getAttribute('aria-label')).map(button => button.outerHTML)"""
 SOFTWARE_GRAPHICS = ["--no-sandbox", "--use-angle=swiftshader", "--enable-unsafe-swiftshader", "--ignore-gpu-blocklist"]
 
 
@@ -156,9 +165,9 @@ def test_a_person_labels_by_keys_clicks_and_masks(browser: Any, served: Served) 
     eye = view_points(second)
     tab.wait_for_timeout(1500)  # the flight to the second point; where the camera is, no element of the page tells
     tab.keyboard.press("c")
-    see(tab, "labels a point")
+    see(tab, "labels what is under the brush")
     tab.keyboard.press("3")
-    see(tab, "Every click labels a point as sidewalk")
+    see(tab, "labels the point under it as sidewalk")
     click_middle(tab)
     until(lambda: served.labelled() == 2, "the label of a mouse click on disk")
     expected = pick(frame.cloud.xyz, frame.cloud.valid, eye, second - eye, 0.03)
@@ -181,6 +190,8 @@ def test_a_person_labels_by_keys_clicks_and_masks(browser: Any, served: Served) 
     assert served.labelled() == 2
     tab.keyboard.press("u")
     tab.keyboard.press("Enter")
+    tab.wait_for_timeout(1000)
+    tab.keyboard.press("Enter")  # a wall is larger than a car, and so the page asks once more
     until(lambda: served.labelled() > 2, "the mask on disk")
     assert int(STREET.to_raw(np.array(STREET.id_of("car")))) | 1 << 16 in served.raw()
     see(tab, "3 clicks in all")
@@ -188,6 +199,70 @@ def test_a_person_labels_by_keys_clicks_and_masks(browser: Any, served: Served) 
     tab.get_by_role("button", name=re.compile("000001")).click()
     tab.get_by_role("tab", name="Label").click()
     see(tab, "Frame 2 of 2")
+    tab.close()
+
+
+def ring_pixels(tab: Any) -> np.ndarray:
+    """(P,) least of red, green and blue of the ring's white circle, in the middle of the canvas, where the camera looks at."""
+    box = tab.locator("canvas").last.bounding_box()
+    picture = np.asarray(Image.open(io.BytesIO(tab.screenshot())).convert("RGB")).astype(int)
+    angle = np.radians(np.arange(0, 360, 5))[:, None]
+    column = box["x"] + box["width"] / 2 + RING_PX * np.cos(angle)
+    row = box["y"] + box["height"] / 2 + RING_PX * np.sin(angle)
+    return picture[row.round().astype(int), column.round().astype(int)].min(axis=-1).max(axis=1)
+
+
+def test_the_asked_point_stands_out_in_every_colour_and_one_key_flies_to_it(browser: Any, served: Served) -> None:
+    tab = open_tab(browser, served)
+    assert tab.title() == f"Label {served.folder.name}"
+    assert tab.evaluate("document.documentElement.lang") == "en"
+    until(lambda: not tab.evaluate(UNNAMED_BUTTONS), "names of all buttons")
+    views = len(views_of(Source(served.folder).frame("000000")))
+    for _ in range(views):
+        see_ring(tab)
+        tab.keyboard.press("v")
+        tab.wait_for_timeout(500)
+    canvas = tab.locator("canvas").last.bounding_box()
+    tab.mouse.move(canvas["x"] + 100, canvas["y"] + 100)
+    tab.mouse.down()
+    tab.mouse.move(canvas["x"] + 300, canvas["y"] + 160, steps=5)
+    tab.mouse.up()
+    tab.mouse.wheel(0, -400)
+    tab.keyboard.press("Space")
+    see_ring(tab)
+    tab.close()
+
+
+def see_ring(tab: Any) -> None:
+    end = time.monotonic() + SLOW_S
+    while (share := float((ring_pixels(tab) > WHITE).mean())) < 0.9:
+        assert time.monotonic() < end, f"{share:.0%} of the ring are white"
+        tab.wait_for_timeout(300)
+
+
+def test_a_box_is_drawn_named_and_accepted(browser: Any, served: Served) -> None:
+    tab = open_tab(browser, served)
+    see_ring(tab)
+    canvas = tab.locator("canvas").last.bounding_box()
+    middle = canvas["x"] + canvas["width"] / 2, canvas["y"] + canvas["height"] / 2
+    tab.keyboard.down("Shift")
+    tab.mouse.move(middle[0] - 40, middle[1] - 40)
+    tab.mouse.down()
+    tab.mouse.move(middle[0] + 40, middle[1] + 40, steps=5)
+    tab.mouse.up()
+    tab.keyboard.up("Shift")
+    see(tab, r"road, [\d,]+ points, [\d.]+ x [\d.]+ x [\d.]+ m")
+    assert served.labelled() == 0
+    tab.keyboard.press("7")
+    see(tab, r"vegetation, [\d,]+ points")
+    tab.keyboard.press("Enter")
+    until(lambda: served.labelled() > 1, "the labels of the box on disk")
+    point = Source(served.folder).frame("000000").suggestions[0].point
+    assert served.raw()[point] == STREET.to_raw(np.array(STREET.id_of("vegetation")))
+    tab.keyboard.press("Shift+H")
+    see(tab, "some points are hidden")
+    tab.keyboard.press("Backspace")
+    see(tab, "All points are shown")
     tab.close()
 
 
@@ -222,7 +297,7 @@ def test_two_tabs_a_killed_server_and_another_program_lose_no_click(browser: Any
 
 def test_the_page_outlives_a_damaged_file(street: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     source = Source(Path(shutil.copytree(street, tmp_path / "street")))
-    session = Session(ClickStore(source.folder, source.labels), source)
+    session = PageState(ClickStore(source.folder, source.labels), source)
     server = start_server(free_port())
     page = Page(server, session, flight_s=0.0)
     worker = threading.Thread(target=page.run)
@@ -262,7 +337,7 @@ def test_the_panel_outlives_a_frame_that_the_log_has_replaced(tmp_path: Path) ->
         for score in (0.2, 0.9):
             log.write(cloud, answer, Origin(), Worth(score, "uncertain", (), [Suggestion(0, 0.5, "")]))
         source = Source(log.folder)
-        session = Session(ClickStore(log.folder, source.labels), source)
+        session = PageState(ClickStore(log.folder, source.labels), source)
         server = start_server(free_port())
         try:
             panel = Panel(server, session, lambda *_: None)

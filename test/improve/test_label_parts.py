@@ -18,9 +18,11 @@ from weakseg_ros.deploy.segmentation import Segmentation
 from weakseg_ros.errors import DataError
 from weakseg_ros.improve.label.clicks import ClickStore
 from weakseg_ros.improve.label.colors import color_points, ramp, views_of
+from weakseg_ros.improve.label.filters import Filters
 from weakseg_ros.improve.label.keys import CLASS_KEYS, COMMANDS, HeldKeys
+from weakseg_ros.improve.label.masks import points_in_rectangle
+from weakseg_ros.improve.label.page_state import PageState
 from weakseg_ros.improve.label.pick import pick
-from weakseg_ros.improve.label.session import Session
 from weakseg_ros.improve.label.source import Source, spread_points
 from weakseg_ros.improve.log.store import FrameWriter, Origin, Suggestion, Worth
 from weakseg_ros.points.cloud import Cloud, make_cloud
@@ -71,12 +73,12 @@ def folder(tmp_path: Path, cloud: Cloud) -> Path:
     return tmp_path / "drive"
 
 
-def open_session(folder: Path) -> Session:
+def open_session(folder: Path) -> PageState:
     source = Source(folder)
-    return Session(ClickStore(folder, source.labels), source)
+    return PageState(ClickStore(folder, source.labels), source)
 
 
-def click(session: Session, point: int) -> int | None:
+def click(session: PageState, point: int) -> int | None:
     """Click a point as it is seen from the sensor."""
     return session.click(np.zeros(3), session.frame.cloud.xyz[point], 0.03)
 
@@ -127,9 +129,9 @@ def test_colours() -> None:
 
 
 def test_keys_are_unique_and_leave_the_camera_alone() -> None:
-    keys = [command.key for command in COMMANDS] + list(CLASS_KEYS)
+    keys = [(command.modifier, command.key) for command in COMMANDS] + [(None, key) for key in CLASS_KEYS]
     assert len(keys) == len(set(keys))
-    assert not set(keys) & {*"WASDQE", "arrowup", "arrowdown", "arrowleft", "arrowright"}
+    assert not {key for _, key in keys} & {*"WASDQE", "arrowup", "arrowdown", "arrowleft", "arrowright"}
     assert len(CLASS_KEYS) >= LabelMap.load("semantickitti").num_classes - 1
 
 
@@ -224,19 +226,19 @@ def test_one_click_on_an_object_shows_its_mask(folder: Path, cloud: Cloud) -> No
     session.choose_mode("object")
     session.press(CAR)
     click(session, int(car[len(car) // 2]))
-    assert session.proposal is not None
-    inside = np.isin(car, session.proposal.points)
+    assert session.mask is not None
+    inside = np.isin(car, session.mask.points)
     assert inside.mean() > 0.8
-    assert inside.sum() > 0.8 * len(session.proposal.points)
+    assert inside.sum() > 0.8 * len(session.mask.points)
     assert session.store.count("000000") == 0
-    size = len(session.proposal.points)
+    size = len(session.mask.points)
     session.scale(False)
     session.scale(False)
     session.scale(False)
-    assert len(session.proposal.points) < size
+    assert len(session.mask.points) < size
     session.scale(True)
     session.accept()
-    assert session.proposal is None
+    assert session.mask is None
     session.press(PERSON)
     click(session, int(on_person(cloud)[5]))
     session.accept()
@@ -316,7 +318,7 @@ def write_log(folder: Path, cloud: Cloud) -> FrameWriter:
     log = FrameWriter(folder, STREET, SPEC, source="test", intensity_full_scale=1.0)
     for score in (0.2, 0.9):
         point = int(on_car(cloud)[0])
-        log.write(cloud, answer, Origin(), Worth(score, "uncertain", (), [Suggestion(point, 0.7, "car or truck")]))
+        log.write(cloud, answer, Origin(), Worth(score, "uncertain", (), [Suggestion(point, 0.7, "car or truck", 0.54)]))
     return log
 
 
@@ -360,20 +362,20 @@ def test_a_frame_log_comes_by_worth_with_the_models_view(tmp_path: Path, cloud: 
     session.choose_mode("object")
     session.chosen = PERSON
     click(session, int(on_car(cloud)[5]))
-    assert session.proposal is not None
-    assert session.proposal.class_id == CAR  # as the model says
+    assert session.mask is not None
+    assert session.mask.class_id == CAR  # as the model says
     session.press(PERSON)
-    assert session.proposal.class_id == PERSON
+    assert session.mask.class_id == PERSON
     session.reject()
     click(session, int(on_car(cloud)[5]))
-    assert session.proposal.class_id == PERSON  # a person's word stands
+    assert session.mask.class_id == PERSON  # a person's word stands
 
 
 def test_raw_scans_take_a_label_map(tmp_path: Path, cloud: Cloud) -> None:
     (tmp_path / "velodyne").mkdir()
     np.concatenate([cloud.xyz, cloud.intensity[:, None]], axis=1).astype("<f4").tofile(tmp_path / "velodyne" / "a.bin")
     source = Source(tmp_path, LabelMap.load("vlp32"))
-    session = Session(ClickStore(tmp_path, source.labels), source)
+    session = PageState(ClickStore(tmp_path, source.labels), source)
     session.press(2)
     raw = np.fromfile(tmp_path / "sparse" / "clicks" / "a.label", "<u4")
     assert raw.max() == LabelMap.load("vlp32").classes[2].raw_ids[0]
@@ -395,3 +397,124 @@ def test_a_busy_port_is_named(folder: Path, capsys: pytest.CaptureFixture[str]) 
         port = other.getsockname()[1]
         assert main(["label", str(folder), "--port", str(port)]) == 2
     assert f"port: {port} is in use" in capsys.readouterr().err
+
+
+def box_around(cloud: Cloud, points: np.ndarray) -> np.ndarray:
+    inside = np.zeros(len(cloud), np.bool_)
+    inside[points] = True
+    return inside
+
+
+def test_a_box_waits_for_its_class_and_takes_nothing_that_is_hidden(folder: Path, cloud: Cloud) -> None:
+    state, car = open_session(folder), on_car(cloud)
+    state.hide_ground()
+    ground = np.flatnonzero(state.frame.ground)
+    assert len(ground) > 1000
+    state.select(box_around(cloud, np.concatenate([car, ground])))
+    assert state.mask is not None
+    assert not np.isin(state.mask.points, ground).any()
+    assert state.store.count("000000") == 0
+    state.press(CAR)
+    assert f"car, {len(state.mask.points)} points" in state.message
+    state.accept()
+    class_id, instance = state.store.labelled("000000")
+    assert set(np.flatnonzero(class_id == CAR)) <= set(car)
+    assert set(instance[class_id == CAR]) == {1}
+    state.select(np.zeros(len(cloud), np.bool_))
+    assert "no point in the box" in state.message
+
+
+def test_hidden_points_are_neither_clicked_nor_painted(folder: Path, cloud: Cloud) -> None:
+    state, car = open_session(folder), on_car(cloud)
+    state.choose_mode("paint")
+    state.press(CAR)
+    state.resize_brush(0.5)
+    assert click(state, int(car[3])) is not None
+    labelled = np.flatnonzero(state.store.labelled("000000")[0])
+    assert len(labelled) > 1
+    assert (np.linalg.norm(cloud.xyz[labelled] - cloud.xyz[car[3]], axis=1) <= 0.5).all()
+    state.hide_class(CAR)
+    assert click(state, int(car[3])) not in labelled
+    state.show_everything()
+    assert click(state, int(car[3])) in labelled
+    state.filters = Filters(low_m=-1.0)
+    assert cloud.xyz[state.shown(), 2].min() >= -1.0
+
+
+def test_an_object_that_is_far_too_large_is_asked_for_twice(folder: Path, cloud: Cloud) -> None:
+    state = open_session(folder)
+    state.select(cloud.valid)
+    state.press(CAR)
+    state.accept()
+    assert state.warning
+    assert "a car is hardly longer than 7 m" in state.message
+    assert "% of the scan's points" in state.message
+    assert state.store.count("000000") == 0
+    state.press(PERSON)  # another mask: the question is put again
+    state.accept()
+    assert state.store.count("000000") == 0
+    state.accept()
+    assert state.store.count("000000") == cloud.valid.sum()
+
+
+def test_a_mask_over_other_labels_is_asked_for_twice(folder: Path, cloud: Cloud) -> None:
+    state, car = open_session(folder), on_car(cloud)
+    state.store.add("000000", car[:5], ROAD)
+    state.select(box_around(cloud, car))
+    state.press(CAR)
+    state.accept()
+    assert "5 of its points are labelled road and would become car" in state.message
+    assert (state.store.labelled("000000")[0] == ROAD).sum() == 5
+    state.accept()
+    assert not (state.store.labelled("000000")[0] == ROAD).any()
+
+
+def test_a_click_on_a_wrong_part_takes_it_off_and_one_beside_adds(folder: Path, cloud: Cloud) -> None:
+    state, car = open_session(folder), on_car(cloud)
+    state.choose_mode("object")
+    state.press(CAR)
+    nearest, farthest = (int(car[i]) for i in (np.argmin(cloud.xyz[car, 0]), np.argmax(cloud.xyz[car, 0])))
+    click(state, nearest)
+    assert state.mask is not None
+    whole = state.mask.points
+    assert farthest in whole
+    state._click_object(farthest)
+    assert state.mask is not None
+    assert farthest not in state.mask.points
+    assert nearest in state.mask.points
+    assert set(state.mask.points) < set(whole)
+    off = next(int(i) for i in whole if i not in state.mask.points)
+    state._click_object(off)
+    assert off in state.mask.points
+    state._click_object(int(on_person(cloud)[3]))  # far from the car: another object
+    assert state.mask is not None
+    assert state.mask.off == ()
+
+
+def test_enter_confirms_what_the_model_says(tmp_path: Path, cloud: Cloud) -> None:
+    write_log(tmp_path / "log", cloud).close()
+    state = open_session(tmp_path / "log")
+    assert state.guess == (CAR, 0.54)
+    point = state.point
+    state.accept()
+    assert state.store.labelled(state.frame.key)[0][point] == CAR
+    assert state.point != point
+
+
+def test_without_a_guess_enter_labels_nothing(folder: Path) -> None:
+    state = open_session(folder)
+    state.accept()
+    assert state.store.count("000000") == 0
+    assert "no guess" in state.message
+
+
+def test_the_rectangle_takes_what_the_camera_sees_in_it() -> None:
+    xyz = np.array([[10, 0, 0], [10, 1, 0], [10, -1, 0], [10, 0, 1], [-10, 0, 0]], np.float32)
+    right_down_ahead = np.array([[0, 0, 1], [-1, 0, 0], [0, -1, 0]], np.float64)  # looks along x, z up
+    middle = ((0.48, 0.48), (0.52, 0.52))
+    look = np.zeros(3), right_down_ahead, np.radians(60), 2.0
+    assert points_in_rectangle(xyz, *look, middle).tolist() == [True, False, False, False, False]
+    left = ((0.0, 0.0), (0.49, 1.0))
+    assert points_in_rectangle(xyz, *look, left).tolist() == [False, True, False, False, False]
+    top = ((0.0, 0.0), (1.0, 0.49))
+    assert points_in_rectangle(xyz, *look, top).tolist() == [False, False, False, True, False]

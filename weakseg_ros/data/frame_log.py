@@ -48,6 +48,17 @@ class Suggestion:
     """what it was chosen by, 0..1, the highest first"""
     why: str
     """one line for the person who is to label it"""
+    confidence: float = 0.0
+    """the model's confidence in the class that it gave the point, 0..1; 0 = not recorded"""
+
+    def to_plain(self) -> dict[str, Any]:
+        """Numbers and words only; what older records lack is written only where it says something."""
+        return {name: value for name, value in vars(self).items() if value or name != "confidence"}
+
+    @classmethod
+    def from_plain(cls, row: Any) -> Suggestion:
+        """A suggestion from a mapping; KeyError, TypeError or ValueError where it holds something else."""
+        return cls(int(row["point"]), float(row["score"]), str(row["why"]), float(row.get("confidence", 0.0)))
 
 
 @dataclass(frozen=True)
@@ -94,7 +105,7 @@ class FrameRecord:
         """Numbers, words and lists only."""
         plain = {name: value for name, value in vars(self).items() if value or name not in LATER_KINDS}
         plain["descriptor"] = list(self.descriptor)
-        plain["suggestions"] = [vars(suggestion) for suggestion in self.suggestions]
+        plain["suggestions"] = [suggestion.to_plain() for suggestion in self.suggestions]
         return plain
 
     def to_yaml(self) -> str:
@@ -115,12 +126,12 @@ class FrameRecord:
             values = {name: kind(content[name]) for name, kind in KINDS.items()}
             values |= {name: kind(content[name]) for name, kind in LATER_KINDS.items() if name in content}
             descriptor = tuple(map(float, content["descriptor"]))
-            rows = [Suggestion(int(row["point"]), float(row["score"]), str(row["why"])) for row in content["suggestions"]]
+            rows = [Suggestion.from_plain(row) for row in content["suggestions"]]
             record = cls(**values, descriptor=descriptor, suggestions=tuple(rows))
-        except (KeyError, TypeError, ValueError, OverflowError):
+        except (AttributeError, KeyError, TypeError, ValueError, OverflowError):
             raise DataError(f"{where}: is not the record of a frame; remove the frame, or copy it again") from None
         scales = (record.intensity_full_scale, record.intensity_scale)
-        numbers = (record.score, *scales, *descriptor, *(row.score for row in rows))
+        numbers = (record.score, *scales, *descriptor, *(row.score for row in rows), *(row.confidence for row in rows))
         in_cloud = all(0 <= row.point < record.points for row in rows)
         if not in_cloud or not all(map(math.isfinite, numbers)) or min(record.height, record.width, *scales) < 0:
             raise DataError(f"{where}: holds impossible numbers; remove the frame, or copy it again")

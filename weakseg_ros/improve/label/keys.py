@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import time
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 CLASS_KEYS = ("1", "2", "3", "4", "5", "6", "7", "8", "9", "0", "R", "T", "F", "G", "H", "J", "K", "L", "B")
 """the keys of the classes 1, 2, ...; later classes have none and are chosen by a button"""
@@ -20,18 +20,21 @@ class Command(NamedTuple):
     key: str
     label: str
     """what the command palette calls it"""
+    modifier: Literal["shift"] | None = None
+    """what is held down with the key"""
 
 
 COMMANDS = (
     Command("skip", "N", "Skip: mark the next suggested point"),
     Command("back", "P", "Back: mark the suggested point before"),
     Command("mark", "M", "Mark: a click marks a point, a key names its class"),
-    Command("paint", "C", "Paint: a click labels a point with the chosen class"),
+    Command("to_mark", "space", "Fly to the marked point"),
+    Command("paint", "C", "Paint: a click labels what is under the brush with the chosen class"),
     Command("objects", "O", "Object: a click shows the mask of an object"),
     Command("erase", "X", "Erase: a click takes labels away"),
-    Command("accept", "enter", "Accept the mask"),
-    Command("grow", "U", "Larger mask"),
-    Command("shrink", "I", "Smaller mask"),
+    Command("accept", "enter", "Accept the mask, or confirm what the model says"),
+    Command("grow", "U", "Larger mask or brush"),
+    Command("shrink", "I", "Smaller mask or brush"),
     Command("reject", "escape", "Reject the mask, or take the mark away"),
     Command("undo", "Z", "Undo"),
     Command("redo", "Y", "Redo"),
@@ -39,15 +42,28 @@ COMMANDS = (
     Command("following", "pagedown", "Next frame"),
     Command("finish", "end", "Frame done, go to the next"),
     Command("view", "V", "Colour the points by something else"),
+    Command("hide", "H", "Hide the chosen class, or show it again", "shift"),
+    Command("ground", "G", "Hide the ground, or show it again", "shift"),
+    Command("show_all", "backspace", "Show all points again"),
 )
+NAMES_OF_KEYS = {
+    "enter": "Enter",
+    "escape": "Esc",
+    "space": "Space",
+    "backspace": "Backspace",
+    "pageup": "Page up",
+    "pagedown": "Page down",
+    "end": "End",
+}
 REPEATABLE = frozenset({"undo", "redo", "grow", "shrink", "previous", "following"})
 """commands that a held key may repeat"""
 
 
 def key_of(action: str) -> str:
     """How the key of an action is written on the page."""
-    key = next(command.key for command in COMMANDS if command.action == action)
-    return {"enter": "Enter", "escape": "Esc", "pageup": "Page up", "pagedown": "Page down", "end": "End"}.get(key, key)
+    command = next(command for command in COMMANDS if command.action == action)
+    key = NAMES_OF_KEYS.get(command.key, command.key)
+    return f"Shift+{key}" if command.modifier else key
 
 
 def class_key(class_id: int) -> str:

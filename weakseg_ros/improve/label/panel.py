@@ -4,7 +4,9 @@
 from __future__ import annotations
 
 import html
+import json
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,44 +14,68 @@ import viser
 
 from weakseg_ros.improve.label.colors import views_of
 from weakseg_ros.improve.label.keys import class_key, key_of
-from weakseg_ros.improve.label.scene import POINT_SIZE_M
-from weakseg_ros.improve.label.session import Session
+from weakseg_ros.improve.label.page_state import LARGEST_BRUSH_M, PageState
+from weakseg_ros.improve.label.scene import POINT_SIZE_M, SHAPES
 
 Do = Callable[[str, str, Any], None]
 """what the panel calls: action, its argument, the page that asked"""
 ROWS = 12
 """frames shown at a time"""
 TEXT = "font-size:0.85em;line-height:1.45;padding:0 0.9em"
+SWATCH = (
+    "display:inline-block;width:1.25em;height:1.25em;line-height:1.2em;text-align:center;border-radius:3px;"
+    "border:1px solid #888;font-size:0.85em"
+)
+HEIGHTS_M = (-5.0, 15.0)
+"""what the height filter reaches over; at its ends it hides nothing"""
 KEY = "border:1px solid #888;border-radius:4px;padding:0 0.35em;font-family:monospace;font-size:0.92em"
+NAME_ICONS = """
+const named = () => document.querySelectorAll('button:not([aria-label])').forEach(button => {
+  const icon = button.querySelector('svg');
+  if (icon && !button.innerText.trim()) {
+    const known = /tabler-icon-([a-z-]+)/.exec(icon.getAttribute('class') || '');
+    button.setAttribute('aria-label', known ? known[1].replaceAll('-', ' ') : 'close');
+  }
+});
+new MutationObserver(named).observe(document.body, {childList: true, subtree: true});
+named();
+""".replace("\n", " ")
+SIGNS = dict(zip(SHAPES, "●■◆✦", strict=True))
+"""how the shape of a class's labelled points is written beside its name"""
 CLICK_MEANS = {
-    "mark": "marks a point",
-    "paint": "labels a point",
-    "object": "shows an object's mask",
-    "erase": "takes a label away",
+    "mark": "chooses a point to name",
+    "paint": "labels what is under the brush",
+    "object": "finds an object",
+    "erase": "takes labels away",
 }
 HELP = """
-**What to do.** A yellow mark shows a point. Decide what it belongs to and press the key of that class: it is
-saved at once, and the next suggested point is marked. Not sure? **N** skips it.
+**What to do.** A ring marks one point. Decide what it belongs to and press the key of that class. The label is saved at
+once and the ring moves on. If the model's guess is right, **Enter** confirms it. Not sure? **N** skips the point. Ring out
+of sight? **Space** flies to it.
 
-**Label more.** Click any point, then press a key. With **C** (paint) every click labels a point with the chosen class.
+**Label more.** Click any point, then press a key. With **C** (paint) every click labels what is under the brush; **U**
+and **I** change its size. Hold **Shift** and drag to draw a box, press the key of its class, then **Enter**.
 
-**Objects.** Press **O**, then click a car or a person: its points light up. **Enter** accepts, **U** takes more, **I**
-less, **Esc** drops the mask. Each accepted object gets a number of its own.
+**Objects.** Press **O**, then click a car or a person: its points turn white. **Enter** accepts, **Esc** drops. Click a
+white part that is wrong to take it off, a part that is missing to add it. **U** reaches farther, **I** less far.
+
+**See less.** **Shift+H** hides the chosen class, **Shift+G** the ground; the tab *View* hides what is too low or too
+high. **Backspace** shows everything again. What is hidden is never labelled.
 
 **Mistakes.** **Z** undoes, **Y** does it again, **X** then a click erases. Nothing needs to be saved by hand.
 
-**Move.** Drag: turn. Right drag: shift. Wheel: zoom. **W A S D Q E** and the arrows fly.
-**V** colours the points by something else. **End**: frame done.
+**Move.** Drag: turn. Right drag: shift. Wheel: zoom. **W A S D Q E** and the arrows fly. **V** colours the points by
+something else. **End**: this frame is done.
 
 Keys do nothing while a text field is in use: click into the scene first. **Ctrl+K** lists all commands.
 """
 
 
 class Panel:
-    """The widgets; `show` brings them up to date with the session."""
+    """The widgets; `show` brings them up to date with the state."""
 
-    def __init__(self, server: viser.ViserServer, session: Session, do: Do) -> None:
-        self._gui, self._session, self._do = server.gui, session, do
+    def __init__(self, server: viser.ViserServer, state: PageState, do: Do) -> None:
+        self._gui, self._state, self._do = server.gui, state, do
         self._first_row = 0
         self._shown: dict[str, str] = {}
         tabs = self._gui.add_tab_group()
@@ -67,41 +93,50 @@ class Panel:
         self._write("task", self._task, self._task_html())
         self._write("legend", self._legend, self._legend_html())
         self._write("frames", self._list, self._list_html())
-        self._accept.visible = self._mask.visible = self._session.proposal is not None
+        self._show_accept()
+        self._mask.visible = self._state.mask is not None
+        self._show_hidden()
         self._name_frames()
         self._write("view", self._view_text, f'<div style="{TEXT}">Points are coloured by <b>{view}</b>.</div>')
 
     def scroll(self, rows: int) -> None:
         """Move the list of frames."""
-        last = max(0, len(self._session.source) - ROWS)
+        last = max(0, len(self._state.source) - ROWS)
         self._first_row = min(max(self._first_row + rows, 0), last)
 
     def turn_to(self, key: str) -> None:
         """Get ready for another frame: it is in the list, and what comes next belongs to no earlier object."""
         self._same.value = False
-        if key in self._session.source.keys:
-            at = self._session.source.keys.index(key)
+        if key in self._state.source.keys:
+            at = self._state.source.keys.index(key)
             if not self._first_row <= at < self._first_row + ROWS:
                 self._first_row = 0
                 self.scroll(at - ROWS // 2)
 
     def _add_label_tab(self) -> None:
+        self._gui.add_html(_page_script(self._state.source.folder))
         self._task = self._gui.add_html("")
         self._legend = self._gui.add_html("")
-        self._accept = self._button(f"Accept the mask ({key_of('accept')})", "accept", color="green")
+        self._accept = self._button("Accept", "accept", color="green")
         self._mask = self._group("Mask", {"Larger (U)": "grow", "Smaller (I)": "shrink", "Reject (Esc)": "reject"})
         self._group("Click", {"Mark (M)": "mark", "Paint (C)": "paint", "Object (O)": "objects", "Erase (X)": "erase"})
-        self._group("Point", {"Back (P)": "back", "Skip (N)": "skip", "Undo (Z)": "undo", "Redo (Y)": "redo"})
+        self._group("Point", {"Back (P)": "back", "Skip (N)": "skip", "Fly there (Space)": "to_mark"})
+        self._group("Change", {"Undo (Z)": "undo", "Redo (Y)": "redo"})
+        brush = self._gui.add_slider("Brush, m", 0.0, LARGEST_BRUSH_M, 0.05, 0.0, hint="0 labels the clicked point alone")
+        self._bind(brush.on_update, "brush", lambda: str(brush.value))
+        self._brush = brush
         self._button(f"Frame done, next ({key_of('finish')})", "finish", icon=viser.Icon.CHECK)
         with self._gui.add_folder("Objects", expand_by_default=False):
-            number = self._gui.add_checkbox("Number them", self._session.instances, hint="give each object its own id")
+            number = self._gui.add_checkbox("Number them", self._state.instances, hint="give each object its own id")
             same = self._gui.add_checkbox("Go on with the last", False, hint="what comes next belongs to the last object")
         self._bind(number.on_update, "number", lambda: str(int(number.value)))
         self._bind(same.on_update, "same", lambda: str(int(same.value)))
         self._same = same
         with self._gui.add_folder("Classes as buttons", expand_by_default=False):
-            for row in self._session.labels.classes[1:]:
-                self._button(f"{row.name}  {class_key(row.id)}", "class", str(row.id), color=row.color)
+            for row in self._state.labels.classes[1:]:
+                self._button(
+                    f"{_sign(row.id)} {row.name} ({class_key(row.id) or 'no key'})", "class", str(row.id), color=row.color
+                )
 
     def _add_frames_tab(self) -> None:
         self._list = self._gui.add_html("")
@@ -112,11 +147,25 @@ class Panel:
 
     def _add_view_tab(self) -> None:
         self._view_text = self._gui.add_html("")
-        views = {name.capitalize(): name for name in views_of(self._session.frame)}
+        views = {name.capitalize(): name for name in views_of(self._state.frame)}
         self._group("Colour", {f"{label}": f"view:{name}" for label, name in views.items()})
         size = self._gui.add_slider("Point size, cm", 1.0, 25.0, 0.5, 100 * POINT_SIZE_M)
         self._bind(size.on_update, "size", lambda: str(size.value / 100))
+        self._add_filters()
         self._group("Camera", {"Home": "home", "From above": "above", "To the mark": "to_mark"})
+
+    def _add_filters(self) -> None:
+        names = {row.name: f"hide_class:{row.id}" for row in self._state.labels.classes[1:]}
+        self._hidden_text = self._gui.add_html("")
+        self._group("Hide or show", {f"Ground ({key_of('ground')})": "ground", f"Everything ({key_of('show_all')})": "show_all"})
+        low, high = HEIGHTS_M
+        heights = self._gui.add_multi_slider(
+            "Heights, m", low, high, 0.1, (low, high), hint="points outside are hidden; 0 is the height of the sensor"
+        )
+        self._bind(heights.on_update, "heights", lambda: _limits(*heights.value))
+        self._heights = heights
+        with self._gui.add_folder("Hide or show a class", expand_by_default=False):
+            self._group("Class", names)
 
     def _button(self, label: str, action: str, argument: str = "", **looks: Any) -> Any:
         button = self._gui.add_button(label, **looks)
@@ -140,60 +189,102 @@ class Panel:
 
         register(happened)
 
+    def _show_accept(self) -> None:
+        """The button says what Enter does now; there is none where it does nothing."""
+        state, key = self._state, key_of("accept")
+        guess = state.guess[0]
+        if state.mask is not None:
+            label = f"Accept as {state.labels.names[state.mask.class_id]} ({key})"
+        elif guess:
+            label = f"Yes, it is {state.labels.names[guess]} ({key})"
+        else:
+            label = ""
+        if (self._accept.visible, self._accept.label) != (bool(label), label):
+            self._accept.visible, self._accept.label = bool(label), label or "Accept"
+
+    def _show_hidden(self) -> None:
+        """Say what is hidden; sliders follow what keys did."""
+        state = self._state
+        filters = state.filters
+        parts = [state.labels.names[i] for i in sorted(filters.classes)] + ["the ground"] * filters.ground
+        parts += [f"lower than {filters.low_m:.1f} m"] * bool(np.isfinite(filters.low_m))
+        parts += [f"higher than {filters.high_m:.1f} m"] * bool(np.isfinite(filters.high_m))
+        text = (
+            f"Hidden: <b>{html.escape(', '.join(parts))}</b>. No tool labels what is hidden." if parts else "Nothing is hidden."
+        )
+        self._write("hidden", self._hidden_text, f'<div style="{TEXT}">{text}</div>')
+        if filters.hide_nothing and tuple(self._heights.value) != HEIGHTS_M:
+            self._heights.value = HEIGHTS_M
+        if abs(self._brush.value - state.brush_m) > 0.025:
+            self._brush.value = state.brush_m
+
     def _write(self, name: str, handle: Any, content: str) -> None:
         if self._shown.get(name) != content:
             self._shown[name] = content
             handle.content = content
 
     def _task_html(self) -> str:
-        session = self._session
-        store, frame = session.store, session.frame
-        at = session.source.keys.index(frame.key) + 1 if frame.key in session.source.keys else 0
-        worth = session.source.worth(frame.key)
+        state = self._state
+        store, frame = state.store, state.frame
+        at = state.source.keys.index(frame.key) + 1 if frame.key in state.source.keys else 0
+        worth = state.source.worth(frame.key)
         done = " · <b>done</b>" if frame.key in store.done else ""
-        pace = f" · {session.pace.seconds:.1f} s a click" if session.pace.seconds is not None else ""
-        suggested, labelled = len(frame.suggestions), session.labelled_suggestions()
+        pace = f" · {state.pace.seconds:.1f} s a click" if state.pace.seconds is not None else ""
+        suggested, labelled = len(frame.suggestions), state.labelled_suggestions()
         share = 100 * labelled / suggested if suggested else 0
-        why = frame.suggestions[session.suggested].why if session.suggested is not None else ""
-        color = "#ff8080" if session.warning else "#ffe11e"
+        why = frame.suggestions[state.suggested].why if state.suggested is not None else ""
+        color = "#ff8080" if state.warning else "#ffe11e"
+        hidden = "" if state.filters.hide_nothing else " · <b>some points are hidden (Backspace shows all)</b>"
         return (
-            f'<div style="{TEXT}">Frame {at} of {len(session.source)}'
+            f'<div style="{TEXT}">Frame {at} of {len(state.source)}'
             f"{' · ' + html.escape(worth) if worth else ''}{done}<br>"
             f"{labelled} of {suggested} suggested points labelled"
             f'<div style="background:#555;border-radius:3px;height:6px;margin:3px 0">'
             f'<div style="background:#4caf50;border-radius:3px;height:6px;width:{share:.0f}%"></div></div>'
-            f"{store.count(frame.key)} labels here · {store.clicks} clicks in all{pace}"
+            f"{store.count(frame.key)} labels here · {store.clicks} clicks in all{pace}{hidden}"
             f'<div style="border-left:4px solid {color};margin:0.5em 0 0.2em;padding:0.15em 0.6em">'
-            f"{html.escape(session.message)}<br><i>{html.escape(why) if not session.warning else ''}&nbsp;</i></div></div>"
+            f"{html.escape(state.message)}<br>{self._guess_html()}<i>{html.escape(why) if not state.warning else ''}&nbsp;</i>"
+            "</div></div>"
         )
 
+    def _guess_html(self) -> str:
+        """What the model says about the marked point, and which key confirms it."""
+        state = self._state
+        guess, confidence = state.guess
+        if not guess or state.mask is not None:
+            return ""
+        sure = f" {100 * confidence:.0f} %" if confidence else ""
+        name = html.escape(state.labels.names[guess])
+        return f'The model says <b>{name}{sure}</b>. If so: <span style="{KEY}">{key_of("accept")}</span><br>'
+
     def _legend_html(self) -> str:
-        session = self._session
-        counts = np.bincount(session.store.labelled(session.frame.key)[0], minlength=session.labels.num_classes)
+        state = self._state
+        counts = np.bincount(state.store.labelled(state.frame.key)[0], minlength=state.labels.num_classes)
         cells = []
-        for row in session.labels.classes[1:]:
-            chosen = "background:rgba(128,128,128,0.35);" if row.id == session.chosen else ""
+        for row in state.labels.classes[1:]:
+            chosen = "background:rgba(128,128,128,0.35);" if row.id == state.chosen else ""
             key = class_key(row.id)
+            struck = "text-decoration:line-through;" if row.id in state.filters.classes else ""
             cells.append(
-                f'<div style="{chosen}border-radius:4px;padding:1px 4px;white-space:nowrap;overflow:hidden">'
-                f'<span style="{KEY}">{key or "&nbsp;"}</span> <span style="display:inline-block;width:0.9em;height:0.9em;'
-                f'border-radius:2px;vertical-align:-0.1em;background:rgb{row.color};border:1px solid #888"></span> '
+                f'<div style="{chosen}{struck}border-radius:4px;padding:1px 4px;white-space:nowrap;overflow:hidden">'
+                f'<span style="{KEY}">{key or "&nbsp;"}</span> <span style="{SWATCH};background:rgb{row.color};'
+                f'color:{_readable_on(row.color)}">{_sign(row.id)}</span> '
                 f"{html.escape(row.name)}{'*' if row.thing else ''}"
                 f"{f' <small>{counts[row.id]}</small>' if counts[row.id] else ''}</div>"
             )
         return (
             f'<div style="{TEXT};display:grid;grid-template-columns:1fr 1fr;gap:1px 4px">{"".join(cells)}</div>'
-            f'<div style="{TEXT}"><small>* has single objects</small><br>A mouse click: <b>{CLICK_MEANS[session.mode]}</b></div>'
+            f'<div style="{TEXT}"><small>* has single objects</small><br>A mouse click: <b>{CLICK_MEANS[state.mode]}</b></div>'
         )
 
     def _list_html(self) -> str:
-        source, done = self._session.source, self._session.store.done
+        source, done = self._state.source, self._state.store.done
         order = "the most worthwhile first" if source.log else "in the order of recording"
         finished = sum(key in done for key in source.keys)
         return f'<div style="{TEXT}">{len(source)} frames, {order}; {finished} done.</div>'
 
     def _name_frames(self) -> None:
-        source, store = self._session.source, self._session.store
+        source, store = self._state.source, self._state.store
         for at, button in enumerate(self._rows, self._first_row):
             if at >= len(source):
                 button.visible = False
@@ -203,6 +294,33 @@ class Panel:
             count = store.count(key)
             parts = [f"{mark}{key}", source.worth(key), f"{count} labels" if count else ""]
             label = " · ".join(filter(None, parts))
-            color = "yellow" if key == self._session.frame.key else "gray"
+            color = "yellow" if key == self._state.frame.key else "gray"
             if (button.label, button.color, button.visible) != (label, color, True):
                 button.label, button.color, button.visible = label, color, True
+
+
+def _sign(class_id: int) -> str:
+    """The shape in which labelled points of a class are drawn."""
+    return SIGNS[SHAPES[class_id % len(SHAPES)]]
+
+
+def _readable_on(color: tuple[int, int, int]) -> str:
+    """Black or white, whichever is read better on a colour."""
+    red, green, blue = color
+    return "#000" if 0.299 * red + 0.587 * green + 0.114 * blue > 140 else "#fff"
+
+
+def _limits(low_m: float, high_m: float) -> str:
+    """The ends of the height filter; the ends of its slider hide nothing."""
+    low, high = HEIGHTS_M
+    return f"{low_m if low_m > low else -np.inf} {high_m if high_m < high else np.inf}"
+
+
+def _page_script(folder: Path) -> str:
+    """What gives the tab its name and viser's own icons a name for screen readers; viser has no setting for either.
+
+    A picture that cannot be loaded runs its `onerror`; a script element in such a text would not be run.
+    """
+    title = json.dumps(f"Label {folder.resolve().name}")
+    script = f"document.title={title};document.documentElement.lang='en';{NAME_ICONS}"
+    return f'<img src="data:," alt="" hidden onerror="{html.escape(script)}">'

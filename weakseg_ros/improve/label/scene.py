@@ -5,23 +5,23 @@ from __future__ import annotations
 
 import threading
 import time
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import viser
 from numpy.typing import NDArray
 
 from weakseg_ros.improve.label.colors import color_points
-from weakseg_ros.improve.label.session import Session
+from weakseg_ros.improve.label.halo import Halo
+from weakseg_ros.improve.label.page_state import PageState
 
-MARK_COLOR = (255, 225, 30)
-MARK_LINE: dict[str, Any] = {"colors": MARK_COLOR, "thickness": 4.0, "thickness_units": "screen"}
+Shape = Literal["circle", "square", "diamond", "sparkle"]
 MASK_COLOR, MASK_SHARE = (255, 255, 255), 0.75
 POINT_SIZE_M = 0.045
 LABEL_SIZE, MASK_SIZE = 2.4, 1.5
 """how much larger than the other points those with a label and those of a mask are drawn"""
-RING_SHARE = 0.04
-"""radius of the ring around the marked point, per metre that it is seen from"""
+SHAPES: tuple[Shape, ...] = ("circle", "square", "diamond", "sparkle")
+"""what the labelled points of the classes 0, 1, 2, 3, 4, ... look like in turn, for people who see few colours"""
 AWAY_M = (6.5, 16.0)
 FRONT_M = 0.08
 FLIGHT_STEPS = 12
@@ -31,72 +31,62 @@ DIMMEST = 0.6
 
 
 class Scene:
-    """Draws a session; every method sends only what has changed."""
+    """Draws the state of the page; every method sends only what has changed."""
 
-    def __init__(self, server: viser.ViserServer, session: Session, flight_s: float) -> None:
-        self._server, self._session = server, session
+    def __init__(self, server: viser.ViserServer, state: PageState, flight_s: float) -> None:
+        self._server, self._state = server, state
         self._flight_s = flight_s
         self._flights: dict[int, int] = {}
         self.point_size_m = POINT_SIZE_M
         self._colors = np.zeros((0, 3), np.uint8)
-        self._clouds: dict[str, Any] = {}
-        self._mark: list[Any] = []
+        self._clouds: dict[str, tuple[Any, float]] = {}
+        self._halo = Halo(server)
         self._look(START_POSITION, START_LOOK_AT)
 
     def show_scan(self, view: str) -> None:
         """Draw the points of the frame in the colours of a view."""
-        frame = self._session.frame
-        usable = frame.cloud.valid
-        self._colors = color_points(frame, view, self._session.labels)
-        self._put("scan", frame.cloud.xyz[usable], self._colors[usable], 1.0)
+        frame = self._state.frame
+        shown = self._state.shown()
+        self._colors = color_points(frame, view, self._state.labels)
+        self._put("scan", frame.cloud.xyz[shown], self._colors[shown], 1.0)
 
     def show_labels(self) -> None:
-        """Draw what has a label on top, larger, in the colour of its class; each object in a shade of its own."""
-        session = self._session
-        class_id, instance = session.store.labelled(session.frame.key)
-        at = np.flatnonzero(class_id)
-        shade = np.where(instance[at] > 0, DIMMEST + (1 - DIMMEST) * ((instance[at] * 0.618) % 1.0), 1.0)
-        colors = (session.labels.colors[class_id[at]] * shade[:, None]).astype(np.uint8)
-        self._put("labels", in_front(session.frame.cloud.xyz[at]), colors, LABEL_SIZE)
+        """Draw what has a label on top, larger, in colour and shape of its class; each object in a shade of its own."""
+        state = self._state
+        class_id, instance = state.store.labelled(state.frame.key)
+        labelled = state.shown() & (class_id > 0)
+        for number, shape in enumerate(SHAPES):
+            at = np.flatnonzero(labelled & (class_id % len(SHAPES) == number))
+            shade = np.where(instance[at] > 0, DIMMEST + (1 - DIMMEST) * ((instance[at] * 0.618) % 1.0), 1.0)
+            colors = (state.labels.colors[class_id[at]] * shade[:, None]).astype(np.uint8)
+            self._put(f"labels/{shape}", in_front(state.frame.cloud.xyz[at]), colors, LABEL_SIZE, shape)
 
     def show_mask(self) -> None:
         """Draw the mask that waits for an answer, or none."""
-        mask = self._session.proposal
+        mask = self._state.mask
         chosen = mask.points if mask else np.zeros(0, np.int64)
         colors = MASK_SHARE * np.array(MASK_COLOR) + (1 - MASK_SHARE) * self._colors[chosen]
-        self._put("mask", in_front(self._session.frame.cloud.xyz[chosen]), colors.astype(np.uint8), MASK_SIZE)
+        self._put("mask", in_front(self._state.frame.cloud.xyz[chosen]), colors.astype(np.uint8), MASK_SIZE)
 
     def show_mark(self) -> None:
-        """Draw the marker at the marked point, or none."""
-        for node in self._mark:
-            node.remove()
-        self._mark.clear()
-        session = self._session
-        if session.point is None:
+        """Draw the halo around the marked point, or none."""
+        state = self._state
+        if state.point is None:
+            self._halo.hide()
             return
-        place = session.frame.cloud.xyz[session.point].astype(np.float64)
-        eye = view_points(place)
-        radius = RING_SHARE * float(np.linalg.norm(place - eye))
-        front = place + 0.05 * (eye - place)  # before the points around it, which would hide it
-        number = "marked" if session.suggested is None else f"{session.suggested + 1} / {len(session.frame.suggestions)}"
-        add = self._server.scene
-        self._mark = [
-            add.add_line_segments("/mark/ring", ring(front, eye - place, radius), **MARK_LINE),
-            add.add_line_segments("/mark/dot", ring(front, eye - place, radius * 0.06), **MARK_LINE),
-            add.add_label("/mark/number", number, position=front + np.array([0.0, 0.0, radius * 1.2]), anchor="bottom-center"),
-        ]
+        number = "this point" if state.suggested is None else f"{state.suggested + 1} of {len(state.frame.suggestions)}"
+        self._halo.show(state.frame.cloud.xyz[state.point], number)
 
     def resize(self, point_size_m: float) -> None:
         """Draw all points larger or smaller."""
         self.point_size_m = point_size_m
-        for name, scale in (("scan", 1.0), ("labels", LABEL_SIZE), ("mask", MASK_SIZE)):
-            if name in self._clouds:
-                self._clouds[name].point_size = point_size_m * scale
+        for handle, scale in self._clouds.values():
+            handle.point_size = point_size_m * scale
 
     def fly_to_mark(self, client: viser.ClientHandle | None) -> None:
         """Bring a page's camera, and those of pages to come, in front of the marked point."""
-        if self._session.point is not None:
-            place = self._session.frame.cloud.xyz[self._session.point].astype(np.float64)
+        if self._state.point is not None:
+            place = self._state.frame.cloud.xyz[self._state.point].astype(np.float64)
             self.fly(client, view_points(place), place)
 
     def fly_home(self, client: viser.ClientHandle | None) -> None:
@@ -131,20 +121,23 @@ class Scene:
         camera = self._server.initial_camera
         camera.position, camera.look_at = tuple(position), tuple(look_at)
 
-    def _put(self, name: str, points: NDArray[np.float32], colors: NDArray[np.uint8], scale: float) -> None:
+    def _put(
+        self, name: str, points: NDArray[np.float32], colors: NDArray[np.uint8], scale: float, shape: Shape = "circle"
+    ) -> None:
         if not len(points):
             if name in self._clouds:
-                self._clouds.pop(name).remove()
+                self._clouds.pop(name)[0].remove()
             return
-        self._clouds[name] = self._server.scene.add_point_cloud(
+        handle = self._server.scene.add_point_cloud(
             f"/{name}",
             points,
             colors,
             point_size=self.point_size_m * scale,
-            point_shape="circle",
+            point_shape=shape,
             point_shading="flat",
             precision="float32",
         )
+        self._clouds[name] = handle, scale
 
 
 def view_points(places: NDArray[np.floating]) -> NDArray[np.float64]:
@@ -159,13 +152,3 @@ def in_front(xyz: NDArray[np.float32]) -> NDArray[np.float32]:
     """Points (N, 3), moved a little to where one looks at them from, so that their neighbours do not cover them."""
     to_eye = view_points(xyz) - xyz
     return (xyz + FRONT_M * to_eye / np.linalg.norm(to_eye, axis=-1, keepdims=True)).astype(np.float32)
-
-
-def ring(center: NDArray[np.float64], normal: NDArray[np.float64], radius: float) -> NDArray[np.float32]:
-    """(S, 2, 3) line segments of a circle that faces `normal`."""
-    normal = normal / np.linalg.norm(normal)
-    aside = np.cross(normal, [0.0, 0.0, 1.0])
-    aside = aside / np.linalg.norm(aside)
-    angle = np.linspace(0.0, 2 * np.pi, 41)[:, None]
-    corner = center + radius * (np.cos(angle) * aside + np.sin(angle) * np.cross(normal, aside))
-    return np.stack([corner[:-1], corner[1:]], axis=1).astype(np.float32)

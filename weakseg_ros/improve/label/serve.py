@@ -25,7 +25,7 @@ from weakseg_ros.points.labels import LabelMap
 if TYPE_CHECKING:
     import viser
 
-    from weakseg_ros.improve.label.session import MasksOfClicks
+    from weakseg_ros.improve.label.page_state import MasksOfClicks
 
 HOST = "127.0.0.1"
 INTERRUPTED = 130
@@ -60,15 +60,15 @@ class LabelConfig:
 def serve(config: LabelConfig, masks_of_clicks: MasksOfClicks) -> int:
     """Serve the page until Ctrl+C; `masks_of_clicks` finds the points of a clicked object. Returns the exit code."""
     from weakseg_ros.improve.label.page import Page
-    from weakseg_ros.improve.label.session import Session
+    from weakseg_ros.improve.label.page_state import PageState
     from weakseg_ros.improve.label.source import Source
 
     source = Source(config.folder, LabelMap.load(config.label_map) if config.label_map else None)
     store = ClickStore(config.folder, source.labels, config.name)
-    session = Session(store, source, masks_of_clicks)
+    state = PageState(store, source, masks_of_clicks)
     server = start_server(config.port)
     try:
-        page = Page(server, session, config.flight_s)
+        page = Page(server, state, config.flight_s)
         print(f"{len(source)} frames of {config.folder}; {store.clicks} clicks so far, in {store.path}")
         print(f"open http://localhost:{config.port} in a browser; Ctrl+C ends, nothing needs to be saved", flush=True)
         # as an exception, Ctrl+C may come up in a callback that swallows it

@@ -16,6 +16,7 @@ from weakseg_ros.improve.log.store import FrameFolder, Suggestion, open_frames
 from weakseg_ros.points.cloud import Cloud
 from weakseg_ros.points.labels import LabelMap
 from weakseg_ros.points.projection import RangeSpec, RangeView, project
+from weakseg_ros.weak.ground import ground_points
 
 SPREAD_POINTS = 20
 """points suggested in a scan that no model has looked at"""
@@ -35,6 +36,21 @@ class Frame:
     """(N,) class ids; None where no model has seen the scan"""
     uncertainty: NDArray[np.float32] | None
     """(N,) 0..1"""
+
+    @cached_property
+    def ground(self) -> NDArray[np.bool_]:
+        """(N,) the points of the ground, by their places alone."""
+        ground = np.zeros(len(self.cloud), np.bool_)
+        usable = np.flatnonzero(self.cloud.valid)
+        ground[usable] = ground_points(self.cloud.xyz[usable])
+        return ground
+
+    def guess(self, point: int) -> tuple[int, float]:
+        """(class id, confidence) that the model gave a point; 0 where there is no guess or its confidence is not known."""
+        if self.prediction is None:
+            return 0, 0.0
+        told = [suggestion.confidence for suggestion in self.suggestions if suggestion.point == point]
+        return int(self.prediction[point]), told[0] if told else 0.0
 
     @cached_property
     def view(self) -> RangeView:

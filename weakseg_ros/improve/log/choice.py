@@ -115,11 +115,11 @@ def suggest_points(
     candidates = np.flatnonzero(free)
     if strategy == "random":
         picked = np.random.default_rng(seed).permutation(candidates)[:count]
-        return [Suggestion(int(i), 1.0, "drawn at random") for i in picked]
+        return [_suggestion(answer, i, 1.0, "drawn at random") for i in picked]
     if strategy == "entropy":
         order = np.argsort(-answer.uncertainty[candidates], kind="stable")[:count]
         picked = candidates[order]
-        return [Suggestion(int(i), float(answer.uncertainty[i]), f"entropy {answer.uncertainty[i]:.2f}") for i in picked]
+        return [_suggestion(answer, i, answer.uncertainty[i], f"uncertainty {answer.uncertainty[i]:.2f}") for i in picked]
     return _spread(cloud, answer, candidates, known, count, np.random.default_rng(seed))
 
 
@@ -146,9 +146,15 @@ def _spread(
     found = []
     for place, (row, gain) in enumerate(rows):
         range_m = float(np.linalg.norm(cloud.xyz[sample[row]]))
-        why = f"doubt {values[row]:.2f} at {range_m:.0f} m, stands for {max(1, round(float(stands_for[place])))} points"
-        found.append(Suggestion(int(sample[row]), min(1.0, gain / first), why))
+        like_it = max(1, round(float(stands_for[place])))
+        why = f"{range_m:.0f} m away; the model's doubt is {100 * values[row]:.0f} %; about {like_it} points are like it"
+        found.append(_suggestion(answer, sample[row], min(1.0, gain / first), why))
     return found
+
+
+def _suggestion(answer: Segmentation, point: int | np.integer, score: float | np.floating, why: str) -> Suggestion:
+    confidence = float(np.nan_to_num(answer.confidence[point]))
+    return Suggestion(int(point), float(score), why, round(min(max(confidence, 0.0), 1.0), 4))
 
 
 def _draw(class_id: NDArray[np.uint8], candidates: NDArray[np.intp], size: int, rng: np.random.Generator) -> NDArray[np.intp]:

@@ -281,7 +281,7 @@ def _record(key: str, cloud: Cloud, origin: Origin, worth: Worth) -> FrameRecord
         score=round(float(worth.score), 4),
         reason=worth.reason,
         descriptor=tuple(round(float(value), 4) for value in worth.descriptor),
-        suggestions=tuple(Suggestion(int(s.point), round(float(s.score), 4), s.why) for s in worth.suggestions),
+        suggestions=tuple(replace(s, point=int(s.point), score=round(float(s.score), 4)) for s in worth.suggestions),
         **vars(origin),
     )
 

@@ -4,18 +4,18 @@
 from __future__ import annotations
 
 import dataclasses
-import statistics
-import time
-from collections import deque
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
 from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
+from weakseg_ros.deploy.grouping import object_radii_m
 from weakseg_ros.errors import DataError
 from weakseg_ros.improve.label.clicks import LARGEST_INSTANCE, ClickStore
+from weakseg_ros.improve.label.filters import Filters, shown_points
+from weakseg_ros.improve.label.masks import Mask, describe, objections
+from weakseg_ros.improve.label.pace import Pace
 from weakseg_ros.improve.label.pick import pick
 from weakseg_ros.improve.label.source import Frame, Source
 from weakseg_ros.weak.masks_by_rule import ClickSettings, segment_from_clicks
@@ -23,49 +23,15 @@ from weakseg_ros.weak.masks_by_rule import ClickSettings, segment_from_clicks
 MasksOfClicks = Callable[..., NDArray[np.int32]]
 """`weak.masks_by_rule.segment_from_clicks`, or a learned one that is called alike: which click each point belongs to"""
 Mode = Literal["mark", "paint", "object", "erase"]
-MODES: tuple[Mode, ...] = ("mark", "paint", "object", "erase")
-PAUSE_S = 60.0
-"""longer gaps between two clicks are a break, not work"""
 GROWTH = 1.3
 """by how much a mask's reach grows or shrinks at a time"""
 SMALLEST_REACH, LARGEST_REACH = 0.1, 10.0
 ERASER_M = 0.3
 """an eraser takes what is so close to the clicked point along with it"""
+SMALLEST_BRUSH_M, LARGEST_BRUSH_M = 0.05, 3.0
 
 
-@dataclass(frozen=True)
-class Proposal:
-    """A mask that waits for the person's judgement."""
-
-    click: int
-    """the clicked point"""
-    class_id: int
-    reach: float
-    points: NDArray[np.int64]
-    """the points that would be labelled"""
-
-
-@dataclass
-class Pace:
-    """How fast the work goes."""
-
-    gaps_s: deque[float] = field(default_factory=lambda: deque(maxlen=50))
-    last_s: float = -np.inf
-
-    def beat(self) -> None:
-        """One click was made."""
-        now = time.monotonic()
-        if now - self.last_s < PAUSE_S:
-            self.gaps_s.append(now - self.last_s)
-        self.last_s = now
-
-    @property
-    def seconds(self) -> float | None:
-        """The median time of the last clicks, None before the second one."""
-        return statistics.median(self.gaps_s) if self.gaps_s else None
-
-
-class Session:
+class PageState:
     """The state of the page; each action changes it and, where something is labelled, the disk.
 
     `masks_of_clicks` finds the points of a clicked object. `message` is what the person is told next, `warning` whether it
@@ -82,7 +48,10 @@ class Session:
         self.same_object = False
         self.point: int | None = None
         self.suggested: int | None = None
-        self.proposal: Proposal | None = None
+        self.mask: Mask | None = None
+        self._asked: Mask | None = None  # the mask that one more Enter accepts in spite of what speaks against it
+        self.filters = Filters()
+        self.brush_m = 0.0
         self.message, self.warning = "", False
         self.pace = Pace()
         self._skipped: dict[str, set[int]] = {}
@@ -94,7 +63,7 @@ class Session:
         frame = self.source.frame(key)
         self.store.labelled(key)  # a damaged label file is told now, not at the first click
         self.frame: Frame = frame
-        self.point = self.suggested = self.proposal = None
+        self.point = self.suggested = self.mask = None
         self.same_object = False
         self.next_suggestion()
 
@@ -126,7 +95,7 @@ class Session:
     def choose_mode(self, mode: Mode) -> None:
         """Say what a mouse click does."""
         self.mode = mode
-        self.proposal, self._named = None, False
+        self.mask, self._named = None, False
         if mode in ("paint", "erase", "object"):
             self.suggested = self.point = None
         if mode == "object" and not self.labels.things[self.chosen]:
@@ -139,8 +108,8 @@ class Session:
     def press(self, class_id: int) -> None:
         """A class was named: for the marked point, for the mask that is shown, or for the clicks to come."""
         self.chosen, self._named = class_id, True
-        if self.proposal is not None:
-            self._propose(self.proposal.click, self.proposal.reach)
+        if self.mask is not None:
+            self._rename(self.mask, class_id)
         elif self.mode == "mark" and self.point is not None:
             self._label([self.point], class_id)
             if self.suggested is not None:
@@ -154,24 +123,40 @@ class Session:
 
     def click(self, origin: NDArray[np.floating], direction: NDArray[np.floating], radius_m: float) -> int | None:
         """A click into the scene along a ray; returns the point that was meant."""
-        cloud = self.frame.cloud
-        point = pick(cloud.xyz, cloud.valid, origin, direction, radius_m)
+        point = pick(self.frame.cloud.xyz, self.shown(), origin, direction, radius_m)
         if point is None:
             self._say("There is no point here.")
             return None
-        if self.mode == "erase":
-            self._erase(point)
-        elif self.mode == "paint":
-            self._label([point], self.chosen)
-            self._say(f"{self._name(self.chosen)}. Undo: Z")
-        elif self.mode == "object":
-            guess = 0 if self._named or self.frame.prediction is None else int(self.frame.prediction[point])
-            self.chosen = guess if self.labels.things[guess] else self.chosen
-            self._propose(point, ClickSettings().reach)
-        else:
-            self.point, self.suggested = point, None
-            self._say("What is the marked point? Press the key of its class.")
+        {"erase": self._erase, "paint": self._paint, "object": self._click_object, "mark": self._mark}[self.mode](point)
         return point
+
+    def select(self, inside: NDArray[np.bool_]) -> None:
+        """A box was drawn around points (N,): they wait for the name of their class."""
+        points = np.flatnonzero(inside & self.shown())
+        if not len(points):
+            self._say("There is no point in the box.")
+            return
+        self.point = self.suggested = None
+        self._show(Mask(self.chosen, points))
+
+    def shown(self) -> NDArray[np.bool_]:
+        """(N,) the points that are on the page."""
+        return shown_points(self.frame, self.store.labelled(self.frame.key)[0], self.filters)
+
+    def hide_class(self, class_id: int) -> None:
+        """Hide a class, or show it again."""
+        self.filters = dataclasses.replace(self.filters, classes=self.filters.classes ^ {class_id})
+        self._say(f"{self._name(class_id)} is {'hidden' if class_id in self.filters.classes else 'shown again'}.")
+
+    def hide_ground(self) -> None:
+        """Hide the ground, or show it again."""
+        self.filters = dataclasses.replace(self.filters, ground=not self.filters.ground)
+        self._say("The ground is hidden." if self.filters.ground else "The ground is shown again.")
+
+    def show_everything(self) -> None:
+        """Hide nothing any more."""
+        self.filters = Filters()
+        self._say("All points are shown.")
 
     def skip(self) -> None:
         """Pass over the current suggested point, so that it does not come again by itself, and mark the next one."""
@@ -182,7 +167,7 @@ class Session:
     def next_suggestion(self, step: int = 1) -> None:
         """Mark the next suggested point that has no label and was not passed over, or with `step` -1 the one before."""
         count, class_id = len(self.frame.suggestions), self.store.labelled(self.frame.key)[0]
-        self.mode, self.proposal = "mark", None
+        self.mode, self.mask = "mark", None
         passed = self._skipped.get(self.frame.key, set()) if step > 0 else set()
         outside = -1 if step > 0 else count
         start = outside if self.suggested is None else self.suggested
@@ -190,30 +175,59 @@ class Session:
         for at in [*around, *(range(start + 1) if step > 0 else ())]:
             if step < 0 or (at not in passed and not class_id[self.frame.suggestions[at].point]):
                 self.suggested, self.point = at, self.frame.suggestions[at].point
-                self._say(f"Suggested point {at + 1} of {count}: press the key of its class.")
+                self._say(f"Suggested point {at + 1} of {count}: what is in the ring? Press the key of its class.")
                 return
         self.suggested = self.point = None
         self._say("No suggested point is left here: press End for the next frame, or click any point to label more.")
 
     def scale(self, larger: bool) -> None:
-        """Let the mask on show reach farther, or less far."""
-        if self.proposal is not None:
-            reach = self.proposal.reach * (GROWTH if larger else 1.0 / GROWTH)
-            self._propose(self.proposal.click, min(max(reach, SMALLEST_REACH), LARGEST_REACH))
+        """Let the mask on show reach farther or less far; while painting or erasing, the brush."""
+        growth = GROWTH if larger else 1.0 / GROWTH
+        if self.mask is not None and self.mask.on:
+            reach = min(max(self.mask.reach * growth, SMALLEST_REACH), LARGEST_REACH)
+            self._show(self._mask_of(dataclasses.replace(self.mask, reach=reach)))
+        elif self.mode in ("paint", "erase"):
+            self.resize_brush(max(self.brush_m, SMALLEST_BRUSH_M / GROWTH) * growth)
+
+    def resize_brush(self, radius_m: float) -> None:
+        """How far from the click paint and eraser reach; 0 takes the clicked point alone."""
+        self.brush_m = 0.0 if radius_m < SMALLEST_BRUSH_M else min(radius_m, LARGEST_BRUSH_M)
+        self._say(self._advice())
 
     def accept(self) -> None:
-        """Label the mask on show."""
-        if self.proposal is not None:
-            mask, self.proposal = self.proposal, None
-            self._label(mask.points, mask.class_id)
-            self._say(f"{self._name(mask.class_id)} with {len(mask.points)} points. Click the next object.")
+        """Label the mask on show, once more where something speaks against it; without one, confirm the model's guess."""
+        if self.mask is None:
+            self._confirm()
+            return
+        mask, cloud = self.mask, self.frame.cloud
+        against = objections(mask, cloud.xyz, self.store.labelled(self.frame.key)[0], self.labels)
+        if against and mask is not self._asked:
+            self._asked = mask
+            self.complain(f"Look again: {against}. Enter once more labels it all the same, Esc drops it.")
+            return
+        size = describe(mask, cloud.xyz)
+        self._label(mask.points, mask.class_id)
+        self.mask = None
+        self._say(f"{self._name(mask.class_id)}: {size}. Undo: Z")
 
     def reject(self) -> None:
         """Drop the mask on show, or the mark."""
-        if self.proposal is None:
+        if self.mask is None:
             self.point = self.suggested = None
-        self.proposal = None
+        self.mask = None
         self._say(self._advice())
+
+    @property
+    def guess(self) -> tuple[int, float]:
+        """(class id, confidence) of the model for the marked point, 0 where it has none or its confidence is not known."""
+        return (0, 0.0) if self.point is None else self.frame.guess(self.point)
+
+    def _confirm(self) -> None:
+        class_id = self.guess[0]
+        if class_id:
+            self.press(class_id)
+        elif self.point is not None:
+            self._say("The model has no guess here: press the key of the class.")
 
     def undo(self) -> None:
         """Take the last change back and show where it was."""
@@ -267,49 +281,97 @@ class Session:
             raise DataError(f"{self.frame.key}: all {LARGEST_INSTANCE} instance ids are used; label it without instances")
         return largest + 1
 
+    def _mark(self, point: int) -> None:
+        self.point, self.suggested = point, None
+        self._say("What is the marked point? Press the key of its class.")
+
+    def _near(self, point: int, radius_m: float) -> NDArray[np.bool_]:
+        """(N,) the points on the page within a radius of a point, m."""
+        xyz = self.frame.cloud.xyz
+        near: NDArray[np.bool_] = self.shown() & (np.linalg.norm(xyz - xyz[point], axis=1) <= radius_m)
+        return near
+
+    def _paint(self, point: int) -> None:
+        points = np.flatnonzero(self._near(point, self.brush_m)) if self.brush_m else np.array([point])
+        self._label(points, self.chosen)
+        self._say(f"{self._name(self.chosen)}, {len(points)} point{'s' if len(points) > 1 else ''}. Undo: Z")
+
     def _erase(self, point: int) -> None:
-        """The label of a point, with those close by of the same class and object."""
+        """The labels within the brush, or of the whole object where the clicked point belongs to a numbered one."""
         class_id, instance = self.store.labelled(self.frame.key)
-        near = np.linalg.norm(self.frame.cloud.xyz - self.frame.cloud.xyz[point], axis=1) <= ERASER_M
-        near &= class_id > 0
+        near = self._near(point, max(ERASER_M, self.brush_m)) & (class_id > 0)
         if instance[point]:
             near = (class_id == class_id[point]) & (instance == instance[point])
         if not near.any():
-            self._say("This point has no label.")
+            self._say("There is no label here.")
             return
         self.store.erase(self.frame.key, np.flatnonzero(near))
         self._say(f"{int(near.sum())} labels erased. Undo: Z")
 
-    def _propose(self, point: int, reach: float) -> None:
-        class_id = self.chosen
-        if not self.labels.things[class_id]:
-            self._say(f"{self._name(class_id)} has no single objects: press the key of a class marked with a star first.")
+    def _click_object(self, point: int) -> None:
+        """The first click finds an object, later ones correct it: on it, they take that part off; beside it, they add it."""
+        mask = self.mask
+        if mask is None or not self._belongs_near(mask, point):
+            guess = 0 if self._named else self.frame.guess(point)[0]
+            self.chosen = guess if self.labels.things[guess] else self.chosen
+            mask = Mask(self.chosen, np.zeros(0, np.int64), (point,), (), ClickSettings().reach)
+        elif point in mask.points:
+            mask = dataclasses.replace(mask, off=(*mask.off, point))
+        else:
+            mask = dataclasses.replace(mask, on=(*mask.on, point))
+        self._show(self._mask_of(mask))
+
+    def _belongs_near(self, mask: Mask, point: int) -> bool:
+        """Whether a click may be meant for the mask on show, and not for another object."""
+        if not mask.on:
+            return False
+        xyz = self.frame.cloud.xyz
+        apart = np.linalg.norm(xyz[list(mask.on)] - xyz[point], axis=1).min()
+        return point in mask.points or bool(apart <= object_radii_m(self.labels)[mask.class_id])
+
+    def _rename(self, mask: Mask, class_id: int) -> None:
+        """The person says what the mask on show is; how far an object reaches depends on it."""
+        self._show(self._mask_of(dataclasses.replace(mask, class_id=class_id)) if mask.on else Mask(class_id, mask.points))
+
+    def _mask_of(self, mask: Mask) -> Mask | None:
+        """The mask with the points that its clicks find; None for a class without single objects."""
+        if not self.labels.things[mask.class_id]:
+            return None
+        frame, clicks = self.frame, np.array((*mask.on, *mask.off))
+        settings = dataclasses.replace(ClickSettings(), reach=mask.reach)
+        classes = np.full(len(clicks), mask.class_id)
+        owner = self._masks_of_clicks(frame.cloud, clicks, classes, self.labels, frame.spec, settings, frame.view)
+        found = (owner >= 0) & (owner < len(mask.on)) & self.shown()
+        return dataclasses.replace(mask, points=np.flatnonzero(found))
+
+    def _show(self, mask: Mask | None) -> None:
+        """Put a mask on the page and say how large it is."""
+        if mask is None:
+            other = "press the key of a class marked with a star, or draw a box (Shift and drag)"
+            self._say(f"{self._name(self.chosen)} has no single objects: {other}.")
             return
-        settings = dataclasses.replace(ClickSettings(), reach=reach)
-        frame = self.frame
-        owner = self._masks_of_clicks(
-            frame.cloud, np.array([point]), np.array([class_id]), self.labels, frame.spec, settings, frame.view
-        )
-        self.proposal = Proposal(point, class_id, reach, np.flatnonzero((owner == 0) & frame.cloud.valid))
-        count = len(self.proposal.points)
-        self._say(f"{self._name(class_id)}, {count} points: Enter accepts, Esc rejects.")
+        self.mask, self._asked = mask, None
+        more = "Click a wrong part to take it off." if mask.on else "A key names another class."
+        size = describe(mask, self.frame.cloud.xyz)
+        self._say(f"{self._name(mask.class_id)}, {size}. Enter accepts, Esc drops. {more}")
 
     def _turned(self, key: str | None, done: str, nothing: str) -> None:
-        self.proposal = None
+        self.mask = None
         if key is not None and key != self.frame.key:
             self.open(key)
         self._say(done if key is not None else nothing)
 
     def _advice(self) -> str:
         if self.mode == "paint":
-            return f"Every click labels a point as {self._name(self.chosen)}; other keys, other classes."
+            reach = f"all points within {self.brush_m:.2f} m of it" if self.brush_m else "the point under it"
+            return f"Each click labels {reach} as {self._name(self.chosen)}. A key chooses another class, U and I the size."
         if self.mode == "object":
             if self._named or self.frame.prediction is None:
-                return f"Click an object of class {self._name(self.chosen)} (keys choose another class)."
-            return "Click an object; the model guesses its class, a key corrects it."
+                return f"Click an object of class {self._name(self.chosen)}; a key chooses another class."
+            return "Click an object. The model guesses its class, a key corrects it."
         if self.mode == "erase":
             return "Click what is labelled wrongly."
-        return "Click a point, then press the key of its class; N marks a suggested one."
+        return "Click a point, then press the key of its class. N goes to a suggested one."
 
     def _name(self, class_id: int) -> str:
         return self.labels.names[class_id]

@@ -1,0 +1,88 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Points that wait to be labelled together: what they are, how large, and whether one should look twice."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from weakseg_ros.deploy.boxes import boxes
+from weakseg_ros.deploy.grouping import object_radii_m
+from weakseg_ros.points.labels import LabelMap
+
+LARGEST_SHARE = 0.1
+"""an object with more of the scan's points than this is looked at twice"""
+SLACK = 1.2
+"""how much larger than its class's largest extent an object may be before it is looked at twice"""
+
+
+@dataclass(frozen=True)
+class Mask:
+    """Points that are labelled together once the person agrees."""
+
+    class_id: int
+    points: NDArray[np.int64]
+    """(P,) indices of the points that would be labelled"""
+    on: tuple[int, ...] = ()
+    """points clicked on the object; none for a box that was drawn"""
+    off: tuple[int, ...] = ()
+    """points clicked on what does not belong to it"""
+    reach: float = 0.0
+    """how far from the clicks the object goes, in radii of its class"""
+
+
+def size_m(xyz: NDArray[np.float32]) -> tuple[float, float, float]:
+    """Length, width and height of the upright box around points (P, 3), m; zeros without a point."""
+    ones = np.ones(len(xyz))
+    found = boxes(xyz, ones.astype(np.uint16), ones.astype(np.uint8), ones.astype(np.float32))
+    return tuple(map(float, found["size_m"][0])) if len(found) else (0.0, 0.0, 0.0)  # type: ignore[return-value]
+
+
+def describe(mask: Mask, xyz: NDArray[np.float32]) -> str:
+    """How large a mask is, in words: '856 points, 4.2 x 1.8 x 1.5 m'."""
+    size = " x ".join(f"{side:.1f}" for side in size_m(xyz[mask.points]))
+    return f"{len(mask.points):,} points, {size} m"
+
+
+def objections(mask: Mask, xyz: NDArray[np.float32], labelled: NDArray[np.uint8], labels: LabelMap) -> str:
+    """Why one should look again before a mask is accepted, as a sentence; empty where nothing is odd.
+
+    `labelled` (N,) are the class ids on disk. Only single objects have a size that can be too large.
+    """
+    name, found = labels.names[mask.class_id], []
+    largest = 2.0 * float(object_radii_m(labels)[mask.class_id])
+    length = size_m(xyz[mask.points])[0]
+    if labels.things[mask.class_id] and length > SLACK * largest:
+        found.append(f"it is {length:.1f} m long, and a {name} is hardly longer than {largest:.0f} m")
+    if labels.things[mask.class_id] and len(mask.points) > LARGEST_SHARE * len(xyz):
+        found.append(f"it has {100 * len(mask.points) / len(xyz):.0f} % of the scan's points")
+    other = labelled[mask.points]
+    others = other[(other > 0) & (other != mask.class_id)]
+    if len(others):
+        names = ", ".join(labels.names[i] for i in np.unique(others))
+        found.append(f"{len(others):,} of its points are labelled {names} and would become {name}")
+    return "; ".join(found)
+
+
+def points_in_rectangle(
+    xyz: NDArray[np.float32],
+    position: NDArray[np.float64],
+    axes: NDArray[np.float64],
+    fov_rad: float,
+    aspect: float,
+    corners: tuple[tuple[float, float], tuple[float, float]],
+) -> NDArray[np.bool_]:
+    """(N,) which points a camera sees within a rectangle of its picture.
+
+    `axes` (3, 3): columns are the camera's right, down and forward; `fov_rad` is the vertical field of view, `aspect` width
+    over height, `corners` the upper left and the lower right, 0..1 of width and height.
+    """
+    across, down, ahead = (np.asarray(xyz, np.float64) - position).dot(axes).T
+    half = np.tan(fov_rad / 2)
+    depth = np.maximum(ahead, 1e-9)
+    u, v = 0.5 + across / (2 * half * aspect * depth), 0.5 + down / (2 * half * depth)
+    (left, top), (right, bottom) = corners
+    inside: NDArray[np.bool_] = (ahead > 0) & (u >= left) & (u <= right) & (v >= top) & (v <= bottom)
+    return inside
