@@ -1,42 +1,30 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Run the node: configure it when its process starts, activate it when it is configured, start it again when it dies.
+"""Run the node, which configures and activates itself, and start it again when it dies.
 
     ros2 launch weakseg_ros segment.launch.py input_topic:=/ouster/points
     ros2 launch weakseg_ros segment.launch.py --show-args        # the manual
     ros2 launch weakseg_ros segment.launch.py bag:=drive rviz:=true
 
-Works on Humble to Lyrical: the transitions are events, so it needs no `autostart` of launch_ros.
+Works on Humble to Lyrical. It sends no transitions and sets no environment variable, so that it can be included anywhere;
+what it decides is in weakseg_ros/ros/launching.py.
 """
 
-import os
+import sys
+import tempfile
+import time
+from pathlib import Path
 
-from ament_index_python.packages import get_package_share_directory
 from launch import LaunchContext, LaunchDescription
-from launch.actions import (
-    DeclareLaunchArgument,
-    EmitEvent,
-    ExecuteProcess,
-    LogInfo,
-    OpaqueFunction,
-    RegisterEventHandler,
-    SetEnvironmentVariable,
-)
-from launch.event_handlers import OnProcessStart
-from launch.events import matches_action
-from launch.substitutions import LaunchConfiguration
-from launch_ros.actions import LifecycleNode, Node
-from launch_ros.event_handlers import OnStateTransition
-from launch_ros.events.lifecycle import ChangeState
+from launch.actions import DeclareLaunchArgument, ExecuteProcess, LogInfo, OpaqueFunction, RegisterEventHandler, TimerAction
+from launch.event_handlers import OnProcessExit
+from launch_ros.actions import Node
 from launch_ros.parameter_descriptions import ParameterValue
-from lifecycle_msgs.msg import Transition
 
-from weakseg_ros.ros.params import FIELDS, choices, explain
-from weakseg_ros.ros.transport import transport_variables
+from weakseg_ros.files import share_folder
+from weakseg_ros.ros import launching
+from weakseg_ros.ros.params import choices, explain
 
-SHARE = get_package_share_directory("weakseg_ros")
-YES_OR_NO = ["true", "false"]
-# the launch file says itself when to configure and activate
-SETTINGS = {name: field for name, field in FIELDS.items() if name != "autostart"}
+SHARE = share_folder()
 
 
 def generate_launch_description() -> LaunchDescription:
@@ -44,117 +32,102 @@ def generate_launch_description() -> LaunchDescription:
     return LaunchDescription([*own_arguments(), *setting_arguments(), OpaqueFunction(function=actions)])
 
 
-def own_arguments() -> list[DeclareLaunchArgument]:
+def own_arguments() -> list:
     """Arguments about the process and what runs beside it."""
-    argument = DeclareLaunchArgument
-    parameters = os.path.join(SHARE, "config", "segment.yaml")
     return [
-        argument("input_topic", default_value="/points", description="topic of the LiDAR's clouds (sensor_msgs/PointCloud2)"),
-        argument("params_file", default_value=parameters, description="ROS parameter file; the arguments below win over it"),
-        argument("namespace", default_value="", description="namespace of the node"),
-        argument(
-            "log_level",
-            default_value="info",
-            choices=["debug", "info", "warn", "error"],
-            description="least severity that is printed",
-        ),
-        argument("respawn", default_value="true", choices=YES_OR_NO, description="start the node again when it dies"),
-        argument(
-            "transport",
-            default_value="tuned",
-            choices=["tuned", "untouched"],
-            description="tuned: Fast DDS with room for large clouds, unless you have chosen a profile; see docs/transport.md",
-        ),
-        argument("bag", default_value="", description="rosbag2 to play with /clock once the node is active"),
-        argument("bag_rate", default_value="1.0", description="speed at which the bag is played"),
-        argument("rviz", default_value="false", choices=YES_OR_NO, description="show the labelled cloud in RViz, in colours"),
-        argument("fixed_frame", default_value="velodyne", description="frame of the LiDAR, for RViz"),
+        DeclareLaunchArgument(name, default_value=default, description=_with_words(text, launching.WORDS.get(name, ())))
+        for name, (default, text) in launching.ARGUMENTS.items()
     ]
 
 
-def setting_arguments() -> list[DeclareLaunchArgument]:
+def setting_arguments() -> list:
     """One argument for each parameter of the node; left empty, the parameter file decides."""
     return [
-        DeclareLaunchArgument(
-            name,
-            default_value="",
-            choices=["", *(choices(name) or YES_OR_NO)] if choices(name) or isinstance(field.default, bool) else None,
-            description=f"{explain(name)}; empty: as in params_file",
-        )
-        for name, field in SETTINGS.items()
+        DeclareLaunchArgument(name, default_value="", description=_with_words(explain(name), choices(name)))
+        for name in launching.SETTINGS
     ]
 
 
-def actions(context: LaunchContext) -> list:
-    """The node, its transitions, and what else was asked for."""
+def _with_words(text: str, words: tuple) -> str:
+    return f"{text} One of: {', '.join(word or repr(word) for word in words)}." if words else text
 
-    def text(name: str) -> str:
-        return LaunchConfiguration(name).perform(context)
 
-    overrides = {
-        name: ParameterValue(LaunchConfiguration(name), value_type=type(field.default))
-        for name, field in SETTINGS.items()
-        if text(name) != ""
-    }
-    if text("rviz") == "true":
+def actions(context: LaunchContext, *_: object) -> list:
+    """The node, and what else was asked for; a wrong argument ends the launch with a sentence."""
+    launching.check_names(sys.argv)
+    texts = {name: context.launch_configurations[name] for name in (*launching.ARGUMENTS, *launching.SETTINGS)}
+    launching.check_words(texts)
+    overrides = parameters(texts)
+    namespaces = (context.launch_configurations.get("ros_namespace", ""), texts["namespace"])
+    node = launching.full_name(namespaces, texts["name"])
+    launching.number("respawn_delay", texts["respawn_delay"], float)
+    respawning = launching.Respawning(
+        texts["respawn"] == "true", launching.number("respawn_max_retries", texts["respawn_max_retries"], int)
+    )
+    file = launching.parameters_of(texts["params_file"], SHARE / "config" / "segment.yaml")
+    beside = [bag_player(node, texts)] if texts["bag"] else []
+    if texts["rviz"] == "true":
+        beside.append(viewer(node, texts["fixed_frame"] or texts["target_frame"]))
+    return [*process(texts, [str(file), overrides], respawning), *beside]
+
+
+def parameters(texts: dict) -> dict:
+    """The parameters that win over the file."""
+    overrides = {name: _parameter(value) for name, value in launching.settings_of(texts).items()}
+    if texts["rviz"] == "true":
         overrides.setdefault("publish_rgb", True)
-    node = LifecycleNode(
+    if texts["use_sim_time"] or texts["bag"]:
+        overrides["use_sim_time"] = texts["use_sim_time"] != "false"
+    return {**overrides, "autostart": texts["autostart"] == "true"}
+
+
+def _parameter(value: object) -> object:
+    """Text stays text, whatever it looks like."""
+    return ParameterValue(value, value_type=str) if isinstance(value, str) else value
+
+
+def process(texts: dict, settings: list, respawning: launching.Respawning) -> list:
+    """The node's process, and what happens after it; each start is an action of its own."""
+    started_s = time.monotonic()
+    node = Node(
         package="weakseg_ros",
         executable="segment_node",
-        name="weakseg",
-        namespace=text("namespace"),
+        name=texts["name"],
+        namespace=texts["namespace"],
         output="screen",
-        arguments=["--transport", text("transport")],
-        ros_arguments=["--log-level", f"weakseg:={text('log_level')}"],
-        parameters=[text("params_file"), {**overrides, "autostart": False, "use_sim_time": bool(text("bag"))}],
-        remappings=[("points", text("input_topic"))],
-        respawn=text("respawn") == "true",
-        respawn_delay=2.0,
+        arguments=["--transport", texts["transport"], "--log-level", texts["log_level"]],
+        parameters=settings,
+        remappings=[("points", texts["input_topic"])],
     )
-    variables = transport_variables(os.environ) if text("transport") == "tuned" else {}
-    beside = [bag_player(node, text("bag"), text("bag_rate"))] if text("bag") else []
-    if text("rviz") == "true":
-        beside.append(viewer(text("fixed_frame")))
-    environment = [SetEnvironmentVariable(name, value) for name, value in variables.items()]
-    return [*environment, *transitions(node), *beside, node]
+
+    def after(event: object, context: LaunchContext) -> list:
+        if context.is_shutdown:
+            return []
+        verdict = respawning.after(event.returncode, time.monotonic() - started_s)
+        said = [LogInfo(msg=verdict.text)] if verdict.text else []
+        if not verdict.again:
+            return said
+        again = OpaqueFunction(function=lambda _: process(texts, settings, respawning))
+        return [*said, TimerAction(period=launching.number("respawn_delay", texts["respawn_delay"], float), actions=[again])]
+
+    return [RegisterEventHandler(OnProcessExit(target_action=node, on_exit=after)), node]
 
 
-def transitions(node: LifecycleNode) -> list[RegisterEventHandler]:
-    """Configure the node whenever its process starts, and activate it whenever that has gone well."""
-
-    def change(transition: int) -> EmitEvent:
-        return EmitEvent(event=ChangeState(lifecycle_node_matcher=matches_action(node), transition_id=transition))
-
-    return [
-        RegisterEventHandler(OnProcessStart(target_action=node, on_start=[change(Transition.TRANSITION_CONFIGURE)])),
-        RegisterEventHandler(
-            OnStateTransition(
-                target_lifecycle_node=node,
-                start_state="configuring",
-                goal_state="inactive",
-                entities=[change(Transition.TRANSITION_ACTIVATE)],
-            )
-        ),
-        RegisterEventHandler(
-            OnStateTransition(
-                target_lifecycle_node=node,
-                start_state="configuring",
-                goal_state="unconfigured",
-                entities=[LogInfo(msg="weakseg could not be configured; its log says why, 'ros2 lifecycle set' tries again")],
-            )
-        ),
-    ]
-
-
-def bag_player(node: LifecycleNode, bag: str, rate: str) -> RegisterEventHandler:
+def bag_player(node: str, texts: dict) -> ExecuteProcess:
     """Play the bag once, from the moment the node takes clouds."""
-    play = ExecuteProcess(cmd=["ros2", "bag", "play", bag, "--clock", "--rate", rate], output="screen")
-    return RegisterEventHandler(
-        OnStateTransition(target_lifecycle_node=node, goal_state="active", entities=[play], handle_once=True)
-    )
+    play = ["ros2", "bag", "play", texts["bag"], "--clock", "--rate", texts["bag_rate"]]
+    return ExecuteProcess(cmd=[*waiting("active", node), *play], output="screen")
 
 
-def viewer(fixed_frame: str) -> Node:
-    """RViz with the labelled cloud."""
-    config = os.path.join(SHARE, "launch", "segment.rviz")
-    return Node(package="rviz2", executable="rviz2", name="rviz2", arguments=["-d", config, "-f", fixed_frame], output="log")
+def viewer(node: str, fixed_frame: str) -> ExecuteProcess:
+    """RViz with the labelled cloud and the boxes of this node, in the cloud's own frame where none is given."""
+    shipped = (SHARE / "launch" / "segment.rviz").read_text(encoding="utf-8")
+    config = Path(tempfile.mkdtemp(prefix="weakseg_rviz_"), "segment.rviz")
+    config.write_text(launching.rviz_config(shipped, node, fixed_frame), encoding="utf-8")
+    until = "active" if fixed_frame else "frame"
+    return ExecuteProcess(cmd=[*waiting(until, node), "rviz2", "-d", str(config), "-f", fixed_frame or "{frame}"], output="log")
+
+
+def waiting(until: str, node: str) -> list:
+    """The beginning of a command that waits for the node."""
+    return ["python3", "-m", "weakseg_ros.ros.beside", until, node]

@@ -52,7 +52,7 @@ def test_masks_have_the_size_of_the_range_image(rig: Any, live: tuple[Any, Any],
     message = rig.make_cloud(rig.street_points(5000))
     client.wait(lambda: client.answer_to(message, 0.3) and len(masks) == 2, "both masks")
     height, width = bundle.info.spec.height, bundle.info.spec.width
-    for name, encoding, kind in (("class_mask", "mono8", np.uint8), ("instance_mask", "mono16", np.uint16)):
+    for name, encoding, kind in (("class_mask", "8UC1", np.uint8), ("instance_mask", "16UC1", np.uint16)):
         mask = masks[name]
         assert (mask.height, mask.width, mask.encoding, mask.header) == (height, width, encoding, message.header)
         pixels = np.frombuffer(mask.data, kind).reshape(height, mask.step // kind().itemsize)
@@ -88,8 +88,8 @@ def test_a_threshold_changes_while_it_runs(rig: Any, live: tuple[Any, Any]) -> N
         ({"lift": 3}, "expected str, found int 3"),
         ({"engine": "onnxruntme"}, "did you mean 'onnxruntime'"),
         ({"publish_rgb": 1}, "expected bool, found int 1"),
-        ({"mode": "replay"}, "read-only"),
-        ({"replay_queue": 5}, "read-only"),
+        ({"mode": "replay"}, "is taken when the node is configured"),
+        ({"replay_queue": 5}, "is taken when the node is configured"),
         ({"min_confidence": 0.9, "lift": "none"}, "lift"),
         ({"min_confidence": 0.9, "autostart": False}, "autostart"),
     ],
@@ -121,7 +121,8 @@ def test_parameters_explain_themselves(live: tuple[Any, Any]) -> None:
     assert "class 0" in threshold.description
     assert (threshold.floating_point_range[0].from_value, threshold.floating_point_range[0].to_value) == (0.0, 1.0)
     assert "pixel, knn" in lift.additional_constraints
-    assert mode.read_only
+    assert not mode.read_only, "it can be set while the node is unconfigured"
+    assert "taken at configure" in mode.description
 
 
 def test_reload_takes_a_good_model_and_refuses_bad_ones(rig: Any, live: tuple[Any, Any], bundle: Any, tmp_path: Path) -> None:

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 import threading
@@ -16,7 +17,8 @@ import yaml
 from weakseg_ros.config import field_docs
 from weakseg_ros.errors import ConfigError
 from weakseg_ros.ros.params import FIELDS, GROUPS, NodeConfig, explain
-from weakseg_ros.ros.transport import PROFILE, PROFILE_VARIABLES, transport_variables
+from weakseg_ros.ros.reference import PAGE, PARAMETER_FILE, page, parameter_file
+from weakseg_ros.ros.transport import PROFILE, PROFILE_VARIABLES, profile_variables, transport_variables
 from weakseg_ros.ros.worker import Mailbox, Worker
 
 
@@ -104,15 +106,33 @@ def test_the_profile_is_one_large_segment_beside_udp() -> None:
 
 
 def test_settings_of_the_user_are_left_alone() -> None:
-    assert transport_variables({}) == dict.fromkeys(PROFILE_VARIABLES, str(PROFILE))
+    assert transport_variables({}) == dict.fromkeys(profile_variables(), str(PROFILE))
     for name in (*PROFILE_VARIABLES, "FASTDDS_BUILTIN_TRANSPORTS"):
         assert transport_variables({name: "mine"}) == {}
+
+
+@pytest.mark.parametrize(
+    ("distro", "rclpy", "expected"),
+    [
+        ("humble", "", PROFILE_VARIABLES[1:]),
+        ("jazzy", "7.1.6", PROFILE_VARIABLES[1:]),
+        ("kilted", "9.1.2", PROFILE_VARIABLES[:1]),
+        ("lyrical", "", PROFILE_VARIABLES[:1]),
+        ("", "7.1.6", PROFILE_VARIABLES[1:]),
+        ("", "9.1.2", PROFILE_VARIABLES[:1]),
+        ("", "", PROFILE_VARIABLES),
+    ],
+)
+def test_only_the_variable_that_fast_dds_reads_is_set(distro: str, rclpy: str, expected: tuple[str, ...]) -> None:
+    """Kilted's Fast DDS warns at every start of the older name."""
+    assert profile_variables(distro, rclpy) == expected
 
 
 # settings
 
 
 def test_the_shipped_parameter_file_says_what_the_node_does_without_one(root: Path) -> None:
+    assert (root / PARAMETER_FILE).read_text() == parameter_file(), "run: python -m weakseg_ros.ros.reference"
     content = yaml.safe_load((root / "config" / "segment.yaml").read_text())
     shipped = content["/**"]["ros__parameters"]
     for group in filter(None, GROUPS):
@@ -120,6 +140,15 @@ def test_the_shipped_parameter_file_says_what_the_node_does_without_one(root: Pa
     assert shipped == {name: field.default for name, field in FIELDS.items() if name != "autostart"}
     text = " ".join((root / "config" / "segment.yaml").read_text().replace("#", " ").split())
     assert all(explain(name) in text for name in shipped), "the comments are the fields' docstrings"
+
+
+def test_the_page_of_topics_services_and_parameters_is_up_to_date(root: Path) -> None:
+    assert (root / PAGE).read_text() == page(), "run: python -m weakseg_ros.ros.reference"
+
+
+def test_every_setting_is_one_sentence() -> None:
+    for name in FIELDS:
+        assert re.fullmatch(r"['A-Z~].*[^.] \(.*\)\.", explain(name)), explain(name)
 
 
 def test_every_setting_is_explained() -> None:

@@ -18,7 +18,7 @@ from weakseg_ros.deploy.segmentation import Segmentation
 from weakseg_ros.errors import CloudError
 from weakseg_ros.points.cloud import FLAG_OUT_OF_RANGE, Cloud
 from weakseg_ros.points.lift import knn_vote, lift
-from weakseg_ros.points.projection import RangeView, network_input, project
+from weakseg_ros.points.projection import RangeView, network_input, nothing_seen, project
 
 Lift = Literal["pixel", "knn"]
 FULL_CIRCLE_DEG = 359.9
@@ -61,12 +61,14 @@ class Segmenter:
     def run(self, cloud: Cloud) -> Segmentation:
         """Answers for all N points, in order; class 0 and a flag where a point cannot be answered.
 
+        An empty cloud has an empty answer, whatever the bundle requires.
+
         Raises CloudError (`no_intensity`, `no_ring`, `grid_size`) where the bundle needs what the cloud has not, EngineError
         where the network's answer is unusable.
         """
         info, timings = self.bundle.info, _Timings()
         scale = self._check_intensity(cloud)
-        view = project(cloud, info.spec)
+        view = project(cloud, info.spec) if len(cloud) else nothing_seen(info.spec)
         timings.lap("project")
         image = network_input(cloud, view, info.channels, info.mean, info.std, scale)
         if "intensity" in info.channels:

@@ -13,17 +13,18 @@ class TrackSettings:
     """When an object of one scan is that of an earlier one."""
 
     max_age_s: float = setting(1.5, 0.0, 60.0)
-    """an object unseen for longer gets a new id when it comes back"""
+    """Seconds for which an object may be unseen; one that comes back later gets a new id."""
     cell_m: float = setting(0.4, 0.05, 10.0)
-    """points in one square of this size, seen from above, overlap; half of it is asked of squares five times as large"""
+    """Side in metres of the squares, seen from above, in which two objects overlap where both have points; squares five times as
+    large count half."""
     reach_m: float = setting(0.7, 0.0, 20.0)
-    """how far from where it was expected an object may be"""
+    """Metres that an object may be away from where it was expected."""
     reach_m_s: float = setting(4.0, 0.0, 50.0)
-    """and how much farther with every second since it was seen"""
+    """Metres by which that distance grows with every second since the object was seen."""
     gain: float = setting(0.35, 0.01, 1.0)
-    """share of a newly measured velocity in an object's own"""
+    """Share of a newly measured velocity in the velocity that an object is expected to keep."""
     max_objects: int = setting(300, 1, 2000)
-    """of more objects in one scan the largest are followed, the others get a new id every time"""
+    """Objects that are followed in one scan; of more, the smallest get a new id in every scan."""
 
     def __post_init__(self) -> None:
         check_ranges(self)

@@ -66,6 +66,12 @@ class RangeView:
     """(N,) distance from the sensor in m; NaN for unusable points"""
 
 
+def nothing_seen(spec: RangeSpec) -> RangeView:
+    """The view of a cloud without points, which no rule for rows can be asked about."""
+    nowhere = np.full((spec.height, spec.width), -1, np.int32)
+    return RangeView(np.zeros(0, np.int32), nowhere, np.zeros(0, np.float32))
+
+
 CHANNELS: dict[str, Callable[[Cloud, RangeView, float], NDArray[np.float32]]] = {
     "range": lambda cloud, view, scale: view.range_of_point,
     "x": lambda cloud, view, scale: cloud.xyz[:, 0],

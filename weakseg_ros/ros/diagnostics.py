@@ -17,7 +17,7 @@ from builtin_interfaces.msg import Time
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
 
 from weakseg_ros.ros.params import NodeConfig
-from weakseg_ros.ros.transport import PROFILE, PROFILE_VARIABLES
+from weakseg_ros.ros.transport import PROFILE, profile_variables
 
 if TYPE_CHECKING:
     from weakseg_ros.ros.model import Model
@@ -171,7 +171,7 @@ def _why_silent(summary: FrameSummary, source: CloudSource) -> str:
         return f"{source.topic}: no cloud for {summary.age_s:.1f} s"
     return (
         f"{source.topic}: has {source.publishers} publishers but no cloud arrives; clouds above 512 KiB need the transport "
-        f"profile in the driver's process, too: set {' and '.join(PROFILE_VARIABLES)} to {PROFILE} there"
+        f"profile in the driver's process, too: set {' and '.join(profile_variables())} to {PROFILE} there"
     )
 
 
@@ -232,7 +232,7 @@ def domain_status(sentences: Sequence[str]) -> Status:
 
 
 def to_message(statuses: Iterable[Status], node: str, stamp: Time) -> DiagnosticArray:
-    """The statuses as /diagnostics wants them, under the node's name."""
+    """The statuses as /diagnostics wants them, under the node's fully qualified name."""
     array = DiagnosticArray()
     array.header.stamp = stamp
     for status in statuses:

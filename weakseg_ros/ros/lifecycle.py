@@ -14,13 +14,16 @@ from rcl_interfaces.msg import SetParametersResult
 from rclpy.callback_groups import MutuallyExclusiveCallbackGroup
 from rclpy.clock import Clock, ClockType
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
+from rclpy.logging import LoggingSeverity
 from rclpy.parameter import Parameter
 from rclpy.task import Future
+from rclpy.timer import Timer
 from std_srvs.srv import Trigger
 
 from weakseg_ros.deploy.bundle import Bundle
 from weakseg_ros.errors import BundleError, ConfigError, WeaksegError
 from weakseg_ros.ros import diagnostics
+from weakseg_ros.ros.bonding import ManagerBond
 from weakseg_ros.ros.diagnostics import FrameStatistics, Status, Throttle
 from weakseg_ros.ros.following import Following
 from weakseg_ros.ros.frame_logging import FrameLogging
@@ -43,11 +46,12 @@ class SegmentNode(LifecycleNode):
     sentence once only a new process helps; the node then ends the spinning by shutting its context down.
     """
 
-    def __init__(self, overrides: Sequence[Parameter[Any]] = ()) -> None:
+    def __init__(self, overrides: Sequence[Parameter[Any]] = (), log_level: str = "info") -> None:
         super().__init__("weakseg", parameter_overrides=list(overrides), automatically_declare_parameters_from_overrides=True)
+        self.get_logger().set_level(LoggingSeverity[log_level.upper()])
         self.fatal = ""
         self._fault = ""
-        self._settings = Parameters(self)
+        self._settings = Parameters(self, lambda: self._pipeline is not None)
         for note in self._settings.notes:
             self.get_logger().warning(note)
         self._statistics = FrameStatistics()
@@ -56,17 +60,17 @@ class SegmentNode(LifecycleNode):
         self._worker: Worker[Arrival] | None = None
         self._source: CloudSource | None = None
         self._loader: threading.Thread | None = None
+        self._bond: ManagerBond | None = None
         self._diagnostics = self.create_publisher(DiagnosticArray, "/diagnostics", 10)
         # a group of its own: while one of these waits for the new model, everything else goes on, but not the other one
-        reloading = MutuallyExclusiveCallbackGroup()
-        self.create_service(Trigger, "~/reload", self._on_reload, callback_group=reloading)
+        self._reloading = MutuallyExclusiveCallbackGroup()
+        self.create_service(Trigger, "~/reload", self._on_reload, callback_group=self._reloading)
         self.create_service(Trigger, "~/log_frame", self._on_log_frame)
-        steady = Clock(clock_type=ClockType.STEADY_TIME)  # simulated time may stand still; reports must not
-        self.create_timer(self._settings.config.diagnostics_period_s, self._report, clock=steady)
-        self.create_timer(CHECK_PEERS_PERIOD_S, self._check_peers, clock=steady)
+        self._steady = Clock(clock_type=ClockType.STEADY_TIME)  # simulated time may stand still; reports must not
+        self.create_timer(CHECK_PEERS_PERIOD_S, self._check_peers, clock=self._steady)
         self._watch = BundleWatch()
-        if self._settings.config.watch_bundle:
-            self.create_timer(self._settings.config.watch_bundle, self._on_watch, callback_group=reloading, clock=steady)
+        self._paced: list[Timer] = []
+        self._set_pace()
 
     @property
     def autostart(self) -> bool:
@@ -77,6 +81,16 @@ class SegmentNode(LifecycleNode):
         """Configure and activate; a node that cannot be configured stays alive and says why."""
         if self.trigger_configure() == TransitionCallbackReturn.SUCCESS:
             self.trigger_activate()
+
+    def _set_pace(self) -> None:
+        """Start the timers whose periods are settings, in place of those of an earlier configuration."""
+        for timer in self._paced:
+            self.destroy_timer(timer)
+        config = self._settings.config
+        self._paced = [self.create_timer(config.diagnostics_period_s, self._report, clock=self._steady)]
+        if config.watch_bundle:
+            group = self._reloading
+            self._paced.append(self.create_timer(config.watch_bundle, self._on_watch, callback_group=group, clock=self._steady))
 
     def set_parameters_atomically(self, parameter_list: list[Parameter[Any]]) -> SetParametersResult:
         """See rclpy.node.Node; all or none, with a sentence where none."""
@@ -124,11 +138,14 @@ class SegmentNode(LifecycleNode):
     def _configure(self) -> None:
         if self._settings.faults:
             raise ConfigError("; ".join(self._settings.faults.values()))
+        self._set_pace()
         config = self._settings.config
         model = Model(open_segmenter(config, Bundle.load(config.bundle)))
         try:
             following = Following(self, config)
-            outputs, frame_logging = Outputs(self, lossless=config.mode == "replay"), FrameLogging(self)
+            reliable = config.labels_reliability == "reliable"
+            outputs = Outputs(self, config.mode == "replay", reliable, config.target_frame)
+            frame_logging = FrameLogging(self)
         except Exception:
             model.close()
             raise
@@ -147,9 +164,14 @@ class SegmentNode(LifecycleNode):
         except Exception:
             self._deactivate()
             raise
+        if not self.autostart:
+            self._bond = ManagerBond(self)
         self.get_logger().info(f"labelling {self._source.topic}")
 
     def _deactivate(self) -> None:
+        bond, self._bond = self._bond, None
+        if bond is not None:
+            bond.close()
         source, self._source = self._source, None
         if source is not None:
             source.close()
@@ -204,7 +226,8 @@ class SegmentNode(LifecycleNode):
             diagnostics.domain_status(sentences),
             self._pipeline.frame_logging.status() if self._pipeline else Status("frame_log", "not configured"),
         )
-        self._diagnostics.publish(diagnostics.to_message(statuses, self.get_name(), self.get_clock().now().to_msg()))
+        name, now = self.get_fully_qualified_name(), self.get_clock().now().to_msg()
+        self._diagnostics.publish(diagnostics.to_message(statuses, name, now))
 
     async def _on_reload(self, request: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
         response.success, response.message = await self._swap()

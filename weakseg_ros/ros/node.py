@@ -4,44 +4,51 @@
 from __future__ import annotations
 
 import argparse
-import re
-import shlex
 import signal
 import sys
 import threading
 from collections.abc import Sequence
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 from weakseg_ros.config import from_mapping, read_yaml
-from weakseg_ros.errors import ConfigError, WeaksegError
+from weakseg_ros.errors import WeaksegError
+from weakseg_ros.extras import explain as explain_import
 from weakseg_ros.ros.params import FIELDS, TOPIC, NodeConfig, choices, explain, flat, named_in, nested
+from weakseg_ros.ros.starting import start_ros
 from weakseg_ros.ros.transport import PROFILE, apply_transport
 
 DEVICE_LOST_EXIT_CODE = 70
+PERMANENT_FAULT_EXIT_CODE = 2
+"""of a process that another one like it would not help: a missing library, unreadable settings, arguments that are wrong"""
+LOG_LEVELS = ("debug", "info", "warn", "error", "fatal")
 SWITCH_INTERVAL_S = 5e-4
 """how long one thread may keep the interpreter while another wants it: Python's 5 ms, a few times in a row, would show in
 the latency whenever the frame log writes"""
 
 
 def main(argv: Sequence[str]) -> int:
-    """The verb `weakseg node`; everything after `--ros-args` is ROS's own. Returns 0 after SIGINT or SIGTERM."""
+    """The verb `weakseg node`; everything after `--ros-args` is ROS's own.
+
+    Returns 0 after SIGINT or SIGTERM, and DEVICE_LOST_EXIT_CODE where only a new process helps; what raises WeaksegError ends
+    with PERMANENT_FAULT_EXIT_CODE.
+    """
     options, ros_arguments = _read_arguments(argv)
     if options.print_transport_profile:
         print(PROFILE)
         return 0
     report = apply_transport(own_settings=options.transport == "untouched")
-    return _spin(_overrides(options), ros_arguments, report)
+    return _spin(_overrides(options), ros_arguments, report, options.log_level)
 
 
 def console() -> int:
     """The executable `segment_node`, as `ros2 run` and launch files call it."""
     try:
         return main(sys.argv[1:])
-    except WeaksegError as error:
-        print(f"segment_node: {error}", file=sys.stderr)
-        return 2
+    except (WeaksegError, ImportError) as error:
+        sentence = explain_import(error) if isinstance(error, ImportError) else ""
+        print(f"segment_node: {sentence or error}", file=sys.stderr)
+        return PERMANENT_FAULT_EXIT_CODE
 
 
 def _read_arguments(argv: Sequence[str]) -> tuple[argparse.Namespace, list[str]]:
@@ -73,6 +80,9 @@ def _parser() -> argparse.ArgumentParser:
         choices=("tuned", "untouched"),
         default="tuned",
         help="tuned: Fast DDS with room for large clouds, unless you have set a profile yourself; untouched: as it is",
+    )
+    parser.add_argument(
+        "--log-level", choices=LOG_LEVELS, default="info", help="least severity that this node prints, whatever its namespace"
     )
     parser.add_argument(
         "--print-transport-profile", action="store_true", help="print the path of the Fast DDS profile, for the driver, and end"
@@ -110,7 +120,7 @@ def _overrides(options: argparse.Namespace) -> dict[str, Any]:
     return given
 
 
-def _spin(overrides: dict[str, Any], ros_arguments: list[str], report: str) -> int:
+def _spin(overrides: dict[str, Any], ros_arguments: list[str], report: str, log_level: str) -> int:
     """Run the node until a signal or a lost device ends it.
 
     Signals set a flag and raise nothing: whatever they hit is finished, the way out included, and launch, which sends
@@ -120,18 +130,14 @@ def _spin(overrides: dict[str, Any], ros_arguments: list[str], report: str) -> i
     ended = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: ended.set())
-    rclpy = _import_rclpy()
+    start_ros(ros_arguments)
+    import rclpy
     from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
     from rclpy.parameter import Parameter
-    from rclpy.signals import SignalHandlerOptions
 
     from weakseg_ros.ros.lifecycle import SegmentNode
 
-    try:
-        rclpy.init(args=[sys.argv[0], *ros_arguments], signal_handler_options=SignalHandlerOptions.NO)
-    except RuntimeError as error:  # what rclpy's own errors are derived from
-        raise ConfigError(_refused(ros_arguments, error)) from None
-    node = SegmentNode([Parameter(name, value=value) for name, value in overrides.items()])
+    node = SegmentNode([Parameter(name, value=value) for name, value in overrides.items()], log_level)
     try:
         node.get_logger().info(report)
         executor = SingleThreadedExecutor()
@@ -146,23 +152,10 @@ def _spin(overrides: dict[str, Any], ros_arguments: list[str], report: str) -> i
         node.release()
         node.destroy_node()
         rclpy.try_shutdown()
+        # Python's own end restores the default handlers, and a second Ctrl+C during it would count as a crash
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, signal.SIG_IGN)
     if node.fatal:
         print(f"segment_node: {node.fatal}", file=sys.stderr)
         return DEVICE_LOST_EXIT_CODE
     return 0
-
-
-def _refused(ros_arguments: list[str], error: RuntimeError) -> str:
-    """A sentence on why ROS does not start, without the places in its source that rcl names."""
-    reason = re.sub(r", at \S+:\d+", "", str(error)).removeprefix("failed to initialize rcl: ")
-    return f"{shlex.join(ros_arguments)}: ROS does not start with it ({reason}); check the options, topics and files in it"
-
-
-def _import_rclpy() -> ModuleType:
-    try:
-        import rclpy
-    except ImportError as error:
-        raise ConfigError(
-            f"rclpy: cannot be imported ({error}); source your ROS 2, or run: pip install 'weakseg_ros[ros-pip]'"
-        ) from None
-    return rclpy

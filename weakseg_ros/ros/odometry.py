@@ -15,6 +15,8 @@ from rclpy.node import Node
 from rclpy.qos import QoSProfile, ReliabilityPolicy
 from rclpy.qos_overriding_options import QoSOverridingOptions
 
+from weakseg_ros.ros.poses import matrix_of
+
 NANOSECONDS = 1_000_000_000
 KEPT = 400
 """poses that are remembered: two seconds of a fast odometry"""
@@ -25,12 +27,14 @@ LARGEST_GAP_NS = 150_000_000
 class OdometryTopic:
     """The poses that came lately; the ROS thread feeds it, any thread may ask.
 
-    The poses are those of the sensor, or of a body whose axes are parallel to the sensor's: only what lies between two
-    of them is used.
+    The poses are those of a body; `extrinsic` (4, 4) leads from the sensor to that body, and without it the sensor's axes
+    are taken as parallel to the body's: only what lies between two poses is used.
     """
 
-    def __init__(self, node: Node, topic: str) -> None:
+    def __init__(self, node: Node, topic: str, extrinsic: NDArray[np.float64] | None = None) -> None:
         self._node = node
+        self.extrinsic = extrinsic
+        self.body_frame = ""
         self._lock = threading.Lock()
         self._poses: deque[tuple[int, NDArray[np.float64]]] = deque(maxlen=KEPT)
         profile = QoSProfile(depth=50, reliability=ReliabilityPolicy.BEST_EFFORT)
@@ -51,7 +55,9 @@ class OdometryTopic:
             return None
         (before_ns, before), (after_ns, after) = near[0], near[-1]
         share = (stamp_ns - before_ns) / (after_ns - before_ns) if after_ns > before_ns else 0.0
-        return _matrix(before + np.clip(share, 0.0, 1.0) * (_on_the_same_side(before, after) - before))
+        between = before + np.clip(share, 0.0, 1.0) * (_on_the_same_side(before, after) - before)
+        pose = matrix_of(between[:3], between[3:])
+        return pose if self.extrinsic is None else pose @ self.extrinsic
 
     def _on_pose(self, message: Odometry) -> None:
         stamp = message.header.stamp.sec * NANOSECONDS + message.header.stamp.nanosec
@@ -59,6 +65,7 @@ class OdometryTopic:
         pose = np.array([place.x, place.y, place.z, turn.x, turn.y, turn.z, turn.w])
         if not np.isfinite(pose).all() or np.linalg.norm(pose[3:]) < 0.5:
             return
+        self.body_frame = message.child_frame_id
         with self._lock:
             if self._poses and stamp <= self._poses[-1][0]:  # a bag that begins anew
                 self._poses.clear()
@@ -68,16 +75,3 @@ class OdometryTopic:
 def _on_the_same_side(before: NDArray[Any], after: NDArray[Any]) -> NDArray[Any]:
     """`after` with the sign of its quaternion that is nearer to `before`: both mean the same turn."""
     return np.concatenate([after[:3], after[3:] * (1.0 if before[3:] @ after[3:] >= 0 else -1.0)])
-
-
-def _matrix(pose: NDArray[np.float64]) -> NDArray[np.float64]:
-    """(4, 4) of x, y, z and the quaternion x, y, z, w."""
-    x, y, z, w = pose[3:] / np.linalg.norm(pose[3:])
-    matrix = np.eye(4)
-    matrix[:3, 3] = pose[:3]
-    matrix[:3, :3] = [
-        [1 - 2 * (y * y + z * z), 2 * (x * y - z * w), 2 * (x * z + y * w)],
-        [2 * (x * y + z * w), 1 - 2 * (x * x + z * z), 2 * (y * z - x * w)],
-        [2 * (x * z - y * w), 2 * (y * z + x * w), 1 - 2 * (x * x + y * y)],
-    ]
-    return matrix

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import dataclasses
 import typing
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -14,6 +14,7 @@ from weakseg_ros.deploy.track_settings import TrackSettings
 from weakseg_ros.errors import ConfigError, did_you_mean
 from weakseg_ros.improve.log.admission import LogSettings
 from weakseg_ros.registry import ENGINES
+from weakseg_ros.ros.poses import matrix_of_text
 
 if TYPE_CHECKING:
     from rcl_interfaces.msg import ParameterDescriptor, SetParametersResult
@@ -27,55 +28,68 @@ TOPIC = "points"
 
 @dataclass(frozen=True)
 class NodeConfig:
-    """Settings of the node. Those that are not read-only change while it runs."""
+    """Settings of the node. Those that are `read_only` are taken when the node is configured, the others at any time."""
 
     bundle: str = "models/street64"
-    """folder of the model: a path, or a name among the installed models; a change is taken by ~/reload"""
+    """The model: a path to its folder, or a name among the installed models; ~/reload takes a change."""
     watch_bundle: float = setting(0.0, 0.0, 3600.0, read_only=True)
-    """seconds between two looks whether 'bundle' names another model than before, as models/current does after a retraining,
-    which is then taken without losing a frame; 0 = only ~/reload takes one"""
+    """Seconds between two looks whether 'bundle' names another model than before, as models/current does after a retraining;
+    the new one is then taken without losing a frame, and with 0 only ~/reload takes one."""
     engine: str = "auto"
-    """inference engine: 'auto', or names in the order to try them, separated by commas; a change is taken by ~/reload"""
+    """Inference engine: 'auto', or names in the order to try them, separated by commas; ~/reload takes a change."""
     threads: int = setting(0, 0, 256)
-    """CPU threads of the engine, 0 = as many as it likes; fewer help beside other work; a change is taken by ~/reload"""
+    """CPU threads of the engine, where 0 lets the engine choose and fewer help other work beside it; ~/reload takes a
+    change."""
     lift: Literal["pixel", "knn"] = "pixel"
-    """how points behind the nearest one of their pixel get their class: the pixel's own, or a vote of the neighbours"""
+    """How points behind the nearest one of their pixel get their class: 'pixel' gives them the pixel's own, 'knn' lets their
+    neighbours vote."""
     instances: Literal["auto", "components", "none"] = "auto"
-    """how points of countable classes become objects: 'auto' by the model where it has a head for it, else by 'components',
-    points of a class that touch; 'none': instance_id stays 0"""
+    """How points of countable classes become objects: 'auto' uses the model's own head where it has one, 'components' joins
+    points of a class that touch, and 'none' leaves instance_id at 0."""
     track_instances: bool = True
-    """an object keeps its instance_id from cloud to cloud; false: ids mean nothing beyond one cloud"""
+    """An object keeps its instance_id from cloud to cloud; with false, an id means nothing beyond its cloud."""
     odometry_topic: str = setting("", read_only=True)
-    """nav_msgs/Odometry of the sensor, or of a body with axes parallel to its own, for track_instances; '' = without"""
+    """Topic of the nav_msgs/Odometry that track_instances takes the sensor's motion from; '' means that there is none."""
+    odometry_extrinsic: str = setting("", read_only=True)
+    """Pose of the LiDAR in the body frame of odometry_topic, as 'x y z roll pitch yaw' in metres and radians; 'tf' looks it up in
+    TF, and '' takes the LiDAR's axes as parallel to the body's."""
+    target_frame: str = setting("", read_only=True)
+    """Frame in which ~/labels, ~/objects and ~/detections are published, by the TF of the cloud's time; '' keeps the cloud's own
+    frame."""
     object_texts: bool = False
-    """write class, id and score above the boxes in ~/objects"""
+    """Class, id and score are written above the boxes in ~/objects."""
     intensity_field: str = "auto"
-    """field of the cloud that holds the intensity: 'auto' tries the usual names, '' feeds zeros"""
+    """Field of the cloud that holds the intensity: 'auto' tries the usual names, and '' feeds zeros to the model."""
     intensity_scale: float = setting(0.0, 0.0, 1e6)
-    """factor to the intensity the model was trained with; 0 = by the field's datatype"""
+    """Factor from the cloud's intensity to that of the model's training data; 0 derives it from the field's datatype."""
     min_confidence: float = setting(0.0, 0.0, 1.0)
-    """points below this confidence get class 0 in ~/labels; the confidence itself stays there"""
+    """Points below this confidence get class 0 in ~/labels, while their confidence is published as it is."""
     publish_rgb: bool = False
-    """add a field rgb with the class's colour to ~/labels"""
+    """~/labels has a field rgb with the colour of each point's class."""
+    labels_reliability: Literal["best_effort", "reliable"] = setting("best_effort", read_only=True)
+    """Quality of service of ~/labels and the masks: 'reliable' also reaches subscribers that ask for it, such as
+    create_subscription(..., 10), and a slow one can then delay the node."""
     stale_after_s: float = setting(2.0, 0.1, 3600.0)
-    """seconds without a cloud after which the diagnostics call the input stale"""
+    """Seconds without a cloud after which the diagnostics call the input stale."""
     mode: Literal["live", "replay"] = setting("live", read_only=True)
-    """live: the newest cloud wins and waiting ones are dropped; replay: reliable and complete, nothing is dropped"""
+    """'live' answers the newest cloud and drops those that wait; 'replay' is reliable and complete, and drops nothing."""
     reliability: Literal["auto", "reliable", "best_effort"] = setting("auto", read_only=True)
-    """of the subscription; auto asks for reliable where every publisher offers it"""
+    """Quality of service of the subscription to the clouds; 'auto' asks for reliable where every publisher offers it."""
     replay_queue: int = setting(64, 1, 4096, read_only=True)
-    """clouds that wait inside the node in replay mode before the sender is slowed down"""
+    """Clouds that wait inside the node in replay mode before the sender is slowed down."""
     diagnostics_period_s: float = setting(1.0, 0.1, 60.0, read_only=True)
-    """seconds between two messages on /diagnostics"""
+    """Seconds between two messages on /diagnostics."""
     autostart: bool = setting(True, read_only=True)
-    """configure and activate at the start; the launch file does it by events and sets false"""
+    """The node configures and activates itself when its process starts; with false, a lifecycle manager does."""
     track: TrackSettings = dataclasses.field(default_factory=TrackSettings)
-    """how track_instances tells that an object is one that it has seen"""
+    """How track_instances tells that an object is one that it has seen."""
     log: LogSettings = dataclasses.field(default_factory=LogSettings)
-    """which frames are kept for labelling, and where"""
+    """Which frames are kept for labelling, and where."""
 
     def __post_init__(self) -> None:
         check_ranges(self)
+        if self.odometry_extrinsic not in ("", "tf"):
+            matrix_of_text(self.odometry_extrinsic, "odometry_extrinsic")
         for name in self.engines:
             if name != "auto" and name not in ENGINES:
                 raise ConfigError(
@@ -88,6 +102,8 @@ class NodeConfig:
         return tuple(name.strip() for name in self.engine.split(","))
 
 
+AT_THE_START = frozenset({"autostart"})
+"""what is looked at once in the life of a process"""
 GROUPS: dict[str, type] = {"": NodeConfig, "track": TrackSettings, "log": LogSettings}
 """settings that belong together; their parameters are called GROUP.NAME"""
 FIELDS = {
@@ -126,14 +142,14 @@ def choices(name: str) -> tuple[str, ...]:
 
 
 def explain(name: str) -> str:
-    """What a setting does and what it takes, in one line."""
+    """What a setting does and what it takes, in one sentence."""
     bounds = FIELDS[name].metadata
     takes = "|".join(choices(name)) or type(FIELDS[name].default).__name__
     if bounds.get("low") is not None:
         takes += f" {bounds['low']}..{bounds['high']}"
-    fixed = ", fixed after the start" if bounds.get("read_only") else ""
+    fixed = ", fixed after the start" if name in AT_THE_START else ", taken at configure" if bounds.get("read_only") else ""
     group, _, own = name.rpartition(".")
-    return f"{field_docs(GROUPS[group])[own]} ({takes}{fixed})"
+    return f"{field_docs(GROUPS[group])[own].rstrip('.')} ({takes}{fixed})."
 
 
 class Parameters:
@@ -141,11 +157,13 @@ class Parameters:
 
     The node must have been made with `automatically_declare_parameters_from_overrides`. `config` is always valid: a
     start value that cannot be used leaves the default in place and its sentence in `faults`, until the parameter is
-    set to something that can be used. `notes` are sentences worth a warning at the start.
+    set to something that can be used. `notes` are sentences worth a warning at the start. What is taken when the node is
+    configured is refused while `is_configured()`.
     """
 
-    def __init__(self, node: Node) -> None:
+    def __init__(self, node: Node, is_configured: Callable[[], bool]) -> None:
         self._where = node.get_name()
+        self._is_configured = is_configured
         self.faults: dict[str, str] = {}
         self.notes: list[str] = []
         given = {name: parameter.value for name, parameter in node.get_parameters_by_prefix("").items()}
@@ -187,6 +205,9 @@ class Parameters:
         from rcl_interfaces.msg import SetParametersResult
 
         changes = {parameter.name: parameter.value for parameter in parameters if parameter.name in FIELDS}
+        fixed = [name for name in changes if FIELDS[name].metadata.get("read_only")]
+        if fixed and self._is_configured():
+            return SetParametersResult(successful=False, reason=self._too_late(fixed[0]))
         try:
             self.config = from_mapping(NodeConfig, nested(changes), self._where, self.config)
         except ConfigError as error:
@@ -195,12 +216,18 @@ class Parameters:
             self.faults.pop(name, None)
         return SetParametersResult(successful=True)
 
+    def _too_late(self, name: str) -> str:
+        return (
+            f"{self._where}.{name}: is taken when the node is configured; deactivate the node and clean it up "
+            "('ros2 lifecycle set NODE deactivate', then cleanup), set it, then configure and activate again"
+        )
+
 
 def _descriptor(name: str) -> ParameterDescriptor:
     from rcl_interfaces.msg import FloatingPointRange, IntegerRange, ParameterDescriptor
 
     default, bounds = FIELDS[name].default, FIELDS[name].metadata
-    descriptor = ParameterDescriptor(description=explain(name), read_only=bool(bounds.get("read_only")))
+    descriptor = ParameterDescriptor(description=explain(name), read_only=name in AT_THE_START)
     if choices(name):
         descriptor.additional_constraints = "one of: " + ", ".join(choices(name))
     if bounds.get("low") is not None and isinstance(default, float):

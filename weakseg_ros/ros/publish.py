@@ -23,6 +23,7 @@ from weakseg_ros.points.cloud import Cloud
 from weakseg_ros.points.labelled import fill_message, pack_labelled
 from weakseg_ros.points.labels import LabelMap
 from weakseg_ros.ros.compatibility import PublisherEventCallbacks, all_fit
+from weakseg_ros.ros.frames import Transforms
 from weakseg_ros.ros.objects import detections, markers
 
 try:
@@ -36,16 +37,19 @@ NANOSECONDS = 1_000_000_000
 class Outputs:
     """The node's publishers. `send` may be called from the worker's thread.
 
-    `lossless` makes the frame topics reliable and keeps all of them, for replay.
+    `reliable` makes the frame topics reliable; `lossless` also keeps all of them, for replay. With `target_frame`, points and
+    boxes go out in that frame.
     """
 
-    def __init__(self, node: Node, lossless: bool) -> None:
+    def __init__(self, node: Node, lossless: bool, reliable: bool = False, target_frame: str = "") -> None:
         self._node = node
+        self._target_frame = target_frame
+        self._transforms = Transforms(node, "target_frame") if target_frame else None
         self._problems: dict[str, str] = {}
         frames = QoSProfile(
             history=HistoryPolicy.KEEP_ALL if lossless else HistoryPolicy.KEEP_LAST,
             depth=5,
-            reliability=ReliabilityPolicy.RELIABLE if lossless else ReliabilityPolicy.BEST_EFFORT,
+            reliability=ReliabilityPolicy.RELIABLE if lossless or reliable else ReliabilityPolicy.BEST_EFFORT,
             durability=DurabilityPolicy.VOLATILE,
         )
         latched = QoSProfile(depth=1, reliability=ReliabilityPolicy.RELIABLE, durability=DurabilityPolicy.TRANSIENT_LOCAL)
@@ -86,11 +90,20 @@ class Outputs:
     def send(self, cloud: Cloud, answer: Segmentation, labels: LabelMap, with_rgb: bool, texts: bool) -> None:
         """Publish what someone listens to, under the cloud's own stamp and frame.
 
-        `with_rgb` adds the field rgb to the labelled cloud, `texts` adds words to the boxes.
+        `with_rgb` adds the field rgb to the labelled cloud, `texts` adds words to the boxes. Raises CloudError `no_transform`
+        where TF cannot bring the cloud into the target frame; the masks, which are the sensor's view, go out all the same.
         """
-        seconds, nanoseconds = divmod(cloud.stamp_ns, NANOSECONDS)
-        header = Header(frame_id=cloud.frame_id)
-        header.stamp.sec, header.stamp.nanosec = seconds, nanoseconds
+        header = _header(cloud)
+        if self._class_mask.get_subscription_count():
+            self._class_mask.publish(_image(header, answer.class_image, "8UC1"))
+        if self._instance_mask.get_subscription_count():
+            self._instance_mask.publish(_image(header, answer.instance_image, "16UC1"))
+        listeners = [publisher for publisher in (self._labels, self._objects, self._detections) if publisher is not None]
+        if not any(publisher.get_subscription_count() for publisher in listeners):
+            return
+        if self._transforms is not None and cloud.frame_id != self._target_frame:
+            cloud = self._transforms.moved_to(self._target_frame, cloud)
+            header = _header(cloud)
         if self._labels.get_subscription_count():
             rgb = labels.colors[answer.class_id] if with_rgb else None
             points = pack_labelled(
@@ -99,10 +112,6 @@ class Outputs:
             message = PointCloud2(header=header)
             fill_message(message, points, cloud, PointField)
             self._labels.publish(message)
-        if self._class_mask.get_subscription_count():
-            self._class_mask.publish(_image(header, answer.class_image, "mono8"))
-        if self._instance_mask.get_subscription_count():
-            self._instance_mask.publish(_image(header, answer.instance_image, "mono16"))
         self._send_objects(cloud, answer, header, labels, texts)
 
     def _send_objects(self, cloud: Cloud, answer: Segmentation, header: Header, labels: LabelMap, texts: bool) -> None:
@@ -120,6 +129,8 @@ class Outputs:
         """Remove the publishers; no thread may call `send` any more."""
         for publisher in self._all():
             self._node.destroy_publisher(publisher)
+        if self._transforms is not None:
+            self._transforms.close()
 
     def _all(self) -> list[Any]:
         everything = [self._labels, self._class_mask, self._instance_mask, self._classes, self._label_info]
@@ -143,6 +154,12 @@ class Outputs:
             event_callbacks=PublisherEventCallbacks(incompatible_qos=on_incompatible),
             qos_overriding_options=QoSOverridingOptions.with_default_policies(),
         )
+
+
+def _header(cloud: Cloud) -> Header:
+    header = Header(frame_id=cloud.frame_id)
+    header.stamp.sec, header.stamp.nanosec = divmod(cloud.stamp_ns, NANOSECONDS)
+    return header
 
 
 def _image(header: Header, pixels: NDArray[Any], encoding: str) -> Image:

@@ -14,8 +14,10 @@ from weakseg_ros.config import check_ranges, setting
 from weakseg_ros.data.bags import RawMessage
 from weakseg_ros.data.scan_files import format_stamp
 from weakseg_ros.errors import DataError, ReplayError
+from weakseg_ros.extras import need
 from weakseg_ros.measure.latency import describe
 from weakseg_ros.points.cdr import read_cdr_header
+from weakseg_ros.ros.starting import start_ros
 from weakseg_ros.ros.transport import apply_transport
 
 QUIET_S = 1.0
@@ -108,15 +110,13 @@ class Player:
 
     def __enter__(self) -> Player:
         apply_transport(own_settings=self._settings.transport == "untouched")
-        try:
-            import rclpy
-            from rclpy.context import Context
-            from rclpy.executors import SingleThreadedExecutor
-            from rclpy.signals import SignalHandlerOptions
-        except ImportError as error:
-            raise ReplayError(f"rclpy: cannot be imported ({error}); 'weakseg doctor' says how to get it") from None
+        need("rclpy")
+        import rclpy
+        from rclpy.context import Context
+        from rclpy.executors import SingleThreadedExecutor
+
         self._context = Context()
-        rclpy.init(args=[], context=self._context, signal_handler_options=SignalHandlerOptions.NO)
+        start_ros(context=self._context)
         self._node = rclpy.create_node(f"weakseg_replay_{os.getpid()}", context=self._context, start_parameter_services=False)
         self._executor = SingleThreadedExecutor(context=self._context)
         self._executor.add_node(self._node)

@@ -8,21 +8,42 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
+from importlib import metadata
 from pathlib import Path
 
 from weakseg_ros.memory import keep_large_blocks
 
 PROFILE = Path(__file__).with_name("fastdds.xml")
 PROFILE_VARIABLES = ("FASTDDS_DEFAULT_PROFILES_FILE", "FASTRTPS_DEFAULT_PROFILES_FILE")
-"""Fast DDS 3 (Kilted and later) reads the first, Fast DDS 2 (Humble, Jazzy) the second"""
+"""Fast DDS 3 (Kilted and later) reads the first and warns of the second, Fast DDS 2 (Humble to Jazzy) reads the second"""
+FAST_DDS_2 = ("humble", "iron", "jazzy")
+RCLPY_OF_JAZZY = 7
 _SETTINGS_OF_USERS = (*PROFILE_VARIABLES, "FASTDDS_BUILTIN_TRANSPORTS")
+
+
+def profile_variables(distro: str | None = None, rclpy: str | None = None) -> tuple[str, ...]:
+    """The variables that Fast DDS reads here, by the name of the ROS 2 release, else by rclpy's version; both where unknown."""
+    distro = os.environ.get("ROS_DISTRO", "") if distro is None else distro
+    major = (_version_of_rclpy() if rclpy is None else rclpy).partition(".")[0]
+    if distro:
+        return PROFILE_VARIABLES[1:] if distro in FAST_DDS_2 else PROFILE_VARIABLES[:1]
+    if major.isdecimal():
+        return PROFILE_VARIABLES[1:] if int(major) <= RCLPY_OF_JAZZY else PROFILE_VARIABLES[:1]
+    return PROFILE_VARIABLES
+
+
+def _version_of_rclpy() -> str:
+    try:
+        return metadata.version("rclpy")
+    except metadata.PackageNotFoundError:
+        return ""
 
 
 def transport_variables(environment: Mapping[str, str]) -> dict[str, str]:
     """The variables that select our profile; none where `environment` shows that the user has chosen a transport."""
     if any(environment.get(name) for name in _SETTINGS_OF_USERS):
         return {}
-    return {name: str(PROFILE) for name in PROFILE_VARIABLES}
+    return {name: str(PROFILE) for name in profile_variables()}
 
 
 def apply_transport(own_settings: bool = False) -> str:
@@ -38,6 +59,4 @@ def apply_transport(own_settings: bool = False) -> str:
     if not variables:
         chosen = next(name for name in _SETTINGS_OF_USERS if os.environ.get(name))
         return f"transport: {chosen} is set, so your own settings are used"
-    return (
-        f"transport: Fast DDS profile {PROFILE}; set {PROFILE_VARIABLES[0]} and {PROFILE_VARIABLES[1]} to it for the driver, too"
-    )
+    return f"transport: Fast DDS profile {PROFILE}; set {' and '.join(variables)} to it in the driver's process, too"

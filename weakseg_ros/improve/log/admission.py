@@ -31,29 +31,30 @@ class LogSettings:
     """What the frame log keeps, where, and how much of it."""
 
     folder: str = ""
-    """where frames worth labelling are kept; '' = nowhere"""
+    """Folder in which frames worth labelling are kept; '' keeps none."""
     per_minute: float = setting(6.0, 0.0, 6000.0)
-    """frames that are kept in a minute, on average, at most"""
+    """Frames that are kept in a minute at most, on average."""
     spacing_s: float = setting(1.0, 0.0, 3600.0)
-    """seconds between two kept frames, at least; drawn and asked ones apart"""
+    """Seconds that lie between two kept frames at least; frames drawn at random or asked for do not count."""
     min_score: float = setting(0.0, 0.0, 1.0)
-    """frames of which less is to be learnt are not kept; 0 leaves the choice to the rate"""
+    """Frames with a lower score, that is with less to learn from, are not kept; 0 leaves the choice to the rate."""
     min_distance: float = setting(0.05, 0.0, 2.0)
-    """frames that look more like a kept one than this are not kept: 0 = equal, 2 = nothing in common"""
+    """Frames that are closer than this to a kept one are not kept, where 0 is equal and 2 has nothing in common."""
     random_share: float = setting(0.05, 0.0, 1.0)
-    """share of the rate that is drawn at random, whatever the score, so that a model can be evaluated on the log"""
+    """Share of the rate that is drawn at random, whatever the score, so that a model can be evaluated on the log."""
     points: int = setting(30, 0, 1000)
-    """points that are suggested in a frame, at most"""
+    """Points that are suggested for labelling in a frame at most."""
     max_frames: int = setting(2000, 1, 1_000_000)
-    """frames that the folder may hold"""
+    """Frames that the folder may hold."""
     max_mib: int = setting(4000, 1, 100_000_000)
-    """MiB that the folder's frames may take"""
+    """MiB that the folder's frames may take on the disk."""
     min_free_mib: int = setting(1000, 0, 100_000_000)
-    """MiB that must stay free on the disk, or logging pauses; 0 = use all of it"""
+    """MiB that must stay free on the disk, below which logging pauses; 0 lets the log use all of it."""
     when_full: Literal["replace", "stop"] = "replace"
-    """at max_frames or max_mib: a worthier frame replaces the least worthy one without clicks, or logging stops"""
+    """What happens at max_frames or max_mib: with 'replace' a worthier frame takes the place of the least worthy one without
+    clicks, with 'stop' logging ends."""
     seed: int = setting(0, 0, 2**31 - 1)
-    """of what is drawn at random"""
+    """Seed of what is drawn at random."""
 
     def __post_init__(self) -> None:
         check_ranges(self)

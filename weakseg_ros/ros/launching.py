@@ -1,0 +1,156 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the launch file decides, apart from the launch library: its arguments, their values, when to start the node again."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from weakseg_ros.config import from_mapping
+from weakseg_ros.errors import ConfigError, did_you_mean
+from weakseg_ros.ros.node import LOG_LEVELS, PERMANENT_FAULT_EXIT_CODE
+from weakseg_ros.ros.params import FIELDS, NodeConfig, nested
+
+LAUNCH_FILE = "segment.launch.py"
+PERMANENT = PERMANENT_FAULT_EXIT_CODE
+STEADY_S = 60.0
+"""a process that ran for so long was well; its death is the first of a new series"""
+YES_OR_NO = ("true", "false")
+SETTINGS = {name: field for name, field in FIELDS.items() if name != "autostart"}
+"""parameters of the node that are left to the parameter file where their argument is empty"""
+ARGUMENTS = {
+    "input_topic": ("points", "Topic of the LiDAR's clouds (sensor_msgs/PointCloud2); a relative one lies in the namespace."),
+    "params_file": ("", "ROS parameter file; empty takes config/segment.yaml of this package, and other arguments win over it."),
+    "name": ("weakseg", "Name of the node."),
+    "namespace": ("", "Namespace of the node."),
+    "autostart": ("true", "The node configures and activates itself; false leaves that to a lifecycle manager, such as nav2's."),
+    "use_sim_time": ("", "Take the time from /clock; empty leaves it to params_file and to a parent launch file, true with bag."),
+    "log_level": ("info", "Least severity that is printed."),
+    "respawn": ("true", "Start the node again when it dies of anything but a permanent fault."),
+    "respawn_max_retries": ("10", f"Starts in a row after a death within {STEADY_S:.0f} s of the last start; -1 = without end."),
+    "respawn_delay": ("2.0", "Seconds between a death and the next start."),
+    "transport": (
+        "tuned",
+        "tuned: Fast DDS with room for large clouds, unless you have chosen a profile (docs/transport.md).",
+    ),
+    "bag": ("", "Bag to play with /clock once the node is active."),
+    "bag_rate": ("1.0", "Speed at which the bag is played."),
+    "rviz": ("false", "Show the labelled cloud and the boxes in RViz."),
+    "fixed_frame": ("", "Frame of RViz; empty takes target_frame, or else the frame of the first labelled cloud."),
+}
+"""arguments beside SETTINGS: default and what they do"""
+WORDS = {
+    **dict.fromkeys(("autostart", "respawn", "rviz"), YES_OR_NO),
+    "use_sim_time": ("", *YES_OR_NO),
+    "log_level": LOG_LEVELS,
+    "transport": ("tuned", "untouched"),
+}
+"""arguments that take one of these words"""
+OF_LAUNCH = ("emulate_tty", "sigterm_timeout", "sigkill_timeout")
+"""arguments that the launch library reads itself"""
+
+
+def check_names(command: Sequence[str]) -> None:
+    """Raise ConfigError for an argument that does not exist, in the command line of a `ros2 launch` of our own file.
+
+    Included in another launch file, the arguments are that one's, and nothing is checked.
+    """
+    if not any(Path(word).name == LAUNCH_FILE for word in command):
+        return
+    known = {*ARGUMENTS, *SETTINGS, *OF_LAUNCH}
+    for name, given, value in (word.partition(":=") for word in command):
+        if given and name not in known:
+            hint = did_you_mean(name, known) or f" ('ros2 launch weakseg_ros {LAUNCH_FILE} --show-args' lists them)"
+            raise ConfigError(f"{name}:={value}: {LAUNCH_FILE} has no argument '{name}'{hint}")
+
+
+def settings_of(texts: Mapping[str, str]) -> dict[str, Any]:
+    """The node's parameters that arguments give a value, in the parameters' types; ConfigError names the argument."""
+    values = {name: _value(name, texts[name]) for name in SETTINGS if texts.get(name, "") != ""}
+    for name, value in values.items():
+        try:
+            from_mapping(NodeConfig, nested({name: value}), "")
+        except ConfigError as error:
+            raise ConfigError(f"{name}:={texts[name]}: {str(error).partition(': ')[2]}") from None
+    return values
+
+
+def _value(name: str, text: str) -> Any:
+    return _typed(name, text, type(SETTINGS[name].default))
+
+
+def number(name: str, text: str, kind: type) -> Any:
+    """An argument's number; ConfigError names the argument."""
+    return _typed(name, text, kind)
+
+
+def _typed(name: str, text: str, kind: type) -> Any:
+    if kind is bool:
+        if text.lower() not in YES_OR_NO:
+            raise ConfigError(f"{name}:={text}: expected true or false")
+        return text.lower() == "true"
+    try:
+        return kind(text)
+    except ValueError:
+        expected = {int: "a whole number", float: "a number"}[kind]
+        raise ConfigError(f"{name}:={text}: expected {expected}") from None
+
+
+def check_words(texts: Mapping[str, str]) -> None:
+    """Raise ConfigError for an argument that takes certain words and got another."""
+    for name, words in WORDS.items():
+        if texts[name] not in words:
+            known = ", ".join(word or "''" for word in words)
+            raise ConfigError(f"{name}:={texts[name]}: unknown value{did_you_mean(texts[name], words)}; known: {known}")
+
+
+def parameters_of(file: str, shipped: Path) -> Path:
+    """The parameter file to use; ConfigError where the one that was asked for is not there."""
+    path = Path(file).expanduser() if file else shipped
+    if not path.is_file():
+        raise ConfigError(f"params_file:={file}: there is no such file ({path.absolute()}); check the path")
+    return path
+
+
+def full_name(namespaces: Iterable[str], name: str) -> str:
+    """The fully qualified name of a node: a namespace that begins with '/' sets aside those before it."""
+    path = ""
+    for namespace in filter(None, namespaces):
+        path = namespace if namespace.startswith("/") else f"{path}/{namespace}"
+    return f"/{path.strip('/')}/{name}".replace("//", "/")
+
+
+def rviz_config(shipped: str, node: str, fixed_frame: str) -> str:
+    """The RViz configuration for a node of this fully qualified name, in this frame where one is given."""
+    text = shipped.replace("/weakseg/", f"{node}/")
+    return text.replace("Fixed Frame: lidar", f"Fixed Frame: {fixed_frame}") if fixed_frame else text
+
+
+class Verdict(NamedTuple):
+    """Whether the node is started again, and a sentence on why."""
+
+    again: bool
+    text: str
+
+
+class Respawning:
+    """Counts the deaths of the node's processes, and says whether another is started."""
+
+    def __init__(self, enabled: bool, max_retries: int) -> None:
+        self._enabled = enabled
+        self._max_retries = max_retries
+        self._deaths = 0
+
+    def after(self, exit_code: int, ran_s: float) -> Verdict:
+        """What follows after a process that ended with `exit_code` after `ran_s` seconds."""
+        if exit_code == 0:
+            return Verdict(False, "")
+        if exit_code == PERMANENT:
+            return Verdict(False, f"weakseg: exit code {PERMANENT} is a permanent fault, explained above; it is not restarted")
+        if not self._enabled:
+            return Verdict(False, f"weakseg: ended with exit code {exit_code}; respawn:=true would start it again")
+        self._deaths = 1 if ran_s >= STEADY_S else self._deaths + 1
+        if 0 <= self._max_retries < self._deaths:
+            return Verdict(False, f"weakseg: died {self._deaths} times in a row; respawn_max_retries is {self._max_retries}")
+        return Verdict(True, f"weakseg: ended with exit code {exit_code} and is started again")

@@ -1,0 +1,183 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Two files that say what the node takes and gives, made from its settings: `python -m weakseg_ros.ros.reference` writes them.
+
+config/segment.yaml is the parameter file with its defaults; docs/node.md lists topics, services, parameters and launch
+arguments.
+"""
+
+from __future__ import annotations
+
+import textwrap
+from pathlib import Path
+from typing import NamedTuple
+
+import yaml
+
+from weakseg_ros.config import field_docs
+from weakseg_ros.files import share_folder, write_atomic
+from weakseg_ros.ros.launching import ARGUMENTS, PERMANENT, SETTINGS
+from weakseg_ros.ros.params import AT_THE_START, FIELDS, GROUPS, NodeConfig, choices, explain
+
+PARAMETER_FILE = Path("config", "segment.yaml")
+PAGE = Path("docs", "node.md")
+WIDTH = 120
+
+
+class Topic(NamedTuple):
+    """A topic of the node."""
+
+    name: str
+    type: str
+    reliability: str
+    text: str
+
+
+HEARD = (
+    Topic("points", "sensor_msgs/msg/PointCloud2", "parameter `reliability`", "The clouds; remap it to the LiDAR's topic."),
+    Topic("parameter `odometry_topic`", "nav_msgs/msg/Odometry", "best effort", "The motion that keeps ids of objects."),
+)
+SAID = (
+    Topic("~/labels", "sensor_msgs/msg/PointCloud2", "parameter `labels_reliability`", "The cloud with its labels, see below."),
+    Topic("~/class_mask", "sensor_msgs/msg/Image", "parameter `labels_reliability`", "Class ids of the range image, 8UC1."),
+    Topic("~/instance_mask", "sensor_msgs/msg/Image", "parameter `labels_reliability`", "Instance ids of it, 16UC1."),
+    Topic("~/objects", "visualization_msgs/msg/MarkerArray", "reliable", "One box per object, for people."),
+    Topic(
+        "~/detections",
+        "vision_msgs/msg/Detection3DArray",
+        "reliable",
+        "The same boxes, where vision_msgs is installed.",
+    ),
+    Topic("~/uncertain", "sensor_msgs/msg/PointCloud2", "reliable", "The points to label of each frame that was kept."),
+    Topic(
+        "~/classes",
+        "std_msgs/msg/String",
+        "reliable, latched",
+        "JSON: bundle, hash, and each class.",
+    ),
+    Topic("~/label_info", "vision_msgs/msg/LabelInfo", "reliable, latched", "The classes, where vision_msgs is installed."),
+    Topic(
+        "/diagnostics",
+        "diagnostic_msgs/msg/DiagnosticArray",
+        "reliable",
+        "Input, engine, model, output, frame log.",
+    ),
+)
+SERVICES = (
+    Topic(
+        "~/reload",
+        "std_srvs/srv/Trigger",
+        "",
+        "Take the bundle that the parameter names; on a fault the old one stays.",
+    ),
+    Topic("~/log_frame", "std_srvs/srv/Trigger", "", "Keep the next frame whatever its score."),
+)
+LABEL_FIELDS = """\
+| field | type | offset | meaning |
+|---|---|---|---|
+| x, y, z | float32 | 0, 4, 8 | position in m, as it came, or in `target_frame` |
+| class_id | uint8 | 12 | 0 = unlabelled; names and colours are on `~/classes` |
+| flags | uint8 | 13 | why there is no class: 1 non-finite, 2 non-return, 4 outside the model's range |
+| instance_id | uint16 | 14 | 0 = none |
+| confidence | float32 | 16 | calibrated, 0..1 |
+| uncertainty | float32 | 20 | entropy over log K, 0..1 |
+| rgb | float32 | 24 | the class's colour, with `publish_rgb` only |
+"""
+
+
+def parameter_file() -> str:
+    """config/segment.yaml: every parameter but `autostart`, with its sentence above it."""
+    head = (
+        "# SPDX-License-Identifier: Apache-2.0\n"
+        "# Parameters of the node, with their defaults. Copy the file, change what you need, and start with\n"
+        "#   ros2 launch weakseg_ros segment.launch.py params_file:=/path/to/yours.yaml\n"
+        "# Launch arguments win over it. What is not taken at configure also changes with `ros2 param set /weakseg NAME VALUE`.\n"
+        "/**:\n  ros__parameters:\n"
+    )
+    return head + "".join(_group(group) for group in GROUPS)
+
+
+def _group(group: str) -> str:
+    names = [name for name in SETTINGS if name.rpartition(".")[0] == group]
+    if not group:
+        return "".join(_entry(name, "    ") for name in names)
+    title = _comment(f"{field_docs(NodeConfig)[group].rstrip('.')}; changes are taken at once.", "    ")
+    return f"{title}    {group}:\n" + "".join(_entry(name, "      ") for name in names)
+
+
+def _entry(name: str, indent: str) -> str:
+    value = yaml.dump(FIELDS[name].default, default_style='"' if isinstance(FIELDS[name].default, str) else None)
+    return f"{_comment(explain(name), indent)}{indent}{name.rpartition('.')[2]}: {value.splitlines()[0]}\n"
+
+
+def _comment(text: str, indent: str) -> str:
+    lines = textwrap.wrap(text, WIDTH - len(indent) - 2, break_long_words=False, break_on_hyphens=False)
+    return "".join(f"{indent}# {line}\n" for line in lines)
+
+
+def page() -> str:
+    """docs/node.md."""
+    parts = [
+        "# The node: topics, services, parameters",
+        "This page is made from the program by `python -m weakseg_ros.ros.reference`. `~` stands for the node's own name, by\n"
+        "default `/weakseg`.",
+        "## Topics that it hears",
+        _table(("topic", "type", "reliability", "what"), HEARD),
+        "## Topics that it publishes",
+        _table(("topic", "type", "reliability", "what"), SAID),
+        "Each of them takes `qos_overrides`. `~/labels` has every point of the input, in its order:",
+        LABEL_FIELDS.rstrip(),
+        "## Services",
+        _table(("service", "type", "what"), [(row.name, row.type, row.text) for row in SERVICES]),
+        "It also has the services of every lifecycle node (`~/change_state`, `~/get_state`, ...) and those of parameters.",
+        "## Parameters",
+        "What is marked *configure* can be set while the node is unconfigured, the rest at any time.",
+        _table(("parameter", "default", "takes", "taken", "what"), map(_row, FIELDS)),
+        "## Arguments of segment.launch.py",
+        "Every parameter above is an argument, too; where it is left empty, the parameter file decides. Besides:",
+        _table(("argument", "default", "what"), ((name, _code(default), text) for name, (default, text) in ARGUMENTS.items())),
+        "## Exit codes of the node's process",
+        _table(
+            ("code", "meaning", "segment.launch.py"),
+            (
+                ("0", "ended by a signal or by a shutdown transition", "ends it"),
+                (
+                    str(PERMANENT),
+                    "a permanent fault: wrong arguments, unreadable settings, a missing library",
+                    "ends it",
+                ),
+                ("70", "the GPU is lost for this process", "starts it again"),
+                ("others", "a crash or a kill", "starts it again, `respawn_max_retries` times in a row"),
+            ),
+        ),
+    ]
+    return "\n\n".join(parts) + "\n"
+
+
+def _row(name: str) -> tuple[str, ...]:
+    field = FIELDS[name]
+    takes = " \\| ".join(choices(name)) or type(field.default).__name__
+    if field.metadata.get("low") is not None:
+        takes += f" {field.metadata['low']}..{field.metadata['high']}"
+    taken = "at the start" if name in AT_THE_START else "configure" if field.metadata.get("read_only") else "at once"
+    taken = "~/reload" if name in ("bundle", "engine", "threads") else taken
+    group, _, own = name.rpartition(".")
+    return f"`{name}`", _code(str(field.default)), takes, taken, field_docs(GROUPS[group])[own]
+
+
+def _code(text: str) -> str:
+    return f"`{text}`" if text else "`''`"
+
+
+def _table(head: tuple[str, ...], rows: object) -> str:
+    lines = [head, tuple("---" for _ in head), *rows]  # type: ignore[misc]
+    return "\n".join("|" + "|".join(f" {cell} " if cell != "---" else cell for cell in line) + "|" for line in lines)
+
+
+def main() -> None:
+    """Write both files into the checkout."""
+    for file, text in ((PARAMETER_FILE, parameter_file()), (PAGE, page())):
+        write_atomic(share_folder() / file, text)
+
+
+if __name__ == "__main__":
+    main()
