@@ -8,6 +8,7 @@
     statistics.yaml      DataStatistics of the training scans
     metrics.jsonl        one line per logged step (losses by name, learning rate) and per validation
     last/                weights, averaged weights, method, optimiser and position: what resuming reads
+    curves.png           losses, learning rate and validation over the steps, where matplotlib is installed
     best.safetensors     the net of the best validation and what its method adds for the robot, and best.json the figures
 
 Every file is replaced whole. Nothing is unpickled but the optimiser's tensors, with `weights_only`.
@@ -18,6 +19,7 @@ from __future__ import annotations
 import io
 import json
 import os
+import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -37,7 +39,8 @@ from weakseg_ros.locks import hold, let_go
 CONFIG, ENVIRONMENT, STATISTICS, LABELS, SPEC = "config.yaml", "environment.json", "statistics.yaml", "labels.yaml", "spec.yaml"
 METRICS, BEST, BEST_FIGURES = "metrics.jsonl", "best.safetensors", "best.json"
 LAST, POSITION = "last", "position.json"
-BEFORE_A_CHECKPOINT = {CONFIG, ENVIRONMENT, STATISTICS, LABELS, SPEC, METRICS, BEST, BEST_FIGURES}
+CURVES, BOARD = "curves.png", "tensorboard"
+BEFORE_A_CHECKPOINT = {CONFIG, ENVIRONMENT, STATISTICS, LABELS, SPEC, METRICS, BEST, BEST_FIGURES, BOARD}
 """what a training that was ended before its first checkpoint leaves"""
 
 
@@ -53,7 +56,7 @@ class RunFolder:
         self.path.mkdir(parents=True, exist_ok=True)
         self.hold()
         for entry in content_of(self.path):
-            entry.unlink()
+            shutil.rmtree(entry) if entry.is_dir() else entry.unlink()
 
     def check_free(self) -> None:
         """DataError where the folder holds a run with a checkpoint, or something else."""

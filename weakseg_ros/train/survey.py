@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,6 +15,8 @@ from weakseg_ros.deploy.bundle import QUANTILES, TrainingStatistics
 from weakseg_ros.errors import DataError
 from weakseg_ros.points.cloud import Cloud
 from weakseg_ros.points.projection import NOT_NORMALISED, RangeSpec, RangeView, channel_image, project
+
+log = logging.getLogger(__name__)
 
 _SAMPLE_POINTS = 2000
 """points per scan that the quantiles are taken from"""
@@ -49,7 +52,7 @@ def survey(images: ScanImages, channels: tuple[str, ...], num_classes: int) -> D
     spec = images.spec
     counts = np.zeros(num_classes, np.int64)
     sums = np.zeros((3, len(channels)))  # pixels, values, squared values
-    usable = outside = 0
+    usable = outside = unlabelled = 0
     samples = []
     beams = 0
     for i in tqdm(range(len(images)), desc="survey", unit="scan", disable=None):
@@ -59,11 +62,14 @@ def survey(images: ScanImages, channels: tuple[str, ...], num_classes: int) -> D
         sums += np.stack([np.full(len(channels), values.shape[1]), values.sum(axis=1), (values**2).sum(axis=1)])
         counts += np.bincount(labels[cloud.valid], minlength=num_classes)[:num_classes]
         usable += int(cloud.valid.sum())
+        unlabelled += not labels.any()
         outside += int((cloud.valid & (view.pixel_of_point < 0)).sum())
         samples.append(_sample(cloud, view))
         beams = max(beams, _beams(cloud, spec))
     if not counts[1:].any():
         raise DataError(f"{images.scans.name}: none of the {len(images)} training scans has a labelled point; draw or add labels")
+    if unlabelled:
+        log.info("%s: %d of the %d training scans have no labelled point", images.scans.name, unlabelled, len(images))
     mean, std = _moments(sums, channels)
     table = np.concatenate(samples, axis=1)  # (3, samples)
     clouds = TrainingStatistics(

@@ -17,16 +17,17 @@ from torch import Tensor
 from tqdm import tqdm
 
 from weakseg_ros.batches.batches import Batch, step_generator
-from weakseg_ros.config import show
 from weakseg_ros.measure.metrics import ConfusionMatrix
 from weakseg_ros.memory import keep_large_blocks
 from weakseg_ros.train.config import TrainConfig
+from weakseg_ros.train.curves import Board, draw_curves
 from weakseg_ros.train.loss_watch import PATIENCE, LossWatch, figures
 from weakseg_ros.train.resuming import resumed
 from weakseg_ros.train.run_folder import RunFolder
 from weakseg_ros.train.schedule import warmup_cosine_lr
 from weakseg_ros.train.session import Position, Session, open_session, save_checkpoint
 from weakseg_ros.train.validate import validate
+from weakseg_ros.train.words import ProgressLines, closing, cut_short, opening, quality, say
 
 log = logging.getLogger(__name__)
 
@@ -35,15 +36,28 @@ def run(config: TrainConfig) -> int:
     """Do what `weakseg train` was asked for; returns its exit code."""
     if config.resume:
         config = resumed(config)
-    show(config)
     keep_large_blocks()
     session = open_session(config)
+    is_first = session.fabric.is_global_zero
+    if is_first:
+        say(opening(session), sys.stderr)
     finished = run_session(session)
-    if config.out_bundle is not None and session.fabric.is_global_zero:
+    if config.out_bundle is not None and is_first:
         from weakseg_ros.train.export import export_run  # onnx is needed only here
 
         export_run(finished.path, config.out_bundle)
+    if is_first:
+        _say_goodbye(session)
     return 0
+
+
+def _say_goodbye(session: Session) -> None:
+    curves = draw_curves(session.run)
+    say(closing(session, session.config.out_bundle), sys.stdout)
+    if curves is not None:
+        say([f"curves of the training: {curves}"], sys.stdout)
+    if early := cut_short(session):
+        log.warning("%s: %s", session.config.out, early)
 
 
 def train(config: TrainConfig, stop_at: int | None = None) -> RunFolder:
@@ -61,11 +75,13 @@ def run_session(session: Session, stop_at: int | None = None) -> RunFolder:
     """Do the steps that a training has left; see `train`."""
     config, fabric, position = session.config, session.fabric, session.position
     if _nothing_left(config, position):
+        session.run.let_go()
         return session.run
     started = time.monotonic() - position.elapsed_s
     bar = tqdm(
         total=config.steps, initial=position.step, desc="train", unit="step", disable=None if fabric.is_global_zero else True
     )
+    listeners = [ProgressLines(config.steps), Board(session.run.path)] if fabric.is_global_zero else []
     watch = LossWatch(config.out, 1 if fabric.device.type == "cpu" else PATIENCE)  # reading a figure of the CPU waits for nothing
     for batch in _batches(session):
         step = position.step
@@ -90,15 +106,20 @@ def run_session(session: Session, stop_at: int | None = None) -> RunFolder:
         if fabric.is_global_zero and logged:
             row = {"step": step, "loss": total.item(), **figures(losses), "lr": rate, "elapsed_s": round(position.elapsed_s, 4)}
             session.run.log(row)
+            for listener in listeners:
+                listener.add(row)
         if finished or due:
-            _judge(session)
+            judged = _judge(session)
+            for listener in listeners:
+                listener.add(judged)
         if finished or due or position.step == stop_at:
             if fabric.is_global_zero:
                 save_checkpoint(session)
             fabric.barrier()
         if finished or position.step == stop_at:
             break
-    bar.close()
+    for opened in (bar, *listeners):
+        opened.close()
     session.run.let_go()
     return session.run
 
@@ -165,10 +186,10 @@ def to_device(batch: Batch, device: torch.device) -> Batch:
     return Batch(image, batch.labels.to(device), batch.mask.to(device), xyz, instances)
 
 
-def _judge(session: Session) -> None:
-    """Validate the averaged net; keep it where it is the best so far (or where there is nothing to validate on)."""
+def _judge(session: Session) -> dict[str, Any]:
+    """Validate the averaged net and return the figures; keep it where it is the best so far (or nothing is validated on)."""
     fabric, run, position, net = session.fabric, session.run, session.position, session.average.net
-    figures: dict[str, object] = {"step": position.step - 1}
+    figures: dict[str, Any] = {"step": position.step - 1}
     miou = position.best_miou
     if session.val_scans is not None:
         rule, limit = session.statistics.input_rule, session.config.max_val_scans
@@ -178,16 +199,18 @@ def _judge(session: Session) -> None:
         miou = confusion.miou
         names = session.val_scans.labels.names
         by_class = {name: round(float(iou), 4) for name, iou in zip(names[1:], confusion.iou[1:], strict=True)}
+        figures |= {"classes_present": int(confusion.counts.sum(axis=0)[1:].astype(bool).sum())}
         figures |= {"miou": miou, "miou_present": confusion.miou_present, "accuracy": confusion.accuracy, "class_iou": by_class}
     if not fabric.is_global_zero:
-        return
+        return figures
     if session.val_scans is not None:
         run.log(figures)
-        tqdm.write(f"step {position.step}: validation mIoU {miou:.4f}", file=sys.stderr)
+        tqdm.write(f"step {position.step} of {session.config.steps}, {quality(figures)}", file=sys.stderr)
     if session.val_scans is None or miou > position.best_miou:
         position.best_miou = miou
         extra = {} if session.extra_average is None else session.extra_average.net.state_dict()
         run.save_best(net.state_dict(), figures, extra)
+    return figures
 
 
 def _share_of_time(config: TrainConfig, elapsed_s: float) -> float:

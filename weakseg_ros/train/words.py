@@ -1,0 +1,99 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a training says on the screen: what it is about to do, how far it is, what came of it and what to do next."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from weakseg_ros.train.run_folder import CONFIG
+from weakseg_ros.train.session import Session
+
+SECONDS_BETWEEN_LINES = 10.0
+
+
+def opening(session: Session) -> list[str]:
+    """Six lines: data, validation, range image, net, steps, run folder."""
+    config, images, facts, spec = session.config, session.images, session.statistics, session.images.spec
+    weights = sum(parameter.numel() for parameter in session.learner.net.parameters())
+    val = session.val_scans
+    validated = f"validates on {len(val)} scans of {val.name}" if val is not None else "validates on nothing"
+    classes = images.scans.labels.num_classes - 1
+    size = f"{config.batch_size} scans a step"
+    return [
+        f"trains on {len(images)} scans, with labels on {100 * facts.label_ratio:.3g} % of their points",
+        validated,
+        f"range image of {spec.height} x {spec.width} from {spec.fov_down_deg:g} to {spec.fov_up_deg:g} deg",
+        f"net {config.net} with {weights:,} weights, method {config.method}, {classes} classes",
+        f"{config.steps - session.position.step} steps, {size}, on {session.fabric.device}",
+        f"run folder {config.out}; all settings are in {config.out / CONFIG}",
+    ]
+
+
+def closing(session: Session, bundle: Path | None) -> list[str]:
+    """What came of it: how good, where, how long, and the next command."""
+    config, run, done = session.config, session.run, session.position
+    best = run.load_best()[1]
+    lines = [f"trained {done.step} steps in {_time(done.elapsed_s)}"]
+    if "miou" in best:
+        lines.append(f"{quality(best)} at step {best['step'] + 1}, on {len(session.val_scans or ())} validation scans")
+    else:
+        lines.append("nothing was validated: the weights are those of the last step, and nobody knows how good they are")
+    if bundle is None:
+        return [*lines, f"next: weakseg export {shlex.quote(str(config.out))} --out models/{config.out.name}"]
+    data = shlex.quote(str(config.val_data or config.data))
+    return [*lines, f"the bundle is in {bundle}", f"next: weakseg evaluate {data} --bundle {shlex.quote(str(bundle))}"]
+
+
+def quality(figures: Mapping[str, Any]) -> str:
+    """The mIoU of a validation, and over how many classes it is."""
+    present, asked = figures["classes_present"], len(figures["class_iou"])
+    text = f"validation mIoU {figures['miou_present']:.3f} over the {present} classes in the scans"
+    return text + (f" ({figures['miou']:.3f} over all {asked})" if present < asked else "")
+
+
+def cut_short(session: Session) -> str:
+    """A sentence where the time ended the training and not its steps; empty elsewhere."""
+    config, done = session.config, session.position
+    if done.step >= config.steps or not config.max_minutes:
+        return ""
+    return (
+        f"the time cap of max_minutes {config.max_minutes:g} ended the training after {done.step} of {config.steps} steps; "
+        "a larger --max-minutes, or 0, does all of them"
+    )
+
+
+class ProgressLines:
+    """Progress for log files, which the bar on a terminal leaves empty: a line now and then."""
+
+    def __init__(self, steps: int) -> None:
+        self._steps, self._last = steps, -SECONDS_BETWEEN_LINES
+        self._wanted = not sys.stderr.isatty()
+
+    def add(self, row: Mapping[str, Any]) -> None:
+        """Take a row of metrics.jsonl; the first, and those some seconds apart, become a line on stderr."""
+        now = time.monotonic()
+        if self._wanted and "loss" in row and now - self._last >= SECONDS_BETWEEN_LINES:
+            self._last = now
+            print(
+                f"step {row['step'] + 1} of {self._steps}, loss {row['loss']:.4g}, after {_time(row['elapsed_s'])}",
+                file=sys.stderr,
+                flush=True,
+            )
+
+    def close(self) -> None:
+        """Nothing is left open."""
+
+
+def _time(seconds: float) -> str:
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{minutes} min {rest} s" if minutes else f"{seconds:.0f} s"
+
+
+def say(lines: Sequence[str], stream: Any) -> None:
+    """Print the lines."""
+    print("\n".join(lines), file=stream, flush=True)
