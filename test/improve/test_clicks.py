@@ -19,6 +19,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 
 from weakseg_ros.data.scans import ScanWriter, open_scans
 from weakseg_ros.errors import DataError
+from weakseg_ros.improve.label.changes import KEPT, Change, ChangeLog
 from weakseg_ros.improve.label.clicks import ClickStore, clicked_scans
 from weakseg_ros.points.cloud import make_cloud
 from weakseg_ros.points.labels import LabelMap
@@ -402,3 +403,44 @@ def test_the_verb_train_takes_the_clicks_as_sparse_labels(folder: Path) -> None:
     assert tuple(train.keys) == ("000001",)
     assert val is None
     assert np.flatnonzero(train[0].class_id).tolist() == [8]
+
+
+def test_changes_can_be_taken_back_after_a_restart(folder: Path) -> None:
+    first = ClickStore(folder)
+    key = first.scans.keys[0]
+    first.add(key, [1, 2, 3], 1)
+    first.add(key, [2], 2)
+    again = ClickStore(folder)
+    assert again.can_undo
+    assert again.undo() == key
+    assert again.labelled(key)[0][[1, 2, 3]].tolist() == [1, 1, 1]
+    assert again.redo() == key
+    assert again.labelled(key)[0][2] == 2
+    assert (again.undo(), again.undo(), again.undo()) == (key, key, None)
+    assert (again.count(key), again.clicks) == (0, 0)
+    assert first.undo() is None, "what another program has taken back is not taken back twice"
+    assert first.clicks == 0
+
+
+def test_a_damaged_change_is_passed_over(folder: Path) -> None:
+    store = ClickStore(folder)
+    key = store.scans.keys[0]
+    store.add(key, [1], 1)
+    store.add(key, [2], 1)
+    newest = max((store.path / ".changes").glob("*.npz"))
+    newest.write_bytes(newest.read_bytes()[:40])
+    again = ClickStore(folder)
+    assert again.undo() == key
+    assert np.flatnonzero(again.labelled(key)[0]).tolist() == [2]
+
+
+def test_only_the_last_changes_are_kept(folder: Path) -> None:
+    store = ClickStore(folder)
+    log = ChangeLog(store.path / ".changes")
+    points = np.array([1])
+    for number in range(KEPT + 5):
+        log.push(Change("a", points, np.zeros(1, np.uint32), np.ones(1, np.uint32), "", number))
+    assert len(list((store.path / ".changes").glob("*.npz"))) == KEPT
+    last = ChangeLog(store.path / ".changes").last()
+    assert last is not None
+    assert last.clicks == KEPT + 4

@@ -25,6 +25,7 @@ from weakseg_ros.data.scan_files import content_hash, read_raw_labels, write_raw
 from weakseg_ros.data.scans import INSTANCE_SHIFT, ScanSet, open_scans
 from weakseg_ros.errors import ConfigError, DataError
 from weakseg_ros.files import environment, inside, make_folder, sha256_of, write_atomic
+from weakseg_ros.improve.label.changes import Change, ChangeLog
 from weakseg_ros.locks import Turns
 from weakseg_ros.points.cloud import Cloud
 from weakseg_ros.points.labels import LabelMap
@@ -34,20 +35,8 @@ log = logging.getLogger(__name__)
 
 CLICKS = "clicks"
 """the folder under sparse/ where a person's clicks go unless another name is given"""
-LOCK = ".lock"
+LOCK, CHANGES = ".lock", ".changes"
 LARGEST_INSTANCE = (1 << 16) - 1
-
-
-class _Change(NamedTuple):
-    """What one call did, for undo and redo."""
-
-    key: str
-    points: NDArray[np.int64]
-    before: NDArray[np.uint32]
-    after: NDArray[np.uint32]
-    clicked: str
-    """name of the class that the clicks count for, '' for an eraser"""
-    clicks: int
 
 
 class _Facts(NamedTuple):
@@ -73,8 +62,8 @@ class ClickStore:
         self._facts: dict[str, _Facts] = {}
         self._read_before: dict[str, tuple[tuple[int, int], NDArray[np.uint32]]] = {}
         self._record: tuple[tuple[int, int], SparseRecord] | None = None
-        self._done: list[_Change] = []
-        self._undone: list[_Change] = []
+        self._done = ChangeLog(self.path / CHANGES)
+        self._undone: list[Change] = []
         self._turns = Turns(self.path / LOCK)
         self._mutex = threading.RLock()
         self._environment = environment()
@@ -110,19 +99,36 @@ class ClickStore:
         self._label(key, np.asarray(points, np.int64).reshape(-1), 0, "", 0)
 
     def undo(self) -> str | None:
-        """Take back this store's last change; returns the key of its scan, None where there is nothing to take back.
+        """Take back the last change, of an earlier start too; returns the key of its scan, None where there is nothing to do.
 
         What somebody else has labelled over it since stays.
         """
-        return self._turn(self._done, self._undone, back=True)
+        with self._alone():
+            change = self._done.last()
+            if change is None:
+                return None
+            if self._is_replaced(change.key):
+                self._done.pop()  # or what was done before it could not be taken back either
+            self._turn(change, back=True)
+            self._done.pop()
+            self._undone.append(change)
+            return change.key
 
     def redo(self) -> str | None:
         """Do the last change again that was taken back; returns the key of its scan, None where there is none."""
-        return self._turn(self._undone, self._done, back=False)
+        with self._alone():
+            if not self._undone:
+                return None
+            change = self._undone[-1]
+            if self._is_replaced(change.key):
+                self._undone.pop()
+            self._turn(change, back=False)
+            self._done.push(self._undone.pop())
+            return change.key
 
     @property
     def can_undo(self) -> bool:
-        return bool(self._done)
+        return len(self._done) > 0
 
     @property
     def can_redo(self) -> bool:
@@ -183,25 +189,19 @@ class ClickStore:
             if len(points) and not (points.min() >= 0 and points.max() < len(before)):
                 raise DataError(f"{self.path}: points {points.min()}..{points.max()} of scan '{key}', which has {len(before)}")
             points = np.unique(points)
-            change = _Change(key, points, before[points], np.full(len(points), raw, np.uint32), clicked, clicks)
+            change = Change(key, points, before[points], np.full(len(points), raw, np.uint32), clicked, clicks)
             self._write(key, points, change.after, clicked, clicks)
-            self._done.append(change)
+            self._done.push(change)
             self._undone.clear()
 
-    def _turn(self, source: list[_Change], target: list[_Change], back: bool) -> str | None:
-        with self._alone():
-            if not source:
-                return None
-            change = source[-1]
-            if self._is_replaced(change.key):
-                source.pop()  # or what was done before it could not be taken back either
-                raise DataError(f"{self.folder}: frame '{change.key}' was replaced in the log, its clicks with it")
-            expected, wanted = (change.after, change.before) if back else (change.before, change.after)
-            mine = self._raw(change.key)[change.points] == expected
-            cost = -change.clicks if back else change.clicks
-            self._write(change.key, change.points[mine], wanted[mine], change.clicked, cost)
-            target.append(source.pop())
-            return change.key
+    def _turn(self, change: Change, back: bool) -> None:
+        """Write what a change found, or what it left, where nobody has labelled over it since."""
+        if self._is_replaced(change.key):
+            raise DataError(f"{self.folder}: frame '{change.key}' was replaced in the log, its clicks with it")
+        expected, wanted = (change.after, change.before) if back else (change.before, change.after)
+        mine = self._raw(change.key)[change.points] == expected
+        cost = -change.clicks if back else change.clicks
+        self._write(change.key, change.points[mine], wanted[mine], change.clicked, cost)
 
     def _write(self, key: str, points: NDArray[np.int64], raw: NDArray[np.uint32], clicked: str, clicks: int) -> None:
         """The label file first, since the record can be made again from the files, but not the other way round."""

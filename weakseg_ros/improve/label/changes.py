@@ -1,0 +1,103 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The changes of a folder of clicks that can be taken back, kept on disk so that a restart does not forget them."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import time
+import zipfile
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from weakseg_ros.files import write_atomic
+
+KEPT = 200
+"""changes that can be taken back; older ones are forgotten"""
+
+
+class Change(NamedTuple):
+    """What one call did to the labels of a scan."""
+
+    key: str
+    points: NDArray[np.int64]
+    before: NDArray[np.uint32]
+    after: NDArray[np.uint32]
+    clicked: str
+    """name of the class that the clicks count for, '' for an eraser"""
+    clicks: int
+
+
+class ChangeLog:
+    """The last changes of a folder, one small file each; whoever opens the folder next can take them back.
+
+    A disk that takes no more must not cost a click: such a change is remembered until the program ends.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._names = sorted(path.name for path in folder.glob("*.npz")) if folder.is_dir() else []
+        self._in_memory: dict[str, Change] = {}
+
+    def __len__(self) -> int:
+        return len(self._names)
+
+    def push(self, change: Change) -> None:
+        """Remember a change as the last one."""
+        name = f"{max(time.time_ns(), self._newest + 1):020d}.npz"
+        try:
+            self._folder.mkdir(exist_ok=True)
+            write_atomic(self._folder / name, _packed(change))
+        except OSError:
+            self._in_memory[name] = change
+        self._names.append(name)
+        for old in self._names[:-KEPT]:
+            self._forget(old)
+        del self._names[:-KEPT]
+
+    def last(self) -> Change | None:
+        """The last change, None where there is none; those that another program has taken back since are passed over."""
+        while self._names:
+            name = self._names[-1]
+            change = self._in_memory.get(name) or _unpacked(self._folder / name)
+            if change is not None:
+                return change
+            self._names.pop()
+        return None
+
+    def pop(self) -> None:
+        """Forget the last change: it was taken back."""
+        if self._names:
+            self._forget(self._names.pop())
+
+    @property
+    def _newest(self) -> int:
+        return int(self._names[-1].partition(".")[0]) if self._names else 0
+
+    def _forget(self, name: str) -> None:
+        self._in_memory.pop(name, None)
+        with contextlib.suppress(OSError):
+            (self._folder / name).unlink(missing_ok=True)
+
+
+def _packed(change: Change) -> bytes:
+    buffer = io.BytesIO()
+    words = {"key": np.array(change.key), "clicked": np.array(change.clicked), "clicks": np.array(change.clicks)}
+    np.savez_compressed(buffer, points=change.points, before=change.before, after=change.after, **words)
+    return buffer.getvalue()
+
+
+def _unpacked(path: Path) -> Change | None:
+    """The change in a file, None where it is gone or damaged."""
+    try:
+        with np.load(path, allow_pickle=False) as content:
+            points, before, after = content["points"], content["before"], content["after"]
+            key, clicked, clicks = str(content["key"]), str(content["clicked"]), int(content["clicks"])
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
+        return None
+    if not (points.ndim == 1 and points.shape == before.shape == after.shape and points.dtype == np.int64):
+        return None
+    return Change(key, points, before.astype(np.uint32), after.astype(np.uint32), clicked, clicks)
