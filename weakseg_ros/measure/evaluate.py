@@ -23,6 +23,7 @@ from weakseg_ros.extras import need
 from weakseg_ros.measure.evaluation import Evaluation
 from weakseg_ros.measure.inputs import Input, Item, open_input
 from weakseg_ros.measure.merge import merge
+from weakseg_ros.measure.summary import Unanswered
 from weakseg_ros.points.labels import LabelMap
 
 EXIT_PARTIAL = 1
@@ -48,6 +49,8 @@ class EvaluateConfig:
     """inference engine"""
     lift: Literal["pixel", "knn"] = "pixel"
     """how points behind the nearest one of their pixel get their class"""
+    unanswered: Unanswered = "wrong"
+    """what labelled points count as that get no class: wrong, or left_out of all figures, as published trainers do"""
     track: bool = True
     """let objects keep their ids from scan to scan, as the node does, and count how often they do not"""
     shard: str = ""
@@ -112,7 +115,7 @@ def evaluate(
     need("jinja2", "matplotlib")  # for the report at the end
     bundle = Bundle.load(config.bundle)
     source = open_input(config.data, bundle.labels, config.topic, config.split, config.truth)
-    evaluation = Evaluation(bundle, source, in_sequence=shard_of(config.shard)[1] == 1)
+    evaluation = Evaluation(bundle, source, in_sequence=shard_of(config.shard)[1] == 1, unanswered=config.unanswered)
     segmenter = Segmenter(bundle, engine=config.engine, lift=config.lift)
     facts: dict[str, Any] = {"engine": f"{segmenter.engine.name} ({segmenter.engine.device})"}
     try:
@@ -191,13 +194,19 @@ def _timed(item: Item, answer: Segmentation) -> Segmentation:
     return replace(answer, timings_ms={**decode, **answer.timings_ms})
 
 
+def _whole(summary: dict[str, Any]) -> str:
+    return "points" if summary["unanswered"] == "wrong" else "answered points"
+
+
 def _sentence(summary: dict[str, Any]) -> str:
     text = f"{summary['scans']} scans"
     if summary["labelled_scans"]:
+        text += f" ({summary['labelled_scans']} of them with labels)" if summary["labelled_scans"] < summary["scans"] else ""
         present, asked = len(summary["classes_present"]), len(summary["class_iou"])
         text += f", mIoU {summary['miou_present']:.3f} over the {present} classes in them"
         text += f" ({summary['miou']:.3f} over all {asked})" if present < asked else ""
-        text += f", {summary['accuracy']:.1%} of the points right"
+        text += f", {summary['accuracy']:.1%} of the {_whole(summary)} right"
+        text += f" ({summary['unanswered_share']:.1%} get no class)" if summary["unanswered_share"] >= 0.001 else ""
     text += f", PQ {summary['panoptic']['pq_present']:.3f} over classes and objects" if "panoptic" in summary else ""
     if "tracks" in summary:
         text += f", an object's id changes in {summary['tracks']['switch_rate']:.1%} of its scans"

@@ -20,7 +20,7 @@ from weakseg_ros.measure.inputs import Input, Item
 from weakseg_ros.measure.panoptic import PanopticQuality, raw_labels
 from weakseg_ros.measure.pictures import ScanPictures, scan_pictures
 from weakseg_ros.measure.report import render
-from weakseg_ros.measure.summary import figures, panoptic_figures, track_figures
+from weakseg_ros.measure.summary import Unanswered, figures, panoptic_figures, track_figures
 from weakseg_ros.measure.tally import Tally
 from weakseg_ros.measure.tracks import TrackQuality, object_keys
 from weakseg_ros.points.cloud import Cloud
@@ -57,11 +57,11 @@ class Evaluation:
     Only where the scans come `in_sequence`, none left out, it is counted whether ids last.
     """
 
-    def __init__(self, bundle: Bundle, source: Input, in_sequence: bool) -> None:
+    def __init__(self, bundle: Bundle, source: Input, in_sequence: bool, unanswered: Unanswered = "wrong") -> None:
         self.tally = Tally(bundle.num_classes)
         self.panoptic = PanopticQuality(bundle.labels)
         self.tracks = TrackQuality()
-        self._in_sequence = in_sequence
+        self._in_sequence, self._unanswered = in_sequence, unanswered
         self._recording = ""
         self._bundle = bundle
         self._source = source
@@ -119,7 +119,7 @@ class Evaluation:
             "data_hash": self._source.content_hash,
             "data": {"path": str(path), "name": self._source.name, "topic": self._source.topic, "scans": len(self._source)},
             "bundle": {"name": info.name, "hash": info.content_hash, "folder": _short(self._bundle.folder)},
-            **figures(self.tally, info.labels, self._source.shared),
+            **figures(self.tally, info.labels, self._source.shared, self._unanswered),
             **panoptic_figures(self.panoptic, self._source.shared),
             **track_figures(self.tracks),
             "notes": list(self._source.notes),

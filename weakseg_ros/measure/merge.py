@@ -52,7 +52,7 @@ def merge(paths: Sequence[Path], out: Path) -> tuple[Path, dict[str, Any]]:
         },
         "bundle": first["bundle"],
         "engine": ", ".join(dict.fromkeys(part["engine"] for part in parts)),
-        **figures(tally, labels, shared),
+        **figures(tally, labels, shared, first.get("unanswered", "wrong")),
         **panoptic_figures(panoptic, shared),
         **track_figures(tracks),
         "notes": list(dict.fromkeys(note for part in parts for note in part["notes"])),

@@ -101,6 +101,17 @@ class ConfusionMatrix:
         hit, predicted, _ = self._sums()
         return float(hit[1:].sum() / (predicted[1:].sum() + TINY))
 
+    @property
+    def right(self) -> float:
+        """Share of the labelled points that got their class; unlike in `accuracy`, a point without an answer is a wrong one."""
+        hit, _, true = self._sums()
+        return float(hit[1:].sum() / (true[1:].sum() + TINY))
+
+    @property
+    def unanswered(self) -> float:
+        """Share of the labelled points that got no class."""
+        return float(self.counts[0, 1:].sum() / max(1, int(self.counts[:, 1:].sum())))
+
     def _sums(self) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
         """(K,) each: hits, points predicted as the class, points of the class; truth 0 left out."""
         counts = self.counts.astype(np.float64)

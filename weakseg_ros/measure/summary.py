@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,14 +16,15 @@ from weakseg_ros.measure.tracks import TrackQuality
 from weakseg_ros.points.labels import LabelMap
 
 TOP_CONFUSIONS = 5
+Unanswered = Literal["wrong", "left_out"]
 
 
-def figures(tally: Tally, labels: LabelMap, shared: frozenset[int]) -> dict[str, Any]:
-    """Every figure that follows from the counts alone.
+def figures(tally: Tally, labels: LabelMap, shared: frozenset[int], unanswered: Unanswered = "wrong") -> dict[str, Any]:
+    """Every figure that follows from the counts alone; labelled points that got no class are `wrong`, or `left_out` of them.
 
     `shared` are the class ids that the data's labels can name; the mIoU is taken over these. Where the data are labelled
     the mapping has `miou` (SemanticKITTI's rule: a class without a point counts 0), `miou_present` (classes that have
-    points), `class_iou`, `accuracy`, `miou_by_range`, `calibration`, `confusions`.
+    points), `class_iou`, `accuracy` (share of right points), `unanswered_share`, `miou_by_range`, `calibration`, `confusions`.
     """
     return {
         "scans": tally.scans,
@@ -31,7 +32,7 @@ def figures(tally: Tally, labels: LabelMap, shared: frozenset[int]) -> dict[str,
         "points": tally.points,
         "points_per_scan": round(tally.points / tally.scans) if tally.scans else 0,
         "points_without_class": {**tally.flags, "total": int(tally.predicted[0])},
-        **(_against_truth(tally, labels, shared) if tally.labelled_scans else {}),
+        **(_against_truth(tally, labels, shared, unanswered) if tally.labelled_scans else {}),
         "classes": _class_rows(tally, labels, shared),
         "latency_ms": tally.times.summary(),
         "latency_histogram": _latency_histogram(tally),
@@ -40,8 +41,8 @@ def figures(tally: Tally, labels: LabelMap, shared: frozenset[int]) -> dict[str,
     }
 
 
-def _against_truth(tally: Tally, labels: LabelMap, shared: frozenset[int]) -> dict[str, Any]:
-    confusion = tally.confusion
+def _against_truth(tally: Tally, labels: LabelMap, shared: frozenset[int], unanswered: Unanswered) -> dict[str, Any]:
+    confusion = tally.confusion if unanswered == "wrong" else tally.confusion.trainer_rule()
     iou, truth = confusion.iou, confusion.counts.sum(axis=0)
     asked = sorted(shared)
     present = [index for index in asked if truth[index]]
@@ -50,7 +51,10 @@ def _against_truth(tally: Tally, labels: LabelMap, shared: frozenset[int]) -> di
         "miou_present": round(float(iou[present].mean()), 4) if present else 0.0,
         "class_iou": {labels.names[index]: round(float(iou[index]), 4) for index in asked},
         "classes_present": [labels.names[index] for index in present],
-        "accuracy": round(float(confusion.accuracy), 4),
+        "accuracy": round(confusion.right, 4),
+        "accuracy_of_answered": round(confusion.accuracy, 4),
+        "unanswered": unanswered,
+        "unanswered_share": round(tally.confusion.unanswered, 4),
         "miou_by_range": _by_range(tally, asked),
         "calibration": _calibration(tally),
         "confusions": _confusions(confusion.counts, labels),

@@ -14,6 +14,7 @@ GOOD_IOU, FAIR_IOU = 0.6, 0.4
 RARE_SHARE = 1e-3
 HIGH_ECE = 0.08
 FAR_DROP = 0.6
+MUCH_UNANSWERED = 0.05
 SENSOR_PERIOD_MS = 100.0
 NAMES_IN_A_LIST = 4
 WEAK_CLASSES = 3
@@ -48,6 +49,9 @@ def verdict(summary: Mapping[str, Any]) -> Verdict:
     parts = [f"reliable on {_listed(strong)}"] if strong else []
     parts += [f"not to be trusted on {_listed(weak)}"] if weak else []
     about = f": {', '.join(parts)}" if parts else ""
+    silent = summary["unanswered_share"]
+    if silent > MUCH_UNANSWERED:
+        level, word = "poor", f"Not yet a model for this sensor, {_percent(silent)} of the labelled points get no class"
     detail = f"{_percent(summary['accuracy'])} of the labelled points are right. {_speed(summary)}"
     return Verdict(level, f"{word}{about}.", detail.strip())
 
@@ -58,6 +62,7 @@ def next_steps(summary: Mapping[str, Any], bundle: str, data: str) -> list[Step]
     if summary["partial"]:
         steps.append(Step(f"Repair the data first: {summary['partial_reason']}"))
     steps += [Step(f"Mind the sensor: {sentence}") for sentence in summary["domain"]]
+    steps += _steps_on_silence(summary)
     steps += _steps_on_classes(summary) if summary["labelled_scans"] else _steps_without_truth(summary)
     if _p95(summary) > SENSOR_PERIOD_MS:
         steps.append(
@@ -69,6 +74,14 @@ def next_steps(summary: Mapping[str, Any], bundle: str, data: str) -> list[Step]
         )
     steps.append(Step("Label a live sensor with this model.", f"weakseg node --bundle {bundle}"))
     return steps
+
+
+def _steps_on_silence(summary: Mapping[str, Any]) -> list[Step]:
+    outside = summary["points_without_class"]["out_of_range"] / max(1, summary["points"])
+    if outside <= MUCH_UNANSWERED:
+        return []
+    text = f"Train for this sensor: {_percent(outside)} of its points lie outside the model's range image and get no class"
+    return [Step(f"{text}; the training's --fov-up-deg and --fov-down-deg widen it.")]
 
 
 def _verdict_without_truth(summary: Mapping[str, Any]) -> Verdict:

@@ -83,8 +83,8 @@ class Scores:
 
     @property
     def right(self) -> float:
-        """Share of the points with truth that are answered right; unlike `accuracy`, no answer counts as wrong."""
-        return float(np.trace(self.confusion.counts[1:, 1:]) / max(1, self.labelled_points))
+        """Share of the points with truth that are answered right."""
+        return self.confusion.right
 
     @property
     def pq(self) -> float | None:
