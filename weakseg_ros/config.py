@@ -205,7 +205,17 @@ def _torch_left_out() -> Iterator[None]:
 
 @cache
 def field_docs(cls: type) -> dict[str, str]:
-    """The docstring written under each field of a dataclass, by field name (what the ROS parameters show)."""
+    """The docstring written under each field of a dataclass, by field name (what the ROS parameters show).
+
+    Fields that it has from another dataclass are there, too.
+    """
+    docs: dict[str, str] = {}
+    for base in reversed(cls.__mro__[:-1]):
+        docs |= _own_field_docs(base)
+    return docs
+
+
+def _own_field_docs(cls: type) -> dict[str, str]:
     tree = ast.parse(textwrap.dedent(inspect.getsource(cls)))
     body = tree.body[0].body  # type: ignore[attr-defined]
     docs = {}

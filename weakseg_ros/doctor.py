@@ -18,10 +18,11 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
-from weakseg_ros.config import check_ranges, field_docs, from_mapping, load_yaml, setting
+from weakseg_ros.config import field_docs, from_mapping, load_yaml, setting
 from weakseg_ros.errors import WeaksegError
 from weakseg_ros.extras import LIBRARIES, Library, explain, has_nvidia_gpu, how_to_get_rclpy, install_command, pip_install
 from weakseg_ros.files import environment, share_folder
+from weakseg_ros.points.input_settings import InputSettings
 
 Mark = Literal["ok", "note", "fault"]
 SENSOR = "sensor"
@@ -38,7 +39,7 @@ class Finding(NamedTuple):
 
 
 @dataclass(frozen=True)
-class DoctorConfig:
+class DoctorConfig(InputSettings):
     """Check this machine, and with --data whether a bundle fits a sensor."""
 
     bundle: str = "models/street64"
@@ -49,9 +50,6 @@ class DoctorConfig:
     """topic of the clouds in the bag; empty = the only PointCloud2 topic"""
     clouds: int = setting(20, 1, 10000)
     """how many clouds to look at"""
-
-    def __post_init__(self) -> None:
-        check_ranges(self)
 
 
 def check_machine() -> Iterator[Finding]:
@@ -173,8 +171,9 @@ def check_sensor(config: DoctorConfig, data: Path) -> Iterator[Finding]:
     from weakseg_ros.measure import sensor_check
     from weakseg_ros.measure.inputs import open_input
 
-    segmenter = Segmenter(Bundle.load(config.bundle))
-    source = open_input(data, segmenter.bundle.labels, config.topic)
+    settings = {"intensity_scale": config.intensity_scale, "allow_no_intensity": not config.intensity_field}
+    segmenter = Segmenter(Bundle.load(config.bundle), **settings)
+    source = open_input(data, segmenter.bundle.labels, config.topic, reading=config)
     for mark, text in sensor_check.check_sensor(segmenter, source, data, config.clouds):
         yield Finding(mark, SENSOR, text)
     segmenter.close()
@@ -190,8 +189,11 @@ def read_arguments(argv: Sequence[str]) -> DoctorConfig:
     parser.add_argument("--config", type=Path, metavar="FILE", help="a YAML file with the options below")
     for field in fields(DoctorConfig):
         default = f"; default: {field.default}" if field.default not in (None, "") else ""
-        kind = str if field.default is None else type(field.default)
-        parser.add_argument(f"--{field.name}", type=kind, help=field_docs(DoctorConfig)[field.name] + default)
+        several = isinstance(field.default, tuple)
+        kind = str if field.default is None else float if several else type(field.default)
+        text = (field_docs(DoctorConfig)[field.name] + default).replace("%", "%%")
+        flags = dict.fromkeys((f"--{field.name.replace('_', '-')}", f"--{field.name}"))
+        parser.add_argument(*flags, dest=field.name, type=kind, nargs=len(field.default) if several else None, help=text)
     options = vars(parser.parse_args(argv))
     file = options.pop("config")
     base = load_yaml(DoctorConfig, file) if file else DoctorConfig()

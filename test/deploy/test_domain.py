@@ -69,7 +69,7 @@ def test_fewer_beams() -> None:
     [
         (lambda i: i * 255, "trained on 0.45 (scale 0..1); set intensity_scale to 0.00392"),
         (lambda i: i * 65535, "set intensity_scale to 1.53e-05"),
-        (lambda i: i * 7, "set intensity_scale to 0.144"),
+        (lambda i: i * 7, "set intensity_scale to 0.12"),
         (lambda i: i * 0, "intensity is all zero"),
         (lambda i: i * 0 + 0.3, "intensity is constant 0.3"),
         (lambda i: i - 0.1, "intensity goes down to -0.0"),

@@ -77,7 +77,7 @@ def test_settings_change_at_once_and_a_frame_can_be_asked_for(rig: Any, logging:
 
 def test_a_frame_tells_the_factor_on_its_intensity(rig: Any, logging: tuple[Any, Any, Path]) -> None:
     _, client, folder = logging
-    assert client.set(intensity_scale=0.25) == ""
+    assert client.set(**{"input.intensity_scale": 0.25}) == ""
     message = rig.make_cloud(rig.street_points(600))
     stamp_ns = message.header.stamp.sec * 10**9 + message.header.stamp.nanosec
     assert client.call(rig.Trigger, "log_frame", rig.Trigger.Request()).success
@@ -87,7 +87,7 @@ def test_a_frame_tells_the_factor_on_its_intensity(rig: Any, logging: tuple[Any,
     record = next(record for record in log.frames if record.stamp_ns == stamp_ns)
     cloud = log.scans[log.scans.keys.index(record.key)].cloud
     np.testing.assert_allclose(cloud.intensity, rig.street_points(600)[:, 3] * 0.25, rtol=1e-6)
-    assert client.set(intensity_scale=0.0) == ""
+    assert client.set(**{"input.intensity_scale": 0.0}) == ""
 
 
 def test_a_full_log_warns_and_a_request_waits_for_room(rig: Any, logging: tuple[Any, Any, Path], tmp_path: Path) -> None:

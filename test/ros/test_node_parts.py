@@ -137,7 +137,8 @@ def test_the_shipped_parameter_file_says_what_the_node_does_without_one(root: Pa
     shipped = content["/**"]["ros__parameters"]
     for group in filter(None, GROUPS):
         shipped |= {f"{group}.{name}": value for name, value in shipped.pop(group).items()}
-    assert shipped == {name: field.default for name, field in FIELDS.items() if name != "autostart"}
+    plain = {name: list(f.default) if isinstance(f.default, tuple) else f.default for name, f in FIELDS.items()}
+    assert shipped == {name: value for name, value in plain.items() if name != "autostart"}
     text = " ".join((root / "config" / "segment.yaml").read_text().replace("#", " ").split())
     assert all(explain(name) in text for name in shipped), "the comments are the fields' docstrings"
 
@@ -170,7 +171,7 @@ def test_help_explains_every_setting_and_needs_no_ros() -> None:
     done = run("--help", PYTHONPATH=str(Path(__file__).parent / "no_such_folder"))
     assert done.returncode == 0
     for name in FIELDS:
-        assert f"--{name.replace('_', '-').replace('.', '-')}" in done.stdout
+        assert f"--{name.removeprefix('input.').replace('_', '-').replace('.', '-')}" in done.stdout
     assert "--input-topic" in done.stdout
 
 

@@ -9,7 +9,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+
+from weakseg_ros.points.labelled import unpack_labelled
 
 Start = Callable[..., tuple[Any, Any]]
 
@@ -239,3 +242,22 @@ def test_a_wrong_option_is_one_sentence(start: Start) -> None:
 
 if sys.platform != "linux":
     pytestmark = pytest.mark.skip(reason="signals and exit codes as on Linux")
+
+
+def test_former_names_of_the_input_settings_are_still_taken_at_the_start(rig: Any, start: Start, bundle: Any) -> None:
+    from rcl_interfaces.srv import GetParameters
+
+    given = ("intensity_scale:=0.25", "intensity_field:=i", "input.rotation_rpy_deg:=[180.0, 0.0, 0.0]", "input.unit_m:=0.001")
+    arguments = [word for value in given for word in ("-p", value)]
+    process, client = start("--bundle", str(bundle.folder), "--ros-args", *arguments)
+    names = ["input.intensity_scale", "input.intensity_field", "input.rotation_rpy_deg"]
+    values = client.call(GetParameters, "get_parameters", GetParameters.Request(names=names)).values
+    assert (values[0].double_value, values[1].string_value) == (0.25, "i")
+    assert list(values[2].double_array_value) == [180.0, 0.0, 0.0]
+    process.wait_for_text("intensity_scale: is called input.intensity_scale now")
+    assert client.set(**{"input.intensity_field": "auto", "input.rotation_rpy_deg": [0.0, 0.0, 0.0]}) == ""
+    client.connect()
+    points = rig.street_points(300)
+    labels = unpack_labelled(client.answer_to(rig.make_cloud(points * [1000, 1000, 1000, 1])))
+    np.testing.assert_array_equal(labels["x"], points[:, 0] * np.float32(1000), err_msg="points come back as they were sent")
+    assert (labels["class_id"] > 0).sum() > 250

@@ -101,6 +101,7 @@ def test_clouds_of_one_stamp_are_compared_each_with_its_own_answer(
 ) -> None:
     """Ouster's first clouds share a stamp, other drivers never set it."""
     from weakseg_ros.measure.evaluate import EvaluateConfig, evaluate
+    from weakseg_ros.ros.live import live_answers
 
     with CloudBagWriter(tmp_path / "drive") as writer:
         for index in range(4):
@@ -110,7 +111,7 @@ def test_clouds_of_one_stamp_are_compared_each_with_its_own_answer(
         **{"data": tmp_path / "drive", "bundle": str(bundle.folder), "engine": "onnxruntime", "out": tmp_path / "report"},
         **{"live": True, "attach": True, "node": node, "rate": 20.0},
     )
-    _, summary = evaluate(config)
+    _, summary = evaluate(config, live=live_answers)
     assert (summary["scans"], summary["live"]["answered"], summary["partial"]) == (4, 4, False)
     agreement = summary["agreement_with_direct"]
     assert agreement["points"] == agreement["same"] == sum(1000 - 100 * index for index in range(4))
@@ -254,3 +255,36 @@ def test_an_answer_of_another_shape_is_an_error(careless: Callable[..., None], b
     careless("shortening", shorten)
     with pytest.raises(ReplayError, match=r"is 1 x 999 in frame 'roof', the cloud was 1 x 1000"):
         replay(bag, settings=settings(node="shortening/weakseg"))
+
+
+def test_a_live_evaluation_says_why_its_node_dropped_the_clouds(rig: Any, bag: Path, tmp_path: Path) -> None:
+    demanding = rig.make_bundle(tmp_path, intensity=rig.IntensityRule(required=True, full_scale=1.0))
+    without = tmp_path / "without"
+    with CloudBagWriter(without) as writer:
+        writer.write(make_cloud(rig.street_points(500)[:, :3] * 1000, stamp_ns=START_NS, frame_id="roof"))
+    arguments = ["evaluate", str(without), "--bundle", str(demanding.folder), "--live", "--out", str(tmp_path / "report")]
+    command = [sys.executable, "-m", "weakseg_ros", *arguments, "--intensity-field", "reflectivity"]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 2
+    assert "no field 'reflectivity'" in done.stderr
+
+
+def test_a_live_evaluation_takes_clouds_in_as_it_is_told(rig: Any, bundle: Any, tmp_path: Path) -> None:
+    millimetres = tmp_path / "millimetres"
+    with CloudBagWriter(millimetres) as writer:
+        points = rig.street_points(500)
+        writer.write(make_cloud(points[:, :3] * [1000, -1000, -1000], points[:, 3], stamp_ns=START_NS, frame_id="roof"))
+    arguments = ["evaluate", str(millimetres), "--bundle", str(bundle.folder), "--live", "--out", str(tmp_path / "report")]
+    assert weakseg([*arguments, "--rotation-rpy-deg", "180", "0", "0", "--unit-m", "0.001", "--intensity-scale", "0.5"]) == 0
+    summary = json.loads((tmp_path / "report" / "summary.json").read_text())
+    agreement = summary["agreement_with_direct"]
+    assert agreement["points"] == agreement["same"] == 500
+    assert summary["points_without_class"]["total"] < 50, "in millimetres all of them are out of range"
+
+
+def test_an_attached_node_that_takes_clouds_in_otherwise_is_refused(node: str, bag: Path, bundle: Any, tmp_path: Path) -> None:
+    arguments = ["evaluate", str(bag), "--bundle", str(bundle.folder), "--live", "--attach", "--node", node]
+    command = [sys.executable, "-m", "weakseg_ros", *arguments, "--unit-m", "0.5", "--out", str(tmp_path / "report")]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 2
+    assert "unit_m: the node has 1.0, this evaluation 0.5" in done.stderr

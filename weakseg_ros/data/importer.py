@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import logging
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -15,13 +16,15 @@ import numpy as np
 import tyro
 from tqdm import tqdm
 
-from weakseg_ros.config import check_ranges, parse, setting
+from weakseg_ros.config import parse, setting
 from weakseg_ros.data.bags import PartialBagError, find_cloud_topic, read_clouds
 from weakseg_ros.data.scans import ScanWriter
 from weakseg_ros.errors import CloudError, DataError
 from weakseg_ros.points.cloud import Cloud
+from weakseg_ros.points.input_settings import InputSettings
 from weakseg_ros.points.labels import LabelMap
 from weakseg_ros.points.projection import RangeSpec
+from weakseg_ros.points.reading import moved
 from weakseg_ros.points.rings import ring_is_row
 
 FULL_CIRCLE_DEG = 300.0
@@ -32,7 +35,7 @@ log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class ImportConfig:
+class ImportConfig(InputSettings):
     """Turn a bag into a folder of scans (SemanticKITTI's layout, with a manifest)."""
 
     bag: Annotated[Path, tyro.conf.Positional]
@@ -45,15 +48,10 @@ class ImportConfig:
     """keep every N-th cloud"""
     limit: int = setting(0, 0)
     """stop after this many scans; 0 = all"""
-    intensity_field: str = "auto"
-    """field to read the intensity from; 'auto' finds it, '' feeds zeros"""
     label_map: str = setting("semantickitti", was="labels")
     """label map that labels drawn into these scans will belong to: a name that ships, or the path of a YAML file"""
     overwrite: bool = False
     """replace the scans that are in the folder"""
-
-    def __post_init__(self) -> None:
-        check_ranges(self)
 
     @property
     def folder(self) -> Path:
@@ -95,11 +93,11 @@ def import_bag(config: ImportConfig) -> ImportReport:
         guess_spec(first),
         source=f"{config.bag.name} {topic.name}",
         seed=None,
-        intensity_full_scale=first.intensity_full_scale,
+        intensity_full_scale=first.intensity_full_scale * (config.intensity_scale or 1.0),
         overwrite=config.overwrite,
     ) as writer:
         for cloud in tqdm(chain([first], clouds), total=min(total, config.limit or total), unit="scan", disable=None):
-            writer.write(cloud)
+            writer.write(_scaled(cloud, config.intensity_scale))
             report.written += 1
             if report.written == config.limit:
                 break
@@ -115,11 +113,16 @@ def _keep_usable(config: ImportConfig, topic: str, report: ImportReport) -> Iter
     try:
         for _, cloud in read_clouds(config.bag, topic, config.intensity_field, count_bad, config.every):
             if len(cloud):
-                yield cloud
+                yield moved(cloud, config)
             else:
                 report.skipped["empty"] += 1
     except PartialBagError as error:
         report.damage = str(error)
+
+
+def _scaled(cloud: Cloud, factor: float) -> Cloud:
+    """The cloud with its intensity multiplied; 0 = as the driver gave it."""
+    return dataclasses.replace(cloud, intensity=cloud.intensity * np.float32(factor)) if factor else cloud
 
 
 def _note_on_rings(cloud: Cloud) -> list[str]:

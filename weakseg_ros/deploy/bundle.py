@@ -24,6 +24,7 @@ from typing import Any
 from weakseg_ros.config import check_ranges, dump_yaml, from_mapping, read_yaml, setting, to_mapping
 from weakseg_ros.errors import BundleError, ConfigError, WeaksegError, did_you_mean
 from weakseg_ros.files import content_of, put_in_place, read_regular, sha256_of_parts, share_folder, staged
+from weakseg_ros.points.intensity import QUANTILES as QUANTILES
 from weakseg_ros.points.labels import LabelMap
 from weakseg_ros.points.projection import CHANNELS, RangeSpec
 
@@ -41,8 +42,6 @@ OUTPUTS = ("class_id", "confidence", "uncertainty")
 HEADS = {"novelty": ("novelty",), "centres": ("centre", "offset"), "queries": ("query_class", "query_mask")}
 """what it may answer besides, by the head that makes it: how unlike anything labelled a pixel is, and two ways to objects"""
 EXTRA_OUTPUTS = tuple(name for names in HEADS.values() for name in names)
-
-QUANTILES = (0.01, 0.05, 0.25, 0.5, 0.75, 0.95, 0.99)
 
 
 @dataclass(frozen=True)

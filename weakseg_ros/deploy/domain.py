@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from weakseg_ros.deploy.bundle import BundleInfo, TrainingStatistics
 from weakseg_ros.points.cloud import Cloud
+from weakseg_ros.points.intensity import POOR_FIT, intensity_fit, suggest_factor
 from weakseg_ros.points.projection import RangeSpec, RangeView
 from weakseg_ros.points.rings import ring_is_row
 
@@ -20,9 +21,8 @@ RECENT_CLOUDS = 10
 OUTSIDE_EXCESS = 0.05
 """outside the image may be this much more of the points than in training"""
 DENSITY_RATIO = 0.5
-INTENSITY_RATIO = 3.0
-"""factor between the 95th percentiles that counts as another scale"""
-USUAL_FULL_SCALES = (1.0, 100.0, 255.0, 65535.0)
+WITHOUT_INTENSITY = "weakseg train DATA --channels range x y z valid"
+"""how to get a model for clouds that have none"""
 SPAN_TAILS = (0.005, 0.995)
 
 
@@ -137,26 +137,27 @@ def _intensity(samples: list[CloudSample], trained: TrainingStatistics, info: Bu
 
 def _intensity_difference(samples: list[CloudSample], trained: dict[float, float], info: BundleInfo) -> str:
     values = np.concatenate([sample.intensity for sample in samples])
+    without = f"a model trained without intensity suits such clouds better ({WITHOUT_INTENSITY})"
     if not values.size:
-        return "was trained with intensity, this cloud has none; name the field that holds it in intensity_field"
+        return f"was trained with intensity, this cloud has none and zeros are fed; {without}"
     low, high = float(values.min()), float(values.max())
     if low == high and trained[0.05] != trained[0.95]:
-        return f"intensity is {f'constant {high:g}' if high else 'all zero'}; set intensity_field to a field that varies"
+        found = f"constant {high:g}" if high else "all zero"
+        return f"intensity is {found}; set intensity_field to a field that varies, or where there is none: {without}"
     if low < 0 <= trained[0.01]:
         return f"intensity goes down to {low:g}, trained on none below 0; set intensity_field to another field"
-    now, then = float(np.quantile(values, 0.95)), trained[0.95]
-    if now <= 0 or then <= 0 or 1 / INTENSITY_RATIO < now / then < INTENSITY_RATIO:
+    if intensity_fit(values, trained) >= POOR_FIT:
         return ""
+    now, then = float(np.quantile(values, 0.95)), trained[0.95]
     scale = f" (scale 0..{info.intensity.full_scale:g})" if info.intensity.full_scale else ""
-    factor = samples[-1].intensity_scale * _intensity_factor(info.intensity.full_scale, then / now)
-    return f"intensity p95 is {now:.3g}, trained on {then:.3g}{scale}; set intensity_scale to {factor:.3g}"
+    factor = suggest_factor(_unscaled(samples), trained, info.intensity.full_scale, samples[-1].intensity_scale)
+    advice = f"set intensity_scale to {factor:.3g}" if factor else f"no factor makes it alike; {without}"
+    return f"intensity p95 is {now:.3g}, trained on {then:.3g}{scale}; {advice}"
 
 
-def _intensity_factor(full_scale: float, ratio: float) -> float:
-    """What to multiply by: the quotient of two usual full scales where that explains `ratio`, else `ratio` itself."""
-    usual = [full_scale / other for other in USUAL_FULL_SCALES if full_scale]
-    near = [factor for factor in usual if 1 / INTENSITY_RATIO < factor / ratio < INTENSITY_RATIO]
-    return min(near, key=lambda factor: abs(math.log(factor / ratio)), default=ratio)
+def _unscaled(samples: list[CloudSample]) -> NDArray[np.float32]:
+    """The intensities as the driver gave them."""
+    return np.concatenate([sample.intensity / np.float32(sample.intensity_scale or 1.0) for sample in samples])
 
 
 def _span(spec: RangeSpec) -> str:

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from weakseg_ros.deploy.bundle import Bundle
-from weakseg_ros.deploy.domain import DomainMonitor
+from weakseg_ros.deploy.domain import WITHOUT_INTENSITY, DomainMonitor
 from weakseg_ros.deploy.engines import open_engine
 from weakseg_ros.deploy.instances import Instances, ObjectFinder
 from weakseg_ros.deploy.segmentation import Segmentation
@@ -103,7 +103,8 @@ class Segmenter:
         if rule.required and len(cloud) and not cloud.intensity_field and not self.allow_no_intensity:
             raise CloudError(
                 f"cloud: has no intensity, which models/{self.bundle.name} was trained with; set intensity_field to the "
-                "field that holds it, or '' to feed zeros",
+                f"field that holds it, or '' to feed zeros; where there is none, a model trained without it answers better "
+                f"({WITHOUT_INTENSITY})",
                 "no_intensity",
             )
         if self.intensity_scale:

@@ -13,7 +13,7 @@ from typing import Annotated, Any, Literal
 import tyro
 from tqdm import tqdm
 
-from weakseg_ros.config import check_ranges, parse, setting, shard_of
+from weakseg_ros.config import parse, setting, shard_of
 from weakseg_ros.deploy.bundle import Bundle
 from weakseg_ros.deploy.segmentation import Segmentation
 from weakseg_ros.deploy.segmenter import Segmenter
@@ -24,13 +24,14 @@ from weakseg_ros.measure.evaluation import Evaluation
 from weakseg_ros.measure.inputs import Input, Item, open_input
 from weakseg_ros.measure.merge import merge
 from weakseg_ros.measure.summary import Unanswered
+from weakseg_ros.points.input_settings import InputSettings
 from weakseg_ros.points.labels import LabelMap
 
 EXIT_PARTIAL = 1
 
 
 @dataclass(frozen=True)
-class EvaluateConfig:
+class EvaluateConfig(InputSettings):
     """Run a bundle over a bag or a folder of scans and write report.html and summary.json."""
 
     data: Annotated[Path, tyro.conf.Positional] = Path()
@@ -69,7 +70,7 @@ class EvaluateConfig:
     """with --live: folder in which the node started for it keeps frames worth labelling"""
 
     def __post_init__(self) -> None:
-        check_ranges(self)
+        super().__post_init__()
         parts = shard_of(self.shard)[1]
         if self.live and parts > 1:
             raise ConfigError("shard: a live evaluation sends every scan; leave --shard or --live out")
@@ -114,9 +115,11 @@ def evaluate(
         raise ValueError("evaluate: config.live needs the argument `live`")
     need("jinja2", "matplotlib")  # for the report at the end
     bundle = Bundle.load(config.bundle)
-    source = open_input(config.data, bundle.labels, config.topic, config.split, config.truth)
+    source = open_input(config.data, bundle.labels, config.topic, config.split, config.truth, config)
     evaluation = Evaluation(bundle, source, in_sequence=shard_of(config.shard)[1] == 1, unanswered=config.unanswered)
-    segmenter = Segmenter(bundle, engine=config.engine, lift=config.lift)
+    segmenter = Segmenter(
+        bundle, config.engine, 0, config.lift, config.intensity_scale, allow_no_intensity=not config.intensity_field
+    )
     facts: dict[str, Any] = {"engine": f"{segmenter.engine.name} ({segmenter.engine.device})"}
     try:
         if config.live and live is not None:

@@ -21,8 +21,10 @@ from weakseg_ros.data.scan_sets import readable
 from weakseg_ros.data.scans import INSTANCE_SHIFT, open_scans
 from weakseg_ros.errors import CloudError, DataError
 from weakseg_ros.files import sha256_of, sha256_of_parts
-from weakseg_ros.points.cloud import Cloud, decode_cdr
+from weakseg_ros.points.cloud import Cloud
+from weakseg_ros.points.input_settings import InputSettings
 from weakseg_ros.points.labels import LabelMap
+from weakseg_ros.points.reading import as_asked, read_message
 
 
 @dataclass(frozen=True)
@@ -67,28 +69,42 @@ class Input(Protocol):
         """DataError, after what could be read, where the data are damaged."""
 
 
-def open_input(path: Path, labels: LabelMap, topic: str = "", split: str = "", label_folder: Path | None = None) -> Input:
+def open_input(
+    path: Path,
+    labels: LabelMap,
+    topic: str = "",
+    split: str = "",
+    label_folder: Path | None = None,
+    reading: InputSettings | None = None,
+) -> Input:
     """A bag (file or folder, as `bag_files.is_bag` says) or any folder of scans that `data.scans` knows.
 
-    `label_folder` holds one .label file per scan, in order, for a bag or in place of the folder's own. Raises DataError.
+    `label_folder` holds one .label file per scan, in order, for a bag or in place of the folder's own; `reading` says how
+    clouds are taken in. Raises DataError.
     """
+    settings = reading or InputSettings()
     if is_bag(path):
-        return BagInput(path, labels, topic, label_folder)
+        return BagInput(path, labels, topic, label_folder, settings)
     if topic:
         raise DataError(f"{path}: a folder of scans has no topics; leave --topic out")
-    return ScanInput(path, labels, split, label_folder)
+    if settings.intensity_field not in ("auto", "", "intensity"):
+        raise DataError(
+            f"{path}: a folder of scans has one intensity and no field '{settings.intensity_field}'; "
+            "leave --intensity-field out, or give '' to feed zeros"
+        )
+    return ScanInput(path, labels, split, label_folder, settings)
 
 
 class BagInput:
     """The clouds of one topic of a bag, straight from the file, so that every one of them counts."""
 
-    def __init__(self, path: Path, labels: LabelMap, topic: str, label_folder: Path | None) -> None:
+    def __init__(self, path: Path, labels: LabelMap, topic: str, label_folder: Path | None, reading: InputSettings) -> None:
         self.name = path.stem or path.name
         self.topic, _, self._count = find_cloud_topic(path, topic)
         self.notes: list[str] = []
         self.problems: list[str] = []
         self.shared = frozenset(range(1, labels.num_classes)) if label_folder else frozenset()
-        self._path, self._labels = path, labels
+        self._path, self._labels, self._reading = path, labels, reading
         self._label_files = _label_files(label_folder) if label_folder else []
         self._digest = hashlib.sha256()
 
@@ -104,7 +120,7 @@ class BagInput:
             self._digest.update(message.stamp_ns.to_bytes(8, "little", signed=True) + message.data)
             begin = time.perf_counter()
             try:
-                cloud = decode_cdr(message.data)
+                cloud = read_message(message.data, self._reading)
             except CloudError as error:
                 self.problems.append(f"message {index}: {error}")
                 continue
@@ -124,13 +140,13 @@ class BagInput:
 class ScanInput:
     """A folder of scans; labels of another map come over by their raw ids."""
 
-    def __init__(self, path: Path, labels: LabelMap, split: str, label_folder: Path | None) -> None:
+    def __init__(self, path: Path, labels: LabelMap, split: str, label_folder: Path | None, reading: InputSettings) -> None:
         native = open_scans(path, split).labels
         self._scans = open_scans(path, split, labels=_extended(labels, native))
         self.name, self.topic = self._scans.name, ""
         self.problems: list[str] = []
         self.shared, self.notes = _shared(labels, native, str(path))
-        self._labels = labels
+        self._labels, self._reading = labels, reading
         self._label_files = _label_files(label_folder) if label_folder else []
         if self._label_files and len(self._label_files) != len(self._scans):
             raise DataError(
@@ -151,7 +167,7 @@ class ScanInput:
             truth = scan.class_id, scan.instance_id
             if self._label_files:
                 truth = _read_truth(self._label_files[index], len(scan.cloud), self._labels)
-            yield Item(index, scan.key, scan.cloud, *truth)
+            yield Item(index, scan.key, as_asked(scan.cloud, self._reading), *truth)
 
 
 def _label_files(folder: Path) -> list[Path]:

@@ -63,7 +63,7 @@ class FrameLogging:
         log = self.follow(config.log, bundle)
         if log is not None:
             topic = self._node.resolve_topic_name(TOPIC)
-            origin = Origin(bundle.name, bundle.content_hash, topic, intensity_scale=config.intensity_scale)
+            origin = Origin(bundle.name, bundle.content_hash, topic, intensity_scale=config.input.intensity_scale)
             log.offer(cloud, answer, origin)
 
     def ask(self) -> str:

@@ -77,7 +77,10 @@ def settings_of(texts: Mapping[str, str]) -> dict[str, Any]:
 
 
 def _value(name: str, text: str) -> Any:
-    return _typed(name, text, type(SETTINGS[name].default))
+    default = SETTINGS[name].default
+    if isinstance(default, tuple):
+        return [_typed(name, part, float) for part in text.strip("[] ").replace(",", " ").split()]
+    return _typed(name, text, type(default))
 
 
 def number(name: str, text: str, kind: type) -> Any:

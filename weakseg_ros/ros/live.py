@@ -4,14 +4,16 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import os
+import re
 import signal
 import subprocess
 import sys
 import tempfile
 import threading
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -22,13 +24,14 @@ from weakseg_ros.data.bags import RawMessage
 from weakseg_ros.data.scan_files import format_stamp
 from weakseg_ros.deploy.bundle import Bundle
 from weakseg_ros.deploy.segmentation import Segmentation
-from weakseg_ros.errors import CloudError, ReplayError
+from weakseg_ros.errors import CloudError, ConfigError, ReplayError
 from weakseg_ros.measure.evaluate import EvaluateConfig, OnAnswer
 from weakseg_ros.measure.inputs import Item
 from weakseg_ros.measure.summary import replay_figures
 from weakseg_ros.points.encode import fill_message, pack_cloud
+from weakseg_ros.points.input_settings import InputSettings
 from weakseg_ros.points.labelled import unpack_labelled
-from weakseg_ros.ros.replay_player import Answer, Player, ReplaySettings
+from weakseg_ros.ros.replay_player import LOOK_AT_DROPS, Answer, Player, ReplaySettings
 
 STOP_TIMEOUT_S = 10.0
 LOG_LINES = 15
@@ -92,10 +95,11 @@ def live_answers(items: Iterable[Item], bundle: Bundle, config: EvaluateConfig, 
     where the node ends, an answer is missing, or does not fit.
     """
     with contextlib.ExitStack() as stack:
-        name, check = config.node, None
+        name, check, process = config.node, None, None
         if not config.attach:
             name = f"weakseg_evaluate_{os.getpid()}"
             options = ["--mode", "replay", "--engine", config.engine, "--lift", config.lift, "--input-topic", f"/{name}/points"]
+            options += _input_options(config)
             if config.log is not None:
                 options += ["--log-folder", str(config.log)]
             process = stack.enter_context(NodeProcess(bundle.folder, [*options, "--ros-args", "-r", f"__node:={name}"]))
@@ -104,12 +108,52 @@ def live_answers(items: Iterable[Item], bundle: Bundle, config: EvaluateConfig, 
             node=name, lossless=True, rate=config.rate, clock=config.attach, start_timeout_s=START_TIMEOUT_S
         )
         exchange = _Exchange(items, on_answer)
-        with Player(settings, exchange.take, check) as player:
+        with _explained(process), Player(settings, exchange.take, check) as player:
             player.connect("")
+            if config.attach:
+                _check_same_input(
+                    config, player.parameters([f"input.{field.name}" for field in dataclasses.fields(InputSettings)])
+                )
             player.play(exchange.messages())
             result = player.result()
     latency_ms = replay_figures(result.latency_samples_ms)
     return {**result.summary(), "histogram": latency_ms.pop("histogram"), "latency_ms": latency_ms}
+
+
+@contextlib.contextmanager
+def _explained(process: NodeProcess | None) -> Iterator[None]:
+    """Adds to a ReplayError why the node that was started for it dropped clouds: nobody can look at its diagnostics later."""
+    try:
+        yield
+    except ReplayError as error:
+        said = re.findall(r"cloud dropped: (.*)", process.log() if process else "")
+        if not said:
+            raise
+        raise ReplayError(f"{str(error).removesuffix(LOOK_AT_DROPS)}; the node dropped clouds: {said[-1]}") from None
+
+
+def _input_options(config: InputSettings) -> list[str]:
+    """The command line of a node that takes clouds in as the direct answer does."""
+    options = []
+    for field in dataclasses.fields(InputSettings):
+        value = getattr(config, field.name)
+        numbers = [f"{part:g}" for part in value] if isinstance(value, tuple) else [str(value)]
+        name = "--" + field.name.replace("_", "-")
+        options += [f"{name}={numbers[0]}"] if len(numbers) == 1 else [name, *numbers]
+    return options
+
+
+def _check_same_input(config: InputSettings, of_node: Mapping[str, Any]) -> None:
+    """ConfigError where the attached node takes clouds in otherwise than the direct answer would."""
+    for field in dataclasses.fields(InputSettings):
+        theirs, ours = of_node.get(f"input.{field.name}"), getattr(config, field.name)
+        plain = tuple(theirs) if isinstance(ours, tuple) and theirs is not None else theirs
+        if plain is not None and plain != ours:
+            option = field.name.replace("_", "-")
+            raise ConfigError(
+                f"{field.name}: the node has {plain!r}, this evaluation {ours!r}, so their answers would differ; "
+                f"give --{option} {plain!r}, or set input.{field.name} of the node"
+            )
 
 
 class _Exchange:

@@ -57,8 +57,8 @@ class Model:
         with self._lock:
             self._segmenter.lift = config.lift
             self._segmenter.instances = config.instances
-            self._segmenter.intensity_scale = config.intensity_scale
-            self._segmenter.allow_no_intensity = not config.intensity_field
+            self._segmenter.intensity_scale = config.input.intensity_scale
+            self._segmenter.allow_no_intensity = not config.input.intensity_field
             return self._segmenter.run(cloud), self._segmenter.bundle
 
     def domain_report(self) -> list[str]:

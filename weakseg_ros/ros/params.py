@@ -13,6 +13,7 @@ from weakseg_ros.config import check_ranges, field_docs, from_mapping, setting
 from weakseg_ros.deploy.track_settings import TrackSettings
 from weakseg_ros.errors import ConfigError, did_you_mean
 from weakseg_ros.improve.log.admission import LogSettings
+from weakseg_ros.points.input_settings import InputSettings
 from weakseg_ros.registry import ENGINES
 from weakseg_ros.ros.poses import matrix_of_text
 
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
     from rclpy.node import Node
     from rclpy.parameter import Parameter
 
+FORMER_NAMES = {"intensity_field": "input.intensity_field", "intensity_scale": "input.intensity_scale"}
+"""what parameters were called before, still taken at the start"""
 PARAMETERS_OF_RCLPY = ("use_sim_time", "start_type_description_service")
 TOPIC = "points"
 """the name to remap to the LiDAR's topic"""
@@ -58,10 +61,6 @@ class NodeConfig:
     frame."""
     object_texts: bool = False
     """Class, id and score are written above the boxes in ~/objects."""
-    intensity_field: str = "auto"
-    """Field of the cloud that holds the intensity: 'auto' tries the usual names, and '' feeds zeros to the model."""
-    intensity_scale: float = setting(0.0, 0.0, 1e6)
-    """Factor from the cloud's intensity to that of the model's training data; 0 derives it from the field's datatype."""
     min_confidence: float = setting(0.0, 0.0, 1.0)
     """Points below this confidence get class 0 in ~/labels, while their confidence is published as it is."""
     publish_rgb: bool = False
@@ -81,6 +80,8 @@ class NodeConfig:
     """Seconds between two messages on /diagnostics."""
     autostart: bool = setting(True, read_only=True)
     """The node configures and activates itself when its process starts; with false, a lifecycle manager does."""
+    input: InputSettings = dataclasses.field(default_factory=InputSettings)
+    """How clouds are taken in before the model sees them; changes are taken at once."""
     track: TrackSettings = dataclasses.field(default_factory=TrackSettings)
     """How track_instances tells that an object is one that it has seen."""
     log: LogSettings = dataclasses.field(default_factory=LogSettings)
@@ -104,7 +105,7 @@ class NodeConfig:
 
 AT_THE_START = frozenset({"autostart"})
 """what is looked at once in the life of a process"""
-GROUPS: dict[str, type] = {"": NodeConfig, "track": TrackSettings, "log": LogSettings}
+GROUPS: dict[str, type] = {"": NodeConfig, "input": InputSettings, "track": TrackSettings, "log": LogSettings}
 """settings that belong together; their parameters are called GROUP.NAME"""
 FIELDS = {
     f"{group}.{field.name}".lstrip("."): field
@@ -138,18 +139,24 @@ def flat(config: NodeConfig) -> dict[str, Any]:
 def choices(name: str) -> tuple[str, ...]:
     """The words that a setting takes, or nothing where it takes any value of its type."""
     group, _, own = name.rpartition(".")
-    return typing.get_args(typing.get_type_hints(GROUPS[group])[own])
+    hint = typing.get_type_hints(GROUPS[group])[own]
+    return typing.get_args(hint) if typing.get_origin(hint) is Literal else ()
+
+
+def takes(name: str, between: str = "|") -> str:
+    """What a setting takes: its type or its words, and its bounds."""
+    default, bounds = FIELDS[name].default, FIELDS[name].metadata
+    kind = f"{len(default)} floats" if isinstance(default, tuple) else type(default).__name__
+    limits = f" {bounds['low']}..{bounds['high']}" if bounds.get("low") is not None else ""
+    return (between.join(choices(name)) or kind) + limits
 
 
 def explain(name: str) -> str:
     """What a setting does and what it takes, in one sentence."""
-    bounds = FIELDS[name].metadata
-    takes = "|".join(choices(name)) or type(FIELDS[name].default).__name__
-    if bounds.get("low") is not None:
-        takes += f" {bounds['low']}..{bounds['high']}"
-    fixed = ", fixed after the start" if name in AT_THE_START else ", taken at configure" if bounds.get("read_only") else ""
+    late = ", taken at configure" if FIELDS[name].metadata.get("read_only") else ""
+    fixed = ", fixed after the start" if name in AT_THE_START else late
     group, _, own = name.rpartition(".")
-    return f"{field_docs(GROUPS[group])[own].rstrip('.')} ({takes}{fixed})."
+    return f"{field_docs(GROUPS[group])[own].rstrip('.')} ({takes(name)}{fixed})."
 
 
 class Parameters:
@@ -167,22 +174,29 @@ class Parameters:
         self.faults: dict[str, str] = {}
         self.notes: list[str] = []
         given = {name: parameter.value for name, parameter in node.get_parameters_by_prefix("").items()}
+        for former, name in FORMER_NAMES.items():
+            if former in given:
+                self.notes.append(f"{self._where}.{former}: is called {name} now; it was taken")
+                given.setdefault(name, given.pop(former))
+                node.undeclare_parameter(former)
         usable = {name: value for name, value in given.items() if name in FIELDS and self._is_usable(name, value)}
         self.config = from_mapping(NodeConfig, nested(usable), self._where)
         for name in given:
             if name in FIELDS:
-                node.undeclare_parameter(name)
+                if node.has_parameter(name):
+                    node.undeclare_parameter(name)
             elif name not in PARAMETERS_OF_RCLPY and not name.startswith("qos_overrides."):
                 self.notes.append(f"{self._where}.{name}: unknown parameter, ignored{did_you_mean(name, FIELDS)}")
         for name, value in flat(self.config).items():
-            node.declare_parameter(name, value, _descriptor(name), ignore_override=True)
+            plain = list(value) if isinstance(value, tuple) else value
+            node.declare_parameter(name, plain, _descriptor(name), ignore_override=True)
         node.add_on_set_parameters_callback(self._on_set)
 
     def wrong_type(self, parameters: Sequence[Parameter[Any]]) -> str:
         """A sentence on the first value that is not of its parameter's type; rclpy's own names types by number."""
         for parameter in parameters:
             field = FIELDS.get(parameter.name)
-            if field is None or type(parameter.value) is type(field.default):
+            if field is None or _is_of_type(parameter.value, field.default):
                 continue
             found, expected = type(parameter.value).__name__, type(field.default).__name__
             hint = f"; write {float(parameter.value)}" if (found, expected) == ("int", "float") else ""
@@ -221,6 +235,12 @@ class Parameters:
             f"{self._where}.{name}: is taken when the node is configured; deactivate the node and clean it up "
             "('ros2 lifecycle set NODE deactivate', then cleanup), set it, then configure and activate again"
         )
+
+
+def _is_of_type(value: Any, default: Any) -> bool:
+    if isinstance(default, tuple):
+        return isinstance(value, Sequence) and not isinstance(value, str)
+    return type(value) is type(default)
 
 
 def _descriptor(name: str) -> ParameterDescriptor:

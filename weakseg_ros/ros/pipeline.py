@@ -15,6 +15,7 @@ from weakseg_ros.deploy.engines import DeviceLostError
 from weakseg_ros.deploy.segmentation import Segmentation
 from weakseg_ros.errors import CloudError, EngineError
 from weakseg_ros.points.cloud import Cloud, decode_cdr
+from weakseg_ros.points.reading import moved
 from weakseg_ros.ros.diagnostics import FrameStatistics, Throttle
 from weakseg_ros.ros.following import Following
 from weakseg_ros.ros.frame_logging import FrameLogging
@@ -92,10 +93,11 @@ class Pipeline:
 
     def _answer(self, arrival: Arrival, config: NodeConfig) -> None:
         started = time.perf_counter()
-        cloud = decode_cdr(arrival.data, config.intensity_field)
+        cloud = decode_cdr(arrival.data, config.input.intensity_field)
+        seen = moved(cloud, config.input)
         decoded = time.perf_counter()
-        answer, bundle = self.model.run(cloud, config)
-        answer = self._following.update(answer, cloud, bundle.labels, config)
+        answer, bundle = self.model.run(seen, config)
+        answer = self._following.update(answer, seen, bundle.labels, config)
         labelled = time.perf_counter()
         sure = _confident(answer, config.min_confidence)
         self.outputs.send(cloud, sure, bundle.labels, config.publish_rgb, config.object_texts)
@@ -109,14 +111,14 @@ class Pipeline:
         }
         self._statistics.answered(len(cloud), milliseconds)
         self._note_missing_intensity(cloud, config)
-        self.frame_logging.offer(cloud, answer, config, bundle)
+        self.frame_logging.offer(seen, answer, config, bundle)
 
     def _note_missing_intensity(self, cloud: Cloud, config: NodeConfig) -> None:
-        needed = "intensity" in self.model.bundle.info.channels and config.intensity_field
+        needed = "intensity" in self.model.bundle.info.channels and config.input.intensity_field
         if needed and len(cloud) and not cloud.intensity_field and self._throttle.first("no_intensity"):
             self._node.get_logger().warning(
                 f"{self._node.resolve_topic_name('points')}: the clouds have no intensity, so the model is fed zeros; "
-                "set the parameter intensity_field to the field that holds it, or to '' to say that this is meant"
+                "set the parameter input.intensity_field to the field that holds it, or to '' to say that this is meant"
             )
 
     def _drop(self, reason: str, text: str) -> None:

@@ -16,7 +16,7 @@ import yaml
 from weakseg_ros.config import field_docs
 from weakseg_ros.files import share_folder, write_atomic
 from weakseg_ros.ros.launching import ARGUMENTS, PERMANENT, SETTINGS
-from weakseg_ros.ros.params import AT_THE_START, FIELDS, GROUPS, NodeConfig, choices, explain
+from weakseg_ros.ros.params import AT_THE_START, FIELDS, GROUPS, NodeConfig, explain, takes
 
 PARAMETER_FILE = Path("config", "segment.yaml")
 PAGE = Path("docs", "node.md")
@@ -105,7 +105,9 @@ def _group(group: str) -> str:
 
 
 def _entry(name: str, indent: str) -> str:
-    value = yaml.dump(FIELDS[name].default, default_style='"' if isinstance(FIELDS[name].default, str) else None)
+    default = FIELDS[name].default
+    plain = list(default) if isinstance(default, tuple) else default
+    value = yaml.dump(plain, default_style='"' if isinstance(plain, str) else None, default_flow_style=True)
     return f"{_comment(explain(name), indent)}{indent}{name.rpartition('.')[2]}: {value.splitlines()[0]}\n"
 
 
@@ -155,13 +157,11 @@ def page() -> str:
 
 def _row(name: str) -> tuple[str, ...]:
     field = FIELDS[name]
-    takes = " \\| ".join(choices(name)) or type(field.default).__name__
-    if field.metadata.get("low") is not None:
-        takes += f" {field.metadata['low']}..{field.metadata['high']}"
+    default = list(field.default) if isinstance(field.default, tuple) else field.default
     taken = "at the start" if name in AT_THE_START else "configure" if field.metadata.get("read_only") else "at once"
     taken = "~/reload" if name in ("bundle", "engine", "threads") else taken
     group, _, own = name.rpartition(".")
-    return f"`{name}`", _code(str(field.default)), takes, taken, field_docs(GROUPS[group])[own]
+    return f"`{name}`", _code(str(default)), takes(name, " \\| "), taken, field_docs(GROUPS[group])[own]
 
 
 def _code(text: str) -> str:

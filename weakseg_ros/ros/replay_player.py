@@ -6,7 +6,7 @@ from __future__ import annotations
 import os
 import time
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
@@ -23,6 +23,7 @@ from weakseg_ros.ros.transport import apply_transport
 QUIET_S = 1.0
 SETTLE_S = 2.0
 GIVE_UP_AFTER = 3
+LOOK_AT_DROPS = "; look at the drops in /diagnostics"
 
 
 @dataclass(frozen=True)
@@ -146,6 +147,19 @@ class Player:
             while not self._heard_reliably() and time.monotonic() < settled_s:
                 self._spin(0.05)
             self._wait(self._publisher.get_subscription_count, deadline)
+
+    def parameters(self, names: Sequence[str]) -> dict[str, Any]:
+        """Values of the node's parameters by name; ReplayError where it does not answer within `start_timeout_s`."""
+        from rcl_interfaces.srv import GetParameters
+        from rclpy.parameter import parameter_value_to_python
+
+        client = self._node.create_client(GetParameters, self._topic("get_parameters"))
+        deadline = time.monotonic() + self._settings.start_timeout_s
+        self._wait(client.service_is_ready, deadline)
+        future = client.call_async(GetParameters.Request(names=list(names)))
+        self._wait(future.done, deadline)
+        self._node.destroy_client(client)
+        return {name: parameter_value_to_python(value) for name, value in zip(names, future.result().values, strict=True)}
 
     def play(self, clouds: Iterable[RawMessage]) -> None:
         """Publish every cloud at its recorded distance from the first, divided by `rate`, then wait for what is under way."""
@@ -326,7 +340,4 @@ def _check_fit(node: str, message: Any, sent: bytes, stamp_ns: int) -> None:
 def _missing_text(node: str, result: ReplayResult) -> str:
     shown = ", ".join(map(format_stamp, result.missing[:8]))
     more = f" and {len(result.missing) - 8} more" if len(result.missing) > 8 else ""
-    return (
-        f"{node}: answered {result.answered} of {result.sent} clouds; no answer to the stamps {shown}{more}; "
-        "look at the drops in /diagnostics"
-    )
+    return f"{node}: answered {result.answered} of {result.sent} clouds; no answer to the stamps {shown}{more}{LOOK_AT_DROPS}"

@@ -11,9 +11,10 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from weakseg_ros.batches.batches import InputRule, ScanImages
-from weakseg_ros.deploy.bundle import QUANTILES, TrainingStatistics
+from weakseg_ros.deploy.bundle import TrainingStatistics
 from weakseg_ros.errors import DataError
 from weakseg_ros.points.cloud import Cloud
+from weakseg_ros.points.intensity import quantiles
 from weakseg_ros.points.projection import NOT_NORMALISED, RangeSpec, RangeView, channel_image, project
 
 log = logging.getLogger(__name__)
@@ -73,9 +74,9 @@ def survey(images: ScanImages, channels: tuple[str, ...], num_classes: int) -> D
     mean, std = _moments(sums, channels)
     table = np.concatenate(samples, axis=1)  # (3, samples)
     clouds = TrainingStatistics(
-        intensity=_quantiles(table[0]),
-        range_m=_quantiles(table[1]),
-        inclination_deg=_quantiles(table[2]),
+        intensity=quantiles(table[0]),
+        range_m=quantiles(table[1]),
+        inclination_deg=quantiles(table[2]),
         outside_share=outside / max(1, usable),
         filled_share=float(sums[0, 0]) / (len(images) * spec.height * spec.width),
         beams=beams,
@@ -105,7 +106,3 @@ def _beams(cloud: Cloud, spec: RangeSpec) -> int:
     if cloud.ring is not None:
         return len(np.unique(cloud.ring[cloud.valid]))
     return spec.height if spec.rows == "grid" else 0
-
-
-def _quantiles(values: NDArray[np.float32]) -> dict[float, float]:
-    return {q: float(v) for q, v in zip(QUANTILES, np.quantile(values, QUANTILES), strict=True)} if len(values) else {}

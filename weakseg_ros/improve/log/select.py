@@ -12,7 +12,7 @@ import numpy as np
 import tyro
 from tqdm import tqdm
 
-from weakseg_ros.config import check_ranges, parse, setting, to_mapping
+from weakseg_ros.config import parse, setting, to_mapping
 from weakseg_ros.deploy.bundle import Bundle
 from weakseg_ros.deploy.segmentation import Segmentation
 from weakseg_ros.deploy.segmenter import Segmenter
@@ -22,10 +22,11 @@ from weakseg_ros.improve.log.acquisition import Look, descriptor_size, look_at
 from weakseg_ros.improve.log.choice import Choice, Strategy, choose_frames, suggest_points
 from weakseg_ros.improve.log.store import FrameWriter, Origin, Worth
 from weakseg_ros.measure.inputs import Input, Item, open_input
+from weakseg_ros.points.input_settings import InputSettings
 
 
 @dataclass(frozen=True)
-class SelectConfig:
+class SelectConfig(InputSettings):
     """Choose frames and points to label out of a bag or a data set, and write them as a frame log."""
 
     data: Annotated[Path, tyro.conf.Positional] = Path()
@@ -50,13 +51,8 @@ class SelectConfig:
     """inference engine"""
     lift: Literal["pixel", "knn"] = "pixel"
     """how points behind the nearest one of their pixel get their class"""
-    intensity_scale: float = setting(0.0, 0.0, 1e6)
-    """factor on the intensity, as the node's parameter of this name; 0 = by sensor and training data"""
     seed: int = 0
     """of everything that is drawn"""
-
-    def __post_init__(self) -> None:
-        check_ranges(self)
 
 
 @dataclass(frozen=True)
@@ -88,8 +84,10 @@ def select(config: SelectConfig) -> list[str]:
     written.
     """
     bundle = Bundle.load(config.bundle)
-    source = open_input(config.data, bundle.labels, config.topic, config.split)
-    segmenter = Segmenter(bundle, engine=config.engine, lift=config.lift, intensity_scale=config.intensity_scale)
+    source = open_input(config.data, bundle.labels, config.topic, config.split, reading=config)
+    segmenter = Segmenter(
+        bundle, config.engine, 0, config.lift, config.intensity_scale, allow_no_intensity=not config.intensity_field
+    )
     try:
         seen = [
             _Seen(item.index, item.key, item.cloud.stamp_ns, look_at(item.cloud, answer, bundle.labels.num_classes))

@@ -1,0 +1,71 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The options on how clouds are taken in do the same in every verb that has them."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from weakseg_ros.cli import main as weakseg
+from weakseg_ros.data.bags import CloudBagWriter, read_clouds
+from weakseg_ros.data.scans import open_scans
+from weakseg_ros.deploy.bundle import Bundle
+from weakseg_ros.errors import DataError
+from weakseg_ros.measure.evaluate import EvaluateConfig, evaluate
+
+HUNG = ("--rotation-rpy-deg", "180", "0", "0", "--unit-m", "0.001")
+
+
+@pytest.fixture(scope="module")
+def hung(recording: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The recording by a sensor that hangs upside down and counts millimetres."""
+    path = tmp_path_factory.mktemp("hung") / "drive"
+    with CloudBagWriter(path) as writer:
+        for _, cloud in read_clouds(recording / "bag"):
+            writer.write(dataclasses.replace(cloud, xyz=cloud.xyz * np.float32([1000, -1000, -1000])))
+    return path
+
+
+def miou(data: Path, bundle: Bundle, truth: Path, out: Path, **settings: object) -> float:
+    config = EvaluateConfig(data=data, bundle=str(bundle.folder), truth=truth, out=out, **settings)
+    return float(evaluate(config)[1]["miou"])
+
+
+def test_a_turned_cloud_in_millimetres_is_answered_as_the_upright_one(
+    recording: Path, hung: Path, known_bundle: Bundle, tmp_path: Path
+) -> None:
+    truth = recording / "scans" / "labels"
+    upright = miou(recording / "bag", known_bundle, truth, tmp_path / "upright")
+    assert miou(hung, known_bundle, truth, tmp_path / "hung") < upright / 2
+    mended = miou(hung, known_bundle, truth, tmp_path / "mended", rotation_rpy_deg=(180.0, 0.0, 0.0), unit_m=0.001)
+    assert mended == upright
+
+
+def test_import_writes_what_a_model_is_to_see(recording: Path, hung: Path, tmp_path: Path) -> None:
+    assert weakseg(["import", str(hung), "--out", str(tmp_path / "scans"), *HUNG, "--intensity-scale", "0.5"]) == 0
+    written = open_scans(tmp_path / "scans")[2].cloud
+    sent = [cloud for _, cloud in read_clouds(recording / "bag")][2]
+    np.testing.assert_allclose(written.xyz, sent.xyz, atol=1e-3)
+    np.testing.assert_allclose(written.intensity, sent.intensity * 0.5, rtol=1e-6)
+
+
+def test_select_and_doctor_take_the_same_options(hung: Path, known_bundle: Bundle, tmp_path: Path) -> None:
+    bundle = ["--bundle", str(known_bundle.folder)]
+    assert weakseg(["select", str(hung), *bundle, "--out", str(tmp_path / "log"), "--frames", "2", *HUNG]) == 0
+    kept = open_scans(tmp_path / "log")[0].cloud
+    assert np.abs(kept.xyz).max() < 100, "the log holds metres"
+    assert (
+        weakseg(["doctor", "--data", str(hung), *bundle, *HUNG, "--intensity-scale", "1.0", "--intensity-field", "intensity"])
+        == 0
+    )
+    assert weakseg(["doctor", "--data", str(hung), *bundle, *HUNG, "--intensity-field", "reflectivity"]) == 1
+
+
+def test_a_folder_of_scans_has_one_intensity(recording: Path, known_bundle: Bundle, tmp_path: Path) -> None:
+    settings = {"data": recording / "scans", "bundle": str(known_bundle.folder), "out": tmp_path}
+    with pytest.raises(DataError, match="has one intensity and no field 'reflectivity'"):
+        evaluate(EvaluateConfig(**settings, intensity_field="reflectivity"))
+    assert evaluate(EvaluateConfig(**settings, intensity_field=""))[1]["scans"]

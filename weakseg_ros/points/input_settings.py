@@ -1,0 +1,35 @@
+# SPDX-License-Identifier: Apache-2.0
+"""How clouds are taken in before a model sees them: one class of settings, for every verb and for the node's `input.*`."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from weakseg_ros.config import check_ranges, setting
+from weakseg_ros.errors import ConfigError
+
+
+@dataclass(frozen=True, kw_only=True)
+class InputSettings:
+    """What a cloud's own message does not say."""
+
+    intensity_field: str = "auto"
+    """Field of the cloud that holds the intensity; 'auto' tries the usual names, and '' feeds zeros to the model."""
+    intensity_scale: float = setting(0.0, 0.0, 1e6)
+    """Factor from the cloud's intensity to that of the model's training data; 0 derives it from the field's datatype."""
+    rotation_rpy_deg: tuple[float, float, float] = (0.0, 0.0, 0.0)
+    """Roll, pitch and yaw in degrees that turn the cloud's axes to x forward, y left, z up, as in a static transform: 180 0 0
+    for a sensor that hangs upside down, -90 0 -90 for a camera's optical frame."""
+    unit_m: float = setting(1.0, 1e-9, 1e6)
+    """Length of the cloud's unit in metres: 0.001 for a cloud in millimetres."""
+
+    def __post_init__(self) -> None:
+        check_ranges(self)
+        if not all(map(math.isfinite, self.rotation_rpy_deg)):
+            raise ConfigError(f"rotation_rpy_deg: {list(self.rotation_rpy_deg)} is not three finite angles")
+
+    @property
+    def moves_points(self) -> bool:
+        """Whether points are anywhere else than the cloud says."""
+        return any(self.rotation_rpy_deg) or self.unit_m != 1.0
