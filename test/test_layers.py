@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 PACKAGE = Path(__file__).resolve().parent.parent / "weakseg_ros"
-GROUND = ("errors", "extras", "locks", "files", "memory", "config", "registry")
+GROUND = ("errors", "extras", "processes", "locks", "files", "memory", "config", "registry")
 LIBRARY = ("points", "data", "deploy", "simulate", "measure", "weak", "nets", "batches", "methods", "train", "benchmark")
 CHAPTERS = (*GROUND, *LIBRARY, "improve", "ros", "labelling", "evaluating", "doctor", "demo", "cli", "__main__")
 TRAINING = ("nets/", "batches/", "methods/", "train/", "benchmark/")

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from weakseg_ros.config import check_ranges, parse, setting
 from weakseg_ros.errors import DataError
-from weakseg_ros.files import environment, write_json
+from weakseg_ros.files import content_of, environment, write_json
 
 if TYPE_CHECKING:
     from weakseg_ros.deploy.bundle import Bundle
@@ -256,8 +256,12 @@ def _heading(number: int, text: str) -> None:
 
 def _make_room(out: Path) -> None:
     """An empty folder, marked as ours; DataError for one that holds anything but an earlier demo."""
-    if out.exists() and any(out.iterdir()) and not (out / MARKER).is_file():
+    if content_of(out) and not (out / MARKER).is_file():
         raise DataError(f"{out}: is not empty and holds no demo; choose another folder with --out")
-    shutil.rmtree(out, ignore_errors=True)
-    out.mkdir(parents=True)
-    (out / MARKER).touch()
+    out.mkdir(parents=True, exist_ok=True)
+    (out / MARKER).touch()  # it stays until all else is gone, so that a demo that was ended here can be run again
+    for entry in out.iterdir():
+        if entry.is_dir():
+            shutil.rmtree(entry, ignore_errors=True)
+        elif entry.name != MARKER:
+            entry.unlink()

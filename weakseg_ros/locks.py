@@ -83,8 +83,18 @@ def _content(path: Path) -> bytes:
 
 def claim(descriptor: int) -> None:
     """Say that an open file or folder is being written, until the descriptor is closed or this process ends."""
-    with contextlib.suppress(OSError):  # a file system without locks: nothing is swept there, either
+    try_claim(descriptor)  # nobody else writes under a name of ours
+
+
+def try_claim(descriptor: int) -> bool:
+    """As `claim`; False where another has claimed it. A file system without locks lets everyone have everything."""
+    try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except OSError:
+        return True
+    return True
 
 
 def is_claimed(path: Path) -> bool:
@@ -111,13 +121,9 @@ def hold(folder: Path) -> bool:
     """Take a folder for this process until `let_go`; False where another process has it."""
     let_go(folder)
     descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
+    if not try_claim(descriptor):
         os.close(descriptor)
         return False
-    except OSError:
-        pass  # a file system without locks
     _held[folder.resolve()] = descriptor
     return True
 

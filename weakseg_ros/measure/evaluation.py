@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from weakseg_ros.deploy.bundle import Bundle
 from weakseg_ros.deploy.segmentation import Segmentation
 from weakseg_ros.errors import CloudError
-from weakseg_ros.files import environment, write_atomic, write_json
+from weakseg_ros.files import environment, make_folder, write_atomic, write_json
 from weakseg_ros.measure.inputs import Input, Item
 from weakseg_ros.measure.panoptic import PanopticQuality, raw_labels
 from weakseg_ros.measure.pictures import ScanPictures, scan_pictures
@@ -134,7 +134,7 @@ class Evaluation:
 
     def write(self, out: Path, summary: dict[str, Any]) -> Path:
         """Write summary.json (with the counts, for merging) and report.html into `out`; returns the report's path."""
-        out.mkdir(parents=True, exist_ok=True)
+        make_folder(out)
         addable = {"labels": self._bundle.labels.to_rows(), "shared": sorted(self._source.shared)}
         counts = {"counts": self.tally.to_mapping(), "panoptic_counts": self.panoptic.to_mapping()}
         counts |= {"track_counts": self.tracks.to_mapping()}

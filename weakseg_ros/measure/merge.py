@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from weakseg_ros.errors import DataError
-from weakseg_ros.files import environment, sha256_of_parts, write_atomic, write_json
+from weakseg_ros.files import environment, make_folder, sha256_of_parts, write_atomic, write_json
 from weakseg_ros.measure.evaluation import REPORT_FILE, SUMMARY_FILE
 from weakseg_ros.measure.panoptic import PanopticQuality
 from weakseg_ros.measure.report import render
@@ -60,7 +60,7 @@ def merge(paths: Sequence[Path], out: Path) -> tuple[Path, dict[str, Any]]:
         "worst": sorted((scan for part in parts for scan in part["worst"]), key=lambda scan: -scan["score"])[:10],
         "environment": environment(),
     }
-    out.mkdir(parents=True, exist_ok=True)
+    make_folder(out)
     addable = {
         "labels": first["labels"],
         "shared": sorted(shared),

@@ -16,7 +16,7 @@ import tyro
 from weakseg_ros.config import parse
 from weakseg_ros.data.bags import find_cloud_topic, read_raw
 from weakseg_ros.errors import DataError
-from weakseg_ros.files import environment, write_json
+from weakseg_ros.files import environment, sweep, write_json
 from weakseg_ros.ros.replay_player import Answer, Player, ReplayResult, ReplaySettings
 
 
@@ -60,6 +60,7 @@ def main(argv: Sequence[str]) -> int:
     print(_sentence(result))
     if chosen.out is not None:
         chosen.out.parent.mkdir(parents=True, exist_ok=True)
+        sweep(chosen.out)
         write_json(chosen.out, {**result.summary(), "bag": str(chosen.bag), "environment": environment()})
     return 0 if result.answered else 1
 

@@ -4,12 +4,13 @@
 from __future__ import annotations
 
 import dataclasses
+import logging
 import multiprocessing
 import os
 from collections import deque
 from collections.abc import Generator, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from contextlib import ExitStack, nullcontext
+from contextlib import AbstractContextManager, ExitStack, nullcontext
 from dataclasses import dataclass, field
 from functools import lru_cache
 from itertools import islice
@@ -19,14 +20,19 @@ from typing import Annotated
 import tyro
 from tqdm import tqdm
 
-from weakseg_ros.config import check_ranges, parse, setting
+from weakseg_ros.config import check_ranges, dump_yaml, parse, read_yaml, setting
 from weakseg_ros.data.bags import CloudBagWriter
+from weakseg_ros.data.scan_files import MANIFEST
 from weakseg_ros.data.scans import ScanWriter
 from weakseg_ros.errors import ConfigError, DataError
+from weakseg_ros.files import sha256_of_parts
 from weakseg_ros.points.labels import LabelMap
+from weakseg_ros.processes import end_with_parent
 from weakseg_ros.simulate.drive import SimulateConfig, SimulatedScan, check_length, scan_at
 from weakseg_ros.simulate.lidar import SensorModel, Shift, load_sensor
 from weakseg_ros.simulate.street import Street, build_street
+
+log = logging.getLogger(__name__)
 
 LABELS = "street"
 MOST_WORKERS = 8
@@ -87,14 +93,18 @@ def record(config: RecordConfig) -> int:
     if config.out and len(drives) > 1 and (config.out / "velodyne").exists():
         raise DataError(f"{config.out}: is one recording, several streets need a folder of their own; choose another one")
     sensor, total = drives[0].sensor, len(drives) * config.scans_per_street
+    there = [drive for drive in drives if _is_there(config, drive)]
+    if there:
+        log.info("%s: holds %d of the %d drives already; they are kept", config.out, len(there), len(drives))
+    wanted = drives if config.bag else [drive for drive in drives if drive not in there]
     street_ns = round(1e9 * config.scans_per_street * config.stride / sensor.rate_hz)
-    scans = _scans(drives, config.workers or min(os.cpu_count() or 1, MOST_WORKERS))
+    scans = _scans(wanted, config.workers or min(os.cpu_count() or 1, MOST_WORKERS))
     with ExitStack() as stack:
         stack.callback(scans.close)
         bag = stack.enter_context(CloudBagWriter(config.bag, config.topic, overwrite=config.overwrite)) if config.bag else None
-        bar = stack.enter_context(tqdm(total=total, unit="scan", disable=None))
-        for number, drive in enumerate(drives):
-            with _writer(config.out, drive, len(drives) > 1, config.overwrite) if config.out else nullcontext() as writer:
+        bar = stack.enter_context(tqdm(total=len(wanted) * config.scans_per_street, unit="scan", disable=None))
+        for number, drive in enumerate(wanted):
+            with _writer(config, drive) as writer:
                 for scan in islice(scans, drive.scans):
                     if writer is not None:
                         writer.write(scan.cloud, scan.raw_label, scan.pose)
@@ -115,17 +125,39 @@ def main(argv: Sequence[str]) -> int:
     return 0
 
 
-def _writer(out: Path, drive: SimulateConfig, several: bool, overwrite: bool) -> ScanWriter:
-    folder = out / f"street_{drive.seed:04d}" if several else out
+def _folder(config: RecordConfig, drive: SimulateConfig) -> Path | None:
+    return config.out and (config.out / f"street_{drive.seed:04d}" if config.streets > 1 else config.out)
+
+
+def _source(drive: SimulateConfig) -> str:
+    settings = sha256_of_parts([dump_yaml(drive)])[:12]
+    return f"weakseg simulate, street {drive.seed}, stride {drive.stride}, settings {settings}"
+
+
+def _is_there(config: RecordConfig, drive: SimulateConfig) -> bool:
+    """Whether an earlier call with the same settings has recorded this drive already."""
+    folder = _folder(config, drive)
+    if folder is None or config.overwrite or not (folder / MANIFEST).is_file():
+        return False
+    content = read_yaml(folder / MANIFEST)
+    known = {"source": _source(drive), "count": drive.scans, "complete": True}
+    return isinstance(content, dict) and known.items() <= content.items()
+
+
+def _writer(config: RecordConfig, drive: SimulateConfig) -> AbstractContextManager[ScanWriter | None]:
+    """What writes the scans of a drive; None where they are there already, or not asked for."""
+    folder = _folder(config, drive)
+    if folder is None or _is_there(config, drive):
+        return nullcontext()
     return ScanWriter(
         folder,
         LabelMap.load(LABELS),
         drive.sensor.range_spec(),
-        source=f"weakseg simulate, street {drive.seed}, stride {drive.stride}",
+        source=_source(drive),
         seed=drive.seed,
         intensity_full_scale=drive.sensor.intensity_full_scale,
         sensor=drive.sensor.name,
-        overwrite=overwrite,
+        overwrite=config.overwrite,
     )
 
 
@@ -136,7 +168,7 @@ def _scans(drives: Sequence[SimulateConfig], workers: int) -> Generator[Simulate
         yield from (_scan(*task) for task in tasks)
         return
     # Fresh processes: a fork of one that holds threads (torch, onnxruntime) may hang.
-    with ProcessPoolExecutor(workers, multiprocessing.get_context("spawn")) as pool:
+    with ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"), end_with_parent, (os.getpid(),)) as pool:
         waiting = deque(pool.submit(_scan, *task) for task in islice(tasks, 3 * workers))
         try:
             while waiting:

@@ -350,7 +350,9 @@ class ClickStore:
             positions[key] = self._facts_of(key).position
             usable += self._facts_of(key).usable
         labelled = {name: int(counted[i]) for i, name in self._class_names()}
-        clicks = known.clicks_per_class if known else dict.fromkeys(labelled, 0)
+        clicks = dict(known.clicks_per_class) if known else dict.fromkeys(labelled, 0)
+        if known is not None and (gained := [name for name in labelled if labelled[name] > known.points_per_class[name]]):
+            clicks[gained[0]] += 1  # turns let no more than one click be under way, and it is on disk
         files = {name: digest for name, digest in on_disk.items() if name.removesuffix(".label") in positions}
         try:
             self._save(files, positions, usable, clicks, labelled, known.done if known else ())

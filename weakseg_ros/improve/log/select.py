@@ -101,9 +101,13 @@ def select(config: SelectConfig) -> list[str]:
             "bundle_hash": bundle.content_hash,
             "environment": environment(),
         }
-        with FrameWriter(config.out, bundle.labels, bundle.info.spec, source=str(config.data), facts=facts) as writer:
+        with FrameWriter(
+            config.out, bundle.labels, bundle.info.spec, source=str(config.data), facts=facts, resume=True
+        ) as writer:
             choices = _choose(config, seen, writer, bundle.labels.num_classes)
-            return _write(config, source, segmenter, writer, choices)
+            keys = _write(config, source, segmenter, writer, choices)
+            writer.finish()
+            return keys
     except OSError as error:
         raise DataError(f"{config.out}: cannot be written ({error.strerror}); make room, or choose another folder") from None
     finally:
@@ -129,14 +133,15 @@ def _choose(
     config: SelectConfig, seen: Sequence[_Seen], writer: FrameWriter, num_classes: int
 ) -> dict[int, tuple[str, Choice, Look]]:
     """Reason, choice and look by the scan's index, in the order of choice."""
-    present = {(record.source_key, record.stamp_ns) for record in writer.records.values()}
+    others = [record for key, record in writer.records.items() if key not in writer.earlier]
+    present = {(record.source_key, record.stamp_ns) for record in others}
     free = [frame for frame in seen if (frame.key, frame.stamp_ns) not in present]
     drawn_count = round(config.random_share * min(config.frames, len(free))) if config.strategy != "random" else 0
     drawn = choose_frames([frame.look for frame in free], drawn_count, "random", config.seed)
     taken = {choice.index for choice in drawn}
     rest = [place for place in range(len(free)) if place not in taken]
     size = descriptor_size(num_classes)
-    known = [np.array(record.descriptor) for record in writer.records.values() if len(record.descriptor) == size]
+    known = [np.array(record.descriptor) for record in others if len(record.descriptor) == size]
     known += [free[choice.index].look.descriptor for choice in drawn]
     picked = choose_frames(
         [free[place].look for place in rest],
@@ -159,8 +164,12 @@ def _write(
     choices: Mapping[int, tuple[str, Choice, Look]],
 ) -> list[str]:
     bundle = segmenter.bundle
+    earlier = {(record.source_key, record.stamp_ns): key for key, record in writer.earlier.items()}
     keys = {}
     for item, answer in _answers(source, segmenter, "writing", choices):
+        if (item.key, item.cloud.stamp_ns) in earlier:
+            keys[item.index] = earlier[item.key, item.cloud.stamp_ns]
+            continue
         reason, choice, look = choices[item.index]
         suggestions = suggest_points(item.cloud, answer, config.points, strategy=config.strategy, seed=config.seed + item.index)
         origin = Origin(bundle.name, bundle.content_hash, source.topic or source.name, item.key, config.intensity_scale)

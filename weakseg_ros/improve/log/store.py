@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import io
 import json
 import os
@@ -30,7 +29,8 @@ from weakseg_ros.data.frame_log import (
 from weakseg_ros.data.scan_files import MANIFEST, Manifest
 from weakseg_ros.deploy.segmentation import Segmentation
 from weakseg_ros.errors import DataError
-from weakseg_ros.files import write_atomic
+from weakseg_ros.files import append_json_line, content_of, make_folder, write_atomic
+from weakseg_ros.locks import is_claimed, try_claim
 from weakseg_ros.points.cloud import Cloud
 from weakseg_ros.points.labels import LabelMap
 from weakseg_ros.points.projection import RangeSpec
@@ -38,6 +38,7 @@ from weakseg_ros.points.projection import RangeSpec
 __all__ = ["FrameFolder", "FrameRecord", "FrameWriter", "Origin", "Suggestion", "Worth", "open_frames"]
 
 SESSIONS = "sessions"
+FINISHED = "finished"
 OUR_KEY = re.compile(r"(\d{4,})_\d{6,}")
 INSTANCE_SHIFT = 16
 REMOVED_IN_INDEX = 100
@@ -124,7 +125,8 @@ class FrameWriter:
 
     Each writer takes a session number that no other ever had, so that keys ('0003_000012') are never used twice. What a
     killed writer left half-written is removed at the next start; `notes` has a sentence on it. What there is to say of
-    all frames of the session (`facts`: settings, seeds, hashes) lies in sessions/. Raises DataError for a folder that
+    all frames of the session (`facts`: settings, seeds, hashes) lies in sessions/; with `resume`, a session of the same facts
+    that was ended before `finish` goes on, and `earlier` are the frames that it had kept. Raises DataError for a folder that
     holds something else or frames of other classes, OSError where the disk does not take it.
     """
 
@@ -137,6 +139,7 @@ class FrameWriter:
         source: str,
         intensity_full_scale: float = 0.0,
         facts: Mapping[str, Any] | None = None,
+        resume: bool = False,
     ) -> None:
         self.folder = folder
         self.notes: list[str] = []
@@ -144,9 +147,10 @@ class FrameWriter:
         self._count = 0
         self._removed = 0
         self._claim_folder(spec, source, intensity_full_scale)
-        self._session, self._lock = _claim_session(folder / SESSIONS)
+        self._facts = {"source": source, **(facts or {})}
+        self._session, self._lock = _claim_session(folder / SESSIONS, self._facts if resume else None)
         try:
-            self._start({"source": source, **(facts or {})})
+            self._start()
         except BaseException:  # nothing was written under this number: the next attempt must not leave a trail of them
             with contextlib.suppress(OSError):
                 os.unlink(self._lock.name)
@@ -159,6 +163,15 @@ class FrameWriter:
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+    @property
+    def earlier(self) -> dict[str, FrameRecord]:
+        """The frames that this session kept before it was ended, by key."""
+        return {key: self.records[key] for key in self._earlier if key in self.records}
+
+    def finish(self) -> None:
+        """Say that everything is written, so that the next session of the same facts is a new one."""
+        write_atomic(self._session_file, json.dumps({**self._facts, FINISHED: True}, indent=2))
 
     def close(self) -> None:
         """Give the session up; the frames stay as they are."""
@@ -224,10 +237,10 @@ class FrameWriter:
         folder = self.folder
         if folder.exists() and not folder.is_dir():
             raise DataError(f"{folder}: is not a folder; name another place for the frame log")
-        folder.mkdir(parents=True, exist_ok=True)  # a folder with sessions is a log that lost its manifest
+        make_folder(folder)  # a folder with sessions is a log that lost its manifest
         manifest = Manifest.read(folder)
         if manifest is None:
-            if any(folder.iterdir()) and not (folder / SESSIONS).is_dir():
+            if content_of(folder) and not (folder / SESSIONS).is_dir():
                 raise DataError(f"{folder}: is not empty and no frame log; name another folder")
             _manifest(folder, self._labels, spec, source, intensity_full_scale).save(folder)
         elif not manifest.growing:
@@ -237,21 +250,28 @@ class FrameWriter:
         for part in SUFFIX_OF_PART:
             (folder / part).mkdir(exist_ok=True)
 
-    def _start(self, facts: Mapping[str, Any]) -> None:
+    @property
+    def _session_file(self) -> Path:
+        return self.folder / SESSIONS / f"{self._session:04d}"
+
+    def _start(self) -> None:
         """Say what the session is, clear up after dead ones, learn what the folder holds."""
-        json.dump(facts, self._lock, indent=2)
+        swept = _sweep(self.folder, own=f"{self._session:04d}")
+        self._lock.truncate(0)
+        json.dump(self._facts, self._lock, indent=2)
         self._lock.flush()
-        swept = _sweep(self.folder)
         if swept:
             self.notes.append(f"{self.folder}: removed {swept} half-written frames that an earlier process left behind")
         records = read_records(self.folder, self.notes)
         self._rewrite_index(records)
         self.records = {key: _slim(record) for key, record in records.items()}
+        self._earlier = {key for key in records if key.startswith(f"{self._session:04d}_")}
+        self._count = max((int(key.partition("_")[2]) for key in self._earlier), default=0)
 
     def _append_to_index(self, record: FrameRecord) -> None:
         """One line at the end; the index is a convenience, so a disk that refuses it takes nothing from the frame."""
-        with contextlib.suppress(OSError), open(self.folder / INDEX, "ab") as file:
-            file.write(_index_line(record))
+        with contextlib.suppress(OSError):
+            append_json_line(self.folder / INDEX, record.to_plain(), durable=False)
 
     def _rewrite_index(self, records: Mapping[str, FrameRecord]) -> None:
         with contextlib.suppress(OSError):
@@ -314,29 +334,49 @@ def _manifest(folder: Path, labels: LabelMap, spec: RangeSpec, source: str, inte
     )
 
 
-def _claim_session(folder: Path) -> tuple[int, IO[str]]:
-    """A number that no writer had before, and the open file whose lock says that its writer lives."""
+def _claim_session(folder: Path, facts: Mapping[str, Any] | None) -> tuple[int, IO[str]]:
+    """A number that no writer had before, and the open file that says by its lock that its writer lives.
+
+    A number that nothing came of is taken again, and that of an unfinished session of the same facts, where they are given.
+    """
     folder.mkdir(exist_ok=True)
-    taken = [int(name) for name in os.listdir(folder) if name.isdigit()]
-    number = max(taken, default=-1) + 1
+    taken = sorted(int(name) for name in os.listdir(folder) if name.isdigit())
+    for number in taken:
+        path = folder / f"{number:04d}"
+        if _may_go_on(path, facts) and not is_claimed(path):
+            file = open(path, "a+", encoding="utf-8")  # kept open: it carries the lock
+            if try_claim(file.fileno()):
+                return number, file
+            file.close()
+    number = taken[-1] + 1 if taken else 0
     while True:
-        try:
-            file = open(folder / f"{number:04d}", "x", encoding="utf-8")  # kept open: it carries the lock
-        except FileExistsError:
-            number += 1
-            continue
-        fcntl.flock(file, fcntl.LOCK_EX)
-        return number, file
+        with contextlib.suppress(FileExistsError):
+            file = open(folder / f"{number:04d}", "x", encoding="utf-8")
+            if try_claim(file.fileno()):
+                return number, file
+            file.close()
+        number += 1
 
 
-def _sweep(folder: Path) -> int:
-    """Remove what dead writers left half-written, and their temporary files; the number of frames it was."""
-    lives: dict[str, bool] = {}
+def _may_go_on(session: Path, facts: Mapping[str, Any] | None) -> bool:
+    try:
+        text = session.read_text(encoding="utf-8")
+        return not text or (facts is not None and json.loads(text) == json.loads(json.dumps(facts)))
+    except (OSError, ValueError):
+        return False
+
+
+def _sweep(folder: Path, own: str) -> int:
+    """Remove what dead writers left half-written, and their temporary files; the number of frames it was.
+
+    `own` is the session that has just begun, or begun again: what it had half-written goes, too.
+    """
+    lives = {own: False}
     swept = set()
     for key, path in _files_without_record(folder):
         session = key.partition("_")[0]
         if session not in lives:
-            lives[session] = _lives(folder / SESSIONS / session)
+            lives[session] = is_claimed(folder / SESSIONS / session)  # the system drops it when the writer ends, however
         if not lives[session]:
             path.unlink(missing_ok=True)
             swept.add(key)
@@ -350,18 +390,6 @@ def _files_without_record(folder: Path) -> Iterator[tuple[str, Path]]:
             match = OUR_KEY.match(path.name.lstrip("."))
             if match and (path.name.startswith(".") or match.group() not in records):
                 yield match.group(), path
-
-
-def _lives(session: Path) -> bool:
-    """Whether the writer of a session still runs: the system drops its lock when it ends, however it ends."""
-    try:
-        with open(session, encoding="utf-8") as file:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return True
-    except OSError:
-        return False
-    return False
 
 
 def _index_line(record: FrameRecord) -> bytes:
