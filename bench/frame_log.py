@@ -4,7 +4,7 @@
     python bench/frame_log.py [--bundle models/street64 | --small] [--rounds 3] [--seconds 6] [--kills 5]
 
 One node answers the same clouds at 10 Hz while its log is switched, round after round: off; on as shipped; on at ten times
-the rate; on a disk of 8 MiB that is full; with its folder deleted every half second. Every frame is worth keeping
+the rate; with the 5 s before and the 2 s after each kept frame; on a disk of 8 MiB that is full; with its folder deleted every half second. Every frame is worth keeping
 (log.min_distance 0), so that the rate alone holds it back. Then nodes are killed with SIGKILL while they write, and every
 frame in the index is read back. Prints a markdown table and writes runs/frame_log/summary.json. The full disk needs root.
 """
@@ -49,7 +49,9 @@ WARM_UP = 5
 """clouds at the start of each turn that are not counted: the switch itself opens a folder"""
 ROOM_BYTES = 256 << 10
 """left on the full disk: enough for the log's folders, too little for a frame"""
-TURNS = ("off", "on, 6 a minute", "on, 60 a minute", "full disk", "folder deleted")
+TURNS = ("off", "on, 6 a minute", "on, 60 a minute", "seconds around", "full disk", "folder deleted")
+AROUND = {"log.per_minute": 6.0, "log.before_s": 5.0, "log.after_s": 2.0}
+NOTHING_AROUND = {"log.before_s": 0.0, "log.after_s": 0.0}
 EAGER = {"log.per_minute": 60.0, "log.spacing_s": 0.0, "log.min_distance": 0.0, "log.min_free_mib": 0}
 
 
@@ -141,7 +143,8 @@ def turns(bundle: Bundle, clouds: Sequence[RawMessage], rounds: int, scratch: Pa
     name = f"frame_log_bench_{os.getpid()}"
     options = ["--input-topic", f"/{name}/points", "--threads", str(os.environ.get("OMP_NUM_THREADS", 0)), "--ros-args"]
     found: dict[str, dict[str, Any]] = {turn: {"samples": [], "unanswered": 0} for turn in TURNS}
-    with NodeProcess(bundle.folder, [*options, "-r", f"__node:={name}"]), small_disk(scratch / "disk") as disk:
+    command = [*options, "-r", f"__node:={name}"]
+    with NodeProcess(bundle.folder, command) as process, small_disk(scratch / "disk") as disk:
         switch = Switch(name)
         for number in range(rounds):
             for turn in TURNS:
@@ -151,10 +154,13 @@ def turns(bundle: Bundle, clouds: Sequence[RawMessage], rounds: int, scratch: Pa
                     if disk is None:
                         continue
                     folder = disk / "log"
-                rate = {"log.per_minute": 6.0} if turn == "on, 6 a minute" else {}
-                switch.set({**EAGER, **rate, "log.folder": "" if turn == "off" else str(folder)})
+                rate = {"on, 6 a minute": {"log.per_minute": 6.0}, "seconds around": AROUND}.get(turn, {})
+                switch.set({**EAGER, **NOTHING_AROUND, **rate, "log.folder": "" if turn == "off" else str(folder)})
+                busy_s = cpu_s(process.pid)
                 with deleting(folder) if turn == "folder deleted" else contextlib.nullcontext():
                     samples, missing = play(name, clouds)
+                found[turn]["cpu_s"] = found[turn].get("cpu_s", 0.0) + cpu_s(process.pid) - busy_s
+                found[turn]["rss_mib"] = rss_mib(process.pid)
                 found[turn]["samples"] += samples
                 found[turn]["unanswered"] += missing
                 found[turn]["folder"] = folder
@@ -164,6 +170,17 @@ def turns(bundle: Bundle, clouds: Sequence[RawMessage], rounds: int, scratch: Pa
         for turn in TURNS:
             found[turn]["frames"], found[turn]["damaged"] = look(found[turn].pop("folder", None))
     return found
+
+
+def cpu_s(process: int) -> float:
+    """Seconds of processor time that a process has used, all threads together."""
+    fields = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def rss_mib(process: int) -> float:
+    """Memory that a process holds now, MiB."""
+    return int(Path(f"/proc/{process}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE") / (1 << 20)
 
 
 def kill(bundle: Bundle, clouds: Sequence[RawMessage], kills: int, folder: Path) -> tuple[int, int]:
@@ -219,17 +236,19 @@ def main() -> None:
         kept, damaged = kill(bundle, clouds, arguments.kills, scratch / "killed")
     base = float(np.percentile(found["off"]["samples"], 99))
     summary: dict[str, Any] = {"bundle": bundle.name, "rate_hz": RATE_HZ, "environment": environment()}
-    print("| log | answered | p50 ms | p99 ms | p99 to off | frames left | not whole |\n|---|---|---|---|---|---|---|")
+    head = "| log | answered | p50 ms | p99 ms | p99 to off | CPU ms a cloud | MiB | frames left | not whole |\n|---|---|---|---|---|---|---|---|---|"
+    print(head)
     for turn, row in found.items():
         if not row["samples"]:
-            print(f"| {turn} | not possible here | | | | | |")
+            print(f"| {turn} | not possible here | | | | | | | |")
             continue
         p50, p99 = (float(value) for value in np.percentile(row["samples"], (50, 99)))
         summary[turn] = {key: row[key] for key in ("unanswered", "frames", "damaged")}
         summary[turn] |= {"answered": len(row["samples"]), "p50_ms": p50, "p99_ms": p99, "p99_ratio": p99 / base}
-        print(
-            f"| {turn} | {len(row['samples'])} | {p50:.1f} | {p99:.1f} | {p99 / base:.2f} | {row['frames']} | {row['damaged']} |"
-        )
+        sent = arguments.rounds * len(clouds)
+        summary[turn] |= {"cpu_ms_per_cloud": 1e3 * row["cpu_s"] / sent, "rss_mib": row["rss_mib"]}
+        cost = f"{p50:.1f} | {p99:.1f} | {p99 / base:.2f} | {1e3 * row['cpu_s'] / sent:.1f} | {row['rss_mib']:.0f}"
+        print(f"| {turn} | {len(row['samples'])} | {cost} | {row['frames']} | {row['damaged']} |")
     print(f"\n{arguments.kills} nodes killed while writing: {kept} frames in the index, {damaged} not whole")
     summary["killed"] = {"kills": arguments.kills, "frames": kept, "damaged": damaged}
     arguments.out.mkdir(parents=True, exist_ok=True)

@@ -41,6 +41,7 @@ VERBS = {
     "rollback": Verb("weakseg_ros.improve.retrain.versions:rollback_main", "go back to the bundle that was deployed before"),
     "evaluate": Verb("weakseg_ros.evaluating:main", "run a bundle over a bag or scans and write a report"),
     "select": Verb("weakseg_ros.improve.log.select:main", "choose the frames and points of a bag or data set to label next"),
+    "export-frames": Verb("weakseg_ros.improve.log.export:main", "write the frames of a log as MCAP bags, with their tags"),
     "replay": Verb("weakseg_ros.ros.replay:main", "play a bag into the running node and collect its answers"),
     "node": Verb("weakseg_ros.ros.node:main", "run the ROS 2 node without a launch file"),
 }

@@ -15,9 +15,9 @@ def decide(settings: LogSettings, looks: list[Look], rate_hz: float = 10.0) -> l
     """The reason or obstacle for each of these frames, coming one after the other."""
     admission, known, words = Admission(settings), np.zeros((0, 4), np.float32), []
     for i, look in enumerate(looks):
-        verdict = admission.decide(look, known, i / rate_hz)
-        words.append(verdict.reason or verdict.obstacle)
-        if verdict.reason:
+        decision = admission.decide(look, known, i / rate_hz)
+        words.append(decision.reason or decision.obstacle)
+        if decision.reason:
             known = np.concatenate([known, look.descriptor[None]])
     return words
 

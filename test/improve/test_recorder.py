@@ -20,6 +20,7 @@ from weakseg_ros.data.frame_log import BYTES_PER_POINT, part_path
 from weakseg_ros.deploy.segmentation import Segmentation
 from weakseg_ros.improve.log import recorder as frame_log
 from weakseg_ros.improve.log.admission import LogSettings
+from weakseg_ros.improve.log.context import read_context
 from weakseg_ros.improve.log.recorder import FrameLog
 from weakseg_ros.improve.log.store import FrameWriter, Origin, Worth, open_frames
 from weakseg_ros.points.cloud import Cloud, make_cloud
@@ -379,3 +380,38 @@ def test_a_listener_that_fails_takes_no_frame_away(start: Start, tmp_path: Path)
     log.close()
     assert len(open_frames(tmp_path)) == 1
     assert "nobody home" in words[-1]
+
+
+def test_a_request_has_a_tag_and_the_seconds_around_it(start: Start, tmp_path: Path) -> None:
+    log = start(tmp_path / "log", per_minute=0.0, before_s=30.0, after_s=0.2)
+    log.remember("/camera", "sensor_msgs/msg/Image", b"before")
+    log.ask("near_miss", "a cyclist from the left")
+    assert log.offer(*frame()) == "asked"
+    log.remember("/camera", "sensor_msgs/msg/Image", b"after")
+    wait(lambda: list((tmp_path / "log").glob("context/*.msgs")), "the seconds around the frame")
+    (record,) = open_frames(tmp_path / "log").frames
+    assert (record.reason, record.tag, record.note) == ("asked", "near_miss", "a cyclist from the left")
+    assert [m.data for m in read_context(tmp_path / "log", record.key)] == [b"before", b"after"]
+    assert log.status().context_bytes > 0
+    assert log.offer(*frame()) == ""
+
+
+def test_a_frame_that_is_replaced_takes_its_seconds_along(start: Start, tmp_path: Path) -> None:
+    log = start(tmp_path / "log", max_frames=1, before_s=1.0)
+    for uncertainty in (0.2, 0.9):
+        log.remember("/camera", "sensor_msgs/msg/Image", b"x" * 100)
+        wait(lambda uncertainty=uncertainty: log.offer(*frame(uncertainty=uncertainty)), "a frame")
+        wait(lambda: list((tmp_path / "log").glob("context/*.msgs")), "its seconds")
+        wait(lambda: log.status().frames == 1, "one frame")
+    log.close()
+    (record,) = open_frames(tmp_path / "log").frames
+    assert [path.stem for path in (tmp_path / "log").glob("context/*.msgs")] == [record.key]
+
+
+def test_a_log_without_context_keeps_no_messages(start: Start, tmp_path: Path) -> None:
+    log = start(tmp_path / "log")
+    log.remember("/camera", "sensor_msgs/msg/Image", b"x")
+    assert log.offer(*frame())
+    log.close()
+    assert not (tmp_path / "log" / "context").exists()
+    assert log.status().context_bytes == 0

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 
 from weakseg_ros.data.scans import open_scans
+from weakseg_ros.improve.log.context import read_context
 from weakseg_ros.improve.log.store import open_frames
 from weakseg_ros.points.labelled import unpack_labelled
 
@@ -210,3 +211,33 @@ def test_of_two_nodes_on_one_folder_one_is_killed(rig: Any, start: Start, bundle
     assert len({record.key[:4] for record in log.frames}) == 2, "both have kept frames"
     for scan in log.scans:
         assert len(scan.cloud) == len(log.prediction(scan.key)[0]) == len(log.uncertainty(scan.key))
+
+
+def test_an_event_from_outside_keeps_a_frame_with_its_tag_and_the_seconds_around_it(
+    rig: Any, start: Start, bundle: Any, tmp_path: Path
+) -> None:
+    folder = tmp_path / "events"
+    options = ("--bundle", str(bundle.folder), "--log-folder", str(folder), "--log-per-minute", "0", "--log-min-free-mib", "0")
+    context = ("--log-before-s", "30", "--log-after-s", "0.5", "--log-context-topics", "/speech")
+    _, client = start(*options, *context)
+    client.connect()
+    speech = client.node.create_publisher(rig.String, "/speech", 10)
+    events = client.node.create_publisher(rig.String, "weakseg/log_event", 10)
+    client.wait(lambda: speech.get_subscription_count(), "the node to listen to the further topic")
+    client.wait(lambda: events.get_subscription_count(), "the node to listen to events")
+    speech.publish(rig.String(data="look out"))
+    client.answer_to(rig.make_cloud(rig.street_points(300)))
+    assert not any(folder.glob("frames/[0-9]*.yaml"))
+    events.publish(rig.String(data="near_miss: a dog on the road"))
+
+    def send() -> bool:
+        client.answer_to(rig.make_cloud(rig.street_points(400)))
+        return any(folder.glob("frames/[0-9]*.yaml"))
+
+    client.wait(send, "the frame of the event")
+    client.wait(lambda: any(folder.glob("context/*.msgs")), "the seconds around it")
+    (record,) = open_frames(folder).frames
+    assert (record.reason, record.tag, record.note) == ("asked", "near_miss", "a dog on the road")
+    messages = list(read_context(folder, record.key))
+    assert {message.topic for message in messages} >= {"/speech", record.sensor}
+    assert any(b"look out" in message.data for message in messages)

@@ -8,7 +8,7 @@ Bags are other people's files: whatever the parser makes of a damaged one ends a
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from functools import cache
@@ -175,7 +175,7 @@ class CloudBagWriter:
             stack.push(self._gather)
             plugin = rosbag2.StoragePlugin.MCAP
             self._writer = stack.enter_context(rosbag2.Writer(self._written, version=METADATA_VERSION, storage_plugin=plugin))
-            self._connection = self._writer.add_connection(self.topic, POINT_CLOUD, typestore=_ros2_types())
+            self._connections: dict[tuple[str, str], Any] = {}
             self._stack = stack.pop_all()
         return self
 
@@ -183,7 +183,24 @@ class CloudBagWriter:
         """Append one cloud, recorded at its own stamp, in the layout of `encode.CLOUD_DTYPE`."""
         shape, frame_id = (cloud.height, cloud.width), self.frame_id or cloud.frame_id
         message = _message_of(pack_cloud(cloud), shape, cloud.stamp_ns, frame_id, not cloud.flags.any())
-        self._writer.write(self._connection, cloud.stamp_ns, _serialized(message))
+        self._writer.write(self._connection(self.topic, POINT_CLOUD), cloud.stamp_ns, _serialized(message))
+
+    def write_message(self, topic: str, kind: str, stamp_ns: int, data: bytes) -> bool:
+        """Append a message as ROS 2 sent it, recorded at `stamp_ns`; False where rosbags does not know its type."""
+        if kind not in _ros2_types().fielddefs:
+            return False
+        self._writer.write(self._connection(topic, kind), stamp_ns, data)
+        return True
+
+    def describe(self, facts: Mapping[str, str]) -> None:
+        """Facts about the bag, which its metadata.yaml holds as custom_data."""
+        for name, value in facts.items():
+            self._writer.set_custom_data(name, value)
+
+    def _connection(self, topic: str, kind: str) -> Any:
+        if (topic, kind) not in self._connections:
+            self._connections[topic, kind] = self._writer.add_connection(topic, kind, typestore=_ros2_types())
+        return self._connections[topic, kind]
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None) -> None:
         self._stack.__exit__(kind, error, traceback)

@@ -86,6 +86,10 @@ class FrameRecord:
     """name of the scan in the data set that it was taken from; empty on the robot"""
     intensity_scale: float = 0.0
     """factor that the model was told to multiply the intensity by; 0 = none, it went by sensor and training data"""
+    tag: str = ""
+    """the word under which somebody asked for the frame; empty where nobody did"""
+    note: str = ""
+    """why somebody asked for the frame, in words"""
     descriptor: tuple[float, ...] = ()
     """what the frame looks like, for telling new from known"""
     suggestions: tuple[Suggestion, ...] = field(default=())
@@ -166,7 +170,7 @@ KINDS = {
     "reason": str,
     "source_key": str,
 }
-LATER_KINDS = {"intensity_scale": float}
+LATER_KINDS = {"intensity_scale": float, "tag": str, "note": str}
 """what older records lack; written only where it says something, so that an old log keeps its hash"""
 
 

@@ -12,7 +12,7 @@ from rclpy.node import Node
 from rclpy.qos import QoSProfile, ReliabilityPolicy
 from rclpy.qos_overriding_options import QoSOverridingOptions
 from sensor_msgs.msg import PointCloud2, PointField
-from std_msgs.msg import Header
+from std_msgs.msg import Header, String
 
 from weakseg_ros.deploy.bundle import Bundle
 from weakseg_ros.deploy.segmentation import Segmentation
@@ -22,10 +22,12 @@ from weakseg_ros.improve.log.recorder import MIB, FrameLog, LogStatus
 from weakseg_ros.improve.log.store import FrameRecord, Origin
 from weakseg_ros.points.cloud import Cloud
 from weakseg_ros.points.labelled import fill_message, pack_labelled
+from weakseg_ros.ros.companions import Companions
 from weakseg_ros.ros.diagnostics import Status
 from weakseg_ros.ros.params import TOPIC, NodeConfig
 
 NANOSECONDS = 1_000_000_000
+CLOUD_TYPE = "sensor_msgs/msg/PointCloud2"
 
 
 class FrameLogging:
@@ -40,6 +42,8 @@ class FrameLogging:
         self._uncertain = node.create_publisher(
             PointCloud2, "~/uncertain", profile, qos_overriding_options=QoSOverridingOptions.with_default_policies()
         )
+        self._events = node.create_subscription(String, "~/log_event", self._on_event, QoSProfile(depth=20))
+        self._companions = Companions(node)
 
     def follow(self, settings: LogSettings, bundle: Bundle) -> FrameLog | None:
         """The log for these settings and this bundle's classes, opened anew where they changed; the old one ends by itself."""
@@ -58,16 +62,23 @@ class FrameLogging:
                 )
             return self._log
 
-    def offer(self, cloud: Cloud, answer: Segmentation, config: NodeConfig, bundle: Bundle) -> None:
-        """Let the log decide on a frame that was answered with `config`; about a millisecond, nothing where there is no log."""
+    def offer(self, cloud: Cloud, answer: Segmentation, config: NodeConfig, bundle: Bundle, data: bytes) -> None:
+        """Let the log decide on a frame that was answered with `config`; about a millisecond, nothing where there is no log.
+
+        `data` is the cloud as it came.
+        """
         log = self.follow(config.log, bundle)
         if log is not None:
             topic = self._node.resolve_topic_name(TOPIC)
+            log.remember(topic, CLOUD_TYPE, data)
             origin = Origin(bundle.name, bundle.content_hash, topic, intensity_scale=config.input.intensity_scale)
             log.offer(cloud, answer, origin)
 
-    def ask(self) -> str:
-        """Keep the next frame whatever its score; a sentence on what was done. ConfigError where nothing is kept now."""
+    def ask(self, tag: str = "", note: str = "") -> str:
+        """Keep the next frame whatever its score, under a tag and with a note; a sentence on what was done.
+
+        Raises ConfigError where nothing is kept now.
+        """
         with self._lock:
             log = self._log
         if log is None:
@@ -75,7 +86,7 @@ class FrameLogging:
         figures = log.status()
         if figures.fault:
             raise ConfigError(f"frame log paused: {figures.fault}")
-        log.ask()
+        log.ask(tag, note)
         if figures.full:
             return f"the next frame is kept in {log.folder}, which is full: as soon as some are moved or log.max_frames is raised"
         return f"the next frame is kept in {log.folder}"
@@ -84,6 +95,7 @@ class FrameLogging:
         """The log's line of /diagnostics."""
         with self._lock:
             log = self._log
+        self._companions.follow(log)
         if log is None:
             return Status("frame_log", "off: the parameter log.folder is empty")
         return _status(log, log.status())
@@ -94,7 +106,21 @@ class FrameLogging:
             log, self._log = self._log, None
         if log is not None:
             log.close()
+        self._companions.follow(None)
+        self._node.destroy_subscription(self._events)
         self._node.destroy_publisher(self._uncertain)
+
+    def _on_event(self, message: String) -> None:
+        """Somebody outside saw something: 'tag: reason'."""
+        tag, _, note = (part.strip() for part in message.data.partition(":"))
+        logger = self._node.get_logger()
+        if not tag:
+            logger.warning("log_event: an event without a tag is not kept; send 'tag: reason'")
+            return
+        try:
+            logger.info(f"event '{tag}': {self.ask(tag, note)}")
+        except ConfigError as error:
+            logger.warning(f"event '{tag}' is not kept: {error}")
 
     # callbacks of the writer's thread
 
@@ -133,6 +159,8 @@ def _part(cloud: Cloud, index: np.ndarray) -> Cloud:
 def _status(log: FrameLog, figures: LogStatus) -> Status:
     free = "unknown" if figures.free_bytes is None else figures.free_bytes // MIB
     status = Status("frame_log", values={"folder": log.folder, "frames": figures.frames, "mib": figures.bytes // MIB})
+    if log.settings.before_s or log.settings.after_s:
+        status.values |= {"context_memory_mib": figures.context_bytes // MIB, "context_cut": figures.context_cut}
     status.values |= {"free_mib": free, "kept": sum(figures.kept.values())}
     status.values |= {f"kept {reason}": count for reason, count in sorted(figures.kept.items())}
     status.values |= {f"dropped {obstacle}": count for obstacle, count in sorted(figures.dropped.items())}

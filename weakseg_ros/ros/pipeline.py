@@ -111,7 +111,7 @@ class Pipeline:
         }
         self._statistics.answered(len(cloud), milliseconds)
         self._note_missing_intensity(cloud, config)
-        self.frame_logging.offer(seen, answer, config, bundle)
+        self.frame_logging.offer(seen, answer, config, bundle, arrival.data)
 
     def _note_missing_intensity(self, cloud: Cloud, config: NodeConfig) -> None:
         needed = "intensity" in self.model.bundle.info.channels and config.input.intensity_field

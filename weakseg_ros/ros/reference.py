@@ -35,6 +35,8 @@ class Topic(NamedTuple):
 HEARD = (
     Topic("points", "sensor_msgs/msg/PointCloud2", "parameter `reliability`", "The clouds; remap it to the LiDAR's topic."),
     Topic("parameter `odometry_topic`", "nav_msgs/msg/Odometry", "best effort", "The motion that keeps ids of objects."),
+    Topic("~/log_event", "std_msgs/msg/String", "reliable", "Keep the next frame under a tag: `tag: reason`."),
+    Topic("parameter `log.context_topics`", "any", "best effort", "Messages that are kept beside the frames of the log."),
 )
 SAID = (
     Topic("~/labels", "sensor_msgs/msg/PointCloud2", "parameter `labels_reliability`", "The cloud with its labels, see below."),

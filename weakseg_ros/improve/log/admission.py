@@ -53,6 +53,14 @@ class LogSettings:
     when_full: Literal["replace", "stop"] = "replace"
     """What happens at max_frames or max_mib: with 'replace' a worthier frame takes the place of the least worthy one without
     clicks, with 'stop' logging ends."""
+    before_s: float = setting(0.0, 0.0, 60.0)
+    """Seconds before a kept frame of which all clouds and the topics of context_topics are kept beside it; 0 keeps none."""
+    after_s: float = setting(0.0, 0.0, 60.0)
+    """Seconds after a kept frame of which all clouds and the topics of context_topics are kept beside it; 0 keeps none."""
+    context_topics: str = ""
+    """Further topics that are kept with before_s and after_s, for example a camera and the odometry, separated by commas."""
+    context_mib: int = setting(256, 1, 100_000)
+    """MiB of memory that the messages of before_s and after_s may take; where they need more, the oldest are left out."""
     seed: int = setting(0, 0, 2**31 - 1)
     """Seed of what is drawn at random."""
 
@@ -61,8 +69,8 @@ class LogSettings:
 
 
 @dataclass(frozen=True)
-class Verdict:
-    """A frame is kept for `reason`, or, where that is empty, passed over because of `obstacle`."""
+class Decision:
+    """Whether a frame is kept: for `reason`, or, where that is empty, passed over because of `obstacle`."""
 
     reason: str = ""
     obstacle: str = ""
@@ -87,18 +95,18 @@ class Admission:
         self._scores: deque[float] = deque(maxlen=WINDOW)
         self._distances: deque[float] = deque(maxlen=WINDOW)
 
-    def decide(self, look: Look, known: NDArray[np.float32], now_s: float, asked: bool = False) -> Verdict:
+    def decide(self, look: Look, known: NDArray[np.float32], now_s: float, asked: bool = False) -> Decision:
         """Whether to keep a frame that came at `now_s` (a clock that never runs backwards); `known` (n, D) was kept."""
         expected = self._advance(now_s)
         distance = float(distances_to(look.descriptor[None], known)[0]) if len(known) else FARTHEST
-        verdict = self._judge(look, distance, now_s, expected, asked)
+        decision = self._judge(look, distance, now_s, expected, asked)
         self._scores.append(look.score)
         self._distances.append(distance)
-        if verdict.reason:
+        if decision.reason:
             self._tokens = max(LEAST_TOKENS, self._tokens - 1.0)
-            if verdict.reason != "random":
+            if decision.reason != "random":
                 self._last_kept_s = now_s
-        return verdict
+        return decision
 
     def _advance(self, now_s: float) -> float:
         """Let the time pass; the share of frames that the rate allows."""
@@ -110,16 +118,16 @@ class Admission:
         self._last_offer_s = now_s
         return min(1.0, rate_hz * self._interval_s)
 
-    def _judge(self, look: Look, distance: float, now_s: float, expected: float, asked: bool) -> Verdict:
+    def _judge(self, look: Look, distance: float, now_s: float, expected: float, asked: bool) -> Decision:
         if asked:
-            return Verdict("asked")
+            return Decision("asked")
         drawn = self._rng.random() < self.settings.random_share * expected
         if drawn and self._tokens > LEAST_TOKENS:  # a draw may borrow from what comes, or it would depend on what was
-            return Verdict("random")
+            return Decision("random")
         obstacle = self._obstacle(look, distance, now_s, expected)
         if obstacle:
-            return Verdict(obstacle=obstacle)
-        return Verdict("novel" if self._is_novel(look.score, distance) else "uncertain")
+            return Decision(obstacle=obstacle)
+        return Decision("novel" if self._is_novel(look.score, distance) else "uncertain")
 
     def _obstacle(self, look: Look, distance: float, now_s: float, expected: float) -> str:
         """What speaks against a frame first, or nothing."""

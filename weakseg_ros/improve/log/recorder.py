@@ -10,10 +10,11 @@ import shutil
 import sys
 import threading
 import time
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,6 +25,7 @@ from weakseg_ros.errors import DataError, WeaksegError
 from weakseg_ros.improve.log.acquisition import Look, descriptor_size, look_at
 from weakseg_ros.improve.log.admission import Admission, LogSettings
 from weakseg_ros.improve.log.choice import suggest_points
+from weakseg_ros.improve.log.context import Context, TimedMessage, context_size, write_context
 from weakseg_ros.improve.log.store import FrameRecord, FrameWriter, Origin, Worth
 from weakseg_ros.points.cloud import Cloud
 from weakseg_ros.points.labels import LabelMap
@@ -37,6 +39,9 @@ RETRY_S = 5.0
 """seconds between two attempts while the disk refuses"""
 PATIENCE_S = 5.0
 """seconds that the robot's shutdown waits for a slow disk"""
+CONTEXT_LOOK_S = 0.5
+"""seconds between two looks whether the time after a kept frame is over"""
+FOREVER_NS = 1 << 63
 NICER = 10
 """how much the writer's thread steps back in the scheduler"""
 RECORD_BYTES = 8192
@@ -64,6 +69,17 @@ class LogStatus:
     """why nothing can be kept now; empty = all is well"""
     full: bool = False
     """the last frame found no room, and no frame that may be removed"""
+    context_bytes: int = 0
+    """memory that the messages of the last seconds take"""
+    context_cut: int = 0
+    """messages that were to be kept beside a frame and were not, since log.context_mib was used up"""
+
+
+class Request(NamedTuple):
+    """Somebody wants the next frame."""
+
+    tag: str = ""
+    note: str = ""
 
 
 @dataclass(frozen=True)
@@ -73,6 +89,8 @@ class _Job:
     origin: Origin
     look: Look
     reason: str
+    came_ns: int
+    request: Request | None
 
 
 class _NoRoom(Exception):
@@ -125,7 +143,8 @@ class FrameLog:
         self._known = np.zeros((0, descriptor_size(labels.num_classes)), np.float32)
         self._rows: dict[str, NDArray[np.float32]] = {}
         self._pending: list[NDArray[np.float32]] = []
-        self._asked = 0
+        self._asked: deque[Request] = deque()
+        self._context = _context(settings)
         self._fault, self._retry_at_s = "", 0.0
         self._full = False
         self._free_bytes: int | None = None
@@ -136,10 +155,15 @@ class FrameLog:
         self._thread = threading.Thread(target=self._run, name="weakseg-frame-log", daemon=True)
         self._thread.start()
 
-    def ask(self) -> None:
-        """Keep the next frame, whatever its score; where it cannot be kept, the first one after it that can."""
+    def ask(self, tag: str = "", note: str = "") -> None:
+        """Keep the next frame, whatever its score, under a tag and with a note; or the first one after it that can be kept."""
         with self._lock:
-            self._asked += 1
+            self._asked.append(Request(tag, note))
+
+    def remember(self, topic: str, kind: str, data: bytes) -> None:
+        """A message came that may be kept beside a frame; nothing where no seconds around frames are kept."""
+        if self._context is not None:
+            self._context.add(TimedMessage(topic, kind, time.time_ns(), data))
 
     def offer(self, cloud: Cloud, answer: Segmentation, origin: Origin) -> str:
         """Decide on a frame in about a millisecond; the reason it is kept for, or '' where it is passed over."""
@@ -153,20 +177,20 @@ class FrameLog:
             if len(self._pending) >= QUEUE:
                 return self._drop("queue")
             known = np.concatenate([self._known, *(descriptor[None] for descriptor in self._pending)])
-            asked = self._asked > 0
-            verdict = self._admission.decide(look, known, now_s, asked)
-            if not verdict.reason:
-                return self._drop(verdict.obstacle)
-            self._asked -= asked
+            decision = self._admission.decide(look, known, now_s, bool(self._asked))
+            if not decision.reason:
+                return self._drop(decision.obstacle)
+            request = self._asked.popleft() if self._asked else None
             self._pending.append(look.descriptor)
-            self._jobs.put_nowait(_Job(cloud, answer, origin, look, verdict.reason))
-            return verdict.reason
+            self._jobs.put_nowait(_Job(cloud, answer, origin, look, decision.reason, time.time_ns(), request))
+            return decision.reason
 
     def status(self) -> LogStatus:
         """The figures of this moment."""
         with self._lock:
             kept, dropped = dict(self._counts.kept), dict(self._counts.dropped)
-            return LogStatus(kept, dropped, self._frames, self._bytes, self._free_bytes, self._fault, self._full)
+            context = (self._context.bytes, self._context.cut) if self._context else (0, 0)
+            return LogStatus(kept, dropped, self._frames, self._bytes, self._free_bytes, self._fault, self._full, *context)
 
     def close(self, patience_s: float = PATIENCE_S) -> None:
         """Write what waits and end the thread, which is left to itself where the disk takes longer than `patience_s`."""
@@ -184,17 +208,40 @@ class FrameLog:
             self._open()
         except (OSError, WeaksegError) as error:
             self._pause(error)
-        while (job := self._jobs.get()) is not None:
+        while (job := self._next_job()) is not None:
             obstacle = self._handle(job)
             with self._lock:
                 self._pending.pop(0)
                 if obstacle:
                     self._counts.dropped[obstacle] += 1
-                    self._asked += job.reason == "asked"
+                    self._asked.extendleft([job.request] if job.request else [])
                 else:
                     self._counts.kept[job.reason] += 1
+        self._save_contexts(at_once=True)
         if self._writer is not None:
             self._writer.close()
+
+    def _next_job(self) -> _Job | None:
+        """What is to be written next; while waiting, the seconds around earlier frames are written once they are over."""
+        while self._context is not None:
+            self._save_contexts()
+            with contextlib.suppress(queue.Empty):
+                return self._jobs.get(timeout=CONTEXT_LOOK_S)
+        return self._jobs.get()
+
+    def _save_contexts(self, at_once: bool = False) -> None:
+        """Write the messages around frames whose seconds are over, or of all frames that wait, as far as they came."""
+        if self._context is None:
+            return
+        for key, messages in self._context.due(FOREVER_NS if at_once else time.time_ns()):
+            writer = self._writer
+            if writer is None or key not in writer.records:
+                continue
+            try:
+                self._look_at_disk(sum(len(message.data) for message in messages))
+                write_context(self.folder, key, messages)
+            except (OSError, DataError) as error:
+                self._pause(error)
 
     def _handle(self, job: _Job) -> str:
         """Write one frame; the obstacle, or ''. Nothing escapes: a log that fails must not end the robot's perception."""
@@ -229,8 +276,11 @@ class FrameLog:
         self._make_room(writer, need, np.inf if job.reason in LASTING else job.look.score)
         seed = self.settings.seed + sum(self._counts.kept.values())
         suggestions = suggest_points(job.cloud, job.answer, self.settings.points, seed=seed)
-        worth = Worth(job.look.score, job.reason, job.look.descriptor.tolist(), suggestions)
+        request = job.request or Request()
+        worth = Worth(job.look.score, job.reason, job.look.descriptor.tolist(), suggestions, request.tag, request.note)
         record = writer.write(job.cloud, job.answer, job.origin, worth)
+        if self._context is not None:
+            self._context.want(record.key, job.came_ns)
         self._take_stock(writer)
         return record
 
@@ -291,6 +341,7 @@ class FrameLog:
         self._rows = {key: row for key, row in self._rows.items() if key in records}
         matrix = np.stack(known) if known else np.zeros((0, width), np.float32)
         total = sum(RECORD_BYTES + BYTES_PER_POINT * record.points for record in records.values())
+        total += context_size(self.folder)
         with self._lock:
             self._known, self._frames, self._bytes = matrix, len(records), total
 
@@ -314,6 +365,13 @@ class FrameLog:
     def _drop(self, obstacle: str) -> str:
         self._counts.dropped[obstacle] += 1
         return ""
+
+
+def _context(settings: LogSettings) -> Context | None:
+    """The memory of the last seconds, None where none are to be kept."""
+    if not settings.before_s and not settings.after_s:
+        return None
+    return Context(settings.before_s, settings.after_s, settings.context_mib * MIB)
 
 
 def _row(rows: dict[str, NDArray[np.float32]], record: FrameRecord) -> NDArray[np.float32]:

@@ -30,6 +30,7 @@ from weakseg_ros.data.scan_files import MANIFEST, Manifest
 from weakseg_ros.deploy.segmentation import Segmentation
 from weakseg_ros.errors import DataError
 from weakseg_ros.files import append_json_line, content_of, make_folder, write_atomic
+from weakseg_ros.improve.log.context import context_path
 from weakseg_ros.locks import is_claimed, try_claim
 from weakseg_ros.points.cloud import Cloud
 from weakseg_ros.points.labels import LabelMap
@@ -67,6 +68,10 @@ class Worth:
     """uncertain, novel, random, asked or chosen"""
     descriptor: Sequence[float] = ()
     suggestions: Sequence[Suggestion] = ()
+    tag: str = ""
+    """the word under which somebody asked for it"""
+    note: str = ""
+    """why somebody asked for it"""
 
 
 class FrameFolder:
@@ -278,6 +283,8 @@ class FrameWriter:
             write_atomic(self.folder / INDEX, b"".join(map(_index_line, records.values())))
 
     def _remove_files(self, key: str) -> None:
+        with contextlib.suppress(OSError):
+            context_path(self.folder, key).unlink(missing_ok=True)
         for part in reversed(SUFFIX_OF_PART):
             with contextlib.suppress(OSError):
                 part_path(self.folder, part, key).unlink(missing_ok=True)
@@ -302,6 +309,8 @@ def _record(key: str, cloud: Cloud, origin: Origin, worth: Worth) -> FrameRecord
         reason=worth.reason,
         descriptor=tuple(round(float(value), 4) for value in worth.descriptor),
         suggestions=tuple(replace(s, point=int(s.point), score=round(float(s.score), 4)) for s in worth.suggestions),
+        tag=worth.tag,
+        note=worth.note,
         **vars(origin),
     )
 
