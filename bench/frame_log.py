@@ -3,10 +3,11 @@
 
     python bench/frame_log.py [--bundle models/street64 | --small] [--rounds 3] [--seconds 6] [--kills 5]
 
-One node answers the same clouds at 10 Hz while its log is switched, round after round: off; on as shipped; on at ten times
-the rate; with the 5 s before and the 2 s after each kept frame; on a disk of 8 MiB that is full; with its folder deleted every half second. Every frame is worth keeping
-(log.min_distance 0), so that the rate alone holds it back. Then nodes are killed with SIGKILL while they write, and every
-frame in the index is read back. Prints a markdown table and writes runs/frame_log/summary.json. The full disk needs root.
+One node answers the same clouds at 10 Hz while its log is switched, round after round: off; on as shipped; on at ten times the
+rate; with the 5 s before and the 2 s after each kept frame; on a disk of 8 MiB that is full; with its folder deleted every half
+second. Every frame is worth keeping (log.min_distance 0), so that the rate alone holds it back. Then nodes are killed with SIGKILL
+while they write, and every frame in the index is read back. Prints a markdown table and writes runs/frame_log/summary.json. The full
+disk needs root.
 """
 
 from __future__ import annotations
@@ -236,7 +237,8 @@ def main() -> None:
         kept, damaged = kill(bundle, clouds, arguments.kills, scratch / "killed")
     base = float(np.percentile(found["off"]["samples"], 99))
     summary: dict[str, Any] = {"bundle": bundle.name, "rate_hz": RATE_HZ, "environment": environment()}
-    head = "| log | answered | p50 ms | p99 ms | p99 to off | CPU ms a cloud | MiB | frames left | not whole |\n|---|---|---|---|---|---|---|---|---|"
+    columns = ("log", "answered", "p50 ms", "p99 ms", "p99 to off", "CPU ms a cloud", "MiB", "frames left", "not whole")
+    head = f"| {' | '.join(columns)} |\n{'|---' * len(columns)}|"
     print(head)
     for turn, row in found.items():
         if not row["samples"]:
