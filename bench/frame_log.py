@@ -6,8 +6,8 @@
 One node answers the same clouds at 10 Hz while its log is switched, round after round: off; on as shipped; on at ten times the
 rate; with the 5 s before and the 2 s after each kept frame; on a disk of 8 MiB that is full; with its folder deleted every half
 second. Every frame is worth keeping (log.min_distance 0), so that the rate alone holds it back. Then nodes are killed
-with SIGKILL while they write, and every frame in the index is read back. Prints a markdown table and writes runs/frame_log/summary.json.
-The full disk needs root.
+with SIGKILL while they write, and every frame in the index is read back. Prints a markdown table and writes
+runs/frame_log/summary.json. The full disk needs root.
 """
 
 from __future__ import annotations
