@@ -33,6 +33,7 @@ setup(
         ("share/ament_index/resource_index/packages", [f"resource/{NAME}"]),
         (f"share/{NAME}", ["package.xml"]),
         (f"lib/{NAME}", glob("scripts/*")),
+        (f"share/{NAME}/hook", ["resource/weakseg_path.dsv"]),  # see colcon.pkg
         *shared_files(),
     ],
     zip_safe=False,

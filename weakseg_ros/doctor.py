@@ -69,13 +69,17 @@ def check_machine() -> Iterator[Finding]:
 def check_libraries(libraries: Sequence[Library] = LIBRARIES) -> Iterator[Finding]:
     """Which of the Python libraries can be imported; what came with the package is a fault when it cannot, an extra is a note."""
     found = _import_each([library.module for library in libraries])
+    said: set[str] = set()
     for library in libraries:
         mark: Mark = "note" if library.extra else "fault"
         state = found[library.module]
         if "version" in state:
             yield Finding("ok", library.module, f"{state['version'] or 'imported'} ({library.used_by})")
         elif state["absent"]:
-            yield Finding(mark, library.module, f"not installed; needed for {library.used_by}: {install_command(library)}")
+            command = install_command(library)
+            how = "comes with the same command" if command in said else command
+            said.add(command)
+            yield Finding(mark, library.module, f"not installed; needed for {library.used_by}: {how}")
         else:
             advice = f"needed for {library.used_by}: {pip_install('--upgrade', library.requirement)}"
             yield Finding("fault", library.module, f"installed, but cannot be imported ({state['error']}); {advice}")
