@@ -17,8 +17,8 @@ from weakseg_ros.extras import LIBRARIES, Library, MissingLibraryError, explain,
 
 ROOT = Path(__file__).resolve().parent.parent
 ROS = {"rclpy", "builtin_interfaces", "lifecycle_msgs", "ament_index_python", "vision_msgs", "tf2_ros", "bondpy"}
-BEHIND_ANOTHER = {"websockets", "trimesh"}
-"""libraries that come with one of ours"""
+BEHIND_ANOTHER = {"websockets", "trimesh", "backports", "compression"}
+"""libraries that come with one of ours or, under a newer Python, with Python"""
 
 
 def hidden(*modules: str, run: str) -> subprocess.CompletedProcess[str]:

@@ -34,6 +34,7 @@ LIBRARIES = (
     Library("scipy", "scipy>=1.10", "the node, labelling and training", ""),
     Library("tyro", "tyro>=0.9", "the command line of every verb but node and doctor", ""),
     Library("tqdm", "tqdm>=4.64", "progress bars", ""),
+    Library("filelock", "filelock>=3.4", "writing where another process may write, too", ""),
     Library("onnxruntime", "onnxruntime>=1.18", "the node's default engine", "onnx"),
     Library("rosbags", "rosbags>=0.10.4", "reading and writing bags", "bags"),
     Library("jinja2", "jinja2>=3.1", "reports", "report"),
