@@ -31,6 +31,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import yaml
+
 SENSOR = "name: tiny\nbeams: 8\ncolumns: 64\nmount_height_m: 1.6\n"
 WRITING = os.O_WRONLY | os.O_RDWR | os.O_CREAT
 CHANGES = {"os.rename": 1, "os.remove": 0, "os.mkdir": 0, "os.symlink": 1, "os.rmdir": 0, "os.truncate": 0, "os.link": 1}
@@ -111,7 +113,7 @@ def cases(data: Path) -> dict[str, Case]:
         Case("sparse", (sim, "--out", "out", "--ratio", "0.05")),
         Case("sparse --overwrite", (sim, "--out", "out", "--ratio", "0.05", "--overwrite"), drawn(data)),
         Case("train", (sim, "--out", "run", "--out-bundle", "models/mine", *TRAIN), again=("--resume",)),
-        Case("export", ("run", "--out-bundle", "models/mine", "--overwrite"), a_run_and_a_bundle),
+        Case("export", ("run", "--out", "models/mine", "--overwrite"), a_run_and_a_bundle),
         Case("benchmark", (sim, "--config", str(data / "table.yaml"), "--out", "out")),
         Case("evaluate", (sim, "--bundle", street, "--out", "out", "--engine", "onnxruntime"), codes=(0, 1)),
         Case("select", (sim, "--bundle", street, "--out", "log", "--frames", "3", "--points", "2")),
@@ -251,36 +253,39 @@ def content(folder: Path) -> dict[str, str]:
 
 
 VOLATILE = re.compile(
-    r"elapsed_s|wall_s|peak_mib|step_ms|made|time|latency|ms\b|environment|machine|cores|command|histogram|_holder|ratio", re.I
+    r"elapsed_s|wall_s|peak_mib|step_ms|made|time|latency|ms$|_ms|ms:|environment|machine|cores|command|histogram|hash|folder|path"
 )
+"""what a file says of when, where and how fast it was made, and the hashes over that"""
+LOCKS = ("_holder", ".lock")
 
 
 def _of(path: Path) -> str:
-    """A hash of a file's content without times of day and speeds; of a link, where it leads."""
+    """A hash of what must be the same in every run; of a link, where it leads."""
     if path.is_symlink():
         return os.readlink(path)
     if path.is_dir():
         return "folder"
-    blob = path.read_bytes()
-    if path.suffix in (".html", ".png", ".mcap") or path.name.endswith("_holder"):
+    if path.suffix in (".html", ".png", ".mcap", ".md") or path.name.endswith(LOCKS):
         return path.suffix  # hold the time of day, or the process
-    if path.suffix in (".json", ".jsonl", ".yaml", ".md"):
-        text = blob.decode(errors="replace")
-        text = re.sub(r"/[^ \n\"']*", "PATH", text)
-        text = re.sub(r"[0-9a-f]{12,}", "HASH", text) if path.name in HASHED_OVER_TIMES else text
-        blob = "\n".join(line for line in _lines(path, text) if not VOLATILE.search(line)).encode()
+    blob = path.read_bytes()
+    if path.suffix == ".json":
+        blob = json.dumps(_lasting(json.loads(blob))).encode()
+    elif path.suffix == ".jsonl":
+        blob = json.dumps([_lasting(json.loads(line)) for line in blob.splitlines() if line.strip()]).encode()
+    elif path.suffix == ".yaml":
+        blob = json.dumps(_lasting(yaml.safe_load(blob)), default=str).encode()
+    elif path.parent.name == "sessions":
+        blob = json.dumps(_lasting(json.loads(blob))).encode()
     return hashlib.sha256(blob).hexdigest()[:12]
 
 
-HASHED_OVER_TIMES = ("history.jsonl", "summary.json", "report.md", "bundle.yaml", "MODEL_CARD.md", "environment.json")
-"""hold the hash of something that says when or where it was made"""
-
-
-def _lines(path: Path, text: str) -> list[str]:
-    if path.suffix != ".jsonl":
-        return text.splitlines()
-    rows = [json.loads(line) for line in text.splitlines() if line.strip()]
-    return [f"{key}: {value}" for row in rows for key, value in row.items()]
+def _lasting(value: Any) -> Any:
+    """What a file holds, without the entries whose name says that they change from run to run."""
+    if isinstance(value, dict):
+        return {key: _lasting(item) for key, item in value.items() if not VOLATILE.search(str(key).lower())}
+    if isinstance(value, list):
+        return [_lasting(item) for item in value]
+    return "PATH" if isinstance(value, str) and value.startswith("/") else value
 
 
 def sweep_case(case: Case, scratch: Path, most: int, number: int, seed: int) -> Tally:

@@ -11,7 +11,7 @@ from typing import Any
 
 from diagnostic_msgs.msg import DiagnosticArray
 from rcl_interfaces.msg import SetParametersResult
-from rclpy.callback_groups import MutuallyExclusiveCallbackGroup
+from rclpy.callback_groups import ReentrantCallbackGroup
 from rclpy.clock import Clock, ClockType
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
 from rclpy.logging import LoggingSeverity
@@ -21,14 +21,16 @@ from rclpy.timer import Timer
 from std_srvs.srv import Trigger
 
 from weakseg_ros.deploy.bundle import Bundle
-from weakseg_ros.errors import BundleError, ConfigError, WeaksegError
+from weakseg_ros.deploy.segmenter import Segmenter
+from weakseg_ros.errors import BundleError, ConfigError, WeaksegError, printable
 from weakseg_ros.ros import diagnostics
 from weakseg_ros.ros.bonding import ManagerBond
 from weakseg_ros.ros.diagnostics import FrameStatistics, Status, Throttle
 from weakseg_ros.ros.following import Following
 from weakseg_ros.ros.frame_logging import FrameLogging
+from weakseg_ros.ros.loading import Loading
 from weakseg_ros.ros.model import Model, open_segmenter
-from weakseg_ros.ros.params import Parameters
+from weakseg_ros.ros.params import NodeConfig, Parameters
 from weakseg_ros.ros.pipeline import Arrival, Pipeline
 from weakseg_ros.ros.publish import Outputs
 from weakseg_ros.ros.source import CloudSource
@@ -36,6 +38,7 @@ from weakseg_ros.ros.watch import BundleWatch
 from weakseg_ros.ros.worker import Mailbox, Worker
 
 CHECK_PEERS_PERIOD_S = 0.5
+LOOK_S = 0.05
 DOMAIN_WARNING_PERIOD_S = 600.0
 
 
@@ -59,11 +62,15 @@ class SegmentNode(LifecycleNode):
         self._pipeline: Pipeline | None = None
         self._worker: Worker[Arrival] | None = None
         self._source: CloudSource | None = None
-        self._loader: threading.Thread | None = None
+        self._loading: Loading[bool] | None = None
+        self.ending = threading.Event()
+        """set by whoever wants the process to end: nothing waits any longer then"""
+        self.left_behind = False
+        """whether a thread goes on that cannot be stopped, so that the process has to end without it"""
         self._bond: ManagerBond | None = None
         self._diagnostics = self.create_publisher(DiagnosticArray, "/diagnostics", 10)
-        # a group of its own: while one of these waits for the new model, everything else goes on, but not the other one
-        self._reloading = MutuallyExclusiveCallbackGroup()
+        # while one of these waits for the new model, everything else goes on, and a newer one may overtake it
+        self._reloading = ReentrantCallbackGroup()
         self.create_service(Trigger, "~/reload", self._on_reload, callback_group=self._reloading)
         self.create_service(Trigger, "~/log_frame", self._on_log_frame)
         self._steady = Clock(clock_type=ClockType.STEADY_TIME)  # simulated time may stand still; reports must not
@@ -140,7 +147,7 @@ class SegmentNode(LifecycleNode):
             raise ConfigError("; ".join(self._settings.faults.values()))
         self._set_pace()
         config = self._settings.config
-        model = Model(open_segmenter(config, Bundle.load(config.bundle)))
+        model = Model(self._opened(config))
         try:
             following = Following(self, config)
             reliable = config.labels_reliability == "reliable"
@@ -153,6 +160,15 @@ class SegmentNode(LifecycleNode):
             self, model, outputs, following, frame_logging, self._settings, self._statistics, self._on_device_lost
         )
         self.get_logger().info(f"loaded {model}")
+
+    def _opened(self, config: NodeConfig) -> Segmenter:
+        """The segmenter that the parameters name; a wish to end does not wait for it."""
+        loading = Loading(lambda _: open_segmenter(config, Bundle.load(config.bundle))).start()
+        while not loading.over.wait(LOOK_S):
+            if self.ending.is_set():
+                loading.give_up("the node ends")
+                self.left_behind |= not loading.join()
+        return loading.result()
 
     def _activate(self) -> None:
         config, pipeline = self._settings.config, self._configured()
@@ -177,17 +193,18 @@ class SegmentNode(LifecycleNode):
             source.close()
         worker, self._worker = self._worker, None
         if worker is not None:
-            worker.stop()
+            self.left_behind |= not worker.stop()
 
     def release(self) -> None:
         """End the threads, release the model and the topics; harmless where there are none."""
         self._deactivate()
-        loader, self._loader = self._loader, None
-        if loader is not None:
-            loader.join()
+        loading, self._loading = self._loading, None
+        if loading is not None:
+            loading.give_up("the node lets go of its model")
+            self.left_behind |= not loading.join()
         pipeline, self._pipeline = self._pipeline, None
         if pipeline is not None:
-            pipeline.close()
+            pipeline.close(model_too=not self.left_behind)
 
     def _configured(self) -> Pipeline:
         if self._pipeline is None:
@@ -241,11 +258,17 @@ class SegmentNode(LifecycleNode):
         """Take what the parameters name, except the bundle of the hash `unlike`; (whether that went well, a sentence)."""
         try:
             pipeline = self._configured()
-            done: Future[bool] = Future(executor=self.executor)
-            arguments = (pipeline, unlike, done)
-            self._loader = threading.Thread(target=self._load, args=arguments, name="weakseg-loader", daemon=True)
-            self._loader.start()
-            swapped = await done
+            over: Future[None] = Future(executor=self.executor)
+
+            def tell() -> None:
+                over.set_result(None)
+                if self.executor is not None:
+                    self.executor.wake()
+
+            loading = Loading(lambda mine: self._load(pipeline, unlike, mine), self._loading, tell)
+            self._loading = loading.start()
+            await over
+            swapped = _kept(loading, pipeline.model)
         except Exception as error:
             self._fault = _sentence(error)
             self.get_logger().error(f"cannot reload: {self._fault}")
@@ -266,20 +289,16 @@ class SegmentNode(LifecycleNode):
 
     # callbacks of other threads
 
-    def _load(self, pipeline: Pipeline, unlike: str, done: Future[bool]) -> None:
-        """Open what the parameters name beside the model at work, then swap; `done` gets the fault, or whether it was done."""
-        config, model = self._settings.config, pipeline.model
-        try:
-            bundle = Bundle.load(config.bundle)
-            swapped = bundle.content_hash != unlike
-            if swapped:
-                model.replace(open_segmenter(config, bundle), announce=self._announce)
-        except Exception as error:
-            done.set_exception(BundleError(f"{_sentence(error)}; {model.bundle.name} stays"))
-        else:
-            done.set_result(swapped)
-        if self.executor is not None:
-            self.executor.wake()
+    def _load(self, pipeline: Pipeline, unlike: str, loading: Loading[bool]) -> bool:
+        """Open what the parameters name beside the model at work, then swap, unless it was given up; whether it was done."""
+        config = self._settings.config
+        bundle = Bundle.load(config.bundle)
+        if bundle.content_hash == unlike:
+            return False
+        segmenter = open_segmenter(config, bundle)
+        if not loading.unless_given_up(lambda: pipeline.model.replace(segmenter, announce=self._announce)):
+            segmenter.close()
+        return True
 
     def _announce(self, bundle: Bundle) -> None:
         if self._worker is not None:
@@ -290,5 +309,13 @@ class SegmentNode(LifecycleNode):
         self.context.try_shutdown()
 
 
+def _kept(loading: Loading[bool], model: Model) -> bool:
+    """What came of a reload; where nothing did, with the name of the model that stays."""
+    try:
+        return loading.result()
+    except Exception as error:
+        raise BundleError(f"{_sentence(error)}; {model.bundle.name} stays") from None
+
+
 def _sentence(error: Exception) -> str:
-    return str(error) if isinstance(error, WeaksegError) else f"{type(error).__name__}: {error}"
+    return printable(error) if isinstance(error, WeaksegError) else f"{type(error).__name__}: {error}"

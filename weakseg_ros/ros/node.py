@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import signal
 import sys
 import threading
@@ -140,6 +141,7 @@ def _spin(overrides: dict[str, Any], ros_arguments: list[str], report: str, log_
     from weakseg_ros.ros.lifecycle import SegmentNode
 
     node = SegmentNode([Parameter(name, value=value) for name, value in overrides.items()], log_level)
+    node.ending = ended
     try:
         node.get_logger().info(report)
         executor = SingleThreadedExecutor()
@@ -159,5 +161,9 @@ def _spin(overrides: dict[str, Any], ros_arguments: list[str], report: str, log_
             signal.signal(number, signal.SIG_IGN)
     if node.fatal:
         print(f"segment_node: {node.fatal}", file=sys.stderr)
-        return DEVICE_LOST_EXIT_CODE
-    return 0
+    code = DEVICE_LOST_EXIT_CODE if node.fatal else 0
+    if node.left_behind:  # a thread that does not end would be torn out of the middle of its library
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)
+    return code

@@ -64,12 +64,13 @@ class Pipeline:
         self._throttle = Throttle()
         self._failures = 0
 
-    def close(self) -> None:
-        """Release model and topics; nobody may call `answer` any more."""
+    def close(self, model_too: bool = True) -> None:
+        """Release model and topics; nobody may call `answer` any more. A model that still runs cannot be released."""
         self.frame_logging.close()
         self._following.close()
         self.outputs.close()
-        self.model.close()
+        if model_too:
+            self.model.close()
 
     def answer(self, arrival: Arrival) -> None:
         """Label one cloud and publish it, or count why not."""

@@ -10,6 +10,9 @@ from typing import Generic, TypeVar
 
 T = TypeVar("T")
 
+STOP_S = 10.0
+"""the longest wait for the item at hand"""
+
 
 class Mailbox(Generic[T]):
     """What waits for the worker: the newest item only, or every item.
@@ -68,7 +71,8 @@ class Worker(Generic[T]):
         while (item := self.mailbox.take()) is not None:
             self._work(item)
 
-    def stop(self) -> None:
-        """Finish the item at hand, drop the rest, end the thread."""
+    def stop(self) -> bool:
+        """Finish the item at hand, drop the rest, end the thread; False where the item at hand does not end."""
         self.mailbox.close()
-        self._thread.join()
+        self._thread.join(STOP_S)
+        return not self._thread.is_alive()

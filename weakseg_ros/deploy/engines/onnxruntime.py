@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Sequence
 from typing import Any
 
@@ -16,6 +17,7 @@ from weakseg_ros.errors import EngineError
 
 PROVIDERS = ("CUDAExecutionProvider", "CPUExecutionProvider")
 ERRORS_ONLY = 3
+WARM_UP_LIMIT_S = 60.0
 
 
 class OnnxRuntimeEngine:
@@ -34,12 +36,27 @@ class OnnxRuntimeEngine:
         self._input = self._check_interface(bundle)
         self.device = "cuda:0" if self._session.get_providers()[0].startswith("CUDA") else "cpu"
         spec = bundle.info.spec
-        self.run(np.zeros((1, len(bundle.info.channels), spec.height, spec.width), np.float32))
+        self._warm_up(np.zeros((1, len(bundle.info.channels), spec.height, spec.width), np.float32))
 
-    def run(self, image: NDArray[np.float32]) -> dict[str, NDArray[Any]]:
-        """See Engine.run."""
+    def _warm_up(self, image: NDArray[np.float32]) -> None:
+        """One run, ended where it takes too long: a graph may hold a loop of as many turns as it likes."""
+        options = onnxruntime.RunOptions()
+        limit = threading.Timer(WARM_UP_LIMIT_S, setattr, [options, "terminate", True])
+        limit.daemon = True
+        limit.start()
         try:
-            values = self._session.run(self._names, {self._input: image})
+            self.run(image, options)
+        except EngineError as error:
+            if "terminate flag" in str(error):
+                raise EngineError(f"{self._where}: gives no answer within {WARM_UP_LIMIT_S:g} s; export it again") from None
+            raise
+        finally:
+            limit.cancel()
+
+    def run(self, image: NDArray[np.float32], options: Any = None) -> dict[str, NDArray[Any]]:
+        """See Engine.run; `options` are onnxruntime's own."""
+        try:
+            values = self._session.run(self._names, {self._input: image}, options)
         except Exception as error:  # onnxruntime's exceptions share no class of their own
             lost = "CUDA failure" in str(error) and "out of memory" not in str(error)
             raise (DeviceLostError if lost else EngineError)(
