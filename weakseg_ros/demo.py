@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING, Any
 
 from weakseg_ros.config import check_ranges, parse, setting
 from weakseg_ros.errors import DataError
-from weakseg_ros.files import content_of, environment, write_json
+from weakseg_ros.extras import need
+from weakseg_ros.files import check_can_write, content_of, environment, write_json
 
 if TYPE_CHECKING:
     from weakseg_ros.deploy.bundle import Bundle
@@ -75,6 +76,8 @@ def main(argv: Sequence[str]) -> int:
 def run_demo(config: DemoConfig) -> dict[str, Any]:
     """Run the chain and write report.html and summary.json; returns the summary. Raises what its parts raise."""
     begin_s = time.monotonic()
+    need("torch", "lightning_fabric", "onnx", "onnxscript", "safetensors", "onnxruntime", "rosbags", "jinja2", "matplotlib")
+    check_can_write(config.out, "--out")
     _make_room(config.out)
     _simulate(config)
     record = _label(config)

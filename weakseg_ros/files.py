@@ -16,6 +16,7 @@ import re
 import shutil
 import stat
 import sys
+import tempfile
 from collections.abc import Iterable, Iterator, Mapping
 from importlib import metadata
 from pathlib import Path
@@ -293,6 +294,19 @@ def _runs(number: int) -> bool:
     except OSError:
         return True
     return True
+
+
+def check_can_write(folder: Path, option: str) -> None:
+    """Raise DataError where `folder`, or the nearest of its parents that exists, takes no new file; `option` names the setting.
+
+    To be called before the work whose result goes there.
+    """
+    nearest = next(place for place in (folder.absolute(), *folder.absolute().parents) if place.exists())
+    try:
+        with tempfile.TemporaryDirectory(prefix=".weakseg.", dir=nearest):
+            return
+    except OSError as error:
+        raise DataError(f"{folder}: cannot be written ({error.strerror}); name another folder with {option}") from None
 
 
 def sha256_of(path: Path) -> str:

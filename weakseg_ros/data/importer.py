@@ -20,6 +20,7 @@ from weakseg_ros.config import parse, setting
 from weakseg_ros.data.bags import PartialBagError, find_cloud_topic, read_clouds
 from weakseg_ros.data.scans import ScanWriter
 from weakseg_ros.errors import CloudError, DataError
+from weakseg_ros.files import check_can_write
 from weakseg_ros.points.cloud import Cloud
 from weakseg_ros.points.input_settings import InputSettings
 from weakseg_ros.points.labels import LabelMap
@@ -78,6 +79,7 @@ def import_bag(config: ImportConfig) -> ImportReport:
     Clouds that cannot be decoded or hold no point are left out and counted. Raises DataError where no cloud is left.
     """
     topic = find_cloud_topic(config.bag, config.topic)
+    check_can_write(config.folder, "--out")
     labels = LabelMap.load(config.label_map)
     report = ImportReport()
     clouds = _keep_usable(config, topic.name, report)

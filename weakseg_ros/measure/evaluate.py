@@ -20,6 +20,7 @@ from weakseg_ros.deploy.segmenter import Segmenter
 from weakseg_ros.deploy.tracking import Tracker
 from weakseg_ros.errors import CloudError, ConfigError, DataError, ReplayError
 from weakseg_ros.extras import need
+from weakseg_ros.files import check_can_write
 from weakseg_ros.measure.evaluation import Evaluation
 from weakseg_ros.measure.inputs import Input, Item, open_input
 from weakseg_ros.measure.merge import merge
@@ -114,6 +115,7 @@ def evaluate(
     if config.live and live is None:
         raise ValueError("evaluate: config.live needs the argument `live`")
     need("jinja2", "matplotlib")  # for the report at the end
+    check_can_write(config.out, "--out")
     bundle = Bundle.load(config.bundle)
     source = open_input(config.data, bundle.labels, config.topic, config.split, config.truth, config)
     evaluation = Evaluation(bundle, source, in_sequence=shard_of(config.shard)[1] == 1, unanswered=config.unanswered)

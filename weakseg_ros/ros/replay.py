@@ -16,7 +16,7 @@ import tyro
 from weakseg_ros.config import parse
 from weakseg_ros.data.bags import find_cloud_topic, read_raw
 from weakseg_ros.errors import DataError
-from weakseg_ros.files import environment, sweep, write_json
+from weakseg_ros.files import check_can_write, environment, sweep, write_json
 from weakseg_ros.ros.replay_player import Answer, Player, ReplayResult, ReplaySettings
 
 
@@ -56,6 +56,8 @@ def main(argv: Sequence[str]) -> int:
     chosen = parse(ReplayConfig, argv, "replay")
     if chosen.bag == Path():
         raise DataError("which bag? give the folder of a rosbag2 ('weakseg replay drive --topic /points')")
+    if chosen.out is not None:
+        check_can_write(chosen.out.parent, "--out")
     result = replay(chosen.bag, chosen.topic, chosen)
     print(_sentence(result))
     if chosen.out is not None:

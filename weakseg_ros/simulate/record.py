@@ -25,7 +25,7 @@ from weakseg_ros.data.bags import CloudBagWriter
 from weakseg_ros.data.scan_files import MANIFEST
 from weakseg_ros.data.scans import ScanWriter
 from weakseg_ros.errors import ConfigError, DataError
-from weakseg_ros.files import sha256_of_parts
+from weakseg_ros.files import check_can_write, sha256_of_parts
 from weakseg_ros.points.labels import LabelMap
 from weakseg_ros.processes import end_with_parent
 from weakseg_ros.simulate.drive import SimulateConfig, SimulatedScan, check_length, scan_at
@@ -87,6 +87,9 @@ class RecordConfig:
 
 def record(config: RecordConfig) -> int:
     """Drive and write; returns the number of scans. Raises ConfigError where a street is too short for its scans."""
+    for place, option in ((config.out, "--out"), (config.bag, "--bag")):
+        if place is not None:
+            check_can_write(place, option)
     drives = config.drives()
     for drive in drives:
         check_length(drive)

@@ -4,11 +4,11 @@
 from __future__ import annotations
 
 import os
-import tempfile
 from pathlib import Path
 
 from weakseg_ros.deploy.bundle import INFO_FILE
-from weakseg_ros.errors import ConfigError, DataError
+from weakseg_ros.errors import ConfigError
+from weakseg_ros.files import check_can_write
 from weakseg_ros.train.config import TrainConfig
 from weakseg_ros.train.run_folder import RunFolder
 
@@ -37,13 +37,3 @@ def check_bundle_place(folder: Path, overwrite: bool, option: str) -> None:
     if folder.exists() and not (folder / INFO_FILE).is_file() and (not folder.is_dir() or any(folder.iterdir())):
         raise ConfigError(f"{folder}: exists and is no bundle; name another folder with {option}")
     check_can_write(folder, option)
-
-
-def check_can_write(folder: Path, option: str) -> None:
-    """Raise DataError where `folder`, or the nearest of its parents that exists, takes no new file."""
-    nearest = next(place for place in (folder.absolute(), *folder.absolute().parents) if place.exists())
-    try:
-        with tempfile.TemporaryDirectory(prefix=".weakseg.", dir=nearest):
-            return
-    except OSError as error:
-        raise DataError(f"{folder}: cannot be written ({error.strerror}); name another folder with {option}") from None

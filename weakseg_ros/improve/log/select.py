@@ -17,7 +17,7 @@ from weakseg_ros.deploy.bundle import Bundle
 from weakseg_ros.deploy.segmentation import Segmentation
 from weakseg_ros.deploy.segmenter import Segmenter
 from weakseg_ros.errors import CloudError, DataError
-from weakseg_ros.files import environment
+from weakseg_ros.files import check_can_write, environment
 from weakseg_ros.improve.log.acquisition import Look, descriptor_size, look_at
 from weakseg_ros.improve.log.choice import Choice, Strategy, choose_frames, suggest_points
 from weakseg_ros.improve.log.store import FrameWriter, Origin, Worth
@@ -83,6 +83,7 @@ def select(config: SelectConfig) -> list[str]:
     that the log holds already are not chosen again. Raises DataError where no scan can be read or the log cannot be
     written.
     """
+    check_can_write(config.out, "--out")
     bundle = Bundle.load(config.bundle)
     source = open_input(config.data, bundle.labels, config.topic, config.split, reading=config)
     segmenter = Segmenter(
