@@ -10,6 +10,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from types import ModuleType
 
 import numpy as np
 import pytest
@@ -22,7 +23,7 @@ from weakseg_ros.errors import DataError
 from weakseg_ros.improve.label.changes import KEPT, Change, ChangeLog
 from weakseg_ros.improve.label.clicks import ClickStore, clicked_scans
 from weakseg_ros.points.cloud import make_cloud
-from weakseg_ros.points.labels import LabelMap
+from weakseg_ros.points.labels import LabelClass, LabelMap
 from weakseg_ros.points.projection import RangeSpec
 from weakseg_ros.train.config import TrainConfig
 from weakseg_ros.train.session import open_data
@@ -174,8 +175,8 @@ def test_a_damaged_record_and_one_that_was_drawn_are_refused(folder: Path) -> No
         ClickStore(folder, STREET)
     (store.path / "sparse.yaml").unlink()
     assert ClickStore(folder, STREET).record.points_per_class["car"] == 1
-    with pytest.raises(DataError, match="has the classes of 'street', not of 'semantickitti'"):
-        ClickStore(folder, LabelMap.load("semantickitti"))
+    with pytest.raises(DataError, match=r"has the classes of 'street' .* choose the map .* --label-map"):
+        ClickStore(folder, LabelMap.load("nuscenes"))
 
 
 def test_drawn_labels_are_not_clicked_over(tmp_path: Path) -> None:
@@ -266,7 +267,7 @@ CLICKER = """
 import sys
 from pathlib import Path
 from weakseg_ros.improve.label.clicks import ClickStore
-from weakseg_ros.points.labels import LabelMap
+from weakseg_ros.points.labels import LabelClass, LabelMap
 folder, first, end, step = Path(sys.argv[1]), *map(int, sys.argv[2:])
 store = ClickStore(folder, LabelMap.load("street"))
 for point in range(first, end, step):
@@ -444,3 +445,90 @@ def test_only_the_last_changes_are_kept(folder: Path) -> None:
     last = ChangeLog(store.path / ".changes").last()
     assert last is not None
     assert last.clicks == KEPT + 4
+
+
+ROWS = ("road", "wall", "car")
+
+
+def own_map(names: tuple[str, ...] = ROWS, raw: tuple[int, ...] = (1, 2, 3, 4), name: str = "mine") -> LabelMap:
+    rows = [LabelClass(0, "unlabelled", (0, 0, 0), False, (0,))]
+    rows += [LabelClass(i, each, (i, i, i), each == "car", (raw[i - 1],)) for i, each in enumerate(names, 1)]
+    return LabelMap(name, tuple(rows))
+
+
+@pytest.fixture
+def clicked(folder: Path) -> Path:
+    (folder / "manifest.yaml").unlink()
+    store = ClickStore(folder, own_map())
+    store.add("000000", [10, 11], 1)
+    store.add("000001", [30], 3, instance_id=7)
+    store.mark_done("000000")
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("labels", "said"),
+    [
+        (own_map((*ROWS, "kerb")), "new: kerb"),
+        (own_map(("kerb", *ROWS), (4, 1, 2, 3)), "new: kerb"),
+        (own_map(("road", "building", "car")), "'wall' is 'building' now"),
+        (own_map(("street", "wall", "car")), "'road' is 'street' now"),
+        (own_map(("road", "car"), (1, 3)), "gone, and never clicked: wall"),
+        (own_map(ROWS, (1, 2, 9)), "raw id 3 is written as 9 now"),
+    ],
+)
+def test_labelling_goes_on_with_a_map_that_has_grown(
+    labels: LabelMap, said: str, clicked: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    store = ClickStore(clicked, labels)
+    assert said in caplog.text
+    assert "clicks and done marks are kept" in caplog.text
+    assert (store.clicks, store.done) == (3, ("000000",))
+    first, car = labels.names[labels.to_class(np.array([1]))[0]], labels.id_of("car")
+    assert store.record.clicks_per_class[first] == store.record.points_per_class[first] == 2
+    assert store.record.points_per_class["car"] == 1
+    class_id, instance = store.labelled("000001")
+    assert (class_id[30], instance[30]) == (car, 7)
+    store.add("000002", [3], len(labels.names) - 1)
+    caplog.clear()
+    assert ClickStore(clicked, labels).clicks == 4
+    assert not caplog.text
+    assert len(clicked_scans(clicked, labels)) == 3
+
+
+@pytest.mark.parametrize("labels", [own_map(("road", "wall")), own_map(("road", "wall", "van"), (1, 2, 9))])
+def test_a_map_without_a_class_that_was_clicked_is_refused_by_its_name(labels: LabelMap, clicked: Path) -> None:
+    with pytest.raises(DataError, match=r"has no class 'car' \(raw id 3, 1 points labelled\); put it back"):
+        ClickStore(clicked, labels)
+    assert ClickStore(clicked, own_map()).clicks == 3
+
+
+def test_another_map_that_happens_to_share_raw_ids_is_refused(clicked: Path) -> None:
+    with pytest.raises(DataError, match="choose the map that was clicked with by --label-map"):
+        ClickStore(clicked, own_map(("grass", "fence", "car"), name="other"))
+
+
+def test_labels_that_are_there_can_be_corrected(tmp_path: Path, layouts: ModuleType) -> None:
+    folder = layouts.write_bare(tmp_path / "data", 2)
+    store = ClickStore(folder)
+    points = np.fromfile(folder / "labels" / "000000.label", "<u4")
+    road, building = (store.labels.id_of(name) for name in ("road", "building"))
+    assert store.count("000000") == len(points)
+    assert store.clicked == []
+    assert store.record.labelled_points == 0
+    at = np.flatnonzero(points == 40)[:3]
+    store.add("000000", at, building, clicks=1)
+    assert store.record.clicks == 1
+    assert store.record.labelled_points == len(points)
+    assert store.clicked == ["000000"]
+    corrected = clicked_scans(folder)[0]
+    assert corrected.class_id is not None
+    assert (corrected.class_id[at] == building).all()
+    assert np.count_nonzero(corrected.class_id == road) == np.count_nonzero(points == 40) - 3
+    store.erase("000000", np.arange(len(points)))
+    assert ClickStore(folder).count("000000") == 0  # what was erased does not come back
+    store.undo()
+    store.undo()
+    assert store.clicked == []
+    assert store.record.labelled_points == 0
+    np.testing.assert_array_equal(np.fromfile(folder / "labels" / "000000.label", "<u4"), points)

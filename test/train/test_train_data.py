@@ -85,7 +85,7 @@ def test_without_a_labelled_validation_scan_the_last_weights_are_exported(
     (data / "labels" / "000004.label").unlink()
     with caplog.at_level(logging.WARNING):
         assert train(data, "--validate-every", "1") == 0
-    assert "none of the 1 validation scans has a label" in caplog.text
+    assert "the 1 validation scans have no labels" in caplog.text
     best = json.loads((data.parent / "run" / "best.json").read_text())
     assert best == {"step": 3}
 

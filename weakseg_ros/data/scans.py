@@ -194,7 +194,7 @@ class ScanFolder:
         unknown = self.labels.unknown_raw_ids(raw)
         if unknown:
             found = ", ".join(map(str, unknown[:5]))
-            hint = "give a map that lists them with --label-map, or list them under raw_ids, of class 0 to ignore them"
+            hint = "give a map that lists them with --label-map (formerly --labels), those to ignore under raw_ids of class 0"
             raise DataError(f"{file}: holds raw ids that label map '{self.labels.name}' does not list ({found}); {hint}")
         instance = (raw >> INSTANCE_SHIFT).astype(np.uint16)
         return Scan(key, cloud, self.labels.to_class(raw), instance, pose)

@@ -61,7 +61,7 @@ def labelled_only(scans: ScanSet, limit: int = 0) -> ScanSet | None:
         return scans
     if not labelled:
         log.warning(
-            "%s: none of the %d validation scans has a label, so nothing is validated and the last weights are exported; name "
+            "%s: the %d validation scans have no labels, so nothing is validated and the last weights are exported; name "
             "scans with labels by --val-data, --val-split or --val-sequences, or label some of these",
             scans.name,
             len(chosen),

@@ -94,6 +94,8 @@ class SparseRecord:
     environment: dict[str, str]
     done: tuple[str, ...] = ()
     """scans that the person who clicks has finished"""
+    raw_ids: dict[str, int] = field(default_factory=dict)
+    """by class, the raw id that means it in the label files; empty in records of older versions"""
 
 
 class _Clicked(NamedTuple):
@@ -334,6 +336,7 @@ class _Tally:
             files=self._files,
             problems=tuple(problems),
             environment=environment(),
+            raw_ids=raw_ids_of(self._labels),
         )
 
     def _by_name(self, counts: NDArray[np.int64]) -> dict[str, int]:
@@ -350,6 +353,11 @@ def _summary(record: SparseRecord) -> str:
     return "\n".join(
         [*rows, f"{record.labelled_points} of {record.points} points labelled ({share:.3g} %), {record.clicks} clicks"]
     )
+
+
+def raw_ids_of(labels: LabelMap) -> dict[str, int]:
+    """By class name, the raw id that is written for it."""
+    return {row.name: row.raw_ids[0] for row in labels.classes[1:]}
 
 
 def hash_of_points(cloud: Cloud) -> str:

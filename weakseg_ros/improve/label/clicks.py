@@ -22,14 +22,15 @@ from numpy.typing import NDArray
 
 from weakseg_ros.data.frame_log import FrameScans, part_path
 from weakseg_ros.data.scan_files import content_hash, read_raw_labels, write_raw_labels
-from weakseg_ros.data.scans import INSTANCE_SHIFT, ScanSet, open_scans
+from weakseg_ros.data.scans import INSTANCE_SHIFT, Scan, ScanSet, open_scans
 from weakseg_ros.errors import ConfigError, DataError
 from weakseg_ros.files import environment, inside, make_folder, sha256_of, write_atomic
 from weakseg_ros.improve.label.changes import Change, ChangeLog
+from weakseg_ros.improve.label.map_changes import brought_to
 from weakseg_ros.locks import Turns
 from weakseg_ros.points.cloud import Cloud
 from weakseg_ros.points.labels import LabelMap
-from weakseg_ros.weak.draw import RECORD, RECORD_VERSION, SparseRecord, hash_of_points, read_record, sparse_scans
+from weakseg_ros.weak.draw import RECORD, RECORD_VERSION, SparseRecord, hash_of_points, raw_ids_of, read_record, sparse_scans
 
 log = logging.getLogger(__name__)
 
@@ -60,6 +61,7 @@ class ClickStore:
         self.labels = labels or self.scans.labels
         self.path = inside(self.folder / "sparse", name)
         self._facts: dict[str, _Facts] = {}
+        self._starts: dict[str, NDArray[np.uint32]] = {}
         self._read_before: dict[str, tuple[tuple[int, int], NDArray[np.uint32]]] = {}
         self._record: tuple[tuple[int, int], SparseRecord] | None = None
         self._done = ChangeLog(self.path / CHANGES)
@@ -72,6 +74,7 @@ class ClickStore:
         except OSError as error:
             raise DataError(f"{self.path}: cannot be made ({error.strerror}); check the rights of {self.folder}") from None
         with self._alone():
+            self._follow_map()
             self._mend()
 
     def add(
@@ -135,13 +138,20 @@ class ClickStore:
         return bool(self._undone)
 
     def labelled(self, key: str) -> tuple[NDArray[np.uint8], NDArray[np.uint16]]:
-        """((N,) class ids, (N,) instance ids) of a scan as they are on disk, 0 where nothing was clicked."""
+        """((N,) class ids, (N,) instance ids) of a scan as they are on disk, 0 where nothing is labelled.
+
+        Until it is first changed, a scan shows the labels that its data set has of it.
+        """
         raw = self._raw(key)
         return self.labels.to_class(raw), (raw >> INSTANCE_SHIFT).astype(np.uint16)
 
     def count(self, key: str) -> int:
         """How many points of a scan have a label."""
-        return int(np.count_nonzero(self._raw(key))) if self._file(key).is_file() else 0
+        return int(np.count_nonzero(self._raw(key))) if self._file(key).is_file() or self._may_have_labels else 0
+
+    @property
+    def _may_have_labels(self) -> bool:
+        return not isinstance(self.scans, FrameScans)  # a frame log has none of its own
 
     @property
     def clicks(self) -> int:
@@ -208,11 +218,11 @@ class ClickStore:
         record, before = self.record, self._raw(key)
         after = before.copy()
         after[points] = raw
-        facts, file = self._facts_of(key), self._file(key)
+        facts, file, was_clicked = self._facts_of(key), self._file(key), key in record.positions
         files, positions = dict(record.files), dict(record.positions)
-        usable = record.points - (facts.usable if key in positions else 0)
+        usable = record.points - (facts.usable if was_clicked else 0)
         try:
-            if after.any():
+            if not np.array_equal(after, self._start(key)):
                 file.parent.mkdir(parents=True, exist_ok=True)
                 files[f"{key}.label"] = hashlib.sha256(write_raw_labels(file, after)).hexdigest()
                 positions[key] = facts.position
@@ -221,7 +231,7 @@ class ClickStore:
                 file.unlink(missing_ok=True)
                 files.pop(f"{key}.label", None)
                 positions.pop(key, None)
-            per_class = self._per_class(after) - self._per_class(before)
+            per_class = self._per_class(after) * (key in positions) - self._per_class(before) * was_clicked
             spent = dict(record.clicks_per_class)
             if clicked:
                 spent[clicked] = max(0, spent[clicked] + clicks)
@@ -256,6 +266,7 @@ class ClickStore:
             problems=(),
             environment=self._environment,
             done=done,
+            raw_ids=raw_ids_of(self.labels),
         )
         self._save_record(record)
 
@@ -277,7 +288,7 @@ class ClickStore:
     def _read_raw(self, key: str, file: Path) -> NDArray[np.uint32]:
         points = self._facts_of(key).points
         if not file.is_file():
-            return np.zeros(points, np.uint32)
+            return self._start(key)
         raw = read_raw_labels(file, points)
         unknown = self.labels.unknown_raw_ids(raw)
         if unknown:
@@ -285,6 +296,20 @@ class ClickStore:
             hint = "open it with the map that it was labelled with (--label-map), or remove the file"
             raise DataError(f"{file}: holds raw ids that label map '{self.labels.name}' does not list ({found}); {hint}")
         return raw
+
+    def _start(self, key: str) -> NDArray[np.uint32]:
+        """(N,) raw labels before any click: those that the data set has of the scan, 0 where it has none."""
+        if key not in self._starts:
+            points = self._facts_of(key).points
+            scan = self.scans[self._index[key]] if self._may_have_labels else None
+            self._starts[key] = np.zeros(points, np.uint32) if scan is None else self._raw_of(scan)
+        return self._starts[key]
+
+    def _raw_of(self, scan: Scan) -> NDArray[np.uint32]:
+        if scan.class_id is None:
+            return np.zeros(len(scan.cloud), np.uint32)
+        raw: NDArray[np.uint32] = self.labels.to_raw(scan.class_id).astype(np.uint32)
+        return raw if scan.instance_id is None else raw | scan.instance_id.astype(np.uint32) << INSTANCE_SHIFT
 
     def _facts_of(self, key: str) -> _Facts:
         if key not in self._facts:
@@ -319,7 +344,12 @@ class ClickStore:
         return np.bincount(labelled, minlength=self.labels.num_classes).astype(np.int64)
 
     def _read_record(self) -> SparseRecord:
-        path = self.path / RECORD
+        record = self._stored_record()
+        if set(record.clicks_per_class) != set(self.labels.names[1:]):
+            raise DataError(f"{self.path}: the label map was changed by another program meanwhile; open the folder again")
+        return record
+
+    def _stored_record(self) -> SparseRecord:
         try:
             record = read_record(self.path)
         except ConfigError as error:
@@ -328,10 +358,21 @@ class ClickStore:
             ) from None
         if record.draw is not None:
             raise DataError(f"{self.path}: holds labels that 'weakseg sparse' drew; label under another --name")
-        if set(record.clicks_per_class) != set(self.labels.names[1:]):
-            fault = f"has the classes of '{record.labels}', not of '{self.labels.name}'"
-            raise DataError(f"{path}: {fault}; choose the map with --label-map")
         return record
+
+    def _follow_map(self) -> None:
+        """Bring record and label files to the map of today, where it is another one than they were clicked with."""
+        if not (self.path / RECORD).is_file():
+            return
+        try:
+            stored = self._stored_record()
+            record, sentence = brought_to(self.path, stored, self.labels)
+            if record != stored:
+                self._save_record(record)
+        except OSError as error:
+            raise self._refusal(error) from None
+        if sentence:
+            log.warning("%s", sentence)
 
     def _mend(self) -> None:
         """Make the record again where it does not tell what lies on disk: a kill came between a label file and it."""
