@@ -366,3 +366,49 @@ def test_only_pages_of_this_machine_get_in() -> None:
             socket.create_connection(("127.0.0.2", port), timeout=SLOW_S)
     finally:
         server.stop()
+
+
+def test_a_foreign_host_does_not_get_in_and_nothing_opens_a_tunnel(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """DNS rebinding makes another site's name mean 127.0.0.1, and a program sends no Origin at all."""
+    client = pytest.importorskip("websockets.sync.client")
+    refused = pytest.importorskip("websockets.exceptions").InvalidStatus
+    msgspec = pytest.importorskip("msgspec")
+    asked: list[object] = []
+    monkeypatch.setattr("viser._viser.ViserTunnel", lambda *arguments: asked.append(arguments))
+    protocol = [f"viser-v{viser.__version__}"]
+    server = start_server(free_port())
+    try:
+        port = server.get_port()
+        plain = socket.create_connection(("127.0.0.1", port), timeout=SLOW_S)
+        plain.sendall(b"GET / HTTP/1.1\r\nHost: rebound.example\r\n\r\n")
+        assert b"403" in plain.recv(100)
+        plain.close()
+        for host in ("rebound.example", "localhost.evil.example", f"127.0.0.1.nip.io:{port}"):
+            sock = socket.create_connection(("127.0.0.1", port), timeout=SLOW_S)
+            with pytest.raises(refused, match="403"):
+                client.connect(f"ws://{host}/", sock=sock, subprotocols=protocol)
+        with client.connect(f"ws://127.0.0.1:{port}", subprotocols=protocol, max_size=None) as connection:
+            connection.send(msgspec.msgpack.encode({"type": "ShareUrlRequest"}))
+            for wild in (
+                b"",
+                b"\xc1",
+                b"\x91" * 5000,
+                msgspec.msgpack.encode({"type": "NoSuchMessage"}),
+                msgspec.msgpack.encode(7),
+            ):
+                connection.send(wild)
+            connection.send("text")
+            connection.send(msgspec.msgpack.encode({"type": "GuiUpdateMessage", "uuid": "x", "updates": {"update_cb": []}}))
+            assert connection.recv(timeout=SLOW_S), "the connection is as it was"
+            connection.ping().wait(SLOW_S)
+            deadline = time.monotonic() + SLOW_S
+            while len(caplog.records) < 8 and time.monotonic() < deadline:
+                time.sleep(0.05)
+        assert server.request_share_url() is None
+    finally:
+        server.stop()
+    assert asked == []
+    assert sum("left a message out" in record.message for record in caplog.records) == 8
+    assert not any(record.exc_info for record in caplog.records)

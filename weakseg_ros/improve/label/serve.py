@@ -4,13 +4,10 @@
 from __future__ import annotations
 
 import contextlib
-import functools
 import io
 import os
-import re
 import signal
 import threading
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -18,8 +15,9 @@ from typing import TYPE_CHECKING
 import tyro
 
 from weakseg_ros.config import check_ranges, setting
-from weakseg_ros.errors import ConfigError
+from weakseg_ros.errors import ConfigError, printable
 from weakseg_ros.improve.label.clicks import CLICKS, ClickStore
+from weakseg_ros.improve.label.door import guarded, keep_inside
 from weakseg_ros.points.labels import LabelMap
 
 if TYPE_CHECKING:
@@ -31,7 +29,6 @@ HOST = "127.0.0.1"
 INTERRUPTED = 130
 """exit code after Ctrl+C, the only end there is"""
 STOP_S = 5.0
-OWN_ORIGIN = re.compile(r"https?://(localhost|127\.0\.0\.1|\[::1\])(:\d+)?")
 
 
 @dataclass(frozen=True)
@@ -69,10 +66,11 @@ def serve(config: LabelConfig, masks_of_clicks: MasksOfClicks) -> int:
     server = start_server(config.port)
     try:
         page = Page(server, state, config.flight_s)
-        print(f"{len(source)} frames of {config.folder}; {store.clicks} clicks so far, in {store.path}")
+        print(printable(f"{len(source)} frames of {config.folder}; {store.clicks} clicks so far, in {store.path}"))
         print(f"open http://localhost:{config.port} in a browser; Ctrl+C ends, nothing needs to be saved", flush=True)
         # as an exception, Ctrl+C may come up in a callback that swallows it
-        signal.signal(signal.SIGINT, lambda *_: page.stop())
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, lambda *_: page.stop())
         page.run()
     finally:
         _stop(server)
@@ -93,25 +91,10 @@ def start_server(port: int) -> viser.ViserServer:
     """A server on this machine's own address, for pages that came from it; ConfigError where the port is taken."""
     import viser
 
-    with contextlib.redirect_stdout(io.StringIO()), _own_origin_only():
+    with contextlib.redirect_stdout(io.StringIO()), guarded():
         server = viser.ViserServer(host=HOST, port=port, label="weakseg label", verbose=False)
     if server.get_port() != port:
         server.stop()
         raise ConfigError(f"port: {port} is in use, perhaps by another 'weakseg label'; end that, or choose --port {port + 1}")
+    keep_inside(server)
     return server
-
-
-@contextlib.contextmanager
-def _own_origin_only() -> Iterator[None]:
-    """Servers started in this block refuse connections that pages of other sites open in the same browser.
-
-    Any site may connect to localhost; only the Origin header tells. viser does not look at it, websockets can.
-    """
-    from websockets.asyncio import server
-
-    serve = server.serve
-    server.serve = functools.partial(serve, origins=[OWN_ORIGIN, None])  # type: ignore[misc, assignment]
-    try:
-        yield
-    finally:
-        server.serve = serve  # type: ignore[misc]
