@@ -9,6 +9,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
 
@@ -330,6 +331,16 @@ KEYS = st.sampled_from(["000000", "000001", "000002"])
 CHOSEN = st.lists(st.integers(0, POINTS - 1), min_size=1, max_size=5, unique=True)
 
 
+@dataclass(eq=False)
+class Done:
+    """One change, equal to itself alone."""
+
+    key: str
+    points: list[int]
+    before: np.ndarray
+    after: np.ndarray
+
+
 class TwoPages(RuleBasedStateMachine):
     """Two stores on one folder against a plain model; the second one is reopened now and then."""
 
@@ -340,15 +351,20 @@ class TwoPages(RuleBasedStateMachine):
         self.folder = write_scans(self.root / os.urandom(6).hex())
         self.stores = [ClickStore(self.folder, STREET), ClickStore(self.folder, STREET)]
         self.truth = {f"{i:06d}": np.zeros((POINTS, 2), np.int64) for i in range(3)}
-        self.done: list[list[tuple[str, list[int], np.ndarray, np.ndarray]]] = [[], []]
-        self.undone: list[list[tuple[str, list[int], np.ndarray, np.ndarray]]] = [[], []]
+        self.on_disk: list[Done] = []
+        self.done: list[list[Done]] = [[], []]
+        self.undone: list[list[Done]] = [[], []]
 
     def change(self, page: int, key: str, points: list[int], wanted: tuple[int, int]) -> None:
         points = sorted(points)
         before = self.truth[key][points].copy()
         self.truth[key][points] = wanted
-        self.done[page].append((key, points, before, self.truth[key][points].copy()))
+        self.push(page, Done(key, points, before, self.truth[key][points].copy()))
         self.undone[page].clear()
+
+    def push(self, page: int, change: Done) -> None:
+        self.done[page].append(change)
+        self.on_disk.append(change)
 
     @rule(page=st.integers(0, 1), key=KEYS, points=CHOSEN, class_id=st.integers(1, 3), instance=st.integers(0, 9))
     def add(self, page: int, key: str, points: list[int], class_id: int, instance: int) -> None:
@@ -362,14 +378,20 @@ class TwoPages(RuleBasedStateMachine):
 
     @rule(page=st.integers(0, 1), back=st.booleans())
     def turn(self, page: int, back: bool) -> None:
-        source, target = (self.done, self.undone) if back else (self.undone, self.done)
+        while back and self.done[page] and self.done[page][-1] not in self.on_disk:
+            self.done[page].pop()  # the other page has taken it back
+        source = self.done[page] if back else self.undone[page]
         answer = self.stores[page].undo() if back else self.stores[page].redo()
-        if not source[page]:
+        if not source:
             assert answer is None
             return
-        change = source[page].pop()
-        target[page].append(change)
-        key, points, before, after = change
+        change = source.pop()
+        if back:
+            self.on_disk.remove(change)
+            self.undone[page].append(change)
+        else:
+            self.push(page, Done(*vars(change).values()))
+        key, points, before, after = vars(change).values()
         assert answer == key
         expected, wanted = (after, before) if back else (before, after)
         mine = (self.truth[key][points] == expected).all(axis=1)
@@ -378,7 +400,7 @@ class TwoPages(RuleBasedStateMachine):
     @rule()
     def reopen(self) -> None:
         self.stores[1] = ClickStore(self.folder, STREET)
-        self.done[1], self.undone[1] = [], []
+        self.done[1], self.undone[1] = list(self.on_disk), []
 
     @invariant()
     def both_show_what_was_clicked(self) -> None:

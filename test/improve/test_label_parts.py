@@ -16,7 +16,7 @@ from weakseg_ros.cli import main
 from weakseg_ros.data.scans import ScanWriter
 from weakseg_ros.deploy.segmentation import Segmentation
 from weakseg_ros.errors import DataError
-from weakseg_ros.improve.label.clicks import ClickStore
+from weakseg_ros.improve.label.clicks import ClickStore, clicked_scans
 from weakseg_ros.improve.label.colors import color_points, ramp, views_of
 from weakseg_ros.improve.label.filters import Filters
 from weakseg_ros.improve.label.keys import CLASS_KEYS, COMMANDS, HeldKeys
@@ -349,7 +349,7 @@ def test_a_frame_log_comes_by_worth_with_the_models_view(tmp_path: Path, cloud: 
     count = len(cloud)
     write_log(tmp_path / "log", cloud).close()
     session = open_session(tmp_path / "log")
-    assert session.source.worth(session.frame.key) == "worth 0.90 (uncertain)"
+    assert session.source.worth(session.frame.key) == "priority 0.90 (uncertain)"
     assert session.point == int(on_car(cloud)[0])
     assert views_of(session.frame) == ("intensity", "height", "prediction", "uncertainty", "labels")
     np.testing.assert_array_equal(color_points(session.frame, "prediction", STREET)[0], STREET.colors[CAR])
@@ -518,3 +518,71 @@ def test_the_rectangle_takes_what_the_camera_sees_in_it() -> None:
     assert points_in_rectangle(xyz, *look, left).tolist() == [False, True, False, False, False]
     top = ((0.0, 0.0), (1.0, 0.49))
     assert points_in_rectangle(xyz, *look, top).tolist() == [False, False, False, True, False]
+
+
+@pytest.fixture
+def drive(tmp_path: Path, cloud: Cloud) -> Path:
+    """Three scans of one place from three places, a metre apart, the third one turned by 90 degrees."""
+    with ScanWriter(tmp_path / "posed", STREET, SPEC, source="test", seed=0, intensity_full_scale=1.0) as out:
+        for number, degrees in ((0, 0), (1, 0), (2, 90)):
+            turn = np.radians(degrees)
+            pose = np.eye(4)
+            pose[:2, :2] = [[np.cos(turn), -np.sin(turn)], [np.sin(turn), np.cos(turn)]]
+            pose[0, 3] = number
+            back = np.linalg.inv(pose)
+            xyz = (cloud.xyz @ back[:3, :3].T + back[:3, 3]).astype(np.float32)
+            out.write(make_cloud(xyz, cloud.intensity, intensity_full_scale=1.0), pose=pose)
+    return tmp_path / "posed"
+
+
+def test_labels_are_carried_to_other_scans_of_the_same_place(drive: Path, cloud: Cloud) -> None:
+    state, car = open_session(drive), on_car(cloud)
+    state.carry_over()
+    assert "no frame within" in state.message
+    state.store.add("000000", car, CAR, 7, clicks=1)
+    state.open("000002")
+    own = int(car[0])
+    state.store.add("000002", [own], PERSON)
+    state.carry_over()
+    assert "labelled as in frame 000000" in state.message
+    class_id, instance = state.store.labelled("000002")
+    assert class_id[own] == PERSON, "what a person labelled stays"
+    assert (class_id[car[1:]] == CAR).all()
+    assert set(instance[class_id == CAR]) == {7}
+    assert state.store.clicks == 2
+    state.undo()
+    assert np.flatnonzero(state.store.labelled("000002")[0]).tolist() == [own]
+    state.open("000000")
+    state.carry_on()
+    assert "of the next 2 frames" in state.message
+    assert (state.store.labelled("000001")[0][car] == CAR).all()
+
+
+def test_without_poses_nothing_is_carried(folder: Path, cloud: Cloud) -> None:
+    state = open_session(folder)
+    state.store.add("000001", on_car(cloud), CAR)
+    for act in (state.carry_over, state.carry_on):
+        act()
+        assert "does not tell where the sensor was" in state.message
+    assert state.store.count("000000") == 0
+
+
+def test_a_rejected_frame_is_open_again_and_nothing_is_learnt_from_it(folder: Path, cloud: Cloud) -> None:
+    state = open_session(folder)
+    state.review(True)
+    assert "only a frame that is done" in state.message.lower()
+    for key in ("000000", "000001"):
+        state.store.add(key, on_car(cloud)[:3], CAR)
+        state.store.mark_done(key)
+    state.review(False)
+    assert state.frame.key == "000001"
+    assert state.store.done == ("000001",)
+    assert list(clicked_scans(folder).keys) == ["000001"]
+    state.review(True)
+    again = ClickStore(folder)
+    assert again.record.reviews == {"000000": "rejected", "000001": "accepted"}
+    again.add("000000", on_car(cloud)[3:5], CAR)
+    assert again.record.reviews["000000"] == "rejected"
+    again.mark_done("000000")
+    assert "000000" not in again.record.reviews, "it is new work that nobody has checked"
+    assert list(clicked_scans(folder).keys) == ["000000", "000001"]

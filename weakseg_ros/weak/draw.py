@@ -96,6 +96,8 @@ class SparseRecord:
     """scans that the person who clicks has finished"""
     raw_ids: dict[str, int] = field(default_factory=dict)
     """by class, the raw id that means it in the label files; empty in records of older versions"""
+    reviews: dict[str, str] = field(default_factory=dict)
+    """scans that another person has checked: 'accepted' or 'rejected'; nothing is learnt from rejected ones"""
 
 
 class _Clicked(NamedTuple):
@@ -232,7 +234,8 @@ def sparse_scans(scans: ScanSet, folder: Path) -> SparseScans:
     """
     record = read_record(folder)
     if record.draw is None:
-        clicked = [i for i, key in enumerate(scans.keys) if key in record.positions]
+        rejected = {key for key, word in record.reviews.items() if word == "rejected"}
+        clicked = [i for i, key in enumerate(scans.keys) if key in record.positions and key not in rejected]
         if not clicked:
             raise DataError(
                 f"{folder}: none of the {len(scans)} scans of '{scans.name}' is labelled here; click some points first"

@@ -173,7 +173,9 @@ class ClickStore:
         with self._alone():
             others = tuple(name for name in self.record.done if name != key)
             try:
-                self._save_record(dataclasses.replace(self.record, done=(*others, key) if done else others))
+                reviews = {name: word for name, word in self.record.reviews.items() if name != key}  # it is new work
+                marked = (*others, key) if done else others
+                self._save_record(dataclasses.replace(self.record, done=marked, reviews=reviews))
             except OSError as error:
                 raise DataError(f"{self.path}: the mark could not be saved ({error.strerror}); free some space") from None
 
@@ -191,15 +193,34 @@ class ClickStore:
                 self._record = (now, self._read_record())
             return self._record[1]
 
-    def _label(self, key: str, points: NDArray[np.int64], raw: int, clicked: str, clicks: int) -> None:
+    def raw_labels(self, key: str) -> NDArray[np.uint32]:
+        """(N,) labels of a scan as its file holds them: raw class ids, instances in the high 16 bits."""
+        return self._raw(key).copy()
+
+    def add_raw(self, key: str, points: NDArray[np.integer], raw: NDArray[np.uint32]) -> None:
+        """Label points (P,) of a scan, each once, with raw labels (P,) of this folder; they cost no click."""
+        self._label(key, np.asarray(points, np.int64), np.asarray(raw, np.uint32), "", 0)
+
+    def review(self, key: str, accepted: bool) -> None:
+        """Say that a finished scan was checked by somebody else. One that is not accepted is not finished any more."""
+        reviews = {**self.record.reviews, key: "accepted" if accepted else "rejected"}
+        with self._alone():
+            done = self.record.done if accepted else tuple(name for name in self.record.done if name != key)
+            try:
+                self._save_record(dataclasses.replace(self.record, done=done, reviews=reviews))
+            except OSError as error:
+                raise DataError(f"{self.path}: the review could not be saved ({error.strerror}); free some space") from None
+
+    def _label(self, key: str, points: NDArray[np.int64], raw: int | NDArray[np.uint32], clicked: str, clicks: int) -> None:
         with self._alone():
             if self._is_replaced(key):
                 raise DataError(f"{self.folder}: frame '{key}' was replaced in the log, nothing is saved; go to the next one")
             before = self._raw(key)
             if len(points) and not (points.min() >= 0 and points.max() < len(before)):
                 raise DataError(f"{self.path}: points {points.min()}..{points.max()} of scan '{key}', which has {len(before)}")
-            points = np.unique(points)
-            change = Change(key, points, before[points], np.full(len(points), raw, np.uint32), clicked, clicks)
+            points, first = np.unique(points, return_index=True)
+            after = np.full(len(points), raw, np.uint32) if isinstance(raw, int) else raw[first]
+            change = Change(key, points, before[points], after, clicked, clicks)
             self._write(key, points, change.after, clicked, clicks)
             self._done.push(change)
             self._undone.clear()
@@ -236,7 +257,7 @@ class ClickStore:
             if clicked:
                 spent[clicked] = max(0, spent[clicked] + clicks)
             labelled = {name: record.points_per_class[name] + int(per_class[i]) for i, name in self._class_names()}
-            self._save(files, positions, usable, spent, labelled, record.done)
+            self._save(files, positions, usable, spent, labelled, record.done, record.reviews)
         except OSError as error:
             raise DataError(f"{file}: the click could not be saved ({error.strerror}); free some space or check rights") from None
 
@@ -248,6 +269,7 @@ class ClickStore:
         clicks: dict[str, int],
         labelled: dict[str, int],
         done: tuple[str, ...],
+        reviews: dict[str, str],
     ) -> None:
         record = SparseRecord(
             version=RECORD_VERSION,
@@ -267,6 +289,7 @@ class ClickStore:
             environment=self._environment,
             done=done,
             raw_ids=raw_ids_of(self.labels),
+            reviews=reviews,
         )
         self._save_record(record)
 
@@ -396,7 +419,7 @@ class ClickStore:
             clicks[gained[0]] += 1  # turns let no more than one click be under way, and it is on disk
         files = {name: digest for name, digest in on_disk.items() if name.removesuffix(".label") in positions}
         try:
-            self._save(files, positions, usable, clicks, labelled, known.done if known else ())
+            self._save(files, positions, usable, clicks, labelled, known.done if known else (), known.reviews if known else {})
         except OSError as error:
             raise self._refusal(error) from None
 

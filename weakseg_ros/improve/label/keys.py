@@ -44,6 +44,10 @@ COMMANDS = (
     Command("view", "V", "Colour the points by something else"),
     Command("hide", "H", "Hide the chosen class, or show it again", "shift"),
     Command("ground", "G", "Hide the ground, or show it again", "shift"),
+    Command("carry_over", "C", "Label like the nearest labelled frame of the same place", "shift"),
+    Command("carry_on", "N", "Label the next frames of the same place like this one", "shift"),
+    Command("accept_frame", "enter", "Review: this frame is right", "shift"),
+    Command("reject_frame", "backspace", "Review: this frame is not right, open it again", "shift"),
     Command("show_all", "backspace", "Show all points again"),
 )
 NAMES_OF_KEYS = {

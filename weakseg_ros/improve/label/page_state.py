@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from weakseg_ros.deploy.grouping import object_radii_m
 from weakseg_ros.errors import DataError
+from weakseg_ros.improve.label.carry import FARTHEST_M, Carrier
 from weakseg_ros.improve.label.clicks import LARGEST_INSTANCE, ClickStore
 from weakseg_ros.improve.label.filters import Filters, shown_points
 from weakseg_ros.improve.label.masks import Mask, describe, objections
@@ -23,6 +24,7 @@ from weakseg_ros.weak.masks_by_rule import ClickSettings, segment_from_clicks
 MasksOfClicks = Callable[..., NDArray[np.int32]]
 """`weak.masks_by_rule.segment_from_clicks`, or a learned one that is called alike: which click each point belongs to"""
 Mode = Literal["mark", "paint", "object", "erase"]
+NO_POSES = "this data does not tell where the sensor was; a folder of scans with poses.txt does"
 GROWTH = 1.3
 """by how much a mask's reach grows or shrinks at a time"""
 SMALLEST_REACH, LARGEST_REACH = 0.1, 10.0
@@ -41,6 +43,7 @@ class PageState:
     def __init__(self, store: ClickStore, source: Source, masks_of_clicks: MasksOfClicks = segment_from_clicks) -> None:
         self.store, self.source, self.labels = store, source, source.labels
         self._masks_of_clicks = masks_of_clicks
+        self._carrier = Carrier(store, source)
         self.mode: Mode = "mark"
         self.chosen = 1
         self._named = False  # whether a key has said what the next objects are; until then the model may guess
@@ -86,10 +89,46 @@ class PageState:
         else:
             self._say("All frames are done. Thank you!")
 
+    def carry_over(self) -> None:
+        """Label what has no label yet like the nearest labelled frame of the same place, before this one or after it."""
+        key = self.frame.key
+        if self.source.pose(key) is None:
+            self._say(f"Nothing is carried over: {NO_POSES}.")
+            return
+        count, other = self._carrier.from_near(key)
+        if count:
+            self._say(f"{count} points are labelled as in frame {other}. Check what moves. Undo: Z")
+        else:
+            self._say(f"Nothing is carried over: no frame within {FARTHEST_M:.0f} m of this one has labels for its points.")
+
+    def carry_on(self) -> None:
+        """Label the next frames of the same place like this one, where they have no label yet."""
+        key = self.frame.key
+        if self.source.pose(key) is None or not self.store.count(key):
+            self._say(f"Nothing is carried on: {'this frame has no labels' if self.source.pose(key) is not None else NO_POSES}.")
+            return
+        counts = self._carrier.to_next(key)
+        self._say(f"{sum(counts)} points of the next {len(counts)} frames are labelled like these. Check what moves there.")
+
+    def review(self, accepted: bool) -> None:
+        """Say that another person's frame is right, or that it is not; then go to the next one that nobody has checked."""
+        if self.frame.key not in self.store.done:
+            self._say("Only a frame that is done can be checked: End marks it so.")
+            return
+        self.store.review(self.frame.key, accepted)
+        word = "accepted" if accepted else "rejected, and open again"
+        checked = self.store.record.reviews
+        left = [key for key in self.source.keys if key in self.store.done and key not in checked]
+        before = self.frame.key
+        if left:
+            self._open_first(left)
+        self._say(f"Frame {before} is {word}. {len(left)} frames are left to check.")
+
     def refresh(self) -> None:
         """Look for frames that came since the list was made."""
         before = len(self.source)
         self.source = Source(self.source.folder, self.labels)
+        self._carrier = Carrier(self.store, self.source)
         self._say(f"{len(self.source)} frames, {max(0, len(self.source) - before)} of them new.")
 
     def choose_mode(self, mode: Mode) -> None:

@@ -126,6 +126,9 @@ class Panel:
         self._bind(brush.on_update, "brush", lambda: str(brush.value))
         self._brush = brush
         self._button(f"Frame done, next ({key_of('finish')})", "finish", icon=viser.Icon.CHECK)
+        with self._gui.add_folder("Other frames, review", expand_by_default=False):
+            self._group("Labels", {"From a near frame (Shift+C)": "carry_over", "To the next frames (Shift+N)": "carry_on"})
+            self._group("Review", {"Accept (Shift+Enter)": "accept_frame", "Reject (Shift+Backspace)": "reject_frame"})
         with self._gui.add_folder("Objects", expand_by_default=False):
             number = self._gui.add_checkbox("Number them", self._state.instances, hint="give each object its own id")
             same = self._gui.add_checkbox("Go on with the last", False, hint="what comes next belongs to the last object")
@@ -279,9 +282,9 @@ class Panel:
 
     def _list_html(self) -> str:
         source, done = self._state.source, self._state.store.done
-        order = "the most worthwhile first" if source.log else "in the order of recording"
+        order = "those first from which the model learns most" if source.log else "in the order of recording"
         finished = sum(key in done for key in source.keys)
-        return f'<div style="{TEXT}">{len(source)} frames, {order}; {finished} done.</div>'
+        return f'<div style="{TEXT}">{len(source)} frames, {order}; {finished} done (✓), ✓✓ checked, ✗ rejected.</div>'
 
     def _name_frames(self) -> None:
         source, store = self._state.source, self._state.store
@@ -290,13 +293,20 @@ class Panel:
                 button.visible = False
                 continue
             key = source.keys[at]
-            mark = "✓ " if key in store.done else ""
+            mark = _mark(key, store.done, store.record.reviews)
             count = store.count(key)
-            parts = [f"{mark}{key}", source.worth(key), f"{count} labels" if count else ""]
+            parts = [f"{mark}{key}", source.about(key), source.worth(key), f"{count} labels" if count else ""]
             label = " · ".join(filter(None, parts))
             color = "yellow" if key == self._state.frame.key else "gray"
             if (button.label, button.color, button.visible) != (label, color, True):
                 button.label, button.color, button.visible = label, color, True
+
+
+def _mark(key: str, done: tuple[str, ...], reviews: dict[str, str]) -> str:
+    """How far a frame is: ✓ done, ✓✓ and checked by somebody else, ✗ rejected."""
+    if reviews.get(key) == "rejected":
+        return "✗ "
+    return "✓✓ " if key in reviews else "✓ " if key in done else ""
 
 
 def _sign(class_id: int) -> str:

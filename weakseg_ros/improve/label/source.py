@@ -3,7 +3,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
+from datetime import datetime, timezone
 from functools import cached_property
 from pathlib import Path
 
@@ -21,6 +23,8 @@ from weakseg_ros.weak.ground import ground_points
 SPREAD_POINTS = 20
 """points suggested in a scan that no model has looked at"""
 SPREAD_WITHIN_M = 25.0
+EARLIEST_CLOCK_NS = 946_684_800 * 10**9
+"""stamps before the year 2000 count from something else than a calendar does"""
 _SAMPLE = 4000
 
 
@@ -77,7 +81,26 @@ class Source:
         if self.log is None or key not in self._index:
             return ""
         record = self.log.record(key)
-        return f"worth {record.score:.2f} ({record.reason})"
+        return f"priority {record.score:.2f} ({record.tag or record.reason})"
+
+    def about(self, key: str) -> str:
+        """When a frame was taken and of what, in few words; empty where nothing is known."""
+        if self.log is None or key not in self._index:
+            return ""
+        record = self.log.record(key)
+        when = datetime.fromtimestamp(record.stamp_ns / 1e9, timezone.utc)
+        time = f"{when:%Y-%m-%d %H:%M:%S}" if record.stamp_ns > EARLIEST_CLOCK_NS else ""
+        return " · ".join(filter(None, (time, self.log.origin(key), record.source_key)))
+
+    def pose(self, key: str) -> NDArray[np.float64] | None:
+        """(4, 4) where the sensor was, None where that is not known."""
+        return self.scans[self._index[key]].pose if key in self._index else None
+
+    def neighbours(self, key: str, step: int) -> Iterator[str]:
+        """The frames in the order of recording after this one, or before it with `step` -1, the nearest first."""
+        at = self._index.get(key)
+        while at is not None and 0 <= (at := at + step) < len(self.scans.keys):
+            yield self.scans.keys[at]
 
     def frame(self, key: str) -> Frame:
         """Read one frame; DataError where it is damaged or was replaced."""

@@ -83,6 +83,7 @@ class FrameFolder:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.problems: list[str] = []
+        self._origins: dict[str, str] = {}
         self._records = read_records(folder, self.problems)
         self.scans = FrameScans(folder, records=self._records)
         self.frames = sorted(self._records.values(), key=lambda record: (-record.score, record.key))
@@ -95,6 +96,13 @@ class FrameFolder:
         if key not in self._records:
             raise DataError(f"{self.folder}: has no frame '{key}'; it may have been replaced by a worthier one, open it again")
         return self._records[key]
+
+    def origin(self, key: str) -> str:
+        """The bag or data set, or the node, that a frame comes from, as its session tells."""
+        session = key.partition("_")[0]
+        if session not in self._origins:
+            self._origins[session] = _origin(self.folder / SESSIONS / session)
+        return self._origins[session]
 
     def suggestions(self, key: str) -> list[Suggestion]:
         """The points most worth a click, the best first."""
@@ -288,6 +296,14 @@ class FrameWriter:
         for part in reversed(SUFFIX_OF_PART):
             with contextlib.suppress(OSError):
                 part_path(self.folder, part, key).unlink(missing_ok=True)
+
+
+def _origin(session: Path) -> str:
+    """The name of the data that the facts of a session tell; empty where they tell none."""
+    try:
+        return Path(json.loads(session.read_text(encoding="utf-8"))["config"]["data"]).name
+    except (OSError, ValueError, KeyError, TypeError):
+        return ""
 
 
 def _slim(record: FrameRecord) -> FrameRecord:

@@ -1,0 +1,76 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Labels of one scan for another one of the same place, where it is known how the sensor moved in between."""
+
+from __future__ import annotations
+
+from itertools import islice, zip_longest
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.spatial import cKDTree
+
+from weakseg_ros.improve.label.clicks import ClickStore
+from weakseg_ros.improve.label.source import Source
+
+REACH_M = 0.2
+"""a point gets the label of a labelled one so near to it"""
+FARTHEST_M = 30.0
+"""scans taken farther apart than this show too little of the same place"""
+
+LOOKED_AT, CARRIED_ON = 20, 5
+"""frames before and after one that are searched for labels, and frames that its own labels are carried on to"""
+
+
+class Carrier:
+    """Gives labels of one frame to others of the same place; the poses of both must be known."""
+
+    def __init__(self, store: ClickStore, source: Source) -> None:
+        self._store, self._source = store, source
+
+    def from_near(self, key: str) -> tuple[int, str]:
+        """Label a frame like the nearest one in time that has something for it: (number of points, its key)."""
+        both = zip_longest(*(islice(self._source.neighbours(key, step), LOOKED_AT) for step in (-1, 1)))
+        for other in (other for pair in both for other in pair if other is not None):
+            if self._store.count(other) and (count := self._carry(other, key)):
+                return count, other
+        return 0, ""
+
+    def to_next(self, key: str) -> list[int]:
+        """Label the next frames like this one; the number of points of each."""
+        return [self._carry(key, other) for other in islice(self._source.neighbours(key, 1), CARRIED_ON)]
+
+    def _carry(self, source: str, target: str) -> int:
+        """Give a frame's labels to the points of another one that have none; the number of points."""
+        pose, into = self._source.pose(source), self._source.pose(target)
+        if pose is None or into is None or distance_m(pose, into) > FARTHEST_M:
+            return 0
+        raw, cloud = self._store.raw_labels(source), self._source.frame(target).cloud
+        known = np.flatnonzero(raw)
+        free = np.flatnonzero(cloud.valid & (self._store.raw_labels(target) == 0))
+        there = moved(self._source.frame(source).cloud.xyz[known], pose, into)
+        points, labels = carried(there, raw[known], cloud.xyz[free])
+        if len(points):
+            self._store.add_raw(target, free[points], labels)
+        return len(points)
+
+
+def moved(xyz: NDArray[np.float32], pose: NDArray[np.float64], into: NDArray[np.float64]) -> NDArray[np.float32]:
+    """Points (N, 3) of a sensor at `pose` (4, 4) as a sensor at `into` (4, 4) sees them, m."""
+    turn = np.linalg.inv(into) @ pose
+    return (xyz @ turn[:3, :3].T + turn[:3, 3]).astype(np.float32)
+
+
+def distance_m(pose: NDArray[np.float64], other: NDArray[np.float64]) -> float:
+    """How far apart two scans were taken."""
+    return float(np.linalg.norm(pose[:3, 3] - other[:3, 3]))
+
+
+def carried(
+    labelled: NDArray[np.float32], raw: NDArray[np.uint32], xyz: NDArray[np.float32]
+) -> tuple[NDArray[np.int64], NDArray[np.uint32]]:
+    """Which of the points (N, 3) lie near a labelled one (M, 3), and the raw label (M,) of that: indices (P,), labels (P,)."""
+    if not len(labelled) or not len(xyz):
+        return np.zeros(0, np.int64), np.zeros(0, np.uint32)
+    distance, nearest = cKDTree(labelled).query(xyz, distance_upper_bound=REACH_M)
+    near = np.flatnonzero(np.isfinite(distance))
+    return near, raw[nearest[near]]
