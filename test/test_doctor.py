@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -133,3 +133,29 @@ def test_a_sensor_none_of_whose_points_gets_a_class_is_a_fault(
     far = [dataclasses.replace(cloud, xyz=cloud.xyz * 1000) for cloud in clouds]
     assert main(["--data", str(write_bag(tmp_path / "far", far))]) == 1
     assert "no point of 3 clouds gets a class" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("change", "text"),
+    [
+        (
+            lambda xyz: xyz * [1, -1, -1],
+            "the ground lies above the sensor: it hangs upside down; set rotation_rpy_deg to 180 0 0",
+        ),
+        (lambda xyz: xyz * 1000, "millimetres in place of metres? set unit_m to 0.001"),
+        (lambda xyz: xyz[:, [1, 2, 0]] * [-1, -1, 1], "a camera's optical frame; set rotation_rpy_deg to -90 0 -90"),
+        (lambda xyz: xyz + np.array([350, -120, 12]), "not in its sensor's frame (map?)"),
+    ],
+)
+def test_a_wrong_geometry_is_a_fault_with_what_mends_it(
+    clouds: list[Cloud], tmp_path: Path, capsys: pytest.CaptureFixture[str], change: Callable[[np.ndarray], np.ndarray], text: str
+) -> None:
+    moved = [dataclasses.replace(cloud, xyz=change(cloud.xyz).astype(np.float32)) for cloud in clouds]
+    assert main(["--data", str(write_bag(tmp_path / "moved", moved))]) == 1
+    out = capsys.readouterr().out
+    assert text in out
+    remedy = {"180 0 0": ["--rotation-rpy-deg", "180", "0", "0"], "0.001": ["--unit-m", "0.001"]}
+    for advice, options in remedy.items():
+        if text.endswith(advice):
+            assert main(["--data", str(tmp_path / "moved"), *options]) == 0
+            assert text not in capsys.readouterr().out

@@ -69,3 +69,23 @@ def test_a_folder_of_scans_has_one_intensity(recording: Path, known_bundle: Bund
     with pytest.raises(DataError, match="has one intensity and no field 'reflectivity'"):
         evaluate(EvaluateConfig(**settings, intensity_field="reflectivity"))
     assert evaluate(EvaluateConfig(**settings, intensity_field=""))[1]["scans"]
+
+
+def test_a_report_on_an_upside_down_sensor_says_so_first(
+    known_bundle: Bundle, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pytest.importorskip("onnxruntime", reason="no engine is installed")
+    from weakseg_ros.simulate.drive import SimulateConfig, simulate
+    from weakseg_ros.simulate.lidar import load_sensor
+
+    sensor = dataclasses.replace(load_sensor("generic64"), columns=512)
+    with CloudBagWriter(tmp_path / "hung") as writer:
+        for scan in simulate(SimulateConfig(seed=7, scans=2, stride=10, sensor=sensor)):
+            writer.write(dataclasses.replace(scan.cloud, xyz=scan.cloud.xyz * np.float32([1, -1, -1])))
+    arguments = ["evaluate", str(tmp_path / "hung"), "--bundle", str(known_bundle.folder), "--out", str(tmp_path / "report")]
+    assert weakseg(arguments) == 0
+    assert "the ground lies above the sensor" in capsys.readouterr().out
+    page = (tmp_path / "report" / "report.html").read_text()
+    assert "The clouds are not as a model needs them" in page
+    assert weakseg([*arguments, "--rotation-rpy-deg", "180", "0", "0"]) == 0
+    assert "the ground lies above" not in capsys.readouterr().out

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from weakseg_ros.deploy.bundle import BundleInfo, TrainingStatistics
+from weakseg_ros.points import sanity
 from weakseg_ros.points.cloud import Cloud
 from weakseg_ros.points.intensity import POOR_FIT, intensity_fit, suggest_factor
 from weakseg_ros.points.projection import RangeSpec, RangeView
@@ -35,6 +36,12 @@ class CloudSample:
     intensity_scale: float
     """what it was multiplied by"""
     inclination_deg: NDArray[np.float32]
+    xyz: NDArray[np.float32]
+    """(P, 3) where the points are"""
+    sectors: NDArray[np.bool_]
+    """(sanity.SECTORS,) the directions that hold points"""
+    too_far: int
+    """usable points beyond the largest range that the model answers"""
     usable: int
     """points that are neither non-finite nor non-returns"""
     outside: int
@@ -58,6 +65,9 @@ def sample_cloud(cloud: Cloud, view: RangeView, intensity_scale: float, spec: Ra
         intensity=intensity[np.isfinite(intensity)],
         intensity_scale=intensity_scale,
         inclination_deg=np.degrees(np.arctan2(xyz[:, 2], np.hypot(xyz[:, 0], xyz[:, 1]))).astype(np.float32),
+        xyz=cloud.xyz[taken],
+        sectors=sanity.sectors(xyz),
+        too_far=int(np.count_nonzero(view.range_of_point[usable] > spec.max_range_m)),
         usable=len(usable),
         outside=len(usable) - int(np.count_nonzero(view.pixel_of_point >= 0)),
         filled=int(np.count_nonzero(view.point_of_pixel >= 0)),
@@ -73,15 +83,34 @@ class DomainMonitor:
     def __init__(self, info: BundleInfo) -> None:
         self._info = info
         self._samples: deque[CloudSample] = deque(maxlen=RECENT_CLOUDS)
+        self._frame_id = ""
+        self._added = 0
+        self._geometry: tuple[int, list[str]] = (0, [])
+        """clouds that had been seen when it was judged, and the judgement"""
 
     def add(self, cloud: Cloud, view: RangeView, intensity_scale: float) -> None:
         """Note one cloud; the oldest of RECENT_CLOUDS is forgotten."""
+        self._frame_id = cloud.frame_id
+        self._added += 1
         self._samples.append(sample_cloud(cloud, view, intensity_scale, self._info.spec))
+
+    def geometry(self) -> list[str]:
+        """What is plainly wrong with the frame or unit of the recent clouds, one sentence each; empty = nothing is."""
+        added, samples = self._added, [sample for sample in tuple(self._samples) if sample.usable]
+        if not samples:
+            return []
+        if self._geometry[0] == added:
+            return self._geometry[1]
+        points = np.concatenate([sample.xyz for sample in samples])
+        found = sanity.findings(points[:: math.ceil(len(points) / SAMPLE_POINTS)], self._frame_id)
+        parts = sanity.segments([sample.sectors for sample in samples])
+        self._geometry = added, [str(one) for one in (*found, *filter(None, [parts]))]
+        return self._geometry[1]
 
     def report(self) -> list[str]:
         """One sentence per difference, empty where the recent clouds look like the training data.
 
-        What their messages state wrongly, and how they were read, comes first.
+        A wrong geometry comes first, then what their messages state wrongly, and how that was read.
         """
         recent = tuple(self._samples)
         notes = list(dict.fromkeys(note for sample in recent for note in sample.notes))
@@ -95,7 +124,7 @@ class DomainMonitor:
             _density(samples, trained, self._info),
             _intensity(samples, trained, self._info),
         ]
-        return [*notes, *filter(None, sentences)]
+        return [*self.geometry(), *notes, *filter(None, sentences)]
 
 
 def _rows(samples: list[CloudSample], info: BundleInfo) -> str:
@@ -111,6 +140,13 @@ def _field_of_view(samples: list[CloudSample], trained: TrainingStatistics, info
     outside = _share(samples, "outside", "usable")
     if outside <= trained.outside_share + OUTSIDE_EXCESS:
         return ""
+    too_far = _share(samples, "too_far", "usable")
+    if too_far > outside / 2:
+        middle = float(np.median(np.linalg.norm(np.concatenate([sample.xyz for sample in samples]).astype(np.float64), axis=1)))
+        return (
+            f"models/{info.name}: {too_far:.0%} of this cloud's points are farther than the {info.spec.max_range_m:g} m that it "
+            f"answers (median {middle:.0f} m), and {outside:.0%} get no class"
+        )
     low, high = np.quantile(np.concatenate([sample.inclination_deg for sample in samples]), SPAN_TAILS)
     return (
         f"models/{info.name}: trained for {_span(info.spec)}, this cloud spans {low:.1f}..{high:.1f}; "

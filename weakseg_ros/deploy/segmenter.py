@@ -93,6 +93,10 @@ class Segmenter:
         """Where the last clouds differ from what the model was trained on, one sentence each; empty = they look alike."""
         return self._monitor.report()
 
+    def wrong_geometry(self) -> list[str]:
+        """What is plainly wrong with the frame or unit of the last clouds, one sentence each; part of `domain_report`."""
+        return self._monitor.geometry()
+
     def close(self) -> None:
         """Release the engine."""
         self.engine.close()

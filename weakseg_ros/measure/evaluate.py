@@ -96,6 +96,8 @@ def run(argv: Sequence[str], live: LiveAnswers) -> int:
         report, summary = evaluate(config, live=live)
     print(_sentence(summary))
     print(f"report: {report}")
+    for sentence in summary["domain"]:
+        print(f"mind the sensor: {sentence}")
     if summary["partial"]:
         print(f"weakseg evaluate: partial result: {summary['partial_reason']}", file=sys.stderr)
         return EXIT_PARTIAL
@@ -138,7 +140,7 @@ def evaluate(
     if not evaluation.tally.scans:
         problem = source.problems[0] if source.problems else "holds no scan; check the topic, the split and the shard"
         raise DataError(f"{config.data}: {problem}")
-    facts["domain"] = segmenter.domain_report()
+    facts["domain"], facts["wrong_geometry"] = segmenter.domain_report(), segmenter.wrong_geometry()
     summary = evaluation.summary(config.data, {**facts, **(extra or {})})
     return evaluation.write(config.out, summary), summary
 

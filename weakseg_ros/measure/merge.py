@@ -56,6 +56,7 @@ def merge(paths: Sequence[Path], out: Path) -> tuple[Path, dict[str, Any]]:
         **panoptic_figures(panoptic, shared),
         **track_figures(tracks),
         "notes": list(dict.fromkeys(note for part in parts for note in part["notes"])),
+        "wrong_geometry": list(dict.fromkeys(text for part in parts for text in part.get("wrong_geometry", []))),
         "domain": list(dict.fromkeys(sentence for part in parts for sentence in part["domain"])),
         "worst": sorted((scan for part in parts for scan in part["worst"]), key=lambda scan: -scan["score"])[:10],
         "environment": environment(),

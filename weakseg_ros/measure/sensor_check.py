@@ -40,13 +40,15 @@ class _Seen:
 def check_sensor(segmenter: Segmenter, source: Input, data: Path, limit: int) -> Iterator[tuple[Mark, str]]:
     """What the model would meet on this sensor, from the first `limit` clouds: (mark, sentence) each.
 
-    A fault where a cloud cannot be read or taken, where none was seen, and where no point of any gets a class.
+    A fault where a cloud cannot be read or taken, where none was seen, where no point of any gets a class, and where their
+    frame or unit is plainly wrong.
     """
     seen = _look(segmenter, source, limit)
     differences = segmenter.domain_report()
-    faults = list(_faults(seen, data, segmenter.bundle.name))
+    wrong = segmenter.wrong_geometry()
+    faults = [*_faults(seen, data, segmenter.bundle.name), *wrong]
     yield from (("fault", text) for text in faults)
-    yield from (("note", text) for text in differences)
+    yield from (("note", text) for text in differences if text not in wrong)
     if not faults and not differences:
         yield "ok", f"{seen.answered} clouds of {data} look like what {segmenter.bundle.name} was trained on"
 
@@ -79,4 +81,4 @@ def _faults(seen: _Seen, data: Path, model: str) -> Iterator[str]:
     elif seen.answered and seen.empty == seen.answered:
         yield f"{seen.answered} clouds hold no point at all; see the driver"
     elif seen.answered and not seen.with_class:
-        yield f"no point of {seen.answered} clouds gets a class from {model}; the notes below say why"
+        yield f"no point of {seen.answered} clouds gets a class from {model}; see what is said below"

@@ -38,7 +38,10 @@ class Step:
 
 
 def verdict(summary: Mapping[str, Any]) -> Verdict:
-    """One sentence on quality, one on speed."""
+    """One sentence on quality, one on speed; a wrong frame or unit of the clouds comes before both."""
+    wrong = summary.get("wrong_geometry")
+    if wrong:
+        return Verdict("poor", f"The clouds are not as a model needs them: {wrong[0]}.", _speed(summary))
     if not summary["labelled_scans"]:
         return _verdict_without_truth(summary)
     miou, present = summary["miou_present"], summary["classes_present"]

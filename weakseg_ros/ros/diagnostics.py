@@ -223,10 +223,12 @@ def output_status(outputs: Outputs | None) -> Status:
     return status
 
 
-def domain_status(sentences: Sequence[str]) -> Status:
-    """Whether the clouds look like what the model was trained on."""
+def domain_status(sentences: Sequence[str], wrong_geometry: Sequence[str] = ()) -> Status:
+    """Whether the clouds look like what the model was trained on; an error where their frame or unit is plainly wrong."""
     status = Status("domain", values={f"difference {i + 1}": text for i, text in enumerate(sentences)})
-    if sentences:
+    if wrong_geometry:
+        status.worsen(DiagnosticStatus.ERROR, wrong_geometry[0])
+    elif sentences:
         status.worsen(DiagnosticStatus.WARN, sentences[0])
     return status
 

@@ -65,6 +65,10 @@ class Model:
         """Where the recent clouds differ from the training data."""
         return self._segmenter.domain_report()
 
+    def wrong_geometry(self) -> list[str]:
+        """What is plainly wrong with the frame or unit of the recent clouds."""
+        return self._segmenter.wrong_geometry()
+
     def replace(self, segmenter: Segmenter, announce: Callable[[Bundle], None] | None = None) -> None:
         """Take another segmenter from the next frame on, and close the old one.
 

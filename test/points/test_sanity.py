@@ -1,0 +1,140 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A cloud that is upside down, in millimetres, in another frame or a part of a turn is named, with what mends it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from weakseg_ros.points.input_settings import InputSettings
+from weakseg_ros.points.reading import rotation
+from weakseg_ros.points.sanity import AXES, SECTORS, findings, sectors, segments
+
+
+def street(down: float = -24.8, up: float = 2.0, height: float = 1.73, azimuth: float = 180.0, seed: int = 0) -> np.ndarray:
+    """(N, 3) returns of a road between two fronts with parked cars, by a sensor of this field of view."""
+    elevation, turn = np.meshgrid(np.radians(np.linspace(up, down, 48)), np.radians(np.linspace(-azimuth, azimuth, 360)))
+    ray = np.stack([np.cos(elevation) * np.cos(turn), np.cos(elevation) * np.sin(turn), np.sin(elevation)], -1).reshape(-1, 3)
+    boxes = [((-60, 9, -height), (60, 20, 7)), ((-60, -20, -height), (60, -9, 6))]
+    boxes += [((x, 4.2, -height), (x + 4, 6, 1.5 - height)) for x in (-20, -8, 3, 15)]
+    with np.errstate(all="ignore"):
+        best = np.where(ray[:, 2] < 0, -height / ray[:, 2], np.inf)
+        for low, high in boxes:
+            a, b = np.array(low) / ray, np.array(high) / ray
+            near, far = np.minimum(a, b).max(1), np.maximum(a, b).min(1)
+            best = np.where((near > 0.3) & (near < far) & (near < best), near, best)
+    hit = best < 90
+    noise = np.random.default_rng(seed).normal(0, 0.02, (int(hit.sum()), 3))
+    return ray[hit] * best[hit, None] + noise
+
+
+SENSORS = {
+    "HDL-64E": {},
+    "OS1": {"down": -22.5, "up": 22.5},
+    "VLP-16 low": {"down": -15.0, "up": 15.0, "height": 0.6},
+    "roof of a truck": {"height": 3.3},
+    "front sector": {"azimuth": 60.0},
+}
+
+
+@pytest.mark.parametrize("sensor", SENSORS)
+def test_a_sound_cloud_is_no_news(sensor: str) -> None:
+    assert findings(street(**SENSORS[sensor])) == []
+
+
+@pytest.mark.parametrize("sensor", SENSORS)
+@pytest.mark.parametrize("axes", AXES)
+def test_wrong_axes_are_named_and_the_remedy_mends_them(sensor: str, axes: str) -> None:
+    rpy_deg, text = AXES[axes]
+    sent = street(**SENSORS[sensor]) @ rotation(*rpy_deg)
+    (found,) = findings(sent, "lidar")
+    assert found.kind == axes
+    assert f"frame 'lidar': {text}; set rotation_rpy_deg to {' '.join(f'{a:g}' for a in rpy_deg)}" in str(found)
+    assert findings(sent @ rotation(*InputSettings(rotation_rpy_deg=rpy_deg).rotation_rpy_deg).T) == []
+
+
+@pytest.mark.parametrize("sensor", SENSORS)
+@pytest.mark.parametrize(("unit", "name"), [(0.001, "millimetres"), (0.01, "centimetres")])
+def test_another_unit_is_named(sensor: str, unit: float, name: str) -> None:
+    if (sensor, name) == ("VLP-16 low", "millimetres"):
+        pytest.skip("its lowest points are as deep as those of another sensor in centimetres")
+    (found,) = findings(street(**SENSORS[sensor]) / unit)
+    assert found.kind == "unit"
+    assert name in found.text
+    assert found.remedy == f"set unit_m to {unit:g}"
+
+
+def test_a_depth_camera_in_its_optical_frame_is_named_without_a_ground_in_sight() -> None:
+    rng = np.random.default_rng(0)
+    forward = rng.uniform(1, 6, 3000)
+    cone = np.stack([rng.uniform(-0.5, 0.5, 3000) * forward, rng.uniform(-0.4, 0.4, 3000) * forward, forward], 1)
+    assert [found.kind for found in findings(cone)] == ["optical"]
+
+
+def test_a_cloud_in_the_map_or_in_base_link_is_named() -> None:
+    assert [found.kind for found in findings(street() + np.array([350, -120, 12]))] == ["far"]
+    assert [found.kind for found in findings(street() + np.array([500_000, 5_000_000, 0]))] == ["far"]
+    assert [found.kind for found in findings(street() + np.array([0.9, 0, 1.73]))] == ["base frame"]
+
+
+@pytest.mark.parametrize(
+    "points",
+    [
+        np.zeros((0, 3)),
+        np.ones((1, 3)),
+        np.ones((5000, 3)),
+        np.random.default_rng(0).normal(0, 10, (5000, 3)),
+        np.full((9, 3), 1e30),
+    ],
+)
+def test_nothing_is_claimed_of_what_says_nothing(points: np.ndarray) -> None:
+    assert [found.kind for found in findings(points) if found.kind in AXES] == []
+
+
+def turn(parts: int) -> list[np.ndarray]:
+    points = street()
+    place = ((np.arctan2(points[:, 1], points[:, 0]) / (2 * np.pi) + 0.5) * parts).astype(int) % parts
+    return [points[place == part] for part in range(parts)]
+
+
+@pytest.mark.parametrize(
+    ("clouds", "named"), [(turn(12), True), (turn(4), True), ([street()] * 5, False), ([turn(6)[2]] * 5, False)]
+)
+def test_parts_of_a_turn_are_told_from_a_narrow_sensor(clouds: list[np.ndarray], named: bool) -> None:
+    found = segments([sectors(cloud) for cloud in clouds])
+    assert (found is not None) == named
+    if found:
+        assert "parts of a turn? take the driver's topic of full turns" in str(found)
+
+
+def test_sectors_cover_the_circle() -> None:
+    assert sectors(street()).sum() == SECTORS
+    assert not sectors(np.zeros((0, 3))).any()
+
+
+def kitti(shared: Path) -> np.ndarray:
+    return np.fromfile(shared / "semantickitti_seq00" / "velodyne" / "000000.bin", "<f4").reshape(-1, 4)[:, :3]
+
+
+def ouster(shared: Path) -> np.ndarray:
+    points = np.load(shared / "other_sensors" / "os1_128.npz")["xyz"][0].reshape(-1, 3)
+    return points[np.abs(points).sum(1) > 0]
+
+
+def front(shared: Path) -> np.ndarray:
+    points = np.load(shared / "vlp32_drive" / "val.npz")["xyz"][0].reshape(-1, 3)
+    return points[np.abs(points).sum(1) > 0]
+
+
+@pytest.mark.parametrize("read", [kitti, ouster, front])
+def test_real_scans(shared_data: Path, read: Callable[[Path], np.ndarray]) -> None:
+    every = read(shared_data).astype(np.float64)
+    points = every[:: max(1, len(every) // 6000)]
+    assert findings(points) == []
+    for axes, (rpy_deg, _) in AXES.items():
+        assert [found.kind for found in findings(points @ rotation(*rpy_deg))] == [axes]
+    assert [found.kind for found in findings(points * 1000)] == ["unit"]
+    assert [found.kind for found in findings(points + np.array([0, 0, 1.75]))] == ["base frame"]
