@@ -30,6 +30,8 @@ from weakseg_ros.points.projection import CHANNELS, RangeSpec
 
 FORMAT_VERSION = 1
 INFO_FILE = "bundle.yaml"
+FOREIGN_FILES = ("arch_cfg.yaml", "data_cfg.yaml", "backbone", "segmentation_decoder", "segmentation_head")
+"""what model folders of lidar-bonnetal and its kin hold"""
 CARD_FILE = "MODEL_CARD.md"
 MOST_INFO_BYTES, MOST_FILE_BYTES = 1 << 24, 1 << 32
 """larger files are refused before they are read"""
@@ -260,8 +262,24 @@ def find_bundle(where: Path | str) -> Path:
     for folder in candidates:
         if (folder / INFO_FILE).is_file():
             return folder.resolve()
-    reason = f"holds no {INFO_FILE}" if text.is_dir() else "there is no such folder"
-    raise BundleError(f"{where}: {reason}; give the folder that 'weakseg export' wrote, or the name of a shipped bundle")
+    raise BundleError(
+        f"{where}: {_what_it_is(text)}; give the folder that 'weakseg export' wrote, or the name of a shipped bundle"
+    )
+
+
+def _what_it_is(place: Path) -> str:
+    """Why a place holds no bundle, in words: people give checkpoints and models of other projects."""
+    if place.is_file():
+        other = (
+            "an ONNX file alone says nothing of classes and image"
+            if place.suffix == ".onnx"
+            else "a checkpoint is for 'train --init'"
+        )
+        return f"is a file, a bundle is a folder ({other})"
+    if not place.is_dir():
+        return "there is no such folder"
+    foreign = sorted(file.name for file in place.iterdir() if file.suffix == ".onnx" or file.name in FOREIGN_FILES)
+    return f"holds no {INFO_FILE}" + (f", but {', '.join(foreign)}: a model of another project" if foreign else "")
 
 
 def write_bundle(folder: Path, info: BundleInfo, files: Mapping[str, tuple[str, bytes]], card: str) -> Bundle:

@@ -30,6 +30,9 @@ class TrainConfig:
     overwrite: bool = False
     """replace the bundle that lies at `out_bundle`"""
 
+    init: str = ""
+    """begin with the weights of a bundle (a path, or the name of a shipped one), or of a checkpoint of a published net"""
+
     split: str = ""
     """part of the data to train on ('train'); empty: the data's own split, or all but `hold_out`"""
     sequences: tuple[str, ...] = ()

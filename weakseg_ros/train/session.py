@@ -29,6 +29,7 @@ from weakseg_ros.points.labels import LabelMap
 from weakseg_ros.points.projection import RangeSpec
 from weakseg_ros.train.average import WeightAverage
 from weakseg_ros.train.config import TrainConfig
+from weakseg_ros.train.initial import begin_with, read_initial
 from weakseg_ros.train.outputs import check_outputs
 from weakseg_ros.train.resuming import keep_settings, resumed
 from weakseg_ros.train.run_folder import CONFIG, ENVIRONMENT, LABELS, SPEC, STATISTICS, RunFolder
@@ -109,9 +110,16 @@ def open_session(config: TrainConfig) -> Session:
     reads_instances: bool = registry.load(registry.METHODS, config.method).reads_instances
     sparse, spec = labels_of(config, train_scans), image_spec(config, train_scans)
     images = ScanImages(train_scans, sparse, spec, config.augment, config.cache_gib, reads_instances)
+    initial = read_initial(config) if config.init and not config.resume else None
     statistics = _reopen(run, images, fabric) if config.resume else _look_at(images, config)
+    if initial and initial.channels == statistics.channels and not config.mean:
+        statistics = dataclasses.replace(statistics, mean=initial.mean, std=initial.std)  # what the weights expect
     torch.manual_seed(config.seed)
     net = make_net(config, statistics, train_scans.labels.num_classes)
+    if initial:
+        begun = begin_with(net, initial, train_scans.labels, config.init)
+        if fabric.is_global_zero:
+            log.info("%s: %s", config.out, begun)
     if fabric.world_size > 1 and fabric.device.type == "cuda":
         net = nn.SyncBatchNorm.convert_sync_batchnorm(net)  # type: ignore[no-untyped-call]
     method = make_method(config, net, statistics, train_scans.labels)
