@@ -24,6 +24,7 @@ from weakseg_ros.improve.label.masks import points_in_rectangle
 from weakseg_ros.improve.label.page_state import PageState
 from weakseg_ros.improve.label.pick import pick
 from weakseg_ros.improve.label.source import Source, spread_points
+from weakseg_ros.improve.label.thumbnails import Thumbnails
 from weakseg_ros.improve.log.store import FrameWriter, Origin, Suggestion, Worth
 from weakseg_ros.points.cloud import Cloud, make_cloud
 from weakseg_ros.points.labels import LabelMap
@@ -586,3 +587,16 @@ def test_a_rejected_frame_is_open_again_and_nothing_is_learnt_from_it(folder: Pa
     again.mark_done("000000")
     assert "000000" not in again.record.reviews, "it is new work that nobody has checked"
     assert list(clicked_scans(folder).keys) == ["000000", "000001"]
+
+
+def test_a_thumbnail_shows_near_things_bright_and_survives_a_damaged_frame(folder: Path, cloud: Cloud) -> None:
+    source = Source(folder)
+    pictures = Thumbnails()
+    assert pictures.known("000000") is None
+    picture = pictures.draw(source, "000000")
+    assert picture.shape == (40, 360, 3)
+    assert pictures.known("000000") is picture
+    ahead = picture[:, 175:185].astype(int).sum(axis=2).max(axis=1)
+    assert ahead[-1] > ahead[np.flatnonzero(ahead > 72)[0]], "the ground below is nearer than the one at the horizon"
+    (folder / "velodyne" / "000001.bin").write_bytes(b"123")
+    assert (pictures.draw(source, "000001") == 24).all()

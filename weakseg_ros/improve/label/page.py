@@ -23,6 +23,8 @@ from weakseg_ros.improve.label.scene import Scene
 
 log = logging.getLogger(__name__)
 
+IDLE_S = 0.2
+"""after so long without an action, small pictures of frames are drawn"""
 LOOK_S = 1.0
 """how often clicks of other programs are looked for"""
 _NOTHING = object()
@@ -57,16 +59,25 @@ class Page:
 
     def run(self) -> None:
         """Work off the queue; between actions, draw what other programs have clicked."""
+        drawing = True
         while True:
             try:
-                action, argument, client = self._queue.get(timeout=LOOK_S)
+                action, argument, client = self._queue.get(timeout=IDLE_S if drawing else LOOK_S)
             except queue.Empty:
+                drawing = self._draw_thumbnail()
                 self._guard("draw", partial(self._draw, None))
                 continue
+            drawing = True
             if not action:
                 return
             self._guard(action, partial(self._actions[action], argument, client))
             self._guard("draw", partial(self._draw, client))
+
+    def _draw_thumbnail(self) -> bool:
+        """Draw one small picture; False where all are drawn, or where one could not be."""
+        drawn: list[bool] = []
+        self._guard("thumbnail", lambda: drawn.append(self._panel.draw_thumbnail()))
+        return bool(drawn and drawn[0])
 
     def _guard(self, what: str, act: Callable[[], None]) -> None:
         """Do something, and keep the page whatever comes of it."""

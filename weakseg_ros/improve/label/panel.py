@@ -16,10 +16,11 @@ from weakseg_ros.improve.label.colors import views_of
 from weakseg_ros.improve.label.keys import class_key, key_of
 from weakseg_ros.improve.label.page_state import LARGEST_BRUSH_M, PageState
 from weakseg_ros.improve.label.scene import POINT_SIZE_M, SHAPES
+from weakseg_ros.improve.label.thumbnails import SIZE, Thumbnails
 
 Do = Callable[[str, str, Any], None]
 """what the panel calls: action, its argument, the page that asked"""
-ROWS = 12
+ROWS = 8
 """frames shown at a time"""
 TEXT = "font-size:0.85em;line-height:1.45;padding:0 0.9em"
 SWATCH = (
@@ -78,6 +79,8 @@ class Panel:
         self._gui, self._state, self._do = server.gui, state, do
         self._first_row = 0
         self._shown: dict[str, str] = {}
+        self._thumbnails = Thumbnails()
+        self._pictured: dict[int, str] = {}
         tabs = self._gui.add_tab_group()
         with tabs.add_tab("Label", viser.Icon.CLICK):
             self._add_label_tab()
@@ -98,6 +101,25 @@ class Panel:
         self._show_hidden()
         self._name_frames()
         self._write("view", self._view_text, f'<div style="{TEXT}">Points are coloured by <b>{view}</b>.</div>')
+
+    def draw_thumbnail(self) -> bool:
+        """Draw the picture of one more frame of the list; False where all have theirs."""
+        source = self._state.source
+        for key, picture in zip(source.keys[self._first_row :], self._pictures, strict=False):
+            if self._thumbnails.known(key) is None:
+                self._thumbnails.draw(source, key)
+                self._show_picture(picture, key)
+                return True
+        return False
+
+    def _show_picture(self, picture: Any, key: str) -> None:
+        """Put a frame's picture above its button, where it is drawn already."""
+        drawn = self._thumbnails.known(key)
+        if drawn is None or self._pictured.get(id(picture)) == key:
+            picture.visible = drawn is not None
+            return
+        self._pictured[id(picture)] = key
+        picture.image, picture.label, picture.visible = drawn, self._state.source.about(key) or None, True
 
     def scroll(self, rows: int) -> None:
         """Move the list of frames."""
@@ -143,7 +165,11 @@ class Panel:
 
     def _add_frames_tab(self) -> None:
         self._list = self._gui.add_html("")
-        self._rows = [self._gui.add_button("-") for _ in range(ROWS)]
+        blank = np.zeros((*SIZE, 3), np.uint8)
+        self._rows, self._pictures = [], []
+        for _ in range(ROWS):
+            self._pictures.append(self._gui.add_image(blank, format="png", visible=False))
+            self._rows.append(self._gui.add_button("-"))
         for at, button in enumerate(self._rows):
             self._bind(button.on_click, "row", lambda at=at: str(self._first_row + at))
         self._group("List", {"Up": "up", "Down": "down", "Look for new": "refresh"})
@@ -289,13 +315,15 @@ class Panel:
     def _name_frames(self) -> None:
         source, store = self._state.source, self._state.store
         for at, button in enumerate(self._rows, self._first_row):
+            picture = self._pictures[at - self._first_row]
             if at >= len(source):
-                button.visible = False
+                button.visible = picture.visible = False
                 continue
+            self._show_picture(picture, source.keys[at])
             key = source.keys[at]
             mark = _mark(key, store.done, store.record.reviews)
             count = store.count(key)
-            parts = [f"{mark}{key}", source.about(key), source.worth(key), f"{count} labels" if count else ""]
+            parts = [f"{mark}{key}", source.worth(key), f"{count} labels" if count else ""]
             label = " · ".join(filter(None, parts))
             color = "yellow" if key == self._state.frame.key else "gray"
             if (button.label, button.color, button.visible) != (label, color, True):

@@ -36,17 +36,18 @@ class LabelConfig:
     """Label points of scans on a page in the browser."""
 
     folder: tyro.conf.Positional[Path]
-    """a frame log (node, 'weakseg select'), or any folder of scans"""
+    """Frame log of a node or of 'weakseg select', or any folder of scans."""
     label_map: str = setting("", was="labels")
-    """label map by name or YAML file, in place of the folder's own"""
+    """Label map, by name or as a YAML file, that replaces the folder's own; empty keeps the folder's."""
     name: str = CLICKS
-    """labels go to FOLDER/sparse/<name>"""
+    """Name of the folder that the labels go to: FOLDER/sparse/NAME. Another name keeps a second person's labels apart."""
     objects: Path | None = None
-    """run folder of a point_panoptic training, whose learned distance makes the objects' masks; none: by rule"""
+    """Run folder of a training with the method point_panoptic, which then finds the points of a clicked object; without it they
+    are found by a rule that follows surfaces."""
     port: int = setting(8080, 1, 65535)
-    """of the page, which only this machine can open; for a remote one: ssh -L 8080:localhost:8080 HOST"""
+    """Port of the page. Only this machine can open it; from another one, use: ssh -L 8080:localhost:8080 HOST"""
     flight_s: float = setting(0.35, 0.0, 10.0)
-    """how long the camera takes to the next point"""
+    """Seconds that the camera takes to fly to the next point."""
 
     def __post_init__(self) -> None:
         check_ranges(self)

@@ -30,29 +30,30 @@ class SelectConfig(InputSettings):
     """Choose frames and points to label out of a bag or a data set, and write them as a frame log."""
 
     data: Annotated[Path, tyro.conf.Positional] = Path()
-    """a bag (folder, .mcap, .db3) or a folder of scans"""
+    """Bag (a folder, .mcap or .db3) or folder of scans to choose from."""
     bundle: str = "models/street64"
-    """the model that is to be improved: a folder, or the name of an installed one"""
+    """Model that is to be improved: a folder, or the name of an installed one."""
     out: Path = Path("runs/select")
-    """folder of the frame log; frames are added to one that is there already"""
+    """Folder of the frame log; frames are added to a log that is there already."""
     frames: int = setting(50, 1, 1_000_000)
-    """frames to choose, at most"""
+    """Frames that are chosen at most."""
     points: int = setting(30, 0, 1000)
-    """points to suggest in each frame, at most"""
+    """Points that are suggested for labelling in each frame at most."""
     strategy: Strategy = "ours"
-    """ours: doubtful, representative and unlike each other; entropy: the highest entropies; random"""
+    """How frames and points are chosen: 'ours' takes doubtful ones that stand for many others and differ from each other,
+    'entropy' those with the highest uncertainty, 'random' any."""
     random_share: float = setting(0.05, 0.0, 1.0)
-    """share of the frames that is drawn at random all the same, so that a model can be evaluated on them"""
+    """Share of the frames, 0 to 1, that is drawn at random whatever the strategy, so that a model can be evaluated on them."""
     topic: str = ""
-    """topic of the clouds in a bag; may be left out where there is only one"""
+    """Topic of the clouds in a bag; it may be left out where there is only one."""
     split: str = ""
-    """part of the data set, e.g. train; empty takes all of it"""
+    """Part of the data set, for example train; empty takes all of it."""
     engine: str = "auto"
-    """inference engine"""
+    """Inference engine: 'auto', or a name such as onnxruntime."""
     lift: Literal["pixel", "knn"] = "pixel"
-    """how points behind the nearest one of their pixel get their class"""
+    """How points behind the nearest one of their pixel get their class: 'pixel' takes the pixel's, 'knn' lets neighbours vote."""
     seed: int = 0
-    """of everything that is drawn"""
+    """Seed of everything that is drawn at random."""
 
 
 @dataclass(frozen=True)
