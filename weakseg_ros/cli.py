@@ -35,6 +35,7 @@ VERBS = {
     "train": Verb("weakseg_ros.train.commands:train_main", "train a net on dense or sparse labels and export a bundle"),
     "benchmark": Verb("weakseg_ros.benchmark.command:main", "compare methods, nets and shares of labels in one table"),
     "export": Verb("weakseg_ros.train.commands:export_main", "turn a training run into a bundle (ONNX, label map, statistics)"),
+    "wrap": Verb("weakseg_ros.train.commands:wrap_main", "make a bundle of an ONNX model from another project"),
     "label": Verb("weakseg_ros.labelling:main", "label uncertain points on a page in the browser"),
     "retrain": Verb("weakseg_ros.improve.retrain.command:main", "train the deployed bundle on new clicks; deploy it past a gate"),
     "promote": Verb("weakseg_ros.improve.retrain.versions:promote_main", "deploy a bundle as models/current"),

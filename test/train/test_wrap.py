@@ -1,0 +1,98 @@
+# SPDX-License-Identifier: Apache-2.0
+"""An ONNX file of another project becomes a bundle that the robot's own code runs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from types import ModuleType
+
+import numpy as np
+import pytest
+
+pytest.importorskip("onnxruntime", reason="no onnxruntime: pip install weakseg_ros[onnx]")
+onnx = pytest.importorskip("onnx", reason="no onnx: pip install weakseg_ros[train]")
+from onnx import TensorProto, helper, numpy_helper  # noqa: E402
+
+from weakseg_ros.cli import main  # noqa: E402
+from weakseg_ros.deploy.bundle import Bundle  # noqa: E402
+
+ARCH = """dataset:
+  sensor:
+    fov_up: 3
+    fov_down: -25
+    img_prop: {height: 16, width: 128}
+    img_means: [0, 0, 0, 0, 0]
+    img_stds: [1, 1, 1, 1, 1]
+"""
+DATA = """labels: {0: unlabeled, 40: road, 50: building}
+learning_map: {0: 0, 40: 1, 50: 2}
+learning_map_inv: {0: 0, 1: 40, 2: 50}
+learning_ignore: {0: true, 1: false, 2: false}
+"""
+
+
+def write_model(path: Path, probabilities: bool, opset: int = 13, channels: int = 3) -> Path:
+    """Road where the intensity is below 0.4, building above; the channel of 'unlabeled' is the largest of all."""
+    weight = np.zeros((channels, 5, 1, 1), np.float32)
+    weight[channels - 2 :, 4] = np.array([[-20.0], [20.0]])[..., None]
+    bias = np.array([50.0, 8.0, -8.0], np.float32)[-channels:]
+    nodes = [helper.make_node("Conv", ["scan", "w", "b"], ["logits"])]
+    nodes += [helper.make_node("Softmax", ["logits"], ["softmax"], axis=1)] if probabilities else []
+    output = "softmax" if probabilities else "logits"
+    graph = helper.make_graph(
+        nodes,
+        "foreign",
+        [helper.make_tensor_value_info("scan", TensorProto.FLOAT, [1, 5, 16, 128])],
+        [helper.make_tensor_value_info(output, TensorProto.FLOAT, [1, channels, 16, 128])],
+        [numpy_helper.from_array(weight, "w"), numpy_helper.from_array(bias, "b")],
+    )
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", opset)], ir_version=8), path)
+    return path
+
+
+@pytest.fixture
+def place(tmp_path: Path, layouts: ModuleType) -> Path:
+    layouts.write_bare(tmp_path / "scans", 2)
+    (tmp_path / "arch_cfg.yaml").write_text(ARCH)
+    (tmp_path / "data_cfg.yaml").write_text(DATA)
+    return tmp_path
+
+
+def words(place: Path, model: Path) -> list[str]:
+    files = ["--spec", str(place / "arch_cfg.yaml"), "--label-map", str(place / "data_cfg.yaml")]
+    return ["wrap", str(model), *files, "--out", str(place / "mine")]
+
+
+@pytest.mark.parametrize(("opset", "channels"), [(11, 3), (13, 3), (18, 3), (13, 2)])
+def test_a_model_of_another_project_answers_on_scans(
+    opset: int, channels: int, place: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    model = write_model(place / "salsa.onnx", False, opset, channels)
+    assert main([*words(place, model), "--data", str(place / "scans")]) == 0
+    assert "in 100.00% of the pixels" in capsys.readouterr().out
+    bundle = Bundle.load(place / "mine")
+    assert bundle.labels.names == ("unlabelled", "road", "building")
+    assert "It is not known:" in (place / "mine" / "MODEL_CARD.md").read_text()
+    assert main(["evaluate", str(place / "scans"), "--bundle", str(place / "mine"), "--out", str(place / "out")]) == 0
+    said = capsys.readouterr().out
+    assert "mIoU 1.000 over the 2 classes" in said or "mIoU 0.99" in said
+
+
+def test_probabilities_are_recognised(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(words(place, write_model(place / "salsa.onnx", True))) == 0
+    assert "on noise; name scans with --data" in capsys.readouterr().out
+
+
+def test_what_does_not_fit_is_said(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    model = write_model(place / "salsa.onnx", False)
+    assert main([*words(place, model), "--label-map", "semantickitti"]) == 2
+    assert "answers 3 classes, label map 'semantickitti' has 19 and 'unlabelled'" in capsys.readouterr().err
+    (place / "arch_cfg.yaml").write_text(ARCH.replace("height: 16", "height: 64"))
+    assert main(words(place, model)) == 2
+    assert "as --spec says" in capsys.readouterr().err
+    (place / "arch_cfg.yaml").write_text(ARCH.replace("fov_up", "fov"))
+    assert main(words(place, model)) == 2
+    assert "dataset.sensor has no 'fov_up'" in capsys.readouterr().err
+    (place / "bad.onnx").write_bytes(b"\x08\x07\x12\x07pytorch")
+    assert main(words(place, place / "bad.onnx")) == 2
+    assert not (place / "mine").exists()
