@@ -14,7 +14,7 @@ from weakseg_ros.improve.label.serve import LabelConfig, serve
 from weakseg_ros.weak.masks_by_rule import segment_from_clicks
 
 if TYPE_CHECKING:
-    from weakseg_ros.improve.label.page_state import MasksOfClicks
+    from weakseg_ros.improve.label.masks import MasksOfClicks
 
 
 def main(argv: Sequence[str]) -> int:

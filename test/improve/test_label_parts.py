@@ -531,7 +531,7 @@ def drive(tmp_path: Path, cloud: Cloud) -> Path:
             pose[:2, :2] = [[np.cos(turn), -np.sin(turn)], [np.sin(turn), np.cos(turn)]]
             pose[0, 3] = number
             back = np.linalg.inv(pose)
-            xyz = (cloud.xyz @ back[:3, :3].T + back[:3, 3]).astype(np.float32)
+            xyz = (cloud.xyz @ back[:3, :3].T + back[:3, 3]).astype(np.float32) * cloud.valid[:, None]
             out.write(make_cloud(xyz, cloud.intensity, intensity_full_scale=1.0), pose=pose)
     return tmp_path / "posed"
 
@@ -559,10 +559,22 @@ def test_labels_are_carried_to_other_scans_of_the_same_place(drive: Path, cloud:
     assert (state.store.labelled("000001")[0][car] == CAR).all()
 
 
+def test_the_scans_around_are_drawn_where_this_one_sees_the_same_things(drive: Path, cloud: Cloud) -> None:
+    state = open_session(drive)
+    assert len(state.scans_around()) == 0
+    state.toggle_around()
+    around = state.scans_around()
+    valid = int(cloud.valid.sum())
+    assert len(around) == 2 * valid
+    np.testing.assert_allclose(around[:valid], cloud.xyz[cloud.valid], atol=1e-4)
+    state.toggle_around()
+    assert len(state.scans_around()) == 0
+
+
 def test_without_poses_nothing_is_carried(folder: Path, cloud: Cloud) -> None:
     state = open_session(folder)
     state.store.add("000001", on_car(cloud), CAR)
-    for act in (state.carry_over, state.carry_on):
+    for act in (state.carry_over, state.carry_on, state.toggle_around):
         act()
         assert "does not tell where the sensor was" in state.message
     assert state.store.count("000000") == 0

@@ -17,6 +17,8 @@ REACH_M = 0.2
 FARTHEST_M = 30.0
 """scans taken farther apart than this show too little of the same place"""
 
+DRAWN_AROUND = 3
+"""scans before and after a frame that are drawn with it"""
 LOOKED_AT, CARRIED_ON = 20, 5
 """frames before and after one that are searched for labels, and frames that its own labels are carried on to"""
 
@@ -38,6 +40,19 @@ class Carrier:
     def to_next(self, key: str) -> list[int]:
         """Label the next frames like this one; the number of points of each."""
         return [self._carry(key, other) for other in islice(self._source.neighbours(key, 1), CARRIED_ON)]
+
+    def scans_around(self, key: str) -> NDArray[np.float32]:
+        """(M, 3) the points of the scans before and after a frame, as its sensor would see them; none without poses."""
+        into = self._source.pose(key)
+        both = (other for step in (-1, 1) for other in islice(self._source.neighbours(key, step), DRAWN_AROUND))
+        poses = [(other, self._source.pose(other)) for other in both if into is not None]
+        near = [(other, pose) for other, pose in poses if pose is not None and distance_m(pose, into) <= FARTHEST_M]
+        parts = [moved(self._points(other), pose, into) for other, pose in near]
+        return np.concatenate(parts) if parts else np.zeros((0, 3), np.float32)
+
+    def _points(self, key: str) -> NDArray[np.float32]:
+        cloud = self._source.frame(key).cloud
+        return cloud.xyz[cloud.valid]
 
     def _carry(self, source: str, target: str) -> int:
         """Give a frame's labels to the points of another one that have none; the number of points."""

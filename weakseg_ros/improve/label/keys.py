@@ -44,6 +44,7 @@ COMMANDS = (
     Command("view", "V", "Colour the points by something else"),
     Command("hide", "H", "Hide the chosen class, or show it again", "shift"),
     Command("ground", "G", "Hide the ground, or show it again", "shift"),
+    Command("around", "V", "Draw the scans around this one with it, or no longer", "shift"),
     Command("carry_over", "C", "Label like the nearest labelled frame of the same place", "shift"),
     Command("carry_on", "N", "Label the next frames of the same place like this one", "shift"),
     Command("accept_frame", "enter", "Review: this frame is right", "shift"),

@@ -3,14 +3,20 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from weakseg_ros.deploy.boxes import boxes
 from weakseg_ros.deploy.grouping import object_radii_m
+from weakseg_ros.improve.label.source import Frame
 from weakseg_ros.points.labels import LabelMap
+from weakseg_ros.weak.masks_by_rule import ClickSettings
+
+MasksOfClicks = Callable[..., NDArray[np.int32]]
+"""`weak.masks_by_rule.segment_from_clicks`, or a learned one that is called alike: which click each point belongs to"""
 
 LARGEST_SHARE = 0.1
 """an object with more of the scan's points than this is looked at twice"""
@@ -31,6 +37,31 @@ class Mask:
     """points clicked on what does not belong to it"""
     reach: float = 0.0
     """how far from the clicks the object goes, in radii of its class"""
+
+
+class ObjectFinder:
+    """Finds the points of objects from clicks on them and beside them."""
+
+    def __init__(self, labels: LabelMap, masks_of_clicks: MasksOfClicks) -> None:
+        self._labels, self._masks_of_clicks = labels, masks_of_clicks
+        self._radii_m = object_radii_m(labels)
+
+    def find(self, mask: Mask, frame: Frame, shown: NDArray[np.bool_]) -> Mask | None:
+        """The mask with the points that its clicks find among those on the page (N,); None for a class without objects."""
+        if not self._labels.things[mask.class_id]:
+            return None
+        clicks = np.array((*mask.on, *mask.off))
+        settings = replace(ClickSettings(), reach=mask.reach)
+        classes = np.full(len(clicks), mask.class_id)
+        owner = self._masks_of_clicks(frame.cloud, clicks, classes, self._labels, frame.spec, settings, frame.view)
+        return replace(mask, points=np.flatnonzero((owner >= 0) & (owner < len(mask.on)) & shown))
+
+    def belongs_to(self, mask: Mask, xyz: NDArray[np.float32], point: int) -> bool:
+        """Whether a click on a point may be meant for a mask, and not for another object."""
+        if not mask.on:
+            return False
+        apart = np.linalg.norm(xyz[list(mask.on)] - xyz[point], axis=1).min()
+        return point in mask.points or bool(apart <= self._radii_m[mask.class_id])
 
 
 def size_m(xyz: NDArray[np.float32]) -> tuple[float, float, float]:

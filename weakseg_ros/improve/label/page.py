@@ -110,6 +110,7 @@ class Page:
             "following": lambda: state.turn_page(1),
             "finish": state.finish,
             "refresh": state.refresh,
+            "around": state.toggle_around,
             "carry_over": state.carry_over,
             "carry_on": state.carry_on,
             "accept_frame": lambda: state.review(True),
@@ -186,6 +187,8 @@ class Page:
             scene.show_scan(self._view)
         if self._changed("labels", (key, stamp, hidden)):
             scene.show_labels()
+        if self._changed("around", (key, state.around)):
+            scene.show_around()
         if self._changed("mask", state.mask):
             scene.show_mask()
         if self._changed("mark", (key, state.point, state.suggested)):

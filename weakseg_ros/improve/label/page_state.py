@@ -4,25 +4,22 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from weakseg_ros.deploy.grouping import object_radii_m
 from weakseg_ros.errors import DataError
 from weakseg_ros.improve.label.carry import FARTHEST_M, Carrier
 from weakseg_ros.improve.label.clicks import LARGEST_INSTANCE, ClickStore
 from weakseg_ros.improve.label.filters import Filters, shown_points
-from weakseg_ros.improve.label.masks import Mask, describe, objections
+from weakseg_ros.improve.label.masks import Mask, MasksOfClicks, ObjectFinder, describe, objections
 from weakseg_ros.improve.label.pace import Pace
 from weakseg_ros.improve.label.pick import pick
 from weakseg_ros.improve.label.source import Frame, Source
 from weakseg_ros.weak.masks_by_rule import ClickSettings, segment_from_clicks
 
-MasksOfClicks = Callable[..., NDArray[np.int32]]
-"""`weak.masks_by_rule.segment_from_clicks`, or a learned one that is called alike: which click each point belongs to"""
 Mode = Literal["mark", "paint", "object", "erase"]
 NO_POSES = "this data does not tell where the sensor was; a folder of scans with poses.txt does"
 GROWTH = 1.3
@@ -42,7 +39,7 @@ class PageState:
 
     def __init__(self, store: ClickStore, source: Source, masks_of_clicks: MasksOfClicks = segment_from_clicks) -> None:
         self.store, self.source, self.labels = store, source, source.labels
-        self._masks_of_clicks = masks_of_clicks
+        self._finder = ObjectFinder(self.labels, masks_of_clicks)
         self._carrier = Carrier(store, source)
         self.mode: Mode = "mark"
         self.chosen = 1
@@ -55,6 +52,7 @@ class PageState:
         self._asked: Mask | None = None  # the mask that one more Enter accepts in spite of what speaks against it
         self.filters = Filters()
         self.brush_m = 0.0
+        self.around = False
         self.message, self.warning = "", False
         self.pace = Pace()
         self._skipped: dict[str, set[int]] = {}
@@ -109,6 +107,20 @@ class PageState:
             return
         counts = self._carrier.to_next(key)
         self._say(f"{sum(counts)} points of the next {len(counts)} frames are labelled like these. Check what moves there.")
+
+    def toggle_around(self) -> None:
+        """Draw the scans before and after this one with it, or no longer."""
+        if self.source.pose(self.frame.key) is None:
+            self._say(f"The scans around cannot be drawn: {NO_POSES}.")
+            return
+        self.around = not self.around
+        self._say(
+            "The scans around are drawn in grey; only this one is labelled." if self.around else "This scan alone is drawn."
+        )
+
+    def scans_around(self) -> NDArray[np.float32]:
+        """(M, 3) the points of the scans around that are to be drawn."""
+        return self._carrier.scans_around(self.frame.key) if self.around else np.zeros((0, 3), np.float32)
 
     def review(self, accepted: bool) -> None:
         """Say that another person's frame is right, or that it is not; then go to the next one that nobody has checked."""
@@ -350,7 +362,7 @@ class PageState:
     def _click_object(self, point: int) -> None:
         """The first click finds an object, later ones correct it: on it, they take that part off; beside it, they add it."""
         mask = self.mask
-        if mask is None or not self._belongs_near(mask, point):
+        if mask is None or not self._finder.belongs_to(mask, self.frame.cloud.xyz, point):
             guess = 0 if self._named else self.frame.guess(point)[0]
             self.chosen = guess if self.labels.things[guess] else self.chosen
             mask = Mask(self.chosen, np.zeros(0, np.int64), (point,), (), ClickSettings().reach)
@@ -360,28 +372,12 @@ class PageState:
             mask = dataclasses.replace(mask, on=(*mask.on, point))
         self._show(self._mask_of(mask))
 
-    def _belongs_near(self, mask: Mask, point: int) -> bool:
-        """Whether a click may be meant for the mask on show, and not for another object."""
-        if not mask.on:
-            return False
-        xyz = self.frame.cloud.xyz
-        apart = np.linalg.norm(xyz[list(mask.on)] - xyz[point], axis=1).min()
-        return point in mask.points or bool(apart <= object_radii_m(self.labels)[mask.class_id])
-
     def _rename(self, mask: Mask, class_id: int) -> None:
         """The person says what the mask on show is; how far an object reaches depends on it."""
         self._show(self._mask_of(dataclasses.replace(mask, class_id=class_id)) if mask.on else Mask(class_id, mask.points))
 
     def _mask_of(self, mask: Mask) -> Mask | None:
-        """The mask with the points that its clicks find; None for a class without single objects."""
-        if not self.labels.things[mask.class_id]:
-            return None
-        frame, clicks = self.frame, np.array((*mask.on, *mask.off))
-        settings = dataclasses.replace(ClickSettings(), reach=mask.reach)
-        classes = np.full(len(clicks), mask.class_id)
-        owner = self._masks_of_clicks(frame.cloud, clicks, classes, self.labels, frame.spec, settings, frame.view)
-        found = (owner >= 0) & (owner < len(mask.on)) & self.shown()
-        return dataclasses.replace(mask, points=np.flatnonzero(found))
+        return self._finder.find(mask, self.frame, self.shown())
 
     def _show(self, mask: Mask | None) -> None:
         """Put a mask on the page and say how large it is."""

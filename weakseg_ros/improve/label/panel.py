@@ -149,6 +149,7 @@ class Panel:
         self._brush = brush
         self._button(f"Frame done, next ({key_of('finish')})", "finish", icon=viser.Icon.CHECK)
         with self._gui.add_folder("Other frames, review", expand_by_default=False):
+            self._group("Scans", {f"Draw those around ({key_of('around')})": "around"})
             self._group("Labels", {"From a near frame (Shift+C)": "carry_over", "To the next frames (Shift+N)": "carry_on"})
             self._group("Review", {"Accept (Shift+Enter)": "accept_frame", "Reject (Shift+Backspace)": "reject_frame"})
         with self._gui.add_folder("Objects", expand_by_default=False):

@@ -17,6 +17,7 @@ from weakseg_ros.improve.label.page_state import PageState
 
 Shape = Literal["circle", "square", "diamond", "sparkle"]
 MASK_COLOR, MASK_SHARE = (255, 255, 255), 0.75
+AROUND_COLOR, AROUND_SIZE = (95, 98, 105), 0.6
 POINT_SIZE_M = 0.045
 LABEL_SIZE, MASK_SIZE = 2.4, 1.5
 """how much larger than the other points those with a label and those of a mask are drawn"""
@@ -49,6 +50,11 @@ class Scene:
         shown = self._state.shown()
         self._colors = color_points(frame, view, self._state.labels)
         self._put("scan", frame.cloud.xyz[shown], self._colors[shown], 1.0)
+
+    def show_around(self) -> None:
+        """Draw the scans around in grey, or none."""
+        points = self._state.scans_around()
+        self._put("around", points, np.full((len(points), 3), AROUND_COLOR, np.uint8), AROUND_SIZE)
 
     def show_labels(self) -> None:
         """Draw what has a label on top, larger, in colour and shape of its class; each object in a shade of its own."""

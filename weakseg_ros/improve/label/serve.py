@@ -23,7 +23,7 @@ from weakseg_ros.points.labels import LabelMap
 if TYPE_CHECKING:
     import viser
 
-    from weakseg_ros.improve.label.page_state import MasksOfClicks
+    from weakseg_ros.improve.label.masks import MasksOfClicks
 
 HOST = "127.0.0.1"
 INTERRUPTED = 130
