@@ -151,17 +151,20 @@ class Client:
         if name not in self.clients:
             self.clients[name] = self.node.create_client(kind, f"weakseg/{name}")
             self.wait(self.clients[name].service_is_ready, f"the service {name}")
-            self.spin(0.2)  # ready means that requests arrive; the way back may take a little longer to be found
-        future = self.clients[name].call_async(request)
-        self.wait(future.done, f"an answer of {name}", seconds)
-        return future.result()
+            self.spin(0.5)  # ready means that requests arrive; the way back may take a little longer to be found
+        deadline = time.monotonic() + seconds
+        while True:
+            future = self.clients[name].call_async(request)
+            try:
+                self.wait(future.done, f"an answer of {name}", min(3.0, deadline - time.monotonic()) if _asks(name) else seconds)
+            except AssertionError:  # an answer may be sent before its way back is found; asking again changes nothing
+                if not _asks(name) or time.monotonic() >= deadline:
+                    raise
+            else:
+                return future.result()
 
     def state(self) -> str:
-        try:
-            response = self.call(GetState, "get_state", GetState.Request(), seconds=3)
-        except AssertionError:  # a first response may be sent before its way back is found; asking again changes nothing
-            response = self.call(GetState, "get_state", GetState.Request())
-        return str(response.current_state.label)
+        return str(self.call(GetState, "get_state", GetState.Request()).current_state.label)
 
     def change(self, transition: int) -> bool:
         return bool(self.call(ChangeState, "change_state", ChangeState.Request(transition=Transition(id=transition))).success)
@@ -180,6 +183,11 @@ class Client:
     def close(self) -> None:
         self.executor.shutdown()
         self.node.destroy_node()
+
+
+def _asks(service: str) -> bool:
+    """Whether a service only reads, so that it may be called twice."""
+    return service.startswith(("get_", "describe_", "list_"))
 
 
 _stamps = iter(range(1, 1 << 30))

@@ -149,7 +149,7 @@ def input_status(summary: FrameSummary, config: NodeConfig, source: CloudSource 
     status.values |= {f"dropped {reason}": count for reason, count in sorted(summary.dropped.items())}
     status.values |= {"rate_hz": f"{summary.rate_hz:.2f}", "age_s": "never" if summary.age_s is None else f"{summary.age_s:.2f}"}
     if source is None:
-        status.message = "not active"
+        status.message = "the node is not active and takes no clouds"
         return status
     reliability = source.reliability.name.lower()
     status.values |= {"topic": source.topic, "publishers": source.publishers, "reliability": reliability, "mode": config.mode}
@@ -179,7 +179,7 @@ def inference_status(summary: FrameSummary, model: Model | None) -> Status:
     """The engine at work, why not another one, and milliseconds by stage."""
     status = Status("inference")
     if model is None:
-        status.worsen(DiagnosticStatus.WARN, "no model is loaded")
+        status.worsen(DiagnosticStatus.WARN, "no model is loaded; configure the node")
         return status
     status.values["engine"] = model.engine
     status.values |= {f"refused {text.partition(':')[0]}": text for text in model.refused}
@@ -204,7 +204,7 @@ def model_status(model: Model | None, config: NodeConfig, fault: str) -> Status:
     if fault:
         status.worsen(DiagnosticStatus.ERROR, fault)
     elif model is None:
-        status.worsen(DiagnosticStatus.WARN, "not configured")
+        status.worsen(DiagnosticStatus.WARN, "the node is not configured, so no model is loaded")
     return status
 
 

@@ -97,7 +97,7 @@ class FrameLogging:
             log = self._log
         self._companions.follow(log)
         if log is None:
-            return Status("frame_log", "off: the parameter log.folder is empty")
+            return Status("frame_log", "no frames are kept, as the parameter log.folder is empty")
         return _status(log, log.status())
 
     def close(self) -> None:

@@ -159,7 +159,7 @@ class SegmentNode(LifecycleNode):
         self._pipeline = Pipeline(
             self, model, outputs, following, frame_logging, self._settings, self._statistics, self._on_device_lost
         )
-        self.get_logger().info(f"loaded {model}")
+        self.get_logger().info(f"loaded the model {model}")
 
     def _opened(self, config: NodeConfig) -> Segmenter:
         """The segmenter that the parameters name; a wish to end does not wait for it."""
@@ -182,7 +182,7 @@ class SegmentNode(LifecycleNode):
             raise
         if not self.autostart:
             self._bond = ManagerBond(self)
-        self.get_logger().info(f"labelling {self._source.topic}")
+        self.get_logger().info(f"active: labelling the clouds of {self._source.topic}")
 
     def _deactivate(self) -> None:
         bond, self._bond = self._bond, None
@@ -241,7 +241,7 @@ class SegmentNode(LifecycleNode):
             diagnostics.device_status(model),
             diagnostics.output_status(outputs),
             diagnostics.domain_status(sentences, model.wrong_geometry() if model else ()),
-            self._pipeline.frame_logging.status() if self._pipeline else Status("frame_log", "not configured"),
+            self._pipeline.frame_logging.status() if self._pipeline else Status("frame_log", "the node is not configured"),
         )
         name, now = self.get_fully_qualified_name(), self.get_clock().now().to_msg()
         self._diagnostics.publish(diagnostics.to_message(statuses, name, now))
@@ -275,7 +275,7 @@ class SegmentNode(LifecycleNode):
             return False, self._fault
         self._fault = ""
         if swapped:
-            self.get_logger().info(f"loaded {pipeline.model}")
+            self.get_logger().info(f"loaded the model {pipeline.model}")
         return True, str(pipeline.model)
 
     def _on_log_frame(self, request: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
