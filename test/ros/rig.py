@@ -32,7 +32,8 @@ from weakseg_ros.deploy.bundle import KIND_ONNX, Bundle, BundleInfo, IntensityRu
 from weakseg_ros.points.labels import LabelClass, LabelMap
 from weakseg_ros.points.projection import RangeSpec
 
-PATIENCE_S = 15.0
+PATIENCE_S = 240.0
+"""how long a test waits for an event before it fails; a slow machine only makes it wait, so minutes"""
 CLASSES = 5
 
 
