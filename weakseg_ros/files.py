@@ -353,16 +353,20 @@ def environment() -> dict[str, str]:
     """What a result must say about where it was made: machine, system, Python and library versions."""
     versions = {}
     for name in ("weakseg_ros", "numpy", "torch", "onnx", "onnxruntime"):
-        try:
-            versions[name] = metadata.version(name)
-        except metadata.PackageNotFoundError:
-            versions[name] = "absent"
+        versions[name] = _version_of(name) or _version_of(f"{name}-gpu") or "absent"  # onnxruntime-gpu is onnxruntime
     return {
         "machine": f"{_cpu_name()}, {os.cpu_count()} cores",
         "system": platform.platform(),
         "python": platform.python_version(),
         **versions,
     }
+
+
+def _version_of(distribution: str) -> str:
+    try:
+        return metadata.version(distribution)
+    except metadata.PackageNotFoundError:
+        return ""
 
 
 def _cpu_name() -> str:

@@ -38,8 +38,8 @@ DATASETS = {
     "nuscenes": "weakseg_ros.data.nuscenes:NuScenes",
     "semanticposs": "weakseg_ros.data.semantic_poss:SemanticPoss",
     "scans": "weakseg_ros.data.scans:ScanFolder",
-    "semantickitti_range": "weakseg_ros.data.scan_archives:SemanticKittiRange",
-    "vlp32_drive": "weakseg_ros.data.scan_archives:Vlp32Drive",
+    "semantickitti_range": "weakseg_ros.data.semantickitti_range:SemanticKittiRange",
+    "vlp32_drive": "weakseg_ros.data.vlp32_drive:Vlp32Drive",
 }
 
 ENGINES = {

@@ -209,3 +209,17 @@ def test_further_outputs_are_checked_where_the_bundle_lists_them(
         check_outputs(three, (1, 5, 2, 3), 3, [name])
     with pytest.raises(EngineError, match=f"'{name}': holds NaN"):
         check_outputs({**three, name: np.full(shape, np.nan, np.float32)}, (1, 5, 2, 3), 3, [name])
+
+
+@pytest.mark.parametrize(
+    ("available", "used", "said"),
+    [
+        (["CUDAExecutionProvider", "CPUExecutionProvider"], "CPUExecutionProvider", True),
+        (["CUDAExecutionProvider", "CPUExecutionProvider"], "CUDAExecutionProvider", False),
+        (["CPUExecutionProvider"], "CPUExecutionProvider", False),
+    ],
+)
+def test_a_gpu_build_that_runs_on_the_cpu_says_so(available: list[str], used: str, said: bool) -> None:
+    from weakseg_ros.deploy.engines.onnxruntime import fallen_back
+
+    assert bool(fallen_back(available, used)) == said

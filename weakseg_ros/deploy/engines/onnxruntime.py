@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 from collections.abc import Sequence
 from typing import Any
@@ -17,6 +18,8 @@ from weakseg_ros.errors import EngineError
 
 PROVIDERS = ("CUDAExecutionProvider", "CPUExecutionProvider")
 ERRORS_ONLY = 3
+
+log = logging.getLogger(__name__)
 WARM_UP_LIMIT_S = 60.0
 
 
@@ -34,7 +37,10 @@ class OnnxRuntimeEngine:
         self._names = output_names(bundle)
         self._session = open_session(bundle.read(file), threads, self._where)
         self._input = self._check_interface(bundle)
-        self.device = "cuda:0" if self._session.get_providers()[0].startswith("CUDA") else "cpu"
+        used = self._session.get_providers()[0]
+        self.device = "cuda:0" if used.startswith("CUDA") else "cpu"
+        if sentence := fallen_back(onnxruntime.get_available_providers(), used):
+            log.warning("%s: %s", self._where, sentence)
         spec = bundle.info.spec
         self._warm_up(np.zeros((1, len(bundle.info.channels), spec.height, spec.width), np.float32))
 
@@ -86,6 +92,16 @@ class OnnxRuntimeEngine:
                 f"{self._where}: was exported for {classes} classes, the bundle lists {bundle.num_classes} (0 counted)"
             )
         return str(inputs[0].name)
+
+
+def fallen_back(available: Sequence[str], used: str) -> str:
+    """A sentence where this build of onnxruntime has CUDA and a session runs without it all the same; empty elsewhere."""
+    if PROVIDERS[0] not in available or used == PROVIDERS[0]:
+        return ""
+    return (
+        "runs on the CPU, although this onnxruntime is built for CUDA: it could not use the GPU; check the driver "
+        "(nvidia-smi) and that CUDA and cuDNN are of the versions that onnxruntime-gpu asks for"
+    )
 
 
 def open_session(model: bytes, threads: int, where: str, providers: Sequence[str] = PROVIDERS) -> onnxruntime.InferenceSession:

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Scans that come as .npz archives of organised grids: arrays in, `Scan` out.
+"""What data sets share that come as .npz archives of organised grids: arrays in, `Scan` out.
 
-Both archives hold `xyz` (n, H, W, 3) float32 m with (0, 0, 0) where nothing came back, `intensity` (n, H, W) and `label`
+Such archives hold `xyz` (n, H, W, 3) float32 m with (0, 0, 0) where nothing came back, `intensity` (n, H, W) and `label`
 (n, H, W) uint8, in files named after their split.
 """
 
@@ -114,32 +114,6 @@ class GridArchive:
             intensity_full_scale=self.intensity_full_scale,
         )
         return Scan(key, cloud, self._class_of_stored[self._arrays["label"][index].ravel()], None, None)
-
-
-class Vlp32Drive(GridArchive):
-    """A drive with a Velodyne VLP-32C at 10 Hz, front sector, labelled by a camera network: noisy, as weak labels are."""
-
-    format = ArchiveFormat(
-        spec=RangeSpec(32, 240, fov_up_deg=10.5, fov_down_deg=-16.5, fov_left_deg=24.5, fov_right_deg=-22.5, rows="grid"),
-        intensity_full_scale=255.0,
-        labels="vlp32",
-        class_of_stored=(1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 0),
-        has_stamps=True,
-        frame_id="velodyne",
-    )
-
-
-class SemanticKittiRange(GridArchive):
-    """SemanticKITTI scans already laid out as 64 x 1024 grids, with its 19 classes and without instances."""
-
-    format = ArchiveFormat(
-        spec=RangeSpec(64, 1024, fov_up_deg=3.0, fov_down_deg=-25.0, rows="grid"),
-        intensity_full_scale=1.0,
-        labels="semantickitti",
-        class_of_stored=tuple(range(20)),
-        has_stamps=False,
-        frame_id="velodyne",
-    )
 
 
 def _fits(path: Path, form: ArchiveFormat) -> bool:

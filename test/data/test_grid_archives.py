@@ -8,8 +8,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from weakseg_ros.data.scan_archives import SemanticKittiRange, Vlp32Drive
 from weakseg_ros.data.scans import open_scans, open_splits
+from weakseg_ros.data.semantickitti_range import SemanticKittiRange
+from weakseg_ros.data.vlp32_drive import Vlp32Drive
 from weakseg_ros.errors import DataError
 from weakseg_ros.points.labels import LabelMap
 
