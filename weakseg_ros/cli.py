@@ -30,7 +30,7 @@ VERBS = {
     "doctor": Verb("weakseg_ros.doctor:main", "say what works on this machine and what is missing"),
     "demo": Verb("weakseg_ros.demo:main", "the whole chain on a simulated street, without ROS or GPU"),
     "simulate": Verb("weakseg_ros.simulate.record:main", "drive through a procedural street and record scans or a bag"),
-    "import": Verb("weakseg_ros.data.importer:main", "turn a bag into a folder of scans"),
+    "import": Verb("weakseg_ros.data.importer:main", "turn a bag, or files of clouds, into a folder of scans"),
     "sparse": Verb("weakseg_ros.weak.draw:main", "draw sparse labels from dense ones, once, with a seed"),
     "train": Verb("weakseg_ros.train.commands:train_main", "train a net on dense or sparse labels and export a bundle"),
     "benchmark": Verb("weakseg_ros.benchmark.command:main", "compare methods, nets and shares of labels in one table"),

@@ -46,6 +46,7 @@ LIBRARIES = (
     Library("safetensors", "safetensors>=0.4", "training and the torch engine", "train"),
     Library("viser", "viser>=1.1.1,<2", "the labelling page", "label"),
     Library("laspy", "laspy>=2.5", "reading and writing .las files", "las"),
+    Library("pyarrow", "pyarrow>=14", "reading .feather files", "feather"),
     Library("tensorrt", "tensorrt>=10.12", "NVIDIA engines", "tensorrt"),
 )
 GPU_RUNTIME = "onnxruntime-gpu>=1.18"

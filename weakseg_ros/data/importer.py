@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`weakseg import BAG --topic T --out FOLDER`: any bag becomes a folder of scans, to label, train on or evaluate."""
+"""`weakseg import DATA --out FOLDER`: any bag, or files of clouds, become a folder of scans, to label, train on or evaluate."""
 
 from __future__ import annotations
 
@@ -17,8 +17,11 @@ import tyro
 from tqdm import tqdm
 
 from weakseg_ros.config import parse, setting
+from weakseg_ros.data.bag_files import is_bag
 from weakseg_ros.data.bags import PartialBagError, find_cloud_topic, read_clouds
+from weakseg_ros.data.cloud_files import READERS, cloud_files, read_cloud_file
 from weakseg_ros.data.scans import ScanWriter
+from weakseg_ros.data.side_files import DEFAULT_PERIOD_NS
 from weakseg_ros.errors import CloudError, DataError
 from weakseg_ros.files import check_can_write
 from weakseg_ros.points.cloud import Cloud
@@ -37,14 +40,17 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class ImportConfig(InputSettings):
-    """Turn a bag into a folder of scans (SemanticKITTI's layout, with a manifest)."""
+    """Turn a bag or files of clouds into a folder of scans (SemanticKITTI's layout, with a manifest)."""
 
     bag: Annotated[Path, tyro.conf.Positional]
-    """rosbag2 folder (mcap or sqlite3), a single .mcap or .db3 file, or a ROS 1 .bag"""
+    """A bag (rosbag2 folder, .mcap, .db3, ROS 1 .bag), or a folder or single file of .bin, .pcd, .ply, .npy, .npz, .las or
+    .feather."""
     topic: str = ""
     """PointCloud2 topic; may be left out where the bag has only one"""
     out: Path | None = None
     """folder for the scans; default: the bag's name with '_scans', in the current folder"""
+    columns: tuple[str, ...] = ()
+    """Names of the columns of .bin and .npy files, e.g. x y z intensity ring; empty recognises them where that can be told."""
     every: int = setting(1, 1)
     """keep every N-th cloud"""
     limit: int = setting(0, 0)
@@ -73,27 +79,74 @@ class ImportReport:
     """what was assumed about the clouds, from the first one"""
 
 
+def import_data(config: ImportConfig) -> ImportReport:
+    """Write the clouds of a bag or of files as scans; what cannot be read is counted. Raises DataError where no cloud is left."""
+    return import_bag(config) if is_bag(config.bag) else import_files(config)
+
+
 def import_bag(config: ImportConfig) -> ImportReport:
     """Write the clouds of one topic as scans; of a damaged bag, what can be read of it.
 
     Clouds that cannot be decoded or hold no point are left out and counted. Raises DataError where no cloud is left.
     """
-    topic = find_cloud_topic(config.bag, config.topic)
+    topic, report = find_cloud_topic(config.bag, config.topic), ImportReport()
+    if config.columns:
+        raise DataError("columns: a bag names its fields itself; leave --columns out")
+    what = f"topic '{topic.name}'"
+    return _write(
+        config, _keep_usable(config, topic.name, report), topic.messages, f"{config.bag.name} {topic.name}", what, report
+    )
+
+
+def import_files(config: ImportConfig) -> ImportReport:
+    """Write each file of clouds as one scan, in the order of their numbers; see `cloud_files.read_cloud_file`."""
+    if not config.bag.exists():
+        raise DataError(f"{config.bag}: there is no such file or folder; check the path")
+    files, report = cloud_files(config.bag), ImportReport()
+    if not files:
+        kinds = ", ".join(READERS)
+        raise DataError(f"{config.bag}: is no bag and holds no file of clouds ({kinds}); give a bag, a folder of them, or one")
+    if config.topic:
+        raise DataError("topic: files of clouds have none; leave --topic out")
+    clouds = _readable(config, files, report)
+    return _write(config, clouds, len(files), f"{len(files)} {files[0].suffix} files of {config.bag.name}", "folder", report)
+
+
+def _readable(config: ImportConfig, files: Sequence[Path], report: ImportReport) -> Iterator[Cloud]:
+    """The clouds of some files; one that cannot be read ends the import where it is the first, and is counted otherwise."""
+    for index, file in enumerate(files[:: config.every]):
+        try:
+            cloud = read_cloud_file(file, config.columns, config.intensity_field)
+        except DataError as error:
+            if not index:
+                raise
+            log.warning("left out: %s", error)
+            report.skipped["unreadable"] += 1
+            continue
+        if not len(cloud):
+            report.skipped["empty"] += 1
+            continue
+        stamp_ns = cloud.stamp_ns or index * config.every * DEFAULT_PERIOD_NS
+        yield moved(dataclasses.replace(cloud, stamp_ns=stamp_ns), config)
+
+
+def _write(
+    config: ImportConfig, clouds: Iterator[Cloud], messages: int, source: str, what: str, report: ImportReport
+) -> ImportReport:
+    """Write `clouds` as scans; `source` is for the manifest, `what` for the error where there is none."""
     check_can_write(config.folder, "--out")
     labels = LabelMap.load(config.label_map)
-    report = ImportReport()
-    clouds = _keep_usable(config, topic.name, report)
     first = next(clouds, None)
     if first is None:
         reasons = [f"{count} {reason}" for reason, count in report.skipped.items()] + [report.damage] * bool(report.damage)
-        raise DataError(f"{config.bag}: topic '{topic.name}' has no usable cloud ({', '.join(reasons) or 'it is empty'})")
+        raise DataError(f"{config.bag}: {what} has no usable cloud ({', '.join(reasons) or 'it is empty'})")
     report.notes = [*first.notes, *_note_on_rings(first)]
-    total = -(-topic.messages // config.every)
+    total = -(-messages // config.every)
     with ScanWriter(
         config.folder,
         labels,
         guess_spec(first),
-        source=f"{config.bag.name} {topic.name}",
+        source=source,
         seed=None,
         intensity_full_scale=first.intensity_full_scale * (config.intensity_scale or 1.0),
         overwrite=config.overwrite,
@@ -166,7 +219,7 @@ def guess_spec(cloud: Cloud) -> RangeSpec:
 def main(argv: Sequence[str]) -> int:
     """The verb; exit code 1 where the bag was damaged and only a part of it could be written."""
     config = parse(ImportConfig, argv, "import")
-    report = import_bag(config)
+    report = import_data(config)
     for note in report.notes:
         print(f"note: {note}")
     for reason, count in report.skipped.items():
@@ -174,6 +227,8 @@ def main(argv: Sequence[str]) -> int:
     print(f"{report.written} scans in {config.folder}")
     if report.damage:
         print(f"incomplete: {report.damage}")
+        return 1
+    if report.skipped["unreadable"]:
         return 1
     print(f"next: weakseg evaluate {config.folder} --bundle models/street64")
     return 0

@@ -12,6 +12,7 @@ manifest.yaml         ours: sensor, label map, sha256 of every file
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass
 from decimal import Decimal
 from pathlib import Path
@@ -20,12 +21,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from weakseg_ros.config import dump_yaml, from_mapping, read_yaml
+from weakseg_ros.data.bin_layout import KITTI, SHOWN, find_layout, read_bin
 from weakseg_ros.errors import DataError
 from weakseg_ros.files import sha256_of_parts, write_atomic
 from weakseg_ros.points.labels import LabelClass, LabelMap
 from weakseg_ros.points.projection import RangeSpec
 
-POINT_BYTES = 16
+POINT_BYTES = KITTI.point_bytes
+_NAMED: set[Path] = set()
+"""folders of which it was said that their files have another layout"""
+log = logging.getLogger(__name__)
 MANIFEST = "manifest.yaml"
 MANIFEST_VERSION = 1
 FINGERPRINT_BLOCK = 4096
@@ -115,13 +120,21 @@ def fingerprint(folder: Path, names: list[str]) -> str:
 
 
 def read_points(path: Path) -> NDArray[np.float32]:
-    """(N, 4) x, y, z in m and intensity; DataError for a file that is missing, empty or cut off inside a point."""
+    """(N, 4) x, y, z in m and intensity; DataError for a file that is missing, empty or cut off inside a point.
+
+    A file that can only be of five or six columns, or of doubles, as conversions of nuScenes write it, is read as such.
+    """
     blob = _read_bytes(path)
     if not blob:
         raise DataError(f"{path}: is empty; remove the scan or write it again")
-    if len(blob) % POINT_BYTES:
-        raise DataError(f"{path}: has {len(blob)} bytes, not a multiple of {POINT_BYTES}; the file is cut off, copy it again")
-    return np.frombuffer(blob, "<f4").reshape(-1, 4)
+    layout = find_layout(blob) or KITTI
+    if layout != KITTI and path.parent not in _NAMED:
+        _NAMED.add(path.parent)
+        log.warning("%s: its scans have %s; further columns than the intensity are left out", path.parent, layout)
+    if len(blob) % layout.point_bytes:
+        text = f"has {len(blob)} bytes, not a multiple of {layout.point_bytes} ({SHOWN})"
+        raise DataError(f"{path}: {text}; the file is cut off: copy it again, or bring it into the layout with 'weakseg import'")
+    return read_bin(blob, layout)[:, :4]
 
 
 def read_raw_labels(path: Path, count: int) -> NDArray[np.uint32]:

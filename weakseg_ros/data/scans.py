@@ -18,6 +18,7 @@ from weakseg_ros import registry
 from weakseg_ros.config import read_yaml
 from weakseg_ros.data import scan_files
 from weakseg_ros.data.bare_spec import spec_of_bare
+from weakseg_ros.data.cloud_files import cloud_files
 from weakseg_ros.data.scan_files import Manifest
 from weakseg_ros.data.scan_sets import OpensScans, Scan, ScanCollection, ScanSet, Subset, check, holdout, readable
 from weakseg_ros.data.side_files import label_file, poses_of, say_strays, stamps_of
@@ -88,7 +89,7 @@ def splits_of(path: Path | str) -> tuple[str, ...]:
 
 def _recognise(folder: Path) -> OpensScans:
     if folder.is_file():
-        raise DataError(f"{folder}: is a file; scans lie in a folder ('weakseg import' turns a bag into one)")
+        raise DataError(f"{folder}: is a file; scans lie in a folder ('weakseg import {folder}' makes one of a bag or of clouds)")
     if not folder.is_dir():
         raise DataError(f"{folder}: there is no such folder; check the path")
     for name in registry.DATASETS:
@@ -96,7 +97,17 @@ def _recognise(folder: Path) -> OpensScans:
         if kind.recognises(folder):
             return kind
     looked = "velodyne/, sequences/, and undamaged train.npz or val.npz of a known kind"
-    raise DataError(f"{folder}: holds no scans (looked for {looked}); check the path")
+    raise DataError(f"{folder}: holds no scans (looked for {looked}){_what_lies_there(folder)}")
+
+
+def _what_lies_there(folder: Path) -> str:
+    """What a folder without scans holds, and how it becomes one with scans."""
+    for place in (folder, *sorted(folder.glob("*/")), *sorted(folder.glob("*/*/"))):
+        files = cloud_files(place)
+        if files:
+            kind = files[0].suffix
+            return f"; {len(files)} {kind} files were found in {place}: 'weakseg import {place} --out scans' makes scans of them"
+    return "; check the path"
 
 
 class ScanFolder:

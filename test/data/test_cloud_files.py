@@ -1,0 +1,224 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Files of clouds as people have them become scans: every format, every layout of a .bin, and sentences for what is wrong."""
+
+from __future__ import annotations
+
+import contextlib
+import struct
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from weakseg_ros.cli import main as weakseg
+from weakseg_ros.data.cloud_files import cloud_files, read_cloud_file
+from weakseg_ros.data.pcd import lzf_decompress
+from weakseg_ros.data.scan_files import read_points
+from weakseg_ros.data.scans import open_scans
+from weakseg_ros.errors import DataError
+
+N = 400
+
+
+def street(seed: int = 0) -> np.ndarray:
+    """(N, 4) float32 of a flat road and its sides, intensity 0..1."""
+    rng = np.random.default_rng(seed)
+    xyz = np.stack([rng.uniform(-40, 40, N), rng.uniform(-15, 15, N), rng.choice([-1.7, 0.5], N) + rng.normal(0, 0.1, N)], 1)
+    return np.column_stack([xyz, rng.uniform(0, 1, N)]).astype("<f4")
+
+
+POINTS = street()
+
+
+def lzf(data: bytes) -> bytes:
+    """A small LZF packer: runs of one byte as repetitions, the rest as they are."""
+    out, at = bytearray(), 0
+    while at < len(data):
+        run = 1
+        while at + run < len(data) and run < 200 and data[at + run] == data[at]:
+            run += 1
+        if run < 4:
+            part = data[at : at + run]
+            out += bytes([len(part) - 1]) + part
+        else:
+            repeated = run - 1 - 2
+            out += bytes([0, data[at]])
+            out += bytes([repeated << 5, 0]) if repeated < 7 else bytes([7 << 5, repeated - 7, 0])
+        at += run
+    return bytes(out)
+
+
+def pcd_head(kind: str, count: int = N, width: int = N) -> bytes:
+    return (
+        "# .PCD v0.7 - Point Cloud Data file format\nVERSION 0.7\nFIELDS x y z _ intensity\nSIZE 4 4 4 1 4\nTYPE F F F U F\n"
+        f"COUNT 1 1 1 4 1\nWIDTH {width}\nHEIGHT 1\nVIEWPOINT 0 0 0 1 0 0 0\nPOINTS {count}\nDATA {kind}\n"
+    ).encode()
+
+
+def pcd(path: Path, kind: str) -> None:
+    rows = np.zeros(N, [("xyz", "<f4", 3), ("pad", "u1", 4), ("i", "<f4")])
+    rows["xyz"], rows["i"] = POINTS[:, :3], POINTS[:, 3]
+    if kind == "ascii":
+        body = "".join(f"{x!r} {y!r} {z!r} 0 0 0 0 {i!r}\n" for x, y, z, i in POINTS.tolist()).encode()
+    elif kind == "binary":
+        body = rows.tobytes()
+    else:
+        plain = b"".join([POINTS[:, axis].tobytes() for axis in range(3)] + [bytes(4 * N), POINTS[:, 3].tobytes()])
+        packed = lzf(plain)
+        body = struct.pack("<II", len(packed), len(plain)) + packed
+    path.write_bytes(pcd_head(kind) + body)
+
+
+def ply(path: Path, kind: str) -> None:
+    order = {"ascii": "=", "binary_little_endian": "<", "binary_big_endian": ">"}[kind]
+    head = f"ply\nformat {kind} 1.0\ncomment of a scanner\nelement vertex {N}\n" + "".join(
+        f"property {t} {n}\n"
+        for t, n in (("double", "x"), ("float", "y"), ("float", "z"), ("uchar", "red"), ("float", "intensity"))
+    )
+    rows = np.zeros(N, [("x", order + "f8"), ("y", order + "f4"), ("z", order + "f4"), ("r", "u1"), ("i", order + "f4")])
+    rows["x"], rows["y"], rows["z"], rows["i"] = POINTS.T
+    lines = "".join(f"{x!r} {y!r} {z!r} 7 {i!r}\n" for x, y, z, i in POINTS.tolist()).encode()
+    faces = b"element face 0\nproperty list uchar int vertex_indices\nend_header\n"
+    path.write_bytes(head.encode() + faces + (lines if kind == "ascii" else rows.tobytes()))
+
+
+def las(path: Path) -> None:
+    laspy = pytest.importorskip("laspy", reason="laspy is not installed: pip install 'weakseg_ros[las]'")
+    file = laspy.create(point_format=3)
+    file.header.scales = [1e-4] * 3
+    file.x, file.y, file.z = POINTS[:, :3].T.astype(float)
+    file.intensity = (POINTS[:, 3] * 60000).astype(np.uint16)
+    file.write(path)
+
+
+def feather(path: Path) -> None:
+    pyarrow = pytest.importorskip("pyarrow", reason="pyarrow is not installed: pip install 'weakseg_ros[feather]'")
+    from pyarrow import feather as file
+
+    names = ("x", "y", "z", "intensity")
+    columns = {name: POINTS[:, i].astype(np.float16 if i == 2 else np.float32) for i, name in enumerate(names)}
+    file.write_feather(pyarrow.table(columns | {"laser_number": np.arange(N, dtype=np.uint8)}), str(path))
+
+
+FORMATS: dict[str, Callable[[Path], object]] = {
+    "a.bin": lambda path: POINTS.tofile(path),
+    "ascii.pcd": lambda path: pcd(path, "ascii"),
+    "binary.pcd": lambda path: pcd(path, "binary"),
+    "compressed.pcd": lambda path: pcd(path, "binary_compressed"),
+    "ascii.ply": lambda path: ply(path, "ascii"),
+    "little.ply": lambda path: ply(path, "binary_little_endian"),
+    "big.ply": lambda path: ply(path, "binary_big_endian"),
+    "a.npy": lambda path: np.save(path, POINTS),
+    "a.npz": lambda path: np.savez(path, points=POINTS),
+    "named.npz": lambda path: np.savez(path, x=POINTS[:, 0], y=POINTS[:, 1], z=POINTS[:, 2], intensity=POINTS[:, 3]),
+    "a.las": las,
+    "a.feather": feather,
+}
+
+
+@pytest.mark.parametrize("name", FORMATS)
+def test_a_file_of_each_format_becomes_a_scan(tmp_path: Path, name: str) -> None:
+    FORMATS[name](tmp_path / name)
+    assert weakseg(["import", str(tmp_path / name), "--out", str(tmp_path / "scans")]) == 0
+    cloud = open_scans(tmp_path / "scans")[0].cloud
+    np.testing.assert_allclose(cloud.xyz, POINTS[:, :3], atol=2e-3)
+    scale = 60000 if name == "a.las" else 1
+    np.testing.assert_allclose(cloud.intensity, POINTS[:, 3] * scale, atol=scale * 1e-4)
+
+
+def test_a_folder_becomes_a_recording_in_the_order_of_its_numbers(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    for index in (10, 9, 1):
+        street(index).tofile(tmp_path / f"{index}.bin")
+    np.save(tmp_path / "other.npy", POINTS)
+    assert [file.name for file in cloud_files(tmp_path)] == ["1.bin", "9.bin", "10.bin"]
+    assert weakseg(["import", str(tmp_path), "--out", str(tmp_path / "scans")]) == 0
+    assert "1 .npy" in caplog.text
+    scans = open_scans(tmp_path / "scans")
+    assert [scan.cloud.stamp_ns for scan in (scans[0], scans[1])] == [0, 100_000_000]
+    np.testing.assert_array_equal(scans[2].cloud.xyz, street(10)[:, :3])
+
+
+@pytest.mark.parametrize("kind", ["<f4", "<f8"])
+@pytest.mark.parametrize("columns", [4, 5, 6])
+def test_the_columns_of_a_bin_are_recognised(tmp_path: Path, columns: int, kind: str) -> None:
+    more = [np.arange(N) % 32, np.linspace(0, 0.1, N)][: columns - 4]
+    np.column_stack([POINTS, *more]).astype(kind).tofile(tmp_path / "a.bin")
+    cloud = read_cloud_file(tmp_path / "a.bin")
+    np.testing.assert_array_equal(cloud.xyz, POINTS[:, :3])
+    assert (cloud.ring is None) == (columns == 4)
+    np.testing.assert_array_equal(read_points(tmp_path / "a.bin"), POINTS)
+
+
+def test_a_bin_that_could_be_anything_asks(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    same = np.random.default_rng(0).normal(0, 5, (100, 3)).astype("<f4")
+    same.tofile(tmp_path / "a.bin")
+    assert weakseg(["import", str(tmp_path / "a.bin"), "--out", str(tmp_path / "scans")]) == 2
+    said = capsys.readouterr().err
+    assert "say which with --columns" in said
+    assert "x, y, z, intensity as little-endian float32, 16 bytes a point" in said
+    told = ["import", str(tmp_path / "a.bin"), "--out", str(tmp_path / "scans"), "--columns", "x", "y", "z"]
+    assert weakseg(told) == 0
+    np.testing.assert_array_equal(open_scans(tmp_path / "scans")[0].cloud.xyz, same)
+    assert weakseg([*told, "intensity", "ring", "time", "more", "--overwrite"]) == 2
+    assert "not whole points of 7 columns" in capsys.readouterr().err
+
+
+WRONG = {
+    "points.pcd": (pcd_head("binary", count=N - 1) + bytes(20 * N), "WIDTH x HEIGHT is 400 and POINTS 399"),
+    "short.pcd": (pcd_head("binary") + bytes(100), "its header says 400 points in 8000 bytes, its data have 100"),
+    "lines.pcd": (pcd_head("ascii") + b"1 2 3 0 0 0 0 4\n", "its data are 1 points of 8 numbers"),
+    "kind.pcd": (pcd_head("zipped") + bytes(8000), "ascii, binary and binary_compressed are read"),
+    "packed.pcd": (
+        pcd_head("binary_compressed") + struct.pack("<II", 4, 8000) + b"\xff\xff\xff\xff",
+        "compressed data are damaged",
+    ),
+    "none.pcd": (b"hello", "is no PCD file"),
+    "none.ply": (b"hello", "is no PLY file"),
+    "short.ply": (
+        b"ply\nformat binary_little_endian 1.0\nelement vertex 9\nproperty float x\nend_header\n12",
+        "copy the file again",
+    ),
+    "none.npy": (b"hello", "cannot be read as NumPy's"),
+}
+
+
+@pytest.mark.parametrize("name", WRONG)
+def test_a_file_that_is_wrong_says_so(tmp_path: Path, name: str) -> None:
+    content, text = WRONG[name]
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(DataError, match=text):
+        read_cloud_file(tmp_path / name)
+
+
+@settings(deadline=None, max_examples=60)
+@given(st.sampled_from([".pcd", ".ply", ".npy", ".npz", ".bin"]), st.binary(max_size=300), st.booleans())
+def test_random_bytes_end_as_data_error_or_points(
+    tmp_path_factory: pytest.TempPathFactory, ending: str, blob: bytes, headed: bool
+) -> None:
+    file = tmp_path_factory.mktemp("random") / f"a{ending}"
+    head = {".pcd": pcd_head("binary_compressed"), ".ply": b"ply\nformat ascii 1.0\nelement vertex 3\n"}.get(ending, b"")
+    file.write_bytes((head if headed else b"") + blob)
+    with contextlib.suppress(DataError):
+        assert read_cloud_file(file).xyz.shape[1] == 3
+
+
+@given(st.binary(max_size=500) | st.lists(st.sampled_from([b"a" * 3, b"b" * 40, b"xyz"]), max_size=20).map(b"".join))
+def test_what_lzf_packed_comes_back(data: bytes) -> None:
+    assert lzf_decompress(lzf(data), len(data)) == data
+
+
+def test_real_pcd_files(shared_data: Path) -> None:
+    for name, count in (("vlp16", 1000), ("hesai_64", 1000), ("hdl32e", 1000)):
+        cloud = read_cloud_file(shared_data / "other_sensors" / f"{name}.pcd")
+        assert cloud.valid.sum() > count
+
+
+def test_a_folder_of_files_is_told_from_scans(tmp_path: Path) -> None:
+    inner = tmp_path / "drive" / "lidar"
+    inner.mkdir(parents=True)
+    pcd(inner / "0.pcd", "binary")
+    with pytest.raises(DataError, match=r"1 \.pcd files were found in .*lidar: 'weakseg import .*lidar --out scans'"):
+        open_scans(tmp_path)

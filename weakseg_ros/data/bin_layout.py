@@ -1,0 +1,107 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A .bin file of points says nothing about itself: how many columns has it, of which type?
+
+In the right layout x and z are distributed differently. In a wrong one every column is the same mixture of all of them, and
+doubles read as floats are no lengths.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from weakseg_ros.errors import DataError
+
+SAMPLE_ROWS = 20_000
+DIFFERENT = 0.08
+"""largest difference of two cumulative distributions above which two columns are not the same mixture"""
+CHANCE = 1.8
+"""times the root of two over the number of rows, what two samples of one mixture differ by once in a thousand times"""
+LONGEST_M = 1e4
+USUAL = ("x", "y", "z", "intensity", "ring", "time")
+
+
+class BinLayout(NamedTuple):
+    """Columns and type of a point's numbers."""
+
+    columns: int
+    dtype: str
+    """numpy's name: <f4 or <f8"""
+
+    @property
+    def point_bytes(self) -> int:
+        """Bytes of one point."""
+        return self.columns * np.dtype(self.dtype).itemsize
+
+    def __str__(self) -> str:
+        kind = {"<f4": "float32", "<f8": "float64"}[self.dtype]
+        return f"{self.columns} columns of {kind} ({', '.join(USUAL[: self.columns])}), {self.point_bytes} bytes a point"
+
+
+KITTI = BinLayout(4, "<f4")
+LAYOUTS = (KITTI, BinLayout(5, "<f4"), BinLayout(6, "<f4"), BinLayout(4, "<f8"), BinLayout(5, "<f8"), BinLayout(6, "<f8"))
+SHOWN = "x, y, z, intensity as little-endian float32, 16 bytes a point, one file per scan"
+"""the layout of SemanticKITTI's velodyne/*.bin, for messages"""
+
+
+def read_bin(blob: bytes, layout: BinLayout) -> NDArray[np.float32]:
+    """(N, columns) of a file's bytes; bytes that are no whole point must have been refused."""
+    values: NDArray[np.float32] = np.frombuffer(blob, layout.dtype).reshape(-1, layout.columns).astype(np.float32, copy=False)
+    return values
+
+
+def plausible_layouts(blob: bytes) -> list[BinLayout]:
+    """The layouts in which the bytes can be points, KITTI's first."""
+    return [layout for layout in LAYOUTS if len(blob) % layout.point_bytes == 0 and _is_plausible(blob, layout)]
+
+
+def find_layout(blob: bytes, points: int | None = None) -> BinLayout | None:
+    """The one layout of a file: by the number of its points where that is known, else the only plausible one; None = unknown."""
+    if points is not None:
+        fitting = [layout for layout in LAYOUTS if layout.point_bytes * points == len(blob)]
+        return fitting[0] if len(fitting) == 1 else next((one for one in fitting if _is_plausible(blob, one)), None)
+    found = plausible_layouts(blob)
+    return found[0] if len(found) == 1 or KITTI in found else None
+
+
+def named_layout(blob: bytes, columns: tuple[str, ...], where: str) -> BinLayout:
+    """The layout of these columns; the type is that in which the bytes are whole points and lengths. Raises DataError."""
+    layouts = [BinLayout(len(columns), dtype) for dtype in ("<f4", "<f8")]
+    whole = [layout for layout in layouts if len(blob) % layout.point_bytes == 0]
+    if not whole:
+        sizes = " or ".join(str(layout.point_bytes) for layout in layouts)
+        raise DataError(
+            f"{where}: has {len(blob)} bytes, not whole points of {len(columns)} columns ({sizes} bytes); check columns"
+        )
+    return next((layout for layout in whole if _are_lengths(_sample(blob, layout))), whole[0])
+
+
+def _sample(blob: bytes, layout: BinLayout) -> NDArray[np.float64]:
+    rows = min(SAMPLE_ROWS, len(blob) // layout.point_bytes)
+    values = np.frombuffer(blob, layout.dtype, rows * layout.columns).reshape(rows, layout.columns)
+    return values[:, :3].astype(np.float64)
+
+
+def _are_lengths(xyz: NDArray[np.float64]) -> bool:
+    with np.errstate(all="ignore"):
+        size = np.abs(xyz).max(axis=1)
+        told = size[np.isfinite(size) & (size > 0)]
+        return bool(len(told) and np.mean((told > 1e-3) & (told < LONGEST_M)) > 0.99)
+
+
+def _is_plausible(blob: bytes, layout: BinLayout) -> bool:
+    xyz = _sample(blob, layout)
+    if not len(xyz) or not _are_lengths(xyz):
+        return False
+    xyz = xyz[np.isfinite(xyz).all(axis=1)]
+    enough = max(DIFFERENT, CHANCE * (2 / max(1, len(xyz))) ** 0.5)
+    return _difference(xyz[:, 0], xyz[:, 2]) > enough and _difference(xyz[:, 1], xyz[:, 2]) > enough
+
+
+def _difference(one: NDArray[np.float64], other: NDArray[np.float64]) -> float:
+    """The largest difference of the cumulative shares of two samples (Kolmogorov and Smirnov)."""
+    places = np.sort(np.concatenate([one, other]))
+    shares = [np.searchsorted(np.sort(values), places, "right") / max(1, len(values)) for values in (one, other)]
+    return float(np.abs(shares[0] - shares[1]).max()) if len(places) else 0.0

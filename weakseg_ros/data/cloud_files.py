@@ -1,0 +1,167 @@
+# SPDX-License-Identifier: Apache-2.0
+"""One cloud from one file: .bin, .pcd, .npy, .npz, .ply, .las and .laz, .feather; each becomes columns by name."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from weakseg_ros.data.bag_files import natural
+from weakseg_ros.data.bin_layout import LAYOUTS, SHOWN, USUAL, find_layout, named_layout, read_bin
+from weakseg_ros.data.pcd import read_pcd, read_ply
+from weakseg_ros.errors import DataError
+from weakseg_ros.extras import need
+from weakseg_ros.points.cloud import Cloud, make_cloud
+from weakseg_ros.points.layout import INTENSITY_NAMES, RING_NAMES
+
+Columns = Mapping[str, NDArray[Any]]
+MORE_INTENSITIES = ("remission", "reflectance", "scalar_intensity", "scalar_reflectance")
+MORE_RINGS = ("laser_number", "laser_id", "scan_line")
+
+log = logging.getLogger(__name__)
+
+
+def cloud_files(path: Path) -> list[Path]:
+    """The files of clouds in a folder or one of them, in the order of their numbers; those of one kind, the most frequent.
+
+    Raises DataError where there is none.
+    """
+    if path.is_file():
+        return [path] if path.suffix.lower() in READERS else []
+    found = [file for file in path.iterdir() if file.suffix.lower() in READERS] if path.is_dir() else []
+    kinds = sorted({file.suffix.lower() for file in found}, key=lambda kind: -sum(f.suffix.lower() == kind for f in found))
+    if len(kinds) > 1:
+        others = ", ".join(f"{sum(f.suffix.lower() == kind for f in found)} {kind}" for kind in kinds[1:])
+        log.warning("%s: holds files of several kinds; those of %s are read, %s are not", path, kinds[0], others)
+    return sorted((file for file in found if file.suffix.lower() == kinds[0]), key=natural) if kinds else []
+
+
+def read_cloud_file(path: Path, columns: Sequence[str] = (), intensity_field: str = "auto") -> Cloud:
+    """The cloud in a file; `columns` names those of a .bin or .npy. Raises DataError, with what was found and what to do."""
+    try:
+        named = READERS[path.suffix.lower()](path, tuple(columns))
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read ({error.strerror or error}); check the path") from None
+    missing = [axis for axis in "xyz" if axis not in named]
+    if missing:
+        raise DataError(f"{path}: has no column {' or '.join(missing)} (has {', '.join(named)}); name them x, y and z")
+    intensity = _intensity(named, intensity_field, path)
+    ring = next((named[name] for name in (*RING_NAMES, *MORE_RINGS) if name in named), None)
+    values = None if intensity is None else named[intensity]
+    scale = float(np.iinfo(values.dtype).max) if values is not None and values.dtype.kind in "iu" else 0.0
+    return make_cloud(
+        np.stack([named[axis].astype(np.float32) for axis in "xyz"], axis=1),
+        None if values is None else values.astype(np.float32),
+        None if ring is None or not np.isfinite(ring).all() else np.clip(ring, 0, 65535).astype(np.uint16),
+        intensity_full_scale=scale,
+        stamp_ns=stamp_of(path),
+    )
+
+
+def stamp_of(path: Path) -> int:
+    """The time in a file's name, as recorders write it in s, ms, us or ns since 1970; 0 where it is none."""
+    digits = "".join(path.stem.split(".")[:1])
+    if not digits.isdecimal() or not 9 < len(digits) <= 19:
+        return 0
+    fraction = path.stem.partition(".")[2]
+    unit: int = 10 ** {10: 9, 13: 6, 16: 3, 19: 0}.get(len(digits), 0)
+    return int(digits) * unit + (int(fraction[:9].ljust(9, "0")) if fraction.isdecimal() and unit == 10**9 else 0)
+
+
+def _intensity(named: Columns, wanted: str, path: Path) -> str | None:
+    if wanted == "auto":
+        return next((name for name in (*INTENSITY_NAMES, *MORE_INTENSITIES) if name in named), None)
+    if wanted and wanted not in named:
+        raise DataError(f"{path}: has no column '{wanted}' (has {', '.join(named)}); set intensity_field to one of them, or ''")
+    return wanted or None
+
+
+def _bin(path: Path, columns: tuple[str, ...]) -> Columns:
+    blob = path.read_bytes()
+    layout = named_layout(blob, columns, str(path)) if columns else find_layout(blob)
+    if layout is None:
+        whole = [str(one) for one in LAYOUTS if len(blob) % one.point_bytes == 0] or ["no usual layout"]
+        raise DataError(
+            f"{path}: has {len(blob)} bytes, which could be {' or '.join(whole)}; say which with --columns, "
+            f"e.g. --columns {' '.join(USUAL[:5])} (usual is {SHOWN})"
+        )
+    names = columns or USUAL[: layout.columns]
+    return dict(zip(names, read_bin(blob, layout).T, strict=True))
+
+
+def _npy(path: Path, columns: tuple[str, ...]) -> Columns:
+    return _array(_load(path), columns, path)
+
+
+def _npz(path: Path, columns: tuple[str, ...]) -> Columns:
+    with _load(path) as archive:
+        if {"x", "y", "z"} <= set(archive.files):
+            return {name: archive[name].reshape(-1) for name in archive.files}
+        tables = [name for name in archive.files if archive[name].ndim >= 2 and archive[name].shape[-1] >= 3]
+        if not tables:
+            raise DataError(
+                f"{path}: holds no table of points (has {', '.join(archive.files)}); store (N, 3) or more as 'points'"
+            )
+        named = dict(_array(archive[tables[0]], columns, path))
+        count = len(named["x"]) if "x" in named else -1
+        return named | {name: archive[name].reshape(-1) for name in archive.files if archive[name].size == count}
+
+
+def _load(path: Path) -> Any:
+    try:
+        return np.load(path, allow_pickle=False)
+    except (ValueError, EOFError, OSError) as error:
+        raise DataError(f"{path}: cannot be read as NumPy's ({str(error).splitlines()[0]}); save it with numpy.save") from None
+
+
+def _array(values: NDArray[Any], columns: tuple[str, ...], path: Path) -> Columns:
+    if values.dtype.names:
+        return {name: values[name].reshape(-1) for name in values.dtype.names}
+    width = values.shape[-1] if values.ndim >= 2 else 0
+    names = columns or USUAL[:width]
+    if width < 3 or len(names) != width:
+        raise DataError(
+            f"{path}: is of shape {values.shape}; (N, 3) to (N, {len(USUAL)}) is due, {', '.join(USUAL)}, or say --columns"
+        )
+    return dict(zip(names, values.reshape(-1, width).T, strict=True))
+
+
+def _las(path: Path, columns: tuple[str, ...]) -> Columns:
+    need("laspy")
+    import laspy
+
+    try:
+        points = laspy.read(path)
+    except (laspy.LaspyException, ValueError, EOFError) as error:
+        raise DataError(f"{path}: cannot be read as LAS ({error}); copy it again, or install lazrs for .laz") from None
+    names = [name for name in points.point_format.dimension_names if name not in "XYZ"]
+    return {"x": np.array(points.x), "y": np.array(points.y), "z": np.array(points.z)} | {n: np.array(points[n]) for n in names}
+
+
+def _feather(path: Path, columns: tuple[str, ...]) -> Columns:
+    need("pyarrow")
+    from pyarrow import ArrowInvalid, feather
+
+    try:
+        table = feather.read_table(path)
+    except (ArrowInvalid, OSError) as error:
+        raise DataError(f"{path}: cannot be read as feather ({error}); copy it again") from None
+    return {name: table[name].to_numpy() for name in table.column_names}
+
+
+READERS: dict[str, Callable[[Path, tuple[str, ...]], Columns]] = {
+    ".bin": _bin,
+    ".pcd": lambda path, _: read_pcd(path),
+    ".ply": lambda path, _: read_ply(path),
+    ".npy": _npy,
+    ".npz": _npz,
+    ".las": _las,
+    ".laz": _las,
+    ".feather": _feather,
+}
+"""columns by name of a file, by its ending"""
