@@ -236,3 +236,22 @@ def test_select_shows_the_model_the_intensity_as_told_and_says_so(tmp_path: Path
     np.testing.assert_array_equal(answers["raw"], answers["plain"])
     assert (answers["untold"] != answers["plain"]).any()
     np.testing.assert_allclose(open_frames(tmp_path / "raw").scans[0].cloud.intensity, intensity, atol=1e-6)
+
+
+def test_select_chooses_as_the_node_would_and_says_why_not_the_others(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    pytest.importorskip("onnxruntime", reason="no onnxruntime: pip install weakseg_ros[onnx]")
+    from weakseg_ros.data.bags import CloudBagWriter
+    from weakseg_ros.improve.log.select import main
+
+    rng = np.random.default_rng(0)
+    with CloudBagWriter(tmp_path / "bag", "/points") as bag:
+        for second in range(6):
+            xyz = rng.normal(size=(1000, 3)) * [15, 15, 0.5]
+            bag.write(make_cloud(xyz, rng.random(1000), stamp_ns=(100 + second) * 10**9, frame_id="lidar"))
+    settings = ["--log.per-minute", "6000", "--log.spacing-s", "2", "--log.min-distance", "0", "--log.random-share", "0"]
+    assert main([str(tmp_path / "bag"), "--like-node", *settings, "--points", "2", "--out", str(tmp_path / "log")]) == 0
+    told = capsys.readouterr().out
+    assert "the node's log would keep 3 of 6 scans" in told
+    assert "3  passed over: spacing" in told
+    stamps = sorted(record.stamp_ns // 10**9 for record in open_frames(tmp_path / "log").frames)
+    assert stamps == [100, 102, 104]

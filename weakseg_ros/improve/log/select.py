@@ -3,13 +3,15 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Literal
 
 import numpy as np
 import tyro
+from numpy.typing import NDArray
 from tqdm import tqdm
 
 from weakseg_ros.config import parse, setting, to_mapping
@@ -19,6 +21,7 @@ from weakseg_ros.deploy.segmenter import Segmenter
 from weakseg_ros.errors import CloudError, DataError
 from weakseg_ros.files import check_can_write, environment
 from weakseg_ros.improve.log.acquisition import Look, descriptor_size, look_at
+from weakseg_ros.improve.log.admission import Admission, LogSettings
 from weakseg_ros.improve.log.choice import Choice, Strategy, choose_frames, suggest_points
 from weakseg_ros.improve.log.store import FrameWriter, Origin, Worth
 from weakseg_ros.measure.inputs import Input, Item, open_input
@@ -52,6 +55,11 @@ class SelectConfig(InputSettings):
     """Inference engine: 'auto', or a name such as onnxruntime."""
     lift: Literal["pixel", "knn"] = "pixel"
     """How points behind the nearest one of their pixel get their class: 'pixel' takes the pixel's, 'knn' lets neighbours vote."""
+    like_node: bool = False
+    """Choose as the node's frame log would while driving, by the settings under log and the times of the scans; frames,
+    strategy and random_share do not count then. Try the log's settings on a bag with it."""
+    log: LogSettings = field(default_factory=LogSettings)
+    """Settings of the node's frame log that like_node uses: per_minute, spacing_s, min_score, min_distance, random_share."""
     seed: int = 0
     """Seed of everything that is drawn at random."""
 
@@ -138,6 +146,8 @@ def _choose(
     others = [record for key, record in writer.records.items() if key not in writer.earlier]
     present = {(record.source_key, record.stamp_ns) for record in others}
     free = [frame for frame in seen if (frame.key, frame.stamp_ns) not in present]
+    if config.like_node:
+        return _as_the_node_would(config.log, free)
     drawn_count = round(config.random_share * min(config.frames, len(free))) if config.strategy != "random" else 0
     drawn = choose_frames([frame.look for frame in free], drawn_count, "random", config.seed)
     taken = {choice.index for choice in drawn}
@@ -156,6 +166,26 @@ def _choose(
     rows = [(reason, rest[choice.index], choice) for choice in picked]
     rows += [("random", choice.index, Choice(choice.index, free[choice.index].look.score)) for choice in drawn]
     return {free[place].index: (why, choice, free[place].look) for why, place, choice in rows}
+
+
+def _as_the_node_would(settings: LogSettings, free: Sequence[_Seen]) -> dict[int, tuple[str, Choice, Look]]:
+    """What the node's log would keep of the scans, one after another; tells how many, and why not the others."""
+    admission = Admission(settings)
+    known: list[NDArray[np.float32]] = []
+    counts: Counter[str] = Counter()
+    chosen = {}
+    for frame in free:
+        rows = np.stack(known) if known else np.zeros((0, len(frame.look.descriptor)), np.float32)
+        decision = admission.decide(frame.look, rows, frame.stamp_ns / 1e9)
+        counts[f"kept {decision.reason}" if decision.reason else f"passed over: {decision.obstacle}"] += 1
+        if decision.reason:
+            known.append(frame.look.descriptor)
+            chosen[frame.index] = (decision.reason, Choice(frame.index, frame.look.score), frame.look)
+    minutes = (free[-1].stamp_ns - free[0].stamp_ns) / 60e9 if free else 0.0
+    print(f"the node's log would keep {len(chosen)} of {len(free)} scans in {minutes:.1f} minutes:")
+    for what, count in sorted(counts.items()):
+        print(f"  {count:6}  {what}")
+    return chosen
 
 
 def _write(
