@@ -3,7 +3,9 @@
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
+from types import ModuleType
 
 import numpy as np
 import pytest
@@ -272,3 +274,17 @@ def test_real_scans(shared_data: Path, tmp_path: Path) -> None:
     clicks = draw_sparse(scans, SparseConfig("per_instance", ratio=0.0), tmp_path / "clicks").record
     assert clicks.clicks_per_class["car"] == 26
     assert clicks.clicks == clicks.labelled_points == 28
+
+
+def test_what_a_draw_leaves_out_is_counted(
+    tmp_path: Path, layouts: ModuleType, capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    folder = layouts.write_bare(tmp_path / "data", 4)
+    (folder / "labels" / "000001.label").unlink()
+    (folder / "velodyne" / "000002.bin").write_bytes(b"cut")
+    with caplog.at_level(logging.INFO):
+        assert main(["sparse", str(folder), "--ratio", "0.1"]) == 0
+    assert "1 of the 4 scans have no label to draw from" in caplog.text
+    said = capsys.readouterr().out
+    assert "sparse labels of 3 scans" in said
+    assert "left out: 1 scans that cannot be read; the first: " in said

@@ -8,6 +8,7 @@ instance keep their instance id), and `sparse.yaml`, which says what was drawn f
 from __future__ import annotations
 
 import hashlib
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -38,6 +39,8 @@ from weakseg_ros.files import (
 from weakseg_ros.points.cloud import Cloud
 from weakseg_ros.points.labels import LabelMap
 from weakseg_ros.weak.protocols import Draw, SparseConfig, draw_scan
+
+log = logging.getLogger(__name__)
 
 RECORD = "sparse.yaml"
 RECORD_VERSION = 1
@@ -263,9 +266,12 @@ def draw_sparse(scans: ScanSet, config: SparseConfig, folder: Path, overwrite: b
 
 def _draw_into(fresh: Path, scans: ScanSet, config: SparseConfig) -> SparseRecord:
     problems: list[str] = []
-    tally = _Tally(scans.labels)
+    tally, unlabelled = _Tally(scans.labels), 0
     for _, scan in tqdm(readable(scans, problems), total=len(scans), desc="sparse", unit="scan", disable=None):
+        unlabelled += scan.class_id is None or not scan.class_id.any()
         tally.add(scan, draw_scan(scan, scans.labels, config), fresh)
+    if unlabelled:
+        log.info("%s: %d of the %d scans have no label to draw from", scans.name, unlabelled, len(scans))
     if not tally.points_per_class.any():
         raise DataError(f"{scans.name}: none of its {len(scans)} scans has a labelled point to draw; label some first")
     record = tally.record(scans, config, problems)
@@ -292,6 +298,8 @@ def main(argv: Sequence[str]) -> int:
     sparse = draw_sparse(scans, config.draw, folder, config.overwrite)
     print(_summary(sparse.record))
     print(f"{folder}: sparse labels of {len(scans) - len(sparse.record.problems)} scans")
+    if sparse.record.problems:
+        print(f"left out: {len(sparse.record.problems)} scans that cannot be read; the first: {sparse.record.problems[0]}")
     return 0
 
 
