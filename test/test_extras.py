@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from weakseg_ros.cli import VERBS
-from weakseg_ros.doctor import _import_each, check_libraries, check_runtimes
+from weakseg_ros.doctor import _import_each, check_libraries, check_ros, check_runtimes
 from weakseg_ros.extras import LIBRARIES, Library, MissingLibraryError, explain, need
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -45,6 +45,22 @@ def test_doctor_runs_without_the_libraries_that_it_reports_on() -> None:
     assert done.returncode in (0, 1)
     assert "model" in done.stdout
     assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("module", "words"), [("rclpy", "rclpy: cannot be imported"), ("", "set ROS_LOG_DIR to one that can be written")]
+)
+def test_doctor_says_why_a_node_cannot_start(module: str, words: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    if module:
+        (tmp_path / f"{module}.py").write_text("raise ImportError('not today')")
+        monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    else:
+        pytest.importorskip("rclpy", reason="rclpy is not installed")
+        monkeypatch.setenv("ROS_LOG_DIR", "/proc/self/logs")
+    (finding,) = check_ros()
+    assert finding.mark == "note"
+    assert words in finding.text
+    assert "weakseg_ros." not in finding.text
 
 
 def test_doctor_names_a_library_that_is_installed_and_broken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

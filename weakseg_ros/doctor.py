@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -20,7 +21,7 @@ from typing import Any, Literal, NamedTuple
 
 from weakseg_ros.config import field_docs, from_mapping, load_yaml, setting
 from weakseg_ros.errors import WeaksegError
-from weakseg_ros.extras import LIBRARIES, Library, explain, has_nvidia_gpu, how_to_get_rclpy, install_command, pip_install
+from weakseg_ros.extras import LIBRARIES, Library, explain, has_nvidia_gpu, install_command, pip_install
 from weakseg_ros.files import environment, share_folder
 from weakseg_ros.points.input_settings import InputSettings
 
@@ -129,16 +130,35 @@ def _import_each(modules: Sequence[str]) -> dict[str, dict[str, Any]]:
     return found
 
 
+STARTER = """
+from weakseg_ros.ros.starting import start_ros
+start_ros()
+from rclpy.utilities import get_rmw_implementation_identifier
+print(get_rmw_implementation_identifier())
+"""
+ROS_PACKAGES = {
+    "nav_msgs": "odometry_topic",
+    "vision_msgs": "~/detections and ~/label_info",
+    "tf2_ros": "target_frame and odometry_extrinsic:=tf",
+    "bondpy": "nav2's lifecycle manager",
+}
+"""what a full ROS 2 has, and what of the node needs it"""
+
+
 def check_ros() -> Iterator[Finding]:
-    """Whether a node can start here: rclpy in a process of its own, since a broken one ends the process."""
-    code = "import rclpy; from rclpy.utilities import get_rmw_implementation_identifier as i; print(i())"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    """Whether a node can start here: ROS in a process of its own, since a broken one ends the process."""
+    done = subprocess.run([sys.executable, "-c", STARTER], capture_output=True, text=True)
     if done.returncode:
-        reason = (done.stderr.strip().splitlines() or ["no message"])[-1]
-        yield Finding("note", "rclpy", f"cannot be imported ({reason}); the node needs it; {how_to_get_rclpy()}")
+        last_line = (done.stderr.strip().splitlines() or ["the process died without a word"])[-1]
+        sentence = re.sub(r"^weakseg_ros\.\w+\.\w+: ", "", last_line)
+        yield Finding("note", "rclpy", f"the node cannot start here: {sentence}")
         return
     distro = os.environ.get("ROS_DISTRO", "from PyPI")
     yield Finding("ok", "rclpy", f"{distro}, {done.stdout.strip()}")
+    absent = [name for name, state in _import_each(list(ROS_PACKAGES)).items() if "version" not in state]
+    if absent:
+        parts = ", ".join(f"{name} ({ROS_PACKAGES[name]})" for name in absent)
+        yield Finding("note", "ROS packages", f"not here, with what needs them: {parts}; apt has them as ros-$ROS_DISTRO-NAME")
     profile = os.environ.get("FASTDDS_DEFAULT_PROFILES_FILE") or os.environ.get("FASTRTPS_DEFAULT_PROFILES_FILE")
     if profile:
         yield Finding("ok" if Path(profile).is_file() else "fault", "transport", f"profile {profile}")

@@ -13,6 +13,7 @@ import pytest
 
 from weakseg_ros.points.cloud import decode_cdr
 from weakseg_ros.points.labelled import unpack_labelled
+from weakseg_ros.ros.reference import SAID, SERVICES
 
 LOSSES = ("dropped superseded", "dropped lost_in_transport")
 Start = Callable[..., tuple[Any, Any]]
@@ -109,6 +110,23 @@ def test_a_wrong_value_changes_nothing_and_has_a_reason(
     assert reason in client.set(**values)
     assert current() == before
     assert client.answer_to(rig.make_cloud(rig.street_points(10)))
+
+
+def test_the_page_lists_the_topics_and_services_of_the_node(live: tuple[Any, Any]) -> None:
+    process, client = live
+    own = f"{process.namespace}/weakseg"
+    namespace = process.namespace
+
+    def named(found: list[tuple[str, list[str]]]) -> set[tuple[str, str]]:
+        return {(name.replace(own, "~"), kinds[0]) for name, kinds in found}
+
+    said = named(client.node.get_publisher_names_and_types_by_node("weakseg", namespace))
+    of_ros = {"/rosout", "/parameter_events", "~/transition_event"}
+    listed = {(row.name, row.type) for row in SAID}
+    assert {row for row in said if row[0] not in of_ros} <= listed
+    assert {name for name, kind in listed - said if not kind.startswith("vision_msgs")} == set(), "and all of them are there"
+    offered = named(client.node.get_service_names_and_types_by_node("weakseg", namespace))
+    assert {(row.name, row.type) for row in SERVICES} == {row for row in offered if row[1] == "std_srvs/srv/Trigger"}
 
 
 def test_parameters_explain_themselves(live: tuple[Any, Any]) -> None:
