@@ -14,7 +14,11 @@ INDEX := $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX))
 # the marker tells that the wheels' environment variables are set already; a child of another venv must not inherit it
 CLEAN := env -u _ROS_WHEELS_BOOTSTRAP_COMPLETE -u PYTHONPATH
 
-.PHONY: help install demo test lint bench flywheel weak panoptic street64 clean
+KILL ?= --signals KILL TERM INT
+FUZZ ?= --count 20000
+SOAK ?= --minutes 60
+
+.PHONY: help install soak fuzz kill demo test lint bench flywheel weak panoptic street64 clean
 
 help:                ## this list
 	@grep -hE '^[a-z0-9]+: .*##|^[a-z0-9]+:  *##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -53,6 +57,16 @@ panoptic: $(STAMP)   ## objects from one click each on simulated streets, rules 
 
 flywheel: $(STAMP)   ## select, click, retrain, gate, swap in the live node: mIoU against clicks; writes runs/flywheel/report.md
 	$(CLEAN) $(BIN)/python bench/flywheel.py
+
+kill: $(STAMP)       ## end every verb before each of its file-system changes, then fill its disk; is all started again? make kill KILL="--verbs train"
+	$(CLEAN) $(BIN)/python bench/kill_sweep.py $(KILL) --out runs/kill/kill.json
+	$(CLEAN) $(BIN)/python bench/kill_sweep.py --full --out runs/kill/full.json
+
+fuzz: $(STAMP)       ## wild bytes for everything that reads; make fuzz FUZZ="--targets clouds --count 10000000"
+	$(CLEAN) $(BIN)/python bench/fuzz.py $(FUZZ)
+
+soak: $(STAMP)       ## an hour at 10 Hz while everything changes: memory, latency, losses; make soak SOAK="--minutes 3"
+	$(CLEAN) $(BIN)/python bench/soak.py $(SOAK)
 
 street64: $(STAMP)   ## train the default bundle models/street64 again (about an hour on two cores)
 	$(CLEAN) $(BIN)/python bench/street64.py

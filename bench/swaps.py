@@ -166,8 +166,8 @@ class Announced:
             self.hashes.append(found)
 
 
-def fresh_bundles(folder: Path) -> list[Path]:
-    """Two light nets with other weights each, as bundles."""
+def fresh_bundles(folder: Path, width: int = 1024) -> list[Path]:
+    """Two light nets with other weights each, for images of `width` columns, as bundles."""
     import torch
     from nets import CHANNELS, LABELS, MEAN, SPEC, STD, street_image
 
@@ -175,7 +175,7 @@ def fresh_bundles(folder: Path) -> list[Path]:
     from weakseg_ros.nets.build import build_net
     from weakseg_ros.train.export import export_bundle
 
-    facts = {"spec": dataclasses.replace(SPEC, width=1024), "channels": CHANNELS, "mean": MEAN, "std": STD, "labels": LABELS}
+    facts = {"spec": dataclasses.replace(SPEC, width=width), "channels": CHANNELS, "mean": MEAN, "std": STD, "labels": LABELS}
     image = street_image().numpy()[..., ::2]
     for seed in range(2):
         torch.manual_seed(seed)

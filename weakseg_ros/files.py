@@ -16,7 +16,6 @@ import re
 import shutil
 import stat
 import sys
-import tempfile
 from collections.abc import Iterable, Iterator, Mapping
 from importlib import metadata
 from pathlib import Path
@@ -303,9 +302,10 @@ def check_can_write(folder: Path, option: str) -> None:
     """
     nearest = next(place for place in (folder.absolute(), *folder.absolute().parents) if place.exists())
     try:
-        with tempfile.TemporaryDirectory(prefix=".weakseg.", dir=nearest):
-            return
+        os.close(os.open(nearest, os.O_TMPFILE | os.O_WRONLY, 0o600))  # without a name: nothing is left of it, however we end
     except OSError as error:
+        if error.errno in (errno.EOPNOTSUPP, errno.EISDIR, errno.EINVAL) and os.access(nearest, os.W_OK | os.X_OK):
+            return  # a file system without such files
         raise DataError(f"{folder}: cannot be written ({error.strerror}); name another folder with {option}") from None
 
 

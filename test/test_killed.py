@@ -1,0 +1,130 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Verbs that are ended at any moment, or refused by the disk: started again they do their work, and nothing is left over."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from weakseg_ros.cli import main
+from weakseg_ros.files import content_of, is_ours, put_in_place, staged, sweep, write_atomic
+
+MINUTES_S = 240.0
+SENSOR = "name: tiny\nbeams: 8\ncolumns: 64\nmount_height_m: 1.6\n"
+SMALL = ("--net-width", "16", "--batch-size", "1", "--accelerator", "cpu", "--precision", "32-true", "--hold-out", "0.4")
+
+
+def sweep_bench(root: Path, out: Path, *arguments: str) -> dict[str, dict[str, object]]:
+    """The short form of the bench; its figures by verb."""
+    pytest.importorskip("rosbags", reason="the bench prepares its data with rosbags")
+    command = [sys.executable, str(root / "bench" / "kill_sweep.py"), *arguments, "--out", str(out)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=MINUTES_S, check=False)
+    assert done.returncode == 0, done.stderr + done.stdout
+    found: dict[str, dict[str, object]] = json.loads(out.read_text())
+    return found
+
+
+def test_verbs_that_are_killed_are_started_again_to_the_same_result(root: Path, tmp_path: Path) -> None:
+    found = sweep_bench(root, tmp_path / "kill.json", "--verbs", "sparse", "import", "promote", "rollback", "--most", "6")
+    assert all(row["tries"] for row in found.values())
+    assert len(found) == 5
+
+
+def test_a_full_disk_is_a_sentence_and_damages_nothing(root: Path, tmp_path: Path) -> None:
+    found = sweep_bench(root, tmp_path / "full.json", "--full", "--verbs", "sparse", "import", "promote", "--most", "5")
+    assert all(row["tries"] for row in found.values())
+
+
+@pytest.fixture
+def sensor(tmp_path: Path) -> list[str]:
+    (tmp_path / "tiny.yaml").write_text(SENSOR)
+    return ["--sensor", str(tmp_path / "tiny.yaml"), "--workers", "1"]
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
+def test_the_workers_of_simulate_end_with_it(tmp_path: Path, number: signal.Signals, sensor: list[str]) -> None:
+    arguments = ["simulate", *sensor[:2], "--scans", "400", "--out", "out", "--bag", "bag", "--workers", "2"]
+    command = [sys.executable, "-m", "weakseg_ros", *arguments]
+    process = subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.DEVNULL, start_new_session=True)
+
+    def members() -> list[int]:
+        stats = [path.read_text().rpartition(")")[2].split() for path in Path("/proc").glob("[0-9]*/stat") if path.exists()]
+        return [int(stat[2]) for stat in stats if int(stat[2]) == process.pid and stat[0] != "Z"]
+
+    deadline = time.monotonic() + MINUTES_S
+    while len(members()) < 3:
+        assert process.poll() is None
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+    process.send_signal(number)
+    assert process.wait(MINUTES_S) == (143 if number == signal.SIGTERM else -signal.SIGKILL)
+    while members():
+        assert time.monotonic() < deadline, "a worker goes on without its parent"
+        time.sleep(0.1)
+    if number == signal.SIGTERM:
+        assert sorted(os.listdir(tmp_path)) == ["tiny.yaml"]
+
+
+def test_a_training_without_a_checkpoint_is_none(tmp_path: Path, sensor: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    pytest.importorskip("torch", reason="no torch: pip install weakseg_ros[train]")
+    scans, run = tmp_path / "scans", tmp_path / "run"
+    assert main(["simulate", "--scans", "4", "--out", str(scans), *sensor]) == 0
+    train = ["train", str(scans), "--out", str(run), "--steps", "2", "--warmup-steps", "1", *SMALL]
+    assert main([*train, "--net-width", "8"]) == 2
+    assert not run.exists(), "a refused setting occupies no folder"
+    run.mkdir()
+    for name in ("environment.json", "config.yaml", ".statistics.yaml.4194304-0.tmp"):
+        (run / name).write_text("a training was ended here")
+    assert main(train) == 0
+    assert not any(is_ours(entry.name) for entry in run.iterdir())
+    assert main(train) == 2
+    assert "--resume continues it" in capsys.readouterr().err
+    assert main([*train, "--resume"]) == 0
+    other = tmp_path / "other"
+    other.mkdir()
+    assert main([*train, "--out", str(other), "--resume"]) == 0, "what has no checkpoint yet begins"
+    (other / "notes.txt").write_text("mine")
+    (other / "last" / "position.json").unlink()
+    assert main([*train, "--out", str(other)]) == 2
+    assert (other / "notes.txt").is_file()
+
+
+@pytest.mark.parametrize("name", [".manifest.yaml.4194304.tmp", ".sparse.yaml.4194304-3.tmp", ".out.4194304.new"])
+def test_what_a_dead_process_left_does_not_count_and_goes(tmp_path: Path, name: str, sensor: list[str]) -> None:
+    out = tmp_path / "out"
+    out.mkdir()
+    (out / name).write_text("half")
+    assert content_of(out) == []
+    assert main(["simulate", "--scans", "1", "--out", str(out), *sensor]) == 0
+    assert not any(is_ours(entry.name) for entry in out.rglob("*"))
+
+
+def test_what_a_living_process_writes_stays(tmp_path: Path) -> None:
+    with staged(tmp_path / "out") as fresh:
+        sweep(tmp_path / "out")
+        assert fresh.is_dir()
+        (fresh / "a").write_text("new")
+        put_in_place(fresh, tmp_path / "out")
+    assert os.listdir(tmp_path) == ["out"]
+    write_atomic(tmp_path / "out" / "b", "x")
+    with staged(tmp_path / "out") as fresh:
+        (fresh / "c").write_text("newer")
+        put_in_place(fresh, tmp_path / "out")
+    assert os.listdir(tmp_path / "out") == ["c"]
+
+
+def test_a_folder_that_was_moved_aside_comes_back(tmp_path: Path) -> None:
+    """What a kill between two renames leaves, where the file system cannot exchange names."""
+    aside = tmp_path / ".model.4194304-0.old"
+    aside.mkdir()
+    (aside / "weights").write_text("good")
+    sweep(tmp_path / "model")
+    assert (tmp_path / "model" / "weights").read_text() == "good"
+    assert os.listdir(tmp_path) == ["model"]
