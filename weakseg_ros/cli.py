@@ -41,6 +41,7 @@ VERBS = {
     "promote": Verb("weakseg_ros.improve.retrain.versions:promote_main", "deploy a bundle as models/current"),
     "rollback": Verb("weakseg_ros.improve.retrain.versions:rollback_main", "go back to the bundle that was deployed before"),
     "evaluate": Verb("weakseg_ros.evaluating:main", "run a bundle over a bag or scans and write a report"),
+    "predict": Verb("weakseg_ros.measure.predict:main", "write a bundle's predictions as files, one for each scan"),
     "select": Verb("weakseg_ros.improve.log.select:main", "choose the frames and points of a bag or data set to label next"),
     "export-frames": Verb("weakseg_ros.improve.log.export:main", "write the frames of a log as MCAP bags, with their tags"),
     "replay": Verb("weakseg_ros.ros.replay:main", "play a bag into the running node and collect its answers"),

@@ -23,6 +23,7 @@ from weakseg_ros.extras import need
 from weakseg_ros.files import check_can_write
 from weakseg_ros.measure.evaluation import Evaluation
 from weakseg_ros.measure.inputs import Input, Item, open_input
+from weakseg_ros.measure.label_files import SUMMARY_FILE, compare_files, in_words
 from weakseg_ros.measure.merge import merge
 from weakseg_ros.measure.summary import Unanswered
 from weakseg_ros.points.input_settings import InputSettings
@@ -45,6 +46,10 @@ class EvaluateConfig(InputSettings):
     """part of the data set, e.g. val; empty takes all of it"""
     truth: Path | None = field(default=None, metadata={"was": "labels"})
     """folder with one .label file per scan, for a bag or in place of the scans' own"""
+    predictions: Path | None = None
+    """Folder of label files of any model, which are compared with those in --truth in place of running a bundle."""
+    label_map: str = "semantickitti"
+    """With --predictions: label map of both, a name that ships or the path of a YAML file."""
     out: Path = Path("runs/evaluate")
     """folder for report.html and summary.json"""
     engine: str = "auto"
@@ -88,6 +93,8 @@ which a verb above both chapters hands in."""
 def run(argv: Sequence[str], live: LiveAnswers) -> int:
     """The verb, where `live` is what --live goes through; exit code 1: a partial result, 2 (by the error): none."""
     config = parse(EvaluateConfig, argv, "evaluate")
+    if config.predictions is not None:
+        return _compare(config, config.predictions)
     if config.merge:
         report, summary = merge(config.merge, config.out)
     elif config.data == Path():
@@ -101,6 +108,14 @@ def run(argv: Sequence[str], live: LiveAnswers) -> int:
     if summary["partial"]:
         print(f"weakseg evaluate: partial result: {summary['partial_reason']}", file=sys.stderr)
         return EXIT_PARTIAL
+    return 0
+
+
+def _compare(config: EvaluateConfig, predictions: Path) -> int:
+    if config.truth is None:
+        raise ConfigError("predictions: they are compared with label files; give their folder with --truth")
+    print(in_words(compare_files(predictions, config.truth, config.label_map, config.out)))
+    print(f"figures: {config.out / SUMMARY_FILE}")
     return 0
 
 

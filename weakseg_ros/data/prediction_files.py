@@ -1,0 +1,177 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Predictions on disk, one file for each scan: SemanticKITTI's .label, .pcd, .ply, .las, .npy; and what its server takes."""
+
+from __future__ import annotations
+
+import zipfile
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from weakseg_ros.data.scan_files import read_raw_labels
+from weakseg_ros.errors import DataError
+from weakseg_ros.extras import need
+from weakseg_ros.files import write_atomic
+from weakseg_ros.points.labels import LabelMap
+
+SERVER_SEQUENCES = tuple(f"{number:02d}" for number in range(11, 22))
+"""SemanticKITTI's test set"""
+ZIP = "submission.zip"
+
+
+class Predicted(NamedTuple):
+    """What is written of one scan; N values each."""
+
+    xyz: NDArray[np.float32]
+    intensity: NDArray[np.float32]
+    raw: NDArray[np.uint32]
+    """raw id in the low 16 bits, number of the object above"""
+    class_id: NDArray[np.uint8]
+    confidence: NDArray[np.float32]
+    uncertainty: NDArray[np.float32]
+    rgb: NDArray[np.uint8]
+    """(N, 3) colours of the classes"""
+
+
+def label_path(key: str) -> Path:
+    """Where the server wants the labels of a scan: sequences/NN/predictions/KEY.label; predictions/KEY.label of one recording."""
+    recording, _, name = key.rpartition("/")
+    return Path(*(["sequences", recording] if recording else []), "predictions", f"{name}.label")
+
+
+def write_prediction(out: Path, key: str, kind: str, predicted: Predicted) -> Path:
+    """Write one scan's file below `out` in the format `kind` (a key of WRITERS); returns its path."""
+    path = out / (label_path(key) if kind == "semantickitti" else Path(f"{key}.{kind}"))
+    path.parent.mkdir(parents=True, exist_ok=True)
+    WRITERS[kind](path, predicted)
+    return path
+
+
+def server_ids(labels: LabelMap) -> NDArray[np.uint32]:
+    """(65536,) the raw id that the server knows for each raw id of a bundle's classes.
+
+    Raises DataError where a class has no raw id of SemanticKITTI.
+    """
+    official = LabelMap.load("semantickitti")
+    raw = labels.to_raw(np.arange(labels.num_classes))
+    known = official.to_class(raw.astype(np.uint32))
+    strange = [labels.names[k] for k in range(1, labels.num_classes) if not known[k]]
+    if strange:
+        listed = ", ".join(strange)
+        raise DataError(f"submission: SemanticKITTI's server has no class for {listed}; use a bundle with its classes")
+    table = np.zeros(1 << 16, np.uint32)
+    table[raw] = official.to_raw(known)
+    return table
+
+
+def check_submission(out: Path, points: Mapping[str, int]) -> list[str]:
+    """Read back what was written for the scans `points` (number of points by key) and pack it; sentences on what is not due.
+
+    Raises DataError for a file that is missing or wrong, and for scans that are in no sequence.
+    """
+    stray = [key for key in points if not key.rpartition("/")[0].isdecimal()]
+    if stray:
+        raise DataError(f"submission: scan '{stray[0]}' is in no sequence; give SemanticKITTI's folder, which holds sequences/")
+    allowed = LabelMap.load("semantickitti")
+    known = np.isin(np.arange(1 << 16), allowed.to_raw(np.arange(allowed.num_classes)))
+    for key, count in points.items():
+        raw = read_raw_labels(out / label_path(key), count) & 0xFFFF
+        if not known[raw].all():
+            raise DataError(f"{out / label_path(key)}: holds the raw id {raw[~known[raw]][0]}, which the server does not know")
+    with zipfile.ZipFile(out / ZIP, "w", zipfile.ZIP_DEFLATED) as archive:
+        for key in points:
+            archive.write(out / label_path(key), label_path(key).as_posix())
+    present = {key.rpartition("/")[0] for key in points}
+    missing = [name for name in SERVER_SEQUENCES if name not in present]
+    return [f"the server wants the sequences 11 to 21; these are missing: {', '.join(missing)}"] if missing else []
+
+
+def _label(path: Path, predicted: Predicted) -> None:
+    write_atomic(path, predicted.raw.astype("<u4").tobytes())
+
+
+def _npy(path: Path, predicted: Predicted) -> None:
+    with open(path, "wb") as file:
+        np.save(file, predicted.raw.astype("<u4"))
+
+
+COLUMNS = (
+    ("x", "<f4", "float"),
+    ("y", "<f4", "float"),
+    ("z", "<f4", "float"),
+    ("intensity", "<f4", "float"),
+    ("label", "<u2", "ushort"),
+    ("instance", "<u2", "ushort"),
+    ("confidence", "<f4", "float"),
+    ("uncertainty", "<f4", "float"),
+)
+
+
+def _rows(predicted: Predicted, more: Sequence[tuple[str, str]] = ()) -> NDArray[np.void]:
+    rows = np.zeros(len(predicted.raw), [(name, kind) for name, kind, _ in COLUMNS] + list(more))
+    rows["x"], rows["y"], rows["z"] = predicted.xyz.T
+    rows["intensity"], rows["confidence"], rows["uncertainty"] = predicted.intensity, predicted.confidence, predicted.uncertainty
+    rows["label"], rows["instance"] = predicted.raw & 0xFFFF, predicted.raw >> 16
+    return rows
+
+
+def _pcd(path: Path, predicted: Predicted) -> None:
+    rows = _rows(predicted)
+    kinds = [np.dtype(kind) for _, kind, _ in COLUMNS]
+    lines = [
+        "VERSION 0.7",
+        "FIELDS " + " ".join(name for name, _, _ in COLUMNS),
+        "SIZE " + " ".join(str(kind.itemsize) for kind in kinds),
+        "TYPE " + " ".join("F" if kind.kind == "f" else "U" for kind in kinds),
+        "COUNT " + " ".join("1" for _ in kinds),
+        f"WIDTH {len(rows)}",
+        "HEIGHT 1",
+        "VIEWPOINT 0 0 0 1 0 0 0",
+        f"POINTS {len(rows)}",
+        "DATA binary",
+    ]
+    write_atomic(path, ("\n".join(lines) + "\n").encode() + rows.tobytes())
+
+
+def _ply(path: Path, predicted: Predicted) -> None:
+    colors = ("red", "green", "blue")
+    rows = _rows(predicted, [(name, "u1") for name in colors])
+    for axis, name in enumerate(colors):
+        rows[name] = predicted.rgb[:, axis]
+    properties = [f"property {kind} {name}" for name, _, kind in COLUMNS] + [f"property uchar {name}" for name in colors]
+    lines = ["ply", "format binary_little_endian 1.0", f"element vertex {len(rows)}", *properties, "end_header"]
+    write_atomic(path, ("\n".join(lines) + "\n").encode() + rows.tobytes())
+
+
+def _las(path: Path, predicted: Predicted) -> None:
+    need("laspy")
+    import laspy
+
+    file = laspy.create(point_format=7, file_version="1.4")
+    file.header.scales = [1e-3] * 3
+    finite = np.nan_to_num(predicted.xyz.astype(np.float64), nan=0.0, posinf=0.0, neginf=0.0)
+    file.x, file.y, file.z = np.clip(finite, -1e6, 1e6).T
+    file.classification = predicted.class_id
+    file.red, file.green, file.blue = predicted.rgb.T.astype(np.uint16) * 257
+    for name, values in (
+        ("label", predicted.raw & 0xFFFF),
+        ("instance", predicted.raw >> 16),
+        ("confidence", predicted.confidence),
+    ):
+        kind: Any = np.float32 if name == "confidence" else np.uint16
+        file.add_extra_dim(laspy.ExtraBytesParams(name=name, type=kind))
+        file[name] = values.astype(kind)
+    file.write(str(path))
+
+
+WRITERS: dict[str, Callable[[Path, Predicted], None]] = {
+    "semantickitti": _label,
+    "pcd": _pcd,
+    "ply": _ply,
+    "las": _las,
+    "npy": _npy,
+}
+"""by the name of the format"""

@@ -1,0 +1,119 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Predictions of any model against the truth, both as label files: `weakseg evaluate --predictions DIR --truth DIR`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from weakseg_ros.data.scan_files import LABEL_SUFFIXES, read_raw_labels
+from weakseg_ros.errors import DataError
+from weakseg_ros.files import check_can_write, environment, write_json
+from weakseg_ros.measure.metrics import ConfusionMatrix
+from weakseg_ros.measure.panoptic import PanopticQuality
+from weakseg_ros.measure.summary import panoptic_figures
+from weakseg_ros.points.labels import LabelMap
+
+SUMMARY_FILE = "summary.json"
+FOLDERS = ("predictions", "labels", "sequences")
+"""names of folders that say what lies in them, not which scan it is of"""
+
+
+def compare_files(predictions: Path, truth: Path, label_map: str, out: Path) -> dict[str, Any]:
+    """Figures over all points of the scans in `truth`, also written to `out`/summary.json.
+
+    A scan's files are those of the same name, below folders of the same names; ids are those of `label_map`. Raises DataError
+    where a scan has no prediction, or one for another number of points.
+    """
+    check_can_write(out, "--out")
+    labels = LabelMap.load(label_map)
+    pairs = _pairs(predictions, truth)
+    confusion, objects = ConfusionMatrix(labels.num_classes), PanopticQuality(labels)
+    for predicted_file, true_file in pairs:
+        count = _points_in(true_file)
+        true = read_raw_labels(true_file, count)
+        predicted = _same_count(predicted_file, true_file, count)
+        strange = labels.unknown_raw_ids(predicted)
+        if strange:
+            listed = ", ".join(map(str, strange[:5]))
+            raise DataError(
+                f"{predicted_file}: holds ids that label map '{labels.name}' does not list ({listed}); give --label-map"
+            )
+        confusion.add(labels.to_class(predicted), labels.to_class(true))
+        objects.add(predicted, true)
+    summary = _summary(confusion, objects, labels, len(pairs))
+    facts = {"predictions": str(predictions), "truth": str(truth), "label_map": labels.name, "environment": environment()}
+    out.mkdir(parents=True, exist_ok=True)
+    write_json(out / SUMMARY_FILE, {**summary, **facts})
+    return summary
+
+
+def _summary(confusion: ConfusionMatrix, objects: PanopticQuality, labels: LabelMap, scans: int) -> dict[str, Any]:
+    asked = range(1, labels.num_classes)
+    truth = confusion.counts.sum(axis=0)
+    present = [index for index in asked if truth[index]]
+    if not present:
+        raise DataError(f"truth: no point of its {scans} scans has a class of label map '{labels.name}'; give --label-map")
+    iou = confusion.iou
+    labelled = int(truth[1:].sum())
+    return {
+        "scans": scans,
+        "labelled_points": labelled,
+        "unanswered_share": round(float(confusion.counts[0, 1:].sum()) / labelled, 4),
+        "miou": round(float(np.mean([iou[index] for index in asked])), 4),
+        "miou_present": round(float(np.mean([iou[index] for index in present])), 4),
+        "accuracy": round(float(np.trace(confusion.counts[1:, 1:])) / labelled, 4),
+        "class_iou": {labels.names[index]: round(float(iou[index]), 4) for index in present},
+        **panoptic_figures(objects, frozenset(asked)),
+    }
+
+
+def in_words(summary: dict[str, Any]) -> str:
+    """The figures in one line."""
+    rows = ", ".join(f"{name} {iou:.3f}" for name, iou in summary["class_iou"].items())
+    return (
+        f"{summary['scans']} scans, mIoU {summary['miou_present']:.3f} over the {len(summary['class_iou'])} classes in them "
+        f"({summary['miou']:.3f} over all), {summary['accuracy']:.1%} of the labelled points right, "
+        f"{summary['unanswered_share']:.1%} without an answer; IoU: {rows}"
+    )
+
+
+def _pairs(predictions: Path, truth: Path) -> list[tuple[Path, Path]]:
+    found, wanted = _files_by_scan(predictions), _files_by_scan(truth)
+    missing = [name for name in wanted if name not in found]
+    if missing:
+        listed = ", ".join(missing[:3])
+        raise DataError(
+            f"{predictions}: holds no prediction for {len(missing)} of {len(wanted)} scans ({listed}); predict all of them"
+        )
+    return [(found[name], file) for name, file in wanted.items()]
+
+
+def _files_by_scan(folder: Path) -> dict[str, Path]:
+    """The label files below a folder by what names their scan."""
+    if not folder.is_dir():
+        raise DataError(f"{folder}: there is no such folder; check the path")
+    files = sorted(file for file in folder.rglob("*") if file.suffix in LABEL_SUFFIXES and file.is_file())
+    if not files:
+        raise DataError(f"{folder}: holds no label file ({', '.join(LABEL_SUFFIXES)}); check the path")
+    names = {}
+    for file in files:
+        parts = [part for part in file.relative_to(folder).with_suffix("").parts if part not in FOLDERS]
+        names["/".join(parts)] = file
+    return names
+
+
+def _points_in(file: Path) -> int:
+    """How many points a label file is of, from its size or its own header."""
+    if file.suffix == ".npy":
+        return int(np.load(file, mmap_mode="r", allow_pickle=False).size)
+    return file.stat().st_size // 4
+
+
+def _same_count(predicted_file: Path, true_file: Path, count: int) -> np.ndarray[Any, np.dtype[np.uint32]]:
+    try:
+        return read_raw_labels(predicted_file, count)
+    except DataError as error:
+        raise DataError(f"{error} (the truth is {true_file})") from None

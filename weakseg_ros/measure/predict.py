@@ -1,0 +1,140 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`weakseg predict`: a bundle's answers for a bag or scans, as files that other programs and SemanticKITTI's server read."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated, Literal
+
+import numpy as np
+import tyro
+from numpy.typing import NDArray
+from tqdm import tqdm
+
+from weakseg_ros.config import parse
+from weakseg_ros.data.prediction_files import ZIP, Predicted, check_submission, server_ids, write_prediction
+from weakseg_ros.deploy.bundle import Bundle
+from weakseg_ros.deploy.segmentation import Segmentation
+from weakseg_ros.deploy.segmenter import Segmenter
+from weakseg_ros.errors import CloudError, ConfigError, DataError
+from weakseg_ros.files import check_can_write
+from weakseg_ros.measure.inputs import Input, Item, open_input
+from weakseg_ros.points.input_settings import InputSettings
+from weakseg_ros.points.labels import LabelMap
+
+EXIT_PARTIAL = 1
+
+
+@dataclass(frozen=True)
+class PredictConfig(InputSettings):
+    """Write a bundle's predictions for a bag or a folder of scans, one file for each scan."""
+
+    data: Annotated[Path, tyro.conf.Positional] = Path()
+    """A bag or a folder of scans."""
+    bundle: str = "models/street64"
+    """Folder of the model, or the name of an installed one."""
+    out: Path = Path("runs/predict")
+    """Folder for the files; those of the same scans are replaced."""
+    format: Literal["semantickitti", "pcd", "ply", "las", "npy"] = "semantickitti"
+    """Format of the files: 'semantickitti' writes sequences/NN/predictions/KEY.label with a raw id and an instance for each
+    point, 'npy' the same numbers, and the others write the points with label, instance, confidence and uncertainty."""
+    submission: bool = False
+    """Check that each scan has a file with ids that SemanticKITTI's server knows, and pack them into submission.zip."""
+    topic: str = ""
+    """Topic of the clouds in a bag; it may be left out where there is only one."""
+    split: str = ""
+    """Part of the data set, e.g. test; empty takes all of it."""
+    engine: str = "auto"
+    """Inference engine."""
+    lift: Literal["pixel", "knn"] = "pixel"
+    """How points behind the nearest one of their pixel get their class: 'pixel' or a vote of the neighbours, 'knn'."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.submission and self.format != "semantickitti":
+            raise ConfigError(f"submission: the server takes .label files, not {self.format}; leave --format out")
+
+
+@dataclass
+class PredictReport:
+    """What was written."""
+
+    points: dict[str, int] = field(default_factory=dict)
+    """number of points by the key of the scan"""
+    without_class: int = 0
+    problems: list[str] = field(default_factory=list)
+    """one sentence for each scan that was left out"""
+    notes: list[str] = field(default_factory=list)
+
+
+def main(argv: Sequence[str]) -> int:
+    """The verb; exit code 1 where some scans have no predictions, 2 (by the error) where none has."""
+    config = parse(PredictConfig, argv, "predict")
+    if config.data == Path():
+        raise DataError("which data? give a bag or a folder of scans ('weakseg predict scans --bundle models/street64')")
+    report = predict(config)
+    total = max(1, sum(report.points.values()))
+    print(f"{len(report.points)} scans, {report.without_class / total:.1%} of the points without a class: {config.out}")
+    for note in report.notes:
+        print(f"note: {note}")
+    if config.submission and not report.problems:
+        print(f"for the server: {config.out / ZIP}")
+    for problem in report.problems[:5]:
+        print(f"weakseg predict: left out: {problem}", file=sys.stderr)
+    return EXIT_PARTIAL if report.problems else 0
+
+
+def predict(config: PredictConfig) -> PredictReport:
+    """Write the files; raises DataError where no scan can be read, or what was asked for cannot be written."""
+    check_can_write(config.out, "--out")
+    bundle = Bundle.load(config.bundle)
+    ids = server_ids(bundle.labels) if config.submission else None
+    source = open_input(config.data, bundle.labels, config.topic, config.split, reading=config)
+    segmenter = Segmenter(
+        bundle, config.engine, 0, config.lift, config.intensity_scale, allow_no_intensity=not config.intensity_field
+    )
+    report = PredictReport()
+    try:
+        _write_all(config, source, segmenter, ids, report)
+    except DataError as error:
+        report.problems.append(str(error))
+    finally:
+        segmenter.close()
+    report.problems += source.problems
+    if not report.points:
+        raise DataError(f"{config.data}: no scan could be answered; {next(iter(report.problems), 'it is empty')}")
+    report.notes = segmenter.domain_report()
+    if config.submission and not report.problems:
+        report.notes += check_submission(config.out, report.points)
+    return report
+
+
+def _write_all(
+    config: PredictConfig, source: Input, segmenter: Segmenter, ids: NDArray[np.uint32] | None, report: PredictReport
+) -> None:
+    for item in tqdm(source, total=len(source), unit="scan", desc="predict", disable=None):
+        try:
+            answer = segmenter.run(item.cloud)
+        except CloudError as error:
+            report.problems.append(f"scan {item.key}: {error}")
+            continue
+        write_prediction(config.out, item.key, config.format, _predicted(item, answer, segmenter.bundle.labels, ids))
+        report.points[item.key] = len(item.cloud)
+        report.without_class += int(np.count_nonzero(answer.class_id == 0))
+
+
+def _predicted(item: Item, answer: Segmentation, labels: LabelMap, ids: NDArray[np.uint32] | None) -> Predicted:
+    raw = labels.to_raw(answer.class_id).astype(np.uint32)
+    raw = raw if ids is None else ids[raw]
+    return Predicted(
+        item.cloud.xyz,
+        item.cloud.intensity,
+        raw | answer.instance_id.astype(np.uint32) << 16,
+        answer.class_id,
+        answer.confidence,
+        answer.uncertainty,
+        labels.colors[answer.class_id],
+    )
