@@ -37,6 +37,20 @@ def test_a_second_signal_at_any_moment_of_the_end_is_a_clean_end(rig: Any, bundl
     assert codes == [0] * TRIES
 
 
+def test_a_process_after_a_crash_is_active_by_itself(rig: Any, start: Start, bundle: Any, tmp_path: Path) -> None:
+    """Discovery still lists the dead process then, and a transition sent from outside would reach its service."""
+    process, client = start("--bundle", str(bundle.folder))
+    client.connect()
+    process.process.kill()
+    process.process.wait()
+    rig.NodeProcess.count -= 1  # the same name again
+    second = rig.NodeProcess(tmp_path, "--bundle", str(bundle.folder))
+    assert second.namespace == process.namespace
+    second.wait_for_text("labelling")
+    client.wait(lambda: client.answer_to(rig.make_cloud(rig.street_points(100)), 0.5), "answers of the new process")
+    assert second.end() == 0
+
+
 @pytest.mark.parametrize("settings", [{"HOME": None}, {"HOME": "/proc/self"}, {"ROS_LOG_DIR": "/proc/self/logs"}], ids=str)
 @pytest.mark.parametrize("verb", ["node", "replay"])
 def test_no_folder_for_the_logs_of_ros_is_one_sentence(
