@@ -258,9 +258,12 @@ def run(case: Case, extra: Sequence[str] = ()) -> int:
 
 def content(folder: Path) -> dict[str, str]:
     """What a run left, by path: a hash of what must be the same in every run."""
-    return {str(path.relative_to(folder)): _of(path) for path in sorted(folder.rglob("*"))}
+    paths = [path for path in sorted(folder.rglob("*")) if path.parent.name != UNDONE]
+    return {str(path.relative_to(folder)): _of(path) for path in paths}
 
 
+UNDONE = ".changes"
+"""what a person can take back, named by the time of day; of a click under way when it was ended, only the click is kept"""
 VOLATILE = re.compile(
     r"elapsed_s|wall_s|peak_mib|step_ms|made|time|latency|ms$|_ms|ms:|environment|machine|cores|command|histogram|hash|folder|path"
 )
@@ -274,7 +277,7 @@ def _of(path: Path) -> str:
         return os.readlink(path)
     if path.is_dir():
         return "folder"
-    if path.suffix in (".html", ".png", ".mcap", ".md") or path.name.endswith(LOCKS):
+    if path.suffix in (".html", ".png", ".mcap", ".md", ".npz") or path.name.endswith(LOCKS):
         return path.suffix  # hold the time of day, or the process
     blob = path.read_bytes()
     if path.suffix == ".json":

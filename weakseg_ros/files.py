@@ -46,9 +46,16 @@ def write_atomic(path: Path, content: bytes | str) -> None:
             file.flush()
             os.fsync(file.fileno())
             os.replace(temporary, path)
-    except BaseException:
+    except BaseException as error:
         temporary.unlink(missing_ok=True)
+        _name_the_place(error, path)
         raise
+
+
+def _name_the_place(error: BaseException, path: Path) -> None:
+    """Let an error say what could not be written; the system names no file where a disk is full."""
+    if isinstance(error, OSError) and error.filename is None:
+        error.filename = os.fspath(path)
 
 
 def replace_link(path: Path, target: str) -> None:
@@ -179,6 +186,9 @@ def staged(target: Path, inside: bool = False) -> Iterator[Path]:
     try:
         claim(descriptor)
         yield fresh
+    except OSError as error:
+        _name_the_place(error, target)
+        raise
     finally:
         os.close(descriptor)
         _remove(fresh)
