@@ -27,6 +27,24 @@ def storage_suffix(path: Path) -> str:
     return name.suffix if name.suffix in BAG_SUFFIXES else ""
 
 
+def bags_in(path: Path) -> list[Path]:
+    """The bags that a folder of bags, or a glob such as 'drives/*', names, in the order of their numbers; none for one bag.
+
+    Files of one recording that was split are one bag of a folder only where metadata.yaml says so.
+    """
+    if any(letter in path.name for letter in "*?[") and not path.exists():
+        found = [one for one in path.parent.glob(path.name) if is_bag(one)]
+        if not found:
+            raise DataError(f"{path}: no bag has such a name; check the path")
+        return sorted(found, key=natural)
+    if not path.is_dir() or (path / METADATA).is_file():
+        return []
+    folders = [one for one in path.iterdir() if one.is_dir() and is_bag(one)]
+    loose = [group[0] for group in families([one for one in path.iterdir() if one.is_file() and storage_suffix(one)])]
+    several = folders + loose if folders or len(loose) > 1 or any(storage_suffix(one) == ".bag" for one in loose) else []
+    return sorted(several, key=natural)
+
+
 def is_bag(path: Path) -> bool:
     """Whether this is one bag: one of its files, or a folder that holds metadata.yaml or files of rosbag2."""
     if path.is_dir():

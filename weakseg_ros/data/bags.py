@@ -176,6 +176,7 @@ class CloudBagWriter:
             plugin = rosbag2.StoragePlugin.MCAP
             self._writer = stack.enter_context(rosbag2.Writer(self._written, version=METADATA_VERSION, storage_plugin=plugin))
             self._connections: dict[tuple[str, str], Any] = {}
+            self._connection(self.topic, POINT_CLOUD)  # a bag without a cloud names its topic, too
             self._stack = stack.pop_all()
         return self
 

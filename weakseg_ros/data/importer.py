@@ -7,7 +7,7 @@ import dataclasses
 import logging
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import chain
 from pathlib import Path
 from typing import Annotated
@@ -17,9 +17,10 @@ import tyro
 from tqdm import tqdm
 
 from weakseg_ros.config import parse, setting
-from weakseg_ros.data.bag_files import is_bag
+from weakseg_ros.data.bag_files import bags_in, is_bag
 from weakseg_ros.data.bags import PartialBagError, find_cloud_topic, read_clouds
 from weakseg_ros.data.cloud_files import READERS, cloud_files, read_cloud_file
+from weakseg_ros.data.scan_files import MANIFEST
 from weakseg_ros.data.scans import ScanWriter
 from weakseg_ros.data.side_files import DEFAULT_PERIOD_NS
 from weakseg_ros.errors import CloudError, DataError
@@ -219,6 +220,21 @@ def guess_spec(cloud: Cloud) -> RangeSpec:
 def main(argv: Sequence[str]) -> int:
     """The verb; exit code 1 where the bag was damaged and only a part of it could be written."""
     config = parse(ImportConfig, argv, "import")
+    bags = bags_in(config.bag)
+    if not bags:
+        return _import_one(config)
+    names = [bag.name.split(".")[0] for bag in bags]
+    out = config.out or Path(f"{config.bag.resolve().parent.name if '*' in config.bag.name else config.bag.name}_scans")
+    parts = [
+        replace(config, bag=bag, out=out / (name if names.count(name) == 1 else f"{index + 1}_{name}"))
+        for index, (bag, name) in enumerate(zip(bags, names, strict=True))
+    ]
+    todo = [part for part in parts if config.overwrite or not (part.folder / MANIFEST).is_file()]
+    print(f"{len(bags)} bags, {len(bags) - len(todo)} of them imported before")
+    return max([_import_one(part) for part in todo], default=0)
+
+
+def _import_one(config: ImportConfig) -> int:
     report = import_data(config)
     for note in report.notes:
         print(f"note: {note}")

@@ -14,6 +14,7 @@ import tyro
 from tqdm import tqdm
 
 from weakseg_ros.config import parse, setting, shard_of
+from weakseg_ros.data.bag_files import bags_in
 from weakseg_ros.deploy.bundle import Bundle
 from weakseg_ros.deploy.segmentation import Segmentation
 from weakseg_ros.deploy.segmenter import Segmenter
@@ -24,6 +25,7 @@ from weakseg_ros.files import check_can_write
 from weakseg_ros.measure.evaluation import Evaluation
 from weakseg_ros.measure.inputs import Input, Item, open_input
 from weakseg_ros.measure.label_files import SUMMARY_FILE, compare_files, in_words
+from weakseg_ros.measure.many import evaluate_many
 from weakseg_ros.measure.merge import merge
 from weakseg_ros.measure.summary import Unanswered
 from weakseg_ros.points.input_settings import InputSettings
@@ -37,7 +39,7 @@ class EvaluateConfig(InputSettings):
     """Run a bundle over a bag or a folder of scans and write report.html and summary.json."""
 
     data: Annotated[Path, tyro.conf.Positional] = Path()
-    """a bag (folder, .mcap, .db3) or a folder of scans"""
+    """A bag (folder, .mcap, .db3, .bag), a folder of bags or a quoted glob such as 'drives/*', or a folder of scans."""
     bundle: str = "models/street64"
     """folder of the model, or the name of an installed one"""
     topic: str = ""
@@ -99,6 +101,8 @@ def run(argv: Sequence[str], live: LiveAnswers) -> int:
         report, summary = merge(config.merge, config.out)
     elif config.data == Path():
         raise DataError("which data? give a bag or a folder of scans ('weakseg evaluate drive --bundle models/street64')")
+    elif bags := bags_in(config.data):
+        report, summary = evaluate_many(config, bags, lambda one: evaluate(one, live=live))
     else:
         report, summary = evaluate(config, live=live)
     print(_sentence(summary))

@@ -19,11 +19,14 @@ from weakseg_ros.measure.tracks import TrackQuality
 from weakseg_ros.points.labels import LabelMap
 
 
-def merge(paths: Sequence[Path], out: Path) -> tuple[Path, dict[str, Any]]:
+def merge(
+    paths: Sequence[Path], out: Path, more_notes: Sequence[str] = (), problems: Sequence[str] = ()
+) -> tuple[Path, dict[str, Any]]:
     """Add the summaries of one bundle (files, or the folders that hold them) and write report and summary into `out`.
 
     Returns (path of the report, summary). The figures are those of one evaluation over all the data; the pictures stay
-    in the single reports. Raises DataError for files that are no summary, or of different bundles.
+    in the single reports. `more_notes` are listed in the report; `problems` make it partial. Raises DataError for files
+    that are no summary, or of different bundles.
     """
     parts = [_read(path / SUMMARY_FILE if path.is_dir() else path) for path in paths]
     first = parts[0]
@@ -41,8 +44,8 @@ def merge(paths: Sequence[Path], out: Path) -> tuple[Path, dict[str, Any]]:
     summary = {
         "title": f"{first['bundle']['name']} on {names[0] if len(names) == 1 else f'{len(names)} recordings'}",
         "made": max(part["made"] for part in parts),
-        "partial": any(part["partial"] for part in parts),
-        "partial_reason": " | ".join(filter(None, (part["partial_reason"] for part in parts))),
+        "partial": any(part["partial"] for part in parts) or bool(problems),
+        "partial_reason": " | ".join(filter(None, (*(part["partial_reason"] for part in parts), *problems))),
         "seed": first["seed"],
         "data_hash": sha256_of_parts(part["data_hash"] for part in parts),
         "data": {
@@ -55,7 +58,7 @@ def merge(paths: Sequence[Path], out: Path) -> tuple[Path, dict[str, Any]]:
         **figures(tally, labels, shared, first.get("unanswered", "wrong")),
         **panoptic_figures(panoptic, shared),
         **track_figures(tracks),
-        "notes": list(dict.fromkeys(note for part in parts for note in part["notes"])),
+        "notes": list(dict.fromkeys((*(note for part in parts for note in part["notes"]), *more_notes))),
         "wrong_geometry": list(dict.fromkeys(text for part in parts for text in part.get("wrong_geometry", []))),
         "domain": list(dict.fromkeys(sentence for part in parts for sentence in part["domain"])),
         "worst": sorted((scan for part in parts for scan in part["worst"]), key=lambda scan: -scan["score"])[:10],
