@@ -190,17 +190,20 @@ def check_bundle(name: str) -> Iterator[Finding]:
 
 def check_sensor(config: DoctorConfig, data: Path) -> Iterator[Finding]:
     """What the model would meet on this sensor that its training never showed it."""
+    from weakseg_ros.data.bag_files import bags_in
     from weakseg_ros.deploy.bundle import Bundle
     from weakseg_ros.deploy.segmenter import Segmenter
     from weakseg_ros.measure import sensor_check
     from weakseg_ros.measure.inputs import open_input
 
     settings = {"intensity_scale": config.intensity_scale, "allow_no_intensity": not config.intensity_field}
-    segmenter = Segmenter(Bundle.load(config.bundle), **settings)
-    source = open_input(data, segmenter.bundle.labels, config.topic, reading=config)
-    for mark, text in sensor_check.check_sensor(segmenter, source, data, config.clouds):
-        yield Finding(mark, SENSOR, text)
-    segmenter.close()
+    bags = bags_in(data)
+    for bag in bags or [data]:
+        segmenter = Segmenter(Bundle.load(config.bundle), **settings)
+        source = open_input(bag, segmenter.bundle.labels, config.topic, reading=config)
+        for mark, text in sensor_check.check_sensor(segmenter, source, bag, config.clouds):
+            yield Finding(mark, SENSOR, f"{bag.name}: {text}" if bags else text)
+        segmenter.close()
 
 
 def read_arguments(argv: Sequence[str]) -> DoctorConfig:

@@ -68,3 +68,20 @@ def test_one_bag_is_not_many(recording: Path, drives: Path) -> None:
     assert [bag.name for bag in bags_in(drives / "drive_[12]*")] == ["drive_2", "drive_10", "drive_11"]
     with pytest.raises(DataError, match="no bag has such a name"):
         bags_in(drives / "x*")
+
+
+def test_doctor_select_and_predict_go_through_all_bags(
+    drives: Path, known_bundle: Bundle, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shutil.rmtree(drives / "drive_11")
+    bundle = ["--bundle", str(known_bundle.folder)]
+    weakseg(["doctor", "--data", str(drives), *bundle])
+    said = capsys.readouterr().out
+    assert all(f"sensor            {name}: " in said for name in ("drive_2", "drive_10"))
+    assert weakseg(["select", str(drives), *bundle, "--frames", "4", "--out", str(tmp_path / "log")]) == 0
+    said = capsys.readouterr().out
+    assert "drive_2: 2 frames" in said
+    assert "drive_10: 2 frames" in said
+    assert weakseg(["predict", str(drives), *bundle, "--out", str(tmp_path / "out")]) == 0
+    files = sorted(path.relative_to(tmp_path / "out").as_posix() for path in (tmp_path / "out").rglob("*.label"))
+    assert files == sorted(f"{name}/predictions/{i:06d}.label" for name in ("drive_2", "drive_10") for i in range(SCANS))

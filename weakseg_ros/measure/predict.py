@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from weakseg_ros.config import parse
+from weakseg_ros.data.bag_files import bags_in
 from weakseg_ros.data.prediction_files import ZIP, Predicted, check_submission, server_ids, write_prediction
 from weakseg_ros.deploy.bundle import Bundle
 from weakseg_ros.deploy.segmentation import Segmentation
@@ -75,6 +76,15 @@ def main(argv: Sequence[str]) -> int:
     config = parse(PredictConfig, argv, "predict")
     if config.data == Path():
         raise DataError("which data? give a bag or a folder of scans ('weakseg predict scans --bundle models/street64')")
+    bags = bags_in(config.data)
+    names = [bag.name.split(".")[0] for bag in bags]
+    parts = [replace(config, data=bag, out=config.out / name) for bag, name in zip(bags, names, strict=True)]
+    if len(set(names)) < len(names):
+        raise DataError(f"{config.data}: several bags have one name, so their files would be one; predict them one at a time")
+    return max(map(_predict_one, parts or [config]))
+
+
+def _predict_one(config: PredictConfig) -> int:
     report = predict(config)
     total = max(1, sum(report.points.values()))
     print(f"{len(report.points)} scans, {report.without_class / total:.1%} of the points without a class: {config.out}")

@@ -14,6 +14,7 @@ from pathlib import Path
 import tyro
 
 from weakseg_ros.config import parse
+from weakseg_ros.data.bag_files import bags_in
 from weakseg_ros.data.bags import find_cloud_topic, read_raw
 from weakseg_ros.errors import DataError
 from weakseg_ros.files import check_can_write, environment, sweep, write_json
@@ -58,13 +59,18 @@ def main(argv: Sequence[str]) -> int:
         raise DataError("which bag? give the folder of a rosbag2 ('weakseg replay drive --topic /points')")
     if chosen.out is not None:
         check_can_write(chosen.out.parent, "--out")
-    result = replay(chosen.bag, chosen.topic, chosen)
-    print(_sentence(result))
+    bags = bags_in(chosen.bag)
+    rows, answered = [], True
+    for bag in bags or [chosen.bag]:
+        result = replay(bag, chosen.topic, chosen)
+        print(f"{bag.name}: {_sentence(result)}" if bags else _sentence(result))
+        rows.append({**result.summary(), "bag": str(bag), "environment": environment()})
+        answered &= bool(result.answered)
     if chosen.out is not None:
         chosen.out.parent.mkdir(parents=True, exist_ok=True)
         sweep(chosen.out)
-        write_json(chosen.out, {**result.summary(), "bag": str(chosen.bag), "environment": environment()})
-    return 0 if result.answered else 1
+        write_json(chosen.out, rows if bags else rows[0])
+    return 0 if answered else 1
 
 
 def _sentence(result: ReplayResult) -> str:

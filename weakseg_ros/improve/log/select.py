@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from weakseg_ros.config import parse, setting, to_mapping
+from weakseg_ros.data.bag_files import bags_in
 from weakseg_ros.deploy.bundle import Bundle
 from weakseg_ros.deploy.segmentation import Segmentation
 from weakseg_ros.deploy.segmenter import Segmenter
@@ -79,10 +80,22 @@ def main(argv: Sequence[str]) -> int:
     config = parse(SelectConfig, argv, "select")
     if config.data == Path():
         raise DataError("which data? give a bag or a folder of scans ('weakseg select drive --bundle models/street64')")
-    keys = select(config)
+    bags = bags_in(config.data)
+    keys = select_from(config, bags) if bags else select(config)
     print(f"{config.out}: {len(keys)} frames with at most {config.points} suggested points each")
     print(f"next: weakseg label {config.out}")
     return 0
+
+
+def select_from(config: SelectConfig, bags: Sequence[Path]) -> list[str]:
+    """Choose an equal share of the frames from each bag, and write them into one log; the keys of the new frames."""
+    keys: list[str] = []
+    for index, bag in enumerate(bags):
+        share = (config.frames - len(keys)) // (len(bags) - index)
+        chosen = select(replace(config, data=bag, frames=share)) if share else []
+        print(f"{bag}: {len(chosen)} frames")
+        keys += chosen
+    return keys
 
 
 def select(config: SelectConfig) -> list[str]:
