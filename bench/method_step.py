@@ -15,7 +15,7 @@ import argparse
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import nullcontext
 from pathlib import Path
 from statistics import median
@@ -29,11 +29,16 @@ from weakseg_ros.batches.batches import Batch
 from weakseg_ros.config import from_mapping
 from weakseg_ros.files import environment
 from weakseg_ros.memory import keep_large_blocks
+from weakseg_ros.methods.combined import build_method
+from weakseg_ros.methods.method import Task
+from weakseg_ros.points.labels import LabelMap
 from weakseg_ros.train.config import TrainConfig
 from weakseg_ros.train.session import Learner, precision_of
 
 METHODS = ("supervised", "erda", "coarse3d", "erda+coarse3d")
-CHANNELS, CLASSES, BATCH, HEIGHT, WIDTH = 5, 20, 4, 32, 512
+CHANNELS, BATCH, HEIGHT, WIDTH = 5, 4, 32, 512
+LABELS = LabelMap.load("semantickitti")
+CLASSES = LABELS.num_classes
 LABELLED, PROGRESS, WARM_UP = 0.01, 0.5, 8
 CLOCKS: dict[str, Callable[[], float]] = {"wall": time.perf_counter, "cpu": time.process_time}
 DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
@@ -52,13 +57,12 @@ def make_batch() -> Batch:
 
 
 def make_step(net_name: str, method_name: str, options: dict[str, Any], batch: Batch) -> Callable[[], None]:
-    """One training step of a net with a method; options that the method does not have are for the others."""
+    """One training step of a net with a method, with the `options` of each part by its name."""
     torch.manual_seed(0)
     net = registry.load(registry.NETS, net_name)(CHANNELS, CLASSES, width=TrainConfig().net_width)
-    kind = registry.load(registry.METHODS, method_name)
-    known = {name: value for name, value in options.items() if name in kind.Settings.__dataclass_fields__}
+    config = from_mapping(TrainConfig, {**options, "method": method_name}, "--option")
     counts = torch.bincount(batch.labels.flatten(), minlength=CLASSES).cpu()
-    method = kind(from_mapping(kind.Settings, known, "--option"), net, counts)
+    method = build_method(method_name, config.method_settings, Task(net, counts, LABELS, config.supervised))
     learner = Learner(net, method).to(DEVICE).to(memory_format=torch.channels_last)
     optimizer = torch.optim.AdamW(learner.parameters(), 4e-3, fused=True)
     half = {"bf16-mixed": torch.bfloat16, "16-mixed": torch.float16}.get(precision_of(TrainConfig()))
@@ -111,16 +115,16 @@ def peak_memory(net: str, method: str, arguments: list[str]) -> float:
 
 
 def options_of(net: str, given: list[str]) -> dict[str, Any]:
-    """`net:name=value` arguments that are for this net."""
+    """`net:method.name=value` arguments that are for this net, by method."""
 
-    def pairs() -> Iterator[tuple[str, Any]]:
-        for text in given:
-            owner, _, setting = text.partition(":")
-            name, _, value = setting.partition("=")
-            if owner == net:
-                yield name, yaml.safe_load(value)
-
-    return dict(pairs())
+    options: dict[str, Any] = {}
+    for text in given:
+        owner, _, setting = text.partition(":")
+        name, _, value = setting.partition("=")
+        part, _, name = name.partition(".")
+        if owner == net:
+            options.setdefault(part, {})[name] = yaml.safe_load(value)
+    return options
 
 
 def main() -> None:
@@ -130,7 +134,7 @@ def main() -> None:
     parser.add_argument("--turns", type=int, default=15)
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     parser.add_argument("--clock", choices=CLOCKS, default="wall")
-    parser.add_argument("--option", action="append", default=[], help="net:setting=value of the methods, e.g. light:embedding=64")
+    parser.add_argument("--option", action="append", default=[], help="net:method.setting=value, e.g. light:coarse3d.anchors=64")
     parser.add_argument("--peak", nargs=2, metavar=("NET", "METHOD"), help="print the peak memory of this one only")
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)

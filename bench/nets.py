@@ -28,7 +28,9 @@ from weakseg_ros.deploy.engines.onnxruntime import open_session
 from weakseg_ros.deploy.graph import DeployGraph
 from weakseg_ros.files import environment
 from weakseg_ros.memory import keep_large_blocks
-from weakseg_ros.methods.supervised import Supervised, SupervisedSettings
+from weakseg_ros.methods.method import Task
+from weakseg_ros.methods.settings import SupervisedSettings
+from weakseg_ros.methods.supervised import Supervised
 from weakseg_ros.nets.build import build_net
 from weakseg_ros.points.labels import LabelMap
 from weakseg_ros.points.projection import RangeSpec, network_input, project
@@ -75,7 +77,8 @@ def training_step(net: nn.Module, image: Tensor) -> None:
     crops = torch.cat(image[:, :, 16:48].split(512, dim=-1))  # (4, 5, 32, 512)
     mask = (crops != 0).any(dim=1)
     labels = torch.arange(512).div(32, rounding_mode="floor").expand(mask.shape) * mask
-    method = Supervised(SupervisedSettings(class_weights=False), net, torch.ones(LABELS.num_classes))
+    settings = SupervisedSettings(class_weights=False)
+    method = Supervised(settings, Task(net, torch.ones(LABELS.num_classes), LABELS, settings))
     torch.stack(list(method.losses(Batch(crops, labels, mask), net(crops), 0.5).values())).sum().backward()
 
 

@@ -21,10 +21,12 @@ import numpy as np
 import yaml
 
 from weakseg_ros.batches.settings import AugmentConfig
+from weakseg_ros.config import from_mapping
 from weakseg_ros.data.scans import ScanWriter, open_scans
 from weakseg_ros.deploy.bundle import Bundle
 from weakseg_ros.deploy.segmenter import Segmenter
 from weakseg_ros.measure.metrics import auroc
+from weakseg_ros.methods.settings import Coarse3dSettings
 from weakseg_ros.points.cloud import make_cloud
 from weakseg_ros.points.labels import LabelMap
 from weakseg_ros.simulate.drive import SimulateConfig, SimulatedScan, simulate
@@ -106,7 +108,7 @@ def main() -> None:
                 data=folder / "train",
                 out=folder / "run",
                 method="coarse3d",
-                options=options,
+                coarse3d=from_mapping(Coarse3dSettings, options, "--option"),
                 net_width=arguments.width,
                 steps=arguments.steps,
                 warmup_steps=20,

@@ -28,22 +28,23 @@ from typing import Any
 
 import panoptic_ceiling
 import torch
+from mask_quality import judge_run
 from matplotlib.figure import Figure
 from tqdm import tqdm
 
 from weakseg_ros.batches.settings import AugmentConfig
 from weakseg_ros.benchmark.rows import RowFile, alone
-from weakseg_ros.config import shard_of, to_mapping
+from weakseg_ros.config import from_mapping, shard_of, to_mapping
 from weakseg_ros.data.scans import ScanWriter
 from weakseg_ros.files import environment, sha256_of_parts, write_json
 from weakseg_ros.measure.evaluate import EvaluateConfig, evaluate
+from weakseg_ros.methods.settings import PointPanopticSettings
 from weakseg_ros.points.labels import LabelMap
 from weakseg_ros.points.projection import RangeSpec
 from weakseg_ros.simulate.drive import SimulateConfig, simulate
 from weakseg_ros.simulate.lidar import load_sensor
 from weakseg_ros.train.config import TrainConfig
 from weakseg_ros.train.export import export_run
-from weakseg_ros.train.mask_quality import judge_run
 from weakseg_ros.train.train import train
 from weakseg_ros.weak.protocols import SparseConfig
 
@@ -72,7 +73,7 @@ ROWS: dict[str, dict[str, Any]] = {
 }
 """settings of each row: hand-crafted distances, the ladder of the learned one and what can be joined to it, true masks for the
 clicks, full supervision"""
-METHODS = {"learned_3_erda": "erda+point_panoptic", "perfect": panoptic_ceiling.METHOD}
+METHODS = {"learned_3_erda": "erda+point_panoptic"}
 """methods of the rows that do not train point_panoptic by itself"""
 OPTIONS = {"branch_width": 32, "branch_heads": 4, "branch_ffn": 64, "tie_pairs": 4000, "all_clicked": True}
 CLICKS = SparseConfig(protocol="per_instance", ratio=0.001)
@@ -120,7 +121,7 @@ def settings_of(name: str, seed: int, size: Size, out: Path) -> TrainConfig:
         out=out / "runs" / f"{name}-s{seed}",
         draw=EVERY_LABEL if name == "full" else dataclasses.replace(CLICKS, seed=seed),
         method=METHODS.get(name, "point_panoptic"),
-        options={**OPTIONS, **ROWS[name]},
+        point_panoptic=from_mapping(PointPanopticSettings, {**OPTIONS, **ROWS[name]}, f"row {name}"),
         net_width=16,
         height=32,
         width=256,

@@ -24,7 +24,8 @@ from weakseg_ros.nets.output import NetOutput
 from weakseg_ros.points.cloud import Cloud
 from weakseg_ros.points.projection import RangeSpec, channel_image, project
 
-METHOD = "perfect_masks"
+METHOD = "point_panoptic"
+"""the row of registry.METHODS whose place it takes"""
 
 
 class PerfectMasks(PointPanoptic):
@@ -66,10 +67,10 @@ def every_instance_shown() -> Iterator[None]:
         image = np.concatenate([channel_image(cloud, view, batches.GEOMETRY), plane[None].astype(np.float32)])
         return image, np.append(labels, np.uint8(0))[labelled].astype(np.uint8)
 
-    registry.METHODS[METHOD] = f"{__name__}:{PerfectMasks.__name__}"
+    usual, registry.METHODS[METHOD] = registry.METHODS[METHOD], f"{__name__}:{PerfectMasks.__name__}"
     batches.raw_image = raw_image
     try:
         yield
     finally:
         batches.raw_image = ordinary
-        del registry.METHODS[METHOD]
+        registry.METHODS[METHOD] = usual

@@ -27,12 +27,12 @@ from torch.nn import functional as F
 
 from weakseg_ros.batches.batches import Batch, ScanImages
 from weakseg_ros.batches.settings import NO_AUGMENTATION
-from weakseg_ros.config import load_yaml
+from weakseg_ros.config import from_mapping, load_yaml
 from weakseg_ros.files import environment
 from weakseg_ros.methods.coarse3d import Coarse3d
+from weakseg_ros.methods.combined import Combined
 from weakseg_ros.methods.confident_pixels import entropy, select_pseudo_labels, select_ratio
 from weakseg_ros.methods.erda import Erda, at_pixels
-from weakseg_ros.methods.method import Method
 from weakseg_ros.nets.output import NetOutput
 from weakseg_ros.train.config import TrainConfig
 from weakseg_ros.train.session import Session, labels_of, open_session
@@ -66,7 +66,7 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--config", type=Path, required=True)
     parser.add_argument("--method", default="erda+coarse3d")
     parser.add_argument("--ratio", type=float, default=0.001)
-    parser.add_argument("--option", action="append", default=[], help="NAME=VALUE of the method")
+    parser.add_argument("--option", action="append", default=[], help="NAME=VALUE of a method, e.g. coarse3d.anchors=64")
     parser.add_argument("--steps", type=int, default=700)
     parser.add_argument("--every", type=int, default=100)
     parser.add_argument("--hold-out", type=float, default=0.2)
@@ -76,14 +76,16 @@ def parse_arguments() -> argparse.Namespace:
 
 def settings_of(arguments: argparse.Namespace) -> TrainConfig:
     base = load_yaml(TrainConfig, arguments.config)
-    options = dict(base.options) | {name: yaml.safe_load(value) for name, value in (o.split("=", 1) for o in arguments.option)}
+    for option in arguments.option:
+        name, value = option.split("=", 1)
+        part, setting = name.split(".")
+        base = from_mapping(TrainConfig, {part: {setting: yaml.safe_load(value)}}, "--option", base)
     return dataclasses.replace(
         base,
         data=arguments.data,
         split="train",
         out=arguments.out / "run",
         method=arguments.method,
-        options=options,
         draw=SparseConfig(protocol="voxel", ratio=arguments.ratio),
         steps=arguments.steps,
         hold_out=arguments.hold_out,
@@ -119,20 +121,20 @@ def look(session: Session, batches: list[tuple[Batch, Tensor]], progress: float)
         net.train(), method.train()
         for name, value in (seen | gradients(session, batch, progress)).items():
             sums.setdefault(name, []).append(value)
-    return {name: round(float(np.mean(values)), 4) for name, values in sums.items()} | spread(method)
+    return {name: round(float(np.mean(values)), 4) for name, values in sums.items()} | apartness(method)
 
 
-def beliefs(method: Method, batch: Batch, out: NetOutput, truth: Tensor, hidden: Tensor, progress: float) -> dict[str, float]:
+def beliefs(method: Combined, batch: Batch, out: NetOutput, truth: Tensor, hidden: Tensor, progress: float) -> dict[str, float]:
     """Share of the hidden labels (flat indices) that the net and the pseudo-labels have right, and how sure they are."""
     probs = at_pixels(out.probabilities, hidden)  # (P, K)
     sure, guess = probs.max(dim=1)
     seen = {"net right": share(guess == truth[hidden]), "net sure": float(sure.mean())}
-    if isinstance(method, Erda):
-        soft = method.labeller(at_pixels(out.features, hidden).float(), torch.full_like(hidden, -1))
+    if erda := method.part(Erda):
+        soft = erda.labeller(at_pixels(out.features, hidden).float(), torch.full_like(hidden, -1))
         sure, guess = soft.max(dim=1)
         seen |= {"erda right": share(guess + 1 == truth[hidden]), "erda sure": float(sure.mean())}
-    if isinstance(method, Coarse3d):
-        ratio = select_ratio(progress, method.settings.pseudo_epochs)
+    if coarse3d := method.part(Coarse3d):
+        ratio = select_ratio(progress, coarse3d.settings.pseudo_epochs)
         chosen = select_pseudo_labels(out.probabilities, entropy(out.probabilities), batch.labels, batch.mask, ratio)
         picked = chosen.flatten()[hidden]
         seen |= {"contrast right": share(picked[picked > 0] == truth[hidden][picked > 0]), "contrast used": share(picked > 0)}
@@ -154,14 +156,15 @@ def gradients(session: Session, batch: Batch, progress: float) -> dict[str, floa
     return found
 
 
-def spread(method: Method) -> dict[str, float]:
+def apartness(method: Combined) -> dict[str, float]:
     """Mean cosine between the prototypes of different classes, and within a class; of those that ever moved."""
     found = {}
-    if isinstance(method, Erda):
-        keys = method.labeller.prototypes
+    if erda := method.part(Erda):
+        keys = erda.labeller.prototypes
         found["erda cosine between"] = mean_cosine(keys[keys.abs().sum(dim=1) > 0][:, None])[0]
-    if isinstance(method, Coarse3d) and hasattr(method.bank, "moved"):
-        keys = method.bank.keys[method.bank.moved.any(dim=1)]
+    coarse3d = method.part(Coarse3d)
+    if coarse3d is not None and hasattr(coarse3d.bank, "moved"):
+        keys = coarse3d.bank.keys[coarse3d.bank.moved.any(dim=1)]
         found["contrast cosine between"], found["contrast cosine within"] = mean_cosine(keys)
     return found
 

@@ -59,9 +59,21 @@ def root() -> Path:
 @pytest.fixture(scope="session")
 def layouts() -> ModuleType:
     """layouts.py: writes tiny data sets as nuScenes, SemanticPOSS and SemanticKITTI lay them out."""
-    spec = importlib.util.spec_from_file_location("layouts", Path(__file__).with_name("layouts.py"))
+    return load_file(Path(__file__).with_name("layouts.py"))
+
+
+@pytest.fixture(scope="session")
+def mask_quality() -> ModuleType:
+    """bench/mask_quality.py: how good pseudo masks are."""
+    return load_file(ROOT / "bench" / "mask_quality.py")
+
+
+def load_file(path: Path) -> ModuleType:
+    """A file that belongs to no package, as a module."""
+    spec = importlib.util.spec_from_file_location(path.stem, path)
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
+    sys.modules[path.stem] = module  # dataclasses look their module up there
     spec.loader.exec_module(module)
     return module

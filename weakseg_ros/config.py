@@ -73,10 +73,13 @@ def from_mapping(cls: type[T], mapping: Mapping[str, Any], where: str, base: T |
     """Build the dataclass `cls` from a mapping, checking names and types; nested dataclasses are filled likewise.
 
     `where` begins every error text (a file's name, or the node's); fields that the mapping does not hold keep the
-    value of `base`, or their default. Raises ConfigError.
+    value of `base`, or their default. A class may have `from_older(mapping, where)`, which gives the mapping of an older
+    version as it is written today. Raises ConfigError.
     """
     if not isinstance(mapping, Mapping):
         raise ConfigError(f"{where}: expected settings by name, found {type(mapping).__name__}")
+    from_older = getattr(cls, "from_older", None)
+    mapping = mapping if from_older is None else from_older(mapping, where)
     hints = typing.get_type_hints(cls)
     names = [field.name for field in dataclasses.fields(cls) if field.init]  # type: ignore[arg-type]
     values: dict[str, Any] = {}
@@ -140,9 +143,10 @@ def dump_yaml(settings: Any) -> str:
     return str(yaml.dump(to_mapping(settings), Dumper=YAML_DUMPER, sort_keys=False))
 
 
-def parse(cls: type[T], argv: Sequence[str], verb: str, default: T | None = None) -> T:
+def parse(cls: type[T], argv: Sequence[str], verb: str, default: T | None = None, about: str = "") -> T:
     """Settings of type `cls` from a command line; `--config FILE` is read first, the other arguments override it.
 
+    `about` stands in the manual below what the class says of itself.
     Ends the process with the manual for `--help` and with exit code 2 for a wrong argument, as every command does.
     """
     import tyro
@@ -157,8 +161,9 @@ def parse(cls: type[T], argv: Sequence[str], verb: str, default: T | None = None
     # tyro takes further names for a mapping only where its default is empty
     named = {} if default is None else {key: value for key, value in vars(default).items() if isinstance(value, dict)}
     keep = {} if default is None else {"default": dataclasses.replace(default, **{key: {} for key in named})}  # type: ignore[type-var]
+    description = f"{inspect.getdoc(cls)}\n\n{about}" if about else None
     with _torch_left_out():
-        settings: T = tyro.cli(cls, args=arguments, prog=f"weakseg {verb}", **keep)  # type: ignore[call-overload]
+        settings: T = tyro.cli(cls, args=arguments, prog=f"weakseg {verb}", description=description, **keep)  # type: ignore[call-overload]
     merged = {key: value | getattr(settings, key) for key, value in named.items()}
     return dataclasses.replace(settings, **merged) if merged else settings  # type: ignore[type-var]
 

@@ -7,8 +7,11 @@ row of every table through its contract.
 
 from __future__ import annotations
 
+import ast
 import importlib
+import importlib.util
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from weakseg_ros.errors import ConfigError, did_you_mean
@@ -23,14 +26,10 @@ NETS = {
 }
 
 METHODS = {
-    "coarse3d": "weakseg_ros.methods.coarse3d:Coarse3d",
-    "coarse3d+point_panoptic": "weakseg_ros.methods.panoptic_combined:Coarse3dPointPanoptic",
-    "erda": "weakseg_ros.methods.erda:Erda",
-    "erda+coarse3d": "weakseg_ros.methods.erda_coarse3d:ErdaCoarse3d",
-    "erda+coarse3d+point_panoptic": "weakseg_ros.methods.panoptic_combined:ErdaCoarse3dPointPanoptic",
-    "erda+point_panoptic": "weakseg_ros.methods.panoptic_combined:ErdaPointPanoptic",
-    "point_panoptic": "weakseg_ros.methods.point_panoptic:PointPanoptic",
     "supervised": "weakseg_ros.methods.supervised:Supervised",
+    "coarse3d": "weakseg_ros.methods.coarse3d:Coarse3d",
+    "erda": "weakseg_ros.methods.erda:Erda",
+    "point_panoptic": "weakseg_ros.methods.point_panoptic:PointPanoptic",
 }
 
 DATASETS = {
@@ -61,3 +60,17 @@ def load(table: Mapping[str, str], name: str) -> Any:
         raise ConfigError(f"{kind}: unknown '{name}'{hint}; known: {', '.join(sorted(table))}")
     module, _, attribute = table[name].partition(":")
     return getattr(importlib.import_module(module), attribute)
+
+
+def summaries(table: Mapping[str, str]) -> dict[str, str]:
+    """The first line of each row's docstring, by name; it is read from the source, so that a manual imports no torch."""
+    found = {}
+    for name, row in table.items():
+        module, _, attribute = row.partition(":")
+        source = importlib.util.find_spec(module)
+        if source is None or source.origin is None:
+            continue
+        for node in ast.parse(Path(source.origin).read_text(encoding="utf-8")).body:
+            if isinstance(node, ast.ClassDef) and node.name == attribute:
+                found[name] = (ast.get_docstring(node) or "").partition("\n")[0]
+    return found

@@ -89,8 +89,8 @@ def finished(street: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
         "seeds": [1, 2],
         "classes": CLASSES,
         "step_turns": 2,
-        "options": {"coarse3d": {"embedding": 8, "projector_width": 8, "anchors": 16}},
-        "variants": {"calm": {"methods": ["coarse3d"], "ratios": [0.05], "options": {"contrast_weight": 0.0}}},
+        "method_settings": {"coarse3d": {"coarse3d": {"embedding": 8, "projector_width": 8, "anchors": 16}}},
+        "variants": {"calm": {"methods": ["coarse3d"], "ratios": [0.05], "coarse3d": {"weight": 0.0}}},
     }
     file = out.parent / "table.yaml"
     file.write_text(yaml.safe_dump(content))
@@ -124,9 +124,9 @@ def test_a_variant_differs_in_what_it_names_only(finished: Path) -> None:
         yaml.safe_load((finished / "runs" / key / "config.yaml").read_text())
         for key in ("coarse3d-light-r0.05-s1", "coarse3d-calm-light-r0.05-s1")
     ]
-    assert stored[1]["options"] == {**stored[0]["options"], "contrast_weight": 0.0}
+    assert stored[1]["coarse3d"] == {**stored[0]["coarse3d"], "weight": 0.0}
     for settings_ in stored:
-        del settings_["options"], settings_["out"]
+        del settings_["coarse3d"], settings_["out"]
     assert stored[0] == stored[1]
 
 
@@ -192,8 +192,8 @@ def test_the_report_holds_what_was_asked_for_and_nothing_else(
     out = tmp_path / "out"
     arguments = ["benchmark", str(street), "--config", str(file), "--out", str(out), "--ratios", "1"]
     assert main([*arguments, "--seeds", "1", "2"]) == 0
-    assert main([*arguments, "--seeds", "1", "2", "--override", "net_options={nonsense: 1}"]) == 2
-    assert "holds no finished row; the first failure: net_options" in capsys.readouterr().err
+    assert main([*arguments, "--seeds", "1", "2", "--override", "net_width=33"]) == 2
+    assert "holds no finished row; the first failure: net_width" in capsys.readouterr().err
     assert main([*arguments, "--override", "steps=3"]) == 0
     text = capsys.readouterr().out
     assert "1 trainings of 3 steps, seeds 1.\n" in text
@@ -207,7 +207,7 @@ def test_the_report_holds_what_was_asked_for_and_nothing_else(
     capsys.readouterr()
     assert main(["benchmark", "--out", str(out), "--report-only"]) == 0
     text = capsys.readouterr().out
-    assert "Failed: supervised-light-r1-s2: net_options" in text  # though it finished once, with other settings
+    assert "Failed: supervised-light-r1-s2: net_width" in text  # though it finished once, with other settings
     assert "2 trainings of 2 steps, seeds 1, 3.\n" in text
     assert "These rows are of 2 different data (data_hash in rows.jsonl): compare only rows of the same data." in text
 
@@ -299,13 +299,13 @@ def test_a_row_that_another_process_trains_is_left_to_it(street: Path, tmp_path:
 
 
 def test_a_row_that_fails_says_so_and_the_others_go_on(street: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    broken = {"without_net": {"methods": ["supervised"], "net_options": {"nonsense": 1}}}
+    broken = {"without_net": {"methods": ["supervised"], "net_width": 33}}
     config = settings(street, tmp_path / "a", variants=broken)
     assert run(config) == 1
     rows = {row["key"]: row for row in RowFile(config.out).read()}
     assert len(rows) == 3
-    assert "net 'light' has no 'nonsense'" in rows["supervised-without_net-light-r0.05-s1"]["error"]
-    assert "Failed: supervised-without_net-light-r0.05-s1: net_options" in write_report(config.out).read_text()
+    assert "net_width: 33 does not fit net 'light'" in rows["supervised-without_net-light-r0.05-s1"]["error"]
+    assert "Failed: supervised-without_net-light-r0.05-s1: net_width" in write_report(config.out).read_text()
     repaired = dataclasses.replace(config, variants={"without_net": {"methods": ["supervised"]}})
     assert run(repaired) == 0
     assert "Failed" not in write_report(config.out).read_text()
@@ -339,8 +339,8 @@ def test_the_command_line_changes_what_the_file_says(street: Path, tmp_path: Pat
         ({"nets": ("lite",)}, "net: unknown 'lite'; did you mean 'light'"),
         ({"override": ("steps",)}, "override: 'steps' lacks '='"),
         ({"override": ("augment.mixx=1",)}, "augment.mixx: unknown key; did you mean 'mix'"),
-        ({"options": {"coarse3d": {"anchor": 3}}}, "did you mean 'anchors'"),
-        ({"options": {"coarse": {}}}, "options.coarse: unknown; did you mean 'coarse3d'"),
+        ({"method_settings": {"coarse3d": {"coarse3d": {"anchor": 3}}}}, "did you mean 'anchors'"),
+        ({"method_settings": {"coarse": {}}}, "method: unknown 'coarse'; did you mean 'coarse3d'"),
         ({"draw": SparseConfig(protocol="full")}, "'full' keeps all labels"),
         ({"variants": {"a": {"methods": "coarse3d"}}}, r"variants\.a\.methods: expected a list"),
         ({"variants": {"a": {"draw": {"propagat": False}}}}, r"variants\.a\.draw\.propagat: unknown key"),
@@ -397,7 +397,7 @@ def test_every_variant_of_the_street_table_trains(street: Path, root: Path, tmp_
     assert len(rows) == 6 + 5
     assert train_rows(config, [shrunk(row, tmp_path) for row in rows], *open_table(config)) == 0
     stored = {row.variant: yaml.safe_load((tmp_path / "runs" / row.key / "config.yaml").read_text()) for row in rows}
-    assert stored["without_contrast"]["options"]["contrast_weight"] == 0.0
+    assert stored["without_contrast"]["coarse3d"]["weight"] == 0.0
     assert stored["polar_mix"]["augment"]["paste"] == 1.0
     assert stored["without_augmentation"]["augment"]["turn"] == 0.0
     assert "-first" in stored["without_propagation"]["sparse_labels"]

@@ -26,7 +26,7 @@ pytest.importorskip("onnxruntime", reason="no onnxruntime: pip install weakseg_r
 pytest.importorskip("onnx", reason="no onnx: pip install weakseg_ros[train]")
 torch = pytest.importorskip("torch", reason="no torch: pip install weakseg_ros[train]")
 
-from weakseg_ros.methods.method import Method  # noqa: E402
+from weakseg_ros.methods.method import Method, Task  # noqa: E402
 from weakseg_ros.nets.output import NetOutput  # noqa: E402
 from weakseg_ros.train.export import export_bundle  # noqa: E402
 
@@ -89,8 +89,8 @@ class HeadSettings:
 class HeadMethod(Method):
     Settings = HeadSettings
 
-    def __init__(self, settings: HeadSettings, net: torch.nn.Module, class_counts: torch.Tensor) -> None:
-        super().__init__(settings, net, class_counts)
+    def __init__(self, settings: HeadSettings, task: Task) -> None:
+        super().__init__(settings, task)
         self.head = Head(tuple(settings.outputs.split(",")))
 
     def deployable(self) -> torch.nn.Module:

@@ -31,6 +31,7 @@ from weakseg_ros.improve.retrain.data import logs_in, open_clicks, open_retrain_
 from weakseg_ros.improve.retrain.gate import GateConfig
 from weakseg_ros.improve.retrain.retrain import command_of, compare, refused_on_failure, retrain, training_settings
 from weakseg_ros.improve.retrain.versions import REJECTED, Versions
+from weakseg_ros.methods.settings import PointPanopticSettings
 from weakseg_ros.points.cloud import Cloud, make_cloud
 from weakseg_ros.points.labels import LabelClass, LabelMap
 from weakseg_ros.points.projection import RangeSpec
@@ -152,11 +153,11 @@ def test_clicks_teach_the_night_without_forgetting_the_day(world: Path, place: P
 
 
 def test_clicks_on_suggested_points_do_not_say_that_nothing_else_is_there(place: Path) -> None:
-    clicked = TrainConfig(method="point_panoptic", options={"all_clicked": True, "rounds": 1})
-    assert training_settings(settings(place), clicked, place).options == {"all_clicked": False, "rounds": 1}
-    assert training_settings(settings(place, method="supervised"), clicked, place).options == {}
+    clicked = TrainConfig(method="point_panoptic", point_panoptic=PointPanopticSettings(all_clicked=True, rounds=1))
+    assert training_settings(settings(place), clicked, place).point_panoptic == PointPanopticSettings(all_clicked=False, rounds=1)
     drawn = TrainConfig(method="supervised", draw=SparseConfig(protocol="per_instance"))
-    assert training_settings(settings(place, method="point_panoptic"), drawn, place).options == {"all_clicked": False}
+    changed = training_settings(settings(place, method="point_panoptic"), drawn, place)
+    assert (changed.method, changed.point_panoptic) == ("point_panoptic", PointPanopticSettings(all_clicked=False))
 
 
 def test_a_second_round_learns_from_both_logs_and_the_first_data(world: Path, place: Path) -> None:

@@ -12,10 +12,9 @@ from hypothesis import strategies as st
 from safetensors.torch import load, save
 from torch.nn import functional as F
 
-from weakseg_ros import registry
 from weakseg_ros.batches.batches import Batch
 from weakseg_ros.config import from_mapping
-from weakseg_ros.methods.coarse3d import Coarse3d, Coarse3dSettings, Reduction, contrast_loss
+from weakseg_ros.methods.coarse3d import Coarse3d, contrast_loss
 from weakseg_ros.methods.confident_pixels import (
     Grouped,
     candidate_pixels,
@@ -29,12 +28,15 @@ from weakseg_ros.methods.confident_pixels import (
     select_ratio,
 )
 from weakseg_ros.methods.embedding import Projector, at_all_pixels, at_some_pixels
-from weakseg_ros.methods.erda_coarse3d import ErdaCoarse3d, ErdaCoarse3dSettings
-from weakseg_ros.methods.prototypes import BankSettings, PixelBank, PrototypeBank, sinkhorn
+from weakseg_ros.methods.method import Task
+from weakseg_ros.methods.prototypes import PixelBank, PrototypeBank, sinkhorn
+from weakseg_ros.methods.settings import BankSettings, Coarse3dSettings, Reduction, SupervisedSettings
 from weakseg_ros.nets.light import LightNet
 from weakseg_ros.nets.output import NetOutput
+from weakseg_ros.points.labels import LabelClass, LabelMap
 
 CLASSES = 6
+LABELS = LabelMap("six", tuple(LabelClass(i, f"class {i}", (i, i, i), False, (i,)) for i in range(CLASSES)))
 SMALL = {"embedding": 16, "anchors": 20, "prototypes_per_class": 4}
 
 
@@ -55,7 +57,8 @@ def make_parts(**options: Any) -> tuple[Coarse3d, Batch, NetOutput]:
     torch.manual_seed(0)
     batch, net = make_batch(), LightNet(5, CLASSES, width=16)
     counts = torch.bincount(batch.labels.flatten(), minlength=CLASSES)
-    return Coarse3d(from_mapping(Coarse3dSettings, SMALL | options, "options"), net, counts), batch, net(batch.image)
+    task = Task(net, counts, LABELS, SupervisedSettings())
+    return Coarse3d(from_mapping(Coarse3dSettings, SMALL | options, "coarse3d"), task), batch, net(batch.image)
 
 
 def grouped_of(counts: list[int]) -> Grouped:
@@ -272,7 +275,7 @@ class TestContrastLoss:
 
 class TestCoarse3d:
     def test_contrast_waits_for_the_warm_up_and_then_reaches_the_encoder(self) -> None:
-        method, batch, out = make_parts(focal_weight=0.0, lovasz_weight=0.0)
+        method, batch, out = make_parts()
         for stage in out.stages:
             stage.retain_grad()
         before = method.bank.keys.clone()
@@ -306,7 +309,7 @@ class TestCoarse3d:
         [
             {"memory": "pixels", "memory_pixels": 50},
             {"anchor_draw": "uniform"},
-            {"contrast_reduction": "log_sum"},
+            {"reduction": "log_sum"},
             {"prototype_assignment": "gumbel"},
             {"prototypes_from_data": True},
             {"projector_width": 8},
@@ -325,11 +328,10 @@ class TestCoarse3d:
         other.load_state_dict(load(save(method.state_dict())))
         assert torch.equal(other.bank.keys, method.bank.keys)
 
-    def test_without_contrast_only_the_supervised_losses_are_left(self) -> None:
-        method, batch, out = make_parts(contrast_weight=0.0)
-        losses = method.losses(batch, out, 0.5)
-        assert losses["contrast"] == 0
-        assert losses["focal"] > 0
+    def test_without_weight_there_is_no_contrast(self) -> None:
+        method, batch, out = make_parts(weight=0.0)
+        assert method.losses(batch, out, 0.5).keys() == {"contrast"}
+        assert method.losses(batch, out, 0.5)["contrast"] == 0
 
     def test_the_same_seed_draws_the_same_anchors(self) -> None:
         values = []
@@ -346,15 +348,3 @@ class TestCoarse3d:
             losses = method.losses(batch, net(batch.image), 0.5)
         assert method.bank.keys.dtype == losses["contrast"].dtype == torch.float32
         assert torch.isfinite(losses["contrast"])
-
-
-def test_both_methods_together_have_the_losses_of_each() -> None:
-    assert registry.load(registry.METHODS, "erda+coarse3d") is ErdaCoarse3d
-    batch, net = make_batch(), LightNet(5, CLASSES, width=16)
-    counts = torch.bincount(batch.labels.flatten(), minlength=CLASSES)
-    options = SMALL | {"erda_weight": 0.5, "contrast_weight": 0.2, "gamma": 1.0}
-    method = ErdaCoarse3d(from_mapping(ErdaCoarse3dSettings, options, "options"), net, counts)
-    losses = method.losses(batch, net(batch.image), 0.5)
-    assert set(losses) == {"focal", "lovasz", "erda", "contrast"}
-    assert all(loss > 0 for loss in losses.values())
-    assert {name.split(".")[0] for name in method.state_dict()} == {"alpha", "labeller", "projector", "bank"}

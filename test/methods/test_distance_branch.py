@@ -13,11 +13,12 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from weakseg_ros.errors import ConfigError
-from weakseg_ros.methods.objects.anchors import Anchors, anchors_of
-from weakseg_ros.methods.objects.distance_branch import BranchSettings, DistanceBranch, place_code, shares
+from weakseg_ros.methods.objects.anchors import ClickAnchors, click_anchors
+from weakseg_ros.methods.objects.distance_branch import DistanceBranch, place_code, shares
 from weakseg_ros.methods.objects.distance_losses import assignment_loss, regression_loss, surface_pairs, tie_loss
-from weakseg_ros.methods.objects.pseudo_masks import PseudoSettings, estimate
+from weakseg_ros.methods.objects.pseudo_masks import estimate
 from weakseg_ros.methods.objects.relations import MAPS, Relations
+from weakseg_ros.methods.settings import BranchSettings, PseudoSettings
 
 THINGS = torch.tensor([False, True, True, False, False])
 RADIUS = torch.tensor([0.0, 3.5, 1.0, 0.0, 0.0])
@@ -29,7 +30,7 @@ def small(**changes: Any) -> BranchSettings:
     return BranchSettings(**{"branch_width": 16, "branch_heads": 4, "branch_ffn": 24, **changes})
 
 
-def scene(seed: int, clicks: int = 3) -> tuple[Tensor, Tensor, Tensor, Anchors]:
+def scene(seed: int, clicks: int = 3) -> tuple[Tensor, Tensor, Tensor, ClickAnchors]:
     """Features, places and probabilities of 60 pixels, and anchors: clicks, then road and grass with 4 pixels each."""
     generator = torch.Generator().manual_seed(seed)
     labels = torch.zeros(PIXELS, dtype=torch.long)
@@ -38,7 +39,7 @@ def scene(seed: int, clicks: int = 3) -> tuple[Tensor, Tensor, Tensor, Anchors]:
     labels[chosen[clicks : clicks + 4]], labels[chosen[clicks + 4 : clicks + 8]] = ROAD, GRASS
     probs = torch.rand(PIXELS, 5, generator=generator)
     xyz = 10 * torch.randn(PIXELS, 3, generator=generator)
-    return torch.randn(PIXELS, FEATURES, generator=generator), xyz, probs / probs.sum(1, True), anchors_of(labels, THINGS)
+    return torch.randn(PIXELS, FEATURES, generator=generator), xyz, probs / probs.sum(1, True), click_anchors(labels, THINGS)
 
 
 def branch_of(**changes: Any) -> DistanceBranch:
@@ -46,25 +47,25 @@ def branch_of(**changes: Any) -> DistanceBranch:
     return DistanceBranch(FEATURES, 5, small(**changes)).eval()
 
 
-def reordered(anchors: Anchors, order: Tensor) -> Anchors:
+def reordered(anchors: ClickAnchors, order: Tensor) -> ClickAnchors:
     """The same anchors as another person would have listed them."""
     place = torch.argsort(order)
-    return Anchors(anchors.classes[order], anchors.things[order], anchors.pixel, place[anchors.owner])
+    return ClickAnchors(anchors.classes[order], anchors.things[order], anchors.pixel, place[anchors.owner])
 
 
 def test_anchors_are_the_clicks_and_then_the_stuff_that_is_there() -> None:
-    anchors = anchors_of(torch.tensor([0, GRASS, CAR, 0, PERSON, CAR, GRASS, ROAD]), THINGS)
+    anchors = click_anchors(torch.tensor([0, GRASS, CAR, 0, PERSON, CAR, GRASS, ROAD]), THINGS)
     assert anchors.classes.tolist() == [CAR, PERSON, CAR, ROAD, GRASS]
     assert anchors.things.tolist() == [True, True, True, False, False]
     assert anchors.clicks.tolist() == [2, 4, 5]
     values = torch.arange(8.0)[:, None]
     assert anchors.mean(values)[:, 0].tolist() == [2, 4, 5, 7, 3.5]
-    assert len(anchors_of(torch.zeros(8, dtype=torch.long), THINGS)) == 0
-    few = anchors_of(torch.full((50,), CAR), THINGS, max_clicks=7)
+    assert len(click_anchors(torch.zeros(8, dtype=torch.long), THINGS)) == 0
+    few = click_anchors(torch.full((50,), CAR), THINGS, max_clicks=7)
     numbers = torch.ones(50, dtype=torch.long)
     numbers[20] = 2
     for _ in range(10):  # a mask of many labels does not crowd out the object of a single click
-        both = anchors_of(torch.full((50,), CAR), THINGS, max_clicks=7, instances=numbers)
+        both = click_anchors(torch.full((50,), CAR), THINGS, max_clicks=7, instances=numbers)
         assert 20 in both.pixel.tolist()
         assert len(both.clicks) == 7
     assert len(few.clicks.unique()) == len(few) == 7
@@ -76,7 +77,7 @@ def test_an_untrained_branch_on_places_finds_the_nearest_click(seed: int, clicks
     _, xyz, probs, _ = scene(seed)
     labels = torch.zeros(PIXELS, dtype=torch.long)
     labels[torch.randperm(PIXELS, generator=torch.Generator().manual_seed(seed))[:clicks]] = CAR
-    anchors = anchors_of(labels, THINGS)
+    anchors = click_anchors(labels, THINGS)
     branch = DistanceBranch(3, 5, small(branch_width=8, rounds=0, similarity="l2"))
     branch.embed = branch.anchor = branch.query = branch.key = branch.anchor_norm = nn.Identity()
     branch.place = nn.Sequential(*branch.place[:2], nn.Linear(8, 3))
@@ -119,7 +120,7 @@ def test_each_step_of_the_ladder_adds_its_parts_and_changes_the_answer() -> None
 
 def test_a_single_click_and_places_at_the_origin_are_no_trouble() -> None:
     features, xyz, probs, _ = scene(3)
-    alone = anchors_of(torch.eye(PIXELS, dtype=torch.long)[5], THINGS)
+    alone = click_anchors(torch.eye(PIXELS, dtype=torch.long)[5], THINGS)
     distances = branch_of()(features, torch.zeros_like(xyz), probs, alone)
     loss = sum(regression_loss(d, alone) + assignment_loss(d, alone, 0.1) for d in distances)
     loss.backward()
@@ -128,7 +129,7 @@ def test_a_single_click_and_places_at_the_origin_are_no_trouble() -> None:
 
 
 def test_losses_by_hand() -> None:
-    anchors = anchors_of(torch.tensor([CAR, CAR, ROAD, ROAD, 0]), THINGS)
+    anchors = click_anchors(torch.tensor([CAR, CAR, ROAD, ROAD, 0]), THINGS)
     perfect = torch.tensor([[0.0, 1, 1, 1, 0.5], [1, 0, 1, 1, 0.5], [1, 1, 0, 0, 0.5]])
     assert regression_loss(perfect, anchors).item() == 0
     assert assignment_loss(perfect, anchors, 0.1).item() == pytest.approx(0.0, abs=1e-3)
@@ -170,7 +171,7 @@ def test_tied_pixels_pay_for_going_different_ways() -> None:
     assert tie_loss(torch.zeros(2, 0), none, 0.1).item() == 0
 
 
-def lie(xyz: Tensor, anchors: Anchors, reach: float = 1.4, gate: Tensor = RADIUS) -> Relations:
+def lie(xyz: Tensor, anchors: ClickAnchors, reach: float = 1.4, gate: Tensor = RADIUS) -> Relations:
     """How pixels lie to the clicks, on a scene without ground or surfaces."""
     straight = torch.cdist(xyz[anchors.clicks], xyz) / (reach * gate[anchors.classes[anchors.things]])[:, None]
     maps = torch.zeros(len(straight), len(MAPS), len(xyz))
@@ -190,7 +191,7 @@ def test_pseudo_labels_by_hand() -> None:
     classes.append(ROAD)
     labels = torch.tensor([CAR, 0, 0, PERSON, 0, 0, 0, CAR, ROAD])
     xyz = torch.tensor([[x, 0.0, 0.0] for x in (0, 1, 4, 4.5, 20, 3, 3, 5, 6)])
-    anchors = anchors_of(labels, THINGS)  # clicks 0, 3, 7
+    anchors = click_anchors(labels, THINGS)  # clicks 0, 3, 7
     distance = torch.full((4, 9), 0.5)
     distance[0, [1, 2, 4, 5, 6]] = 0.1
     distance[1, 2] = 0.0
@@ -240,7 +241,7 @@ def test_shares_sum_to_one_and_follow_the_distance() -> None:
 
 
 def test_settings_that_do_not_fit_are_refused() -> None:
-    with pytest.raises(ConfigError, match="no multiple"):
+    with pytest.raises(ConfigError, match="not a multiple"):
         BranchSettings(branch_width=100, branch_heads=8)
     with pytest.raises(ConfigError, match="rounds"):
         BranchSettings(rounds=11)

@@ -13,11 +13,15 @@ from safetensors.torch import load, save
 from weakseg_ros.batches.batches import Batch
 from weakseg_ros.config import from_mapping
 from weakseg_ros.errors import ConfigError
-from weakseg_ros.methods.erda import Erda, ErdaSettings, PseudoLabeller, alignment_loss
+from weakseg_ros.methods.erda import Erda, PseudoLabeller, alignment_loss
+from weakseg_ros.methods.method import Task
+from weakseg_ros.methods.settings import ErdaSettings, SupervisedSettings
 from weakseg_ros.nets.light import LightNet
 from weakseg_ros.nets.output import NetOutput
+from weakseg_ros.points.labels import LabelClass, LabelMap
 
 CLASSES = 6
+LABELS = LabelMap("six", tuple(LabelClass(i, f"class {i}", (i, i, i), False, (i,)) for i in range(CLASSES)))
 
 
 @pytest.fixture(autouse=True)
@@ -40,8 +44,8 @@ def make_parts(**settings: Any) -> tuple[Erda, Batch, NetOutput]:
     image = torch.randn(2, 5, 8, 32, generator=generator) * mask[:, None]
     torch.manual_seed(0)
     net = LightNet(5, CLASSES, width=16)
-    method = Erda(ErdaSettings(**settings), net, torch.bincount(labels.flatten(), minlength=CLASSES))
-    return method, Batch(image, labels, mask), net(image)
+    task = Task(net, torch.bincount(labels.flatten(), minlength=CLASSES), LABELS, SupervisedSettings())
+    return Erda(ErdaSettings(**settings), task), Batch(image, labels, mask), net(image)
 
 
 class TestAlignmentLoss:
@@ -111,35 +115,34 @@ class TestErda:
         method, batch, out = make_parts(prototype_start="xavier")
         before = method.labeller.prototypes.clone()
         losses = method.losses(Batch(batch.image, torch.zeros_like(batch.labels), batch.mask), out, 0.5)
-        assert losses["erda"] > 0
-        assert losses["focal"] == losses["lovasz"] == 0
+        assert losses["alignment"] > 0
         torch.testing.assert_close(method.labeller.prototypes, before, rtol=0, atol=0)
 
     def test_a_batch_without_points_costs_nothing(self) -> None:
         method, batch, out = make_parts()
         empty = Batch(batch.image, torch.zeros_like(batch.labels), torch.zeros_like(batch.mask))
         method.eval()  # a norm cannot be trained on no points
-        assert method.losses(empty, out, 0.5)["erda"] == 0
+        assert method.losses(empty, out, 0.5)["alignment"] == 0
 
     def test_labelled_points_have_no_pseudo_label_where_labels_are_few(self) -> None:
-        method, batch, out = make_parts(focal_weight=0.0, lovasz_weight=0.0)
+        method, batch, out = make_parts()
         out.logits.retain_grad()
         sum(method.losses(batch, out, 0.5).values()).backward()
         pulled = out.logits.grad.abs().sum(dim=1) > 0
         assert torch.equal(pulled, batch.mask & (batch.labels == 0))
 
     def test_all_points_have_one_where_most_are_labelled(self) -> None:
-        method, batch, out = make_parts(focal_weight=0.0, lovasz_weight=0.0, pseudo_points="all")
+        method, batch, out = make_parts(pseudo_points="all")
         out.logits.retain_grad()
         sum(method.losses(batch, out, 0.5).values()).backward()
         assert torch.equal(out.logits.grad.abs().sum(dim=1) > 0, batch.mask)
 
     def test_a_share_of_the_points_estimates_the_loss_of_all(self) -> None:
-        method, batch, out = make_parts(prototype_start="xavier", erda_momentum=1.0)
+        method, batch, out = make_parts(prototype_start="xavier", momentum=1.0)
         method.labeller.project = torch.nn.Identity()  # whose norm would see other points each time
-        everything = method.losses(batch, out, 0.5)["erda"].item()
+        everything = method.losses(batch, out, 0.5)["alignment"].item()
         method.settings = ErdaSettings(pseudo_share=0.3)
-        some = [method.losses(batch, out, 0.5)["erda"].item() for _ in range(60)]
+        some = [method.losses(batch, out, 0.5)["alignment"].item() for _ in range(60)]
         assert len(set(some)) == 60
         assert sum(some) / 60 == pytest.approx(everything, rel=0.01)
 
@@ -152,7 +155,7 @@ class TestErda:
         torch.testing.assert_close(other.labeller.prototypes, method.labeller.prototypes, rtol=0, atol=0)
 
     def test_settings_are_checked(self) -> None:
-        with pytest.raises(ConfigError, match=r"options\.pseudo_share: 0\.0 is outside"):
-            from_mapping(ErdaSettings, {"pseudo_share": 0.0}, "options")
+        with pytest.raises(ConfigError, match=r"erda\.pseudo_share: 0\.0 is outside"):
+            from_mapping(ErdaSettings, {"pseudo_share": 0.0}, "erda")
         with pytest.raises(ConfigError, match="did you mean 'js'"):
             from_mapping(ErdaSettings, {"alignment": "jss"}, "options")

@@ -1,15 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The hand-crafted rules: traverse distance beside relaxation, likely instances by hand, transport's sums and optimum."""
+"""The hand-crafted rules: traverse distance beside relaxation, likely instances by hand."""
 
 from __future__ import annotations
 
 import numpy as np
-import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from scipy.optimize import linprog
 
-from weakseg_ros.methods.objects.transport import sinkhorn
 from weakseg_ros.weak.traverse import (
     NEIGHBOURS,
     edge_cost,
@@ -82,23 +79,3 @@ def test_two_objects_part_at_the_edge_between_them() -> None:
     assert (found[:, 9:] == -1).all()
     assert likely_instances(distance[:0], probs, np.zeros(0, int), things, stuff).max() == -1
     assert likely_classes(probs, 0.85)[0].tolist() == [1] * 9 + [0] * 3
-
-
-@given(seeds, st.integers(1, 4), st.integers(1, 12))
-@settings(deadline=None, max_examples=20)
-def test_transport_moves_what_is_there(seed: int, objects: int, pixels: int) -> None:
-    rng = np.random.default_rng(seed)
-    supply = rng.random(objects) + 0.1
-    supply *= pixels / supply.sum()
-    plan, distance = sinkhorn(rng.random((objects, pixels)), supply, np.ones(pixels), 0.05, 200)
-    np.testing.assert_allclose(plan.sum(axis=1), supply, rtol=1e-6)
-    np.testing.assert_allclose(plan.sum(axis=0), 1.0, atol=1e-2)
-    assert 0 <= distance <= pixels
-
-
-def test_transport_comes_near_the_cheapest_plan() -> None:
-    rng = np.random.default_rng(2)
-    cost, supply = rng.random((3, 9)), np.array([2.0, 3.0, 4.0])
-    sums = [np.kron(np.eye(3), np.ones(9)), np.kron(np.ones(3), np.eye(9))]
-    best = linprog(cost.ravel(), A_eq=np.vstack(sums), b_eq=np.concatenate([supply, np.ones(9)])).fun
-    assert sinkhorn(cost, supply, np.ones(9), 1e-3, 3000)[1] == pytest.approx(best, rel=1e-2)

@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 
 from weakseg_ros.errors import ConfigError
 from weakseg_ros.methods.objects.mask_losses import mask_bce, mask_dice, pairwise_bce, pairwise_dice
-from weakseg_ros.methods.objects.matching import MatchSettings, Objects, match, matching_cost, query_losses
+from weakseg_ros.methods.objects.matching import Objects, match, matching_cost, query_losses
+from weakseg_ros.methods.settings import MatchSettings
 
 CLASSES, PIXELS = 4, 12
 

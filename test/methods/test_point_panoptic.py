@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -13,21 +14,23 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from weakseg_ros import registry
 from weakseg_ros.batches.batches import Batch
 from weakseg_ros.cli import main
 from weakseg_ros.config import load_yaml
 from weakseg_ros.data.scans import ScanWriter
-from weakseg_ros.methods.objects.anchors import Anchors
+from weakseg_ros.methods.combined import Combined, build_method
+from weakseg_ros.methods.method import Task
+from weakseg_ros.methods.objects.anchors import ClickAnchors
 from weakseg_ros.methods.objects.relations import relate
-from weakseg_ros.methods.point_panoptic import PointPanoptic, PointPanopticSettings
+from weakseg_ros.methods.point_panoptic import PointPanoptic
+from weakseg_ros.methods.settings import Coarse3dSettings, ErdaSettings, PointPanopticSettings, SupervisedSettings
+from weakseg_ros.methods.supervised import Supervised
 from weakseg_ros.nets.light import LightNet
 from weakseg_ros.points.cloud import Cloud, make_cloud
 from weakseg_ros.points.labels import LabelClass, LabelMap
 from weakseg_ros.points.projection import RangeSpec
 from weakseg_ros.train.click_segmenter import ClickSegmenter
 from weakseg_ros.train.config import TrainConfig
-from weakseg_ros.train.mask_quality import judge_run
 from weakseg_ros.train.run_folder import STATISTICS
 from weakseg_ros.train.session import make_method
 from weakseg_ros.train.survey import DataStatistics
@@ -45,6 +48,7 @@ LABELS = LabelMap(
     ),
 )
 CAR, PERSON, ROAD = 1, 2, 3
+SURE = "point_panoptic.sure_pixels"
 HEIGHT, WIDTH = 16, 96
 SPEC = RangeSpec(HEIGHT, WIDTH, fov_up_deg=5.0, fov_down_deg=-25.0)
 OBJECTS = ((CAR, 5, 20, 8.0), (CAR, 24, 38, 8.0), (CAR, 34, 48, 14.0), (PERSON, 55, 59, 6.0), (PERSON, 60, 64, 7.0))
@@ -94,17 +98,23 @@ def made(**changes: Any) -> tuple[LightNet, PointPanoptic]:
     torch.manual_seed(0)
     net = LightNet(5, LABELS.num_classes, width=16)
     small = {"branch_width": 32, "branch_heads": 4, "branch_ffn": 32, "tie_pairs": 3000, "branch_gradient": 1.0}
-    method = PointPanoptic(PointPanopticSettings(**{**small, **changes}), net, torch.tensor([99, 3, 2, 8]))
-    method.use_labels(LABELS)
-    return net, method
+    return net, PointPanoptic(PointPanopticSettings(**{**small, **changes}), task_of(net))
+
+
+def task_of(net: LightNet, protocol: str = "full") -> Task:
+    return Task(net, torch.tensor([99, 3, 2, 8]), LABELS, SupervisedSettings(), protocol)
+
+
+def with_supervised(method: PointPanoptic, net: LightNet) -> Combined:
+    return Combined({"supervised": Supervised(SupervisedSettings(), task_of(net)), "point_panoptic": method})
 
 
 def learned(steps: int, **changes: Any) -> tuple[LightNet, PointPanoptic, Batch]:
     net, method = made(**changes)
-    batch = batch_of(sparse_labels())
+    batch, whole = batch_of(sparse_labels()), with_supervised(method, net)
     optimizer = torch.optim.AdamW([*net.parameters(), *method.parameters()], 5e-3)
     for step in range(steps):
-        total = torch.stack(list(method.losses(batch, net(batch.image), step / steps).values())).sum()
+        total = torch.stack(list(whole.losses(batch, net(batch.image), step / steps).values())).sum()
         optimizer.zero_grad()
         total.backward()
         optimizer.step()
@@ -138,7 +148,7 @@ def test_a_street_is_learned_by_heart_from_one_click_per_object() -> None:
 def test_the_geometric_prior_spreads_a_click_and_rounds_spread_it_farther() -> None:
     ious = []
     for changes in ({"tie_weight": 0.0, "rounds": 1}, {"tie_weight": 3.0, "rounds": 0}, {"tie_weight": 3.0, "rounds": 3}):
-        net, method, batch = learned(80, metric=False, spread_weight=0.0, class_power=1.0, stage_one=1.0, **changes)
+        net, method, batch = learned(80, metric=False, sure_weight=0.0, class_power=1.0, stage_one=1.0, **changes)
         (found,) = method.pseudo_labels(batch, net(batch.image))
         ious.append(np.mean(mask_iou(found.instance, in_click_order(batch))))
     assert ious == sorted(ious)  # 0.41, 0.60, 0.69
@@ -201,7 +211,7 @@ def test_pseudo_labels_teach_from_stage_two_on() -> None:
     first, ramp, second = (method.losses(batch, net(batch.image), progress) for progress in (0.39, 0.5, 0.9))
     assert not {"centre", "offset", "pseudo"} & first.keys()
     assert first["head"] == 0
-    assert {"centre", "offset", "pseudo", "distance", "spread"} < second.keys()
+    assert {"centre", "offset", "pseudo", "distance", "sure_pixels"} < second.keys()
     assert 0 < ramp["pseudo"] < second["pseudo"]
 
 
@@ -225,7 +235,9 @@ def test_permuted_clicks_permute_the_masks_and_no_pixel_has_two() -> None:
         (scan,) = method._scans(batch, net(batch.image))
         order = torch.tensor([3, 0, 4, 2, 1, 5])
         place = order.argsort()
-        anchors = Anchors(scan.anchors.classes[order], scan.anchors.things[order], scan.anchors.pixel, place[scan.anchors.owner])
+        anchors = ClickAnchors(
+            scan.anchors.classes[order], scan.anchors.things[order], scan.anchors.pixel, place[scan.anchors.owner]
+        )
         relations = relate(scan.xyz, scan.mask, anchors, method.settings.reach * method.radius_m)
         ours = method._estimate(scan).instance
         theirs = method._estimate(replace(scan, anchors=anchors, relations=relations)).instance
@@ -236,12 +248,19 @@ def test_permuted_clicks_permute_the_masks_and_no_pixel_has_two() -> None:
 
 def test_together_with_semantic_weak_supervision() -> None:
     net, batch = LightNet(5, LABELS.num_classes, width=16), batch_of(sparse_labels())
-    own = {"focal", "lovasz", "distance", "assignment", "spread", "tie", "centre", "offset", "pseudo"}
-    for name, more in (("erda", {"erda"}), ("coarse3d", {"contrast"}), ("erda+coarse3d", {"erda", "contrast"})):
-        kind = registry.load(registry.METHODS, f"{name}+point_panoptic")
-        settings = kind.Settings(branch_width=16, branch_heads=4, branch_ffn=16, tie_pairs=500)
-        method = kind(settings, net, torch.tensor([99, 3, 2, 8]))
-        method.use_labels(LABELS)
+    branch = {"branch_width": 16, "branch_heads": 4, "branch_ffn": 16, "tie_pairs": 500}
+    own = {"distance", "assignment", "sure_pixels", "tie", "centre", "offset", "pseudo"}
+    own = {"supervised.focal", "supervised.lovasz", *(f"point_panoptic.{loss}" for loss in own)}
+    settings = {
+        "supervised": SupervisedSettings(),
+        "erda": ErdaSettings(),
+        "coarse3d": Coarse3dSettings(),
+        "point_panoptic": PointPanopticSettings(**branch),
+    }
+    extra = {"erda": {"erda.alignment"}, "coarse3d": {"coarse3d.contrast"}}
+    extra["erda+coarse3d"] = extra["erda"] | extra["coarse3d"]
+    for name, more in extra.items():
+        method = build_method(f"{name}+point_panoptic", settings, task_of(net))
         assert method.losses(batch, net(batch.image), 0.9).keys() == own | more
         assert {"centre", "offset"} <= set(method.deployable().outputs)
 
@@ -262,7 +281,7 @@ def config_of(folder: Path) -> TrainConfig:
         out=folder / "run",
         draw=SparseConfig(protocol="per_instance", ratio=0.01),
         method="point_panoptic",
-        options={"branch_width": 16, "branch_heads": 4, "branch_ffn": 16, "tie_pairs": 500},
+        point_panoptic=PointPanopticSettings(branch_width=16, branch_heads=4, branch_ffn=16, tie_pairs=500),
         net_width=16,
         steps=6,
         warmup_steps=1,
@@ -275,13 +294,13 @@ def config_of(folder: Path) -> TrainConfig:
     )
 
 
-def test_it_trains_from_files_with_clicks_drawn_per_object(tmp_path: Path) -> None:
+def test_it_trains_from_files_with_clicks_drawn_per_object(tmp_path: Path, mask_quality: ModuleType) -> None:
     write_scans(tmp_path / "scans")
     config = config_of(tmp_path)
-    rows = [row for row in train(config).metrics() if "distance" in row]
+    rows = [row for row in train(config).metrics() if "point_panoptic.distance" in row]
     assert len(rows) == 6
-    assert rows[-1]["distance"] < rows[0]["distance"]
-    quality = judge_run(tmp_path / "run", 2)
+    assert rows[-1]["point_panoptic.distance"] < rows[0]["point_panoptic.distance"]
+    quality = mask_quality.judge_run(tmp_path / "run", 2)
     assert {name: len(values) for name, values in quality.by_class.items()} == {"car": 6, "person": 4}
     assert 0 < quality.mean < 1
     check_clicks_of_run(tmp_path / "run")
@@ -289,22 +308,33 @@ def test_it_trains_from_files_with_clicks_drawn_per_object(tmp_path: Path) -> No
     assert train(replace(config, out=resumed.path, resume=True)).metrics()[-1]["loss"] == pytest.approx(rows[-1]["loss"])
 
 
-def test_clicks_drawn_on_every_object_say_where_none_is() -> None:
-    assert PointPanoptic.options_for({"rounds": 1}, "per_instance") == {"all_clicked": True, "rounds": 1}
-    assert PointPanoptic.options_for({}, "voxel") == {"all_clicked": False}
-    assert PointPanoptic.options_for({"all_clicked": False}, "per_instance") == {"all_clicked": False}
+@pytest.mark.parametrize(
+    ("stated", "protocol", "expected"),
+    [
+        (None, "per_instance", True),
+        (None, "voxel", False),
+        (None, "full", False),
+        (False, "per_instance", False),
+        (True, "voxel", True),
+    ],
+)
+def test_clicks_drawn_on_every_object_say_where_none_is(stated: bool | None, protocol: str, expected: bool) -> None:
+    net = LightNet(5, LABELS.num_classes, width=16)
+    method = PointPanoptic(PointPanopticSettings(all_clicked=stated), task_of(net, protocol))
+    assert method.settings.all_clicked is expected
 
 
 @pytest.mark.parametrize("head", ["centre", "query"])
 def test_mixed_precision_keeps_places_exact(tmp_path: Path, head: str) -> None:
     write_scans(tmp_path / "scans")
     config = config_of(tmp_path)
-    config = replace(config, precision="bf16-mixed", options={**config.options, "head": head, "stage_one": 0.2}, steps=4)
+    head_first = replace(config.point_panoptic, head=head, stage_one=0.2)
+    config = replace(config, precision="bf16-mixed", point_panoptic=head_first, steps=4)
     exact = train(replace(config, precision="32-true", out=tmp_path / "exact")).metrics()
-    rows = [row for row in train(config).metrics() if "spread" in row]
+    rows = [row for row in train(config).metrics() if SURE in row]
     assert len(rows) == 4
-    first = next(row for row in exact if "spread" in row)
-    assert rows[0]["spread"] == pytest.approx(first["spread"], rel=0.02)
+    first = next(row for row in exact if SURE in row)
+    assert rows[0][SURE] == pytest.approx(first[SURE], rel=0.02)
 
 
 def test_stored_clicks_on_every_object_say_so_too(tmp_path: Path) -> None:
@@ -314,8 +344,8 @@ def test_stored_clicks_on_every_object_say_so_too(tmp_path: Path) -> None:
     config = replace(config_of(tmp_path), draw=SparseConfig(protocol="full"), sparse_labels=stored)
     net = LightNet(5, LABELS.num_classes, width=16)
     statistics = load_yaml(DataStatistics, train(config, stop_at=1).path / STATISTICS)
-    method = make_method(config, net, statistics, LABELS)
-    assert isinstance(method, PointPanoptic)
+    method = make_method(config, net, statistics, LABELS).part(PointPanoptic)
+    assert method is not None
     assert method.settings.all_clicked
 
 

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+import itertools
 
 import pytest
 import torch
@@ -12,8 +12,14 @@ from torch import nn
 
 from weakseg_ros import registry
 from weakseg_ros.batches.batches import Batch
+from weakseg_ros.methods.combined import Combined, build_method
+from weakseg_ros.methods.method import Task
+from weakseg_ros.methods.parts import BASE
+from weakseg_ros.points.labels import LabelClass, LabelMap
+from weakseg_ros.train.config import TrainConfig
 
 CHANNELS, CLASSES = 5, 6
+LABELS = LabelMap("six", tuple(LabelClass(i, f"class {i}", (i, i, i), i in (1, 2), (i,)) for i in range(CLASSES)))
 
 
 def make_net(name: str) -> nn.Module:
@@ -30,9 +36,16 @@ def make_batch(height: int = 16, width: int = 48, seed: int = 0) -> Batch:
     return Batch(image, labels, mask, xyz)
 
 
-def make_method(name: str, net: nn.Module) -> Any:
-    kind = registry.load(registry.METHODS, name)
-    return kind(kind.Settings(), net, torch.tensor([50, 10, 20, 30, 40, 0]))
+def make_method(name: str, net: nn.Module) -> Combined:
+    config = TrainConfig(method=name)
+    task = Task(net, torch.tensor([50, 10, 20, 30, 40, 0]), LABELS, config.supervised)
+    return build_method(name, config.method_settings, task)
+
+
+def combinations() -> list[str]:
+    """Every single method, and every combination of them."""
+    names = [name for name in registry.METHODS if name != BASE]
+    return [BASE, *("+".join(some) for count in range(1, len(names) + 1) for some in itertools.combinations(names, count))]
 
 
 @pytest.mark.parametrize("name", registry.NETS)
@@ -79,7 +92,7 @@ class TestNet:
         torch.testing.assert_close(other.eval()(image).logits, net.eval()(image).logits, rtol=0, atol=0)
 
 
-@pytest.mark.parametrize("name", registry.METHODS)
+@pytest.mark.parametrize("name", combinations())
 class TestMethod:
     def test_losses_fall_when_trained_on_one_batch(self, name: str) -> None:
         net, batch = make_net("light"), make_batch()

@@ -8,10 +8,11 @@ import pytest
 import torch
 from torch import Tensor
 
-from weakseg_ros.methods.objects.anchors import Anchors, anchors_of
+from weakseg_ros.methods.objects.anchors import ClickAnchors, click_anchors
 from weakseg_ros.methods.objects.handcrafted import Rule, hand_distance
 from weakseg_ros.methods.objects.relations import FAR, Relations, relate
-from weakseg_ros.methods.objects.sure_pixels import SpreadSettings, away_loss, spread
+from weakseg_ros.methods.objects.sure_pixels import away_loss, with_sure_pixels
+from weakseg_ros.methods.settings import SurePixelSettings
 
 THINGS, REACH = torch.tensor([False, True, False]), torch.tensor([0.0, 4.0, 0.0])
 BOX, ROAD = 1, 2
@@ -35,13 +36,13 @@ def scene() -> tuple[Tensor, Tensor]:
 XYZ, MASK = scene()
 
 
-def clicked(*at: tuple[int, int], instances: tuple[int, ...] = ()) -> Anchors:
+def clicked(*at: tuple[int, int], instances: tuple[int, ...] = ()) -> ClickAnchors:
     labels, numbers = torch.zeros(HEIGHT, WIDTH, dtype=torch.long), torch.zeros(HEIGHT, WIDTH, dtype=torch.long)
     for i, place in enumerate(at):
         labels[place] = BOX
         numbers[place] = instances[i] if instances else 0
     labels[10, ::4] = ROAD
-    return anchors_of(labels[MASK], THINGS, instances=numbers[MASK])
+    return click_anchors(labels[MASK], THINGS, instances=numbers[MASK])
 
 
 def image(values: Tensor) -> Tensor:
@@ -90,7 +91,7 @@ def test_clicks_spread_over_their_own_surface_and_no_farther() -> None:
     anchors = clicked((4, 6), (4, 25))
     found = relate(XYZ, MASK, anchors, REACH)
     probs = torch.tensor([0.0, 0.5, 0.5]).expand(len(XYZ), 3)
-    wide = spread(anchors, found, probs, SpreadSettings(spread_reach=0.5))
+    wide = with_sure_pixels(anchors, found, probs, SurePixelSettings(sure_reach=0.5))
     owner = torch.full((len(XYZ),), -1)
     owner[wide.pixel] = wide.owner
     plane = image(owner)
@@ -98,7 +99,7 @@ def test_clicks_spread_over_their_own_surface_and_no_farther() -> None:
     assert set(plane[RIGHT].unique().tolist()) == {-1.0, 1.0}
     assert (plane[HIDDEN] == -1).all()
     assert len(wide.pixel) > len(anchors.pixel) + 20
-    unlikely = spread(anchors, found, torch.tensor([0.0, 0.01, 0.99]).expand(len(XYZ), 3), SpreadSettings())
+    unlikely = with_sure_pixels(anchors, found, torch.tensor([0.0, 0.01, 0.99]).expand(len(XYZ), 3), SurePixelSettings())
     assert torch.equal(unlikely.pixel, anchors.pixel)
 
 
@@ -133,7 +134,7 @@ def test_no_click_at_all() -> None:
     anchors = clicked()
     found: Relations = relate(XYZ, MASK, anchors, REACH)
     assert found.maps.shape == (0, 6, len(XYZ))
-    assert spread(anchors, found, torch.ones(len(XYZ), 3), SpreadSettings()) is anchors
+    assert with_sure_pixels(anchors, found, torch.ones(len(XYZ), 3), SurePixelSettings()) is anchors
     for rule in ("euclidean", "traverse"):
         assert hand_distance(rule, found, anchors, torch.ones(len(XYZ), 2), torch.ones(len(XYZ), 3), XYZ, MASK).shape == (
             1,

@@ -206,7 +206,7 @@ def test_the_exported_head_answers_as_torch_does(kind: str) -> None:
 
 
 def test_query_settings_that_do_not_fit_are_refused() -> None:
-    with pytest.raises(ConfigError, match="no multiple"):
+    with pytest.raises(ConfigError, match="not a multiple"):
         QuerySettings(query_width=10, query_heads=4)
 
 

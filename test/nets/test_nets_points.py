@@ -16,6 +16,7 @@ from weakseg_ros.deploy.bundle import Bundle
 from weakseg_ros.deploy.segmenter import Segmenter
 from weakseg_ros.nets.point_pyramid import pyramid
 from weakseg_ros.nets.randlanet import RandLaNet
+from weakseg_ros.nets.settings import RandLaSettings
 from weakseg_ros.points.cloud import make_cloud
 from weakseg_ros.points.labels import LabelClass, LabelMap
 from weakseg_ros.points.projection import RangeSpec
@@ -148,9 +149,10 @@ def test_it_trains_and_its_bundle_runs_in_torch_alone(tmp_path: Path, capsys: py
             azimuth, inclination = rng.uniform(-np.pi, np.pi, 400), np.radians(rng.uniform(-19, 19, 400))
             xyz = np.stack([np.cos(azimuth), np.sin(azimuth), np.tan(inclination)], 1) * rng.uniform(3, 20, (400, 1))
             writer.write(make_cloud(xyz, rng.random(400)), np.where(inclination > 0, 10, 20).astype(np.uint32))
-    options = {"points": 100.0, "neighbours": 8.0}
+    options = {"points": 100, "neighbours": 8}
     config = TrainConfig(
-        data=tmp_path / "scans", out=tmp_path / "run", net="randlanet", net_width=8, net_options=options, steps=3, warmup_steps=1,
+        data=tmp_path / "scans", out=tmp_path / "run", net="randlanet", net_width=8, randlanet=RandLaSettings(**options),
+        steps=3, warmup_steps=1,
         validate_every=0, accelerator="cpu", precision="32-true",
     )  # fmt: skip
     train(config)

@@ -12,12 +12,18 @@ from weakseg_ros.batches.batches import Batch
 from weakseg_ros.deploy.bundle import BundleInfo, IntensityRule, NetRule
 from weakseg_ros.deploy.graph import DeployGraph
 from weakseg_ros.errors import ConfigError
-from weakseg_ros.methods.supervised import Supervised, SupervisedSettings
+from weakseg_ros.methods.combined import build_method
+from weakseg_ros.methods.method import Task
+from weakseg_ros.methods.settings import SupervisedSettings
+from weakseg_ros.methods.supervised import Supervised
 from weakseg_ros.nets.build import build_net
 from weakseg_ros.nets.rangenet import RangeNet21, RangeNet53
 from weakseg_ros.nets.squeezesegv3 import SqueezeSegV3, neighbourhood
 from weakseg_ros.points.labels import LabelClass, LabelMap
 from weakseg_ros.points.projection import RangeSpec
+from weakseg_ros.train.config import TrainConfig
+
+FOUR = LabelMap("four", tuple(LabelClass(i, f"class {i}", (i, i, i), i == 1, (i,)) for i in range(4)))
 
 CHANNELS = ("range", "x", "y", "z", "intensity")
 
@@ -75,7 +81,7 @@ def test_further_heads_learn_from_every_label() -> None:
     batch.labels[0, 3, 13] = 2  # no multiple of 8, which a strided copy of the labels would lose
     out = net(batch.image)
     assert [tuple(a.shape) for a in out.auxiliary] == [(1, 4, 8, 60)] * 4
-    method = Supervised(SupervisedSettings(), net, torch.tensor([479, 0, 1, 0]))
+    method = Supervised(SupervisedSettings(), Task(net, torch.tensor([479, 0, 1, 0]), FOUR, SupervisedSettings()))
     torch.stack(list(method.losses(batch, out, 0.0).values())).sum().backward()
     assert all(head.weight.grad.abs().sum() > 0 for head in [*net.coarse_classifiers, net.classifier])
 
@@ -86,8 +92,8 @@ def test_further_heads_learn_from_every_label() -> None:
         ("squeezesegv3", ("x", "y", "z", "range"), {}, "needs range, x, y, z first; found x, y, z, range"),
         ("squeezesegv3", ("range",), {}, "needs range, x, y, z first"),
         ("randlanet", ("range", "z"), {}, "needs range, x, y, z first"),
-        ("squeezesegv3", CHANNELS, {"layers": 22}, "net_options.layers: 22"),
-        ("squeezesegv3", CHANNELS, {"layer": 53}, "has no 'layer'; did you mean 'layers'"),
+        ("squeezesegv3", CHANNELS, {"layers": 22}, "layers: 22"),
+        ("squeezesegv3", CHANNELS, {"layer": 53}, "has no setting 'layer'; did you mean 'layers'"),
         ("rangenet21", CHANNELS, {"width": 1}, "net_width: 1"),
         ("squeezesegv3", CHANNELS, {"width": 1}, "net_width: 1"),
         ("randlanet", CHANNELS, {"width": 6}, "net_width: 6"),
@@ -104,11 +110,12 @@ def test_what_does_not_fit_is_refused(name: str, channels: tuple[str, ...], opti
 @pytest.mark.parametrize("name", ["rangenet21", "squeezesegv3", "randlanet"])
 def test_every_method_trains_every_net(name: str, method: str) -> None:
     """Methods see features, logits and stages only; an image whose width is no multiple of the nets' is no obstacle."""
-    net, kind = build(name), registry.load(registry.METHODS, method)
+    net, config = build(name), TrainConfig(method=method)
     mask = torch.rand(2, 12, 70) > 0.2
     labels = torch.randint(0, 4, (2, 12, 70)) * (mask & (torch.rand(2, 12, 70) < 0.1))
     batch = Batch(torch.randn(2, 5, 12, 70) * mask[:, None], labels, mask)
-    trained = kind(kind.Settings(), net, torch.bincount(labels.flatten(), minlength=4))
+    task = Task(net, torch.bincount(labels.flatten(), minlength=4), FOUR, config.supervised)
+    trained = build_method(method, config.method_settings, task)
     total = torch.stack(list(trained.losses(batch, net(batch.image), 0.5).values())).sum()
     total.backward()
     assert torch.isfinite(total)

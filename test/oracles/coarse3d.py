@@ -195,7 +195,7 @@ def check_contrast(arrays: Mapping[str, np.ndarray]) -> None:
 
     drawn = (torch.from_numpy(arrays["sampled_pixel_index"]) + (present // classes * pixels)[:, None]).flatten()
     times = torch.bincount(drawn, minlength=labels.numel())[grouped.pixels]
-    ours = anchors.anchors_of(grouped, times, classes)
+    ours = anchors.contrast_anchors(grouped, times, classes)
     at_anchors = feats.permute(0, 2, 3, 1).flatten(0, 2)[ours.pixels]
     temperatures = float(arrays["temperature"]), float(arrays["base_temperature"])
     loss = contrast_loss(at_anchors, ours.classes - 1, keys[1:], ours.times, *temperatures)

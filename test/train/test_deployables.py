@@ -13,12 +13,11 @@ torch = pytest.importorskip("torch", reason="no torch: pip install weakseg_ros[t
 pytest.importorskip("onnx", reason="no onnx: pip install weakseg_ros[train]")
 pytest.importorskip("onnxruntime", reason="no onnxruntime: pip install weakseg_ros[onnx]")
 
-from weakseg_ros import registry  # noqa: E402
 from weakseg_ros.batches.batches import Batch  # noqa: E402
-from weakseg_ros.config import from_mapping  # noqa: E402
 from weakseg_ros.deploy.bundle import EXTRA_OUTPUTS, BundleInfo, IntensityRule, MethodRule, NetRule  # noqa: E402
 from weakseg_ros.deploy.engines import open_engine  # noqa: E402
-from weakseg_ros.methods.coarse3d import Coarse3d, Coarse3dSettings  # noqa: E402
+from weakseg_ros.methods.coarse3d import Coarse3d  # noqa: E402
+from weakseg_ros.methods.combined import Combined, of_rule  # noqa: E402
 from weakseg_ros.methods.novelty import STRIDE  # noqa: E402
 from weakseg_ros.methods.prototypes import standardise  # noqa: E402
 from weakseg_ros.nets.light import LightNet  # noqa: E402
@@ -28,12 +27,16 @@ from weakseg_ros.train.export import export_bundle  # noqa: E402
 
 CLASSES, SPEC = 4, RangeSpec(height=16, width=48)
 LABELS = LabelMap("four", tuple(LabelClass(i, f"class {i}", (i, i, i), i == 2, (i,)) for i in range(CLASSES)))
-SMALL: dict[str, dict[str, Any]] = {
-    "coarse3d": {"embedding": 16, "prototypes_per_class": 4},
-    "erda+coarse3d": {"embedding": 16, "prototypes_per_class": 4},
-    "point_panoptic centre": {},
-    "coarse3d+point_panoptic": {"embedding": 16, "prototypes_per_class": 4},
-    "point_panoptic query": {"head": "query", "queries": 7, "query_width": 16},
+SMALL = {"coarse3d": {"embedding": 16, "prototypes_per_class": 4}}
+QUERIES = {"point_panoptic": {"head": "query", "queries": 7, "query_width": 16}}
+ROWS: dict[str, dict[str, Any]] = {
+    "coarse3d": SMALL,
+    "coarse3d, as older bundles have it": SMALL["coarse3d"],
+    "erda+coarse3d": SMALL,
+    "point_panoptic": {},
+    "point_panoptic, by queries": QUERIES,
+    "coarse3d+point_panoptic": SMALL,
+    "erda+coarse3d+point_panoptic": SMALL | QUERIES,
 }
 
 
@@ -44,24 +47,23 @@ def make_batch() -> Batch:
     return Batch(torch.randn(2, 5, *mask.shape[1:], generator=generator) * mask[:, None], labels, mask)
 
 
-def make_method(name: str, options: dict[str, Any]) -> tuple[torch.nn.Module, Any]:
+def make_method(name: str, options: dict[str, Any]) -> tuple[torch.nn.Module, Combined]:
     torch.manual_seed(0)
-    net, kind = LightNet(5, CLASSES, width=16), registry.load(registry.METHODS, name)
+    net = LightNet(5, CLASSES, width=16)
     torch.nn.init.normal_(net.classifier.weight, std=3.0)
-    method = kind(from_mapping(kind.Settings, options, "options"), net, torch.tensor([5, 40, 30, 20]))
-    method.use_labels(LABELS)
-    return net, method
+    return net, of_rule(name, options, net, LABELS, torch.tensor([5, 40, 30, 20]))
 
 
 def test_which_methods_deploy_something() -> None:
-    deploying = {name for name in registry.METHODS if make_method(name, {})[1].deployable() is not None}
-    assert deploying == {name for name in registry.METHODS if {"coarse3d", "point_panoptic"} & set(name.split("+"))}
-    assert deploying >= {name.split()[0] for name in SMALL}
+    added = {name: make_method(name, {})[1].deployable() for name in ("supervised", "erda", "coarse3d", "point_panoptic")}
+    assert [name for name, addition in added.items() if addition is not None] == ["coarse3d", "point_panoptic"]
+    together = make_method("point_panoptic+coarse3d", {})[1].deployable()
+    assert together.outputs == (*added["coarse3d"].outputs, *added["point_panoptic"].outputs)
 
 
-@pytest.mark.parametrize("row", SMALL)
+@pytest.mark.parametrize("row", ROWS)
 def test_both_engines_answer_as_the_method(row: str, tmp_path: Path) -> None:
-    name, options = row.split()[0], SMALL[row]
+    name, options = row.partition(",")[0], ROWS[row]
     net, method = make_method(name, options)
     batch = make_batch()
     method.losses(batch, net(batch.image), 0.5)  # moves prototypes and running statistics
@@ -102,7 +104,9 @@ class TestNovelty:
 
     @pytest.fixture
     def parts(self) -> tuple[Coarse3d, Any]:
-        net, method = make_method("coarse3d", SMALL["coarse3d"])
+        net, whole = make_method("coarse3d", SMALL)
+        method = whole.part(Coarse3d)
+        assert method is not None
         return method.eval(), net.eval()(make_batch().image)
 
     def test_is_one_minus_the_largest_cosine(self, parts: tuple[Coarse3d, Any]) -> None:
@@ -131,7 +135,5 @@ class TestNovelty:
         assert torch.equal(novelty, torch.ones_like(novelty))
 
     def test_nothing_is_deployed_without_prototypes(self) -> None:
-        net, _ = make_method("supervised", {})
-        for options in ({"novelty": False}, {"memory": "pixels"}, {"contrast_weight": 0.0}):
-            settings = from_mapping(Coarse3dSettings, options, "options")
-            assert Coarse3d(settings, net, torch.ones(CLASSES)).deployable() is None
+        for options in ({"novelty": False}, {"memory": "pixels"}, {"weight": 0.0}):
+            assert make_method("coarse3d", {"coarse3d": options})[1].deployable() is None

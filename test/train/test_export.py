@@ -23,6 +23,7 @@ from weakseg_ros.deploy.engines.torch import stores_half  # noqa: E402
 from weakseg_ros.deploy.graph import DeployGraph  # noqa: E402
 from weakseg_ros.deploy.segmenter import Segmenter  # noqa: E402
 from weakseg_ros.errors import BundleError, DataError, WeaksegError  # noqa: E402
+from weakseg_ros.methods.settings import Coarse3dSettings, SupervisedSettings  # noqa: E402
 from weakseg_ros.nets.light import LightNet  # noqa: E402
 from weakseg_ros.points.cloud import make_cloud  # noqa: E402
 from weakseg_ros.points.labels import LabelClass, LabelMap  # noqa: E402
@@ -186,14 +187,14 @@ def test_what_the_method_learnt_for_the_robot_is_in_the_bundle(tmp_path: Path) -
     """The averaged prototypes of the best validation, and novelty that both engines agree on."""
     write_scans(tmp_path / "scans")
     config = TrainConfig(
-        data=tmp_path / "scans", out=tmp_path / "run", method="coarse3d", options={"embedding": 16, "contrast_warmup": 0.0},
+        data=tmp_path / "scans", out=tmp_path / "run", method="coarse3d", coarse3d=Coarse3dSettings(embedding=16, warmup=0.0),
         net_width=16, steps=4, warmup_steps=1, validate_every=2, batch_size=2, accelerator="cpu", precision="32-true",
     )  # fmt: skip
     run = train(config)
     kept, last = run.load_best_extra(), run.load_last()[0]
     assert kept["bank.moved"].any(dim=1).all()
     assert kept.keys() == last["extra"].keys()
-    assert last["method"]["bank.keys"].shape == kept["bank.keys"].shape
+    assert last["method"]["parts.coarse3d.bank.keys"].shape == kept["bank.keys"].shape
     bundle = export_run(run.path, tmp_path / "b", scans=2)
     assert (bundle.info.outputs, bundle.info.method.name) == (("novelty",), "coarse3d")
     assert bundle.info.parity["novelty_difference"] < 1e-4
@@ -209,7 +210,7 @@ def test_what_the_method_learnt_for_the_robot_is_in_the_bundle(tmp_path: Path) -
 def test_a_run_without_the_methods_tensors_becomes_a_plain_bundle(tmp_path: Path) -> None:
     write_scans(tmp_path / "scans")
     config = TrainConfig(
-        data=tmp_path / "scans", out=tmp_path / "run", method="coarse3d", options={"novelty": False},
+        data=tmp_path / "scans", out=tmp_path / "run", method="coarse3d", coarse3d=Coarse3dSettings(novelty=False),
         net_width=16, steps=1, warmup_steps=0, validate_every=0, batch_size=2, accelerator="cpu", precision="32-true",
     )  # fmt: skip
     run = train(config)
@@ -220,7 +221,10 @@ def test_a_run_without_the_methods_tensors_becomes_a_plain_bundle(tmp_path: Path
 
 
 def test_command_repeats_the_training() -> None:
-    config = TrainConfig(Path("drive"), out=Path("x"), resume=True, channels=("range", "z"), options={"lovasz_weight": 0.5})
+    config = TrainConfig(Path("drive"), out=Path("x"), resume=True, channels=("range", "z"), method="coarse3d")
+    config = dataclasses.replace(
+        config, coarse3d=Coarse3dSettings(anchors=9, novelty=False), supervised=SupervisedSettings(gamma=0.5)
+    )
     config = dataclasses.replace(config, augment=dataclasses.replace(config.augment, where="points"))
     command = command_of(config)
     parsed = parse(TrainConfig, command.split()[2:], "train")

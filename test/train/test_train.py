@@ -24,6 +24,7 @@ from weakseg_ros.config import load_yaml
 from weakseg_ros.data.scans import ScanWriter, open_scans
 from weakseg_ros.deploy.bundle import Bundle
 from weakseg_ros.errors import ConfigError, DataError, WeaksegError
+from weakseg_ros.methods.settings import SupervisedSettings
 from weakseg_ros.methods.supervised import Supervised
 from weakseg_ros.points.cloud import make_cloud
 from weakseg_ros.points.labels import LabelClass, LabelMap
@@ -95,7 +96,7 @@ def test_it_learns_and_leaves_a_run_folder(scans: Path, tmp_path: Path) -> None:
     losses = [row for row in rows if "loss" in row]
     judged = [row for row in rows if "miou" in row]
     assert [row["step"] for row in losses] == list(range(60))
-    assert losses[0].keys() == {"step", "loss", "focal", "lovasz", "lr", "elapsed_s"}
+    assert losses[0].keys() == {"step", "loss", "supervised.focal", "supervised.lovasz", "lr", "elapsed_s"}
     assert [row["step"] for row in judged] == [29, 59]
     weights, figures = run.load_best()
     assert figures["miou"] == max(row["miou"] for row in judged) > 0.8
@@ -186,20 +187,15 @@ def test_a_loss_that_is_not_finite_ends_the_run_with_its_step(
     scans: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("weakseg_ros.methods.supervised.Diverging", Diverging, raising=False)
-    monkeypatch.setitem(registry.METHODS, "diverging", "weakseg_ros.methods.supervised:Diverging")
+    monkeypatch.setitem(registry.METHODS, "supervised", "weakseg_ros.methods.supervised:Diverging")
     with pytest.raises(WeaksegError, match=r"nan at step 3 .*extra"):
-        train(settings(scans, tmp_path / "run", method="diverging"))
+        train(settings(scans, tmp_path / "run"))
 
 
-def test_an_unknown_method_option_is_refused(scans: Path, tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match=r"options.lovaz_weight: unknown key; did you mean 'lovasz_weight'"):
-        train(settings(scans, tmp_path / "run", options={"lovaz_weight": 1.0}))
-
-
-def test_plain_cross_entropy_is_a_matter_of_options(scans: Path, tmp_path: Path) -> None:
-    options = {"gamma": 0.0, "class_weights": False, "lovasz_weight": 0.0}
-    rows = train(settings(scans, tmp_path / "run", steps=5, options=options)).metrics()
-    assert rows[0].keys() == {"step", "loss", "focal", "lr", "elapsed_s"}
+def test_plain_cross_entropy_is_a_matter_of_settings(scans: Path, tmp_path: Path) -> None:
+    plain = SupervisedSettings(gamma=0.0, class_weights=False, lovasz_weight=0.0)
+    rows = train(settings(scans, tmp_path / "run", steps=5, supervised=plain)).metrics()
+    assert rows[0].keys() == {"step", "loss", "supervised.focal", "lr", "elapsed_s"}
     assert rows[0]["loss"] == pytest.approx(np.log(3), rel=0.5)
 
 

@@ -12,43 +12,48 @@ from weakseg_ros.errors import ConfigError
 
 @dataclass(frozen=True)
 class AugmentConfig:
-    """How much training scans are varied. Every switch at 0 is off."""
+    """Sets how training scans are augmented; 0 turns a switch off."""
 
     where: Literal["images", "points", "coarse3d"] = "images"
-    """images: vary cached range images, fast; points: move the points and project them anew, then the same; coarse3d:
-    exactly what COARSE3D does to the points, whatever the settings below say"""
+    """Selects what is augmented; images augments cached range images, which is fast, points moves the points and projects
+    them anew before the same follows, and coarse3d does what COARSE3D does and ignores the other settings."""
     flip: float = setting(0.5, 0.0, 1.0)
-    """probability to mirror left and right"""
+    """Sets the probability of mirroring left and right (0 to 1)."""
     turn: float = setting(0.5, 0.0, 1.0)
-    """largest turn about the vertical, as a share of the image's width (0.5 = any direction of a full circle)"""
+    """Sets the largest rotation about the vertical axis, as a share of the image width (0 to 1; 0.5 is any direction of a
+    full circle)."""
     tilt_deg: float = setting(2.0, 0.0, 45.0)
-    """largest roll and pitch of the sensor"""
+    """Sets the largest roll and pitch of the sensor in degrees (0 to 45)."""
     scale: float = setting(0.05, 0.0, 0.5)
-    """largest relative change of all distances"""
+    """Sets the largest relative change of all distances (0 to 0.5)."""
     lift_m: float = setting(0.1, 0.0, 5.0)
-    """largest change of the sensor's height"""
+    """Sets the largest change of the sensor's height in metres (0 to 5)."""
     shift_m: float = setting(0.0, 0.0, 50.0)
-    """largest sideways and forward move of the points (COARSE3D: 5 m; changes what hides what, so points only)"""
+    """Sets the largest forward and sideways shift of the points in metres (0 to 50); it has an effect with `where` points
+    only, because it changes what hides what."""
     intensity_gain: float = setting(0.1, 0.0, 1.0)
-    """largest relative change of a scan's intensity"""
+    """Sets the largest relative change of a scan's intensity (0 to 1)."""
     drop: float = setting(0.1, 0.0, 0.9)
-    """largest share of pixels that lose their point"""
+    """Sets the largest share of pixels that lose their point (0 to 0.9)."""
     mix: float = setting(0.5, 0.0, 1.0)
-    """probability to replace a sector of columns by that of another scan of the batch, as PolarMix swaps sectors"""
+    """Sets the probability of replacing a sector of columns by that of another scan of the batch, as in PolarMix (0 to 1)."""
     mix_share: float = setting(0.0, 0.0, 1.0)
-    """width of that sector as a share of the image's (PolarMix: 0.5); 0: anything from an eighth to a half"""
+    """Sets the width of that sector as a share of the image width (0 to 1; PolarMix uses 0.5); 0 draws it from an eighth to a
+    half."""
     bands: float = setting(0.0, 0.0, 1.0)
-    """probability to take every other band of inclination from another scan of the batch, as LaserMix does"""
+    """Sets the probability of taking every other inclination band from another scan of the batch, as in LaserMix (0 to 1)."""
     band_counts: tuple[int, ...] = (3, 4, 5, 6)
-    """into how many bands: one of these, drawn anew each time"""
+    """Lists the numbers of bands, 2 or more, of which one is drawn each time."""
     paste: float = setting(0.0, 0.0, 1.0)
-    """probability to paste objects of another scan of the batch, as PolarMix does; labelled points only"""
+    """Sets the probability of pasting objects of another scan of the batch, as in PolarMix (0 to 1); only labelled points are
+    pasted."""
     paste_classes: tuple[str, ...] = ()
-    """classes of these objects by name, the rare ones; none: all things of the label map"""
+    """Lists the classes of the pasted objects by name, usually the rare ones; an empty list means all things of the label
+    map."""
     paste_copies: int = setting(3, 1, 100)
-    """how often they are pasted, each time turned about the vertical by another angle"""
+    """Sets how often each object is pasted, each time rotated about the vertical axis by another angle (1 to 100)."""
     crop_columns: int = setting(0, 0, 16384)
-    """train on windows of this many columns, 0 = the whole width"""
+    """Trains on windows of this many columns (1 to 16384); 0 uses the whole width."""
 
     def __post_init__(self) -> None:
         check_ranges(self)

@@ -20,6 +20,7 @@ from weakseg_ros.config import check_ranges, from_mapping, load_yaml, setting, s
 from weakseg_ros.data.scans import splits_of
 from weakseg_ros.errors import ConfigError, did_you_mean
 from weakseg_ros.files import share_folder
+from weakseg_ros.methods.parts import parts_of
 from weakseg_ros.train.config import TrainConfig
 from weakseg_ros.weak.protocols import SparseConfig
 
@@ -37,48 +38,52 @@ class BenchmarkConfig:
     """Train every method with every net on every share of labels with every seed, and compare them on one data set."""
 
     data: tyro.conf.Positional[Path] = Path(".")
-    """folder of labelled scans, in any layout that 'weakseg train' reads"""
+    """Names the folder of labelled scans, in any layout that 'weakseg train' reads."""
     out: Path = Path("runs/benchmark")
-    """folder of the table: rows.jsonl, benchmark.md, benchmark.png, summary.json; rows in it are not trained again"""
+    """Names the folder of the table, with rows.jsonl, benchmark.md, benchmark.png and summary.json; rows that are finished
+    there are not trained again."""
 
     base: Path = Path()
-    """settings of every training, a file like config/train/vlp32.yaml; none: those of 'weakseg train'"""
+    """Names a training file, for example config/train/vlp32.yaml, whose settings all rows start from; an empty path means the
+    defaults of 'weakseg train'."""
     train: Annotated[Mapped, FILE_ONLY] = field(default_factory=dict)
-    """changes to them, e.g. {split: train, val_split: val}"""
+    """Changes settings of all trainings, for example {split: train, val_split: val}."""
     override: tuple[str, ...] = ()
-    """further changes to them by dotted name, e.g. steps=200 augment.mix=0"""
+    """Changes settings of all trainings by dotted name, for example steps=200 augment.mix=0 coarse3d.anchors=64."""
     hold_out: float = setting(0.0, 0.0, 0.9)
-    """validate on this share at the end of the training scans instead, to choose settings without looking at val"""
+    """Validates on this share at the end of the training scans instead of the validation scans (0 to 0.9), so that settings can
+    be chosen on scans that are not reported on; 0 validates as usual."""
 
     methods: tuple[str, ...] = ("supervised", "erda", "coarse3d", "erda+coarse3d")
-    """rows of registry.METHODS"""
+    """Lists the methods to compare by name; those joined by '+' are one method."""
     nets: tuple[str, ...] = ("light",)
-    """rows of registry.NETS"""
+    """Lists the nets to compare by name."""
     ratios: tuple[float, ...] = (1.0, 0.01, 0.001)
-    """shares of labels; 1 = all of them, else as `draw` says"""
+    """Lists the shares of labels to train on, above 0 and up to 1; 1 uses all labels, and the others are drawn as `draw` says."""
     seeds: tuple[int, ...] = (1,)
-    """of training and of the draw of labels; each row is trained once with each"""
+    """Lists the seeds of training and label draw; each row is trained once with each."""
     draw: SparseConfig = field(default_factory=SparseConfig)
-    """how sparse labels are drawn; ratio and seed are the row's"""
+    """Sets how sparse labels are drawn; ratio and seed are those of the row."""
     classes: tuple[str, ...] = ()
-    """classes whose IoUs are averaged, by name; none: all that occur in the validation scans"""
+    """Lists the classes whose IoUs are averaged by name; an empty list means all that occur in the validation scans."""
 
-    options: Annotated[dict[str, Mapped], FILE_ONLY] = field(default_factory=dict)
-    """by method, its options"""
+    method_settings: Annotated[dict[str, Mapped], FILE_ONLY] = field(default_factory=dict)
+    """Changes settings of the trainings with a method, for example {erda+coarse3d: {erda: {pseudo_share: 0.5}}}."""
     net_settings: Annotated[dict[str, Mapped], FILE_ONLY] = field(default_factory=dict)
-    """by net, settings of its trainings, e.g. {salsanext: {net_width: 16}}"""
+    """Changes settings of the trainings with a net, for example {salsanext: {net_width: 16}}."""
     variants: Annotated[dict[str, Mapped], FILE_ONLY] = field(default_factory=dict)
-    """by name, settings that differ in further rows, e.g. {without_contrast: {methods: [coarse3d], ratios: [0.001],
-    options: {contrast_weight: 0.0}}}; methods, nets and ratios say which rows have that variant, none: all"""
+    """Adds rows with other settings, by the name of the variant, for example {without_contrast: {methods: [coarse3d],
+    ratios: [0.001], coarse3d: {weight: 0.0}}}; methods, nets and ratios say which rows have the variant."""
 
     step_turns: int = setting(15, 0, 10000)
-    """once all rows are there, time this many steps of each method in turn, for steps.json; 0: none"""
+    """Sets how many steps of each method are timed in turn once all rows are finished, for steps.json (1 to 10000); 0 times
+    none."""
     shard: str = ""
-    """i/n: train only every n-th row from the i-th on, 1 first; several processes may share `out`"""
+    """Trains only every n-th row, starting with the i-th, written i/n with i from 1 to n; several processes may share `out`."""
     report_only: bool = False
-    """train nothing, write the report of the rows that are there"""
+    """Trains nothing and writes the report of the rows that are finished."""
     keep_runs: bool = False
-    """keep the weights of each training"""
+    """Keeps the weights of each training."""
 
     def __post_init__(self) -> None:
         check_ranges(self)
@@ -90,15 +95,22 @@ class BenchmarkConfig:
                 raise ConfigError(f"ratios: {ratio} is outside 0..1; 1 means all labels, 0.001 one in a thousand")
         if self.draw.protocol == "full" and min(self.ratios) < 1.0:
             raise ConfigError("draw.protocol: 'full' keeps all labels whatever the ratio; choose voxel or per_class")
-        for name, known, given in (
-            ("options", self.methods, self.options),
-            ("net_settings", self.nets, self.net_settings),
-        ):
-            table = registry.METHODS if known is self.methods else registry.NETS
-            for key in given:
-                if key not in table:
-                    raise ConfigError(f"{name}.{key}: unknown{did_you_mean(key, table)}; known: {', '.join(table)}")
+        for method in (*self.methods, *self.method_settings):
+            parts_of(method)
+        for net in (*self.nets, *self.net_settings):
+            if net not in registry.NETS:
+                raise ConfigError(f"net: unknown '{net}'{did_you_mean(net, registry.NETS)}; known: {', '.join(registry.NETS)}")
         shard_of(self.shard)
+
+    @classmethod
+    def from_older(cls, mapping: Mapping[str, Any], where: str) -> Mapped:
+        """The mapping as it is written today: what `options` said by method stands in `method_settings`."""
+        today = dict(mapping)
+        given = today.pop("options", {})
+        if not _are_mappings(given, *(given.values() if isinstance(given, Mapping) else ())):
+            raise ConfigError(f"{where}.options: expected settings by method, found '{given}'")
+        older = {method: TrainConfig.from_older({"options": values}, f"{where}.{method}") for method, values in given.items()}
+        return {**today, "method_settings": {**older, **today.get("method_settings", {})}} if older else today
 
 
 @dataclass(frozen=True)
@@ -126,9 +138,12 @@ class Row:
     def settings_hash(self) -> str:
         """Another one where something else is asked for, whatever the data.
 
-        Settings at their default are left out, so that a new one that a later version brings leaves finished rows finished.
+        Settings at their default are left out, so that a new one that a later version brings leaves finished rows finished;
+        so are those of methods and nets that the row does not use.
         """
-        return _hash({"train": _asked_for(self.train, TrainConfig()), "draw": to_mapping(self.draw)})
+        asked = _asked_for(self.train, TrainConfig())
+        used = {name: value for name, value in asked.items() if name not in self.train.without_effect}
+        return _hash({"train": used, "draw": to_mapping(self.draw)})
 
 
 def base_settings(config: BenchmarkConfig) -> TrainConfig:
@@ -180,13 +195,12 @@ def _row(config: BenchmarkConfig, base: TrainConfig, variant: Mapping[str, Any],
     where = f"variants.{row.variant}"
     train = dataclasses.replace(base, net=row.net, method=row.method, seed=row.seed)
     train = _changed(train, config.net_settings.get(row.net, {}), f"net_settings.{row.net}")
-    train = _changed(train, {"options": config.options.get(row.method, {})}, f"options.{row.method}")
+    for method, changes in config.method_settings.items():
+        if parts_of(method) == parts_of(row.method):
+            train = _changed(train, changes, f"method_settings.{method}")
     own = {name: value for name, value in variant.items() if name not in _SCOPE}
     draw = from_mapping(SparseConfig, own.pop("draw", {}), f"{where}.draw", row.draw)
     train = _changed(train, own, where)
-    registry.load(registry.NETS, row.net)  # a wrong name is found before hours of training
-    kind = registry.load(registry.METHODS, row.method)
-    from_mapping(kind.Settings, train.options, f"options of {row.key}")
     protocol = "full" if row.ratio == 1.0 else draw.protocol
     draw = dataclasses.replace(draw, protocol=protocol, ratio=row.ratio, seed=row.seed)
     return dataclasses.replace(row, draw=draw, train=train)
@@ -205,14 +219,10 @@ def _scope(config: BenchmarkConfig, variant: Mapping[str, Any], name: str) -> It
 
 
 def _changed(settings: TrainConfig, changes: Mapping[str, Any], where: str) -> TrainConfig:
-    """The settings with `changes`; options are added to those that are there."""
+    """The settings with `changes`."""
     if not isinstance(changes, Mapping):
         raise ConfigError(f"{where}: expected settings by name, found '{changes}'")
-    merged = {
-        name: {**getattr(settings, name), **value} if name in ("options", "net_options") and isinstance(value, Mapping) else value
-        for name, value in changes.items()
-    }
-    return from_mapping(TrainConfig, merged, where, settings)
+    return from_mapping(TrainConfig, changes, where, settings)
 
 
 def _find(path: Path) -> Path:

@@ -8,74 +8,34 @@ a memory of prototypes that the labelled pixels move.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Literal
-
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from weakseg_ros.batches.batches import Batch
-from weakseg_ros.config import setting
-from weakseg_ros.methods.confident_pixels import Anchors, draw_anchors, entropy, select_pseudo_labels, select_ratio
+from weakseg_ros.methods.confident_pixels import ContrastAnchors, draw_anchors, entropy, select_pseudo_labels, select_ratio
 from weakseg_ros.methods.embedding import Projector, at_some_pixels
-from weakseg_ros.methods.method import together
+from weakseg_ros.methods.method import Method, Task
 from weakseg_ros.methods.novelty import Novelty
-from weakseg_ros.methods.prototypes import BankSettings, PixelBank, PrototypeBank
-from weakseg_ros.methods.supervised import Supervised, SupervisedSettings
+from weakseg_ros.methods.prototypes import PixelBank, PrototypeBank
+from weakseg_ros.methods.settings import Coarse3dSettings, Reduction
 from weakseg_ros.nets.output import NetOutput
-
-Reduction = Literal["mean_log", "log_sum"]
 
 _NO_LOG_OF_ZERO = 1e-6
 _NO_DIVISION_BY_ZERO = 1e-30
 
 
-@dataclass(frozen=True)
-class Coarse3dSettings(SupervisedSettings, BankSettings):
-    """Defaults as published, with `contrast_weight` 0 this is plain supervised learning."""
-
-    contrast_weight: float = setting(0.1, 0.0, 100.0)
-    """weight of the contrast"""
-    contrast_warmup: float = setting(0.05, 0.0, 1.0)
-    """share of the training before the contrast begins (5 of 100 epochs)"""
-    contrast_temperature: float = setting(0.07, 1e-3, 100.0)
-    """divides the cosines between anchors and prototypes"""
-    contrast_base_temperature: float = setting(0.07, 1e-3, 100.0)
-    """the loss is multiplied by temperature / base temperature"""
-    contrast_reduction: Reduction = "mean_log"
-    """mean_log: mean over a class's prototypes of the log, as in the released code; log_sum: log of their sum"""
-    anchors: int = setting(512, 1, 100000)
-    """anchors of each class and image, drawn with replacement"""
-    anchor_draw: Literal["entropy", "uniform"] = "entropy"
-    """entropy: sure pixels are drawn more often; uniform: all alike"""
-    pseudo_epochs: int = setting(100, 1, 1000000)
-    """the training counts as this many epochs in the schedule of pseudo-labels"""
-    embedding: int = setting(256, 1, 4096)
-    """length of a pixel's embedding"""
-    projector_width: int = setting(0, 0, 4096)
-    """channels between the projector's two layers; 0: as many as the net's stages have together"""
-    detach_stages: bool = False
-    """train the projector only, not the encoder, as the released code does on RangeNet and SqueezeSegV3"""
-    memory: Literal["prototypes", "pixels"] = "prototypes"
-    """what anchors are compared with; pixels: the latest labelled pixels themselves"""
-    memory_pixels: int = setting(5000, 1, 1000000)
-    """size of the memory of pixels, all classes together"""
-    novelty: bool = True
-    """let the bundle say, beside the entropy, how unlike anything labelled each point is; needs memory prototypes"""
-
-
-class Coarse3d(Supervised):
-    """The supervised losses and `contrast`; a robot takes projector and prototypes along to say what is new to it."""
+class Coarse3d(Method):
+    """COARSE3D (BMVC 2022): contrast of confident pixels with class prototypes; adds a novelty score to the bundle."""
 
     Settings = Coarse3dSettings
-    settings: Coarse3dSettings
 
-    def __init__(self, settings: Coarse3dSettings, net: nn.Module, class_counts: Tensor) -> None:
-        super().__init__(settings, net, class_counts)
-        channels: tuple[int, ...] = net.stage_channels  # type: ignore[assignment]
+    def __init__(self, settings: Coarse3dSettings, task: Task) -> None:
+        super().__init__(settings, task)
+        self.settings = settings
+        channels: tuple[int, ...] = task.net.stage_channels  # type: ignore[assignment]
         self.projector = Projector(channels, settings.embedding, settings.projector_width, settings.detach_stages)
-        classes = len(class_counts) - 1
+        classes = len(task.class_counts) - 1
         self.bank: PrototypeBank | PixelBank
         if settings.memory == "pixels":
             self.bank = PixelBank(classes, settings.memory_pixels // classes, settings.embedding)
@@ -83,16 +43,16 @@ class Coarse3d(Supervised):
             self.bank = PrototypeBank(settings, classes, settings.embedding)
 
     def losses(self, batch: Batch, out: NetOutput, progress: float) -> dict[str, Tensor]:
-        """`focal`, `lovasz`, and `contrast`, which is 0 during the warm-up."""
-        waits = progress < self.settings.contrast_warmup or not self.settings.contrast_weight
-        contrast = self._nothing() if waits else self.settings.contrast_weight * self._contrast(batch, out, progress)
-        return super().losses(batch, out, progress) | {"contrast": contrast}
+        """`contrast`, which is 0 during the warm-up."""
+        waits = progress < self.settings.warmup or not self.settings.weight
+        contrast = self._nothing() if waits else self.settings.weight * self._contrast(batch, out, progress)
+        return {"contrast": contrast}
 
     def deployable(self) -> nn.Module | None:
         """See Method.deployable; nothing without `novelty`, or where the memory holds pixels."""
-        if not self.settings.novelty or not self.settings.contrast_weight or isinstance(self.bank, PixelBank):
-            return super().deployable()
-        return together(super().deployable(), Novelty(self.projector, self.bank))
+        if not self.settings.novelty or not self.settings.weight or isinstance(self.bank, PixelBank):
+            return None
+        return Novelty(self.projector, self.bank)
 
     def _contrast(self, batch: Batch, out: NetOutput, progress: float) -> Tensor:
         """Move the memory with this batch's labels, then compare the anchors with it; statistics in float32."""
@@ -111,13 +71,13 @@ class Coarse3d(Supervised):
                 anchors.classes - 1,
                 self.bank.keys,
                 anchors.times,
-                settings.contrast_temperature,
-                settings.contrast_base_temperature,
-                settings.contrast_reduction,
+                settings.temperature,
+                settings.base_temperature,
+                settings.reduction,
             )
 
     @torch.no_grad()
-    def _anchors(self, batch: Batch, probs: Tensor, progress: float) -> Anchors:
+    def _anchors(self, batch: Batch, probs: Tensor, progress: float) -> ContrastAnchors:
         uncertainty, ratio = entropy(probs), select_ratio(progress, self.settings.pseudo_epochs)
         labels = select_pseudo_labels(probs, uncertainty, batch.labels, batch.mask, ratio)
         by_entropy = self.settings.anchor_draw == "entropy"

@@ -31,7 +31,7 @@ class Grouped:
 
 
 @dataclass(frozen=True)
-class Anchors:
+class ContrastAnchors:
     """Pixels to pull towards their class; one that was drawn several times is here once."""
 
     pixels: Tensor
@@ -111,13 +111,13 @@ def merge_labels(guess: Tensor, chosen: Tensor, labels: Tensor) -> Tensor:
 
 def draw_anchors(
     labels: Tensor, mask: Tensor, uncertainty: Tensor, classes: int, number: int, by_entropy: bool = True
-) -> Anchors:
+) -> ContrastAnchors:
     """`number` anchors of each group of labels (B, H, W), drawn with replacement in proportion to exp(-H^2).
 
     With `by_entropy` off every labelled pixel is as likely as the next.
     """
     grouped, sure = anchor_candidates(labels, mask, uncertainty, classes)
-    return anchors_of(grouped, draw_repeatedly(grouped, sure if by_entropy else torch.ones_like(sure), number), classes)
+    return contrast_anchors(grouped, draw_repeatedly(grouped, sure if by_entropy else torch.ones_like(sure), number), classes)
 
 
 def anchor_candidates(labels: Tensor, mask: Tensor, uncertainty: Tensor, classes: int) -> tuple[Grouped, Tensor]:
@@ -126,10 +126,10 @@ def anchor_candidates(labels: Tensor, mask: Tensor, uncertainty: Tensor, classes
     return grouped, torch.exp(-(uncertainty.flatten()[grouped.pixels].double() ** 2))
 
 
-def anchors_of(grouped: Grouped, times: Tensor, classes: int) -> Anchors:
+def contrast_anchors(grouped: Grouped, times: Tensor, classes: int) -> ContrastAnchors:
     """The pixels that were drawn at all."""
     drawn = times > 0
-    return Anchors(grouped.pixels[drawn], grouped.group[drawn] % classes, times[drawn])
+    return ContrastAnchors(grouped.pixels[drawn], grouped.group[drawn] % classes, times[drawn])
 
 
 def draw_repeatedly(grouped: Grouped, weight: Tensor, number: int) -> Tensor:

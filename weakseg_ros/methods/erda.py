@@ -8,7 +8,6 @@ p the softmax of cosines between a projected feature and one momentum prototype 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Literal
 
 import torch
@@ -16,11 +15,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from weakseg_ros.batches.batches import Batch
-from weakseg_ros.config import setting
-from weakseg_ros.methods.supervised import Supervised, SupervisedSettings
+from weakseg_ros.methods.method import Method, Task
+from weakseg_ros.methods.settings import Alignment, ErdaSettings
 from weakseg_ros.nets.output import NetOutput
-
-Alignment = Literal["kl", "reversed_kl", "js", "mse"]
 
 _SMALLEST_PROBABILITY = 1e-12
 _MOSTLY_LABELLED = 0.5
@@ -28,53 +25,29 @@ _LEAKY_SLOPE = 0.2
 _NORM_EPSILON, _NORM_MOMENTUM = 1e-6, 0.01
 
 
-@dataclass(frozen=True)
-class ErdaSettings(SupervisedSettings):
-    """`entropy_weight` 1 with alignment `kl` is the paper's choice: plain cross-entropy between p and q."""
-
-    erda_weight: float = setting(0.1, 0.0, 100.0)
-    """alpha, the weight of the pseudo-label loss; the paper takes 0.1, on some backbones 0.01"""
-    entropy_weight: float = setting(1.0, 0.0, 100.0)
-    """lambda, the weight of the pseudo-labels' entropy"""
-    alignment: Alignment = "kl"
-    """distance between pseudo-label and prediction"""
-    erda_momentum: float = setting(0.999, 0.0, 1.0)
-    """how much of a class prototype stays at each step"""
-    erda_temperature: float = setting(1.0, 1e-3, 100.0)
-    """divides the cosines; 1 as published, which leaves the pseudo-labels soft on purpose"""
-    prototype_start: Literal["zeros", "xavier"] = "zeros"
-    """what the prototypes are before their class is first seen"""
-    official_reset: bool = False
-    """forget the prototypes of classes that a batch does not hold, as the released code does; the paper keeps them"""
-    pseudo_points: Literal["auto", "unlabelled", "all"] = "auto"
-    """points with a pseudo-label; auto: all where most points are labelled, else the unlabelled ones"""
-    pseudo_share: float = setting(1.0, 0.001, 1.0)
-    """share of the points without a label that a step looks at, others in each step; 1: all, as published"""
-
-
-class Erda(Supervised):
-    """The supervised losses and `erda`; the projection and the prototypes are for training only."""
+class Erda(Method):
+    """ERDA (NeurIPS 2023): soft pseudo-labels from class prototypes at every unlabelled pixel."""
 
     Settings = ErdaSettings
-    settings: ErdaSettings
 
-    def __init__(self, settings: ErdaSettings, net: nn.Module, class_counts: Tensor) -> None:
-        super().__init__(settings, net, class_counts)
-        width, classes = net.feature_channels, len(class_counts) - 1
+    def __init__(self, settings: ErdaSettings, task: Task) -> None:
+        super().__init__(settings, task)
+        self.settings = settings
+        width, counts = task.net.feature_channels, task.class_counts
         self.labeller = PseudoLabeller(
-            int(width),  # type: ignore[call-overload]
-            classes,
-            momentum=settings.erda_momentum,
-            temperature=settings.erda_temperature,
+            int(width),  # type: ignore[arg-type]
+            len(counts) - 1,
+            momentum=settings.momentum,
+            temperature=settings.temperature,
             start=settings.prototype_start,
             official_reset=settings.official_reset,
         )
-        labelled_share = 1.0 - float(class_counts[0]) / max(float(class_counts.sum()), 1.0)
+        labelled_share = 1.0 - float(counts[0]) / max(float(counts.sum()), 1.0)
         everywhere = settings.pseudo_points == "auto" and labelled_share > _MOSTLY_LABELLED
         self.everywhere = everywhere or settings.pseudo_points == "all"
 
     def losses(self, batch: Batch, out: NetOutput, progress: float) -> dict[str, Tensor]:
-        """`focal`, `lovasz`, and `erda` over the points that have a pseudo-label."""
+        """`alignment`, over the points that have a pseudo-label; projection and prototypes are for training only."""
         valid = self._points(batch)  # (P,)
         classes = batch.labels.flatten()[valid] - 1  # (P,), -1 = unlabelled
         with torch.autocast(valid.device.type, enabled=False):  # a half-precision cosine is too coarse for so flat a softmax
@@ -82,8 +55,7 @@ class Erda(Supervised):
             logits = at_pixels(out.logits, valid)[:, 1:]
             loss = alignment_loss(soft, logits, self.settings.alignment, self.settings.entropy_weight)
         counts = torch.ones_like(loss) if self.everywhere else (classes < 0).to(loss.dtype)
-        erda = (loss * counts).sum() / counts.sum().clamp_min(1.0)
-        return super().losses(batch, out, progress) | {"erda": self.settings.erda_weight * erda}
+        return {"alignment": self.settings.weight * (loss * counts).sum() / counts.sum().clamp_min(1.0)}
 
     def _points(self, batch: Batch) -> Tensor:
         """Flat indices of the points to look at: the labelled, and of the others all or a random share."""

@@ -8,135 +8,82 @@ between neighbours on one surface. Stage two: pseudo labels from the distances t
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 
 from weakseg_ros.batches.batches import Batch
-from weakseg_ros.config import setting
-from weakseg_ros.deploy.grouping import OTHER_RADIUS_M, object_radii_m
-from weakseg_ros.methods.method import together
-from weakseg_ros.methods.objects.anchors import Anchors, anchors_of
-from weakseg_ros.methods.objects.distance_branch import BranchSettings, DistanceBranch
+from weakseg_ros.deploy.grouping import object_radii_m
+from weakseg_ros.methods.method import Method, Task
+from weakseg_ros.methods.objects.anchors import ClickAnchors, click_anchors
+from weakseg_ros.methods.objects.distance_branch import DistanceBranch
 from weakseg_ros.methods.objects.distance_losses import assignment_loss, regression_loss, surface_pairs, tie_loss
 from weakseg_ros.methods.objects.handcrafted import hand_distance
-from weakseg_ros.methods.objects.matching import QuerySettings
-from weakseg_ros.methods.objects.pseudo_masks import PseudoLabels, PseudoSettings, estimate
+from weakseg_ros.methods.objects.pseudo_masks import PseudoLabels, estimate
 from weakseg_ros.methods.objects.relations import Relations, relate
-from weakseg_ros.methods.objects.sure_pixels import SpreadSettings, away_loss, spread
+from weakseg_ros.methods.objects.sure_pixels import away_loss, with_sure_pixels
 from weakseg_ros.methods.objects.targets import Targets, head_losses, outside_loss, pseudo_targets, true_targets
-from weakseg_ros.methods.supervised import Supervised, SupervisedSettings
+from weakseg_ros.methods.settings import PointPanopticSettings
+from weakseg_ros.methods.supervised import class_weights
 from weakseg_ros.nets.heads.centres import CentreHead
 from weakseg_ros.nets.heads.queries import QueryHead
 from weakseg_ros.nets.losses import focal_loss
 from weakseg_ros.nets.output import NetOutput
-from weakseg_ros.points.labels import LabelMap
 
 _DILATIONS = ((1, 0.35), (2, 0.65))
 """pixels between tied neighbours, and the weight of such pairs, as in the colour prior of PSPS and Point2Mask"""
 
 
-@dataclass(frozen=True)
-class PointPanopticSettings(SupervisedSettings, BranchSettings, PseudoSettings, SpreadSettings, QuerySettings):
-    """Labels are drawn with protocol `per_instance`: a labelled pixel of a thing is an object's click."""
+class PointPanoptic(Method):
+    """Objects from one click each (EPLD, ECCV 2024): learned distances give pseudo masks that teach a panoptic head.
 
-    distance: Literal["learned", "euclidean", "surface", "traverse"] = "learned"
-    """what pseudo masks come from: the learned distance, or one of the rules that it has to beat"""
-    head: Literal["centre", "query"] = "centre"
-    """centre: heat and offsets, cheap on a CPU; query: learned queries with masked attention"""
-    truth_instances: bool = False
-    """the labels are dense and say which object each pixel belongs to: full supervision, without pseudo labels"""
-    stage_one: float = setting(0.3, 0.0, 1.0)
-    """share of the training before the pseudo labels teach"""
-    stage_ramp: float = setting(0.1, 0.0, 1.0)
-    """share of the training over which they come in"""
-    head_weight: float = setting(1.0, 0.0, 100.0)
-    """weight of the head's losses"""
-    pseudo_weight: float = setting(1.0, 0.0, 100.0)
-    """weight of the pseudo labels' classes"""
-    outside_weight: float = setting(0.3, 0.0, 100.0)
-    """weight of being no thing outside the pseudo masks, where the class is unknown"""
-    branch_gradient: float = setting(0.1, 0.0, 1.0)
-    """share of the distance branch's gradient that reaches the net, which shall learn classes before all"""
-    distance_weight: float = setting(1.0, 0.0, 100.0)
-    """weight of the distances at labelled pixels"""
-    assignment_weight: float = setting(1.0, 0.0, 100.0)
-    """weight of sharing labelled pixels out among the anchors"""
-    tie_weight: float = setting(0.3, 0.0, 100.0)
-    """weight of the geometric prior: neighbours on one surface belong together"""
-    tie_gap_m: float = setting(0.3, 0.0, 100.0)
-    """farther apart than this, neighbours are not tied"""
-    tie_gap_share: float = setting(0.02, 0.0, 1.0)
-    """the same as a share of the range, where that is more"""
-    tie_pairs: int = setting(20000, 1)
-    """pairs of neighbours drawn from each scan at each step"""
-    max_clicks: int = setting(300, 1)
-    """of more clicks in a scan, so many are drawn at each step"""
-
-    def __post_init__(self) -> None:
-        SupervisedSettings.__post_init__(self)
-        BranchSettings.__post_init__(self)
-        QuerySettings.__post_init__(self)
-
-
-class PointPanoptic(Supervised):
-    """The supervised losses, those of the distance branch, and from stage two on `pseudo` and those of the head.
-
-    The branch is for training and labelling only. Until `use_labels` says otherwise, every class is one of things.
+    The losses of the distance branch, and from stage two on `pseudo` and those of the head. The branch is for training and
+    labelling only. A pseudo-label's class teaches as a label does: with the focal loss of the supervised part.
     """
 
-    Settings = PointPanopticSettings  # type: ignore[assignment]
-    settings: PointPanopticSettings
+    Settings = PointPanopticSettings
     reads_instances = True
     things: Tensor
     radius_m: Tensor
 
-    def __init__(self, settings: PointPanopticSettings, net: nn.Module, class_counts: Tensor) -> None:
-        super().__init__(settings, net, class_counts)
-        things, classes = torch.arange(len(class_counts)) > 0, len(class_counts)
-        self.register_buffer("things", things)
-        self.register_buffer("radius_m", things * OTHER_RADIUS_M)
-        width: int = net.feature_channels  # type: ignore[assignment]
-        stages: tuple[int, ...] = net.stage_channels  # type: ignore[assignment]
+    def __init__(self, settings: PointPanopticSettings, task: Task) -> None:
+        super().__init__(settings, task)
+        if settings.all_clicked is None:
+            settings = replace(settings, all_clicked=task.protocol == "per_instance")
+        self.settings, self.gamma = settings, task.supervised.gamma
+        classes = len(task.class_counts)
+        self.alpha: Tensor | None
+        self.register_buffer("alpha", class_weights(task), persistent=False)
+        self.register_buffer("things", torch.from_numpy(task.labels.things))
+        self.register_buffer("radius_m", torch.from_numpy(object_radii_m(task.labels)))
+        width: int = task.net.feature_channels  # type: ignore[assignment]
+        stages: tuple[int, ...] = task.net.stage_channels  # type: ignore[assignment]
         learned = settings.distance == "learned" and not settings.truth_instances
         self.branch = DistanceBranch(width, classes, settings) if learned else None
         self.head = QueryHead(width, stages, classes, settings) if settings.head == "query" else CentreHead(width)
 
-    @classmethod
-    def options_for(cls, options: Mapping[str, Any], protocol: str) -> dict[str, Any]:
-        """Protocol per_instance clicks every object."""
-        return {"all_clicked": protocol == "per_instance", **super().options_for(options, protocol)}
-
-    def use_labels(self, labels: LabelMap) -> None:
-        """Learn which classes have objects, and how large those are."""
-        self.things.copy_(torch.from_numpy(labels.things))
-        self.radius_m.copy_(torch.from_numpy(object_radii_m(labels)))
-
     def deployable(self) -> nn.Module | None:
         """The head."""
-        return together(super().deployable(), self.head)
+        return self.head
 
     def losses(self, batch: Batch, out: NetOutput, progress: float) -> dict[str, Tensor]:
-        """Those of `supervised`; of the distances, summed over the rounds, mean over the scans; of classes and head.
+        """Those of the distances, summed over the rounds, mean over the scans; of pseudo-labels' classes, and of the head.
 
         In stage one nothing comes from pseudo labels, and true instances teach from the start.
         """
         settings = self.settings
-        losses = super().losses(batch, out, progress)
         if settings.truth_instances:
-            return losses | self._taught(batch, out, true_targets(batch, self.things), 1.0)
+            return self._taught(batch, out, true_targets(batch, self.things), 1.0)
         share = min(max((progress - settings.stage_one) / max(settings.stage_ramp, 1e-6), 0.0), 1.0)
         scans = list(self._scans(batch, out)) if self.branch is not None or share else []
-        if self.branch is not None:
-            losses |= self._distance_losses(scans, len(batch.mask))
+        losses = {} if self.branch is None else self._distance_losses(scans, len(batch.mask))
         if not share:
             return losses | {"head": _nothing(self.head)}
         targets = pseudo_targets(batch, ((scan.number, self._estimate(scan)) for scan in scans))
-        wrong = settings.pseudo_weight * focal_loss(out.probabilities, targets.class_id, self.alpha, settings.gamma)
+        wrong = settings.pseudo_weight * focal_loss(out.probabilities, targets.class_id, self.alpha, self.gamma)
         wrong = wrong + settings.outside_weight * outside_loss(out.probabilities, targets, self.things)
         return losses | self._taught(batch, out, targets, share) | {"pseudo": share * wrong}
 
@@ -153,7 +100,7 @@ class PointPanoptic(Supervised):
         """The scans of a batch that have a label, as their P pixels that hold a point."""
         for i, mask in enumerate(batch.mask):
             objects = None if batch.instances is None else batch.instances[i][mask]
-            anchors = anchors_of(batch.labels[i][mask], self.things, self.settings.max_clicks, objects)
+            anchors = click_anchors(batch.labels[i][mask], self.things, self.settings.max_clicks, objects)
             if len(anchors):
                 features = out.features[i].permute(1, 2, 0)[mask].float()  # (P, D)
                 features = torch.lerp(features.detach(), features, self.settings.branch_gradient)
@@ -172,7 +119,7 @@ class PointPanoptic(Supervised):
 
     def _distance_losses(self, scans: list[_ScanPixels], count: int) -> dict[str, Tensor]:
         sums = {"distance": _nothing(self.branch), "assignment": _nothing(self.branch), "tie": _nothing(self.branch)}
-        sums["spread"] = sums["tie"]
+        sums["sure_pixels"] = sums["tie"]
         for scan in scans:
             for name, value in self._of_scan(scan).items():
                 sums[name] = sums[name] + value / count
@@ -182,10 +129,10 @@ class PointPanoptic(Supervised):
         settings, distances = self.settings, scan.distances
         temperature = settings.share_temperature
         losses = self._at_pixels(distances, scan.anchors)
-        if settings.spread_weight:
-            spread_out = self._at_pixels(distances, spread(scan.anchors, scan.relations, scan.probs.detach(), settings))
+        if settings.sure_weight:
+            sure = with_sure_pixels(scan.anchors, scan.relations, scan.probs.detach(), settings)
             away = torch.stack([away_loss(d, scan.relations) for d in distances]).sum()
-            losses["spread"] = settings.spread_weight * torch.stack([away, *spread_out.values()]).sum()
+            losses["sure_pixels"] = settings.sure_weight * torch.stack([away, *self._at_pixels(distances, sure).values()]).sum()
         if settings.tie_weight:
             ties = []
             for dilation, weight in _DILATIONS:
@@ -195,7 +142,7 @@ class PointPanoptic(Supervised):
             losses["tie"] = settings.tie_weight * torch.stack(ties).sum()
         return losses
 
-    def _at_pixels(self, distances: list[Tensor], anchors: Anchors) -> dict[str, Tensor]:
+    def _at_pixels(self, distances: list[Tensor], anchors: ClickAnchors) -> dict[str, Tensor]:
         """`distance` and `assignment` at the pixels of the anchors, summed over the rounds."""
         settings = self.settings
         regression = torch.stack([regression_loss(d, anchors) for d in distances]).sum()
@@ -209,7 +156,7 @@ class _ScanPixels:
 
     number: int
     mask: Tensor
-    anchors: Anchors
+    anchors: ClickAnchors
     features: Tensor
     """(P, D)"""
     xyz: Tensor

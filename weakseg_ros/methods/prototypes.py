@@ -7,39 +7,13 @@ over the pixels of one class through `index_add`, pixels' sums over the prototyp
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Literal
-
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from weakseg_ros.config import check_ranges, setting
-
-Assignment = Literal["argmax", "gumbel"]
+from weakseg_ros.methods.settings import Assignment, BankSettings
 
 _START_SIGMA = 0.02
-
-
-@dataclass(frozen=True)
-class BankSettings:
-    """Prototypes as published; the released code assigns with `gumbel`, which is close to chance."""
-
-    prototypes_per_class: int = setting(20, 1, 1000)
-    """prototypes of each class"""
-    prototype_momentum: float = setting(0.999, 0.0, 1.0)
-    """how much of a prototype stays when it moves"""
-    prototype_assignment: Assignment = "argmax"
-    """how a pixel picks its prototype from the transport plan; gumbel: at random, as the released code does"""
-    prototypes_from_data: bool = False
-    """a prototype's first pixels replace the noise it starts as, in place of moving it by one step of the momentum"""
-    sinkhorn_epsilon: float = setting(0.05, 0.005, 10.0)
-    """how soft the transport plan is"""
-    sinkhorn_iterations: int = setting(3, 1, 100)
-    """rounds of balancing the plan"""
-
-    def __post_init__(self) -> None:
-        check_ranges(self)
 
 
 class PrototypeBank(nn.Module):

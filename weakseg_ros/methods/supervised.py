@@ -3,47 +3,26 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from weakseg_ros.batches.batches import Batch
-from weakseg_ros.config import check_ranges, setting
-from weakseg_ros.methods.method import Method
+from weakseg_ros.methods.method import Method, Task
+from weakseg_ros.methods.settings import SupervisedSettings
 from weakseg_ros.nets.losses import class_alpha, class_probabilities, focal_loss, lovasz_softmax
 from weakseg_ros.nets.output import NetOutput
 
 
-@dataclass(frozen=True)
-class SupervisedSettings:
-    """`gamma` 0 with `class_weights` off and `lovasz_weight` 0 is plain cross-entropy."""
-
-    focal_weight: float = setting(1.0, 0.0, 100.0)
-    """weight of the focal loss"""
-    lovasz_weight: float = setting(1.0, 0.0, 100.0)
-    """weight of Lovász-Softmax"""
-    gamma: float = setting(2.0, 0.0, 10.0)
-    """exponent of the focal loss: how much pixels that are already right count less"""
-    class_weights: bool = True
-    """weigh rare classes higher in the focal loss, from the counts of the labels trained on"""
-
-    def __post_init__(self) -> None:
-        check_ranges(self)
-
-
 class Supervised(Method):
-    """The losses of COARSE3D's supervised part (BMVC 2022), on the classes that can be predicted."""
+    """Focal and Lovász-Softmax losses at the labelled pixels, as in COARSE3D; part of every method."""
 
     Settings = SupervisedSettings
 
-    def __init__(self, settings: SupervisedSettings, net: nn.Module, class_counts: Tensor) -> None:
-        super().__init__(settings, net, class_counts)
+    def __init__(self, settings: SupervisedSettings, task: Task) -> None:
+        super().__init__(settings, task)
         self.settings = settings
-        labelled = class_counts.clone()
-        labelled[0] = 0
         self.alpha: Tensor | None
-        self.register_buffer("alpha", class_alpha(labelled).float() if settings.class_weights else None)
+        self.register_buffer("alpha", class_weights(task))
 
     def losses(self, batch: Batch, out: NetOutput, progress: float) -> dict[str, Tensor]:
         """`focal` and `lovasz`, each present where its weight is not 0; summed over the heads of a net that has several."""
@@ -57,3 +36,12 @@ class Supervised(Method):
         if self.settings.lovasz_weight:
             losses["lovasz"] = self.settings.lovasz_weight * lovasz_softmax(probs, batch.labels)
         return losses
+
+
+def class_weights(task: Task) -> Tensor | None:
+    """(K,) the factor of each class in a focal loss, from how often it is labelled; None where all classes count alike."""
+    if not task.supervised.class_weights:
+        return None
+    labelled = task.class_counts.clone()
+    labelled[0] = 0
+    return class_alpha(labelled).float()

@@ -25,9 +25,7 @@ def build_net(
     known = [option for option in inspect.signature(kind).parameters if option not in ("channels", "num_classes")]
     for option in options:
         if option not in known:
-            raise ConfigError(
-                f"net_options: net '{name}' has no '{option}'{did_you_mean(option, known)}; known: {', '.join(known)}"
-            )
+            raise ConfigError(f"net '{name}': has no setting '{option}'{did_you_mean(option, known)}; known: {', '.join(known)}")
     leading = tuple(getattr(kind, "leading_channels", ()))
     if tuple(channels[: len(leading)]) != leading:
         raise ConfigError(f"channels: net '{name}' needs {', '.join(leading)} first; found {', '.join(channels)}")

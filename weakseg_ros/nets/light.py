@@ -16,8 +16,9 @@ from weakseg_ros.nets.output import NetOutput
 
 
 class LightNet(nn.Module):
-    """Range image (B, C, H, W) -> NetOutput; any H and W, no padding needed.
+    """Residual U-Net of 3x3 and 1x1 convolutions, made for CPUs.
 
+    Range image (B, C, H, W) -> NetOutput; any H and W, no padding needed.
     `width` is the number of channels of the first stage, a multiple of 16; 32 gives 1.3 M parameters and 13 GFLOP at
     64 x 2048. Full resolution has half as many (at least 16), since every channel there costs most. Strided maps are
     rounded up (ceil(H/2)), and the decoder enlarges each map to the size of the one it is added to, so a 16-row or

@@ -23,8 +23,9 @@ _POSITION = 10
 
 
 class RandLaNet(nn.Module):
-    """Range image (B, C, H, W) whose first channels are range, x, y, z -> NetOutput; any H and W.
+    """RandLA-Net (CVPR 2020): attention over the neighbours of each point and random thinning; runs in torch only.
 
+    Range image (B, C, H, W) whose first channels are range, x, y, z -> NetOutput; any H and W.
     `width` is the number of channels of the first encoder layer, a multiple of 4; 32 as published. Each image's pixels are
     thinned at random to `points`, every encoder layer keeps a quarter, each point looks at `neighbours`; a pixel that was
     left out answers as its nearest point does. Without training the draw is always the same. Empty pixels have features 0.
@@ -45,9 +46,7 @@ class RandLaNet(nn.Module):
         if width < 4 or width % 4:
             raise ConfigError(f"net_width: {width} does not fit net 'randlanet'; use a multiple of 4 (32 as published)")
         if points < 1 or neighbours < 1 or points % 1 or neighbours % 1:
-            raise ConfigError(
-                f"net_options: points {points} and neighbours {neighbours} do not fit net 'randlanet'; use whole numbers from 1"
-            )
+            raise ConfigError(f"points {points} and neighbours {neighbours} do not fit net 'randlanet'; use whole numbers from 1")
         if channels < len(self.leading_channels):
             raise ConfigError(f"channels: net 'randlanet' needs {', '.join(self.leading_channels)} first; {channels} given")
         self.points, self.neighbours = int(points), int(neighbours)

@@ -66,13 +66,13 @@ class RangeNet(nn.Module):
 
 
 class RangeNet21(RangeNet):
-    """See RangeNet; 7 residual blocks in the encoder."""
+    """RangeNet-21 (IROS 2019): Darknet that halves the width alone, with 7 residual blocks."""
 
     layers = 21
 
 
 class RangeNet53(RangeNet):
-    """See RangeNet; 23 residual blocks in the encoder."""
+    """RangeNet-53 (IROS 2019): Darknet that halves the width alone, with 23 residual blocks."""
 
     layers = 53
 

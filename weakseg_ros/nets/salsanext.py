@@ -19,8 +19,9 @@ _DROPOUT = 0.2
 
 
 class SalsaNext(nn.Module):
-    """Range image (B, C, H, W) -> NetOutput; any H and W.
+    """SalsaNext (ISVC 2020): dilated residual blocks and a pixel-shuffle decoder, for GPUs.
 
+    Range image (B, C, H, W) -> NetOutput; any H and W.
     `width` is the number of channels at full resolution: 32 as published, 16 half, 8 a quarter. H and W are padded with
     zeros at the bottom and right to multiples of 16 inside `forward`, and all outputs are cropped back. Raises
     ConfigError for an odd width.

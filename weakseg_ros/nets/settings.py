@@ -1,28 +1,62 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The settings of nets and heads, free of torch."""
+"""The settings of nets and heads, free of torch: the manual of `weakseg train` is made of them."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 from weakseg_ros.config import check_ranges, setting
 from weakseg_ros.errors import ConfigError
 
 
 @dataclass(frozen=True)
+class RangeNetSettings:
+    """Sets RangeNet beside its width."""
+
+    detach_skips: bool = False
+    """Stops the gradient at the skip connections, as the released code does; methods then reach the encoder less."""
+
+
+@dataclass(frozen=True)
+class SqueezeSegSettings:
+    """Sets SqueezeSegV3 beside its width."""
+
+    layers: Literal[21, 53] = 21
+    """Selects the size of the net; 53 is the larger one, with 25,959,588 parameters."""
+    deep_supervision: bool = False
+    """Trains four more heads on coarser maps, as published; they are not exported."""
+    detach_skips: bool = False
+    """Stops the gradient at the skip connections, as the released code does; methods then reach the encoder less."""
+
+
+@dataclass(frozen=True)
+class RandLaSettings:
+    """Sets RandLA-Net beside its width."""
+
+    points: int = setting(45_056, 1)
+    """Sets the number of pixels of a scan that are its points, at least 1; the others get the answer of the nearest one."""
+    neighbours: int = setting(16, 1)
+    """Sets the number of neighbours that each point looks at, at least 1."""
+
+    def __post_init__(self) -> None:
+        check_ranges(self)
+
+
+@dataclass(frozen=True)
 class QueryHeadSettings:
-    """Size of the query head."""
+    """Sets the size of the query head."""
 
     queries: int = setting(100, 1, 1000)
-    """most objects and stuff classes that it can find in a scan"""
+    """Sets the largest number of objects and stuff classes that the query head finds in a scan (1 to 1000)."""
     query_width: int = setting(64, 8, 1024)
-    """length of a query, a multiple of query_heads"""
+    """Sets the length of a query (8 to 1024), a multiple of `query_heads`."""
     query_heads: int = setting(4, 1, 64)
-    """heads of its attention"""
+    """Sets the number of attention heads of the query head (1 to 64)."""
     query_layers: int = setting(3, 1, 24)
-    """times that the queries look at the scan; the published net does so 9 times"""
+    """Sets the number of layers in which the queries look at the scan (1 to 24); the published net has 9."""
 
     def __post_init__(self) -> None:
         check_ranges(self)
         if self.query_width % self.query_heads:
-            raise ConfigError(f"query_width: {self.query_width} is no multiple of query_heads {self.query_heads}")
+            raise ConfigError(f"query_width: {self.query_width} is not a multiple of query_heads {self.query_heads}")

@@ -20,8 +20,9 @@ _NEIGHBOURS = 9
 
 
 class SqueezeSegV3(nn.Module):
-    """Range image (B, C, H, W) whose first channels are range, x, y, z -> NetOutput; any H and W.
+    """SqueezeSegV3 (ECCV 2020): convolutions weighted by a map of x, y and z.
 
+    Range image (B, C, H, W) whose first channels are range, x, y, z -> NetOutput; any H and W.
     `width` is the number of channels at full resolution, 32 as published; `layers` 21 or 53. W is padded with zeros on the
     right to a multiple of 8 inside `forward`, and every map that leaves it is cropped back. With `deep_supervision` four
     more heads on the coarser decoder maps give `NetOutput.auxiliary`, coarsest first. With `detach_skips` no gradient runs
@@ -44,7 +45,7 @@ class SqueezeSegV3(nn.Module):
         if width < 2:
             raise ConfigError(f"net_width: {width} does not fit net 'squeezesegv3'; use 2 or more (32 as published)")
         if layers not in BLOCKS:
-            raise ConfigError(f"net_options.layers: {layers} does not fit net 'squeezesegv3'; use 21 or 53")
+            raise ConfigError(f"layers: {layers} does not fit net 'squeezesegv3'; use 21 or 53")
         if channels < len(self.leading_channels):
             raise ConfigError(f"channels: net 'squeezesegv3' needs {', '.join(self.leading_channels)} first; {channels} given")
         w = width

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from weakseg_ros.config import load_yaml
-from weakseg_ros.methods.objects.anchors import Anchors
+from weakseg_ros.methods.objects.anchors import ClickAnchors
 from weakseg_ros.methods.objects.relations import relate
 from weakseg_ros.methods.point_panoptic import PointPanoptic
 from weakseg_ros.points.cloud import Cloud
@@ -155,7 +155,7 @@ class _Learned:
         mask = np.zeros_like(look.mask)
         mask.ravel()[at[near.numpy()]] = True
         numbers = torch.arange(len(clicked))
-        anchors = Anchors(class_id, torch.ones(len(clicked), dtype=torch.bool), (near.cumsum(dim=0) - 1)[clicked], numbers)
+        anchors = ClickAnchors(class_id, torch.ones(len(clicked), dtype=torch.bool), (near.cumsum(dim=0) - 1)[clicked], numbers)
         relations = relate(look.xyz[near], torch.from_numpy(mask), anchors, reach, ground=look.ground[near])
         assert self.method.branch is not None
         features, probs = look.features[look.seen_at[near]], look.probs[look.seen_at[near]]
@@ -183,10 +183,11 @@ def _open(run: Path) -> _Learned | None:
     config, statistics = load_yaml(TrainConfig, run / CONFIG), load_yaml(DataStatistics, run / STATISTICS)
     labels, spec = load_yaml(LabelMap, run / LABELS), load_yaml(RangeSpec, run / SPEC)
     net = make_net(config, statistics, labels.num_classes).eval()
-    method = make_method(config, net, statistics, labels).eval()
-    if not isinstance(method, PointPanoptic) or method.branch is None:
+    whole = make_method(config, net, statistics, labels).eval()
+    method = whole.part(PointPanoptic)
+    if method is None or method.branch is None:
         return None
     tensors, _, _ = RunFolder(run).load_last()
     net.load_state_dict(tensors["average"])
-    method.load_state_dict(tensors["method"])
+    whole.load_state(tensors["method"])
     return _Learned(net, method, labels, spec, statistics)

@@ -3,19 +3,43 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 
 from weakseg_ros.config import parse
-from weakseg_ros.train.config import ExportConfig, TrainConfig
+from weakseg_ros.registry import METHODS, NETS, summaries
+from weakseg_ros.train.config import ExportConfig, TrainConfig, sections
+from weakseg_ros.train.older import words_in_sections
 from weakseg_ros.train.wrap_config import WrapConfig
 
 
 def train_main(argv: Sequence[str]) -> int:
     """The verb: train, and export the best net where the settings name a bundle."""
-    config = parse(TrainConfig, argv, "train")
+    config = parse_training(argv)
+    usual = TrainConfig()
+    idle = [name for name in config.without_effect if getattr(config, name) != getattr(usual, name)]
+    if idle:
+        where = f"method '{config.method}' and net '{config.net}'"
+        print(f"weakseg train: the settings of {', '.join(idle)} have no effect with {where}", file=sys.stderr)
     from weakseg_ros.train.train import run
 
     return run(config)
+
+
+def parse_training(argv: Sequence[str]) -> TrainConfig:
+    """The settings of a training from a command line, that of an older version included."""
+    wants_manual = bool({"-h", "--help"} & set(argv))
+    return parse(TrainConfig, words_in_sections(argv, sections()), "train", about=choices() if wants_manual else "")
+
+
+def choices() -> str:
+    """The methods and nets by name, with a line on each."""
+    tables = {"methods, joined by '+' (--method)": METHODS, "nets (--net)": NETS}
+    parts = []
+    for title, table in tables.items():
+        width = max(map(len, table))
+        parts.append("\n".join([f"{title}:", *(f"  {name:<{width}}  {text}" for name, text in summaries(table).items())]))
+    return "\n\n".join(parts)
 
 
 def export_main(argv: Sequence[str]) -> int:

@@ -3,15 +3,22 @@
 
 from __future__ import annotations
 
+import typing
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from tyro.conf import Positional
 
 from weakseg_ros.batches.settings import AugmentConfig
-from weakseg_ros.config import check_ranges, setting
-from weakseg_ros.errors import ConfigError
+from weakseg_ros.config import check_ranges, setting, to_mapping
+from weakseg_ros.errors import ConfigError, did_you_mean
+from weakseg_ros.methods.parts import parts_of
+from weakseg_ros.methods.settings import Coarse3dSettings, ErdaSettings, PointPanopticSettings, SupervisedSettings
+from weakseg_ros.nets.settings import RandLaSettings, RangeNetSettings, SqueezeSegSettings
+from weakseg_ros.registry import METHODS, NETS
+from weakseg_ros.train.older import in_sections
 from weakseg_ros.weak.protocols import SparseConfig
 
 
@@ -20,103 +27,130 @@ class TrainConfig:
     """Train a net on dense or sparse labels."""
 
     data: Positional[Path] = Path(".")
-    """folder of scans to train on, in any layout that `open_scans` knows"""
+    """Names the folder of scans to train on, in any layout that 'weakseg doctor --data' recognises."""
     out: Path = Path("runs/train")
-    """run folder to write: settings, metrics, checkpoints"""
+    """Names the run folder to write, with settings, metrics and checkpoints; it must be new or empty."""
     resume: bool = False
-    """continue the run in `out` from its last checkpoint, with the settings it was started with"""
+    """Continues the run in `out` from its last checkpoint, with the settings that it was started with."""
     out_bundle: Path | None = field(default=None, metadata={"was": "bundle"})
-    """folder to export the best net to as a bundle at the end; a link is never replaced, a bundle only with `overwrite`"""
+    """Names the folder to which the best net is exported as a bundle at the end; a link is never replaced, and a bundle only
+    with `overwrite`."""
     overwrite: bool = False
-    """replace the bundle that lies at `out_bundle`"""
+    """Replaces the bundle at `out_bundle`."""
 
     init: str = ""
     """begin with the weights of a bundle (a path, or the name of a shipped one), or of a checkpoint of a published net"""
 
     split: str = ""
-    """part of the data to train on ('train'); empty: the data's own split, or all but `hold_out`"""
+    """Selects the part of the data to train on by its name, for example train; an empty name means the data's own training
+    split, or all scans but `hold_out`."""
     sequences: tuple[str, ...] = ()
-    """recordings to train on, by name; empty: all of the split"""
+    """Lists the recordings to train on by name; an empty list means all of the split."""
     label_map: str = setting("", was="labels")
-    """label map by name or file, in place of the data's own"""
+    """Selects a label map by name or file instead of the data's own."""
     sparse_labels: Path | None = None
-    """train on the labels that 'weakseg sparse' stored in this folder"""
+    """Names the folder of sparse labels, written by 'weakseg sparse', to train on instead of the data's own labels."""
     draw: SparseConfig = field(default_factory=lambda: SparseConfig(protocol="full"))
-    """train on labels drawn now: the same ones that 'weakseg sparse' would store with these settings"""
+    """Draws sparse labels now, the same ones that 'weakseg sparse' would store with these settings."""
     val_data: Path | None = None
-    """folder to validate on, where it is another one"""
+    """Names the folder of scans to validate on, if it is not `data`."""
     val_split: str = ""
-    """part of the data to validate on ('val')"""
+    """Selects the part of the data to validate on by its name, for example val."""
     val_sequences: tuple[str, ...] = ()
-    """recordings to validate on, by name"""
+    """Lists the recordings to validate on by name."""
     hold_out: float = setting(0.2, 0.0, 0.9)
-    """share at the end of the data to validate on where nothing else is given; 0: no validation"""
+    """Sets the share at the end of the data that is held out for validation where no other validation scans are named (0 to
+    0.9); 0 trains without validation."""
     max_val_scans: int = setting(0, 0)
-    """validate on at most this many scans, evenly spread; 0: all"""
+    """Limits validation to this many scans, evenly spaced (at least 1); 0 uses all."""
 
     net: str = "light"
-    """a row of registry.NETS"""
+    """Selects the net by name; the nets are listed above."""
     net_width: int = setting(32, 2, 512)
-    """channels of the net at full resolution (32 as published)"""
-    net_options: dict[str, bool | int | float | str] = field(default_factory=dict)
-    """further settings of the net by name, e.g. layers 53 or deep_supervision True (squeezesegv3)"""
+    """Sets the number of channels of the net at full resolution (2 to 512); the published nets have 32."""
     channels: tuple[str, ...] = ("range", "x", "y", "z", "intensity")
-    """what the net sees of each point: range, x, y, z, intensity, valid"""
+    """Lists the input channels of the net, in order, from range, x, y, z, intensity and valid."""
     mean: tuple[float, ...] = ()
-    """of each channel, to normalise with; none: measured on the training scans"""
+    """Lists the mean of each channel for normalisation; an empty list means measured on the training scans."""
     std: tuple[float, ...] = ()
-    """likewise, the standard deviations"""
+    """Lists the standard deviation of each channel for normalisation, above 0; an empty list means measured on the training
+    scans."""
     height: int = setting(0, 0, 4096)
-    """rows of the range image; 0: the data's own"""
+    """Sets the number of rows of the range image (1 to 4096); 0 uses the data's own."""
     width: int = setting(0, 0, 16384)
-    """columns of the range image; 0: the data's own"""
+    """Sets the number of columns of the range image (1 to 16384); 0 uses the data's own."""
     fov_up_deg: float | None = None
-    """inclination of the range image's upper edge in degrees, above the horizon positive; none: the data's own, or measured"""
+    """Sets the inclination of the upper edge of the range image in degrees, positive above the horizon; None uses the data's
+    own, or measures it."""
     fov_down_deg: float | None = None
-    """inclination of the range image's lower edge in degrees, below the horizon negative; none: the data's own, or measured"""
+    """Sets the inclination of the lower edge of the range image in degrees, negative below the horizon; None uses the data's
+    own, or measures it."""
     method: str = "supervised"
-    """a row of registry.METHODS"""
-    options: dict[str, bool | int | float | str] = field(default_factory=dict)
-    """settings of the method by name, e.g. lovasz_weight 0.5"""
+    """Selects the training method by name, or several joined by '+', for example erda+coarse3d; the methods are listed above,
+    and the supervised losses are part of each."""
     augment: AugmentConfig = field(default_factory=AugmentConfig)
-    """how training scans are varied"""
+    """Sets how training scans are augmented."""
 
     steps: int = setting(4000, 1)
-    """optimiser steps of the whole training"""
+    """Sets the number of optimiser steps of the whole training, at least 1."""
     max_minutes: float = setting(0.0, 0.0)
-    """end earlier after this time, the learning rate scheduled accordingly (such a run is not repeatable); 0: no limit"""
+    """Ends the training after this many minutes, with the learning rate scheduled accordingly, so that the run cannot be
+    repeated exactly; 0 sets no limit."""
     batch_size: int = setting(4, 1, 4096)
-    """scans per step and process"""
+    """Sets the number of scans per step and process (1 to 4096)."""
     learning_rate: float = setting(4e-3, 1e-8, 10.0)
-    """highest learning rate of AdamW, after the warm-up; ends at 0 along half a cosine"""
+    """Sets the peak learning rate of the AdamW optimiser, reached after the warm-up and then lowered to 0 along half a cosine
+    (1e-08 to 10)."""
     warmup_steps: int = setting(100, 0)
-    """steps over which the learning rate rises"""
+    """Sets the number of steps over which the learning rate rises from 0; it must be less than `steps`."""
     weight_decay: float = setting(0.01, 0.0, 1.0)
-    """of AdamW"""
+    """Sets the weight decay of the AdamW optimiser (0 to 1)."""
     average_decay: float = setting(0.99, 0.0, 0.99999)
-    """running average of the weights that is validated and exported; 0: the weights themselves"""
+    """Sets the decay per step of the running average of the weights, which is what is validated and exported (0 to 0.99999);
+    0 uses the weights themselves."""
     seed: int = setting(1, 0)
-    """of everything random"""
+    """Seeds everything random: weights, order of the scans, augmentation and dropout (0 or more)."""
 
     validate_every: int = setting(500, 0)
-    """steps between validations and checkpoints; 0: once, at the end"""
+    """Sets the number of steps between validations, each followed by a checkpoint; 0 validates only once, at the end."""
     log_every: int = setting(20, 1)
-    """steps between lines in metrics.jsonl"""
+    """Sets the number of steps between lines in metrics.jsonl, at least 1."""
     precision: Literal["auto", "32-true", "bf16-mixed", "16-mixed"] = "auto"
-    """arithmetic of training; auto: bf16 where the device has it in hardware, else float32"""
+    """Selects the arithmetic of the training; auto means bf16 where the hardware is faster with it, which on a CPU is only
+    where it has AMX, and float32 otherwise."""
     accelerator: str = "auto"
-    """where to train: auto, cpu, cuda"""
+    """Selects the device to train on: auto, cpu or cuda."""
     devices: int = setting(1, 1)
-    """processes on this machine, one a device"""
+    """Sets the number of processes on this machine, one per device, at least 1."""
     num_nodes: int = setting(1, 1)
-    """machines; start the same command on each with torchrun or SLURM"""
+    """Sets the number of machines, at least 1; start the same command on each of them with torchrun or SLURM."""
     workers: int = setting(1, 1, 64)
-    """threads that prepare batches ahead of the training"""
+    """Sets the number of threads that prepare batches ahead of the training (1 to 64)."""
     cache_gib: float = setting(4.0, 0.0)
-    """memory for prepared scans, per process; what does not fit is read again each time"""
+    """Limits the memory for prepared scans in GiB per process (0 or more); scans that do not fit are read again each time."""
+
+    supervised: SupervisedSettings = field(default_factory=SupervisedSettings)
+    """Sets the supervised losses, which are part of every method."""
+    erda: ErdaSettings = field(default_factory=ErdaSettings)
+    """Sets ERDA; these settings have an effect where `method` names erda."""
+    coarse3d: Coarse3dSettings = field(default_factory=Coarse3dSettings)
+    """Sets COARSE3D; these settings have an effect where `method` names coarse3d."""
+    point_panoptic: PointPanopticSettings = field(default_factory=PointPanopticSettings)
+    """Sets point-supervised panoptic segmentation; these settings have an effect where `method` names point_panoptic."""
+    rangenet21: RangeNetSettings = field(default_factory=RangeNetSettings)
+    """Sets the net rangenet21; these settings have an effect where `net` names it."""
+    rangenet53: RangeNetSettings = field(default_factory=RangeNetSettings)
+    """Sets the net rangenet53; these settings have an effect where `net` names it."""
+    squeezesegv3: SqueezeSegSettings = field(default_factory=SqueezeSegSettings)
+    """Sets the net squeezesegv3; these settings have an effect where `net` names it."""
+    randlanet: RandLaSettings = field(default_factory=RandLaSettings)
+    """Sets the net randlanet; these settings have an effect where `net` names it."""
 
     def __post_init__(self) -> None:
         check_ranges(self)
+        parts_of(self.method)
+        if self.net not in NETS:
+            raise ConfigError(f"net: unknown '{self.net}'{did_you_mean(self.net, NETS)}; known: {', '.join(NETS)}")
         if self.warmup_steps >= self.steps and not self.resume:  # a resumed run brings its own
             raise ConfigError(f"warmup_steps: {self.warmup_steps} must be fewer than steps {self.steps}")
         if not len(self.mean) == len(self.std) in (0, len(self.channels)):
@@ -126,23 +160,50 @@ class TrainConfig:
         if self.sparse_labels is not None and self.draw.protocol != "full":
             raise ConfigError("sparse_labels: the labels are drawn already; leave draw.protocol at 'full'")
 
+    @classmethod
+    def from_older(cls, mapping: Mapping[str, Any], where: str) -> dict[str, Any]:
+        """The mapping as it is written today; see `train.older`."""
+        return in_sections(mapping, sections(), where)
+
+    @property
+    def method_settings(self) -> dict[str, Any]:
+        """The settings of each part of the method, by its name."""
+        return {name: getattr(self, name) for name in parts_of(self.method)}
+
+    @property
+    def net_arguments(self) -> dict[str, Any]:
+        """What the net is made with besides channels and classes, by name."""
+        own = to_mapping(getattr(self, self.net)) if self.net in sections() else {}
+        return {"width": self.net_width, **own}
+
+    @property
+    def without_effect(self) -> tuple[str, ...]:
+        """The names of methods and nets that have settings here but are not used."""
+        return tuple(name for name in sections() if name not in (*parts_of(self.method), self.net))
+
+
+def sections() -> dict[str, type]:
+    """The classes of settings by the name of the method or net that they belong to."""
+    hints = typing.get_type_hints(TrainConfig)
+    return {name: hints[name] for name in (*METHODS, *NETS) if name in hints}
+
 
 @dataclass(frozen=True)
 class ExportConfig:
     """Turn a training run into a bundle."""
 
     run: Positional[Path]
-    """run folder that 'weakseg train' wrote"""
+    """Names the run folder that 'weakseg train' wrote."""
     out: Path = Path("models/mine")
-    """bundle folder to write; a link is never replaced, a bundle only with `overwrite`"""
+    """Names the bundle folder to write; a link is never replaced, and a bundle only with `overwrite`."""
     overwrite: bool = False
-    """replace the bundle that lies at `out`"""
+    """Replaces the bundle at `out`."""
     name: str = ""
-    """what the bundle calls itself; empty: the name of its folder"""
+    """Sets the name of the bundle; an empty name means that of its folder."""
     scans: int = setting(24, 1)
-    """validation scans to calibrate on, evenly spread"""
+    """Sets the number of validation scans to calibrate on, evenly spaced, at least 1."""
     half: bool = False
-    """store the weights in half precision: half the size; they are computed with in single precision all the same"""
+    """Stores the weights in half precision, at half the size; the computation stays in single precision."""
 
     def __post_init__(self) -> None:
         check_ranges(self)

@@ -98,9 +98,9 @@ def export_run(run_path: Path, folder: Path, name: str = "", scans: int = 24, ha
         mean=statistics.mean,
         std=statistics.std,
         labels=labels,
-        net=NetRule(config.net, {"width": config.net_width, **config.net_options}),
+        net=NetRule(config.net, config.net_arguments),
         outputs=() if extra is None else extra.outputs,
-        method=MethodRule() if extra is None else MethodRule(config.method, dict(config.options)),
+        method=MethodRule() if extra is None else MethodRule(config.method, _by_part(config)),
         intensity=IntensityRule("intensity" in statistics.channels and statistics.has_intensity, statistics.intensity_full_scale),
         statistics=statistics.clouds,
         metrics=figures,
@@ -110,6 +110,11 @@ def export_run(run_path: Path, folder: Path, name: str = "", scans: int = 24, ha
         fit = dataclasses.asdict(fit_temperature(logits, class_id))
         info = dataclasses.replace(info, temperature=fit.pop("temperature"), metrics={**figures, **fit})
     return export_bundle(net, info, folder, images, half, extra)
+
+
+def _by_part(config: TrainConfig) -> dict[str, Any]:
+    """The settings of each part of the method as plain mappings."""
+    return {name: to_mapping(settings) for name, settings in config.method_settings.items()}
 
 
 def _load_extra(

@@ -16,17 +16,17 @@ import numpy as np
 import torch
 from torch import nn
 
-from weakseg_ros import registry
 from weakseg_ros.batches.batches import ScanImages
-from weakseg_ros.config import parse
 from weakseg_ros.data.scan_sets import ChangedScans, Scan, ScanSet
 from weakseg_ros.deploy.bundle import QUANTILES, Bundle, BundleInfo, MethodRule, TrainingStatistics
 from weakseg_ros.deploy.engines.torch import load_graph, stores_half
 from weakseg_ros.errors import ConfigError
 from weakseg_ros.files import environment
 from weakseg_ros.memory import keep_large_blocks
+from weakseg_ros.methods.combined import reads_instances
 from weakseg_ros.methods.method import Method
 from weakseg_ros.train.calibrate import fit_temperature
+from weakseg_ros.train.commands import parse_training
 from weakseg_ros.train.config import TrainConfig
 from weakseg_ros.train.export import export_bundle, measure_scans
 from weakseg_ros.train.replay import MixedImages, MixedMethod
@@ -89,7 +89,7 @@ def training_of(info: BundleInfo) -> TrainConfig | None:
         return None
     try:
         with contextlib.redirect_stderr(io.StringIO()), contextlib.redirect_stdout(io.StringIO()):
-            return parse(TrainConfig, words[2:], "train")
+            return parse_training(words[2:])
     except (SystemExit, ConfigError):  # written by another version, or by hand
         return None
 
@@ -107,8 +107,7 @@ def refine(bundle: Bundle, new: ScanSet, replay: ScanSet | None, config: TrainCo
     fabric = launch_fabric(config)
     torch.manual_seed(config.seed)
     graph = load_graph(bundle)
-    reads_instances: bool = registry.load(registry.METHODS, config.method).reads_instances
-    options = (info.spec, config.augment, config.cache_gib, reads_instances)
+    options = (info.spec, config.augment, config.cache_gib, reads_instances(config.method))
     fresh = ScanImages(new, lambda scan: scan.class_id, *options)
     counted = survey(fresh, info.channels, info.labels.num_classes)
     images: ScanImages | MixedImages = fresh

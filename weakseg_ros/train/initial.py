@@ -48,7 +48,7 @@ def read_initial(config: TrainConfig) -> Initial:
     """What `config.init` names; ConfigError where it is nothing that the training's net can begin with."""
     source = Path(config.init)
     if source.is_file() or any((source / part).is_file() for part in _PARTS):
-        modules = published_modules(config.net, int(config.net_options.get("layers", 21)))
+        modules = published_modules(config.net, int(config.net_arguments.get("layers", 21)))
         return Initial(_by_our_names(_read_state(source), modules))
     bundle = Bundle.load(config.init)
     info = bundle.info
@@ -83,7 +83,7 @@ def begin_with(net: nn.Module, initial: Initial, labels: LabelMap, where: str) -
     if body < LEAST_SHARE * size:
         raise ConfigError(
             f"init: {where} fits this net in {taken} of {len(state)} tensors by name and shape, too few to begin with; "
-            "check --net, --net-width and --net-options"
+            "check --net, --net-width and the settings of the net"
         )
     net.load_state_dict(state)
     return _sentence(where, taken, len(state), fresh, initial, labels)

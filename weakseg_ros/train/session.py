@@ -16,14 +16,14 @@ from lightning_fabric import Fabric
 from lightning_fabric.plugins.precision import MixedPrecision
 from torch import Tensor, nn
 
-from weakseg_ros import registry
 from weakseg_ros.batches.batches import Batch, ImageSource, LabelsOf, ScanImages
-from weakseg_ros.config import dump_yaml, from_mapping, load_yaml
+from weakseg_ros.config import dump_yaml, load_yaml
 from weakseg_ros.data.scan_sets import ScanSet, Subset, holdout
 from weakseg_ros.data.scans import open_scans, open_splits, splits_of
 from weakseg_ros.errors import ConfigError, DataError
 from weakseg_ros.files import environment, write_atomic, write_json
-from weakseg_ros.methods.method import Method
+from weakseg_ros.methods.combined import Combined, build_method, reads_instances
+from weakseg_ros.methods.method import Method, Task
 from weakseg_ros.nets.build import build_net
 from weakseg_ros.points.labels import LabelMap
 from weakseg_ros.points.projection import RangeSpec
@@ -107,9 +107,8 @@ def open_session(config: TrainConfig) -> Session:
     train_scans, val_scans = open_data(config)
     if val_scans is not None:
         val_scans = labelled_only(val_scans, config.max_val_scans)
-    reads_instances: bool = registry.load(registry.METHODS, config.method).reads_instances
     sparse, spec = labels_of(config, train_scans), image_spec(config, train_scans)
-    images = ScanImages(train_scans, sparse, spec, config.augment, config.cache_gib, reads_instances)
+    images = ScanImages(train_scans, sparse, spec, config.augment, config.cache_gib, reads_instances(config.method))
     initial = read_initial(config) if config.init and not config.resume else None
     statistics = _reopen(run, images, fabric) if config.resume else _look_at(images, config)
     if initial and initial.channels == statistics.channels and not config.mean:
@@ -287,17 +286,13 @@ def why_precision(config: TrainConfig, cpu_info: Path = Path("/proc/cpuinfo")) -
 
 def make_net(config: TrainConfig, statistics: DataStatistics, num_classes: int) -> nn.Module:
     """The net that the settings name, with fresh weights."""
-    options = {"width": config.net_width, **config.net_options}
-    return build_net(config.net, statistics.channels, statistics.mean, statistics.std, num_classes, options)
+    return build_net(config.net, statistics.channels, statistics.mean, statistics.std, num_classes, config.net_arguments)
 
 
-def make_method(config: TrainConfig, net: nn.Module, statistics: DataStatistics, labels: LabelMap) -> Method:
-    """The method that the settings name, its options checked against its own settings."""
-    kind = registry.load(registry.METHODS, config.method)
-    settings = from_mapping(kind.Settings, kind.options_for(config.options, _protocol(config)), "options")
-    method: Method = kind(settings, net, torch.tensor(statistics.class_counts))
-    method.use_labels(labels)
-    return method
+def make_method(config: TrainConfig, net: nn.Module, statistics: DataStatistics, labels: LabelMap) -> Combined:
+    """The method that the settings name, made of its parts."""
+    task = Task(net, torch.tensor(statistics.class_counts), labels, config.supervised, _protocol(config))
+    return build_method(config.method, config.method_settings, task)
 
 
 def _protocol(config: TrainConfig) -> str:
@@ -319,12 +314,23 @@ def load_checkpoint(session: Session) -> None:
     tensors, optimizer, position = session.run.load_last()
     for name, module in _stored(session).items():
         if name in tensors:  # checkpoints of older versions hold no `extra`
-            module.load_state_dict(tensors[name])
+            _restore(session.run, name, module, tensors[name])
     session.optimizer.load_state_dict(optimizer)
     for name, value in position.items():
         setattr(session.position, name, value)
     if session.fabric.is_global_zero:
         session.run.forget_after(session.position.step)
+
+
+def _restore(run: RunFolder, name: str, module: nn.Module, tensors: Mapping[str, Tensor]) -> None:
+    """Give a module the state of a checkpoint; DataError where that is of another version."""
+    try:
+        module.load_state(tensors) if isinstance(module, Combined) else module.load_state_dict(tensors)
+    except RuntimeError:
+        raise DataError(
+            f"{run.path}: the {name} in its checkpoint is laid out otherwise than in this version; go on with the version "
+            "that began the run, or start a new one"
+        ) from None
 
 
 def _stored(session: Session) -> dict[str, nn.Module]:

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import importlib
 from typing import Any
 
 import numpy as np
@@ -13,7 +14,6 @@ from safetensors.torch import load as load_safetensors
 from torch import nn
 
 from weakseg_ros import registry
-from weakseg_ros.config import from_mapping
 from weakseg_ros.deploy.bundle import KIND_WEIGHTS, OUTPUTS, Bundle, BundleInfo
 from weakseg_ros.deploy.engines import DeviceLostError, check_outputs, output_names
 from weakseg_ros.deploy.graph import DeployGraph, split_weights
@@ -99,10 +99,8 @@ def _weights(bundle: Bundle) -> bytes:
 
 def _extra(info: BundleInfo, net: nn.Module) -> nn.Module:
     """What the bundle's method adds behind the net, with fresh weights; EngineError where it adds other outputs."""
-    kind = registry.load(registry.METHODS, info.method.name)
-    options = from_mapping(kind.Settings, info.method.options, "method.options")
-    method = kind(options, net, torch.ones(info.labels.num_classes))
-    method.use_labels(info.labels)
+    of_rule = importlib.import_module("weakseg_ros.methods.combined").of_rule
+    method = of_rule(info.method.name, info.method.options, net, info.labels, torch.ones(info.labels.num_classes))
     extra: nn.Module | None = method.deployable()
     found: tuple[str, ...] = getattr(extra, "outputs", ())
     if extra is None or found != info.outputs:

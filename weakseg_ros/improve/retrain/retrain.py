@@ -22,7 +22,6 @@ from typing import Any
 
 from tqdm import tqdm
 
-from weakseg_ros import registry
 from weakseg_ros.config import dump_yaml, show
 from weakseg_ros.data.scan_sets import ScanSet
 from weakseg_ros.deploy.bundle import Bundle, find_bundle
@@ -222,15 +221,10 @@ def _scores(segmenters: Sequence[Segmenter], scans: ScanSet, what: str) -> tuple
 
 
 def training_settings(config: RetrainConfig, training: TrainConfig, out: Path) -> TrainConfig:
-    """The bundle's own training with the settings of this one; a method that is changed begins with its defaults.
+    """The bundle's own training with the settings of this one; a part of a method that is new begins with its defaults.
 
     Whoever clicks suggested points does not click every object.
     """
-    changes_method = bool(config.method) and config.method != training.method
-    method = config.method if changes_method else training.method
-    options = {} if changes_method else dict(training.options)
-    if hasattr(registry.load(registry.METHODS, method).Settings, "all_clicked"):
-        options["all_clicked"] = False
     return dataclasses.replace(
         training,
         out=out,
@@ -249,8 +243,8 @@ def training_settings(config: RetrainConfig, training: TrainConfig, out: Path) -
         devices=1,
         num_nodes=1,
         precision="32-true" if training.precision == "32-true" else "auto",
-        method=method,
-        options=options,
+        method=config.method or training.method,
+        point_panoptic=dataclasses.replace(training.point_panoptic, all_clicked=False),
     )
 
 

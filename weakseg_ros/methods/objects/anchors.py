@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Anchors: what was clicked in a scan. One for each clicked object, one for each stuff class that has a label."""
+"""ClickAnchors: what was clicked in a scan. One for each clicked object, one for each stuff class that has a label."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from torch import Tensor
 
 
 @dataclass(frozen=True)
-class Anchors:
+class ClickAnchors:
     """M anchors of a scan of P pixels, and the L labelled pixels they stand on."""
 
     classes: Tensor
@@ -42,7 +42,7 @@ class Anchors:
         return sums / count[:, None].to(sums.dtype)
 
 
-def anchors_of(labels: Tensor, things: Tensor, max_clicks: int = 300, instances: Tensor | None = None) -> Anchors:
+def click_anchors(labels: Tensor, things: Tensor, max_clicks: int = 300, instances: Tensor | None = None) -> ClickAnchors:
     """The anchors of a scan's sparse labels: class ids (P,), 0 = none, and which of the K classes are things.
 
     Every labelled pixel of a thing is the click of an object of its own, or, where `instances` (P,) gives it a number above
@@ -60,7 +60,7 @@ def anchors_of(labels: Tensor, things: Tensor, max_clicks: int = 300, instances:
         clicks = clicks[again.argsort(stable=True)[:max_clicks]].sort()[0]
     first, click_owner = _objects(clicks, labels, instances, len(things))
     stuff, owner = torch.unique(labels[rest], return_inverse=True)
-    return Anchors(
+    return ClickAnchors(
         classes=torch.cat((labels[clicks[first]], stuff)),
         things=torch.arange(len(first) + len(stuff), device=labels.device) < len(first),
         pixel=torch.cat((clicks, rest)),

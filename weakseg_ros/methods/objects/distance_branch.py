@@ -7,16 +7,12 @@ learnable distance, ECCV 2024, of which no code exists; what it leaves open is o
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Literal
-
 import torch
 from torch import Tensor, nn
 
-from weakseg_ros.config import check_ranges, setting
-from weakseg_ros.errors import ConfigError
-from weakseg_ros.methods.objects.anchors import Anchors
+from weakseg_ros.methods.objects.anchors import ClickAnchors
 from weakseg_ros.methods.objects.relations import MAPS, Relations
+from weakseg_ros.methods.settings import BranchSettings
 
 _PLACE_SCALE_M = 50.0
 _SMALLEST_RANGE_M = 1e-3
@@ -25,35 +21,6 @@ _METRIC_START = {"straight": 1.0, "surface": 1.0, "along": -2.0, "across": -2.0,
 _CALM = 0.1
 _AT_CLICK = 2.0
 """likeness of a click to itself, from which the measures are taken away"""
-
-
-@dataclass(frozen=True)
-class BranchSettings:
-    """Switch off `aggregate`, `enhance` or set `rounds` to 0 to walk the paper's ladder."""
-
-    branch_width: int = setting(128, 8, 4096)
-    """length of a pixel's and a query's code"""
-    branch_heads: int = setting(8, 1, 64)
-    """heads of the attention among queries; the width is a multiple of them"""
-    branch_ffn: int = setting(512, 8, 16384)
-    """width between the two layers behind that attention"""
-    rounds: int = setting(3, 0, 10)
-    """how often the queries are renewed; the distances before the first and after each round are trained"""
-    aggregate: bool = True
-    """a query takes in the features of the pixels that are near to it"""
-    enhance: bool = True
-    """queries look at one another"""
-    similarity: Literal["dot", "l2"] = "dot"
-    """what a query and a pixel are compared by"""
-    metric: bool = True
-    """a query measures by geometry too: straight, along surfaces, along and across the ray, and in height"""
-    share_temperature: float = setting(0.1, 1e-3, 10.0)
-    """divides distances where pixels are shared out among queries"""
-
-    def __post_init__(self) -> None:
-        check_ranges(self)
-        if self.branch_width % self.branch_heads:
-            raise ConfigError(f"branch_width: {self.branch_width} is no multiple of branch_heads {self.branch_heads}")
 
 
 class DistanceBranch(nn.Module):
@@ -91,7 +58,7 @@ class DistanceBranch(nn.Module):
             self.attention_norm, self.ffn_norm = nn.LayerNorm(width), nn.LayerNorm(width)
 
     def forward(
-        self, features: Tensor, xyz: Tensor, probs: Tensor, anchors: Anchors, relations: Relations | None = None
+        self, features: Tensor, xyz: Tensor, probs: Tensor, anchors: ClickAnchors, relations: Relations | None = None
     ) -> list[Tensor]:
         """Distances before the first round and after each: features (P, D), places (P, 3) m, probabilities (P, K) -> (M, P) each.
 

@@ -9,11 +9,11 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from weakseg_ros.methods.objects.anchors import Anchors
+from weakseg_ros.methods.objects.anchors import ClickAnchors
 from weakseg_ros.methods.objects.distance_branch import shares
 
 
-def regression_loss(distance: Tensor, anchors: Anchors) -> Tensor:
+def regression_loss(distance: Tensor, anchors: ClickAnchors) -> Tensor:
     """0 to the own anchor, 1 to every other: mean over labelled pixels of own^2 + mean over others of (1 - d)^2; (M, P).
 
     Every anchor counts alike, however many pixels it has: a stuff class has many, an object its click.
@@ -25,13 +25,13 @@ def regression_loss(distance: Tensor, anchors: Anchors) -> Tensor:
     return _over_anchors(wrong, anchors)
 
 
-def assignment_loss(distance: Tensor, anchors: Anchors, temperature: float) -> Tensor:
+def assignment_loss(distance: Tensor, anchors: ClickAnchors, temperature: float) -> Tensor:
     """Cross-entropy of sharing labelled pixels out among the anchors by distance (M, P); every anchor counts alike."""
     scores = -distance[:, anchors.pixel].T / temperature  # (L, M)
     return _over_anchors(F.cross_entropy(scores, anchors.owner, reduction="none"), anchors)
 
 
-def _over_anchors(values: Tensor, anchors: Anchors) -> Tensor:
+def _over_anchors(values: Tensor, anchors: ClickAnchors) -> Tensor:
     sums = values.new_zeros(len(anchors)).index_add_(0, anchors.owner, values)
     return (sums / torch.bincount(anchors.owner, minlength=len(anchors)).clamp_min(1)).mean()
 

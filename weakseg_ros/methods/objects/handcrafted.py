@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
 
-from weakseg_ros.methods.objects.anchors import Anchors
+from weakseg_ros.methods.objects.anchors import ClickAnchors
 from weakseg_ros.methods.objects.relations import FAR, Relations
 from weakseg_ros.weak.traverse import edge_cost, traverse_distance
 
@@ -26,7 +26,7 @@ _EDGE_SHARE = 0.05
 
 
 def hand_distance(
-    rule: Rule, relations: Relations, anchors: Anchors, features: Tensor, probs: Tensor, xyz: Tensor, mask: Tensor
+    rule: Rule, relations: Relations, anchors: ClickAnchors, features: Tensor, probs: Tensor, xyz: Tensor, mask: Tensor
 ) -> Tensor:
     """(M, P) 0..1 from the anchors to the pixels of a (H, W) mask: features (P, D), probabilities (P, K), places (P, 3) m.
 
@@ -40,7 +40,7 @@ def hand_distance(
     return torch.cat((objects, stuff))
 
 
-def _traverse(anchors: Anchors, features: Tensor, probs: Tensor, xyz: Tensor, mask: Tensor) -> Tensor:
+def _traverse(anchors: ClickAnchors, features: Tensor, probs: Tensor, xyz: Tensor, mask: Tensor) -> Tensor:
     """(T, P) price of the cheapest way over the image, 0..1."""
     clicks, width = anchors.clicks, mask.shape[1]
     objects = int(anchors.things.sum())

@@ -12,35 +12,9 @@ import torch
 from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 
-from weakseg_ros.config import check_ranges, setting
 from weakseg_ros.methods.objects.mask_losses import mask_bce, mask_dice, pairwise_bce, pairwise_dice, query_class_loss
+from weakseg_ros.methods.settings import MatchSettings, QuerySettings
 from weakseg_ros.nets.heads.queries import Answer
-from weakseg_ros.nets.settings import QueryHeadSettings
-
-
-@dataclass(frozen=True)
-class MatchSettings:
-    """Weights in the matching and in the loss alike, as published."""
-
-    class_weight: float = setting(2.0, 0.0, 1000.0)
-    """of the class"""
-    mask_weight: float = setting(5.0, 0.0, 1000.0)
-    """of the masks' cross-entropy"""
-    dice_weight: float = setting(5.0, 0.0, 1000.0)
-    """of the masks' overlap"""
-    no_object_weight: float = setting(0.1, 0.0, 1.0)
-    """how much a query without an object counts in the class loss"""
-
-    def __post_init__(self) -> None:
-        check_ranges(self)
-
-
-@dataclass(frozen=True)
-class QuerySettings(QueryHeadSettings, MatchSettings):
-    """Size of the query head, and the weights of its losses."""
-
-    def __post_init__(self) -> None:
-        QueryHeadSettings.__post_init__(self)
 
 
 @dataclass(frozen=True)

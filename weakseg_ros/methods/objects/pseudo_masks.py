@@ -4,39 +4,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
 
 import torch
 from torch import Tensor
 
-from weakseg_ros.config import check_ranges, setting
-from weakseg_ros.methods.objects.anchors import Anchors
+from weakseg_ros.methods.objects.anchors import ClickAnchors
 from weakseg_ros.methods.objects.relations import Relations
-
-
-@dataclass(frozen=True)
-class PseudoSettings:
-    """Which pixels a click may claim."""
-
-    rivals: Literal["anchors", "class"] = "anchors"
-    """whom a click competes with. anchors: all clicks and the stuff classes, each by its own distance; class: only the
-    clicks of a pixel's likeliest class, so that every pixel of a clicked class within reach has an object"""
-    radius_gate: bool = True
-    """only pixels within reach of the click"""
-    reach: float = setting(1.4, 0.1, 10.0)
-    """this far, in radii of the click's class"""
-    all_clicked: bool = False
-    """every object of a scan with labels has a click, so that what no click reaches is stuff; on by itself where labels are
-    drawn with protocol per_instance"""
-    min_prob: float = setting(0.5, 0.0, 1.0)
-    """a pixel whose likeliest stuff class has less has no class"""
-    class_power: float = setting(0.25, 0.0, 1.0)
-    """power of a class's probability beside the distance: near a click geometry is surer than a net that is being trained"""
-    without_ground: bool = True
-    """the ground belongs to no object"""
-
-    def __post_init__(self) -> None:
-        check_ranges(self)
+from weakseg_ros.methods.settings import PseudoSettings
 
 
 @dataclass(frozen=True)
@@ -56,7 +30,7 @@ def estimate(
     distance: Tensor,
     relations: Relations,
     probs: Tensor,
-    anchors: Anchors,
+    anchors: ClickAnchors,
     things: Tensor,
     settings: PseudoSettings,
 ) -> PseudoLabels:
@@ -84,17 +58,17 @@ def estimate(
     class_id = _stuff_class(probs, anchors, things, settings)
     class_id[anchors.pixel] = anchors.classes[anchors.owner]
     class_id = torch.where(instance > 0, anchors.classes[winner], class_id)
-    return PseudoLabels(instance, class_id, (instance == 0) & settings.all_clicked)
+    return PseudoLabels(instance, class_id, (instance == 0) & bool(settings.all_clicked))
 
 
-def _likeliest(probs: Tensor, anchors: Anchors) -> Tensor:
+def _likeliest(probs: Tensor, anchors: ClickAnchors) -> Tensor:
     """(P,) the likeliest of the classes that have a label."""
     present = torch.zeros_like(probs[0])
     present[anchors.classes] = 1.0
     return (probs * present).argmax(dim=1)
 
 
-def _stuff_class(probs: Tensor, anchors: Anchors, things: Tensor, settings: PseudoSettings) -> Tensor:
+def _stuff_class(probs: Tensor, anchors: ClickAnchors, things: Tensor, settings: PseudoSettings) -> Tensor:
     """(P,) the stuff class of each pixel, 0 = unsure; unless all was clicked, what looks like a clicked class is unsure too."""
     labelled = torch.zeros_like(things)
     labelled[anchors.classes[~anchors.things]] = True

@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from weakseg_ros.methods.objects.anchors import Anchors
+from weakseg_ros.methods.objects.anchors import ClickAnchors
 from weakseg_ros.weak.ground import GroundSettings, ground_points
 from weakseg_ros.weak.surfaces import SurfaceSettings, surface_distances, surface_graph
 
@@ -51,7 +51,7 @@ class RelationSettings:
 def relate(
     xyz: Tensor,
     mask: Tensor,
-    anchors: Anchors,
+    anchors: ClickAnchors,
     reach_m: Tensor,
     settings: RelationSettings | None = None,
     ground: Tensor | None = None,

@@ -3,42 +3,28 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import torch
 from torch import Tensor
 
-from weakseg_ros.config import setting
-from weakseg_ros.methods.objects.anchors import Anchors
+from weakseg_ros.methods.objects.anchors import ClickAnchors
 from weakseg_ros.methods.objects.relations import FAR, Relations
-
-
-@dataclass(frozen=True)
-class SpreadSettings:
-    """How far the rule is believed."""
-
-    spread_weight: float = setting(1.0, 0.0, 100.0)
-    """weight of the losses at pixels that surely belong to a click, or surely to none"""
-    spread_reach: float = setting(0.6, 0.0, 2.0)
-    """such pixels lie at most this share of a click's reach away from it, along surfaces"""
-    spread_margin: float = setting(0.3, 0.0, 2.0)
-    """and nearer to it than to any other click by this share of the reach"""
-    spread_prob: float = setting(0.05, 0.0, 1.0)
-    """and are of the click's class with at least this probability"""
+from weakseg_ros.methods.settings import SurePixelSettings
 
 
 @torch.no_grad()
-def spread(anchors: Anchors, relations: Relations, probs: Tensor, settings: SpreadSettings) -> Anchors:
+def with_sure_pixels(anchors: ClickAnchors, relations: Relations, probs: Tensor, settings: SurePixelSettings) -> ClickAnchors:
     """The anchors with all pixels that surely belong to one: probabilities (P, K) of the P pixels."""
     surface = relations.of("surface")  # (T, P)
     if not len(surface):
         return anchors
     nearest = surface.topk(min(2, len(surface)), dim=0, largest=False)
     owner, reach = nearest.indices[0], nearest.values[0]
-    sure = reach <= settings.spread_reach
+    sure = reach <= settings.sure_reach
     if len(surface) > 1:
-        sure &= nearest.values[1] - reach >= settings.spread_margin
-    sure &= probs.gather(1, anchors.classes[owner][:, None])[:, 0] >= settings.spread_prob
+        sure &= nearest.values[1] - reach >= settings.sure_margin
+    sure &= probs.gather(1, anchors.classes[owner][:, None])[:, 0] >= settings.sure_prob
     sure[anchors.pixel] = False
     pixel = sure.nonzero()[:, 0]
     return replace(anchors, pixel=torch.cat((anchors.pixel, pixel)), owner=torch.cat((anchors.owner, owner[pixel])))

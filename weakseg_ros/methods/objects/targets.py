@@ -11,8 +11,9 @@ from torch import Tensor, nn
 
 from weakseg_ros.batches.batches import Batch
 from weakseg_ros.methods.objects.centre_losses import centre_losses
-from weakseg_ros.methods.objects.matching import QuerySettings, query_head_losses
+from weakseg_ros.methods.objects.matching import query_head_losses
 from weakseg_ros.methods.objects.pseudo_masks import PseudoLabels
+from weakseg_ros.methods.settings import QuerySettings
 from weakseg_ros.nets.heads.centres import CentreHead
 from weakseg_ros.nets.heads.queries import QueryHead
 from weakseg_ros.nets.output import NetOutput

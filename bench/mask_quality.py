@@ -17,7 +17,7 @@ from weakseg_ros.batches.batches import Batch, ScanImages
 from weakseg_ros.batches.settings import NO_AUGMENTATION
 from weakseg_ros.config import load_yaml
 from weakseg_ros.errors import ConfigError
-from weakseg_ros.methods.objects.anchors import Anchors, anchors_of
+from weakseg_ros.methods.objects.anchors import ClickAnchors, click_anchors
 from weakseg_ros.methods.point_panoptic import PointPanoptic
 from weakseg_ros.points.labels import LabelMap
 from weakseg_ros.points.projection import RangeSpec
@@ -66,19 +66,20 @@ def judge_run(path: Path, count: int) -> MaskQuality:
     config, statistics = load_yaml(TrainConfig, path / CONFIG), load_yaml(DataStatistics, path / STATISTICS)
     labels, spec = load_yaml(LabelMap, path / LABELS), load_yaml(RangeSpec, path / SPEC)
     net = make_net(config, statistics, labels.num_classes).eval()
-    method = make_method(config, net, statistics, labels).eval()
-    if not isinstance(method, PointPanoptic):
+    whole = make_method(config, net, statistics, labels).eval()
+    method = whole.part(PointPanoptic)
+    if method is None:
         raise ConfigError(f"{path}: method '{config.method}' has no pseudo masks; train point_panoptic")
     tensors, _, _ = RunFolder(path).load_last()
     net.load_state_dict(tensors["average"])
-    method.load_state_dict(tensors["method"])
+    whole.load_state(tensors["method"])
     scans, _ = open_data(replace(config, resume=False))
     sparse = ScanImages(scans, labels_of(config, scans), spec, NO_AUGMENTATION, 0.0, instances=True)
     dense = ScanImages(scans, lambda scan: scan.class_id, spec, NO_AUGMENTATION, 0.0, instances=True)
     quality, rule, rng = MaskQuality(), statistics.input_rule, np.random.default_rng(0)
     for number in np.unique(np.linspace(0, len(scans) - 1, count).round().astype(int)).tolist():
         batch, truth = rule.batch(*sparse.draw([number], rng)), rule.batch(*dense.draw([number], rng))
-        anchors = anchors_of(batch.labels[0][batch.mask[0]], method.things, instances=_in(batch))
+        anchors = click_anchors(batch.labels[0][batch.mask[0]], method.things, instances=_in(batch))
         for labelled in method.pseudo_labels(batch, net(batch.image)):
             image = torch.zeros_like(truth.labels[0])
             image[batch.mask[0]] = labelled.instance
@@ -91,7 +92,7 @@ def _in(batch: Batch) -> Tensor:
     return batch.instances[0][batch.mask[0]]
 
 
-def _add_objects(quality: MaskQuality, image: Tensor, anchors: Anchors, truth: Batch, labels: LabelMap) -> None:
+def _add_objects(quality: MaskQuality, image: Tensor, anchors: ClickAnchors, truth: Batch, labels: LabelMap) -> None:
     """Each clicked object beside the true object that its click lies on."""
     assert truth.instances is not None
     true, at = truth.instances[0], truth.mask[0].nonzero()
