@@ -176,7 +176,8 @@ def fresh_bundles(folder: Path, width: int = 1024) -> list[Path]:
     from weakseg_ros.train.export import export_bundle
 
     facts = {"spec": dataclasses.replace(SPEC, width=width), "channels": CHANNELS, "mean": MEAN, "std": STD, "labels": LABELS}
-    image = street_image().numpy()[..., ::2]
+    image = street_image().numpy()
+    image = image[..., :: image.shape[-1] // width]
     for seed in range(2):
         torch.manual_seed(seed)
         net = build_net("light", CHANNELS, MEAN, STD, LABELS.num_classes, {})
