@@ -153,8 +153,14 @@ def click(folder: Path, key: str) -> None:
 
 def label() -> int:
     """The clicks of a person on two scans; whoever was ended clicks on."""
-    for key in ("000000", "000001"):
-        click(Path("scans"), key)
+    from weakseg_ros.errors import WeaksegError
+
+    try:
+        for key in ("000000", "000001"):
+            click(Path("scans"), key)
+    except WeaksegError as error:  # the page shows the sentence
+        print(error)
+        return 2
     return 0
 
 

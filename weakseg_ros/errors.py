@@ -8,6 +8,7 @@ kept for faults of our own.
 from __future__ import annotations
 
 import difflib
+import errno
 import os
 from collections.abc import Iterable
 
@@ -42,6 +43,9 @@ class EngineError(WeaksegError):
 
 class ReplayError(WeaksegError):
     """A replay over DDS that did not get every answer it was promised."""
+
+
+DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 def printable(text: object) -> str:

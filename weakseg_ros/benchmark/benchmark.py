@@ -133,6 +133,8 @@ def _run(config: BenchmarkConfig, row: Row, scans: ScanSet, data_hash: str, file
     log.info("%s", row.key)
     try:
         figures = _train(config, row, scans)
+    except OSError:  # a full disk is no fault of the row, and the next one would not fare better
+        raise
     except Exception as error:
         said = str(error) if isinstance(error, WeaksegError) else traceback.format_exc()
         log.error("%s: failed: %s", row.key, said)

@@ -23,7 +23,7 @@ from weakseg_ros.config import dump_yaml, from_mapping, parse, read_yaml, settin
 from weakseg_ros.data.scan_files import content_hash, read_raw_labels, write_raw_labels
 from weakseg_ros.data.scan_sets import ChangedScans
 from weakseg_ros.data.scans import INSTANCE_SHIFT, Scan, ScanSet, Subset, open_scans, readable
-from weakseg_ros.errors import DataError
+from weakseg_ros.errors import DISK_FULL, DataError
 from weakseg_ros.files import (
     cannot_be_replaced,
     content_of,
@@ -260,6 +260,8 @@ def draw_sparse(scans: ScanSet, config: SparseConfig, folder: Path, overwrite: b
             _check_room(folder, overwrite)
             _publish(fresh, folder)
     except OSError as error:
+        if error.errno in DISK_FULL:  # another folder would not help
+            raise
         raise DataError(f"{folder}: cannot be written ({error.strerror}); choose another folder with --out") from None
     return SparseLabels(folder, record, scans)
 
