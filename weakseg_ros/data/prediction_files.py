@@ -15,7 +15,7 @@ from weakseg_ros.data.scan_files import read_raw_labels
 from weakseg_ros.errors import DataError
 from weakseg_ros.extras import need
 from weakseg_ros.files import write_atomic
-from weakseg_ros.points.labels import LabelMap
+from weakseg_ros.points.labels import RAW_IDS, LabelMap, instances_of, raw_ids_of
 
 SERVER_SEQUENCES = tuple(f"{number:02d}" for number in range(11, 22))
 """SemanticKITTI's test set"""
@@ -50,7 +50,7 @@ def write_prediction(out: Path, key: str, kind: str, predicted: Predicted) -> Pa
     return path
 
 
-def server_ids(labels: LabelMap) -> NDArray[np.uint32]:
+def server_ids(labels: LabelMap) -> NDArray[np.uint16]:
     """(65536,) the raw id that the server knows for each raw id of a bundle's classes.
 
     Raises DataError where a class has no raw id of SemanticKITTI.
@@ -62,7 +62,7 @@ def server_ids(labels: LabelMap) -> NDArray[np.uint32]:
     if strange:
         listed = ", ".join(strange)
         raise DataError(f"submission: SemanticKITTI's server has no class for {listed}; use a bundle with its classes")
-    table = np.zeros(1 << 16, np.uint32)
+    table = np.zeros(RAW_IDS, np.uint16)
     table[raw] = official.to_raw(known)
     return table
 
@@ -76,9 +76,9 @@ def check_submission(out: Path, points: Mapping[str, int]) -> list[str]:
     if stray:
         raise DataError(f"submission: scan '{stray[0]}' is in no sequence; give SemanticKITTI's folder, which holds sequences/")
     allowed = LabelMap.load("semantickitti")
-    known = np.isin(np.arange(1 << 16), allowed.to_raw(np.arange(allowed.num_classes)))
+    known = np.isin(np.arange(RAW_IDS), allowed.to_raw(np.arange(allowed.num_classes)))
     for key, count in points.items():
-        raw = read_raw_labels(out / label_path(key), count) & 0xFFFF
+        raw = raw_ids_of(read_raw_labels(out / label_path(key), count))
         if not known[raw].all():
             raise DataError(f"{out / label_path(key)}: holds the raw id {raw[~known[raw]][0]}, which the server does not know")
     with zipfile.ZipFile(out / ZIP, "w", zipfile.ZIP_DEFLATED) as archive:
@@ -114,7 +114,7 @@ def _rows(predicted: Predicted, more: Sequence[tuple[str, str]] = ()) -> NDArray
     rows = np.zeros(len(predicted.raw), [(name, kind) for name, kind, _ in COLUMNS] + list(more))
     rows["x"], rows["y"], rows["z"] = predicted.xyz.T
     rows["intensity"], rows["confidence"], rows["uncertainty"] = predicted.intensity, predicted.confidence, predicted.uncertainty
-    rows["label"], rows["instance"] = predicted.raw & 0xFFFF, predicted.raw >> 16
+    rows["label"], rows["instance"] = raw_ids_of(predicted.raw), instances_of(predicted.raw)
     return rows
 
 
@@ -157,8 +157,8 @@ def _las(path: Path, predicted: Predicted) -> None:
     file.classification = predicted.class_id
     file.red, file.green, file.blue = predicted.rgb.T.astype(np.uint16) * 257
     for name, values in (
-        ("label", predicted.raw & 0xFFFF),
-        ("instance", predicted.raw >> 16),
+        ("label", raw_ids_of(predicted.raw)),
+        ("instance", instances_of(predicted.raw)),
         ("confidence", predicted.confidence),
     ):
         kind: Any = np.float32 if name == "confidence" else np.uint16

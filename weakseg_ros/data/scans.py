@@ -35,7 +35,7 @@ from weakseg_ros.files import (
     write_atomic,
 )
 from weakseg_ros.points.cloud import Cloud, make_cloud
-from weakseg_ros.points.labels import LabelMap
+from weakseg_ros.points.labels import LabelMap, instances_of
 from weakseg_ros.points.projection import RangeSpec
 
 __all__ = [
@@ -60,7 +60,6 @@ OFFICIAL_SPLITS = {
     "test": tuple(f"{i:02d}" for i in range(11, 22)),
 }
 """SemanticKITTI's sequences by split"""
-INSTANCE_SHIFT = 16
 
 
 def open_scans(path: Path | str, split: str = "", labels: LabelMap | str | None = None, sequences: Sequence[str] = ()) -> ScanSet:
@@ -207,7 +206,7 @@ class ScanFolder:
             found = ", ".join(map(str, unknown[:5]))
             hint = "give a map that lists them with --label-map (formerly --labels), those to ignore under raw_ids of class 0"
             raise DataError(f"{file}: holds raw ids that label map '{self.labels.name}' does not list ({found}); {hint}")
-        instance = (raw >> INSTANCE_SHIFT).astype(np.uint16)
+        instance = instances_of(raw)
         return Scan(key, cloud, self.labels.to_class(raw), instance, pose)
 
     def _cloud(self, points: NDArray[np.float32], key: str, stamp_ns: int) -> Cloud:

@@ -18,12 +18,12 @@ from weakseg_ros.data.bag_files import is_bag
 from weakseg_ros.data.bags import find_cloud_topic, read_raw
 from weakseg_ros.data.scan_files import read_raw_labels
 from weakseg_ros.data.scan_sets import readable
-from weakseg_ros.data.scans import INSTANCE_SHIFT, open_scans
+from weakseg_ros.data.scans import open_scans
 from weakseg_ros.errors import CloudError, DataError
 from weakseg_ros.files import sha256_of, sha256_of_parts
 from weakseg_ros.points.cloud import Cloud
 from weakseg_ros.points.input_settings import InputSettings
-from weakseg_ros.points.labels import LabelMap
+from weakseg_ros.points.labels import LabelMap, instances_of
 from weakseg_ros.points.reading import as_asked, read_message
 
 
@@ -180,7 +180,7 @@ def _label_files(folder: Path) -> list[Path]:
 def _read_truth(path: Path, points: int, labels: LabelMap) -> tuple[NDArray[np.uint8], NDArray[np.uint16]]:
     """(class ids, numbers of the objects) of a .label file."""
     raw = read_raw_labels(path, points)
-    return labels.to_class(raw), (raw >> INSTANCE_SHIFT).astype(np.uint16)
+    return labels.to_class(raw), instances_of(raw)
 
 
 def _extended(labels: LabelMap, native: LabelMap) -> LabelMap:

@@ -11,9 +11,8 @@ from numpy.typing import NDArray
 
 from weakseg_ros.errors import DataError
 from weakseg_ros.measure.metrics import TINY, ConfusionMatrix
-from weakseg_ros.points.labels import LabelMap
+from weakseg_ros.points.labels import LabelMap, pack_raw
 
-INSTANCE_SHIFT = 16
 COUNTS = ("tp", "fp", "fn", "iou_sum")
 
 
@@ -151,5 +150,4 @@ class _Segments:
 
 def raw_labels(labels: LabelMap, class_id: NDArray[np.uint8], instance_id: NDArray[Any]) -> NDArray[np.uint32]:
     """Raw labels (N,) of an answer: raw class id, and above it the instance number of things; stuff gets number 0."""
-    instance = np.where(labels.things[class_id], instance_id, 0).astype(np.uint32)
-    return (instance << np.uint32(INSTANCE_SHIFT)) | labels.to_raw(class_id).astype(np.uint32)
+    return pack_raw(labels.to_raw(class_id), np.where(labels.things[class_id], instance_id, 0))

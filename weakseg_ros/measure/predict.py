@@ -24,7 +24,7 @@ from weakseg_ros.errors import CloudError, ConfigError, DataError
 from weakseg_ros.files import check_can_write
 from weakseg_ros.measure.inputs import Input, Item, open_input
 from weakseg_ros.points.input_settings import InputSettings
-from weakseg_ros.points.labels import LabelMap
+from weakseg_ros.points.labels import LabelMap, pack_raw
 
 EXIT_PARTIAL = 1
 
@@ -123,7 +123,7 @@ def predict(config: PredictConfig) -> PredictReport:
 
 
 def _write_all(
-    config: PredictConfig, source: Input, segmenter: Segmenter, ids: NDArray[np.uint32] | None, report: PredictReport
+    config: PredictConfig, source: Input, segmenter: Segmenter, ids: NDArray[np.uint16] | None, report: PredictReport
 ) -> None:
     for item in tqdm(source, total=len(source), unit="scan", desc="predict", disable=None):
         try:
@@ -136,13 +136,13 @@ def _write_all(
         report.without_class += int(np.count_nonzero(answer.class_id == 0))
 
 
-def _predicted(item: Item, answer: Segmentation, labels: LabelMap, ids: NDArray[np.uint32] | None) -> Predicted:
-    raw = labels.to_raw(answer.class_id).astype(np.uint32)
+def _predicted(item: Item, answer: Segmentation, labels: LabelMap, ids: NDArray[np.uint16] | None) -> Predicted:
+    raw = labels.to_raw(answer.class_id)
     raw = raw if ids is None else ids[raw]
     return Predicted(
         item.cloud.xyz,
         item.cloud.intensity,
-        raw | answer.instance_id.astype(np.uint32) << 16,
+        pack_raw(raw, answer.instance_id),
         answer.class_id,
         answer.confidence,
         answer.uncertainty,

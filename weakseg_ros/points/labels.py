@@ -25,6 +25,8 @@ from weakseg_ros.points.data_config import is_data_config, rows_of
 
 MAX_CLASSES = 255
 RAW_IDS = 1 << 16
+INSTANCE_SHIFT = 16
+"""a raw label is the raw id in the low 16 bits and the number of the instance above them"""
 
 
 @dataclass(frozen=True)
@@ -122,7 +124,7 @@ class LabelMap:
 
         A raw id that no row lists becomes 0; `unknown_raw_ids` names those.
         """
-        return self._class_of_raw.take(_low_bits(raw))
+        return self._class_of_raw.take(raw_ids_of(raw))
 
     def to_raw(self, class_id: NDArray[Any]) -> NDArray[np.uint16]:
         """The raw id (...,) u16 to write for each class id (...,); IndexError for ids that the map does not have."""
@@ -130,7 +132,7 @@ class LabelMap:
 
     def unknown_raw_ids(self, raw: NDArray[Any]) -> list[int]:
         """The raw ids in `raw` that no row lists, ascending; empty for a well-formed label file."""
-        low = _low_bits(raw)
+        low = raw_ids_of(raw)
         return [int(i) for i in np.unique(low[~self._raw_is_known.take(low)])]
 
     @cached_property
@@ -159,6 +161,24 @@ _EXAMPLE = (
 )
 
 
+def pack_raw(raw_id: NDArray[Any], instance_id: NDArray[Any]) -> NDArray[np.uint32]:
+    """(N,) raw labels as label files hold them, from raw ids (N,) and instance ids (N,), both 0..65535."""
+    return raw_id.astype(np.uint32) | instance_id.astype(np.uint32) << np.uint32(INSTANCE_SHIFT)
+
+
+def raw_ids_of(raw: NDArray[Any]) -> NDArray[np.uint16]:
+    """(...,) the raw ids in raw labels (...,), without the instance above them. TypeError unless these are integers."""
+    raw = np.asarray(raw)
+    if raw.dtype.kind not in "iu":
+        raise TypeError(f"raw labels are integers, not {raw.dtype}")
+    return raw.astype(np.uint16)
+
+
+def instances_of(raw: NDArray[np.uint32]) -> NDArray[np.uint16]:
+    """(N,) the instance ids in raw labels (N,), 0 = no instance."""
+    return (raw >> np.uint32(INSTANCE_SHIFT)).astype(np.uint16)
+
+
 def _shipped() -> Path:
     return share_folder() / "config" / "labels"
 
@@ -168,13 +188,6 @@ def _shipped_things() -> frozenset[str]:
     """The names of countable classes in the label maps that ship with the package."""
     maps = [LabelMap.from_yaml(file) for file in sorted(_shipped().glob("*.yaml"))]
     return frozenset(row.name for each in maps for row in each.classes if row.thing)
-
-
-def _low_bits(raw: NDArray[Any]) -> NDArray[np.uint16]:
-    raw = np.asarray(raw)
-    if raw.dtype.kind not in "iu":
-        raise TypeError(f"raw labels are integers, not {raw.dtype}")
-    return raw.astype(np.uint16)
 
 
 def _check_rows(where: str, classes: Sequence[LabelClass]) -> None:

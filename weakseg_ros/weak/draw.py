@@ -22,7 +22,7 @@ from tqdm import tqdm
 from weakseg_ros.config import dump_yaml, from_mapping, parse, read_yaml, setting
 from weakseg_ros.data.scan_files import content_hash, read_raw_labels, write_raw_labels
 from weakseg_ros.data.scan_sets import ChangedScans
-from weakseg_ros.data.scans import INSTANCE_SHIFT, Scan, ScanSet, Subset, open_scans, readable
+from weakseg_ros.data.scans import Scan, ScanSet, Subset, open_scans, readable
 from weakseg_ros.errors import DISK_FULL, DataError
 from weakseg_ros.files import (
     cannot_be_replaced,
@@ -37,7 +37,7 @@ from weakseg_ros.files import (
     write_atomic,
 )
 from weakseg_ros.points.cloud import Cloud
-from weakseg_ros.points.labels import LabelMap
+from weakseg_ros.points.labels import LabelMap, instances_of, pack_raw
 from weakseg_ros.weak.protocols import Draw, SparseConfig, draw_scan
 
 log = logging.getLogger(__name__)
@@ -166,7 +166,7 @@ class SparseLabels:
 
     def instance_id(self, index: int) -> NDArray[np.uint16]:
         """(N,) instances of the clicked objects, 0 = none; all 0 unless they were drawn per instance."""
-        return (self._raw(index) >> INSTANCE_SHIFT).astype(np.uint16)
+        return instances_of(self._raw(index))
 
     def check_scan(self, scan: Scan) -> None:
         """Raise DataError where the points of a scan are not those that its labels were drawn for."""
@@ -320,7 +320,7 @@ class _Tally:
         """Write the labels of one scan and count them."""
         raw = self._labels.to_raw(draw.class_id).astype(np.uint32)
         if scan.instance_id is not None:
-            raw[draw.objects] |= scan.instance_id[draw.objects].astype(np.uint32) << INSTANCE_SHIFT
+            raw[draw.objects] = pack_raw(raw[draw.objects], scan.instance_id[draw.objects])
         name = f"{scan.key}.label"
         path = inside(folder, name)
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -22,14 +22,14 @@ from numpy.typing import NDArray
 
 from weakseg_ros.data.frame_log import FrameScans, part_path
 from weakseg_ros.data.scan_files import content_hash, read_raw_labels, write_raw_labels
-from weakseg_ros.data.scans import INSTANCE_SHIFT, Scan, ScanSet, open_scans
+from weakseg_ros.data.scans import Scan, ScanSet, open_scans
 from weakseg_ros.errors import ConfigError, DataError
 from weakseg_ros.files import environment, inside, make_folder, sha256_of, write_atomic
 from weakseg_ros.improve.label.changes import Change, ChangeLog
 from weakseg_ros.improve.label.map_changes import brought_to
 from weakseg_ros.locks import Turns
 from weakseg_ros.points.cloud import Cloud
-from weakseg_ros.points.labels import LabelMap
+from weakseg_ros.points.labels import INSTANCE_SHIFT, LabelMap, instances_of, pack_raw
 from weakseg_ros.weak.draw import RECORD, RECORD_VERSION, SparseRecord, hash_of_points, raw_ids_of, read_record, sparse_scans
 
 log = logging.getLogger(__name__)
@@ -37,7 +37,7 @@ log = logging.getLogger(__name__)
 CLICKS = "clicks"
 """the folder under sparse/ where a person's clicks go unless another name is given"""
 LOCK, CHANGES = ".lock", ".changes"
-LARGEST_INSTANCE = (1 << 16) - 1
+LARGEST_INSTANCE = (1 << INSTANCE_SHIFT) - 1
 
 
 class _Facts(NamedTuple):
@@ -143,7 +143,7 @@ class ClickStore:
         Until it is first changed, a scan shows the labels that its data set has of it.
         """
         raw = self._raw(key)
-        return self.labels.to_class(raw), (raw >> INSTANCE_SHIFT).astype(np.uint16)
+        return self.labels.to_class(raw), instances_of(raw)
 
     def count(self, key: str) -> int:
         """How many points of a scan have a label."""
@@ -331,8 +331,8 @@ class ClickStore:
     def _raw_of(self, scan: Scan) -> NDArray[np.uint32]:
         if scan.class_id is None:
             return np.zeros(len(scan.cloud), np.uint32)
-        raw: NDArray[np.uint32] = self.labels.to_raw(scan.class_id).astype(np.uint32)
-        return raw if scan.instance_id is None else raw | scan.instance_id.astype(np.uint32) << INSTANCE_SHIFT
+        raw = self.labels.to_raw(scan.class_id)
+        return raw.astype(np.uint32) if scan.instance_id is None else pack_raw(raw, scan.instance_id)
 
     def _facts_of(self, key: str) -> _Facts:
         if key not in self._facts:

@@ -33,7 +33,7 @@ from weakseg_ros.files import append_json_line, content_of, make_folder, write_a
 from weakseg_ros.improve.log.context import context_path
 from weakseg_ros.locks import is_claimed, try_claim
 from weakseg_ros.points.cloud import Cloud
-from weakseg_ros.points.labels import LabelMap
+from weakseg_ros.points.labels import LabelMap, instances_of, pack_raw
 from weakseg_ros.points.projection import RangeSpec
 
 __all__ = ["FrameFolder", "FrameRecord", "FrameWriter", "Origin", "Suggestion", "Worth", "open_frames"]
@@ -41,7 +41,6 @@ __all__ = ["FrameFolder", "FrameRecord", "FrameWriter", "Origin", "Suggestion", 
 SESSIONS = "sessions"
 FINISHED = "finished"
 OUR_KEY = re.compile(r"(\d{4,})_\d{6,}")
-INSTANCE_SHIFT = 16
 REMOVED_IN_INDEX = 100
 """lines of removed frames that the index may hold before it is written anew"""
 
@@ -111,7 +110,7 @@ class FrameFolder:
     def prediction(self, key: str) -> tuple[NDArray[np.uint8], NDArray[np.uint16]]:
         """(N,) class ids and (N,) instances that the model saw, 0 = none."""
         raw = scan_files.read_raw_labels(part_path(self.folder, "predictions", key), self.record(key).points)
-        return self.scans.labels.to_class(raw), (raw >> INSTANCE_SHIFT).astype(np.uint16)
+        return self.scans.labels.to_class(raw), instances_of(raw)
 
     def uncertainty(self, key: str) -> NDArray[np.float32]:
         """(N,) the model's calibrated entropy, 0..1."""
@@ -206,7 +205,7 @@ class FrameWriter:
         self._count += 1
         key = f"{self._session:04d}_{self._count:06d}"
         record = _record(key, cloud, origin, worth)
-        raw = self._labels.to_raw(answer.class_id).astype(np.uint32) | (answer.instance_id.astype(np.uint32) << INSTANCE_SHIFT)
+        raw = pack_raw(self._labels.to_raw(answer.class_id), answer.instance_id)
         try:
             scan_files.write_points(part_path(self.folder, "velodyne", key), cloud.xyz, cloud.intensity)
             scan_files.write_raw_labels(part_path(self.folder, "predictions", key), raw)

@@ -10,13 +10,12 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 import numpy as np
-from numpy.typing import NDArray
 
 from weakseg_ros.config import check_ranges, setting
 from weakseg_ros.data.scan_sets import Scan
 from weakseg_ros.deploy.segmenter import Segmenter
 from weakseg_ros.measure.metrics import ConfusionMatrix
-from weakseg_ros.measure.panoptic import INSTANCE_SHIFT, PanopticQuality
+from weakseg_ros.measure.panoptic import PanopticQuality, raw_labels
 from weakseg_ros.points.cloud import Cloud
 from weakseg_ros.points.labels import LabelMap
 
@@ -66,15 +65,10 @@ class Scores:
         self.confusion.add(answer.class_id, scan.class_id)
         if scan.instance_id is None:
             return
-        truth = self._raw(scan.class_id, scan.instance_id)
+        truth = raw_labels(self.labels, scan.class_id, scan.instance_id)
         of_things = self.labels.things[scan.class_id] & (scan.instance_id > 0)
         self.instances += len(np.unique(truth[of_things]))
-        self.panoptic.add(self._raw(answer.class_id, answer.instance_id), truth)
-
-    def _raw(self, class_id: NDArray[np.uint8], instance_id: NDArray[np.uint16]) -> NDArray[np.uint32]:
-        instance = np.where(self.labels.things[class_id], instance_id, 0).astype(np.uint32)
-        raw: NDArray[np.uint32] = self.labels.to_raw(class_id).astype(np.uint32) | instance << INSTANCE_SHIFT
-        return raw
+        self.panoptic.add(raw_labels(self.labels, answer.class_id, answer.instance_id), truth)
 
     @property
     def labelled_points(self) -> int:
