@@ -19,13 +19,13 @@ from typing import Any
 
 import numpy as np
 import yaml
+from numpy.typing import NDArray
 
 from weakseg_ros.batches.settings import AugmentConfig
 from weakseg_ros.config import from_mapping
 from weakseg_ros.data.scans import ScanWriter, open_scans
 from weakseg_ros.deploy.bundle import Bundle
 from weakseg_ros.deploy.segmenter import Segmenter
-from weakseg_ros.measure.metrics import auroc
 from weakseg_ros.methods.settings import Coarse3dSettings
 from weakseg_ros.points.cloud import make_cloud
 from weakseg_ros.points.labels import LabelMap
@@ -123,6 +123,19 @@ def main() -> None:
         )
         bundle = export_run(run.path, folder / "bundle", scans=4)
         print("  ".join(f"{name} {value:.3f}" for name, value in compare(bundle, folder / "test", hidden).items()))
+
+
+def auroc(score: NDArray[Any], positive: NDArray[np.bool_]) -> float:
+    """The chance that a positive element has the higher score than a negative one, ties counting half: (N,), (N,) -> 0..1.
+
+    0.5 = the score says nothing. NaN where one of the two kinds is missing.
+    """
+    values, place = np.unique(score, return_inverse=True)
+    hits = np.bincount(place[positive], minlength=len(values)).astype(np.float64)
+    others = np.bincount(place[~positive], minlength=len(values)).astype(np.float64)
+    pairs = hits.sum() * others.sum()
+    below = np.cumsum(others) - others
+    return float((hits * (below + 0.5 * others)).sum() / pairs) if pairs else float("nan")
 
 
 if __name__ == "__main__":

@@ -63,6 +63,12 @@ def layouts() -> ModuleType:
 
 
 @pytest.fixture(scope="session")
+def published_projection() -> ModuleType:
+    """oracles/projection.py: the projection as the published code does it."""
+    return load_file(Path(__file__).with_name("oracles") / "projection.py")
+
+
+@pytest.fixture(scope="session")
 def mask_quality() -> ModuleType:
     """bench/mask_quality.py: how good pseudo masks are."""
     return load_file(ROOT / "bench" / "mask_quality.py")

@@ -27,7 +27,7 @@ from weakseg_ros.methods.confident_pixels import (
     select_pseudo_labels,
     select_ratio,
 )
-from weakseg_ros.methods.embedding import Projector, at_all_pixels, at_some_pixels
+from weakseg_ros.methods.embedding import Projector, at_some_pixels
 from weakseg_ros.methods.method import Task
 from weakseg_ros.methods.prototypes import PixelBank, PrototypeBank, sinkhorn
 from weakseg_ros.methods.settings import BankSettings, Coarse3dSettings, Reduction, SupervisedSettings
@@ -67,6 +67,11 @@ def grouped_of(counts: list[int]) -> Grouped:
     return Grouped(torch.arange(len(group)), group, torch.tensor(counts))
 
 
+def whole_image(small: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
+    """(B, D, H, W): all pixels of an embedding (B, D, h, w), scaled to length 1 and enlarged."""
+    return F.interpolate(F.normalize(small, dim=1), size, mode="bilinear", align_corners=True)
+
+
 class TestEmbedding:
     @given(st.integers(1, 3), st.integers(1, 17), st.integers(1, 33), st.integers(0, 2**31))
     @settings(deadline=None, max_examples=40)
@@ -74,14 +79,14 @@ class TestEmbedding:
         generator = torch.Generator().manual_seed(seed)
         small = torch.randn(images, 6, -(-height // 2), -(-width // 2), generator=generator)
         pixels = torch.randint(0, images * height * width, (20,), generator=generator)
-        whole = at_all_pixels(small, (height, width)).permute(0, 2, 3, 1).flatten(0, 2)
+        whole = whole_image(small, (height, width)).permute(0, 2, 3, 1).flatten(0, 2)
         torch.testing.assert_close(at_some_pixels(small, pixels, (height, width)), whole[pixels], rtol=1e-4, atol=1e-5)
 
     def test_their_gradients_agree_too(self) -> None:
         small = torch.randn(2, 6, 4, 9).to(memory_format=torch.channels_last).requires_grad_()
         pixels, weights = torch.randint(0, 2 * 8 * 17, (50,)), torch.randn(50, 6)
         ours = torch.autograd.grad((at_some_pixels(small, pixels, (8, 17)) * weights).sum(), small)
-        whole = at_all_pixels(small, (8, 17)).permute(0, 2, 3, 1).flatten(0, 2)
+        whole = whole_image(small, (8, 17)).permute(0, 2, 3, 1).flatten(0, 2)
         torch.testing.assert_close(ours, torch.autograd.grad((whole[pixels] * weights).sum(), small), rtol=1e-4, atol=1e-5)
 
     @pytest.mark.parametrize("hidden", [0, 20, 4])

@@ -9,9 +9,10 @@ from collections.abc import Iterator, Mapping
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import nn
 
-from weakseg_ros.methods.embedding import Projector, at_all_pixels
+from weakseg_ros.methods.embedding import Projector, resize
 from weakseg_ros.nets.output import NetOutput
 from weakseg_ros.nets.published import rangenet_modules, salsanext_modules, squeezesegv3_modules
 from weakseg_ros.nets.rangenet import RangeNet21, RangeNet53
@@ -108,7 +109,7 @@ def check_salsanextproto(data: Mapping[str, np.ndarray]) -> None:
     assert sorted({*used} | memory) == sorted(map(str, data["state_names"]))
     with torch.no_grad():
         out = net(image)
-        embedding = at_all_pixels(projector(out), image.shape[-2:])
+        embedding = resize(F.normalize(projector(out), dim=1), image.shape[-2:])
     np.testing.assert_allclose(torch.softmax(out.logits, 1), data["pred_2d"], atol=2e-4)
     np.testing.assert_allclose(embedding, data["feat_2d"], atol=2e-4)
 

@@ -3,15 +3,54 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import math
+from collections.abc import Mapping, Sequence
 from typing import Literal
 
 import numpy as np
+from numpy.typing import NDArray
 
+from weakseg_ros.points import projection as ours
 from weakseg_ros.points.cloud import Cloud
-from weakseg_ros.points.projection import RangeSpec, RangeView, channel_image, normalise, project_official
+from weakseg_ros.points.projection import RangeSpec, RangeView, channel_image
 
 Arrays = Mapping[str, np.ndarray]
+
+
+def project_official(cloud: Cloud, spec: RangeSpec, code: Literal["lidar-bonnetal", "coarse3d"] = "lidar-bonnetal") -> RangeView:
+    """Project as the published code does, to reproduce its numbers; docs/projection.md says what is wrong with it.
+
+    Points outside the field of view are clamped into the edge rows and columns, the signs of the field of view's
+    edges are ignored, and -0.0 at the rear lands in the last column. lidar-bonnetal (also SalsaNext, SqueezeSegV3)
+    knows no left and right edge; COARSE3D does. Its masks are `view.point_of_pixel > 0`, which loses point 0.
+    """
+    with np.errstate(all="ignore"):
+        xyz = np.ascontiguousarray(cloud.xyz.T)
+        ranges = ours._ranges(xyz, cloud.valid)
+        azimuth = np.arctan2(xyz[1], xyz[0])
+        if code == "coarse3d":
+            left, right = abs(spec.fov_left_deg), -abs(spec.fov_right_deg)
+            u = ours._columns_of(azimuth, left, right, spec.width)
+        else:
+            u = (-azimuth / math.pi + 1.0) * 0.5 * spec.width
+        v = ours._rows_of(xyz[2] / ranges, abs(spec.fov_up_deg), -abs(spec.fov_down_deg), spec.height)
+        row = np.clip(v, 0, spec.height - 1).astype(np.int32)
+        col = np.clip(u, 0, spec.width - 1).astype(np.int32)
+    pixel = np.where(ranges > 0, row * np.int32(spec.width) + col, np.int32(-1))
+    return RangeView(pixel, ours._nearest(pixel, ranges, spec), ranges)
+
+
+def normalise(
+    image: NDArray[np.float32], mean: Sequence[float], std: Sequence[float], valid_mask: NDArray[np.bool_]
+) -> NDArray[np.float32]:
+    """(image - mean) / std per channel of a (C, H, W) image, 0 where the (H, W) mask is False.
+
+    A channel that shall stay as it is (`valid`) needs mean 0 and std 1.
+    """
+    out = image - np.asarray(mean, np.float32)[:, None, None]
+    out /= np.asarray(std, np.float32)[:, None, None]
+    out *= valid_mask
+    return out
 
 
 def _project(arrays: Arrays, code: Literal["lidar-bonnetal", "coarse3d"]) -> tuple[Cloud, RangeView]:

@@ -6,6 +6,7 @@ from __future__ import annotations
 import math
 import warnings
 from collections.abc import Iterator
+from types import ModuleType
 
 import numpy as np
 import pytest
@@ -19,9 +20,7 @@ from weakseg_ros.points.projection import (
     RangeSpec,
     channel_image,
     network_input,
-    normalise,
     project,
-    project_official,
 )
 
 SPEC = RangeSpec(height=16, width=64, fov_up_deg=10.0, fov_down_deg=-30.0, min_range_m=0.5, max_range_m=100.0)
@@ -209,21 +208,21 @@ def test_organised_cloud_keeps_its_own_grid() -> None:
         project(make(cloud.xyz), spec)
 
 
-def test_official_way_clamps_what_ours_drops() -> None:
+def test_official_way_clamps_what_ours_drops(published_projection: ModuleType) -> None:
     cloud = make([at(0, 50), at(0, -60), [-10, -0.0, -0.1]])
     assert pixels(cloud, SPEC)[:2] == [None, None]
-    official = np.divmod(project_official(cloud, SPEC).pixel_of_point, 64)
+    official = np.divmod(published_projection.project_official(cloud, SPEC).pixel_of_point, 64)
     assert np.transpose(official).tolist() == [[0, 32], [15, 32], [4, 63]]
 
 
-def test_official_ways_agree_with_ours_inside_the_field_of_view(shared_data: object) -> None:
+def test_official_ways_agree_with_ours_inside_the_field_of_view(shared_data: object, published_projection: ModuleType) -> None:
     points = np.fromfile(f"{shared_data}/semantickitti_seq00/velodyne/000000.bin", np.float32).reshape(-1, 4)
     cloud = make(points[:, :3])
     ours = project(cloud, RangeSpec())
     seen = ours.pixel_of_point >= 0
     assert seen.mean() > 0.999
     for code, share in (("coarse3d", 1.0), ("lidar-bonnetal", 0.9999)):
-        theirs = project_official(cloud, RangeSpec(), code)  # type: ignore[arg-type]
+        theirs = published_projection.project_official(cloud, RangeSpec(), code)
         assert (theirs.pixel_of_point == ours.pixel_of_point)[seen].mean() >= share
 
 
@@ -244,7 +243,7 @@ def test_channels_hold_the_owners_values_and_are_finite(cloud: Cloud) -> None:
     assert (image[:, ~filled] == 0).all()
 
 
-def test_network_input_is_the_normalised_channel_image() -> None:
+def test_network_input_is_the_normalised_channel_image(published_projection: ModuleType) -> None:
     rng = np.random.default_rng(3)
     cloud = make(rng.normal(0, 10, (800, 3)))
     view = project(cloud, SPEC)
@@ -252,7 +251,7 @@ def test_network_input_is_the_normalised_channel_image() -> None:
     mean, std = [12.0, 0.0, -1.0, 0.2], [9.0, 1.0, 0.9, 0.3]
     once = network_input(cloud, view, names, mean, std, 0.25)
     filled = view.point_of_pixel >= 0
-    twice = normalise(channel_image(cloud, view, names, 0.25), mean, std, filled)
+    twice = published_projection.normalise(channel_image(cloud, view, names, 0.25), mean, std, filled)
     assert np.array_equal(once, twice)
     assert np.array_equal(once[1], filled)
     assert np.array_equal(network_input(cloud, view, ["valid"], [0.9], [0.1])[0], filled)

@@ -8,7 +8,6 @@ from collections.abc import Iterable
 
 POINT_CLOUD = "sensor_msgs/msg/PointCloud2"
 POINT_FIELD = "sensor_msgs/msg/PointField"
-LASER_SCAN = "sensor_msgs/msg/LaserScan"
 
 # words in a type's name, what such a message is, what gives PointCloud2
 _OTHER = (

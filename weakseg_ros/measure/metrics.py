@@ -180,16 +180,3 @@ class Calibration:
                 raise ValueError(f"Calibration: expected {total.counts.shape} {name}, found {values.shape}")
             setattr(total, name, values)
         return total
-
-
-def auroc(score: NDArray[Any], positive: NDArray[np.bool_]) -> float:
-    """The chance that a positive element has the higher score than a negative one, ties counting half: (N,), (N,) -> 0..1.
-
-    0.5 = the score says nothing. NaN where one of the two kinds is missing.
-    """
-    values, place = np.unique(score, return_inverse=True)
-    hits = np.bincount(place[positive], minlength=len(values)).astype(np.float64)
-    others = np.bincount(place[~positive], minlength=len(values)).astype(np.float64)
-    pairs = hits.sum() * others.sum()
-    below = np.cumsum(others) - others
-    return float((hits * (below + 0.5 * others)).sum() / pairs) if pairs else float("nan")

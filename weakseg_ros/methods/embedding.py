@@ -58,13 +58,11 @@ class Projector(nn.Module):
         return functools.reduce(torch.add, [resize(m, size) for m in mixed])
 
 
-def at_all_pixels(embedding: Tensor, size: tuple[int, int]) -> Tensor:
-    """(B, D, h, w) scaled to length 1 and enlarged to (B, D, H, W), where it is a little shorter between the pixels."""
-    return resize(F.normalize(embedding, dim=1), size)
-
-
 def at_some_pixels(embedding: Tensor, pixels: Tensor, size: tuple[int, int]) -> Tensor:
-    """What `at_all_pixels` has at the flat indices (n,) into B * H * W, without making the rest: (n, D) float32."""
+    """Vectors (B, D, h, w), scaled to length 1 and enlarged to H x W, at flat indices (n,) into B * H * W: (n, D) float32.
+
+    Only these are made. A vector between the pixels of the small image is a little shorter than 1.
+    """
     rows, columns = embedding.shape[-2:]
     height, width = size
     image, row, column = pixels // (height * width), pixels // width % height, pixels % width

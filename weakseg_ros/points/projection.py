@@ -107,29 +107,6 @@ def project(cloud: Cloud, spec: RangeSpec) -> RangeView:
     return RangeView(pixel, _nearest(pixel, ranges, spec), ranges)
 
 
-def project_official(cloud: Cloud, spec: RangeSpec, code: Literal["lidar-bonnetal", "coarse3d"] = "lidar-bonnetal") -> RangeView:
-    """Project as the published code does, to reproduce its numbers; docs/projection.md says what is wrong with it.
-
-    Points outside the field of view are clamped into the edge rows and columns, the signs of the field of view's
-    edges are ignored, and -0.0 at the rear lands in the last column. lidar-bonnetal (also SalsaNext, SqueezeSegV3)
-    knows no left and right edge; COARSE3D does. Its masks are `view.point_of_pixel > 0`, which loses point 0.
-    """
-    with np.errstate(all="ignore"):
-        xyz = np.ascontiguousarray(cloud.xyz.T)
-        ranges = _ranges(xyz, cloud.valid)
-        azimuth = np.arctan2(xyz[1], xyz[0])
-        if code == "coarse3d":
-            left, right = abs(spec.fov_left_deg), -abs(spec.fov_right_deg)
-            u = _columns_of(azimuth, left, right, spec.width)
-        else:
-            u = (-azimuth / math.pi + 1.0) * 0.5 * spec.width
-        v = _rows_of(xyz[2] / ranges, abs(spec.fov_up_deg), -abs(spec.fov_down_deg), spec.height)
-        row = np.clip(v, 0, spec.height - 1).astype(np.int32)
-        col = np.clip(u, 0, spec.width - 1).astype(np.int32)
-    pixel = np.where(ranges > 0, row * np.int32(spec.width) + col, np.int32(-1))
-    return RangeView(pixel, _nearest(pixel, ranges, spec), ranges)
-
-
 def channel_image(cloud: Cloud, view: RangeView, channels: Sequence[str], intensity_scale: float = 1.0) -> NDArray[np.float32]:
     """Raw channels of the points that own pixels, (C, H, W), 0 where no point is; names as in `CHANNELS`.
 
@@ -149,8 +126,7 @@ def network_input(
 ) -> NDArray[np.float32]:
     """What a network is fed, (C, H, W): (value - mean) / std, 0 where no point is; `valid` stays 1 and 0.
 
-    The same as `normalise(channel_image(...))` in one pass. Raises ConfigError for an unknown channel and for a mean
-    or std of another length.
+    Raises ConfigError for an unknown channel and for a mean or std of another length.
     """
     if not len(channels) == len(mean) == len(std):
         raise ConfigError(f"channels: {len(channels)} of them, but {len(mean)} means and {len(std)} deviations; give one of each")
@@ -167,19 +143,6 @@ def network_input(
                 values[:-1] /= np.float32(scale)
             np.take(values, owner, out=plane, mode="wrap")
     return image.reshape(len(channels), *view.point_of_pixel.shape)
-
-
-def normalise(
-    image: NDArray[np.float32], mean: Sequence[float], std: Sequence[float], valid_mask: NDArray[np.bool_]
-) -> NDArray[np.float32]:
-    """(image - mean) / std per channel of a (C, H, W) image, 0 where the (H, W) mask is False.
-
-    A channel that shall stay as it is (`valid`) needs mean 0 and std 1.
-    """
-    out = image - np.asarray(mean, np.float32)[:, None, None]
-    out /= np.asarray(std, np.float32)[:, None, None]
-    out *= valid_mask
-    return out
 
 
 def _channel(name: str) -> Callable[[Cloud, RangeView, float], NDArray[np.float32]]:

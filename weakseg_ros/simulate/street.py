@@ -81,7 +81,6 @@ class Street:
     parts: Parts
     """what does not move"""
     movers: tuple[Mover, ...]
-    half_road_m: float
     ego_lane_m: float
     """lateral position of the drive, left of the centre line positive"""
     speed_m_s: float
@@ -104,7 +103,7 @@ def build_street(seed: int) -> Street:
     ]
     speed = drive_speed(seed)
     movers = draw_traffic(rng, lanes, lane, half_road, walks, town.traffic, town.people, speed, placer.next_instance)
-    return Street(seed, name, ground, join(placer.placed), movers, half_road, -(lanes - 0.5) * lane, speed)
+    return Street(seed, name, ground, join(placer.placed), movers, -(lanes - 0.5) * lane, speed)
 
 
 def drive_speed(seed: int) -> float:

@@ -30,7 +30,6 @@ from weakseg_ros.train.wrap_config import WrapConfig
 PARITY_SCANS = 4
 LEAST_AGREEMENT = 0.999
 OPSET = 13
-SENSOR_NEEDS = "it needs fov_up, fov_down, img_prop, img_means, img_stds"
 TINY = 1e-37
 NOT_KNOWN = """## Not known
 

@@ -76,31 +76,3 @@ def traverse_distance(cost: NDArray[np.float32], clicks: NDArray[np.integer]) ->
     sources = np.asarray(clicks, np.int64) @ np.array([width, 1])
     distance: NDArray[Any] = dijkstra(graph, indices=sources)
     return distance.reshape(-1, height, width).astype(np.float32)
-
-
-def likely_instances(
-    distance: NDArray[np.float32],
-    probs: NDArray[np.float32],
-    classes: NDArray[np.integer],
-    things: NDArray[np.bool_],
-    stuff_present: NDArray[np.bool_],
-) -> NDArray[np.int64]:
-    """The pseudo mask of each clicked object: (H, W) number of the click, -1 = none.
-
-    Distances (M, H, W) of M clicks on things of `classes` (M,), probabilities (K, H, W), and which of the K classes are
-    things, and which stuff classes the picture holds. A pixel goes to the click of the largest
-    (1 - distance / largest distance of all) * (probability of the click's class or of any stuff that is present), and
-    to none where stuff is the likeliest class.
-    """
-    if not len(distance):
-        return np.full(probs.shape[1:], -1, np.int64)
-    farthest = distance[np.isfinite(distance)].max(initial=0.0)
-    nearness = 1 - np.minimum(distance / max(farthest, np.finfo(np.float32).tiny), 1)
-    stuff = probs[stuff_present & ~things].sum(axis=0)  # (H, W)
-    likelihood = nearness * (probs[classes] + stuff)
-    return np.where(things[probs.argmax(axis=0)], likelihood.argmax(axis=0), -1)
-
-
-def likely_classes(probs: NDArray[np.float32], min_prob: float = 0.5) -> NDArray[np.int64]:
-    """The class of each pixel, (K, H, W) -> (H, W); 0 where none is at least as probable as `min_prob`."""
-    return np.where(probs.max(axis=0) >= min_prob, probs.argmax(axis=0), 0)

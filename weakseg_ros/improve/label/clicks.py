@@ -129,14 +129,6 @@ class ClickStore:
             self._done.push(self._undone.pop())
             return change.key
 
-    @property
-    def can_undo(self) -> bool:
-        return len(self._done) > 0
-
-    @property
-    def can_redo(self) -> bool:
-        return bool(self._undone)
-
     def labelled(self, key: str) -> tuple[NDArray[np.uint8], NDArray[np.uint16]]:
         """((N,) class ids, (N,) instance ids) of a scan as they are on disk, 0 where nothing is labelled.
 

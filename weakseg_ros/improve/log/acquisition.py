@@ -25,11 +25,15 @@ class Look:
     """One frame to the eyes of the selection."""
 
     score: float
-    """how much is to be learnt, 0..1; see `score_frame`"""
+    """How much is to be learnt from the frame, 0..1; 0 without an answered point. Half of it is the mean doubt of its points,
+    half the mean over the predicted classes of each class's own mean: the quality of a model is counted by class, and a
+    doubtful pedestrian has few points."""
     entropy: float
     """mean calibrated entropy of the answered points, 0..1"""
     descriptor: NDArray[np.float32]
-    """(D,) see `describe`; the distance of two frames is the Euclidean one, 0 to about 2"""
+    """(D,) what the frame looks like: its classes by distance, and occupancy and doubt by sector around the sensor, with
+    D = 3 K + 2 * 24. Shares enter by their square roots, so the Euclidean distance of two frames, 0 to about 2, is
+    Hellinger's."""
 
 
 def doubt(answer: Segmentation, index: NDArray[np.intp] | slice = slice(None)) -> NDArray[np.float32]:
@@ -45,24 +49,6 @@ def doubt(answer: Segmentation, index: NDArray[np.intp] | slice = slice(None)) -
         values = 1.0 - (1.0 - values) * (1.0 - answer.novelty[index])
     values = np.nan_to_num(values * (answer.class_id[index] > 0), nan=0.0, posinf=1.0)
     return np.clip(values, 0.0, 1.0).astype(np.float32)
-
-
-def score_frame(answer: Segmentation) -> float:
-    """How much is to be learnt from a frame, 0..1; 0 without an answered point.
-
-    Half of it is the mean doubt of its points, half the mean over the predicted classes of each class's own mean: the
-    quality of a model is counted by class, and a doubtful pedestrian has few points.
-    """
-    index = _sample(answer)
-    return _score(answer.class_id[index], doubt(answer, index))
-
-
-def describe(cloud: Cloud, answer: Segmentation, num_classes: int) -> NDArray[np.float32]:
-    """(D,) what a frame looks like: its classes by distance, and occupancy and doubt by sector around the sensor.
-
-    D = 3 K + 2 * 24. Shares enter by their square roots, which makes the distance of two frames Hellinger's.
-    """
-    return look_at(cloud, answer, num_classes).descriptor
 
 
 def descriptor_size(num_classes: int) -> int:

@@ -22,22 +22,18 @@ from weakseg_ros.methods.referring.criterion import ReferredMask, ReferringWeigh
 class TeacherSettings:
     """How far the teacher is believed."""
 
-    burn_in: float = setting(0.4, 0.0, 1.0)
-    """share of the training on labelled expressions alone, after which the teacher begins as a copy of the student"""
     keep: float = setting(0.9996, 0.0, 1.0)
     """share of its own weights that the teacher keeps at each step"""
     agreement: float = setting(0.95, 0.0, 1.0)
     """a teacher's mask that agrees with the student's by more joins the labelled ones"""
     patience: float = setting(0.1, 0.0, 1.0)
     """and leaves them where the agreement falls by so much below that"""
-    unlabelled_weight: float = setting(1.0, 0.0, 100.0)
-    """of the loss on teacher's masks"""
 
     def __post_init__(self) -> None:
         check_ranges(self)
 
     def keep_at(self, step: int) -> float:
-        """The share kept at a step, counted from 0 at the end of the burn-in: less in the beginning of a short run."""
+        """The share kept at a step, counted from 0 where the teacher is the student: less at the start of a short run."""
         return min(1.0 - 1.0 / (step + 1), self.keep)
 
 
