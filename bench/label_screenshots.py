@@ -24,12 +24,12 @@ from playwright.sync_api import sync_playwright
 
 from weakseg_ros.data.scans import open_scans
 from weakseg_ros.improve.label.clicks import ClickStore
+from weakseg_ros.improve.label.frame_source import FrameSource
 from weakseg_ros.improve.label.keys import class_key
 from weakseg_ros.improve.label.page import Page
 from weakseg_ros.improve.label.page_state import PageState
 from weakseg_ros.improve.label.scene import view_points
 from weakseg_ros.improve.label.serve import start_server
-from weakseg_ros.improve.label.source import Source
 from weakseg_ros.improve.log.select import SelectConfig, select
 from weakseg_ros.simulate.record import RecordConfig, record
 
@@ -67,7 +67,7 @@ class Photographer:
     """The page on a frame log, with the truth at hand so that the labels in the pictures are right ones."""
 
     def __init__(self, log: Path, data: Path, port: int) -> None:
-        self._source = Source(log)
+        self._source = FrameSource(log)
         self._state = PageState(ClickStore(log), self._source)
         self._truth = open_scans(data)
         self._server = start_server(port)

@@ -31,7 +31,7 @@ CONFINED = {
 }
 ROBOT = (
     *("points/cloud", "points/projection", "points/lift", "deploy/segmenter", "deploy/bundle"),
-    *("improve/log/store", "improve/log/choice", "improve/log/recorder", "ros/node", "ros/params", "ros/frame_logging"),
+    *("improve/log/store", "improve/log/choice", "improve/log/recorder", "ros/node", "ros/params", "ros/frame_recording"),
 )
 
 

@@ -43,7 +43,9 @@ VERBS = {
     "evaluate": Verb("weakseg_ros.evaluating:main", "run a bundle over a bag or scans and write a report"),
     "predict": Verb("weakseg_ros.measure.predict:main", "write a bundle's predictions as files, one for each scan"),
     "select": Verb("weakseg_ros.improve.log.select:main", "choose the frames and points of a bag or data set to label next"),
-    "export-frames": Verb("weakseg_ros.improve.log.export:main", "write the frames of a log as MCAP bags, with their tags"),
+    "export-frames": Verb(
+        "weakseg_ros.improve.log.export_frames:main", "write the frames of a log as MCAP bags, with their tags"
+    ),
     "replay": Verb("weakseg_ros.ros.replay:main", "play a bag into the running node and collect its answers"),
     "node": Verb("weakseg_ros.ros.node:main", "run the ROS 2 node without a launch file"),
 }

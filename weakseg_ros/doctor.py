@@ -31,7 +31,7 @@ SHM_NEEDED_BYTES = 64 * 2**20
 """a container's default; below it the tuned transport falls back to UDP, which costs tens of milliseconds a cloud"""
 
 
-class Finding(NamedTuple):
+class CheckLine(NamedTuple):
     """One line of the report: `fault` = the robot or the trainer cannot work, `note` = an optional part is absent."""
 
     mark: Mark
@@ -53,21 +53,21 @@ class DoctorConfig(InputSettings):
     """how many clouds to look at"""
 
 
-def check_machine() -> Iterator[Finding]:
+def check_machine() -> Iterator[CheckLine]:
     """Python, cores, and the room in shared memory that large clouds travel through."""
     facts = environment()
-    yield Finding("ok", "machine", facts["machine"])
+    yield CheckLine("ok", "machine", facts["machine"])
     mark: Mark = "ok" if sys.version_info >= (3, 10) else "fault"
-    yield Finding(mark, "python", f"{facts['python']} on {facts['system']} (3.10 or newer is needed)")
+    yield CheckLine(mark, "python", f"{facts['python']} on {facts['system']} (3.10 or newer is needed)")
     if os.path.isdir("/dev/shm"):
         free = shutil.disk_usage("/dev/shm").free
         advice = (
             "" if free >= SHM_NEEDED_BYTES else "; large clouds will be slow or lost: start the container with --shm-size=256m"
         )
-        yield Finding("ok" if not advice else "note", "shared memory", f"{free / 2**20:.0f} MiB free in /dev/shm{advice}")
+        yield CheckLine("ok" if not advice else "note", "shared memory", f"{free / 2**20:.0f} MiB free in /dev/shm{advice}")
 
 
-def check_libraries(libraries: Sequence[Library] = LIBRARIES) -> Iterator[Finding]:
+def check_libraries(libraries: Sequence[Library] = LIBRARIES) -> Iterator[CheckLine]:
     """Which of the Python libraries can be imported; what came with the package is a fault when it cannot, an extra is a note."""
     found = _import_each([library.module for library in libraries])
     said: set[str] = set()
@@ -75,28 +75,28 @@ def check_libraries(libraries: Sequence[Library] = LIBRARIES) -> Iterator[Findin
         mark: Mark = "note" if library.extra else "fault"
         state = found[library.module]
         if "version" in state:
-            yield Finding("ok", library.module, f"{state['version'] or 'imported'} ({library.used_by})")
+            yield CheckLine("ok", library.module, f"{state['version'] or 'imported'} ({library.used_by})")
         elif state["absent"]:
             command = install_command(library)
             how = "comes with the same command" if command in said else command
             said.add(command)
-            yield Finding(mark, library.module, f"not installed; needed for {library.used_by}: {how}")
+            yield CheckLine(mark, library.module, f"not installed; needed for {library.used_by}: {how}")
         else:
             advice = f"needed for {library.used_by}: {pip_install('--upgrade', library.requirement)}"
-            yield Finding("fault", library.module, f"installed, but cannot be imported ({state['error']}); {advice}")
+            yield CheckLine("fault", library.module, f"installed, but cannot be imported ({state['error']}); {advice}")
     yield from check_runtimes(_installed("onnxruntime"), _installed("onnxruntime-gpu"), has_nvidia_gpu())
 
 
-def check_runtimes(cpu: str, gpu: str, has_gpu: bool) -> Iterator[Finding]:
+def check_runtimes(cpu: str, gpu: str, has_gpu: bool) -> Iterator[CheckLine]:
     """Whether the build of onnxruntime suits the machine, from the versions of both builds ('' = absent)."""
     if cpu and gpu:
         advice = f"{pip_install('--force-reinstall', f'onnxruntime-gpu=={gpu}')} after: pip uninstall onnxruntime"
-        yield Finding("note", "onnxruntime", f"{cpu} and onnxruntime-gpu {gpu} overwrite each other's files; {advice}")
+        yield CheckLine("note", "onnxruntime", f"{cpu} and onnxruntime-gpu {gpu} overwrite each other's files; {advice}")
     elif gpu:
-        yield Finding("ok", "onnxruntime-gpu", f"{gpu} (the build with CUDA)")
+        yield CheckLine("ok", "onnxruntime-gpu", f"{gpu} (the build with CUDA)")
     elif cpu and has_gpu:
         advice = f"pip uninstall onnxruntime, then: {pip_install('onnxruntime-gpu')}"
-        yield Finding("note", "onnxruntime", f"this machine has an NVIDIA GPU, which this build does not use; {advice}")
+        yield CheckLine("note", "onnxruntime", f"this machine has an NVIDIA GPU, which this build does not use; {advice}")
 
 
 def _installed(distribution: str) -> str:
@@ -145,29 +145,29 @@ ROS_PACKAGES = {
 """what a full ROS 2 has, and what of the node needs it"""
 
 
-def check_ros() -> Iterator[Finding]:
+def check_ros() -> Iterator[CheckLine]:
     """Whether a node can start here: ROS in a process of its own, since a broken one ends the process."""
     done = subprocess.run([sys.executable, "-c", STARTER], capture_output=True, text=True)
     if done.returncode:
         last_line = (done.stderr.strip().splitlines() or ["the process died without a word"])[-1]
         sentence = re.sub(r"^weakseg_ros\.\w+\.\w+: ", "", last_line)
-        yield Finding("note", "rclpy", f"the node cannot start here: {sentence}")
+        yield CheckLine("note", "rclpy", f"the node cannot start here: {sentence}")
         return
     distro = os.environ.get("ROS_DISTRO", "from PyPI")
-    yield Finding("ok", "rclpy", f"{distro}, {done.stdout.strip()}")
+    yield CheckLine("ok", "rclpy", f"{distro}, {done.stdout.strip()}")
     absent = [name for name, state in _import_each(list(ROS_PACKAGES)).items() if "version" not in state]
     if absent:
         parts = ", ".join(f"{name} ({ROS_PACKAGES[name]})" for name in absent)
-        yield Finding("note", "ROS packages", f"not here, with what needs them: {parts}; apt has them as ros-$ROS_DISTRO-NAME")
+        yield CheckLine("note", "ROS packages", f"not here, with what needs them: {parts}; apt has them as ros-$ROS_DISTRO-NAME")
     profile = os.environ.get("FASTDDS_DEFAULT_PROFILES_FILE") or os.environ.get("FASTRTPS_DEFAULT_PROFILES_FILE")
     if profile:
-        yield Finding("ok" if Path(profile).is_file() else "fault", "transport", f"profile {profile}")
+        yield CheckLine("ok" if Path(profile).is_file() else "fault", "transport", f"profile {profile}")
     else:
         advice = "set the same in your LiDAR driver's shell, or clouds above 512 KB may be lost (docs/transport.md)"
-        yield Finding("note", "transport", f"the node sets its own profile; {advice}")
+        yield CheckLine("note", "transport", f"the node sets its own profile; {advice}")
 
 
-def check_bundle(name: str) -> Iterator[Finding]:
+def check_bundle(name: str) -> Iterator[CheckLine]:
     """Whether the model loads, and on which engine it would run."""
     try:
         from weakseg_ros.deploy.bundle import Bundle
@@ -176,19 +176,19 @@ def check_bundle(name: str) -> Iterator[Finding]:
         bundle = Bundle.load(name)
         engine, refused = open_engine(bundle)
     except WeaksegError as error:
-        yield Finding("fault", "model", str(error))
+        yield CheckLine("fault", "model", str(error))
         return
     except ImportError as error:
-        yield Finding("fault", "model", f"cannot be opened: {explain(error) or error}")
+        yield CheckLine("fault", "model", f"cannot be opened: {explain(error) or error}")
         return
     spec = bundle.info.spec
     image = f"{spec.height} x {spec.width}, {spec.fov_down_deg}..{spec.fov_up_deg} deg"
-    yield Finding("ok", "model", f"{bundle.info.name}, {image}, runs on {engine.name} ({engine.device})")
-    yield from (Finding("note", "engine", text) for text in refused)
+    yield CheckLine("ok", "model", f"{bundle.info.name}, {image}, runs on {engine.name} ({engine.device})")
+    yield from (CheckLine("note", "engine", text) for text in refused)
     engine.close()
 
 
-def check_sensor(config: DoctorConfig, data: Path) -> Iterator[Finding]:
+def check_sensor(config: DoctorConfig, data: Path) -> Iterator[CheckLine]:
     """What the model would meet on this sensor that its training never showed it."""
     from weakseg_ros.data.bag_files import bags_in
     from weakseg_ros.deploy.bundle import Bundle
@@ -202,7 +202,7 @@ def check_sensor(config: DoctorConfig, data: Path) -> Iterator[Finding]:
         segmenter = Segmenter(Bundle.load(config.bundle), **settings)
         source = open_input(bag, segmenter.bundle.labels, config.topic, reading=config)
         for mark, text in sensor_check.check_sensor(segmenter, source, bag, config.clouds):
-            yield Finding(mark, SENSOR, f"{bag.name}: {text}" if bags else text)
+            yield CheckLine(mark, SENSOR, f"{bag.name}: {text}" if bags else text)
         segmenter.close()
 
 
@@ -231,7 +231,7 @@ def main(argv: Sequence[str]) -> int:
     """The verb: prints every finding. Exit code 0: no fault; 1: a fault was found; 2: the check itself could not be made."""
     config = read_arguments(argv)
     share_folder()
-    findings: list[Finding] = []
+    findings: list[CheckLine] = []
     checks = [check_machine(), check_libraries(), check_ros(), check_bundle(config.bundle)]
     if config.data is not None:
         checks.append(check_sensor(config, config.data))

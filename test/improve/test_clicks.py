@@ -21,7 +21,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 
 from weakseg_ros.data.scans import ScanWriter, open_scans
 from weakseg_ros.errors import DataError
-from weakseg_ros.improve.label.changes import KEPT, Change, ChangeLog
+from weakseg_ros.improve.label.changes import KEPT, ChangeLog, LabelChange
 from weakseg_ros.improve.label.clicks import ClickStore, clicked_scans
 from weakseg_ros.points.cloud import make_cloud
 from weakseg_ros.points.labels import LabelClass, LabelMap
@@ -461,7 +461,7 @@ def test_only_the_last_changes_are_kept(folder: Path) -> None:
     log = ChangeLog(store.path / ".changes")
     points = np.array([1])
     for number in range(KEPT + 5):
-        log.push(Change("a", points, np.zeros(1, np.uint32), np.ones(1, np.uint32), "", number))
+        log.push(LabelChange("a", points, np.zeros(1, np.uint32), np.ones(1, np.uint32), "", number))
     assert len(list((store.path / ".changes").glob("*.npz"))) == KEPT
     last = ChangeLog(store.path / ".changes").last()
     assert last is not None

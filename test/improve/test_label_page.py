@@ -26,10 +26,10 @@ from weakseg_ros.deploy.segmentation import Segmentation
 from weakseg_ros.files import write_atomic
 from weakseg_ros.improve.label.clicks import ClickStore
 from weakseg_ros.improve.label.colors import views_of
+from weakseg_ros.improve.label.frame_source import FrameSource
 from weakseg_ros.improve.label.page_state import PageState
 from weakseg_ros.improve.label.pick import pick
 from weakseg_ros.improve.label.serve import start_server
-from weakseg_ros.improve.label.source import Source
 from weakseg_ros.improve.log.store import FrameWriter, Origin, Suggestion, Worth
 from weakseg_ros.points.labels import LabelMap
 from weakseg_ros.points.projection import RangeSpec
@@ -151,7 +151,7 @@ def click_middle(tab: Any) -> None:
 
 
 def test_a_person_labels_by_keys_clicks_and_masks(browser: Any, served: Served) -> None:
-    frame = Source(served.folder).frame("000000")
+    frame = FrameSource(served.folder).frame("000000")
     tab = open_tab(browser, served)
     tab.keyboard.press("5")
     until(lambda: served.labelled() == 1, "the label of a key press on disk")
@@ -217,7 +217,7 @@ def test_the_asked_point_stands_out_in_every_colour_and_one_key_flies_to_it(brow
     assert tab.title() == f"Label {served.folder.name}"
     assert tab.evaluate("document.documentElement.lang") == "en"
     until(lambda: not tab.evaluate(UNNAMED_BUTTONS), "names of all buttons")
-    views = len(views_of(Source(served.folder).frame("000000")))
+    views = len(views_of(FrameSource(served.folder).frame("000000")))
     for _ in range(views):
         see_ring(tab)
         tab.keyboard.press("v")
@@ -257,7 +257,7 @@ def test_a_box_is_drawn_named_and_accepted(browser: Any, served: Served) -> None
     see(tab, r"vegetation, [\d,]+ points")
     tab.keyboard.press("Enter")
     until(lambda: served.labelled() > 1, "the labels of the box on disk")
-    point = Source(served.folder).frame("000000").suggestions[0].point
+    point = FrameSource(served.folder).frame("000000").suggestions[0].point
     assert served.raw()[point] == STREET.to_raw(np.array(STREET.id_of("vegetation")))
     tab.keyboard.press("Shift+H")
     see(tab, "some points are hidden")
@@ -296,7 +296,7 @@ def test_two_tabs_a_killed_server_and_another_program_lose_no_click(browser: Any
 
 
 def test_the_page_outlives_a_damaged_file(street: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    source = Source(Path(shutil.copytree(street, tmp_path / "street")))
+    source = FrameSource(Path(shutil.copytree(street, tmp_path / "street")))
     session = PageState(ClickStore(source.folder, source.labels), source)
     server = start_server(free_port())
     page = Page(server, session, flight_s=0.0)
@@ -336,7 +336,7 @@ def test_the_panel_outlives_a_frame_that_the_log_has_replaced(tmp_path: Path) ->
     with FrameWriter(tmp_path / "log", STREET, spec, source="test", intensity_full_scale=1.0) as log:
         for score in (0.2, 0.9):
             log.write(cloud, answer, Origin(), Worth(score, "uncertain", (), [Suggestion(0, 0.5, "")]))
-        source = Source(log.folder)
+        source = FrameSource(log.folder)
         session = PageState(ClickStore(log.folder, source.labels), source)
         server = start_server(free_port())
         try:

@@ -19,11 +19,11 @@ from weakseg_ros.errors import DataError
 from weakseg_ros.improve.label.clicks import ClickStore, clicked_scans
 from weakseg_ros.improve.label.colors import color_points, ramp, views_of
 from weakseg_ros.improve.label.filters import Filters
+from weakseg_ros.improve.label.frame_source import FrameSource, points_far_apart
 from weakseg_ros.improve.label.keys import CLASS_KEYS, COMMANDS, HeldKeys
 from weakseg_ros.improve.label.masks import points_in_rectangle
 from weakseg_ros.improve.label.page_state import PageState
 from weakseg_ros.improve.label.pick import pick
-from weakseg_ros.improve.label.source import Source, spread_points
 from weakseg_ros.improve.label.thumbnails import Thumbnails
 from weakseg_ros.improve.log.store import FrameWriter, Origin, Suggestion, Worth
 from weakseg_ros.points.cloud import Cloud, make_cloud
@@ -75,7 +75,7 @@ def folder(tmp_path: Path, cloud: Cloud) -> Path:
 
 
 def open_session(folder: Path) -> PageState:
-    source = Source(folder)
+    source = FrameSource(folder)
     return PageState(ClickStore(folder, source.labels), source)
 
 
@@ -114,13 +114,13 @@ def test_a_click_takes_the_surface_in_front_and_nothing_unusable() -> None:
 
 
 def test_suggestions_of_a_bare_scan_are_spread(cloud: Cloud) -> None:
-    points = [suggestion.point for suggestion in spread_points(cloud, 20)]
+    points = [suggestion.point for suggestion in points_far_apart(cloud, 20)]
     assert len(set(points)) == 20
     assert cloud.valid[points].all()
     angle = np.sort(np.degrees(np.arctan2(cloud.xyz[points, 1], cloud.xyz[points, 0])))
     assert np.diff(angle).max() < 90
-    assert spread_points(make_cloud(np.zeros((5, 3), np.float32)), 20) == ()
-    assert len(spread_points(make_cloud(np.full((1, 3), 5, np.float32)), 20)) == 1
+    assert points_far_apart(make_cloud(np.zeros((5, 3), np.float32)), 20) == ()
+    assert len(points_far_apart(make_cloud(np.full((1, 3), 5, np.float32)), 20)) == 1
 
 
 def test_colours() -> None:
@@ -375,7 +375,7 @@ def test_a_frame_log_comes_by_worth_with_the_models_view(tmp_path: Path, cloud: 
 def test_raw_scans_take_a_label_map(tmp_path: Path, cloud: Cloud) -> None:
     (tmp_path / "velodyne").mkdir()
     np.concatenate([cloud.xyz, cloud.intensity[:, None]], axis=1).astype("<f4").tofile(tmp_path / "velodyne" / "a.bin")
-    source = Source(tmp_path, LabelMap.load("vlp32"))
+    source = FrameSource(tmp_path, LabelMap.load("vlp32"))
     session = PageState(ClickStore(tmp_path, source.labels), source)
     session.press(2)
     raw = np.fromfile(tmp_path / "sparse" / "clicks" / "a.label", "<u4")
@@ -602,7 +602,7 @@ def test_a_rejected_frame_is_open_again_and_nothing_is_learnt_from_it(folder: Pa
 
 
 def test_a_thumbnail_shows_near_things_bright_and_survives_a_damaged_frame(folder: Path, cloud: Cloud) -> None:
-    source = Source(folder)
+    source = FrameSource(folder)
     pictures = Thumbnails()
     assert pictures.known("000000") is None
     picture = pictures.draw(source, "000000")

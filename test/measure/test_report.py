@@ -17,7 +17,7 @@ from weakseg_ros.measure.evaluate import EvaluateConfig, evaluate
 from weakseg_ros.measure.latency import StageTimes, describe, histogram
 from weakseg_ros.measure.pictures import RIGHT, WRONG, class_colors, error_colors, png, range_picture, top_view
 from weakseg_ros.measure.report import render
-from weakseg_ros.measure.words import next_steps, verdict
+from weakseg_ros.measure.verdict import next_steps, verdict
 from weakseg_ros.points.cloud import make_cloud
 from weakseg_ros.points.projection import RangeSpec, project
 

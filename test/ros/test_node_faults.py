@@ -296,9 +296,9 @@ def test_it_is_still_the_same_healthy_process(node: tuple[Any, Any]) -> None:
 
 
 def test_a_bad_cloud_is_a_warning_for_a_while_and_a_figure_for_good(rig: Any) -> None:
+    from weakseg_ros.ros.cloud_source import CloudSource
     from weakseg_ros.ros.diagnostics import FrameSummary, input_status
     from weakseg_ros.ros.params import NodeConfig
-    from weakseg_ros.ros.source import CloudSource
 
     node = rig.rclpy.create_node("listener")
     source = CloudSource(node, NodeConfig(), lambda _: None, lambda _: None)

@@ -15,7 +15,7 @@ from weakseg_ros.simulate import kits
 from weakseg_ros.simulate.drive import SimulateConfig, ego_position, scan_at, simulate
 from weakseg_ros.simulate.ground import HALF_LENGTH_M
 from weakseg_ros.simulate.lidar import SensorModel
-from weakseg_ros.simulate.parts import PART
+from weakseg_ros.simulate.solids import PART
 from weakseg_ros.simulate.street import DRIVE_HALF_M, TOWNS, Street, build_street
 from weakseg_ros.simulate.traffic import moving_parts
 

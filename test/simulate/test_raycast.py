@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from weakseg_ros.simulate.parts import BLOCK, CYLINDER, GAPS, Parts, block, cylinder, ellipsoid, join, place
 from weakseg_ros.simulate.raycast import Rays, cast, make_rays
+from weakseg_ros.simulate.solids import BLOCK, CYLINDER, GAPS, Parts, block, cylinder, ellipsoid, join, place
 
 BEAMS = np.linspace(20.3, -24.6, 11)
 FAR = 24.0

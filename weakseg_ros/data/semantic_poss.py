@@ -65,7 +65,7 @@ class SemanticPoss(ScanFolder):
         )
         class_id, instance_id = scan.class_id, scan.instance_id
         if class_id is not None and instance_id is not None:
-            class_id, instance_id = _spread(class_id, slots), _spread(instance_id, slots)
+            class_id, instance_id = _scatter(class_id, slots), _scatter(instance_id, slots)
         return Scan(scan.key, cloud, class_id, instance_id, scan.pose)
 
     def _slots(self, key: str, count: int) -> NDArray[np.bool_]:
@@ -83,7 +83,7 @@ class SemanticPoss(ScanFolder):
         return slots
 
 
-def _spread(values: NDArray[T], slots: NDArray[np.bool_]) -> NDArray[T]:
+def _scatter(values: NDArray[T], slots: NDArray[np.bool_]) -> NDArray[T]:
     spread = np.zeros(slots.size, values.dtype)
     spread[slots] = values
     return spread

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from weakseg_ros.measure.pictures import TOP_VIEW_M, ScanPictures
-from weakseg_ros.measure.words import FAIR_IOU, GOOD_IOU, next_steps, verdict
+from weakseg_ros.measure.verdict import FAIR_IOU, GOOD_IOU, next_steps, verdict
 
 SHOWN_SHARE = 1e-4
 

@@ -20,9 +20,9 @@ from weakseg_ros.ros.params import NodeConfig
 from weakseg_ros.ros.transport import PROFILE, profile_variables
 
 if TYPE_CHECKING:
+    from weakseg_ros.ros.cloud_source import CloudSource
     from weakseg_ros.ros.model import Model
     from weakseg_ros.ros.publish import Outputs
-    from weakseg_ros.ros.source import CloudSource
 
 SEVERITY = (DiagnosticStatus.OK, DiagnosticStatus.WARN, DiagnosticStatus.STALE, DiagnosticStatus.ERROR)
 """an error that explains the silence counts more than the silence"""

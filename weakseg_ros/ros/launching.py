@@ -130,7 +130,7 @@ def rviz_config(shipped: str, node: str, fixed_frame: str) -> str:
     return text.replace("Fixed Frame: lidar", f"Fixed Frame: {fixed_frame}") if fixed_frame else text
 
 
-class Verdict(NamedTuple):
+class RespawnDecision(NamedTuple):
     """Whether the node is started again, and a sentence on why."""
 
     again: bool
@@ -145,15 +145,19 @@ class Respawning:
         self._max_retries = max_retries
         self._deaths = 0
 
-    def after(self, exit_code: int, ran_s: float) -> Verdict:
+    def after(self, exit_code: int, ran_s: float) -> RespawnDecision:
         """What follows after a process that ended with `exit_code` after `ran_s` seconds."""
         if exit_code == 0:
-            return Verdict(False, "")
+            return RespawnDecision(False, "")
         if exit_code == PERMANENT:
-            return Verdict(False, f"weakseg: exit code {PERMANENT} is a permanent fault, explained above; it is not restarted")
+            return RespawnDecision(
+                False, f"weakseg: exit code {PERMANENT} is a permanent fault, explained above; it is not restarted"
+            )
         if not self._enabled:
-            return Verdict(False, f"weakseg: ended with exit code {exit_code}; respawn:=true would start it again")
+            return RespawnDecision(False, f"weakseg: ended with exit code {exit_code}; respawn:=true would start it again")
         self._deaths = 1 if ran_s >= STEADY_S else self._deaths + 1
         if 0 <= self._max_retries < self._deaths:
-            return Verdict(False, f"weakseg: died {self._deaths} times in a row; respawn_max_retries is {self._max_retries}")
-        return Verdict(True, f"weakseg: ended with exit code {exit_code} and is started again")
+            return RespawnDecision(
+                False, f"weakseg: died {self._deaths} times in a row; respawn_max_retries is {self._max_retries}"
+            )
+        return RespawnDecision(True, f"weakseg: ended with exit code {exit_code} and is started again")

@@ -25,15 +25,15 @@ from weakseg_ros.deploy.segmenter import Segmenter
 from weakseg_ros.errors import BundleError, ConfigError, WeaksegError, printable
 from weakseg_ros.ros import diagnostics
 from weakseg_ros.ros.bonding import ManagerBond
+from weakseg_ros.ros.cloud_source import CloudSource
 from weakseg_ros.ros.diagnostics import FrameStatistics, Status, Throttle
 from weakseg_ros.ros.following import Following
-from weakseg_ros.ros.frame_logging import FrameLogging
+from weakseg_ros.ros.frame_recording import FrameRecording
 from weakseg_ros.ros.loading import Loading
 from weakseg_ros.ros.model import Model, open_segmenter
 from weakseg_ros.ros.params import NodeConfig, Parameters
 from weakseg_ros.ros.pipeline import Arrival, Pipeline
 from weakseg_ros.ros.publish import Outputs
-from weakseg_ros.ros.source import CloudSource
 from weakseg_ros.ros.watch import BundleWatch
 from weakseg_ros.ros.worker import Mailbox, Worker
 
@@ -152,12 +152,12 @@ class SegmentNode(LifecycleNode):
             following = Following(self, config)
             reliable = config.labels_reliability == "reliable"
             outputs = Outputs(self, config.mode == "replay", reliable, config.target_frame)
-            frame_logging = FrameLogging(self)
+            frame_recording = FrameRecording(self)
         except Exception:
             model.close()
             raise
         self._pipeline = Pipeline(
-            self, model, outputs, following, frame_logging, self._settings, self._statistics, self._on_device_lost
+            self, model, outputs, following, frame_recording, self._settings, self._statistics, self._on_device_lost
         )
         self.get_logger().info(f"loaded the model {model}")
 
@@ -173,7 +173,7 @@ class SegmentNode(LifecycleNode):
     def _activate(self) -> None:
         config, pipeline = self._settings.config, self._configured()
         pipeline.outputs.announce(pipeline.model.bundle)
-        pipeline.frame_logging.follow(config.log, pipeline.model.bundle)
+        pipeline.frame_recording.follow(config.log, pipeline.model.bundle)
         self._worker = Worker(pipeline.answer, Mailbox(config.replay_queue if config.mode == "replay" else 0))
         try:
             self._source = CloudSource(self, config, self._on_cloud, self._on_lost)
@@ -241,7 +241,7 @@ class SegmentNode(LifecycleNode):
             diagnostics.device_status(model),
             diagnostics.output_status(outputs),
             diagnostics.domain_status(sentences, model.wrong_geometry() if model else ()),
-            self._pipeline.frame_logging.status() if self._pipeline else Status("frame_log", "the node is not configured"),
+            self._pipeline.frame_recording.status() if self._pipeline else Status("frame_log", "the node is not configured"),
         )
         name, now = self.get_fully_qualified_name(), self.get_clock().now().to_msg()
         self._diagnostics.publish(diagnostics.to_message(statuses, name, now))
@@ -280,7 +280,7 @@ class SegmentNode(LifecycleNode):
 
     def _on_log_frame(self, request: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
         try:
-            response.message = self._configured().frame_logging.ask()
+            response.message = self._configured().frame_recording.ask()
         except ConfigError as error:
             response.message = str(error)
             return response

@@ -18,7 +18,7 @@ from weakseg_ros.points.cloud import Cloud, decode_cdr
 from weakseg_ros.points.reading import moved
 from weakseg_ros.ros.diagnostics import FrameStatistics, Throttle
 from weakseg_ros.ros.following import Following
-from weakseg_ros.ros.frame_logging import FrameLogging
+from weakseg_ros.ros.frame_recording import FrameRecording
 from weakseg_ros.ros.model import Model
 from weakseg_ros.ros.params import NodeConfig, Parameters
 from weakseg_ros.ros.publish import Outputs
@@ -48,14 +48,14 @@ class Pipeline:
         model: Model,
         outputs: Outputs,
         following: Following,
-        frame_logging: FrameLogging,
+        frame_recording: FrameRecording,
         parameters: Parameters,
         statistics: FrameStatistics,
         on_device_lost: Callable[[str], None],
     ) -> None:
         self.model = model
         self.outputs = outputs
-        self.frame_logging = frame_logging
+        self.frame_recording = frame_recording
         self._following = following
         self._node = node
         self._parameters = parameters
@@ -66,7 +66,7 @@ class Pipeline:
 
     def close(self, model_too: bool = True) -> None:
         """Release model and topics; nobody may call `answer` any more. A model that still runs cannot be released."""
-        self.frame_logging.close()
+        self.frame_recording.close()
         self._following.close()
         self.outputs.close()
         if model_too:
@@ -112,7 +112,7 @@ class Pipeline:
         }
         self._statistics.answered(len(cloud), milliseconds)
         self._note_missing_intensity(cloud, config)
-        self.frame_logging.offer(seen, answer, config, bundle, arrival.data)
+        self.frame_recording.offer(seen, answer, config, bundle, arrival.data)
 
     def _note_missing_intensity(self, cloud: Cloud, config: NodeConfig) -> None:
         needed = "intensity" in self.model.bundle.info.channels and config.input.intensity_field

@@ -23,8 +23,8 @@ from weakseg_ros.points.cloud import Cloud
 from weakseg_ros.points.labelled import fill_message, pack_labelled
 from weakseg_ros.points.labels import LabelMap
 from weakseg_ros.ros.compatibility import PublisherEventCallbacks, all_fit
-from weakseg_ros.ros.frames import Transforms
 from weakseg_ros.ros.objects import detections, markers
+from weakseg_ros.ros.transforms import Transforms
 
 try:
     import vision_msgs.msg as vision_messages

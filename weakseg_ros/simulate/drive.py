@@ -15,9 +15,9 @@ from weakseg_ros.errors import ConfigError
 from weakseg_ros.points.cloud import Cloud
 from weakseg_ros.simulate.ground import cast_ground
 from weakseg_ros.simulate.lidar import SensorModel, Shift
-from weakseg_ros.simulate.parts import join
 from weakseg_ros.simulate.raycast import cast, make_rays
 from weakseg_ros.simulate.returns import Scene, measure
+from weakseg_ros.simulate.solids import join
 from weakseg_ros.simulate.street import DRIVE_HALF_M, Street, build_street, drive_speed
 from weakseg_ros.simulate.traffic import EGO_SWAY_S, moving_parts, speed_wave
 

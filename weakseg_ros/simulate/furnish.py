@@ -9,7 +9,7 @@ import numpy as np
 
 from weakseg_ros.simulate import kits
 from weakseg_ros.simulate.ground import CELL_M, HALF_LENGTH_M, HALF_WIDTH_M, PARKING, Ground
-from weakseg_ros.simulate.parts import Parts, place
+from weakseg_ros.simulate.solids import Parts, place
 
 ROW_M = 62.0
 """how far from the centre line anything is built"""

@@ -7,7 +7,7 @@ from itertools import pairwise
 
 import numpy as np
 
-from weakseg_ros.simulate.parts import GAPS, GLASS, WINDOWS, Parts, block, cylinder, ellipsoid, join
+from weakseg_ros.simulate.solids import GAPS, GLASS, WINDOWS, Parts, block, cylinder, ellipsoid, join
 
 CAR, BICYCLE, BUS, MOTORCYCLE, TRUCK, PERSON, BICYCLIST, MOTORCYCLIST = 10, 11, 13, 15, 18, 30, 31, 32
 BUILDING, FENCE, STRUCTURE, VEGETATION, TRUNK, POLE, SIGN, OBJECT = 50, 51, 52, 70, 71, 80, 81, 99

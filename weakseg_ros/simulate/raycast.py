@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from weakseg_ros.simulate.parts import BLOCK, CYLINDER, GAPS, Parts
+from weakseg_ros.simulate.solids import BLOCK, CYLINDER, GAPS, Parts
 
 Floats = NDArray[np.float32]
 Ints = NDArray[np.int32]

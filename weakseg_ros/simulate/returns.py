@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 from weakseg_ros.points.cloud import FLAG_NON_RETURN, Cloud
 from weakseg_ros.simulate.ground import RAW_ID, ROUGHNESS_M, Ground
 from weakseg_ros.simulate.lidar import SensorModel, Shift
-from weakseg_ros.simulate.parts import BLOCK, GLASS, WINDOWS, Parts
 from weakseg_ros.simulate.raycast import Floats, Hits, Rays, face_coordinates, in_pattern
+from weakseg_ros.simulate.solids import BLOCK, GLASS, WINDOWS, Parts
 
 OUTLIER = 1
 FAINTEST = 0.25

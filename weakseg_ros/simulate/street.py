@@ -23,7 +23,7 @@ from weakseg_ros.simulate.ground import (
     Ground,
     waves,
 )
-from weakseg_ros.simulate.parts import Parts, join
+from weakseg_ros.simulate.solids import Parts, join
 from weakseg_ros.simulate.traffic import Mover, draw_traffic
 
 DRIVE_HALF_M = 210.0

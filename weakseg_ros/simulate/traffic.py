@@ -10,7 +10,7 @@ import numpy as np
 
 from weakseg_ros.simulate import kits
 from weakseg_ros.simulate.ground import HALF_LENGTH_M, Ground
-from weakseg_ros.simulate.parts import Parts, join, place, relabelled
+from weakseg_ros.simulate.solids import Parts, join, place, relabelled
 
 LONGEST_DRIVE_S = 90.0
 """traffic is spread over so much time that the street never runs empty"""

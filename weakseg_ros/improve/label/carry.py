@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from scipy.spatial import cKDTree
 
 from weakseg_ros.improve.label.clicks import ClickStore
-from weakseg_ros.improve.label.source import Source
+from weakseg_ros.improve.label.frame_source import FrameSource
 
 REACH_M = 0.2
 """a point gets the label of a labelled one so near to it"""
@@ -26,7 +26,7 @@ LOOKED_AT, CARRIED_ON = 20, 5
 class Carrier:
     """Gives labels of one frame to others of the same place; the poses of both must be known."""
 
-    def __init__(self, store: ClickStore, source: Source) -> None:
+    def __init__(self, store: ClickStore, source: FrameSource) -> None:
         self._store, self._source = store, source
 
     def from_near(self, key: str) -> tuple[int, str]:

@@ -19,7 +19,7 @@ KEPT = 200
 """changes that can be taken back; older ones are forgotten"""
 
 
-class Change(NamedTuple):
+class LabelChange(NamedTuple):
     """What one call did to the labels of a scan."""
 
     key: str
@@ -40,12 +40,12 @@ class ChangeLog:
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         self._names = sorted(path.name for path in folder.glob("*.npz")) if folder.is_dir() else []
-        self._in_memory: dict[str, Change] = {}
+        self._in_memory: dict[str, LabelChange] = {}
 
     def __len__(self) -> int:
         return len(self._names)
 
-    def push(self, change: Change) -> None:
+    def push(self, change: LabelChange) -> None:
         """Remember a change as the last one."""
         name = f"{max(time.time_ns(), self._newest + 1):020d}.npz"
         try:
@@ -58,7 +58,7 @@ class ChangeLog:
             self._forget(old)
         del self._names[:-KEPT]
 
-    def last(self) -> Change | None:
+    def last(self) -> LabelChange | None:
         """The last change, None where there is none; those that another program has taken back since are passed over."""
         while self._names:
             name = self._names[-1]
@@ -83,14 +83,14 @@ class ChangeLog:
             (self._folder / name).unlink(missing_ok=True)
 
 
-def _packed(change: Change) -> bytes:
+def _packed(change: LabelChange) -> bytes:
     buffer = io.BytesIO()
     words = {"key": np.array(change.key), "clicked": np.array(change.clicked), "clicks": np.array(change.clicks)}
     np.savez_compressed(buffer, points=change.points, before=change.before, after=change.after, **words)
     return buffer.getvalue()
 
 
-def _unpacked(path: Path) -> Change | None:
+def _unpacked(path: Path) -> LabelChange | None:
     """The change in a file, None where it is gone or damaged."""
     try:
         with np.load(path, allow_pickle=False) as content:
@@ -100,4 +100,4 @@ def _unpacked(path: Path) -> Change | None:
         return None
     if not (points.ndim == 1 and points.shape == before.shape == after.shape and points.dtype == np.int64):
         return None
-    return Change(key, points, before.astype(np.uint32), after.astype(np.uint32), clicked, clicks)
+    return LabelChange(key, points, before.astype(np.uint32), after.astype(np.uint32), clicked, clicks)

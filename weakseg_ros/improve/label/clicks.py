@@ -25,7 +25,7 @@ from weakseg_ros.data.scan_files import content_hash, read_raw_labels, write_raw
 from weakseg_ros.data.scans import Scan, ScanSet, open_scans
 from weakseg_ros.errors import ConfigError, DataError
 from weakseg_ros.files import environment, inside, make_folder, sha256_of, write_atomic
-from weakseg_ros.improve.label.changes import Change, ChangeLog
+from weakseg_ros.improve.label.changes import ChangeLog, LabelChange
 from weakseg_ros.improve.label.map_changes import brought_to
 from weakseg_ros.locks import Turns
 from weakseg_ros.points.cloud import Cloud
@@ -65,7 +65,7 @@ class ClickStore:
         self._read_before: dict[str, tuple[tuple[int, int], NDArray[np.uint32]]] = {}
         self._record: tuple[tuple[int, int], SparseRecord] | None = None
         self._done = ChangeLog(self.path / CHANGES)
-        self._undone: list[Change] = []
+        self._undone: list[LabelChange] = []
         self._turns = Turns(self.path / LOCK)
         self._mutex = threading.RLock()
         self._environment = environment()
@@ -212,12 +212,12 @@ class ClickStore:
                 raise DataError(f"{self.path}: points {points.min()}..{points.max()} of scan '{key}', which has {len(before)}")
             points, first = np.unique(points, return_index=True)
             after = np.full(len(points), raw, np.uint32) if isinstance(raw, int) else raw[first]
-            change = Change(key, points, before[points], after, clicked, clicks)
+            change = LabelChange(key, points, before[points], after, clicked, clicks)
             self._write(key, points, change.after, clicked, clicks)
             self._done.push(change)
             self._undone.clear()
 
-    def _turn(self, change: Change, back: bool) -> None:
+    def _turn(self, change: LabelChange, back: bool) -> None:
         """Write what a change found, or what it left, where nobody has labelled over it since."""
         if self._is_replaced(change.key):
             raise DataError(f"{self.folder}: frame '{change.key}' was replaced in the log, its clicks with it")

@@ -6,7 +6,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from weakseg_ros.improve.label.source import Frame
+from weakseg_ros.improve.label.frame_source import Frame
 from weakseg_ros.points.labels import LabelMap
 
 DARK_TO_LIGHT = np.array([[78, 82, 150], [52, 124, 170], [62, 186, 130], [190, 221, 60], [253, 245, 160]], np.float32)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from weakseg_ros.improve.label.source import Frame
+from weakseg_ros.improve.label.frame_source import Frame
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from weakseg_ros.deploy.boxes import boxes
 from weakseg_ros.deploy.grouping import object_radii_m
-from weakseg_ros.improve.label.source import Frame
+from weakseg_ros.improve.label.frame_source import Frame
 from weakseg_ros.points.labels import LabelMap
 from weakseg_ros.weak.masks_by_rule import ClickSettings
 
@@ -39,7 +39,7 @@ class Mask:
     """how far from the clicks the object goes, in radii of its class"""
 
 
-class ObjectFinder:
+class MaskFinder:
     """Finds the points of objects from clicks on them and beside them."""
 
     def __init__(self, labels: LabelMap, masks_of_clicks: MasksOfClicks) -> None:

@@ -19,7 +19,7 @@ from weakseg_ros.improve.label.keys import CLASS_KEYS, COMMANDS, REPEATABLE, Hel
 from weakseg_ros.improve.label.masks import points_in_rectangle
 from weakseg_ros.improve.label.page_state import PageState
 from weakseg_ros.improve.label.panel import ROWS, Panel
-from weakseg_ros.improve.label.scene import Scene
+from weakseg_ros.improve.label.scene import PageScene
 
 log = logging.getLogger(__name__)
 
@@ -40,7 +40,7 @@ class Page:
         self._view = views_of(state.frame)[0]
         server.gui.configure_theme(dark_mode=True, show_logo=False, show_share_button=False, control_width="large")
         server.gui.main_panel.dock_right()
-        self._scene = Scene(server, state, flight_s)
+        self._scene = PageScene(server, state, flight_s)
         self._panel = Panel(server, state, self.ask)
         self._actions = self._table()
         self._drawn: dict[str, Any] = {}

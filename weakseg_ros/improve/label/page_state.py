@@ -14,10 +14,10 @@ from weakseg_ros.errors import DataError
 from weakseg_ros.improve.label.carry import FARTHEST_M, Carrier
 from weakseg_ros.improve.label.clicks import LARGEST_INSTANCE, ClickStore
 from weakseg_ros.improve.label.filters import Filters, shown_points
-from weakseg_ros.improve.label.masks import Mask, MasksOfClicks, ObjectFinder, describe, objections
+from weakseg_ros.improve.label.frame_source import Frame, FrameSource
+from weakseg_ros.improve.label.masks import Mask, MaskFinder, MasksOfClicks, describe, objections
 from weakseg_ros.improve.label.pace import Pace
 from weakseg_ros.improve.label.pick import pick
-from weakseg_ros.improve.label.source import Frame, Source
 from weakseg_ros.weak.masks_by_rule import ClickSettings, segment_from_clicks
 
 Mode = Literal["mark", "paint", "object", "erase"]
@@ -37,9 +37,9 @@ class PageState:
     is a fault. Actions raise DataError where a frame is damaged or the disk refuses; the state is then as before.
     """
 
-    def __init__(self, store: ClickStore, source: Source, masks_of_clicks: MasksOfClicks = segment_from_clicks) -> None:
+    def __init__(self, store: ClickStore, source: FrameSource, masks_of_clicks: MasksOfClicks = segment_from_clicks) -> None:
         self.store, self.source, self.labels = store, source, source.labels
-        self._finder = ObjectFinder(self.labels, masks_of_clicks)
+        self._finder = MaskFinder(self.labels, masks_of_clicks)
         self._carrier = Carrier(store, source)
         self.mode: Mode = "mark"
         self.chosen = 1
@@ -139,7 +139,7 @@ class PageState:
     def refresh(self) -> None:
         """Look for frames that came since the list was made."""
         before = len(self.source)
-        self.source = Source(self.source.folder, self.labels)
+        self.source = FrameSource(self.source.folder, self.labels)
         self._carrier = Carrier(self.store, self.source)
         self._say(f"{len(self.source)} frames, {max(0, len(self.source) - before)} of them new.")
 

@@ -31,7 +31,7 @@ DIMMEST = 0.6
 """brightness of the darkest of the shades that tell objects of one class apart"""
 
 
-class Scene:
+class PageScene:
     """Draws the state of the page; every method sends only what has changed."""
 
     def __init__(self, server: viser.ViserServer, state: PageState, flight_s: float) -> None:

@@ -57,11 +57,11 @@ class LabelConfig:
 
 def serve(config: LabelConfig, masks_of_clicks: MasksOfClicks) -> int:
     """Serve the page until Ctrl+C; `masks_of_clicks` finds the points of a clicked object. Returns the exit code."""
+    from weakseg_ros.improve.label.frame_source import FrameSource
     from weakseg_ros.improve.label.page import Page
     from weakseg_ros.improve.label.page_state import PageState
-    from weakseg_ros.improve.label.source import Source
 
-    source = Source(config.folder, LabelMap.load(config.label_map) if config.label_map else None)
+    source = FrameSource(config.folder, LabelMap.load(config.label_map) if config.label_map else None)
     store = ClickStore(config.folder, source.labels, config.name)
     state = PageState(store, source, masks_of_clicks)
     server = start_server(config.port)

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from weakseg_ros.errors import DataError
 from weakseg_ros.improve.label.colors import DARK_TO_LIGHT, ramp
-from weakseg_ros.improve.label.source import Frame, Source
+from weakseg_ros.improve.label.frame_source import Frame, FrameSource
 
 SIZE = (40, 360)
 """rows and columns of a picture"""
@@ -27,7 +27,7 @@ class Thumbnails:
         """The picture of a frame, None where it is not drawn yet."""
         return self._drawn.get(key)
 
-    def draw(self, source: Source, key: str) -> NDArray[np.uint8]:
+    def draw(self, source: FrameSource, key: str) -> NDArray[np.uint8]:
         """Draw the picture of a frame; an empty one for a frame that cannot be read."""
         try:
             picture = unrolled(source.frame(key))

@@ -119,7 +119,7 @@ class Check:
 
 
 @dataclass(frozen=True)
-class Verdict:
+class GateVerdict:
     """What the gate found."""
 
     checks: tuple[Check, ...]
@@ -137,7 +137,9 @@ class Verdict:
         return not self.failed
 
 
-def judge(old: Scores, new: Scores, old_clicks: Scores, new_clicks: Scores, latency_ratio: float, config: GateConfig) -> Verdict:
+def judge(
+    old: Scores, new: Scores, old_clicks: Scores, new_clicks: Scores, latency_ratio: float, config: GateConfig
+) -> GateVerdict:
     """Hold a new bundle against the old one: `old`, `new` on the regression set, the clicks on held-out new frames."""
     checks = [_at_least("mIoU", old.confusion.miou_present, new.confusion.miou_present, config.miou_drop)]
     unasked = []
@@ -158,7 +160,7 @@ def judge(old: Scores, new: Scores, old_clicks: Scores, new_clicks: Scores, late
     before, after = old_clicks.right, new_clicks.right
     least = min(before + config.new_gain, 1.0)
     checks.append(Check("right answers on held-out clicks", after > least or after == 1.0, before, after, least, "more than"))
-    return Verdict(tuple(checks), tuple(unasked))
+    return GateVerdict(tuple(checks), tuple(unasked))
 
 
 def measure_latency(old: Segmenter, new: Segmenter, clouds: Sequence[Cloud], rounds: int = 5) -> tuple[float, float]:

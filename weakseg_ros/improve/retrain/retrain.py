@@ -30,7 +30,7 @@ from weakseg_ros.errors import BundleError, DataError, WeaksegError
 from weakseg_ros.files import content_of, environment, put_in_place, sweep, write_atomic, write_json
 from weakseg_ros.improve.retrain.config import RetrainConfig
 from weakseg_ros.improve.retrain.data import RetrainData, open_retrain_data
-from weakseg_ros.improve.retrain.gate import Scores, Verdict, judge, measure_latency
+from weakseg_ros.improve.retrain.gate import GateVerdict, Scores, judge, measure_latency
 from weakseg_ros.improve.retrain.report import render
 from weakseg_ros.improve.retrain.versions import CURRENT, Versions
 from weakseg_ros.train.config import TrainConfig
@@ -54,7 +54,7 @@ class Outcome:
 
     bundle: Bundle
     """the candidate, in models/versions"""
-    verdict: Verdict
+    verdict: GateVerdict
     summary: dict[str, Any]
     report: Path
 
@@ -124,7 +124,7 @@ def _summary(
     data: RetrainData,
     before: dict[str, Any],
     after: dict[str, Any],
-    verdict: Verdict,
+    verdict: GateVerdict,
 ) -> dict[str, Any]:
     return {
         "bundle": {"name": bundle.name, "hash": bundle.content_hash, "folder": str(bundle.folder)},
@@ -190,7 +190,9 @@ def command_of(config: RetrainConfig) -> str:
     return " ".join(["weakseg retrain --frames", frames, *options_of(config, RetrainConfig(), ELSEWHERE)])
 
 
-def compare(old: Bundle, new: Bundle, data: RetrainData, config: RetrainConfig) -> tuple[dict[str, Any], dict[str, Any], Verdict]:
+def compare(
+    old: Bundle, new: Bundle, data: RetrainData, config: RetrainConfig
+) -> tuple[dict[str, Any], dict[str, Any], GateVerdict]:
     """Both bundles through the robot's own code: (figures of the old one, of the new one, the gate's verdict)."""
     # frames without intensity are of a robot that was told to feed zeros; others it drops
     segmenters = [Segmenter(bundle, allow_no_intensity=True) for bundle in (old, new)]

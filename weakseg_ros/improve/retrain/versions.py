@@ -48,7 +48,7 @@ MOST_VERSIONS = 100_000
 
 
 @dataclass(frozen=True)
-class Change:
+class VersionChange:
     """One line of the history."""
 
     time: str
@@ -82,12 +82,12 @@ class Versions:
             raise BundleError(f"{self.pointer}: is a folder, not a link to one; move it away and promote a bundle")
         return None
 
-    def history(self) -> list[Change]:
+    def history(self) -> list[VersionChange]:
         """Every change so far; a line that was cut short by a crash is left out."""
         changes = []
         for row in read_json_lines(self.models / VERSIONS / HISTORY, "action"):
             with contextlib.suppress(WeaksegError):
-                changes.append(from_mapping(Change, row, HISTORY))
+                changes.append(from_mapping(VersionChange, row, HISTORY))
         return changes
 
     def stack(self) -> list[str]:
@@ -206,7 +206,7 @@ class Versions:
             raise BundleError(f"{self.pointer}: cannot be changed ({error.strerror}); check space and permissions") from None
 
     def _note(self, action: Literal["promote", "rollback", "reject"], bundle: Bundle, before: Path | None, why: str) -> None:
-        change = Change(
+        change = VersionChange(
             time=datetime.now(timezone.utc).isoformat(timespec="seconds"),
             action=action,
             bundle=self._in_words(bundle.folder),

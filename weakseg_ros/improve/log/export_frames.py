@@ -26,7 +26,7 @@ TOPIC = "/points"
 
 
 @dataclass(frozen=True)
-class ExportConfig:
+class ExportFramesConfig:
     """Write the frames of a log as MCAP bags, one for each frame, with the seconds around it where the log kept them."""
 
     folder: tyro.conf.Positional[Path]
@@ -47,7 +47,7 @@ class ExportConfig:
 
 def main(argv: Sequence[str]) -> int:
     """The verb; 1 where a command failed."""
-    config = parse(ExportConfig, argv, "export-frames")
+    config = parse(ExportFramesConfig, argv, "export-frames")
     log = open_frames(config.folder)
     for problem in log.problems:
         print(f"left out: {problem}")
@@ -90,7 +90,7 @@ def export_frame(log: FrameFolder, record: FrameRecord, out: Path) -> bool:
     return True
 
 
-def _send(names: Sequence[str], config: ExportConfig) -> int:
+def _send(names: Sequence[str], config: ExportFramesConfig) -> int:
     """Run the user's command for each bag for which it has not ended well before; the number of failures."""
     ledger = config.out / SENT
     sent = set(ledger.read_text(encoding="utf-8").split()) if ledger.is_file() else set()

@@ -30,7 +30,7 @@ NANOSECONDS = 1_000_000_000
 CLOUD_TYPE = "sensor_msgs/msg/PointCloud2"
 
 
-class FrameLogging:
+class FrameRecording:
     """Holds the node's frame log, or none where `log.folder` is empty. Any thread may call; `offer` is the worker's."""
 
     def __init__(self, node: Node) -> None:

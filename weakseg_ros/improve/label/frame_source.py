@@ -62,7 +62,7 @@ class Frame:
         return project(self.cloud, self.spec)
 
 
-class Source:
+class FrameSource:
     """The frames of a folder, the most worthwhile first; DataError where it holds no scans."""
 
     def __init__(self, folder: Path, labels: LabelMap | None = None) -> None:
@@ -106,13 +106,13 @@ class Source:
         """Read one frame; DataError where it is damaged or was replaced."""
         cloud = self.scans[self._index[key]].cloud
         if self.log is None:
-            return Frame(key, cloud, self.scans.spec, spread_points(cloud, SPREAD_POINTS), None, None)
+            return Frame(key, cloud, self.scans.spec, points_far_apart(cloud, SPREAD_POINTS), None, None)
         prediction = self.log.scans.labels.to_raw(self.log.prediction(key)[0])
         suggestions = tuple(self.log.suggestions(key))
         return Frame(key, cloud, self.scans.spec, suggestions, self.labels.to_class(prediction), self.log.uncertainty(key))
 
 
-def spread_points(cloud: Cloud, count: int, seed: int = 0) -> tuple[Suggestion, ...]:
+def points_far_apart(cloud: Cloud, count: int, seed: int = 0) -> tuple[Suggestion, ...]:
     """Up to `count` points of a cloud, each as far from the earlier ones as can be, the first one near the sensor.
 
     Distances grow with the range (the logarithm of it counts), as the density of points falls with it.
