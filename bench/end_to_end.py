@@ -25,7 +25,8 @@ from nets import CHANNELS, LABELS, MEAN, SPEC, STD, street_image
 
 from weakseg_ros.data.bags import CloudBagWriter
 from weakseg_ros.data.scans import open_scans
-from weakseg_ros.deploy.bundle import Bundle, BundleInfo, IntensityRule, NetRule
+from weakseg_ros.deploy.bundle import Bundle, BundleInfo, NetRule
+from weakseg_ros.deploy.input_spec import InputSpec, IntensityRule
 from weakseg_ros.files import environment
 from weakseg_ros.nets.build import build_net
 from weakseg_ros.points.cloud import Cloud
@@ -56,13 +57,9 @@ def fresh_bundle(net: str, folder: Path, spec: RangeSpec = SPEC) -> Bundle:
     model = build_net(net, CHANNELS, MEAN, STD, LABELS.num_classes, {})
     info = BundleInfo(
         name=net,
-        spec=spec,
-        channels=CHANNELS,
-        mean=MEAN,
-        std=STD,
+        input=InputSpec(geometry=spec, channels=CHANNELS, mean=MEAN, std=STD, intensity=IntensityRule(True)),
         labels=LABELS,
         net=NetRule(net),
-        intensity=IntensityRule(True),
     )
     image = street_image()[..., :: SPEC.height // spec.height, :: SPEC.width // spec.width]
     return export_bundle(model, info, folder, image.numpy())

@@ -28,7 +28,6 @@ from flywheel_loop import LoopConfig, World, loop_parser, run_and_compare, write
 from simulated_annotator import AnnotatorConfig, annotate, truth_by_source
 
 from weakseg_ros.batches.settings import AugmentConfig
-from weakseg_ros.benchmark.rows import in_turn
 from weakseg_ros.data.scans import ScanWriter, open_scans
 from weakseg_ros.deploy.bundle import Bundle
 from weakseg_ros.deploy.segmenter import Segmenter
@@ -40,6 +39,7 @@ from weakseg_ros.improve.retrain.config import RetrainConfig
 from weakseg_ros.improve.retrain.gate import GateConfig, score
 from weakseg_ros.improve.retrain.retrain import retrain
 from weakseg_ros.improve.retrain.versions import Versions
+from weakseg_ros.locks import in_turn
 from weakseg_ros.points.cloud import make_cloud
 from weakseg_ros.points.labels import LabelMap
 from weakseg_ros.points.projection import RangeSpec

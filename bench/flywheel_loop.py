@@ -18,7 +18,6 @@ import numpy as np
 from safetensors.torch import save as save_safetensors
 from simulated_annotator import Annotator, AnnotatorConfig, truth_by_source
 
-from weakseg_ros.batches.batches import InputRule
 from weakseg_ros.benchmark.rows import RowFile
 from weakseg_ros.config import shard_of
 from weakseg_ros.data.scans import open_scans
@@ -227,7 +226,7 @@ def measure_net(bundle: Bundle, refined: Refined | None, test: Path) -> Confusio
     info = bundle.info
     net = load_graph(bundle).net if refined is None else refined.net
     scans = ModelScans(open_scans(test, labels=bundle.labels), info)
-    return validate(net, scans, info.spec, InputRule(info.channels, info.mean, info.std))
+    return validate(net, scans, info.input)
 
 
 def store(refined: Refined, bundle: Bundle, folder: Path) -> Bundle:

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from weakseg_ros.batches.batches import Batch, ScanImages
+from weakseg_ros.batches.batches import Batch, ScanImages, make_batch
 from weakseg_ros.batches.settings import NO_AUGMENTATION
 from weakseg_ros.config import load_yaml
 from weakseg_ros.errors import ConfigError
@@ -76,9 +76,9 @@ def judge_run(path: Path, count: int) -> MaskQuality:
     scans, _ = open_data(replace(config, resume=False))
     sparse = ScanImages(scans, labels_of(config, scans), spec, NO_AUGMENTATION, 0.0, instances=True)
     dense = ScanImages(scans, lambda scan: scan.class_id, spec, NO_AUGMENTATION, 0.0, instances=True)
-    quality, rule, rng = MaskQuality(), statistics.input_rule, np.random.default_rng(0)
+    quality, rule, rng = MaskQuality(), statistics.input_spec(spec), np.random.default_rng(0)
     for number in np.unique(np.linspace(0, len(scans) - 1, count).round().astype(int)).tolist():
-        batch, truth = rule.batch(*sparse.draw([number], rng)), rule.batch(*dense.draw([number], rng))
+        batch, truth = make_batch(rule, *sparse.draw([number], rng)), make_batch(rule, *dense.draw([number], rng))
         anchors = click_anchors(batch.labels[0][batch.mask[0]], method.things, instances=_in(batch))
         for labelled in method.pseudo_labels(batch, net(batch.image)):
             image = torch.zeros_like(truth.labels[0])

@@ -22,10 +22,12 @@ from torch import Tensor, nn
 
 from weakseg_ros import registry
 from weakseg_ros.batches.batches import Batch
-from weakseg_ros.deploy.bundle import BundleInfo, IntensityRule, NetRule
-from weakseg_ros.deploy.engines import OUTPUTS
+from weakseg_ros.deploy.bundle import BundleInfo, NetRule
 from weakseg_ros.deploy.engines.onnxruntime import open_session
+from weakseg_ros.deploy.frontends.range_numpy import range_input
 from weakseg_ros.deploy.graph import DeployGraph
+from weakseg_ros.deploy.input_spec import InputSpec, IntensityRule
+from weakseg_ros.deploy.tensors import ANSWERS
 from weakseg_ros.files import environment
 from weakseg_ros.memory import keep_large_blocks
 from weakseg_ros.methods.method import Task
@@ -33,7 +35,7 @@ from weakseg_ros.methods.settings import SupervisedSettings
 from weakseg_ros.methods.supervised import Supervised
 from weakseg_ros.nets.build import build_net
 from weakseg_ros.points.labels import LabelMap
-from weakseg_ros.points.projection import RangeSpec, network_input, project
+from weakseg_ros.points.projection import RangeSpec, project
 from weakseg_ros.simulate.drive import SimulateConfig, simulate
 from weakseg_ros.simulate.lidar import load_sensor
 from weakseg_ros.train.onnx_file import export_onnx
@@ -49,7 +51,8 @@ Answers = Sequence[np.ndarray]
 def street_image() -> Tensor:
     """(1, 5, 64, 2048), normalised."""
     cloud = next(iter(simulate(SimulateConfig(1, 1, sensor=load_sensor("hdl64e"))))).cloud
-    return torch.from_numpy(network_input(cloud, project(cloud, SPEC), CHANNELS, MEAN, STD))[None]
+    told = InputSpec(geometry=SPEC, channels=CHANNELS, mean=MEAN, std=STD, intensity=IntensityRule(True))
+    return torch.from_numpy(range_input(cloud, project(cloud, SPEC), told))[None]
 
 
 def row(name: str, image: Tensor, turns: int, clock: Callable[[], float]) -> str:
@@ -64,7 +67,10 @@ def row(name: str, image: Tensor, turns: int, clock: Callable[[], float]) -> str
         return f"| {name} | {count / 1e6:.2f} M | - | {in_torch:.0f} | {step:.0f} | no ONNX |"
     rule = NetRule(name)
     info = BundleInfo(
-        name=name, spec=SPEC, channels=CHANNELS, mean=MEAN, std=STD, labels=LABELS, net=rule, intensity=IntensityRule(True)
+        name=name,
+        input=InputSpec(geometry=SPEC, channels=CHANNELS, mean=MEAN, std=STD, intensity=IntensityRule(True)),
+        labels=LABELS,
+        net=rule,
     )
     session = open_session(export_onnx(graph, info), torch.get_num_threads(), name, ["CPUExecutionProvider"])
     in_onnx = lap(lambda: run(session, image), turns, clock)
@@ -88,7 +94,7 @@ def answer(graph: DeployGraph, image: Tensor) -> Answers:
 
 
 def run(session: onnxruntime.InferenceSession, image: Tensor) -> Answers:
-    values: Answers = session.run(OUTPUTS, {"image": image.numpy()})
+    values: Answers = session.run(list(ANSWERS), {"image": image.numpy()})
     return values
 
 

@@ -27,13 +27,14 @@ from std_msgs.msg import Header
 from weakseg_ros.deploy.bundle import Bundle, BundleInfo
 from weakseg_ros.deploy.engines import open_engine
 from weakseg_ros.deploy.engines.torch import load_graph
+from weakseg_ros.deploy.frontends.range_numpy import range_input
 from weakseg_ros.deploy.segmentation import Segmentation
 from weakseg_ros.deploy.segmenter import Segmenter
 from weakseg_ros.files import environment
 from weakseg_ros.points.cloud import Cloud, decode, make_cloud
 from weakseg_ros.points.labelled import fill_message, pack_labelled
 from weakseg_ros.points.lift import knn_vote, lift
-from weakseg_ros.points.projection import RangeSpec, RangeView, network_input, project
+from weakseg_ros.points.projection import RangeSpec, RangeView, project
 
 REAL_SCAN = Path("../shared/data/semantickitti_seq00/velodyne/000000.bin")
 Stage = Callable[[], Any]
@@ -102,7 +103,7 @@ def decode_stage(message: PointCloud2) -> Race:
 
 def image_stage(points: np.ndarray, cloud: Cloud, info: BundleInfo) -> Race:
     """From points to the network's input."""
-    spec, mean, std = info.spec, np.float32(info.mean)[:, None, None], np.float32(info.std)[:, None, None]
+    spec, mean, std = info.spec, np.float32(info.input.mean)[:, None, None], np.float32(info.input.std)[:, None, None]
 
     def bonnetal() -> np.ndarray:
         depth, xyz, remission, index, *_ = bonnetal_projection(points, spec)
@@ -110,7 +111,7 @@ def image_stage(points: np.ndarray, cloud: Cloud, info: BundleInfo) -> Race:
         return (stack - mean[: len(stack)]) / std[: len(stack)] * (index > 0)
 
     def ours() -> np.ndarray:
-        return network_input(cloud, project(cloud, spec), info.channels, info.mean, info.std)
+        return range_input(cloud, project(cloud, spec), info.input)
 
     return ours, {"lidar-bonnetal": bonnetal}
 
@@ -124,7 +125,7 @@ def infer_stage(bundle: Bundle, image: np.ndarray) -> Race:
         with torch.inference_mode():
             return net(torch.from_numpy(image[None])).logits.softmax(1).numpy()
 
-    return lambda: engine.run(image[None]), {"PyTorch eager": eager}
+    return lambda: engine.run({"image": image[None]}), {"PyTorch eager": eager}
 
 
 def lift_stage(points: np.ndarray, view: RangeView, image: np.ndarray, answer: Segmentation, bundle: Bundle) -> Race:
@@ -159,7 +160,7 @@ def stages_of(points: np.ndarray, bundle: Bundle) -> dict[str, Race]:
     info = bundle.info
     cloud = make_cloud(points[:, :3].copy(), points[:, 3].copy())
     view = project(cloud, info.spec)
-    image = network_input(cloud, view, info.channels, info.mean, info.std)
+    image = range_input(cloud, view, info.input)
     answer = Segmenter(bundle).run(cloud)
     return {
         "decode": decode_stage(velodyne_message(points)),

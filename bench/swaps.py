@@ -171,17 +171,19 @@ def fresh_bundles(folder: Path, width: int = 1024) -> list[Path]:
     import torch
     from nets import CHANNELS, LABELS, MEAN, SPEC, STD, street_image
 
-    from weakseg_ros.deploy.bundle import BundleInfo, IntensityRule, NetRule
+    from weakseg_ros.deploy.bundle import BundleInfo, NetRule
+    from weakseg_ros.deploy.input_spec import InputSpec, IntensityRule
     from weakseg_ros.nets.build import build_net
     from weakseg_ros.train.export import export_bundle
 
-    facts = {"spec": dataclasses.replace(SPEC, width=width), "channels": CHANNELS, "mean": MEAN, "std": STD, "labels": LABELS}
+    stated = {"channels": CHANNELS, "mean": MEAN, "std": STD, "intensity": IntensityRule(True)}
+    told = InputSpec(geometry=dataclasses.replace(SPEC, width=width), **stated)
     image = street_image().numpy()
     image = image[..., :: image.shape[-1] // width]
     for seed in range(2):
         torch.manual_seed(seed)
         net = build_net("light", CHANNELS, MEAN, STD, LABELS.num_classes, {})
-        info = BundleInfo(name=f"net-{seed}", net=NetRule("light"), intensity=IntensityRule(True), **facts)
+        info = BundleInfo(name=f"net-{seed}", input=told, labels=LABELS, net=NetRule("light"))
         export_bundle(net, info, folder / info.name, image)
     return [folder / f"net-{seed}" for seed in range(2)]
 

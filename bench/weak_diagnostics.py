@@ -25,7 +25,7 @@ import yaml
 from torch import Tensor
 from torch.nn import functional as F
 
-from weakseg_ros.batches.batches import Batch, ScanImages
+from weakseg_ros.batches.batches import Batch, ScanImages, make_batch
 from weakseg_ros.batches.settings import NO_AUGMENTATION
 from weakseg_ros.config import from_mapping, load_yaml
 from weakseg_ros.files import environment
@@ -104,8 +104,9 @@ def fixed_batches(session: Session) -> list[tuple[Batch, Tensor]]:
     found = []
     for at in range(0, SCANS, BATCH):
         some, rng = numbers[at : at + BATCH], np.random.default_rng(0)
-        batch = session.statistics.input_rule.batch(*sparse_images.draw(some, rng))
-        found.append((batch, session.statistics.input_rule.batch(*dense_images.draw(some, rng)).labels))
+        spec = session.statistics.input_spec(session.images.spec)
+        batch = make_batch(spec, *sparse_images.draw(some, rng))
+        found.append((batch, make_batch(spec, *dense_images.draw(some, rng)).labels))
     return found
 
 

@@ -14,7 +14,7 @@ import pytest
 
 PACKAGE = Path(__file__).resolve().parent.parent / "weakseg_ros"
 GROUND = ("errors", "extras", "processes", "locks", "files", "memory", "config", "registry")
-LIBRARY = ("points", "data", "deploy", "simulate", "measure", "weak", "nets", "batches", "methods", "train", "benchmark")
+LIBRARY = ("points", "data", "nets", "deploy", "simulate", "measure", "weak", "batches", "methods", "train", "benchmark")
 CHAPTERS = (*GROUND, *LIBRARY, "improve", "ros", "labelling", "evaluating", "doctor", "demo", "cli", "__main__")
 TRAINING = ("nets/", "batches/", "methods/", "train/", "benchmark/")
 FILES = sorted(PACKAGE.rglob("*.py"))
@@ -73,6 +73,20 @@ def test_imports_point_upwards_only(file: Path) -> None:
         if module.startswith("weakseg_ros."):
             other = chapter(module)
             assert other is None or other <= CHAPTERS.index(own), f"{relative} imports {module}, a later chapter"
+
+
+@pytest.mark.parametrize("file", FILES, ids=lambda file: str(file.relative_to(PACKAGE)))
+def test_no_string_hides_an_import_of_a_later_chapter(file: Path) -> None:
+    """Only the registry, whose rows are plug-ins, and the command line, above all chapters, name modules in strings."""
+    relative = file.relative_to(PACKAGE)
+    if relative.as_posix() in ("registry.py", "cli.py", "__main__.py", "__init__.py"):
+        return
+    own = CHAPTERS.index(relative.parts[0].removesuffix(".py"))
+    constants = (node.value for node in ast.walk(ast.parse(file.read_text())) if isinstance(node, ast.Constant))
+    texts = [value for value in constants if isinstance(value, str)]
+    for module in (word for text in texts for word in re.findall(r"weakseg_ros\.[a-z_.]+", text)):
+        other = chapter(module)
+        assert other is None or other <= own, f"{relative} names {module} in a string, a later chapter"
 
 
 @pytest.mark.parametrize("file", FILES, ids=lambda file: str(file.relative_to(PACKAGE)))

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What can be plugged in: one file and one line here for a net, method, data set or engine.
+"""What can be plugged in: one file and one line here for a net, head, method, data set, frontend or engine.
 
 The line is the import, resolved on first use, so an absent TensorRT costs nothing. One parametrised test runs every
 row of every table through its contract.
@@ -41,12 +41,29 @@ DATASETS = {
     "vlp32_drive": "weakseg_ros.data.vlp32_drive:Vlp32Drive",
 }
 
+HEADS = {
+    "centres": "weakseg_ros.nets.heads.centres:CentreHead",
+    "novelty": "weakseg_ros.nets.heads.novelty:NoveltyHead",
+    "queries": "weakseg_ros.nets.heads.queries:QueryHead",
+}
+
+FRONTENDS = {
+    "range": "weakseg_ros.deploy.frontends.range_numpy:RangeFrontend",
+}
+
 ENGINES = {
     "onnxruntime": "weakseg_ros.deploy.engines.onnxruntime:OnnxRuntimeEngine",
     "torch": "weakseg_ros.deploy.engines.torch:TorchEngine",
 }
 
-_KIND_OF_TABLE = {id(NETS): "net", id(METHODS): "method", id(DATASETS): "data set", id(ENGINES): "engine"}
+_KIND_OF_TABLE = {
+    id(NETS): "net",
+    id(METHODS): "method",
+    id(DATASETS): "data set",
+    id(ENGINES): "engine",
+    id(HEADS): "head",
+    id(FRONTENDS): "frontend",
+}
 
 
 def load(table: Mapping[str, str], name: str) -> Any:

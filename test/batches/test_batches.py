@@ -12,13 +12,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from weakseg_ros.batches.augment import augment_images, move_points
-from weakseg_ros.batches.batches import InputRule, ScanImages, label_image, raw_image, scans_of_step, step_generator
+from weakseg_ros.batches.batches import ScanImages, label_image, make_batch, raw_image, scans_of_step, step_generator
 from weakseg_ros.batches.settings import NO_AUGMENTATION, AugmentConfig
 from weakseg_ros.data.scan_sets import Scan
+from weakseg_ros.deploy.frontends.range_numpy import range_input
+from weakseg_ros.deploy.input_spec import InputSpec, IntensityRule, plain_spec
 from weakseg_ros.errors import ConfigError, DataError
 from weakseg_ros.points.cloud import make_cloud
 from weakseg_ros.points.labels import LabelClass, LabelMap
-from weakseg_ros.points.projection import RangeSpec, channel_image, network_input, project
+from weakseg_ros.points.projection import RangeSpec, project
 from weakseg_ros.train.survey import survey
 
 SPEC = RangeSpec(16, 64, fov_up_deg=15.0, fov_down_deg=-15.0)
@@ -56,11 +58,12 @@ def raw(count: int = 3, spec: RangeSpec = SPEC) -> tuple[torch.Tensor, torch.Ten
 
 
 def test_a_batch_is_what_the_robot_feeds_its_net() -> None:
-    rule = InputRule(CHANNELS, (12.0, 1.0, 0.5, -1.0, 0.3), (10.0, 9.0, 8.0, 2.0, 0.2))
-    batch = rule.batch(*raw())
+    stated = {"mean": (12.0, 1.0, 0.5, -1.0, 0.3), "std": (10.0, 9.0, 8.0, 2.0, 0.2), "intensity": IntensityRule(False)}
+    spec = InputSpec(geometry=SPEC, channels=CHANNELS, **stated)
+    batch = make_batch(spec, *raw())
     for i, scan in enumerate(ToyScans()[i] for i in range(3)):
         view = project(scan.cloud, SPEC)
-        expected = network_input(scan.cloud, view, CHANNELS, rule.mean, rule.std)
+        expected = range_input(scan.cloud, view, spec)
         np.testing.assert_allclose(batch.image[i], expected, atol=1e-5)
         np.testing.assert_array_equal(batch.mask[i], view.point_of_pixel >= 0)
         np.testing.assert_array_equal(batch.labels[i], label_image(scan.class_id, view))
@@ -240,8 +243,8 @@ def test_objects_follow_their_labels_and_no_number_stands_in_two_scans(augment: 
             return dataclasses.replace(scan, instance_id=(7 * scan.class_id).astype(np.uint16))
 
     source = ScanImages(Objects(), lambda scan: scan.class_id * (np.arange(600) % 2 == 0), SPEC, augment, instances=True)
-    rule = InputRule(("range",), (0.0,), (1.0,))
-    batch = rule.batch(*source.draw(range(3), np.random.default_rng(0)))
+    spec = plain_spec(SPEC, ("range",), IntensityRule(False))
+    batch = make_batch(spec, *source.draw(range(3), np.random.default_rng(0)))
     assert torch.equal(batch.instances > 0, batch.labels > 0)
     numbers = [set(scan.unique().tolist()) - {0} for scan in batch.instances]
     assert len(set.union(*numbers)) == sum(map(len, numbers)) >= 9
@@ -251,7 +254,7 @@ def test_objects_follow_their_labels_and_no_number_stands_in_two_scans(augment: 
         assert max(map(len, numbers)) > 3  # objects of two scans, still apart
     if not augment.mix:
         assert list(map(len, numbers)) == [3, 3, 3]
-    assert rule.batch(*raw()).instances is None
+    assert make_batch(spec, *raw()).instances is None
 
 
 def test_draws_depend_on_seed_step_and_process_only() -> None:
@@ -268,7 +271,8 @@ def test_survey_counts_and_measures() -> None:
     labels: list[np.ndarray] = []
     for scan in (ToyScans()[i] for i in range(3)):
         view = project(scan.cloud, SPEC)
-        values.append(channel_image(scan.cloud, view, CHANNELS)[:, view.point_of_pixel >= 0])
+        plain = plain_spec(SPEC, CHANNELS, IntensityRule(False))
+        values.append(range_input(scan.cloud, view, plain)[:, view.point_of_pixel >= 0])
         labels.append(scan.class_id[scan.cloud.valid])
     table = np.concatenate(values, axis=1)
     np.testing.assert_allclose(statistics.mean, table.mean(axis=1), rtol=1e-5)

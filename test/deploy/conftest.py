@@ -5,13 +5,24 @@ from __future__ import annotations
 
 import shutil
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
-from weakseg_ros.deploy.bundle import Bundle, BundleInfo, IntensityRule, NetRule
+from weakseg_ros.deploy.bundle import Bundle, BundleInfo, NetRule
+from weakseg_ros.deploy.input_spec import InputSpec, IntensityRule
 from weakseg_ros.points.labels import LabelClass, LabelMap
 from weakseg_ros.points.projection import RangeSpec
+
+
+def split_input(facts: dict[str, Any]) -> dict[str, Any]:
+    """The facts with those of the input gathered as the bundle has them."""
+    geometry, *told = (facts.pop(key) for key in ("spec", "channels", "mean", "std", "intensity"))
+    return {
+        **facts,
+        "input": InputSpec(geometry=geometry, **dict(zip(("channels", "mean", "std", "intensity"), told, strict=True))),
+    }
 
 
 def make_info(**changes: object) -> BundleInfo:
@@ -27,7 +38,7 @@ def make_info(**changes: object) -> BundleInfo:
         "temperature": 1.4,
         "intensity": IntensityRule(required=True, full_scale=1.0),
     }
-    return BundleInfo(**{**base, **changes})
+    return BundleInfo(**split_input({**base, **changes}))
 
 
 def export(folder: Path, info: BundleInfo) -> Bundle:

@@ -5,9 +5,9 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import json
 import os
 import resource
-import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,7 @@ from weakseg_ros.config import from_mapping, to_mapping
 from weakseg_ros.deploy import bundle as bundles
 from weakseg_ros.deploy.bundle import Bundle, BundleInfo, ModelFile, find_bundle, write_bundle
 from weakseg_ros.errors import BundleError, ConfigError
+from weakseg_ros.files import sha256_of_parts
 
 
 def rewrite(folder: Path, change: Callable[[dict[str, Any]], None]) -> None:
@@ -56,16 +57,16 @@ DAMAGES: dict[str, tuple[Callable[[dict[str, Any]], None], str]] = {
     "unknown version": (lambda m: m.update(version=7), "format 7"),
     "no version": (lambda m: m.pop("version"), "format None"),
     "unknown key": (lambda m: m.update(colour="red"), "unknown key"),
-    "missing key": (lambda m: m.pop("spec"), "spec"),
+    "missing key": (lambda m: m.pop("input"), "input"),
     "duplicate ids": (lambda m: m["labels"]["classes"][2].update(id=1), "id"),
     "colour of two parts": (lambda m: m["labels"]["classes"][2].update(color=[1, 2]), "color"),
     "colour out of range": (lambda m: m["labels"]["classes"][2].update(color=[1, 2, 300]), "color"),
-    "unknown channel": (lambda m: m["channels"].__setitem__(4, "intensty"), "did you mean 'intensity'"),
-    "channel twice": (lambda m: m["channels"].__setitem__(4, "z"), "channels"),
-    "too few means": (lambda m: m["mean"].pop(), "mean"),
-    "NaN in means": (lambda m: m["mean"].__setitem__(0, float("nan")), "mean"),
-    "deviation of zero": (lambda m: m["std"].__setitem__(0, 0.0), "std"),
-    "fov upside down": (lambda m: m["spec"].update(fov_up_deg=-30.0), "fov_up_deg"),
+    "unknown channel": (lambda m: m["input"]["channels"].__setitem__(4, "intensty"), "did you mean 'intensity'"),
+    "channel twice": (lambda m: m["input"]["channels"].__setitem__(4, "z"), "channels"),
+    "too few means": (lambda m: m["input"]["mean"].pop(), "mean"),
+    "NaN in means": (lambda m: m["input"]["mean"].__setitem__(0, float("nan")), "mean"),
+    "deviation of zero": (lambda m: m["input"]["std"].__setitem__(0, 0.0), "std"),
+    "fov upside down": (lambda m: m["input"]["geometry"].update(fov_up_deg=-30.0), "fov_up_deg"),
     "temperature zero": (lambda m: m.update(temperature=0.0), "temperature"),
     "no files": (lambda m: m.update(files={}), "no model file"),
     "path to the parent": (lambda m: rename_model(m, "../model.onnx"), "outside"),
@@ -222,25 +223,46 @@ def test_an_unwritable_place_is_one_sentence(tiny_bundle: Bundle) -> None:
         write_bundle(Path("/proc/models/x"), tiny_bundle.info, {"a.bin": ("onnx", b"1")}, "card")
 
 
-def test_bundles_from_before_further_outputs_still_load(tiny_bundle: Bundle, tmp_path: Path) -> None:
-    folder = shutil.copytree(tiny_bundle.folder, tmp_path / "old")
-    content = yaml.safe_load((folder / "bundle.yaml").read_text())
-    del content["outputs"], content["method"]
-    (folder / "bundle.yaml").write_text(yaml.safe_dump(content))
-    old = Bundle.load(folder)
-    assert (old.info.outputs, old.info.heads) == ((), ())
-    assert old.content_hash == tiny_bundle.content_hash
+def as_format_1(mapping: dict[str, Any], *outputs: str) -> dict[str, Any]:
+    """bundle.yaml as the first version wrote it."""
+    told = mapping.pop("input")
+    told["spec"] = told.pop("geometry")
+    old = {key: value for key, value in mapping.items() if key not in ("inputs", "outputs", "heads")}
+    old |= {key: told[key] for key in ("spec", "channels", "mean", "std", "intensity")}
+    old |= {"version": 1, "content_hash": "", "outputs": list(outputs), "method": {"name": "", "options": {}}}
+    hashed = {key: value for key, value in old.items() if outputs or key not in ("outputs", "method")}
+    old["content_hash"] = sha256_of_parts([json.dumps(hashed, sort_keys=True)])
+    return old
+
+
+@pytest.mark.parametrize(("outputs", "heads"), [((), ()), (("centre", "offset", "novelty"), ("novelty", "centres"))])
+def test_bundles_of_format_1_still_load(
+    tiny_bundle: Bundle, copied_bundle: Path, outputs: tuple[str, ...], heads: tuple[str, ...]
+) -> None:
+    path = copied_bundle / "bundle.yaml"
+    old = as_format_1(to_mapping(tiny_bundle.info), *outputs)
+    path.write_text(yaml.safe_dump(old))
+    loaded = Bundle.load(copied_bundle)
+    assert loaded.info.input == tiny_bundle.info.input
+    assert loaded.info.head_names == heads
+    assert loaded.content_hash == old["content_hash"]
+    path.write_text(yaml.safe_dump({**old, "temperature": 3.0}))
+    with pytest.raises(BundleError, match="was edited"):
+        Bundle.load(copied_bundle)
 
 
 @pytest.mark.parametrize(
-    ("outputs", "expected"),
+    ("changes", "expected"),
     [
-        (["novelti"], "did you mean 'novelty'"),
-        (["centre"], "'offset' is missing, which belongs to centres"),
-        (["query_mask", "novelty"], "'query_class' is missing"),
-        (["novelty", "novelty"], "names one twice"),
+        ({"heads": [{"name": "novelti"}]}, "did you mean 'novelty'"),
+        ({"heads": [{"name": "centres"}, {"name": "centres"}]}, "names one twice"),
+        ({"heads": [{"name": "centres"}], "outputs": None}, "'centre' is missing"),
     ],
 )
-def test_further_outputs_come_whole_and_known(tiny_bundle: Bundle, outputs: list[str], expected: str) -> None:
+def test_heads_and_outputs_fit_together(tiny_bundle: Bundle, changes: dict[str, Any], expected: str) -> None:
+    mapping = to_mapping(tiny_bundle.info)
+    mapping.update({key: value for key, value in changes.items() if value is not None})
+    if "outputs" not in changes:
+        mapping.pop("outputs")
     with pytest.raises(ConfigError, match=expected):
-        dataclasses.replace(tiny_bundle.info, outputs=tuple(outputs))
+        from_mapping(BundleInfo, mapping, "test")

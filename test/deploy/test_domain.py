@@ -9,21 +9,25 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
-from weakseg_ros.deploy.bundle import BundleInfo, IntensityRule, NetRule, TrainingStatistics
+from weakseg_ros.deploy.bundle import BundleInfo, NetRule, TrainingStatistics
 from weakseg_ros.deploy.domain import DomainMonitor
+from weakseg_ros.deploy.frontends.range_numpy import CloudView
+from weakseg_ros.deploy.input_spec import InputSpec, IntensityRule
 from weakseg_ros.points.cloud import Cloud, make_cloud
 from weakseg_ros.points.labels import LabelClass, LabelMap
 from weakseg_ros.points.projection import RangeSpec, project
 
 INFO = BundleInfo(
     name="yard",
-    spec=RangeSpec(height=64, width=512, fov_up_deg=3.0, fov_down_deg=-25.0),
-    channels=("range", "intensity"),
-    mean=(10.0, 0.2),
-    std=(10.0, 0.2),
+    input=InputSpec(
+        geometry=RangeSpec(height=64, width=512, fov_up_deg=3.0, fov_down_deg=-25.0),
+        channels=("range", "intensity"),
+        mean=(10.0, 0.2),
+        std=(10.0, 0.2),
+        intensity=IntensityRule(required=True, full_scale=1.0),
+    ),
     labels=LabelMap("two", tuple(LabelClass(i, f"class {i}", (0, 0, 0), False, (i,)) for i in range(3))),
     net=NetRule("light"),
-    intensity=IntensityRule(required=True, full_scale=1.0),
     statistics=TrainingStatistics(
         intensity={0.01: 0.0, 0.05: 0.02, 0.25: 0.1, 0.5: 0.2, 0.75: 0.3, 0.95: 0.45, 0.99: 0.6},
         outside_share=0.01,
@@ -45,7 +49,7 @@ def report(cloud: Cloud, info: BundleInfo = INFO, scale: float = 1.0) -> list[st
     monitor = DomainMonitor(info)
     assert monitor.report() == []
     for _ in range(12):
-        monitor.add(cloud, project(cloud, info.spec), scale)
+        monitor.add(CloudView(cloud, project(cloud, info.spec), scale))
     return monitor.report()
 
 
@@ -93,7 +97,7 @@ def test_missing_intensity() -> None:
     cloud = sensor(-24.9, 2.9, 64, lambda i: i)
     (sentence,) = report(make_cloud(cloud.xyz))
     assert "this cloud has none" in sentence
-    grey = dataclasses.replace(INFO, channels=("range",), mean=(10.0,), std=(10.0,))
+    grey = dataclasses.replace(INFO, input=dataclasses.replace(INFO.input, channels=("range",), mean=(10.0,), std=(10.0,)))
     assert report(make_cloud(cloud.xyz), grey) == []
 
 
@@ -102,7 +106,7 @@ def test_only_recent_clouds_count() -> None:
     for high, expected in ((15.0, 1), (2.9, 0)):
         cloud = sensor(-24.9, high, 128, lambda i: i)
         for _ in range(10):
-            monitor.add(cloud, project(cloud, INFO.spec), 1.0)
+            monitor.add(CloudView(cloud, project(cloud, INFO.spec), 1.0))
         assert len(monitor.report()) == expected
 
 

@@ -9,8 +9,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from weakseg_ros.deploy.bundle import KIND_ONNX, KIND_WEIGHTS, Bundle, NetRule, write_bundle
-from weakseg_ros.deploy.engines import check_outputs, open_engine
+from weakseg_ros.deploy.bundle import KIND_ONNX, KIND_WEIGHTS, Bundle, HeadRule, NetRule, write_bundle
+from weakseg_ros.deploy.engines import example_inputs, open_engine, run_checked
+from weakseg_ros.deploy.tensors import HEAD_OUTPUTS, TensorSpec
 from weakseg_ros.errors import ConfigError, EngineError
 from weakseg_ros.points.labels import LabelMap
 
@@ -38,8 +39,8 @@ def test_engines_agree_and_depend_on_the_input(tiny_bundle: Bundle, count: int) 
     for name in ("onnxruntime", "torch"):
         engine, why_not = open_engine(tiny_bundle, [name], threads=1)
         assert (engine.name, why_not) == (name, [])
-        answers[name] = engine.run(batch)
-        other = engine.run(batch * 2.0)
+        answers[name] = engine.run({"image": batch})
+        other = engine.run({"image": batch * 2.0})
         assert not np.array_equal(other["confidence"], answers[name]["confidence"])
         engine.close()
     ours, theirs = answers["onnxruntime"], answers["torch"]
@@ -63,7 +64,7 @@ def test_answers_are_those_of_the_definition(tiny_bundle: Bundle) -> None:
     odds = np.exp((logits - logits.max(1, keepdims=True)) / tiny_bundle.info.temperature)
     p = odds / odds.sum(1, keepdims=True)
     engine, _ = open_engine(tiny_bundle)
-    answers = engine.run(batch)
+    answers = engine.run({"image": batch})
     np.testing.assert_array_equal(answers["class_id"], logits.argmax(1) + 1)
     np.testing.assert_allclose(answers["confidence"], p.max(1), atol=1e-5)
     np.testing.assert_allclose(answers["uncertainty"], -(p * np.log(p)).sum(1) / np.log(4), atol=1e-5)
@@ -97,13 +98,14 @@ def test_an_unknown_engine_is_a_setting_to_correct(tiny_bundle: Bundle) -> None:
 def test_classes_or_channels_of_another_model_are_refused(tiny_bundle: Bundle, tmp_path: Path) -> None:
     info = tiny_bundle.info
     fewer = dataclasses.replace(info, labels=LabelMap("four", info.labels.classes[:4]))
-    grey = dataclasses.replace(info, channels=("range",), mean=(0.0,), std=(1.0,))
-    wide = dataclasses.replace(info, spec=dataclasses.replace(info.spec, width=128))
+    grey = dataclasses.replace(info, input=dataclasses.replace(info.input, channels=("range",), mean=(0.0,), std=(1.0,)))
+    wider = dataclasses.replace(info.input, geometry=dataclasses.replace(info.spec, width=128))
+    wide = dataclasses.replace(info, input=wider)
     files = {
         "model.onnx": (KIND_ONNX, tiny_bundle.read("model.onnx")),
         "w": (KIND_WEIGHTS, tiny_bundle.read("weights.safetensors")),
     }
-    for other, expected in ((fewer, "5 classes, the bundle lists 4"), (grey, r"\[1, 16, 64\]"), (wide, r"\[5, 16, 128\]")):
+    for other, expected in ((fewer, "5 classes, the bundle lists 4"), (grey, r"\(B, 1, 16, 64\)"), (wide, r"\(B, 5, 16, 128\)")):
         bundle = write_bundle(tmp_path / "b", other, files, "card")
         with pytest.raises(EngineError, match=expected):
             open_engine(bundle, ["onnxruntime"])
@@ -160,7 +162,7 @@ def test_an_unusable_answer_is_an_error(
         open_engine(bundle, ["onnxruntime"])
     good = with_files(tiny_bundle, tmp_path / "b", onnx=constant_model(tiny_bundle, 0.5, 4))
     engine, _ = open_engine(good, ["onnxruntime"])
-    assert np.all(engine.run(images(good, 1))["class_id"] == 4)
+    assert np.all(engine.run({"image": images(good, 1)})["class_id"] == 4)
 
 
 def test_nan_in_the_input_is_not_passed_on(tiny_bundle: Bundle) -> None:
@@ -169,46 +171,31 @@ def test_nan_in_the_input_is_not_passed_on(tiny_bundle: Bundle) -> None:
     for name in ("onnxruntime", "torch"):
         engine, _ = open_engine(tiny_bundle, [name])
         with pytest.raises(EngineError, match="NaN"):
-            engine.run(batch)
+            engine.run({"image": batch})
 
 
 def test_an_image_of_another_size_is_an_error(tiny_bundle: Bundle) -> None:
     engine, _ = open_engine(tiny_bundle, ["onnxruntime"])
-    with pytest.raises(EngineError, match="onnxruntime failed"):
-        engine.run(np.zeros((1, 5, 16, 32), np.float32))
+    with pytest.raises(EngineError, match=r"network input 'image': expected shape .1, 5, 16, 64., found .1, 5, 16, 32."):
+        engine.run({"image": np.zeros((1, 5, 16, 32), np.float32)})
 
 
-def test_missing_and_misshapen_outputs() -> None:
-    good = {"class_id": np.ones((1, 2, 3), np.uint8), "confidence": np.ones((1, 2, 3)), "uncertainty": np.ones((1, 2, 3))}
-    assert check_outputs(good, (1, 5, 2, 3), 3) is good
-    with pytest.raises(EngineError, match="'uncertainty' is missing"):
-        check_outputs({name: good[name] for name in ("class_id", "confidence")}, (1, 5, 2, 3), 3)
-    with pytest.raises(EngineError, match=r"expected shape \(2, 2, 3\), found \(1, 2, 3\)"):
-        check_outputs(good, (2, 5, 2, 3), 3)
-
-
-@pytest.mark.parametrize(
-    ("name", "shape", "wrong"),
-    [
-        ("novelty", (1, 2, 3), (1, 2)),
-        ("centre", (1, 2, 3), (1, 3, 2)),
-        ("offset", (1, 2, 2, 3), (1, 3, 2, 3)),
-        ("query_class", (1, 7, 3), (1, 7, 4)),
-        ("query_mask", (1, 7, 1, 2), (7, 1, 2)),
-    ],
-)
-def test_further_outputs_are_checked_where_the_bundle_lists_them(
-    name: str, shape: tuple[int, ...], wrong: tuple[int, ...]
-) -> None:
-    three = {"class_id": np.ones((1, 2, 3), np.uint8), "confidence": np.ones((1, 2, 3)), "uncertainty": np.ones((1, 2, 3))}
-    good = {**three, name: np.zeros(shape, np.float32)}
-    assert check_outputs(good, (1, 5, 2, 3), 3, [name]) is good
-    with pytest.raises(EngineError, match=f"'{name}': expected shape"):
-        check_outputs({**three, name: np.zeros(wrong, np.float32)}, (1, 5, 2, 3), 3, [name])
-    with pytest.raises(EngineError, match=f"'{name}' is missing"):
-        check_outputs(three, (1, 5, 2, 3), 3, [name])
-    with pytest.raises(EngineError, match=f"'{name}': holds NaN"):
-        check_outputs({**three, name: np.full(shape, np.nan, np.float32)}, (1, 5, 2, 3), 3, [name])
+def test_outputs_are_held_against_the_bundles_table(tiny_bundle: Bundle) -> None:
+    info = dataclasses.replace(tiny_bundle.info, heads=tuple(map(HeadRule, HEAD_OUTPUTS)), outputs={})
+    bundle, inputs = Bundle(tiny_bundle.folder, info), example_inputs(tiny_bundle)
+    sizes = {"B": 1, "H": 16, "W": 64, "K": 5, "Q": 7, "h": 4, "w": 8, "2": 2}
+    good = {name: np.ones([sizes[symbol] for symbol in spec.shape], spec.dtype) for name, spec in info.outputs.items()}
+    assert run_checked(bundle, lambda: good, inputs) == good
+    for name, values in good.items():
+        with pytest.raises(EngineError, match=f"network output: '{name}' is missing"):
+            run_checked(bundle, lambda name=name: {key: value for key, value in good.items() if key != name}, inputs)
+        with pytest.raises(EngineError, match=f"'{name}': expected shape"):
+            run_checked(bundle, lambda name=name, values=values: {**good, name: values[None]}, inputs)
+        with pytest.raises(EngineError, match=f"'{name}': expected {info.outputs[name].dtype}, found float64"):
+            run_checked(bundle, lambda name=name, values=values: {**good, name: values.astype(np.float64)}, inputs)
+        if values.dtype == np.float32:
+            with pytest.raises(EngineError, match=f"'{name}': holds NaN"):
+                run_checked(bundle, lambda name=name, values=values: {**good, name: values * np.nan}, inputs)
 
 
 @pytest.mark.parametrize(
@@ -223,3 +210,34 @@ def test_a_gpu_build_that_runs_on_the_cpu_says_so(available: list[str], used: st
     from weakseg_ros.deploy.engines.onnxruntime import fallen_back
 
     assert bool(fallen_back(available, used)) == said
+
+
+def test_a_second_input_reaches_the_network(tiny_bundle: Bundle, tmp_path: Path) -> None:
+    """As a referring head will ask for: an image and an encoded expression."""
+    prompt = TensorSpec("int64", ("B", "T"), "tokens of the expression")
+    info = dataclasses.replace(tiny_bundle.info, inputs={**tiny_bundle.info.inputs, "prompt": prompt})
+    bundle = write_bundle(tmp_path / "two", info, {"model.onnx": (KIND_ONNX, with_prompt(tiny_bundle))}, "card")
+    engine, _ = open_engine(bundle, ["onnxruntime"])
+    image = images(bundle, 1)
+    plain, asked = (engine.run({"image": image, "prompt": np.full((1, 3), word, np.int64)}) for word in (0, 1))
+    np.testing.assert_array_equal(asked["class_id"], plain["class_id"])
+    np.testing.assert_allclose(asked["uncertainty"], plain["uncertainty"] + 3.0, rtol=1e-6)
+    with pytest.raises(EngineError, match="'prompt' is missing"):
+        engine.run({"image": image})
+
+
+def with_prompt(bundle: Bundle) -> bytes:
+    """The bundle's network, with the sum of a second input's values added to the uncertainty."""
+    model = onnx.load_model_from_string(bundle.read("model.onnx"))
+    helper, types = onnx.helper, onnx.TensorProto
+    for node in model.graph.node:
+        node.output[:] = ["plain" if name == "uncertainty" else name for name in node.output]
+    model.graph.input.append(helper.make_tensor_value_info("prompt", types.INT64, ["b", "t"]))
+    model.graph.node.extend(
+        [
+            helper.make_node("ReduceSum", ["prompt"], ["total"], keepdims=0),
+            helper.make_node("Cast", ["total"], ["shift"], to=types.FLOAT),
+            helper.make_node("Add", ["plain", "shift"], ["uncertainty"]),
+        ]
+    )
+    return bytes(model.SerializeToString())

@@ -3,20 +3,22 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import sys
 import types
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from weakseg_ros import registry
-from weakseg_ros.deploy.bundle import Bundle, BundleInfo, IntensityRule, MethodRule, NetRule
+from weakseg_ros.deploy.bundle import Bundle, BundleInfo, HeadRule, NetRule
+from weakseg_ros.deploy.input_spec import IntensityRule, plain_spec
 from weakseg_ros.deploy.instances import ObjectFinder
 from weakseg_ros.deploy.segmenter import Segmenter
+from weakseg_ros.deploy.tensors import HEAD_OUTPUTS
 from weakseg_ros.errors import EngineError
 from weakseg_ros.points.cloud import Cloud, make_cloud
 from weakseg_ros.points.labels import LabelClass, LabelMap
@@ -26,7 +28,8 @@ pytest.importorskip("onnxruntime", reason="no onnxruntime: pip install weakseg_r
 pytest.importorskip("onnx", reason="no onnx: pip install weakseg_ros[train]")
 torch = pytest.importorskip("torch", reason="no torch: pip install weakseg_ros[train]")
 
-from weakseg_ros.methods.method import Method, Task  # noqa: E402
+from weakseg_ros.deploy.engines.torch import load_graph, rules_of  # noqa: E402
+from weakseg_ros.nets.heads.head import Head, Heads  # noqa: E402
 from weakseg_ros.nets.output import NetOutput  # noqa: E402
 from weakseg_ros.train.export import export_bundle  # noqa: E402
 
@@ -52,12 +55,11 @@ class ByIntensity(torch.nn.Module):
         return NetOutput(-9.0 * (image[:, INTENSITY, None] - self.classes) ** 2, image, (image,))
 
 
-class Head(torch.nn.Module):
+class KnowingHead(Head):
     """Knows the centres, as a trained head would by its weights."""
 
-    def __init__(self, outputs: tuple[str, ...]) -> None:
+    def __init__(self) -> None:
         super().__init__()
-        self.outputs = outputs
         self.register_buffer("centres", torch.zeros_like(CENTRES))
 
     def away(self, out: NetOutput) -> torch.Tensor:
@@ -80,56 +82,40 @@ class Head(torch.nn.Module):
         values["query_class"] = surely + 0.0 * far.sum(dim=(1, 2, 3))[:, None, None]
         return tuple(values[name] for name in self.outputs)
 
+    @classmethod
+    def behind(cls, net: torch.nn.Module, num_classes: int) -> KnowingHead:
+        return cls()
 
-@dataclass(frozen=True)
-class HeadSettings:
-    outputs: str = "novelty"
 
-
-class HeadMethod(Method):
-    Settings = HeadSettings
-
-    def __init__(self, settings: HeadSettings, task: Task) -> None:
-        super().__init__(settings, task)
-        self.head = Head(tuple(settings.outputs.split(",")))
-
-    def deployable(self) -> torch.nn.Module:
-        return self.head
+KNOWING = {name: type(name, (KnowingHead,), {"name": name, "outputs": tuple(outputs)}) for name, outputs in HEAD_OUTPUTS.items()}
 
 
 @pytest.fixture(autouse=True)
 def _registered(monkeypatch: pytest.MonkeyPatch) -> None:
     module = types.ModuleType("heads_for_test")
-    module.ByIntensity, module.HeadMethod = ByIntensity, HeadMethod
+    module.ByIntensity = ByIntensity
     monkeypatch.setitem(sys.modules, module.__name__, module)
     monkeypatch.setitem(registry.NETS, "by_intensity", "heads_for_test:ByIntensity")
-    monkeypatch.setitem(registry.METHODS, "head", "heads_for_test:HeadMethod")
+    for name, kind in KNOWING.items():
+        setattr(module, name, kind)
+        monkeypatch.setitem(registry.HEADS, name, f"heads_for_test:{name}")
 
 
-def export(folder: Path, *outputs: str) -> Bundle:
-    info = BundleInfo(
-        name="heads",
-        spec=SPEC,
-        channels=("x", "y", "intensity"),
-        mean=(0.0,) * 3,
-        std=(1.0,) * 3,
-        labels=LABELS,
-        net=NetRule("by_intensity"),
-        outputs=outputs,
-        method=MethodRule("head", {"outputs": ",".join(outputs)}) if outputs else MethodRule(),
-        intensity=IntensityRule(required=True),
-    )
-    head = Head(outputs) if outputs else None
-    if head is not None:
+def export(folder: Path, *names: str) -> Bundle:
+    built = [KNOWING[name]() for name in names]
+    for head in built:
         head.centres.copy_(CENTRES)
+    heads = Heads(built) if built else None
+    told = plain_spec(SPEC, ("x", "y", "intensity"), IntensityRule(required=True))
+    info = BundleInfo(name="heads", input=told, labels=LABELS, net=NetRule("by_intensity"), heads=rules_of(heads))
     images = np.random.default_rng(0).normal(size=(2, 3, SPEC.height, SPEC.width)).astype(np.float32)
-    return export_bundle(ByIntensity(3, 4), info, folder, images, extra=head)
+    return export_bundle(ByIntensity(3, 4), info, folder, images, heads=heads)
 
 
 @pytest.fixture(scope="module")
 def bundles(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Bundle]:
-    """The bundle with a head of given outputs, exported once."""
-    return functools.cache(lambda *outputs: export(tmp_path_factory.mktemp("heads") / "b", *outputs))
+    """The bundle with the heads of these names, exported once."""
+    return functools.cache(lambda *names: export(tmp_path_factory.mktemp("heads") / "b", *names))
 
 
 def two_cars(hidden: int = 300) -> Cloud:
@@ -144,21 +130,21 @@ def two_cars(hidden: int = 300) -> Cloud:
 
 
 ENGINES = ("onnxruntime", "torch")
-HEADS = (("centre", "offset"), ("query_class", "query_mask"), ("query_class", "query_mask", "centre", "offset", "novelty"))
+HEADS = (("centres",), ("queries",), ("queries", "centres", "novelty"))
 
 
-@pytest.mark.parametrize("outputs", HEADS, ids="-".join)
-def test_a_head_parts_cars_that_touch_by_either_engine(outputs: tuple[str, ...], bundles: Callable[..., Bundle]) -> None:
-    bundle, cloud = bundles(*outputs), two_cars(0)
+@pytest.mark.parametrize("heads", HEADS, ids="-".join)
+def test_a_head_parts_cars_that_touch_by_either_engine(heads: tuple[str, ...], bundles: Callable[..., Bundle]) -> None:
+    bundle, cloud = bundles(*heads), two_cars(0)
     assert bundle.info.heads == Bundle.load(bundle.folder).info.heads != ()
-    assert all(bundle.info.parity[f"{name}_difference"] < 1e-4 for name in outputs)
+    assert all(bundle.info.parity[f"{name}_difference"] < 1e-4 for name in list(bundle.info.outputs)[3:])
     answers = [Segmenter(bundle, engine, threads=1).run(cloud) for engine in ENGINES]
     for answer in answers:
         car = slice(4000, 7000)
         assert not answer.instance_id[:4000].any()
         left = cloud.xyz[car, 1] > 0
         wrong = np.abs(cloud.xyz[car, 1]) > 0.35  # a pixel on the border, and a query's of half the size, hold points of both
-        if outputs[0] == "query_class":
+        if heads[0] == "queries":
             wrong &= np.hypot(cloud.xyz[car, 0] - 10, np.abs(cloud.xyz[car, 1]) - 1) < 0.7  # the mask is a disk of 1 m
         ids = answer.instance_id[car]
         assert len(set(ids[left & wrong])) == len(set(ids[~left & wrong])) == 1
@@ -170,7 +156,7 @@ def test_a_head_parts_cars_that_touch_by_either_engine(outputs: tuple[str, ...],
 
 
 def test_an_object_of_a_query_has_the_querys_class(bundles: Callable[..., Bundle]) -> None:
-    answer = Segmenter(bundles("query_class", "query_mask"), threads=1).run(two_cars(0))
+    answer = Segmenter(bundles("queries"), threads=1).run(two_cars(0))
     for number, class_id in ((1, CAR), (2, TRUCK)):
         assert set(answer.class_id[answer.instance_id == number]) in ({class_id}, {CAR + TRUCK - class_id})
     assert set(answer.class_id[answer.instance_id > 0]) == {CAR, TRUCK}
@@ -183,7 +169,7 @@ def test_without_a_head_what_touches_is_one(bundles: Callable[..., Bundle]) -> N
     plain = Segmenter(bundles(), threads=1).run(cloud)
     assert plain.novelty is None
     assert set(plain.instance_id[4000:]) == {1}
-    bundle = bundles("centre", "offset")
+    bundle = bundles("centres")
     np.testing.assert_array_equal(Segmenter(bundle, threads=1, instances="components").run(cloud).instance_id, plain.instance_id)
     assert not Segmenter(bundle, threads=1, instances="none").run(cloud).instance_id.any()
 
@@ -191,7 +177,7 @@ def test_without_a_head_what_touches_is_one(bundles: Callable[..., Bundle]) -> N
 @pytest.mark.parametrize("lift", ["pixel", "knn"])
 @pytest.mark.parametrize("instances", ["auto", "components"])
 def test_an_object_has_one_class_and_stuff_is_no_object(lift: str, instances: str, bundles: Callable[..., Bundle]) -> None:
-    bundle = bundles("centre", "offset")
+    bundle = bundles("centres")
     cloud = two_cars()
     intensity = cloud.intensity.copy()
     swapped = np.random.default_rng(1).random(len(cloud)) < 0.2
@@ -212,11 +198,7 @@ def test_a_hidden_point_is_of_the_object_as_far_away_as_itself() -> None:
     cloud = make_cloud(np.concatenate([near, far]).astype(np.float32), np.zeros(12, np.float32))
     spec = RangeSpec(height=3, width=width, fov_up_deg=3.0, fov_down_deg=-3.0)
     view = project(cloud, spec)
-    info = BundleInfo(
-        name="x", spec=spec, channels=("x",), mean=(0.0,), std=(1.0,), labels=LABELS, net=NetRule("light"),
-        intensity=IntensityRule(False),
-    )  # fmt: skip
-    finder = ObjectFinder(info, full_circle=True)
+    finder = ObjectFinder(LABELS, (), full_circle=True)
     class_image = np.where(view.point_of_pixel >= 0, CAR, 0).astype(np.uint8)
     instance_image = np.where(view.point_of_pixel >= 0, np.where(view.point_of_pixel < 4, 1, 2), 0).astype(np.uint16)
     class_id = np.full(12, CAR, np.uint8)
@@ -240,18 +222,28 @@ def test_novelty_is_lifted_and_nothing_where_no_class_is(bundles: Callable[..., 
     assert not empty.novelty.any()
 
 
-@pytest.mark.parametrize("outputs", HEADS, ids="-".join)
-def test_a_cloud_without_points_has_no_objects(outputs: tuple[str, ...], bundles: Callable[..., Bundle]) -> None:
-    opened = Segmenter(bundles(*outputs), threads=1, lift="knn")
+@pytest.mark.parametrize("heads", HEADS, ids="-".join)
+def test_a_cloud_without_points_has_no_objects(heads: tuple[str, ...], bundles: Callable[..., Bundle]) -> None:
+    opened = Segmenter(bundles(*heads), threads=1, lift="knn")
     for xyz in (np.zeros((0, 3)), np.full((4, 3), np.nan), np.array([[10.0, 1.0, 0.0]])):
         answer = opened.run(make_cloud(xyz, np.full(len(xyz), CAR)))
         assert not answer.instance_id.any()
 
 
-def test_a_method_that_adds_other_outputs_is_refused(bundles: Callable[..., Bundle]) -> None:
+def test_heads_that_the_file_does_not_hold_are_refused(bundles: Callable[..., Bundle]) -> None:
     bundle = bundles("novelty")
-    other = Bundle(bundle.folder, BundleInfo(**{**vars(bundle.info), "outputs": ("centre", "offset")}))
-    with pytest.raises(EngineError, match=r"adds novelty, the bundle lists centre, offset"):
-        Segmenter(other, "torch")
+    other = Bundle(bundle.folder, dataclasses.replace(bundle.info, heads=(HeadRule("centres"),), outputs={}))
+    two = dataclasses.replace(bundle.info, heads=(HeadRule("novelty"), HeadRule("queries")), outputs={})
+    with pytest.raises(EngineError, match="does not fit the net"):
+        load_graph(Bundle(bundle.folder, two))
     with pytest.raises(EngineError, match=r"the outputs class_id, .*, centre, offset; found"):
         Segmenter(other, "onnxruntime")
+
+
+def test_heads_of_format_1_answer_in_onnxruntime_alone(bundles: Callable[..., Bundle]) -> None:
+    bundle = bundles("centres")
+    older = Bundle(bundle.folder, dataclasses.replace(bundle.info, heads=(HeadRule("centres", None),)))
+    cloud = two_cars()
+    np.testing.assert_array_equal(Segmenter(older).run(cloud).instance_id, Segmenter(bundle).run(cloud).instance_id)
+    with pytest.raises(EngineError, match="before bundles said how their heads are built"):
+        load_graph(older)

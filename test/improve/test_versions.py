@@ -13,7 +13,8 @@ from typing import Any
 import pytest
 
 from weakseg_ros.cli import main
-from weakseg_ros.deploy.bundle import KIND_WEIGHTS, Bundle, BundleInfo, IntensityRule, NetRule, write_bundle
+from weakseg_ros.deploy.bundle import KIND_WEIGHTS, Bundle, BundleInfo, NetRule, write_bundle
+from weakseg_ros.deploy.input_spec import InputSpec, IntensityRule
 from weakseg_ros.errors import BundleError, ConfigError
 from weakseg_ros.files import put_in_place
 from weakseg_ros.improve.retrain.versions import REJECTED, UNJUDGED, Versions
@@ -26,13 +27,9 @@ LABELS = LabelMap("two", tuple(LabelClass(i, f"class {i}", (i, i, i), False, (i,
 def make(folder: Path, content: bytes = b"weights") -> Bundle:
     info = BundleInfo(
         name=folder.name,
-        spec=RangeSpec(16, 32),
-        channels=("range",),
-        mean=(0.0,),
-        std=(1.0,),
+        input=InputSpec(geometry=RangeSpec(16, 32), channels=("range",), mean=(0.0,), std=(1.0,), intensity=IntensityRule(False)),
         labels=LABELS,
         net=NetRule("light"),
-        intensity=IntensityRule(False),
     )
     return write_bundle(folder, info, {"weights.safetensors": (KIND_WEIGHTS, content + folder.name.encode())}, "card\n")
 

@@ -11,7 +11,8 @@ import pytest
 
 from weakseg_ros.data.bags import CloudBagWriter
 from weakseg_ros.data.scans import ScanWriter
-from weakseg_ros.deploy.bundle import KIND_ONNX, Bundle, BundleInfo, IntensityRule, NetRule, write_bundle
+from weakseg_ros.deploy.bundle import KIND_ONNX, Bundle, BundleInfo, NetRule, write_bundle
+from weakseg_ros.deploy.input_spec import InputSpec, IntensityRule
 from weakseg_ros.points.cloud import Cloud, make_cloud
 from weakseg_ros.points.labels import LabelClass, LabelMap
 from weakseg_ros.points.projection import RangeSpec
@@ -61,13 +62,9 @@ def known_onnx() -> bytes:
 def make_bundle(folder: Path, labels: LabelMap, name: str = "known") -> Bundle:
     info = BundleInfo(
         name=name,
-        spec=SPEC,
-        channels=("z",),
-        mean=(0.0,),
-        std=(1.0,),
+        input=InputSpec(geometry=SPEC, channels=("z",), mean=(0.0,), std=(1.0,), intensity=IntensityRule(required=False)),
         labels=labels,
         net=NetRule("light"),
-        intensity=IntensityRule(required=False),
     )
     return write_bundle(folder / name, info, {"model.onnx": (KIND_ONNX, known_onnx())}, "for tests\n")
 

@@ -27,10 +27,11 @@ from weakseg_ros.methods.confident_pixels import (
     select_pseudo_labels,
     select_ratio,
 )
-from weakseg_ros.methods.embedding import Projector, at_some_pixels
+from weakseg_ros.methods.embedding import at_some_pixels
 from weakseg_ros.methods.method import Task
 from weakseg_ros.methods.prototypes import PixelBank, PrototypeBank, sinkhorn
 from weakseg_ros.methods.settings import BankSettings, Coarse3dSettings, Reduction, SupervisedSettings
+from weakseg_ros.nets.heads.projector import Projector
 from weakseg_ros.nets.light import LightNet
 from weakseg_ros.nets.output import NetOutput
 from weakseg_ros.points.labels import LabelClass, LabelMap

@@ -15,7 +15,7 @@ from torch.nn import functional as F  # noqa: E402
 
 from weakseg_ros.batches.batches import Batch  # noqa: E402
 from weakseg_ros.errors import ConfigError  # noqa: E402
-from weakseg_ros.methods.combined import Combined, build_method, of_rule, reads_instances  # noqa: E402
+from weakseg_ros.methods.combined import Combined, build_method, reads_instances  # noqa: E402
 from weakseg_ros.methods.method import Task  # noqa: E402
 from weakseg_ros.methods.parts import parts_of  # noqa: E402
 from weakseg_ros.methods.settings import Coarse3dSettings, ErdaSettings, PointPanopticSettings, SupervisedSettings  # noqa: E402
@@ -190,14 +190,3 @@ def test_nothing_to_learn_is_said() -> None:
     with pytest.raises(ConfigError, match="both 0, so nothing is learned"):
         build_method("supervised", SETTINGS, task)
     build_method("erda", SETTINGS, task)
-
-
-def test_a_bundles_settings_are_read_by_part_and_as_older_bundles_have_them() -> None:
-    net = LightNet(5, CLASSES, width=16)
-    fresh = of_rule("coarse3d+erda", {"coarse3d": {"embedding": 12}, "erda": {"weight": 0.2}}, net, LABELS, torch.ones(CLASSES))
-    older = of_rule("erda+coarse3d", {"embedding": 12, "erda_weight": 0.2}, net, LABELS, torch.ones(CLASSES))
-    for whole in (fresh, older):
-        assert whole.parts["coarse3d"].settings.embedding == 12
-        assert whole.parts["erda"].settings.weight == 0.2
-    with pytest.raises(ConfigError, match="unknown key; did you mean 'embedding'"):
-        of_rule("coarse3d", {"embeding": 12}, net, LABELS, torch.ones(CLASSES))

@@ -11,15 +11,18 @@ import torch
 from torch import Tensor, nn
 
 from weakseg_ros.batches.batches import Batch
-from weakseg_ros.deploy.bundle import BundleInfo, IntensityRule, NetRule
+from weakseg_ros.deploy.bundle import BundleInfo, NetRule
+from weakseg_ros.deploy.engines.torch import rules_of
 from weakseg_ros.deploy.graph import DeployGraph
 from weakseg_ros.deploy.grouping import group_centres
+from weakseg_ros.deploy.input_spec import IntensityRule, plain_spec
 from weakseg_ros.errors import ConfigError
 from weakseg_ros.methods.objects.centre_losses import along_ray, centre_losses
 from weakseg_ros.methods.objects.matching import QuerySettings, objects_of, query_head_losses
 from weakseg_ros.methods.objects.pseudo_masks import PseudoLabels
 from weakseg_ros.methods.objects.targets import Targets, head_losses, outside_loss, pseudo_targets, true_targets
 from weakseg_ros.nets.heads.centres import CentreHead
+from weakseg_ros.nets.heads.head import Heads
 from weakseg_ros.nets.heads.queries import QueryHead
 from weakseg_ros.nets.light import LightNet
 from weakseg_ros.nets.output import NetOutput
@@ -195,11 +198,10 @@ def test_the_exported_head_answers_as_torch_does(kind: str) -> None:
     batch, _ = scene()
     net(batch.image)
     spec = RangeSpec(HEIGHT, WIDTH, fov_up_deg=10.0, fov_down_deg=-10.0)
-    channels, zeros, ones = ("x", "y", "z", "intensity", "range"), (0.0,) * 5, (1.0,) * 5
-    rule = NetRule("light", {"width": 16})
-    facts = {"name": "t", "spec": spec, "channels": channels, "labels": LABELS, "intensity": IntensityRule(False)}
-    info = BundleInfo(mean=zeros, std=ones, net=rule, outputs=head.outputs, **facts)
-    graph = DeployGraph(net, 4, 1.0, head).eval()
+    told = plain_spec(spec, ("x", "y", "z", "intensity", "range"), IntensityRule(False))
+    heads = Heads([head])
+    info = BundleInfo(name="t", input=told, labels=LABELS, net=NetRule("light", {"width": 16}), heads=rules_of(heads))
+    graph = DeployGraph(net, 4, 1.0, heads).eval()
     parity = compare(graph, export_onnx(graph, info), batch.image.numpy())
     assert parity["class_agreement"] > 0.999
     assert max(parity[f"{name}_difference"] for name in head.outputs) < 1e-3

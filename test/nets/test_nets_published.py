@@ -9,8 +9,9 @@ from torch.nn import functional as F
 
 from weakseg_ros import registry
 from weakseg_ros.batches.batches import Batch
-from weakseg_ros.deploy.bundle import BundleInfo, IntensityRule, NetRule
+from weakseg_ros.deploy.bundle import BundleInfo, NetRule
 from weakseg_ros.deploy.graph import DeployGraph
+from weakseg_ros.deploy.input_spec import IntensityRule, plain_spec
 from weakseg_ros.errors import ConfigError
 from weakseg_ros.methods.combined import build_method
 from weakseg_ros.methods.method import Task
@@ -133,8 +134,8 @@ def test_onnx_file_answers_as_torch() -> None:
     net(images)  # running statistics of its own
     labels = LabelMap("four", tuple(LabelClass(i, f"class {i}", (i, i, i), False, (i,)) for i in range(4)))
     spec = RangeSpec(height=8, width=70, fov_up_deg=20.0, fov_down_deg=-20.0)
-    plain = {"mean": (0.0,) * 5, "std": (1.0,) * 5, "labels": labels, "intensity": IntensityRule(required=True)}
-    info = BundleInfo(name="small", spec=spec, channels=CHANNELS, net=NetRule("squeezesegv3"), **plain)
+    told = plain_spec(spec, CHANNELS, IntensityRule(required=True))
+    info = BundleInfo(name="small", input=told, labels=labels, net=NetRule("squeezesegv3"))
     graph = DeployGraph(net.eval(), 4).eval()
     parity = compare(graph, export_onnx(graph, info), images.numpy())
     assert parity["class_agreement"] == 1.0

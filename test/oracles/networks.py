@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from weakseg_ros.methods.embedding import Projector, resize
+from weakseg_ros.nets.heads.projector import Projector, resize
 from weakseg_ros.nets.output import NetOutput
 from weakseg_ros.nets.published import rangenet_modules, salsanext_modules, squeezesegv3_modules
 from weakseg_ros.nets.rangenet import RangeNet21, RangeNet53

@@ -4,15 +4,15 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Literal
 
 import numpy as np
-from numpy.typing import NDArray
 
-from weakseg_ros.points import projection as ours
+from weakseg_ros.deploy.frontends.range_numpy import raw_planes
+from weakseg_ros.deploy.input_spec import PLANES, InputSpec, IntensityRule
 from weakseg_ros.points.cloud import Cloud
-from weakseg_ros.points.projection import RangeSpec, RangeView, channel_image
+from weakseg_ros.points.projection import RangeSpec, RangeView, columns_of, nearest_points, ranges_of, rows_of
 
 Arrays = Mapping[str, np.ndarray]
 
@@ -26,31 +26,18 @@ def project_official(cloud: Cloud, spec: RangeSpec, code: Literal["lidar-bonneta
     """
     with np.errstate(all="ignore"):
         xyz = np.ascontiguousarray(cloud.xyz.T)
-        ranges = ours._ranges(xyz, cloud.valid)
+        ranges = ranges_of(xyz, cloud.valid)
         azimuth = np.arctan2(xyz[1], xyz[0])
         if code == "coarse3d":
             left, right = abs(spec.fov_left_deg), -abs(spec.fov_right_deg)
-            u = ours._columns_of(azimuth, left, right, spec.width)
+            u = columns_of(azimuth, left, right, spec.width)
         else:
             u = (-azimuth / math.pi + 1.0) * 0.5 * spec.width
-        v = ours._rows_of(xyz[2] / ranges, abs(spec.fov_up_deg), -abs(spec.fov_down_deg), spec.height)
+        v = rows_of(xyz[2] / ranges, abs(spec.fov_up_deg), -abs(spec.fov_down_deg), spec.height)
         row = np.clip(v, 0, spec.height - 1).astype(np.int32)
         col = np.clip(u, 0, spec.width - 1).astype(np.int32)
     pixel = np.where(ranges > 0, row * np.int32(spec.width) + col, np.int32(-1))
-    return RangeView(pixel, ours._nearest(pixel, ranges, spec), ranges)
-
-
-def normalise(
-    image: NDArray[np.float32], mean: Sequence[float], std: Sequence[float], valid_mask: NDArray[np.bool_]
-) -> NDArray[np.float32]:
-    """(image - mean) / std per channel of a (C, H, W) image, 0 where the (H, W) mask is False.
-
-    A channel that shall stay as it is (`valid`) needs mean 0 and std 1.
-    """
-    out = image - np.asarray(mean, np.float32)[:, None, None]
-    out /= np.asarray(std, np.float32)[:, None, None]
-    out *= valid_mask
-    return out
+    return RangeView(pixel, nearest_points(pixel, ranges, spec), ranges)
 
 
 def _project(arrays: Arrays, code: Literal["lidar-bonnetal", "coarse3d"]) -> tuple[Cloud, RangeView]:
@@ -75,7 +62,8 @@ def _assert_same_view(arrays: Arrays, cloud: Cloud, view: RangeView, range_key: 
     np.testing.assert_array_equal(view.range_of_point, arrays[range_key])
     np.testing.assert_array_equal(view.point_of_pixel, arrays["proj_idx"])
     np.testing.assert_array_equal(view.point_of_pixel > 0, arrays["proj_mask_official"] == 1)
-    image = channel_image(cloud, view, ["range", "x", "y", "z", "intensity"])
+    planes = raw_planes(cloud, view)
+    image = np.concatenate([np.take(np.append(view.range_of_point, 0), view.point_of_pixel, mode="wrap")[None], planes])
     image[:, view.point_of_pixel < 0] = -1  # the official code's value of empty pixels
     np.testing.assert_array_equal(image[0], arrays["proj_range"])
     if "proj_xyzi" in arrays:
@@ -96,9 +84,12 @@ def check_range_projection(arrays: Arrays) -> None:
 
 
 def check_network_input(arrays: Arrays) -> None:
-    layers = [arrays["proj_range"], *np.moveaxis(arrays["proj_xyz"], -1, 0), arrays["proj_remission"]]
-    ours = normalise(np.stack(layers), arrays["mean"].tolist(), arrays["std"].tolist(), arrays["proj_mask"] == 1)
-    np.testing.assert_allclose(ours, arrays["net_input"], rtol=1e-6, atol=1e-6)
+    channels = ("range", *PLANES)
+    stated = {"mean": tuple(arrays["mean"].tolist()), "std": tuple(arrays["std"].tolist())}
+    spec = InputSpec(geometry=RangeSpec(), channels=channels, intensity=IntensityRule(False), **stated)
+    mask = arrays["proj_mask"] == 1
+    planes = {**dict(zip("xyz", np.moveaxis(arrays["proj_xyz"], -1, 0), strict=True)), "intensity": arrays["proj_remission"]}
+    np.testing.assert_allclose(np.stack(spec.image(planes, mask, np)), arrays["net_input"], rtol=1e-6, atol=1e-6)
 
 
 CHECKS = {

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Points to pixels, beside brute force; odd fields of view, odd numbers; the network's input."""
+"""Points to pixels, beside brute force; odd fields of view, odd numbers."""
 
 from __future__ import annotations
 
@@ -13,15 +13,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from weakseg_ros.errors import CloudError, ConfigError
+from weakseg_ros.errors import CloudError
 from weakseg_ros.points.cloud import FLAG_NON_FINITE, FLAG_NON_RETURN, Cloud
-from weakseg_ros.points.projection import (
-    CHANNELS,
-    RangeSpec,
-    channel_image,
-    network_input,
-    project,
-)
+from weakseg_ros.points.projection import RangeSpec, project
 
 SPEC = RangeSpec(height=16, width=64, fov_up_deg=10.0, fov_down_deg=-30.0, min_range_m=0.5, max_range_m=100.0)
 
@@ -177,7 +171,6 @@ def test_empty_cloud_and_cloud_without_a_usable_point() -> None:
         view = project(cloud, SPEC)
         assert (view.point_of_pixel == -1).all()
         assert (view.pixel_of_point == -1).all()
-        assert (channel_image(cloud, view, list(CHANNELS)) == 0).all()
 
 
 @pytest.mark.parametrize("upwards", [False, True])
@@ -211,8 +204,8 @@ def test_organised_cloud_keeps_its_own_grid() -> None:
 def test_official_way_clamps_what_ours_drops(published_projection: ModuleType) -> None:
     cloud = make([at(0, 50), at(0, -60), [-10, -0.0, -0.1]])
     assert pixels(cloud, SPEC)[:2] == [None, None]
-    official = np.divmod(published_projection.project_official(cloud, SPEC).pixel_of_point, 64)
-    assert np.transpose(official).tolist() == [[0, 32], [15, 32], [4, 63]]
+    theirs = np.divmod(published_projection.project_official(cloud, SPEC).pixel_of_point, 64)
+    assert np.transpose(theirs).tolist() == [[0, 32], [15, 32], [4, 63]]
 
 
 def test_official_ways_agree_with_ours_inside_the_field_of_view(shared_data: object, published_projection: ModuleType) -> None:
@@ -224,49 +217,3 @@ def test_official_ways_agree_with_ours_inside_the_field_of_view(shared_data: obj
     for code, share in (("coarse3d", 1.0), ("lidar-bonnetal", 0.9999)):
         theirs = published_projection.project_official(cloud, RangeSpec(), code)
         assert (theirs.pixel_of_point == ours.pixel_of_point)[seen].mean() >= share
-
-
-@given(clouds)
-@settings(deadline=None, max_examples=50)
-def test_channels_hold_the_owners_values_and_are_finite(cloud: Cloud) -> None:
-    view = project(cloud, SPEC)
-    image = channel_image(cloud, view, list(CHANNELS), intensity_scale=0.5)
-    assert image.shape == (6, 16, 64)
-    assert image.dtype == np.float32
-    assert np.isfinite(image).all()
-    filled = view.point_of_pixel >= 0
-    owner = view.point_of_pixel[filled]
-    assert np.array_equal(image[0][filled], view.range_of_point[owner])
-    assert np.array_equal(image[1:4, filled].T, cloud.xyz[owner])
-    assert np.array_equal(image[4][filled], cloud.intensity[owner] * np.float32(0.5))
-    assert (image[5] == filled).all()
-    assert (image[:, ~filled] == 0).all()
-
-
-def test_network_input_is_the_normalised_channel_image(published_projection: ModuleType) -> None:
-    rng = np.random.default_rng(3)
-    cloud = make(rng.normal(0, 10, (800, 3)))
-    view = project(cloud, SPEC)
-    names = ["range", "valid", "z", "intensity"]
-    mean, std = [12.0, 0.0, -1.0, 0.2], [9.0, 1.0, 0.9, 0.3]
-    once = network_input(cloud, view, names, mean, std, 0.25)
-    filled = view.point_of_pixel >= 0
-    twice = published_projection.normalise(channel_image(cloud, view, names, 0.25), mean, std, filled)
-    assert np.array_equal(once, twice)
-    assert np.array_equal(once[1], filled)
-    assert np.array_equal(network_input(cloud, view, ["valid"], [0.9], [0.1])[0], filled)
-
-
-def test_intensity_that_is_not_finite_is_fed_as_zero() -> None:
-    cloud = make([at(0, 0), at(90, 0)])
-    broken = Cloud(cloud.xyz, np.array([np.nan, np.inf], np.float32), cloud.flags, width=2)
-    assert (channel_image(broken, project(broken, SPEC), ["intensity"]) == 0).all()
-
-
-def test_unknown_channel_and_missing_statistics_are_refused() -> None:
-    cloud = make([at(0, 0)])
-    view = project(cloud, SPEC)
-    with pytest.raises(ConfigError, match="did you mean 'intensity'"):
-        channel_image(cloud, view, ["intensty"])
-    with pytest.raises(ConfigError, match="2 of them, but 1 means"):
-        network_input(cloud, view, ["range", "x"], [0.0], [1.0])

@@ -28,7 +28,8 @@ from sensor_msgs.msg import PointCloud2, PointField
 from std_msgs.msg import String
 from std_srvs.srv import Trigger
 
-from weakseg_ros.deploy.bundle import KIND_ONNX, Bundle, BundleInfo, IntensityRule, NetRule, write_bundle
+from weakseg_ros.deploy.bundle import KIND_ONNX, Bundle, BundleInfo, NetRule, write_bundle
+from weakseg_ros.deploy.input_spec import InputSpec, IntensityRule
 from weakseg_ros.points.labels import LabelClass, LabelMap
 from weakseg_ros.points.projection import RangeSpec
 
@@ -224,21 +225,19 @@ def street_points(count: int, seed: int = 0) -> np.ndarray:
 
 def make_bundle(folder: Path, name: str = "tiny", seed: int = 0, poisoned: bool = False, **changes: Any) -> Bundle:
     """A bundle around a random 1 x 1 convolution; a `poisoned` one answers NaN."""
-    info = BundleInfo(
-        **{
-            "name": name,
-            "spec": RangeSpec(height=16, width=128, fov_up_deg=15.0, fov_down_deg=-25.0, max_range_m=80.0),
-            "channels": ("range", "z", "intensity"),
-            "mean": (20.0, 0.0, 0.5),
-            "std": (15.0, 5.0, 0.3),
-            "labels": LabelMap(
-                "five", tuple(LabelClass(i, f"class {i}", (i * 40, 9, 0), False, (i * 10,)) for i in range(CLASSES))
-            ),
-            "net": NetRule("light"),
-            "intensity": IntensityRule(required=False, full_scale=1.0),
-            **changes,
-        }
-    )
+    facts = {
+        "name": name,
+        "geometry": RangeSpec(height=16, width=128, fov_up_deg=15.0, fov_down_deg=-25.0, max_range_m=80.0),
+        "channels": ("range", "z", "intensity"),
+        "mean": (20.0, 0.0, 0.5),
+        "std": (15.0, 5.0, 0.3),
+        "labels": LabelMap("five", tuple(LabelClass(i, f"class {i}", (i * 40, 9, 0), False, (i * 10,)) for i in range(CLASSES))),
+        "net": NetRule("light"),
+        "intensity": IntensityRule(required=False, full_scale=1.0),
+        **changes,
+    }
+    told = {key: facts.pop(key) for key in ("geometry", "channels", "mean", "std", "intensity")}
+    info = BundleInfo(**facts, input=InputSpec(**told))
     content = tiny_onnx(len(info.channels), info.labels.num_classes, seed, poisoned)
     return write_bundle(folder / name, info, {"model.onnx": (KIND_ONNX, content)}, "for tests\n")
 

@@ -96,28 +96,30 @@ def test_a_signal_while_the_model_is_loaded_is_a_clean_end(start: Start, bundle:
 ENGINE = """
 import time
 import numpy as np
-from weakseg_ros.deploy.engines import DeviceLostError, OUTPUTS
+from weakseg_ros.deploy.engines import DeviceLostError
+from weakseg_ros.deploy.tensors import ANSWERS
 from weakseg_ros.errors import EngineError
 
 class Slow:
     name = device = "slow"
     def __init__(self, bundle, threads=0):
         pass
-    def run(self, image):
+    def run(self, inputs):
         time.sleep(0.5)
+        image = inputs["image"]
         shape = (image.shape[0], *image.shape[2:])
-        return dict(zip(OUTPUTS, (np.ones(shape, np.uint8), np.ones(shape, np.float32), np.zeros(shape, np.float32))))
+        return dict(zip(ANSWERS, (np.ones(shape, np.uint8), np.ones(shape, np.float32), np.zeros(shape, np.float32))))
     def close(self):
         self.run = None
 
 class Failing(Slow):
     name = device = "failing"
-    def run(self, image):
+    def run(self, inputs):
         raise EngineError("the engine has caught a cold")
 
 class Losing(Slow):
     name = device = "losing"
-    def run(self, image):
+    def run(self, inputs):
         raise DeviceLostError("cuda:0: gone for good")
 
 class Slowly(Slow):

@@ -120,7 +120,7 @@ def test_labels_can_be_reliable(rig: Any, start: Start, bundle: Any) -> None:
 
 
 def test_an_empty_cloud_is_answered_whatever_the_bundle_requires(rig: Any, start: Start, tmp_path: Path) -> None:
-    from weakseg_ros.deploy.bundle import IntensityRule
+    from weakseg_ros.deploy.input_spec import IntensityRule
 
     demanding = rig.make_bundle(tmp_path, "demanding", intensity=IntensityRule(required=True, full_scale=1.0))
     process, client = start("--bundle", str(demanding.folder), "--intensity-field", "reflectivity")

@@ -13,13 +13,20 @@ torch = pytest.importorskip("torch", reason="no torch: pip install weakseg_ros[t
 pytest.importorskip("onnx", reason="no onnx: pip install weakseg_ros[train]")
 pytest.importorskip("onnxruntime", reason="no onnxruntime: pip install weakseg_ros[onnx]")
 
+from weakseg_ros import registry  # noqa: E402
 from weakseg_ros.batches.batches import Batch  # noqa: E402
-from weakseg_ros.deploy.bundle import EXTRA_OUTPUTS, BundleInfo, IntensityRule, MethodRule, NetRule  # noqa: E402
+from weakseg_ros.config import from_mapping  # noqa: E402
+from weakseg_ros.deploy.bundle import BundleInfo, NetRule  # noqa: E402
 from weakseg_ros.deploy.engines import open_engine  # noqa: E402
+from weakseg_ros.deploy.engines.torch import rules_of  # noqa: E402
+from weakseg_ros.deploy.input_spec import InputSpec, IntensityRule  # noqa: E402
+from weakseg_ros.deploy.tensors import outputs_of  # noqa: E402
 from weakseg_ros.methods.coarse3d import Coarse3d  # noqa: E402
-from weakseg_ros.methods.combined import Combined, of_rule  # noqa: E402
-from weakseg_ros.methods.novelty import STRIDE  # noqa: E402
+from weakseg_ros.methods.combined import Combined, build_method  # noqa: E402
+from weakseg_ros.methods.method import Task  # noqa: E402
+from weakseg_ros.methods.parts import BASE, parts_of  # noqa: E402
 from weakseg_ros.methods.prototypes import standardise  # noqa: E402
+from weakseg_ros.nets.heads.novelty import STRIDE  # noqa: E402
 from weakseg_ros.nets.light import LightNet  # noqa: E402
 from weakseg_ros.points.labels import LabelClass, LabelMap  # noqa: E402
 from weakseg_ros.points.projection import RangeSpec  # noqa: E402
@@ -31,7 +38,6 @@ SMALL = {"coarse3d": {"embedding": 16, "prototypes_per_class": 4}}
 QUERIES = {"point_panoptic": {"head": "query", "queries": 7, "query_width": 16}}
 ROWS: dict[str, dict[str, Any]] = {
     "coarse3d": SMALL,
-    "coarse3d, as older bundles have it": SMALL["coarse3d"],
     "erda+coarse3d": SMALL,
     "point_panoptic": {},
     "point_panoptic, by queries": QUERIES,
@@ -51,7 +57,9 @@ def make_method(name: str, options: dict[str, Any]) -> tuple[torch.nn.Module, Co
     torch.manual_seed(0)
     net = LightNet(5, CLASSES, width=16)
     torch.nn.init.normal_(net.classifier.weight, std=3.0)
-    return net, of_rule(name, options, net, LABELS, torch.tensor([5, 40, 30, 20]))
+    kinds = {part: registry.load(registry.METHODS, part).Settings for part in parts_of(name)}
+    settings = {part: from_mapping(kind, options.get(part, {}), part) for part, kind in kinds.items()}
+    return net, build_method(name, settings, Task(net, torch.tensor([5, 40, 30, 20]), LABELS, settings[BASE]))
 
 
 def test_which_methods_deploy_something() -> None:
@@ -67,28 +75,29 @@ def test_both_engines_answer_as_the_method(row: str, tmp_path: Path) -> None:
     net, method = make_method(name, options)
     batch = make_batch()
     method.losses(batch, net(batch.image), 0.5)  # moves prototypes and running statistics
-    extra = method.deployable()
-    assert set(extra.outputs) <= set(EXTRA_OUTPUTS)
+    heads = method.deployable()
+    assert heads.outputs == tuple(outputs_of(tuple(head.name for head in heads.each)))[3:]
     own = {id(tensor) for tensor in (*method.parameters(), *method.buffers())}
-    assert all(id(tensor) in own for tensor in (*extra.parameters(), *extra.buffers()))
+    assert all(id(tensor) in own for tensor in (*heads.parameters(), *heads.buffers()))
     info = BundleInfo(
         name="x",
-        spec=SPEC,
-        channels=("range", "x", "y", "z", "intensity"),
-        mean=(0.0,) * 5,
-        std=(1.0,) * 5,
+        input=InputSpec(
+            geometry=SPEC,
+            channels=("range", "x", "y", "z", "intensity"),
+            mean=(0.0,) * 5,
+            std=(1.0,) * 5,
+            intensity=IntensityRule(required=False),
+        ),
         labels=LABELS,
         net=NetRule("light", {"width": 16}),
-        outputs=extra.outputs,
-        method=MethodRule(name, options),
-        intensity=IntensityRule(required=False),
+        heads=rules_of(heads),
     )
-    bundle = export_bundle(net, info, tmp_path / "b", batch.image.numpy(), extra=extra)
+    bundle = export_bundle(net, info, tmp_path / "b", batch.image.numpy(), heads=heads)
     with torch.inference_mode():
-        expected = dict(zip(extra.outputs, extra.eval()(net.eval()(batch.image)), strict=True))
+        expected = dict(zip(heads.outputs, heads.eval()(net.eval()(batch.image)), strict=True))
     for engine in ("onnxruntime", "torch"):
-        answers = open_engine(bundle, [engine], threads=1)[0].run(batch.image.numpy())
-        assert list(answers)[3:] == list(extra.outputs)
+        answers = open_engine(bundle, [engine], threads=1)[0].run({"image": batch.image.numpy()})
+        assert list(answers)[3:] == list(heads.outputs)
         for output, values in expected.items():
             assert values.std() > 0
             np.testing.assert_allclose(answers[output], values.numpy(), atol=1e-3, rtol=1e-3)

@@ -17,10 +17,11 @@ pytest.importorskip("onnxruntime", reason="no onnxruntime: pip install weakseg_r
 
 from weakseg_ros.config import parse  # noqa: E402
 from weakseg_ros.data.scans import ScanWriter, open_scans  # noqa: E402
-from weakseg_ros.deploy.bundle import Bundle, BundleInfo, IntensityRule, NetRule  # noqa: E402
+from weakseg_ros.deploy.bundle import Bundle, BundleInfo, NetRule  # noqa: E402
 from weakseg_ros.deploy.engines import open_engine  # noqa: E402
 from weakseg_ros.deploy.engines.torch import stores_half  # noqa: E402
 from weakseg_ros.deploy.graph import DeployGraph  # noqa: E402
+from weakseg_ros.deploy.input_spec import InputSpec, IntensityRule  # noqa: E402
 from weakseg_ros.deploy.segmenter import Segmenter  # noqa: E402
 from weakseg_ros.errors import BundleError, DataError, WeaksegError  # noqa: E402
 from weakseg_ros.methods.settings import Coarse3dSettings, SupervisedSettings  # noqa: E402
@@ -40,14 +41,12 @@ LABELS = LabelMap("four", tuple(LabelClass(i, f"class {i}", (i, i, i), False, (i
 SPEC = RangeSpec(height=8, width=32, fov_up_deg=20.0, fov_down_deg=-20.0)
 INFO = BundleInfo(
     name="small",
-    spec=SPEC,
-    channels=("range", "z"),
-    mean=(10.0, 0.0),
-    std=(5.0, 2.0),
+    input=InputSpec(
+        geometry=SPEC, channels=("range", "z"), mean=(10.0, 0.0), std=(5.0, 2.0), intensity=IntensityRule(required=False)
+    ),
     labels=LABELS,
     net=NetRule("light", {"width": 16}),
     temperature=0.7,
-    intensity=IntensityRule(required=False),
     metrics={"miou": np.float32(0.5), "class_iou": {"class 1": 0.9, "class 2": float("nan"), "class 3": 0.1}},
 )
 
@@ -79,7 +78,7 @@ def test_bundle_answers_as_the_network(net: LightNet, whole: Bundle) -> None:
     net.train()
     for name in ("onnxruntime", "torch"):
         engine, _ = open_engine(whole, [name])
-        answers = engine.run(images())
+        answers = engine.run({"image": images()})
         np.testing.assert_array_equal(answers["class_id"], logits.argmax(1).numpy() + 1)
         np.testing.assert_allclose(answers["confidence"], (logits / 0.7).softmax(1).amax(1).numpy(), atol=1e-5)
 
@@ -94,7 +93,7 @@ def test_half_precision_halves_the_bundle(net: LightNet, whole: Bundle, tmp_path
     assert stores_half(half)
     assert not stores_half(whole)
     assert 0 < half.info.parity["max_difference"] < 0.02
-    answers = [open_engine(half, [name])[0].run(images())["confidence"] for name in ("onnxruntime", "torch")]
+    answers = [open_engine(half, [name])[0].run({"image": images()})["confidence"] for name in ("onnxruntime", "torch")]
     np.testing.assert_allclose(answers[0], answers[1], atol=0.02)
 
 
@@ -191,12 +190,12 @@ def test_what_the_method_learnt_for_the_robot_is_in_the_bundle(tmp_path: Path) -
         net_width=16, steps=4, warmup_steps=1, validate_every=2, batch_size=2, accelerator="cpu", precision="32-true",
     )  # fmt: skip
     run = train(config)
-    kept, last = run.load_best_extra(), run.load_last()[0]
-    assert kept["bank.moved"].any(dim=1).all()
+    kept, last = run.load_best_heads(), run.load_last()[0]
+    assert kept["parts.0.bank.moved"].any(dim=1).all()
     assert kept.keys() == last["extra"].keys()
-    assert last["method"]["parts.coarse3d.bank.keys"].shape == kept["bank.keys"].shape
+    assert last["method"]["parts.coarse3d.bank.keys"].shape == kept["parts.0.bank.keys"].shape
     bundle = export_run(run.path, tmp_path / "b", scans=2)
-    assert (bundle.info.outputs, bundle.info.method.name) == (("novelty",), "coarse3d")
+    assert bundle.info.head_names == ("novelty",)
     assert bundle.info.parity["novelty_difference"] < 1e-4
     assert "how unlike anything labelled" in (bundle.folder / "MODEL_CARD.md").read_text()
     cloud = open_scans(tmp_path / "scans")[0].cloud
@@ -204,7 +203,7 @@ def test_what_the_method_learnt_for_the_robot_is_in_the_bundle(tmp_path: Path) -
     np.testing.assert_allclose(ours, theirs, atol=1e-4)
     assert 0.0 <= ours.min() < ours.max() <= 1.0
     resumed = train(dataclasses.replace(config, resume=True))
-    assert all(torch.equal(tensor, kept[name]) for name, tensor in resumed.load_best_extra().items())
+    assert all(torch.equal(tensor, kept[name]) for name, tensor in resumed.load_best_heads().items())
 
 
 def test_a_run_without_the_methods_tensors_becomes_a_plain_bundle(tmp_path: Path) -> None:
@@ -214,10 +213,10 @@ def test_a_run_without_the_methods_tensors_becomes_a_plain_bundle(tmp_path: Path
         net_width=16, steps=1, warmup_steps=0, validate_every=0, batch_size=2, accelerator="cpu", precision="32-true",
     )  # fmt: skip
     run = train(config)
-    assert run.load_best_extra() == {}
+    assert run.load_best_heads() == {}
     settings = (run.path / "config.yaml").read_text()
     (run.path / "config.yaml").write_text(settings.replace("novelty: false", "novelty: true"))  # as an older version's run
-    assert export_run(run.path, tmp_path / "b", scans=2).info.outputs == ()
+    assert export_run(run.path, tmp_path / "b", scans=2).info.heads == ()
 
 
 def test_command_repeats_the_training() -> None:

@@ -34,7 +34,7 @@ from weakseg_ros.train.run_folder import RunFolder
 from weakseg_ros.train.session import open_data, precision_of
 from weakseg_ros.train.survey import DataStatistics
 from weakseg_ros.train.train import learning_rate, train
-from weakseg_ros.train.validate import predict, validate
+from weakseg_ros.train.validate import Predictor, validate
 from weakseg_ros.weak.draw import draw_sparse
 from weakseg_ros.weak.protocols import SparseConfig
 
@@ -281,14 +281,14 @@ def test_validation_counts_every_point_once_and_splits_over_processes(scans: Pat
     statistics = load_yaml(DataStatistics, run.path / "statistics.yaml")
     net = registry.load(registry.NETS, "light")(5, LABELS.num_classes, width=16)
     net.load_state_dict(run.load_best()[0])
-    whole = validate(net, val_scans, SPEC, statistics.input_rule)
+    whole = validate(net, val_scans, statistics.input_spec(SPEC))
     assert whole.counts.sum() == 2 * 1500
     assert whole.miou == pytest.approx(run.load_best()[1]["miou"])
-    parts = [validate(net, val_scans, SPEC, statistics.input_rule, rank, 2) for rank in (0, 1)]
+    parts = [validate(net, val_scans, statistics.input_spec(SPEC), rank, 2) for rank in (0, 1)]
     np.testing.assert_array_equal((parts[0] + parts[1]).counts, whole.counts)
-    assert validate(net, val_scans, SPEC, statistics.input_rule, limit=1).counts.sum() == 1500
+    assert validate(net, val_scans, statistics.input_spec(SPEC), limit=1).counts.sum() == 1500
     assert net.training  # left as it was found
-    classes = predict(net.eval(), val_scans[0].cloud, SPEC, statistics.input_rule)
+    classes = Predictor(net.eval(), statistics.input_spec(SPEC), val_scans.labels).classes(val_scans[0].cloud)
     assert set(np.unique(classes)) <= {0, 1, 2, 3}
 
 

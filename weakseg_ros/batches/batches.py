@@ -19,13 +19,12 @@ from torch import Tensor
 from weakseg_ros.batches.augment import FEW_LABELS, augment_images, move_points
 from weakseg_ros.batches.settings import AugmentConfig
 from weakseg_ros.data.scan_sets import Scan, ScanSet
+from weakseg_ros.deploy.frontends.range_numpy import raw_planes
+from weakseg_ros.deploy.input_spec import PLANES, InputSpec, IntensityRule
 from weakseg_ros.errors import ConfigError
 from weakseg_ros.points.cloud import Cloud
 from weakseg_ros.points.labels import LabelMap
-from weakseg_ros.points.projection import NOT_NORMALISED, RangeSpec, RangeView, channel_image, project
-
-GEOMETRY = ("x", "y", "z", "intensity")
-"""Channels of a raw image; every channel a net can be fed follows from these four."""
+from weakseg_ros.points.projection import RangeSpec, RangeView, project
 
 LabelsOf = Callable[[Scan], "NDArray[np.uint8] | None"]
 """The (N,) class ids to train on, 0 = none; None where a scan has no labels at all"""
@@ -53,30 +52,13 @@ class Batch:
     """(B, H, W) i64 number of the object that a labelled pixel belongs to, 0 = none; no number stands in two scans"""
 
 
-@dataclass(frozen=True)
-class InputRule:
-    """How raw images become a net's input: the channels, and their statistics over pixels that hold a point."""
-
-    channels: tuple[str, ...]
-    mean: tuple[float, ...]
-    std: tuple[float, ...]
-
-    def batch(self, geometry: Tensor, labels: Tensor) -> Batch:
-        """Normalise (B, 4, H, W) raw images, or 5 with the instances; range is computed here, after all augmentation."""
-        values = named_channels(geometry)
-        mask = values["valid"] > 0
-        planes = []
-        for name, mean, std in zip(self.channels, self.mean, self.std, strict=True):
-            planes.append(values[name] if name in NOT_NORMALISED else (values[name] - mean) / std * mask)
-        instances = _of_one_scan_each((geometry[:, 4] * mask).long()) if geometry.shape[1] > 4 else None
-        return Batch(torch.stack(planes, dim=1), labels.long() * mask, mask, geometry[:, :3], instances)  # image (B, C, H, W)
-
-
-def named_channels(geometry: Tensor) -> dict[str, Tensor]:
-    """Every channel of (B, 4, H, W) raw images by name, (B, H, W) each; what lies behind the four is no channel."""
-    x, y, z, intensity = geometry[:, :4].unbind(dim=1)
-    distance = torch.sqrt(x * x + y * y + z * z)
-    return {"range": distance, "x": x, "y": y, "z": z, "intensity": intensity, "valid": (distance > 0).float()}
+def make_batch(spec: InputSpec, geometry: Tensor, labels: Tensor) -> Batch:
+    """The batch of (B, 4, H, W) raw images, or 5 with the instances: what follows from them is computed here, once augmented."""
+    planes = dict(zip(PLANES, geometry[:, : len(PLANES)].unbind(dim=1), strict=True))
+    mask = (geometry[:, :3] != 0).any(dim=1)
+    instances = _of_one_scan_each((geometry[:, 4] * mask).long()) if geometry.shape[1] > 4 else None
+    image = torch.stack(spec.image(planes, mask, torch), dim=1)  # (B, C, H, W)
+    return Batch(image, labels.long() * mask, mask, geometry[:, :3], instances)
 
 
 def label_image(class_id: NDArray[np.uint8], view: RangeView) -> NDArray[np.uint8]:
@@ -161,6 +143,7 @@ class ScanImages:
                 "augment.where: moved points cannot be projected back onto the sensor's own grid; set it to 'images'"
             )
         self.scans, self.labels_of, self.spec, self.augment = scans, labels_of, spec, augment
+        self.intensity = IntensityRule(required=False, full_scale=scans.intensity_full_scale)
         self.instances = instances
         self._objects = _pasted_classes(augment, scans.labels) if augment.paste else []
         self._kept: dict[int, tuple[Any, ...]] = {}
@@ -192,11 +175,12 @@ class ScanImages:
             image, labels = self._keep(i, lambda: self._projected(i), lambda image: image.nbytes)
             return image, labels
         cloud, labels, instance = self._keep(i, lambda: self._points(i), lambda cloud: cloud.xyz.nbytes + cloud.intensity.nbytes)
-        return raw_image(move_points(cloud, self.augment, rng), labels, self.spec, instance)
+        scale = self.intensity.scale_of(cloud)
+        return raw_image(move_points(cloud, self.augment, rng), labels, self.spec, instance, scale)
 
     def _projected(self, i: int) -> tuple[NDArray[np.float32], NDArray[np.uint8]]:
         cloud, labels, instance = self._points(i)
-        return raw_image(cloud, labels, self.spec, instance)
+        return raw_image(cloud, labels, self.spec, instance, self.intensity.scale_of(cloud))
 
     def _points(self, i: int) -> tuple[Cloud, NDArray[np.uint8], NDArray[np.uint16] | None]:
         """The i-th training scan's cloud, labels (N,), and objects (N,) where they are asked for."""
@@ -219,11 +203,15 @@ class ScanImages:
 
 
 def raw_image(
-    cloud: Cloud, labels: NDArray[np.uint8], spec: RangeSpec, instance: NDArray[np.uint16] | None = None
+    cloud: Cloud,
+    labels: NDArray[np.uint8],
+    spec: RangeSpec,
+    instance: NDArray[np.uint16] | None = None,
+    intensity_scale: float = 1.0,
 ) -> tuple[NDArray[np.float32], NDArray[np.uint8]]:
     """Project a cloud: (4, H, W) f32 geometry, with a fifth plane where instances (N,) are given, and (H, W) u8 labels."""
     view = project(cloud, spec)
-    image = channel_image(cloud, view, GEOMETRY)
+    image = raw_planes(cloud, view, intensity_scale)
     if instance is None:
         return image, label_image(labels, view)
     chosen = clicked_points(labels, cloud.xyz, view)

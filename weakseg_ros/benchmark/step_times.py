@@ -11,7 +11,7 @@ from pathlib import Path
 
 import torch
 
-from weakseg_ros.batches.batches import ScanImages, step_generator
+from weakseg_ros.batches.batches import ScanImages, make_batch, step_generator
 from weakseg_ros.data.scan_sets import ScanSet
 from weakseg_ros.train.config import TrainConfig
 from weakseg_ros.train.run_folder import RunFolder
@@ -44,7 +44,8 @@ def time_in_turns(configs: Mapping[str, TrainConfig], scans: ScanSet, facts: Dat
     first = next(iter(sessions.values()))
     images, config = first.images, first.config
     numbers = images.of_step(0, config.batch_size, 0, 1, config.seed)
-    batch = to_device(facts.input_rule.batch(*images.draw(numbers, step_generator(0, 0, config.seed))), first.fabric.device)
+    drawn = images.draw(numbers, step_generator(0, 0, config.seed))
+    batch = to_device(make_batch(facts.input_spec(images.spec), *drawn), first.fabric.device)
     laps: dict[str, list[float]] = {name: [] for name in sessions}
     for turn in range(WARM_UP + turns):
         for name, session in sessions.items():

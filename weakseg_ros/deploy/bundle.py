@@ -15,20 +15,21 @@ import contextlib
 import dataclasses
 import hashlib
 import json
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from weakseg_ros.config import check_ranges, dump_yaml, from_mapping, read_yaml, setting, to_mapping
+from weakseg_ros.deploy.input_spec import InputSpec, IntensityRule
+from weakseg_ros.deploy.tensors import HEAD_OUTPUTS, RANGE_INPUTS, TensorSpec, outputs_of
 from weakseg_ros.errors import BundleError, ConfigError, WeaksegError, did_you_mean
 from weakseg_ros.files import content_of, put_in_place, read_regular, sha256_of_parts, share_folder, staged
 from weakseg_ros.points.intensity import QUANTILES as QUANTILES
 from weakseg_ros.points.labels import LabelMap
-from weakseg_ros.points.projection import CHANNELS, RangeSpec
+from weakseg_ros.points.projection import RangeSpec
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 INFO_FILE = "bundle.yaml"
 FOREIGN_FILES = ("arch_cfg.yaml", "data_cfg.yaml", "backbone", "segmentation_decoder", "segmentation_head")
 """what model folders of lidar-bonnetal and its kin hold"""
@@ -38,12 +39,6 @@ MOST_INFO_BYTES, MOST_FILE_BYTES = 1 << 24, 1 << 32
 
 KIND_ONNX = "onnx"
 KIND_WEIGHTS = "weights"
-
-OUTPUTS = ("class_id", "confidence", "uncertainty")
-"""what every network answers"""
-HEADS = {"novelty": ("novelty",), "centres": ("centre", "offset"), "queries": ("query_class", "query_mask")}
-"""what it may answer besides, by the head that makes it: how unlike anything labelled a pixel is, and two ways to objects"""
-EXTRA_OUTPUTS = tuple(name for names in HEADS.values() for name in names)
 
 
 @dataclass(frozen=True)
@@ -55,24 +50,18 @@ class NetRule:
 
 
 @dataclass(frozen=True)
-class MethodRule:
-    """Which row of registry.METHODS adds the outputs, and its settings that are not the defaults; empty = nothing added."""
+class HeadRule:
+    """Which row of registry.HEADS stands behind the net, and its arguments besides the net and num_classes."""
 
-    name: str = ""
-    options: dict[str, Any] = field(default_factory=dict)
-
-
-@dataclass(frozen=True)
-class IntensityRule:
-    """How the training data's intensity was scaled."""
-
-    required: bool
-    """clouds without intensity are refused"""
-    full_scale: float = setting(1.0, 0.0)
-    """largest value that the training data could hold: 1 for KITTI, 255 for a Velodyne; 0 = unknown"""
+    name: str
+    kwargs: dict[str, Any] | None = field(default_factory=dict)
+    """None: a bundle of format 1 does not say; engines that need no torch run it all the same"""
 
     def __post_init__(self) -> None:
-        check_ranges(self)
+        if self.name not in HEAD_OUTPUTS:
+            raise ConfigError(
+                f"heads: unknown '{self.name}'{did_you_mean(self.name, HEAD_OUTPUTS)}; known: {', '.join(HEAD_OUTPUTS)}"
+            )
 
 
 @dataclass(frozen=True)
@@ -122,21 +111,18 @@ class BundleInfo:
     name: str
     content_hash: str = ""
     """hex SHA-256 over all the other entries, hence over the files' hashes too"""
-    spec: RangeSpec
-    channels: tuple[str, ...]
-    """names of the input's channels, in order"""
-    mean: tuple[float, ...]
-    std: tuple[float, ...]
-    """per channel, over pixels that hold a point: the input is (raw - mean) / std, and 0 where no point is"""
+    input: InputSpec
+    """what the network is told of a cloud"""
+    inputs: dict[str, TensorSpec] = field(default_factory=lambda: dict(RANGE_INPUTS))
+    """what the network is given, by name, in the order of its graph"""
+    outputs: dict[str, TensorSpec] = field(default_factory=dict)
+    """what it answers, by name, in the order of its graph; left empty it follows from the heads"""
     labels: LabelMap
     net: NetRule
-    outputs: tuple[str, ...] = ()
-    """what the network answers besides class, confidence and uncertainty; see EXTRA_OUTPUTS"""
-    method: MethodRule = field(default_factory=MethodRule)
-    """what those outputs come from"""
+    heads: tuple[HeadRule, ...] = ()
+    """what stands behind the net and answers besides class, confidence and uncertainty"""
     temperature: float = setting(1.0, 0.01, 100.0)
     """divides the logits inside the graph, fitted on validation data"""
-    intensity: IntensityRule
     statistics: TrainingStatistics = field(default_factory=TrainingStatistics)
     metrics: dict[str, Any] = field(default_factory=dict)
     provenance: Provenance = field(default_factory=Provenance)
@@ -148,31 +134,57 @@ class BundleInfo:
         check_ranges(self)
         if not self.name.isprintable():
             raise ConfigError(f"name: {self.name!r} holds characters that a terminal obeys; rename the bundle")
-        unknown = [channel for channel in self.channels if channel not in CHANNELS]
-        if unknown:
+        names = self.head_names
+        if len(set(names)) != len(names):
+            raise ConfigError(f"heads: {list(names)} names one twice")
+        due = outputs_of(names)
+        if not self.outputs:
+            object.__setattr__(self, "outputs", due)
+        missing = [name for name in due if name not in self.outputs]
+        if missing:
             raise ConfigError(
-                f"channels: unknown '{unknown[0]}'{did_you_mean(unknown[0], CHANNELS)}; known: {', '.join(CHANNELS)}"
+                f"outputs: '{missing[0]}' is missing, which every network or its heads answer; export the model again"
             )
-        if not self.channels or len(set(self.channels)) != len(self.channels):
-            raise ConfigError(f"channels: {list(self.channels)} must name at least one channel, each once")
-        for key, values in (("mean", self.mean), ("std", self.std)):
-            if len(values) != len(self.channels) or not all(map(math.isfinite, values)):
-                raise ConfigError(f"{key}: expected {len(self.channels)} finite values, one per channel; found {list(values)}")
-        if min(self.std) <= 0:
-            raise ConfigError(f"std: {list(self.std)} must be positive")
-        _check_outputs(self.outputs)
 
     @property
-    def heads(self) -> tuple[str, ...]:
-        """Which of HEADS the network has."""
-        return tuple(head for head, names in HEADS.items() if names[0] in self.outputs)
+    def head_names(self) -> tuple[str, ...]:
+        """The heads by name."""
+        return tuple(head.name for head in self.heads)
+
+    @property
+    def spec(self) -> RangeSpec:
+        """The range image."""
+        return self.input.geometry
+
+    @property
+    def channels(self) -> tuple[str, ...]:
+        """Names of the input's channels."""
+        return self.input.channels
+
+    @property
+    def mean(self) -> tuple[float, ...]:
+        """Of each channel, over pixels that hold a point."""
+        return self.input.mean
+
+    @property
+    def std(self) -> tuple[float, ...]:
+        """Of each channel, over pixels that hold a point."""
+        return self.input.std
+
+    @property
+    def intensity(self) -> IntensityRule:
+        """How the training data's intensity was scaled."""
+        return self.input.intensity
+
+    @property
+    def sizes(self) -> dict[str, int]:
+        """The sizes that the tables' symbols stand for, as far as the bundle settles them."""
+        spec = self.input.geometry
+        return {"C": len(self.input.channels), "H": spec.height, "W": spec.width, "K": self.labels.num_classes}
 
     def hashed(self) -> str:
-        """The hex SHA-256 that `content_hash` must hold. Entries newer than the first bundles count where they say something."""
-        content = to_mapping(dataclasses.replace(self, content_hash=""))
-        if not self.outputs:
-            del content["outputs"], content["method"]
-        return sha256_of_parts([json.dumps(content, sort_keys=True)])
+        """The hex SHA-256 that `content_hash` must hold."""
+        return _hash_of(to_mapping(dataclasses.replace(self, content_hash="")))
 
 
 @dataclass(frozen=True)
@@ -308,29 +320,48 @@ def write_bundle(folder: Path, info: BundleInfo, files: Mapping[str, tuple[str, 
     return Bundle.load(folder)
 
 
-def _check_outputs(outputs: tuple[str, ...]) -> None:
-    """ConfigError for an unknown output, or one of a head whose others are missing."""
-    for name in outputs:
-        if name not in EXTRA_OUTPUTS:
-            raise ConfigError(f"outputs: unknown '{name}'{did_you_mean(name, EXTRA_OUTPUTS)}; known: {', '.join(EXTRA_OUTPUTS)}")
-    for head, names in HEADS.items():
-        missing = set(names) - set(outputs)
-        if missing and len(missing) < len(names):
-            raise ConfigError(f"outputs: '{sorted(missing)[0]}' is missing, which belongs to {head}; export the model again")
-    if len(set(outputs)) != len(outputs):
-        raise ConfigError(f"outputs: {list(outputs)} names one twice")
-
-
 def _read_info(path: Path) -> BundleInfo:
     mapping = read_yaml(path, MOST_INFO_BYTES)
     if not isinstance(mapping, dict):
         raise BundleError(f"{path}: is empty or holds no settings; copy the bundle again")
     version = mapping.get("version")
-    if version != FORMAT_VERSION:
+    if version not in (1, FORMAT_VERSION):
         raise BundleError(
-            f"{path}: is of format {version!r}, this program reads {FORMAT_VERSION}; update weakseg_ros or export again"
+            f"{path}: is of format {version!r}, this program reads 1 to {FORMAT_VERSION}; update weakseg_ros or export again"
         )
+    if version == 1:
+        mapping, expected = from_format_1(mapping, path.name), mapping.get("content_hash")
+        return dataclasses.replace(from_mapping(BundleInfo, mapping, path.name), content_hash=str(expected))
     info = from_mapping(BundleInfo, mapping, path.name)
     if info.content_hash != info.hashed():
-        raise BundleError(f"{path}: its content does not match its own content_hash; it was edited, copy the bundle again")
+        raise _edited(path.name)
     return info
+
+
+def from_format_1(old: dict[str, Any], where: str) -> dict[str, Any]:
+    """bundle.yaml of format 1 in today's form; BundleError where it was edited.
+
+    That format had the input's settings side by side, a method in place of heads, and no tables of tensors. Which settings a
+    head had is not told apart from its method's, so only engines that run the exported graph know the heads.
+    """
+    told = {key: value for key, value in old.items() if old.get("outputs") or key not in ("outputs", "method")}
+    if old.get("content_hash") != _hash_of({**told, "content_hash": ""}):
+        raise _edited(where)
+    moved = ("spec", "channels", "mean", "std", "intensity", "outputs", "method")
+    geometry, channels, mean, std, intensity, outputs, _ = (old.get(key) for key in moved)
+    facts = {"geometry": geometry, "channels": channels, "mean": mean, "std": std, "intensity": intensity}
+    heads = [head for head, names in HEAD_OUTPUTS.items() if next(iter(names)) in (outputs or ())]
+    return {
+        **{key: value for key, value in old.items() if key not in moved},
+        "version": FORMAT_VERSION,
+        "input": facts,
+        "heads": [{"name": head, "kwargs": None} for head in heads],
+    }
+
+
+def _hash_of(content: Mapping[str, Any]) -> str:
+    return sha256_of_parts([json.dumps(content, sort_keys=True)])
+
+
+def _edited(where: str) -> BundleError:
+    return BundleError(f"{where}: its content does not match its own content_hash; it was edited, copy the bundle again")

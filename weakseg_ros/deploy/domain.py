@@ -11,10 +11,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from weakseg_ros.deploy.bundle import BundleInfo, TrainingStatistics
+from weakseg_ros.deploy.frontends.range_numpy import CloudView
+from weakseg_ros.deploy.input_spec import WITHOUT_INTENSITY
 from weakseg_ros.points import sanity
-from weakseg_ros.points.cloud import Cloud
 from weakseg_ros.points.intensity import POOR_FIT, intensity_fit, suggest_factor
-from weakseg_ros.points.projection import RangeSpec, RangeView
+from weakseg_ros.points.projection import RangeSpec
 from weakseg_ros.points.rings import ring_is_row
 
 SAMPLE_POINTS = 4096
@@ -22,8 +23,6 @@ RECENT_CLOUDS = 10
 OUTSIDE_EXCESS = 0.05
 """outside the image may be this much more of the points than in training"""
 DENSITY_RATIO = 0.5
-WITHOUT_INTENSITY = "weakseg train DATA --channels range x y z valid"
-"""how to get a model for clouds that have none"""
 SPAN_TAILS = (0.005, 0.995)
 
 
@@ -55,8 +54,9 @@ class CloudSample:
     """False where rows by laser index are asked for and the index does not order the inclinations"""
 
 
-def sample_cloud(cloud: Cloud, view: RangeView, intensity_scale: float, spec: RangeSpec) -> CloudSample:
+def sample_cloud(seen: CloudView, spec: RangeSpec) -> CloudSample:
     """Measure one cloud and its range image, which is of `spec`."""
+    cloud, view, intensity_scale = seen.cloud, seen.pixels, seen.intensity_scale
     usable = np.flatnonzero(cloud.valid)
     taken = usable[:: math.ceil(len(usable) / SAMPLE_POINTS) or 1]
     xyz = cloud.xyz[taken].astype(np.float64)
@@ -88,11 +88,11 @@ class DomainMonitor:
         self._geometry: tuple[int, list[str]] = (0, [])
         """clouds that had been seen when it was judged, and the judgement"""
 
-    def add(self, cloud: Cloud, view: RangeView, intensity_scale: float) -> None:
+    def add(self, view: CloudView) -> None:
         """Note one cloud; the oldest of RECENT_CLOUDS is forgotten."""
-        self._frame_id = cloud.frame_id
+        self._frame_id = view.cloud.frame_id
         self._added += 1
-        self._samples.append(sample_cloud(cloud, view, intensity_scale, self._info.spec))
+        self._samples.append(sample_cloud(view, self._info.spec))
 
     def geometry(self) -> list[str]:
         """What is plainly wrong with the frame or unit of the recent clouds, one sentence each; empty = nothing is."""

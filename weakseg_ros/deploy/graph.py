@@ -10,14 +10,16 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor, nn
 
-EXTRA = "extra/"
-"""begins the names of the tensors that belong to a method's addition; no tensor of a net is called so"""
+from weakseg_ros.nets.heads.head import Heads
+
+OF_HEADS = "extra/"
+"""begins the names of the tensors that belong to the heads; no tensor of a net is called so"""
 
 
 class DeployGraph(nn.Module):
     """A trained net as the ONNX file and the torch engine run it: image in, answers per pixel out.
 
-    `extra` is what a method adds (see Method.deployable): its outputs follow the three, by the names in its `outputs`.
+    What the `heads` answer follows the three, by the names in their `outputs`.
 
     `image` (B, C, H, W) f32, normalised, 0 where no point is; out: `class_id` u8 = 1 + argmax over the logits of classes
     1..K-1, `confidence` f32 = the largest probability p, `uncertainty` f32 = -sum(p log p) / log(K-1), all (B, H, W), with
@@ -26,10 +28,10 @@ class DeployGraph(nn.Module):
 
     ones: Tensor
 
-    def __init__(self, net: nn.Module, num_classes: int, temperature: float = 1.0, extra: nn.Module | None = None) -> None:
+    def __init__(self, net: nn.Module, num_classes: int, temperature: float = 1.0, heads: Heads | None = None) -> None:
         super().__init__()
         self.net = net
-        self.extra = extra
+        self.heads = heads
         self.sharpness = 1.0 / temperature
         self.entropy_scale = 1.0 / math.log(max(num_classes - 1, 2))
         self.register_buffer("ones", torch.ones(1, num_classes - 1, 1, 1), persistent=False)
@@ -49,19 +51,19 @@ class DeployGraph(nn.Module):
         total = self._sum(odds)  # (B, H, W)
         entropy = total.log() - self._sum(shifted * odds) / total
         class_id = scores.argmax(dim=1).to(torch.uint8) + 1
-        more = () if self.extra is None else self.extra(out)
+        more = () if self.heads is None else self.heads(out)
         return class_id, 1.0 / total, (entropy * self.entropy_scale).clamp(0.0, 1.0), *more
 
     def _sum(self, values: Tensor) -> Tensor:
         return nn.functional.conv2d(values, self.ones.to(values.dtype))[:, 0]
 
 
-def join_weights(net: Mapping[str, Tensor], extra: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The tensors of a net and of what a method adds to it, for one file."""
-    return {**net, **{EXTRA + name: tensor for name, tensor in extra.items()}}
+def join_weights(net: Mapping[str, Tensor], heads: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The tensors of a net and of its heads, for one file."""
+    return {**net, **{OF_HEADS + name: tensor for name, tensor in heads.items()}}
 
 
 def split_weights(weights: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-    """(net, addition) of what `join_weights` joined; the addition of older files is empty."""
-    extra = {name.removeprefix(EXTRA): tensor for name, tensor in weights.items() if name.startswith(EXTRA)}
-    return {name: tensor for name, tensor in weights.items() if not name.startswith(EXTRA)}, extra
+    """(net, heads) of what `join_weights` joined."""
+    heads = {name.removeprefix(OF_HEADS): tensor for name, tensor in weights.items() if name.startswith(OF_HEADS)}
+    return {name: tensor for name, tensor in weights.items() if not name.startswith(OF_HEADS)}, heads

@@ -7,19 +7,17 @@ pixel takes the query's class, so that an object has one class. Queries and cent
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any, Literal
+from collections.abc import Collection, Mapping
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from weakseg_ros.deploy.bundle import BundleInfo
 from weakseg_ros.deploy.grouping import group_centres, group_components, object_radii_m
 from weakseg_ros.deploy.queries import panoptic_inference
+from weakseg_ros.points.labels import LabelMap
 from weakseg_ros.points.lift import KnnSettings, lift, range_image, vote
 from weakseg_ros.points.projection import RangeView
-
-Instances = Literal["auto", "components", "none"]
 
 
 class ObjectFinder:
@@ -29,14 +27,14 @@ class ObjectFinder:
     uses connected pixels whatever the bundle has; `none` finds nothing.
     """
 
-    def __init__(self, info: BundleInfo, full_circle: bool) -> None:
-        self._heads = info.heads
-        self._things = info.labels.things
-        self._radius_m = object_radii_m(info.labels)
+    def __init__(self, labels: LabelMap, heads: Collection[str], full_circle: bool) -> None:
+        self._heads = heads
+        self._things = labels.things
+        self._radius_m = object_radii_m(labels)
         self._full_circle = full_circle
 
     def find(
-        self, outputs: Mapping[str, NDArray[Any]], xyz: NDArray[np.float32], view: RangeView, instances: Instances
+        self, outputs: Mapping[str, NDArray[Any]], xyz: NDArray[np.float32], view: RangeView, instances: str
     ) -> tuple[NDArray[np.uint8], NDArray[np.uint16]]:
         """(classes, instance ids) of the (H, W) pixels, ids from 1 up, 0 = none; all pixels of an id have one class.
 

@@ -9,16 +9,18 @@ a memory of prototypes that the labelled pixels move.
 from __future__ import annotations
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F
 
 from weakseg_ros.batches.batches import Batch
 from weakseg_ros.methods.confident_pixels import ContrastAnchors, draw_anchors, entropy, select_pseudo_labels, select_ratio
-from weakseg_ros.methods.embedding import Projector, at_some_pixels
+from weakseg_ros.methods.embedding import at_some_pixels
 from weakseg_ros.methods.method import Method, Task
-from weakseg_ros.methods.novelty import Novelty
 from weakseg_ros.methods.prototypes import PixelBank, PrototypeBank
 from weakseg_ros.methods.settings import Coarse3dSettings, Reduction
+from weakseg_ros.nets.heads.head import Heads
+from weakseg_ros.nets.heads.novelty import NoveltyHead
+from weakseg_ros.nets.heads.projector import Projector
 from weakseg_ros.nets.output import NetOutput
 
 _NO_LOG_OF_ZERO = 1e-6
@@ -48,11 +50,11 @@ class Coarse3d(Method):
         contrast = self._nothing() if waits else self.settings.weight * self._contrast(batch, out, progress)
         return {"contrast": contrast}
 
-    def deployable(self) -> nn.Module | None:
+    def deployable(self) -> Heads | None:
         """See Method.deployable; nothing without `novelty`, or where the memory holds pixels."""
         if not self.settings.novelty or not self.settings.weight or isinstance(self.bank, PixelBank):
             return None
-        return Novelty(self.projector, self.bank)
+        return Heads([NoveltyHead(self.projector, self.bank)])
 
     def _contrast(self, batch: Batch, out: NetOutput, progress: float) -> Tensor:
         """Move the memory with this batch's labels, then compare the anchors with it; statistics in float32."""

@@ -9,12 +9,11 @@ from typing import Any, TypeVar
 from torch import Tensor, nn
 
 from weakseg_ros.batches.batches import Batch
-from weakseg_ros.config import from_mapping
 from weakseg_ros.errors import ConfigError
 from weakseg_ros.methods.method import Method, Task
-from weakseg_ros.methods.parts import BASE, by_part, parts_of
+from weakseg_ros.methods.parts import BASE, parts_of
+from weakseg_ros.nets.heads.head import Heads
 from weakseg_ros.nets.output import NetOutput
-from weakseg_ros.points.labels import LabelMap
 from weakseg_ros.registry import METHODS, load
 
 T = TypeVar("T", bound=Method)
@@ -49,23 +48,11 @@ class Combined(Method):
         for part in self.parts.values():
             part.after_step(net, progress)  # type: ignore[operator]
 
-    def deployable(self) -> nn.Module | None:
-        """What the parts add for the robot, one after the other."""
+    def deployable(self) -> Heads | None:
+        """The heads of all parts, one after the other."""
         additions = [part.deployable() for part in self.parts.values()]  # type: ignore[operator]
-        found = tuple(addition for addition in additions if addition is not None)
-        return _Together(found) if len(found) > 1 else next(iter(found), None)
-
-
-class _Together(nn.Module):
-    """Several additions, one after the other."""
-
-    def __init__(self, parts: tuple[nn.Module, ...]) -> None:
-        super().__init__()
-        self.parts = nn.ModuleList(parts)
-        self.outputs: tuple[str, ...] = sum((tuple(part.outputs) for part in parts), ())  # type: ignore[arg-type]
-
-    def forward(self, out: NetOutput) -> tuple[Tensor, ...]:
-        return tuple(tensor for part in self.parts for tensor in part(out))
+        heads = [head for addition in additions if addition is not None for head in addition.each]
+        return Heads(heads) if heads else None
 
 
 def build_method(method: str, settings: Mapping[str, Any], task: Task) -> Combined:
@@ -82,12 +69,3 @@ def build_method(method: str, settings: Mapping[str, Any], task: Task) -> Combin
 def reads_instances(method: str) -> bool:
     """Whether any part of the method needs to know which object each labelled pixel belongs to."""
     return any(load(METHODS, name).reads_instances for name in parts_of(method))
-
-
-def of_rule(method: str, options: Mapping[str, Any], net: nn.Module, labels: LabelMap, class_counts: Tensor) -> Combined:
-    """The method that a bundle names: `options` are its settings by part, or, in older bundles, those of all parts together."""
-    names = parts_of(method)
-    kinds = {name: load(METHODS, name).Settings for name in names}
-    given = options if set(options) <= set(names) else by_part(options, kinds, "method.options")
-    settings = {name: from_mapping(kind, given.get(name, {}), f"method.options.{name}") for name, kind in kinds.items()}
-    return build_method(method, settings, Task(net, class_counts, labels, settings[BASE]))

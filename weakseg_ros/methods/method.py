@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from weakseg_ros.batches.batches import Batch
 from weakseg_ros.methods.settings import SupervisedSettings
+from weakseg_ros.nets.heads.head import Heads
 from weakseg_ros.nets.output import NetOutput
 from weakseg_ros.points.labels import LabelMap
 
@@ -48,11 +49,9 @@ class Method(nn.Module):
     def after_step(self, net: nn.Module, progress: float) -> None:
         """Called after each optimiser step with the bare net: a teacher or a memory bank moves here."""
 
-    def deployable(self) -> nn.Module | None:
-        """What a robot runs behind the net besides class, confidence and uncertainty; None = nothing.
+    def deployable(self) -> Heads | None:
+        """The heads that a robot runs behind the net, besides class, confidence and uncertainty; None = none.
 
-        A module on the method's own parameters and buffers, not copies, with `outputs: tuple[str, ...]`, names among
-        `deploy.bundle.EXTRA_OUTPUTS`, and `forward(out: NetOutput) -> tuple[Tensor, ...]`, one tensor a name. Its shapes
-        follow from settings and task alone, so that a bundle can make it again.
+        On the method's own parameters and buffers, not copies; each says how it is built again.
         """
         return None

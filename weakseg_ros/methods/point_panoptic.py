@@ -29,6 +29,7 @@ from weakseg_ros.methods.objects.targets import Targets, head_losses, outside_lo
 from weakseg_ros.methods.settings import PointPanopticSettings
 from weakseg_ros.methods.supervised import class_weights
 from weakseg_ros.nets.heads.centres import CentreHead
+from weakseg_ros.nets.heads.head import Heads
 from weakseg_ros.nets.heads.queries import QueryHead
 from weakseg_ros.nets.losses import focal_loss
 from weakseg_ros.nets.output import NetOutput
@@ -65,9 +66,9 @@ class PointPanoptic(Method):
         self.branch = DistanceBranch(width, classes, settings) if learned else None
         self.head = QueryHead(width, stages, classes, settings) if settings.head == "query" else CentreHead(width)
 
-    def deployable(self) -> nn.Module | None:
+    def deployable(self) -> Heads | None:
         """The head."""
-        return self.head
+        return Heads([self.head])
 
     def losses(self, batch: Batch, out: NetOutput, progress: float) -> dict[str, Tensor]:
         """Those of the distances, summed over the rounds, mean over the scans; of pseudo-labels' classes, and of the head.

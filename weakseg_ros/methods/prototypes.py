@@ -12,21 +12,15 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from weakseg_ros.methods.settings import Assignment, BankSettings
+from weakseg_ros.nets.heads.novelty import PrototypeKeys
 
-_START_SIGMA = 0.02
 
-
-class PrototypeBank(nn.Module):
+class PrototypeBank(PrototypeKeys):
     """Unit vectors (C, K, D) that follow the labelled pixels; saved with the checkpoint, not trained."""
 
     def __init__(self, settings: BankSettings, classes: int, dim: int) -> None:
-        super().__init__()
+        super().__init__(classes, settings.prototypes_per_class, dim)
         self.settings = settings
-        keys = torch.nn.init.trunc_normal_(torch.empty(classes, settings.prototypes_per_class, dim), std=_START_SIGMA)
-        self.keys: Tensor
-        self.moved: Tensor
-        self.register_buffer("keys", F.normalize(keys, dim=2))
-        self.register_buffer("moved", torch.zeros(keys.shape[:2], dtype=torch.bool))
 
     @torch.no_grad()
     def follow(self, embedded: Tensor, classes: Tensor) -> None:

@@ -1,10 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Range images: points to pixels, pixels back to points, and what a network is fed; conventions in docs/projection.md."""
+"""Range images: points to pixels, and pixels back to points; conventions in docs/projection.md."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -12,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from weakseg_ros.config import check_ranges, setting
-from weakseg_ros.errors import CloudError, ConfigError, did_you_mean
+from weakseg_ros.errors import CloudError, ConfigError
 from weakseg_ros.points.cloud import Cloud
 
 
@@ -72,20 +71,6 @@ def nothing_seen(spec: RangeSpec) -> RangeView:
     return RangeView(np.zeros(0, np.int32), nowhere, np.zeros(0, np.float32))
 
 
-CHANNELS: dict[str, Callable[[Cloud, RangeView, float], NDArray[np.float32]]] = {
-    "range": lambda cloud, view, scale: view.range_of_point,
-    "x": lambda cloud, view, scale: cloud.xyz[:, 0],
-    "y": lambda cloud, view, scale: cloud.xyz[:, 1],
-    "z": lambda cloud, view, scale: cloud.xyz[:, 2],
-    "intensity": lambda cloud, view, scale: _finite(cloud.intensity) * np.float32(scale),
-    "valid": lambda cloud, view, scale: np.ones(len(cloud), np.float32),
-}
-"""What a network can be fed, by name: the value of each point, (N,)."""
-
-NOT_NORMALISED = frozenset({"valid"})
-"""Channels that `network_input` passes on as they are, whatever mean and std say."""
-
-
 def project(cloud: Cloud, spec: RangeSpec) -> RangeView:
     """Find the pixel of every point and the nearest point of every pixel; equal distances go to the smaller index.
 
@@ -97,69 +82,17 @@ def project(cloud: Cloud, spec: RangeSpec) -> RangeView:
     """
     with np.errstate(all="ignore"):  # NaN, infinities and far-away points are sorted out below
         xyz = np.ascontiguousarray(cloud.xyz.T)  # (3, N): contiguous rows make each step below two to six times faster
-        ranges = _ranges(xyz, cloud.valid)
+        ranges = ranges_of(xyz, cloud.valid)
         usable = (ranges >= spec.min_range_m) & (ranges <= spec.max_range_m)
         if spec.rows == "grid":
             return _own_grid(cloud, spec, ranges, usable)
         col, in_col = _columns(xyz, spec)
         row, in_row = _rows_by_ring(cloud, usable, spec) if spec.rows == "ring" else _rows_by_angle(xyz[2] / ranges, spec)
     pixel = np.where(usable & in_col & in_row, row * np.int32(spec.width) + col, np.int32(-1))
-    return RangeView(pixel, _nearest(pixel, ranges, spec), ranges)
+    return RangeView(pixel, nearest_points(pixel, ranges, spec), ranges)
 
 
-def channel_image(cloud: Cloud, view: RangeView, channels: Sequence[str], intensity_scale: float = 1.0) -> NDArray[np.float32]:
-    """Raw channels of the points that own pixels, (C, H, W), 0 where no point is; names as in `CHANNELS`.
-
-    `intensity_scale` multiplies the intensity. Raises ConfigError for an unknown channel.
-    """
-    plain = [0.0] * len(channels), [1.0] * len(channels)
-    return network_input(cloud, view, channels, *plain, intensity_scale)
-
-
-def network_input(
-    cloud: Cloud,
-    view: RangeView,
-    channels: Sequence[str],
-    mean: Sequence[float],
-    std: Sequence[float],
-    intensity_scale: float = 1.0,
-) -> NDArray[np.float32]:
-    """What a network is fed, (C, H, W): (value - mean) / std, 0 where no point is; `valid` stays 1 and 0.
-
-    Raises ConfigError for an unknown channel and for a mean or std of another length.
-    """
-    if not len(channels) == len(mean) == len(std):
-        raise ConfigError(f"channels: {len(channels)} of them, but {len(mean)} means and {len(std)} deviations; give one of each")
-    owner = view.point_of_pixel.ravel().astype(np.intp)
-    image = np.empty((len(channels), owner.size), np.float32)
-    values = np.zeros(len(cloud) + 1, np.float32)  # the last one stays 0: it is what -1, "no point", picks
-    with np.errstate(all="ignore"):  # unusable points are in the table, but own no pixel
-        for plane, name, centre, scale in zip(image, channels, mean, std, strict=True):
-            of_point = _channel(name)(cloud, view, intensity_scale)
-            if (centre, scale) == (0.0, 1.0) or name in NOT_NORMALISED:
-                values[:-1] = of_point
-            else:
-                np.subtract(of_point, np.float32(centre), out=values[:-1])
-                values[:-1] /= np.float32(scale)
-            np.take(values, owner, out=plane, mode="wrap")
-    return image.reshape(len(channels), *view.point_of_pixel.shape)
-
-
-def _channel(name: str) -> Callable[[Cloud, RangeView, float], NDArray[np.float32]]:
-    if name not in CHANNELS:
-        hint = did_you_mean(name, CHANNELS) or f"; known: {', '.join(CHANNELS)}"
-        raise ConfigError(f"channels: unknown channel '{name}'{hint}")
-    return CHANNELS[name]
-
-
-def _finite(values: NDArray[np.float32]) -> NDArray[np.float32]:
-    # One NaN would spread over the whole image through the network's convolutions.
-    if np.isfinite(values).all():
-        return values
-    return np.nan_to_num(values, nan=0.0, posinf=0.0, neginf=0.0)
-
-
-def _ranges(xyz: NDArray[np.float32], valid: NDArray[np.bool_]) -> NDArray[np.float32]:
+def ranges_of(xyz: NDArray[np.float32], valid: NDArray[np.bool_]) -> NDArray[np.float32]:
     """(N,) distances, NaN for unusable points; `xyz` is (3, N)."""
     squares = xyz * xyz
     squares[0] += squares[1]
@@ -173,7 +106,7 @@ def _ranges(xyz: NDArray[np.float32], valid: NDArray[np.bool_]) -> NDArray[np.fl
     return ranges
 
 
-def _rows_of(sine: NDArray[np.float32], up_deg: float, down_deg: float, height: int) -> NDArray[np.float32]:
+def rows_of(sine: NDArray[np.float32], up_deg: float, down_deg: float, height: int) -> NDArray[np.float32]:
     """(N,) row as a real number, 0 at the upper edge, from the sine of the inclination; float32 as in the published codes."""
     up, down = up_deg / 180.0 * math.pi, down_deg / 180.0 * math.pi
     above_lower_edge = (np.arcsin(sine) - np.float32(down)) / np.float32(up - down)
@@ -181,7 +114,7 @@ def _rows_of(sine: NDArray[np.float32], up_deg: float, down_deg: float, height: 
     return rows
 
 
-def _columns_of(azimuth: NDArray[np.float32], left_deg: float, right_deg: float, width: int) -> NDArray[np.float32]:
+def columns_of(azimuth: NDArray[np.float32], left_deg: float, right_deg: float, width: int) -> NDArray[np.float32]:
     """(N,) column as a real number, 0 at the left edge; float32 as in the published codes."""
     left, right = left_deg / 180.0 * math.pi, right_deg / 180.0 * math.pi
     columns: NDArray[np.float32] = (np.float32(left) - azimuth) / np.float32(left - right) * np.float32(width)
@@ -189,7 +122,7 @@ def _columns_of(azimuth: NDArray[np.float32], left_deg: float, right_deg: float,
 
 
 def _rows_by_angle(sine: NDArray[np.float32], spec: RangeSpec) -> tuple[NDArray[np.int32], NDArray[np.bool_]]:
-    v = _rows_of(sine, spec.fov_up_deg, spec.fov_down_deg, spec.height)
+    v = rows_of(sine, spec.fov_up_deg, spec.fov_down_deg, spec.height)
     row_deg = (spec.fov_up_deg - spec.fov_down_deg) / spec.height
     slack = min(0.5, 0.25 / row_deg)
     inside = (v >= -slack) & (v <= spec.height + slack)
@@ -198,7 +131,7 @@ def _rows_by_angle(sine: NDArray[np.float32], spec: RangeSpec) -> tuple[NDArray[
 
 def _columns(xyz: NDArray[np.float32], spec: RangeSpec) -> tuple[NDArray[np.int32], NDArray[np.bool_]]:
     azimuth = np.arctan2(xyz[1] + np.float32(0.0), xyz[0])  # -0.0 becomes 0.0: one direction at the rear, one column
-    u = _columns_of(azimuth, spec.fov_left_deg, spec.fov_right_deg, spec.width)
+    u = columns_of(azimuth, spec.fov_left_deg, spec.fov_right_deg, spec.width)
     inside = (u >= 0) & (u <= spec.width)
     return np.minimum(u, spec.width - 1).astype(np.int32), inside
 
@@ -240,7 +173,7 @@ def _own_grid(cloud: Cloud, spec: RangeSpec, ranges: NDArray[np.float32], usable
     return RangeView(pixel, pixel.reshape(spec.height, spec.width), ranges)
 
 
-def _nearest(pixel: NDArray[np.int32], ranges: NDArray[np.float32], spec: RangeSpec) -> NDArray[np.int32]:
+def nearest_points(pixel: NDArray[np.int32], ranges: NDArray[np.float32], spec: RangeSpec) -> NDArray[np.int32]:
     """(H, W) the point of smallest range in each pixel: one minimum over keys of range bits above index bits."""
     keys = ranges.view(np.uint32).astype(np.uint64)
     keys <<= np.uint64(32)

@@ -55,10 +55,10 @@ class Model:
     def run(self, cloud: Cloud, config: NodeConfig) -> tuple[Segmentation, Bundle]:
         """Segment with the settings of this moment, and say which bundle did; see Segmenter.run for the errors."""
         with self._lock:
-            self._segmenter.lift = config.lift
-            self._segmenter.instances = config.instances
-            self._segmenter.intensity_scale = config.input.intensity_scale
-            self._segmenter.allow_no_intensity = not config.input.intensity_field
+            settings = self._segmenter.settings
+            settings.lift, settings.instances = config.lift, config.instances
+            settings.intensity_scale = config.input.intensity_scale
+            settings.allow_no_intensity = not config.input.intensity_field
             return self._segmenter.run(cloud), self._segmenter.bundle
 
     def domain_report(self) -> list[str]:

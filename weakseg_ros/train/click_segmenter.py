@@ -12,12 +12,13 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from weakseg_ros.config import load_yaml
+from weakseg_ros.deploy.frontends import FrontendSettings, make_frontend
 from weakseg_ros.methods.objects.anchors import ClickAnchors
 from weakseg_ros.methods.objects.relations import relate
 from weakseg_ros.methods.point_panoptic import PointPanoptic
 from weakseg_ros.points.cloud import Cloud
 from weakseg_ros.points.labels import LabelMap
-from weakseg_ros.points.projection import RangeSpec, RangeView, network_input, project
+from weakseg_ros.points.projection import RangeSpec, RangeView, project
 from weakseg_ros.train.config import TrainConfig
 from weakseg_ros.train.run_folder import CONFIG, LABELS, SPEC, STATISTICS, RunFolder
 from weakseg_ros.train.session import make_method, make_net
@@ -126,14 +127,15 @@ class _Learned:
     def __init__(
         self, net: nn.Module, method: PointPanoptic, labels: LabelMap, spec: RangeSpec, statistics: DataStatistics
     ) -> None:
-        self.net, self.method, self.labels, self.spec, self.statistics = net, method, labels, spec, statistics
+        self.net, self.method, self.labels = net, method, labels
+        self.frontend = make_frontend(statistics.input_spec(spec), labels)
+        self.frontend.settings = FrontendSettings(allow_no_intensity=True)
 
     @torch.inference_mode()
     def look(self, cloud: Cloud, view: RangeView) -> _Look:
         """The network's answer, in its own image, for the pixels of `view`, which may be a finer one."""
-        own, facts = project(cloud, self.spec), self.statistics
-        image = network_input(cloud, own, facts.channels, facts.mean, facts.std)
-        out = self.net(torch.from_numpy(image)[None])
+        inputs, seen = self.frontend.encode(cloud)
+        own, out = seen.pixels, self.net(torch.from_numpy(inputs["image"]))
         features, probs = (_rows(values[0]) for values in (out.features, out.probabilities))
         mask = view.point_of_pixel >= 0
         points = view.point_of_pixel[mask]

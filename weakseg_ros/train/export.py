@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from weakseg_ros import registry
-from weakseg_ros.batches.batches import InputRule, label_image
+from weakseg_ros.batches.batches import label_image
 from weakseg_ros.config import load_yaml, to_mapping
 from weakseg_ros.data.scan_sets import ScanSet
 from weakseg_ros.deploy.bundle import (
@@ -27,17 +27,19 @@ from weakseg_ros.deploy.bundle import (
     KIND_WEIGHTS,
     Bundle,
     BundleInfo,
-    IntensityRule,
-    MethodRule,
     NetRule,
     Provenance,
     write_bundle,
 )
+from weakseg_ros.deploy.engines.torch import rules_of
+from weakseg_ros.deploy.frontends import FrontendSettings, make_frontend
 from weakseg_ros.deploy.graph import DeployGraph, join_weights
+from weakseg_ros.deploy.input_spec import InputSpec
 from weakseg_ros.errors import BundleError, DataError
 from weakseg_ros.files import environment
+from weakseg_ros.nets.heads.head import Heads
 from weakseg_ros.points.labels import LabelMap
-from weakseg_ros.points.projection import RangeSpec, network_input, project
+from weakseg_ros.points.projection import RangeSpec
 from weakseg_ros.train.calibrate import fit_temperature
 from weakseg_ros.train.config import ExportConfig, TrainConfig
 from weakseg_ros.train.model_card import model_card
@@ -88,20 +90,15 @@ def export_run(run_path: Path, folder: Path, name: str = "", scans: int = 24, ha
     net = make_net(config, statistics, labels.num_classes).eval()
     weights, figures = run.load_best()
     net.load_state_dict(weights)
-    extra = _load_extra(run, config, net, statistics, labels)
+    heads, told = _load_heads(run, config, net, statistics, labels), statistics.input_spec(spec)
     train_scans, val_scans = open_data(config)
-    images, logits, class_id = measure_scans(net, val_scans or train_scans, spec, statistics.input_rule, scans)
+    images, logits, class_id = measure_scans(net, val_scans or train_scans, told, scans)
     info = BundleInfo(
         name=name or folder.absolute().name,
-        spec=spec,
-        channels=statistics.channels,
-        mean=statistics.mean,
-        std=statistics.std,
+        input=told,
         labels=labels,
         net=NetRule(config.net, config.net_arguments),
-        outputs=() if extra is None else extra.outputs,
-        method=MethodRule() if extra is None else MethodRule(config.method, _by_part(config)),
-        intensity=IntensityRule("intensity" in statistics.channels and statistics.has_intensity, statistics.intensity_full_scale),
+        heads=rules_of(heads),
         statistics=statistics.clouds,
         metrics=figures,
         provenance=_provenance(run, config, statistics),
@@ -109,23 +106,18 @@ def export_run(run_path: Path, folder: Path, name: str = "", scans: int = 24, ha
     if val_scans is not None and len(class_id):
         fit = dataclasses.asdict(fit_temperature(logits, class_id))
         info = dataclasses.replace(info, temperature=fit.pop("temperature"), metrics={**figures, **fit})
-    return export_bundle(net, info, folder, images, half, extra)
+    return export_bundle(net, info, folder, images, half, heads)
 
 
-def _by_part(config: TrainConfig) -> dict[str, Any]:
-    """The settings of each part of the method as plain mappings."""
-    return {name: to_mapping(settings) for name, settings in config.method_settings.items()}
-
-
-def _load_extra(
+def _load_heads(
     run: RunFolder, config: TrainConfig, net: nn.Module, statistics: DataStatistics, labels: LabelMap
-) -> nn.Module | None:
+) -> Heads | None:
     """What the run's method adds for the robot, with the weights of the best validation; None = nothing."""
-    extra, weights = make_method(config, net, statistics, labels).deployable(), run.load_best_extra()
-    if extra is None or not weights:  # runs of older versions kept none
+    heads, weights = make_method(config, net, statistics, labels).deployable(), run.load_best_heads()
+    if heads is None or not weights:  # runs of older versions kept none
         return None
-    extra.load_state_dict(weights)
-    return extra
+    heads.load_state_dict(weights)
+    return heads
 
 
 def export_bundle(
@@ -134,18 +126,18 @@ def export_bundle(
     folder: Path,
     sample_images: NDArray[np.float32],
     half: bool = False,
-    extra: nn.Module | None = None,
+    heads: Heads | None = None,
 ) -> Bundle:
     """Write `net` as a bundle and prove it: the ONNX file must answer as torch does on `sample_images`.
 
     `sample_images` (M, C, H, W) are network inputs of real scans. `info` brings everything but parity, files and hash. With
-    `half` the weights are stored in half precision. `extra` is what a method adds, as `info.outputs` and `info.method` say.
+    `half` the weights are stored in half precision. `heads` are those that `info.heads` names.
     Both modules are left as they are. A net that states `why_no_onnx` gets a bundle for torch alone. Raises BundleError
     where ONNX and torch disagree, before anything is written at `folder`.
     """
-    net, extra = copy.deepcopy((net, extra))
-    graph = DeployGraph(net, info.labels.num_classes, info.temperature, extra).eval().cpu()
-    tensors = join_weights(net.state_dict(), {} if extra is None else extra.state_dict())
+    net, heads = copy.deepcopy((net, heads))
+    graph = DeployGraph(net, info.labels.num_classes, info.temperature, heads).eval().cpu()
+    tensors = join_weights(net.state_dict(), {} if heads is None else heads.state_dict())
     weights = {name: _stored(tensor, half) for name, tensor in tensors.items()}
     files, parity = {"weights.safetensors": (KIND_WEIGHTS, save_safetensors(weights))}, {}
     if not getattr(net, "why_no_onnx", ""):
@@ -172,23 +164,23 @@ def _proven_onnx(
 
 
 @torch.inference_mode()
-def measure_scans(
-    net: nn.Module, scans: ScanSet, spec: RangeSpec, rule: InputRule, count: int
-) -> tuple[NDArray[np.float32], Tensor, Tensor]:
+def measure_scans(net: nn.Module, scans: ScanSet, spec: InputSpec, count: int) -> tuple[NDArray[np.float32], Tensor, Tensor]:
     """Network inputs (M, C, H, W) of a few scans, and logits (P, K) with class ids (P,) of labelled pixels of `count` scans."""
+    frontend = make_frontend(spec, scans.labels)
+    frontend.settings = FrontendSettings(allow_no_intensity=True)
     images: list[NDArray[np.float32]] = []
     logits, class_id = [], []
     rng = np.random.default_rng(0)
     numbers = np.unique(np.linspace(0, len(scans) - 1, min(count, len(scans))).round().astype(int))
     for number in tqdm(numbers, desc="calibrate", unit="scan", disable=None):
         scan = scans[int(number)]
-        view = project(scan.cloud, spec)
-        image = network_input(scan.cloud, view, rule.channels, rule.mean, rule.std)
+        inputs, view = frontend.encode(scan.cloud)
+        image = inputs["image"][0]
         if len(images) < PARITY_IMAGES:
             images.append(image)
         if scan.class_id is None:
             continue
-        truth = label_image(scan.class_id, view).ravel()
+        truth = label_image(scan.class_id, view.pixels).ravel()
         labelled = np.flatnonzero(truth)
         chosen = rng.choice(labelled, min(PIXELS_PER_SCAN, len(labelled)), replace=False)
         logits.append(net(torch.from_numpy(image)[None]).logits[0].flatten(1).T[chosen])  # (P, K)

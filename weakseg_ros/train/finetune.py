@@ -18,13 +18,14 @@ from torch import nn
 
 from weakseg_ros.batches.batches import ScanImages
 from weakseg_ros.data.scan_sets import ChangedScans, Scan, ScanSet
-from weakseg_ros.deploy.bundle import QUANTILES, Bundle, BundleInfo, MethodRule, TrainingStatistics
-from weakseg_ros.deploy.engines.torch import load_graph, stores_half
+from weakseg_ros.deploy.bundle import QUANTILES, Bundle, BundleInfo, TrainingStatistics
+from weakseg_ros.deploy.engines.torch import load_graph, rules_of, stores_half
 from weakseg_ros.errors import ConfigError
 from weakseg_ros.files import environment
 from weakseg_ros.memory import keep_large_blocks
 from weakseg_ros.methods.combined import reads_instances
 from weakseg_ros.methods.method import Method
+from weakseg_ros.nets.heads.head import Heads
 from weakseg_ros.train.calibrate import fit_temperature
 from weakseg_ros.train.commands import parse_training
 from weakseg_ros.train.config import TrainConfig
@@ -66,8 +67,8 @@ class Refined:
     """A bundle's net after more training, on the CPU wherever it was trained."""
 
     net: nn.Module
-    extra: nn.Module | None
-    """what its method adds for the robot, trained on; None where the bundle has no such outputs, or the method is another"""
+    heads: Heads | None
+    """the bundle's heads, trained on; None where it has none, or the method adds others"""
     statistics: DataStatistics
     """of the scans it was trained on now; channels, mean and std are the bundle's own"""
 
@@ -117,18 +118,17 @@ def refine(bundle: Bundle, new: ScanSet, replay: ScanSet | None, config: TrainCo
         known = ScanImages(replay, labels_of(config, replay), *options)
         images = MixedImages(fresh, known, new_per_batch)
         counted = _joined(counted, survey(known, info.channels, info.labels.num_classes), new_share)
-    statistics = dataclasses.replace(counted, mean=info.mean, std=info.std)
+    statistics = dataclasses.replace(counted, mean=info.input.mean, std=info.input.std)
     if fabric.is_global_zero:
         run.create()
         write_start(run, config, info.spec, info.labels, statistics, _facts(bundle, config, images, str(fabric.device)))
     net = graph.net.train()
-    method = _method(bundle, config, net, statistics, graph.extra)
+    method = _method(bundle, config, net, statistics, graph.heads)
     whole = method if replay is None else MixedMethod(method, new_per_batch, new_share)
     session = assemble(config, fabric, run, images, None, statistics, net, whole)
     run_session(session)
-    extra = None if session.extra_average is None else session.extra_average.net.cpu()
-    continued = extra is not None and (config.method, extra.outputs) == (info.method.name, info.outputs)
-    return Refined(session.average.net.eval().cpu(), extra if continued else None, statistics)
+    heads = None if session.heads_average is None else session.heads_average.net.cpu()
+    return Refined(session.average.net.eval().cpu(), heads if rules_of(heads) == info.heads else None, statistics)
 
 
 def export_refined(
@@ -139,7 +139,7 @@ def export_refined(
     `facts` become its metrics, and `command` is added to the commands that made `bundle`.
     """
     info = bundle.info
-    images, logits, class_id = measure_scans(refined.net, regression, info.spec, refined.statistics.input_rule, 24)
+    images, logits, class_id = measure_scans(refined.net, regression, info.input, 24)
     fit = dataclasses.asdict(fit_temperature(logits, class_id))
     source = info.provenance
     changed = dataclasses.replace(
@@ -153,22 +153,22 @@ def export_refined(
             command=f" {THEN} ".join(filter(None, [source.command, command])),
             environment=environment(),
         ),
-        outputs=info.outputs if refined.extra is not None else (),
-        method=info.method if refined.extra is not None else MethodRule(),
+        heads=rules_of(refined.heads),
+        outputs={},
         files={},
         parity={},
         content_hash="",
     )
-    return export_bundle(refined.net, changed, folder, images, stores_half(bundle), refined.extra)
+    return export_bundle(refined.net, changed, folder, images, stores_half(bundle), refined.heads)
 
 
-def _method(bundle: Bundle, config: TrainConfig, net: nn.Module, statistics: DataStatistics, extra: nn.Module | None) -> Method:
+def _method(bundle: Bundle, config: TrainConfig, net: nn.Module, statistics: DataStatistics, heads: Heads | None) -> Method:
     """The method, what it adds for the robot beginning where the bundle's is."""
     method = make_method(config, net, statistics, bundle.labels)
-    addition = method.deployable()
-    if extra is None or addition is None or addition.outputs != bundle.info.outputs:
+    fresh = method.deployable()
+    if heads is None or rules_of(fresh) != bundle.info.heads:
         return method
-    addition.load_state_dict(extra.state_dict())
+    fresh.load_state_dict(heads.state_dict())
     return method
 
 

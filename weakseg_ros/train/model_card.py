@@ -26,7 +26,7 @@ def _head(info: BundleInfo) -> str:
         f"{', '.join(info.labels.names[1:])}.\n\n"
         f"Network `{info.net.name}` on a range image of {spec.height} x {spec.width}, inclination {spec.fov_down_deg:g} to "
         f"{spec.fov_up_deg:g} deg, azimuth {spec.fov_right_deg:g} to {spec.fov_left_deg:g} deg, range {spec.min_range_m:g} to "
-        f"{spec.max_range_m:g} m; channels {', '.join(info.channels)}." + "".join(f" {_HEADS[head]}" for head in info.heads)
+        f"{spec.max_range_m:g} m; channels {', '.join(info.channels)}." + "".join(f" {_HEADS[head]}" for head in info.head_names)
     )
 
 

@@ -14,9 +14,10 @@ import onnx
 import torch
 from numpy.typing import NDArray
 
-from weakseg_ros.deploy.bundle import OUTPUTS, BundleInfo
+from weakseg_ros.deploy.bundle import BundleInfo
 from weakseg_ros.deploy.engines.onnxruntime import open_session
 from weakseg_ros.deploy.graph import DeployGraph
+from weakseg_ros.deploy.tensors import ANSWERS
 from weakseg_ros.errors import BundleError
 
 OPSET = 18
@@ -35,8 +36,8 @@ def export_onnx(graph: DeployGraph, info: BundleInfo, half: bool = False) -> byt
             dynamo=True,
             external_data=False,
             opset_version=OPSET,
-            input_names=["image"],
-            output_names=[*OUTPUTS, *info.outputs],
+            input_names=list(info.inputs),
+            output_names=list(info.outputs),
             dynamic_shapes={"image": {0: torch.export.Dim("batch")}},
             verbose=False,
         )
@@ -58,7 +59,7 @@ def compare(graph: DeployGraph, model: bytes, images: NDArray[np.float32]) -> di
     `class_agreement` is the share of pixels with equal classes, `max_difference` the largest one of confidence or uncertainty.
     For each further output there is `NAME_difference`, the largest one over the largest value of torch's, or over 1.
     """
-    names = (*OUTPUTS, *(() if graph.extra is None else graph.extra.outputs))
+    names = (*ANSWERS, *(() if graph.heads is None else graph.heads.outputs))
     session = open_session(model, 0, "export", ["CPUExecutionProvider"])  # a GPU rounds to TF32
     worst, equal = dict.fromkeys(names[1:], 0.0), []
     for image in images[:, None]:
@@ -69,8 +70,8 @@ def compare(graph: DeployGraph, model: bytes, images: NDArray[np.float32]) -> di
             apart = float(np.abs(a - b).max() / max(1.0, float(np.abs(a).max())))
             worst[name] = float(np.fmax(worst[name], apart)) if np.isfinite(apart) else np.inf
         equal.append(float(np.mean(ours[0] == theirs[0])))
-    plain = max(worst[name] for name in OUTPUTS[1:])
-    more = {f"{name}_difference": worst[name] for name in names[len(OUTPUTS) :]}
+    plain = max(worst[name] for name in names[1 : len(ANSWERS)])
+    more = {f"{name}_difference": worst[name] for name in names[len(ANSWERS) :]}
     return {"images": float(len(images)), "class_agreement": float(np.mean(equal)), "max_difference": plain, **more}
 
 

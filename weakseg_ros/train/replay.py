@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from weakseg_ros.batches.batches import Batch, ScanImages
 from weakseg_ros.data.scan_sets import ScanCollection
 from weakseg_ros.methods.method import Method
+from weakseg_ros.nets.heads.head import Heads
 from weakseg_ros.nets.output import NetOutput
 from weakseg_ros.points.cloud import Cloud
 from weakseg_ros.points.projection import RangeSpec
@@ -74,7 +75,7 @@ class MixedMethod(Method):
     def after_step(self, net: nn.Module, progress: float) -> None:
         self.method.after_step(net, progress)
 
-    def deployable(self) -> nn.Module | None:
+    def deployable(self) -> Heads | None:
         return self.method.deployable()
 
 

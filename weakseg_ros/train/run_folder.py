@@ -97,8 +97,8 @@ class RunFolder:
         figures = _read(self.path / BEST_FIGURES)
         return split_weights(_unpacked(self.path / BEST))[0], json.loads(figures)
 
-    def load_best_extra(self) -> dict[str, Tensor]:
-        """The tensors that the method's `deployable` had at the best validation; none where it had nothing to deploy."""
+    def load_best_heads(self) -> dict[str, Tensor]:
+        """The tensors of the heads that the method had at the best validation; none where it had nothing to deploy."""
         return split_weights(_unpacked(self.path / BEST))[1]
 
     def save_last(

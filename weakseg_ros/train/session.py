@@ -89,7 +89,7 @@ class Session:
     wrapped: Any
     """the same, as Fabric runs it"""
     average: WeightAverage
-    extra_average: WeightAverage | None
+    heads_average: WeightAverage | None
     """of what the method adds for the robot, in step with the net's"""
     optimizer: torch.optim.Optimizer
     position: Position
@@ -177,13 +177,13 @@ def assemble(
 ) -> Session:
     """A training at its first step from its parts."""
     learner = Learner(net, method).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    average, extra = WeightAverage(net, config.average_decay), method.deployable()
-    extra_average = None if extra is None else WeightAverage(extra, config.average_decay)
-    for follower in filter(None, (average, extra_average)):
+    average, heads = WeightAverage(net, config.average_decay), method.deployable()
+    heads_average = None if heads is None else WeightAverage(heads, config.average_decay)
+    for follower in filter(None, (average, heads_average)):
         follower.net.to(fabric.device)
     optimizer = torch.optim.AdamW(learner.parameters(), config.learning_rate, weight_decay=config.weight_decay, fused=True)
     wrapped, optimizer = fabric.setup(learner, optimizer)
-    parts = (learner, wrapped, average, extra_average, optimizer)
+    parts = (learner, wrapped, average, heads_average, optimizer)
     return Session(config, fabric, run, images, val_scans, statistics, *parts, Position())
 
 
@@ -336,7 +336,7 @@ def _restore(run: RunFolder, name: str, module: nn.Module, tensors: Mapping[str,
 def _stored(session: Session) -> dict[str, nn.Module]:
     """The modules of a checkpoint by name."""
     modules = {"net": session.learner.net, "average": session.average.net, "method": session.learner.method}
-    return modules if session.extra_average is None else {**modules, "extra": session.extra_average.net}
+    return modules if session.heads_average is None else {**modules, "extra": session.heads_average.net}
 
 
 def _begin(session: Session) -> None:

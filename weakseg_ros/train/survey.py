@@ -10,12 +10,14 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from weakseg_ros.batches.batches import InputRule, ScanImages
+from weakseg_ros.batches.batches import ScanImages
 from weakseg_ros.deploy.bundle import TrainingStatistics
+from weakseg_ros.deploy.frontends.range_numpy import range_input
+from weakseg_ros.deploy.input_spec import NOT_NORMALISED, InputSpec, IntensityRule, plain_spec
 from weakseg_ros.errors import DataError
 from weakseg_ros.points.cloud import Cloud
 from weakseg_ros.points.intensity import quantiles
-from weakseg_ros.points.projection import NOT_NORMALISED, RangeSpec, RangeView, channel_image, project
+from weakseg_ros.points.projection import RangeSpec, RangeView, project
 
 log = logging.getLogger(__name__)
 
@@ -37,10 +39,10 @@ class DataStatistics:
     has_intensity: bool
     clouds: TrainingStatistics
 
-    @property
-    def input_rule(self) -> InputRule:
-        """How raw images become the net's input."""
-        return InputRule(self.channels, self.mean, self.std)
+    def input_spec(self, geometry: RangeSpec) -> InputSpec:
+        """What the net is told of a cloud, in range images of that geometry."""
+        rule = IntensityRule("intensity" in self.channels and self.has_intensity, self.intensity_full_scale)
+        return InputSpec(geometry=geometry, channels=self.channels, mean=self.mean, std=self.std, intensity=rule)
 
     @property
     def label_ratio(self) -> float:
@@ -51,6 +53,7 @@ class DataStatistics:
 def survey(images: ScanImages, channels: tuple[str, ...], num_classes: int) -> DataStatistics:
     """Look at every training scan once. Raises DataError where none of them has a labelled point."""
     spec = images.spec
+    plain = plain_spec(spec, channels, images.intensity)
     counts = np.zeros(num_classes, np.int64)
     sums = np.zeros((3, len(channels)))  # pixels, values, squared values
     usable = outside = unlabelled = 0
@@ -59,7 +62,8 @@ def survey(images: ScanImages, channels: tuple[str, ...], num_classes: int) -> D
     for i in tqdm(range(len(images)), desc="survey", unit="scan", disable=None):
         cloud, labels = images.points(i)
         view = project(cloud, spec)
-        values = channel_image(cloud, view, channels)[:, view.point_of_pixel >= 0].astype(np.float64)  # (C, P)
+        image = range_input(cloud, view, plain, images.intensity.scale_of(cloud))
+        values = image[:, view.point_of_pixel >= 0].astype(np.float64)  # (C, P)
         sums += np.stack([np.full(len(channels), values.shape[1]), values.sum(axis=1), (values**2).sum(axis=1)])
         counts += np.bincount(labels[cloud.valid], minlength=num_classes)[:num_classes]
         usable += int(cloud.valid.sum())

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from weakseg_ros.batches.batches import Batch, step_generator
+from weakseg_ros.batches.batches import Batch, make_batch, step_generator
 from weakseg_ros.measure.metrics import ConfusionMatrix
 from weakseg_ros.memory import keep_large_blocks
 from weakseg_ros.train.config import TrainConfig
@@ -151,8 +151,8 @@ def take_step(session: Session, batch: Batch, progress: float) -> tuple[Tensor, 
     session.optimizer.step()
     method.after_step(session.learner.net, progress)
     session.average.follow(session.learner.net, step)
-    if session.extra_average is not None:
-        session.extra_average.follow(method.deployable(), step)
+    if session.heads_average is not None:
+        session.heads_average.follow(method.deployable(), step)
     return total, losses
 
 
@@ -165,11 +165,11 @@ def learning_rate(config: TrainConfig, step: int, progress: float) -> float:
 def _batches(session: Session) -> Iterator[Batch]:
     """The batches from the session's position on, prepared ahead by `workers` threads."""
     config, fabric, images = session.config, session.fabric, session.images
-    rank, world, rule = fabric.global_rank, fabric.world_size, session.statistics.input_rule
+    rank, world, spec = fabric.global_rank, fabric.world_size, session.statistics.input_spec(session.images.spec)
 
     def make(step: int) -> Batch:
         numbers = images.of_step(step, config.batch_size, rank, world, config.seed)
-        return rule.batch(*images.draw(numbers, step_generator(step, rank, config.seed)))
+        return make_batch(spec, *images.draw(numbers, step_generator(step, rank, config.seed)))
 
     with ThreadPoolExecutor(config.workers) as pool:
         ahead = deque(pool.submit(make, session.position.step + i) for i in range(config.workers + 1))
@@ -192,8 +192,8 @@ def _judge(session: Session) -> dict[str, Any]:
     figures: dict[str, Any] = {"step": position.step - 1}
     miou = position.best_miou
     if session.val_scans is not None:
-        rule, limit = session.statistics.input_rule, session.config.max_val_scans
-        ours = validate(net, session.val_scans, session.images.spec, rule, fabric.global_rank, fabric.world_size, limit)
+        spec, limit = session.statistics.input_spec(session.images.spec), session.config.max_val_scans
+        ours = validate(net, session.val_scans, spec, fabric.global_rank, fabric.world_size, limit)
         counts: Any = fabric.all_reduce(torch.from_numpy(ours.counts), reduce_op="sum")
         confusion = ConfusionMatrix(ours.num_classes, counts.cpu().numpy())
         miou = confusion.miou
@@ -208,8 +208,8 @@ def _judge(session: Session) -> dict[str, Any]:
         tqdm.write(f"step {position.step} of {session.config.steps}, {quality(figures)}", file=sys.stderr)
     if session.val_scans is None or miou > position.best_miou:
         position.best_miou = miou
-        extra = {} if session.extra_average is None else session.extra_average.net.state_dict()
-        run.save_best(net.state_dict(), figures, extra)
+        heads = {} if session.heads_average is None else session.heads_average.net.state_dict()
+        run.save_best(net.state_dict(), figures, heads)
     return figures
 
 

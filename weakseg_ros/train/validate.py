@@ -10,39 +10,48 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from weakseg_ros.batches.batches import InputRule
 from weakseg_ros.data.scan_sets import ScanSet, Subset, readable
+from weakseg_ros.deploy.frontends import FrontendSettings, make_frontend
+from weakseg_ros.deploy.graph import DeployGraph
+from weakseg_ros.deploy.input_spec import InputSpec
+from weakseg_ros.deploy.segmentation import Segmentation
+from weakseg_ros.deploy.tensors import ANSWERS
 from weakseg_ros.errors import DataError
 from weakseg_ros.measure.metrics import ConfusionMatrix
 from weakseg_ros.points.cloud import Cloud
-from weakseg_ros.points.lift import lift
-from weakseg_ros.points.projection import RangeSpec, network_input, project
+from weakseg_ros.points.labels import LabelMap
 
 log = logging.getLogger(__name__)
 
 
-@torch.no_grad()
-def predict(net: nn.Module, cloud: Cloud, spec: RangeSpec, rule: InputRule) -> NDArray[np.uint8]:
-    """The class of each of the N points, 0 where a point has no pixel. The net must be in eval mode."""
-    view = project(cloud, spec)
-    image = torch.from_numpy(network_input(cloud, view, rule.channels, rule.mean, rule.std))[None]  # (1, C, H, W)
-    device = next(net.parameters()).device
-    logits = net(image.to(device, memory_format=torch.channels_last)).logits
-    class_image = (logits[0, 1:].argmax(dim=0) + 1).to(torch.uint8).cpu().numpy()  # (H, W)
-    return lift(class_image, view, 0)
+class Predictor:
+    """A net in training as the robot would run it: the same frontend, the same graph. The net must be in eval mode."""
+
+    def __init__(self, net: nn.Module, spec: InputSpec, labels: LabelMap) -> None:
+        self._graph, self._device = DeployGraph(net, labels.num_classes), next(net.parameters()).device
+        self._graph.eval().to(self._device)
+        self._frontend = make_frontend(spec, labels)
+        self._frontend.settings = FrontendSettings(instances="none", allow_no_intensity=True)
+
+    @torch.no_grad()
+    def classes(self, cloud: Cloud) -> NDArray[np.uint8]:
+        """The class of each of the N points, 0 where a point has no pixel."""
+        inputs, view = self._frontend.encode(cloud)
+        tensors = [torch.from_numpy(values).to(self._device) for values in inputs.values()]
+        values = [value.cpu().numpy() for value in self._graph(*tensors)]
+        answer: Segmentation = self._frontend.decode(dict(zip(ANSWERS, values, strict=True)), view)
+        return answer.class_id
 
 
-def validate(
-    net: nn.Module, scans: ScanSet, spec: RangeSpec, rule: InputRule, rank: int = 0, world: int = 1, limit: int = 0
-) -> ConfusionMatrix:
+def validate(net: nn.Module, scans: ScanSet, spec: InputSpec, rank: int = 0, world: int = 1, limit: int = 0) -> ConfusionMatrix:
     """Confusion over the scans of process `rank` of `world`; at most `limit` scans in all, evenly spread (0 = all)."""
     confusion = ConfusionMatrix(scans.labels.num_classes)
     was_training = net.training
-    net.eval()
+    predictor = Predictor(net.eval(), spec, scans.labels)
     for index in _chosen(scans, limit)[rank::world]:
         scan = scans[index]
         if scan.class_id is not None:
-            confusion.add(predict(net, scan.cloud, spec, rule), scan.class_id)
+            confusion.add(predictor.classes(scan.cloud), scan.class_id)
     net.train(was_training)
     return confusion
 

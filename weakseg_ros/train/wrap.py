@@ -17,12 +17,15 @@ from onnx import TensorProto, helper, numpy_helper, version_converter
 from weakseg_ros.config import from_mapping, read_yaml
 from weakseg_ros.data.scan_sets import readable
 from weakseg_ros.data.scans import open_scans
-from weakseg_ros.deploy.bundle import KIND_ONNX, OUTPUTS, Bundle, BundleInfo, IntensityRule, NetRule, Provenance, write_bundle
+from weakseg_ros.deploy.bundle import KIND_ONNX, Bundle, BundleInfo, NetRule, Provenance, write_bundle
 from weakseg_ros.deploy.engines.onnxruntime import open_session
+from weakseg_ros.deploy.frontends import FrontendSettings, make_frontend
+from weakseg_ros.deploy.input_spec import InputSpec, IntensityRule
+from weakseg_ros.deploy.tensors import ANSWERS, RANGE_INPUTS
 from weakseg_ros.errors import BundleError, ConfigError
 from weakseg_ros.files import environment
 from weakseg_ros.points.labels import LabelMap
-from weakseg_ros.points.projection import RangeSpec, network_input, project
+from weakseg_ros.points.projection import RangeSpec
 from weakseg_ros.train.model_card import model_card
 from weakseg_ros.train.outputs import check_bundle_place
 from weakseg_ros.train.wrap_config import WrapConfig
@@ -53,6 +56,12 @@ class Image:
     intensity_full_scale: float = 0.0
     """largest intensity of its training data; 0 = unknown"""
 
+    @property
+    def input(self) -> InputSpec:
+        """What the model is told of a cloud."""
+        rule = IntensityRule("intensity" in self.channels, self.intensity_full_scale)
+        return InputSpec(geometry=self.spec, channels=self.channels, mean=self.mean, std=self.std, intensity=rule)
+
 
 def wrap(config: WrapConfig) -> Bundle:
     """Write the bundle; ConfigError where model, image and label map do not fit one another, BundleError without parity."""
@@ -68,13 +77,9 @@ def wrap(config: WrapConfig) -> Bundle:
         raise BundleError(f"{config.out}: the wrapped model answers otherwise than {config.model}; nothing was written")
     info = BundleInfo(
         name=config.name or config.out.absolute().name,
-        spec=image.spec,
-        channels=image.channels,
-        mean=image.mean,
-        std=image.std,
+        input=image.input,
         labels=labels,
         net=NetRule("wrapped"),
-        intensity=IntensityRule("intensity" in image.channels, image.intensity_full_scale),
         parity=parity,
         provenance=Provenance(label_ratio=0.0, command=_command(config), environment=environment()),
     )
@@ -135,11 +140,21 @@ def with_answers(model: onnx.ModelProto, first: int, classes: int, probabilities
         helper.make_node("Mul", ["weakseg.sum", "weakseg.scale"], ["uncertainty"]),
     ]
     graph.node.extend(nodes)
+    _name_input(graph, next(iter(RANGE_INPUTS)))
     del graph.output[:]
     kinds = (TensorProto.UINT8, TensorProto.FLOAT, TensorProto.FLOAT)
-    graph.output.extend(helper.make_tensor_value_info(each, kind, [None] * 3) for each, kind in zip(OUTPUTS, kinds, strict=True))
+    graph.output.extend(helper.make_tensor_value_info(each, kind, [None] * 3) for each, kind in zip(ANSWERS, kinds, strict=True))
     content: bytes = wrapped.SerializeToString()
     return content
+
+
+def _name_input(graph: onnx.GraphProto, name: str) -> None:
+    """Give the graph's one input the name that frontends know it by."""
+    weights = {weight.name for weight in graph.initializer}
+    entry = next(each for each in graph.input if each.name not in weights)
+    for node in graph.node:
+        node.input[:] = [name if each == entry.name else each for each in node.input]
+    entry.name = name
 
 
 def _node(kind: str, inputs: list[str], output: str, **attributes: Any) -> onnx.NodeProto:
@@ -166,9 +181,10 @@ def _sample_images(config: WrapConfig, image: Image) -> NDArray[np.float32]:
         return np.random.default_rng(0).normal(size=size).astype(np.float32)
     scans, problems = open_scans(config.data), list[str]()
     inputs = []
+    frontend = make_frontend(image.input, scans.labels)
+    frontend.settings = FrontendSettings(allow_no_intensity=True)
     for _, scan in readable(scans, problems):
-        view = project(scan.cloud, image.spec)
-        inputs.append(network_input(scan.cloud, view, image.channels, image.mean, image.std))
+        inputs.append(frontend.encode(scan.cloud)[0]["image"][0])
         if len(inputs) == PARITY_SCANS:
             break
     if not inputs:

@@ -3,16 +3,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from weakseg_ros.deploy.bundle import OUTPUTS, Bundle
+from weakseg_ros.deploy.bundle import Bundle
+from weakseg_ros.deploy.tensors import check_tensors
 from weakseg_ros.errors import BundleError, ConfigError, EngineError
 from weakseg_ros.extras import explain
 from weakseg_ros.registry import ENGINES, load
+
+Inputs = Mapping[str, NDArray[Any]]
 
 AUTO = ("onnxruntime", "torch")
 """what `auto` tries, in this order"""
@@ -23,18 +26,18 @@ class DeviceLostError(EngineError):
 
 
 class Engine(Protocol):
-    """Runs a bundle's network on range images. Made as `Engine(bundle, threads)`; one thread calls it at a time."""
+    """Runs a bundle's network. Made as `Engine(bundle, threads)`; one thread calls it at a time."""
 
     name: str
     """row of registry.ENGINES"""
     device: str
     """`cpu`, `cuda:0`, ..."""
 
-    def run(self, image: NDArray[np.float32]) -> dict[str, NDArray[Any]]:
-        """`image` (B, C, H, W) normalised, 0 where no point is, to `class_id` u8, `confidence` and `uncertainty` f32 (B, H, W).
+    def run(self, inputs: Inputs) -> dict[str, NDArray[Any]]:
+        """The network's outputs by name; both as the tables `inputs` and `outputs` of the bundle say, see deploy/tensors.py.
 
-        And to those of EXTRA_OUTPUTS that the bundle lists, f32: `novelty` and `centre` (B, H, W) 0..1; `offset`
-        (B, 2, H, W) m; `query_class` (B, Q, K) and `query_mask` (B, Q, h, w) logits, see `deploy.queries`.
+        Any number of inputs; an engine knows tensors and never what they mean. An engine with a device of its own may take
+        and return arrays that lie there, where its bundle's frontend works there too.
         Raises EngineError where the engine fails or its answer cannot be used.
         """
 
@@ -64,46 +67,26 @@ def open_engine(bundle: Bundle, preference: Sequence[str] = ("auto",), threads: 
     raise EngineError(f"{bundle.folder}: no engine can run it. {' | '.join(failures) or 'none was asked for'}")
 
 
-def output_names(bundle: Bundle) -> tuple[str, ...]:
-    """What the bundle's network answers, in the order of its graph."""
-    return (*OUTPUTS, *bundle.info.outputs)
-
-
-def check_outputs(
-    outputs: dict[str, NDArray[Any]], image_shape: tuple[int, ...], num_classes: int, extra: Sequence[str] = ()
-) -> dict[str, NDArray[Any]]:
-    """The outputs as they came, or EngineError: one missing, of a wrong shape, NaN or infinite, or a class that is not one.
-
-    `image_shape` is (B, C, H, W), `extra` names the outputs besides the three that every network has.
-    """
-    names = (*OUTPUTS, *extra)
-    for name in names:
-        if name not in outputs:
-            raise EngineError(f"network output: '{name}' is missing (has {', '.join(outputs)}); export the model again")
-        expected, found = _expected_shape(name, image_shape, num_classes), outputs[name].shape
-        if len(found) != len(expected) or any(size not in (None, known) for size, known in zip(expected, found, strict=True)):
-            raise EngineError(
-                f"network output '{name}': expected shape {_shape_text(expected)}, found {found}; export the model again"
-            )
-    for name in names[1:]:
-        if not np.isfinite(outputs[name]).all():
-            raise EngineError(f"network output '{name}': holds NaN or infinite values; the weights or the input are damaged")
+def run_checked(bundle: Bundle, run: Callable[[], Mapping[str, NDArray[Any]]], inputs: Inputs) -> dict[str, NDArray[Any]]:
+    """What `run` answers to `inputs`, both held against the bundle's tables; EngineError where either is not as they say."""
+    info = bundle.info
+    sizes = check_tensors("network input", inputs, info.inputs, info.sizes)
+    outputs = dict(run())
+    check_tensors("network output", outputs, info.outputs, sizes)
     low, high = int(outputs["class_id"].min(initial=1)), int(outputs["class_id"].max(initial=1))
-    if low < 1 or high >= num_classes:
-        raise EngineError(f"network output 'class_id': {low}..{high} is outside the {num_classes - 1} classes of the bundle")
+    if low < 1 or high >= bundle.num_classes:
+        raise EngineError(
+            f"network output 'class_id': {low}..{high} is outside the {bundle.num_classes - 1} classes of the bundle"
+        )
     return outputs
 
 
-def _expected_shape(name: str, image_shape: tuple[int, ...], num_classes: int) -> tuple[int | None, ...]:
-    """The shape that an output must have, None where it may have any size."""
-    batch, _, height, width = image_shape
-    special: dict[str, tuple[int | None, ...]] = {
-        "offset": (batch, 2, height, width),
-        "query_class": (batch, None, num_classes),
-        "query_mask": (batch, None, None, None),
+def example_inputs(bundle: Bundle) -> dict[str, NDArray[Any]]:
+    """Inputs of the right shapes that hold zeros, for a batch of one: what an engine is warmed up with."""
+    info = bundle.info
+    sizes = {"B": 1, **info.sizes}
+    shapes = {
+        name: [int(symbol) if symbol.isdigit() else sizes.get(symbol, 1) for symbol in spec.shape]
+        for name, spec in info.inputs.items()
     }
-    return special.get(name, (batch, height, width))
-
-
-def _shape_text(shape: tuple[int | None, ...]) -> str:
-    return f"({', '.join('any' if size is None else str(size) for size in shape)})"
+    return {name: np.zeros(shape, info.inputs[name].dtype) for name, shape in shapes.items()}

@@ -5,15 +5,15 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-import numpy as np
 import onnxruntime
 from numpy.typing import NDArray
 
-from weakseg_ros.deploy.bundle import KIND_ONNX, OUTPUTS, Bundle
-from weakseg_ros.deploy.engines import DeviceLostError, check_outputs, output_names
+from weakseg_ros.deploy.bundle import KIND_ONNX, Bundle
+from weakseg_ros.deploy.engines import DeviceLostError, Inputs, example_inputs, run_checked
+from weakseg_ros.deploy.tensors import TensorSpec
 from weakseg_ros.errors import EngineError
 
 PROVIDERS = ("CUDAExecutionProvider", "CPUExecutionProvider")
@@ -21,6 +21,8 @@ ERRORS_ONLY = 3
 
 log = logging.getLogger(__name__)
 WARM_UP_LIMIT_S = 60.0
+_ONNX_TYPES = {"float32": "float"}
+"""numpy's names where ONNX has others"""
 
 
 class OnnxRuntimeEngine:
@@ -32,26 +34,31 @@ class OnnxRuntimeEngine:
         file = bundle.file_of(KIND_ONNX)
         if file is None:
             raise EngineError(f"{bundle.folder}: has no ONNX file; run it in torch, or export the model again")
-        self._where = f"{bundle.folder / file}"
-        self._num_classes = bundle.num_classes
-        self._names = output_names(bundle)
+        self._where, self._bundle = f"{bundle.folder / file}", bundle
         self._session = open_session(bundle.read(file), threads, self._where)
-        self._input = self._check_interface(bundle)
+        self._check_interface()
         used = self._session.get_providers()[0]
         self.device = "cuda:0" if used.startswith("CUDA") else "cpu"
         if sentence := fallen_back(onnxruntime.get_available_providers(), used):
             log.warning("%s: %s", self._where, sentence)
-        spec = bundle.info.spec
-        self._warm_up(np.zeros((1, len(bundle.info.channels), spec.height, spec.width), np.float32))
+        self._warm_up(example_inputs(bundle))
 
-    def _warm_up(self, image: NDArray[np.float32]) -> None:
+    def run(self, inputs: Inputs) -> dict[str, NDArray[Any]]:
+        """See Engine.run."""
+        return run_checked(self._bundle, lambda: self._run(inputs), inputs)
+
+    def close(self) -> None:
+        """See Engine.close."""
+        del self._session
+
+    def _warm_up(self, inputs: Inputs) -> None:
         """One run, ended where it takes too long: a graph may hold a loop of as many turns as it likes."""
         options = onnxruntime.RunOptions()
         limit = threading.Timer(WARM_UP_LIMIT_S, setattr, [options, "terminate", True])
         limit.daemon = True
         limit.start()
         try:
-            self.run(image, options)
+            run_checked(self._bundle, lambda: self._run(inputs, options), inputs)
         except EngineError as error:
             if "terminate flag" in str(error):
                 raise EngineError(f"{self._where}: gives no answer within {WARM_UP_LIMIT_S:g} s; export it again") from None
@@ -59,39 +66,45 @@ class OnnxRuntimeEngine:
         finally:
             limit.cancel()
 
-    def run(self, image: NDArray[np.float32], options: Any = None) -> dict[str, NDArray[Any]]:
-        """See Engine.run; `options` are onnxruntime's own."""
+    def _run(self, inputs: Inputs, options: Any = None) -> dict[str, NDArray[Any]]:
+        names = list(self._bundle.info.outputs)
         try:
-            values = self._session.run(self._names, {self._input: image}, options)
+            values = self._session.run(names, {name: inputs[name] for name in self._bundle.info.inputs}, options)
         except Exception as error:  # onnxruntime's exceptions share no class of their own
             lost = "CUDA failure" in str(error) and "out of memory" not in str(error)
             raise (DeviceLostError if lost else EngineError)(
                 f"{self._where}: onnxruntime failed ({_first_line(error)})"
             ) from None
-        outputs = dict(zip(self._names, values, strict=True))
-        return check_outputs(outputs, image.shape, self._num_classes, self._names[len(OUTPUTS) :])
+        return dict(zip(names, values, strict=True))
 
-    def close(self) -> None:
-        """See Engine.close."""
-        del self._session
-
-    def _check_interface(self, bundle: Bundle) -> str:
-        """The input's name; EngineError where names, shapes or classes contradict the bundle."""
-        inputs, outputs = self._session.get_inputs(), [output.name for output in self._session.get_outputs()]
-        spec = bundle.info.spec
-        expected = [len(bundle.info.channels), spec.height, spec.width]
-        if len(inputs) != 1 or inputs[0].type != "tensor(float)" or not set(self._names) <= set(outputs):
-            found = ", ".join([f"{entry.name} {entry.type}" for entry in inputs] + outputs)
-            raise EngineError(f"{self._where}: expected one float input and the outputs {', '.join(self._names)}; found {found}")
-        fixed = [size for size in inputs[0].shape[1:] if isinstance(size, int)]
-        if len(inputs[0].shape) != 4 or (len(fixed) == 3 and fixed != expected):
-            raise EngineError(f"{self._where}: takes images {inputs[0].shape}, the bundle describes (C, H, W) = {expected}")
-        classes = self._session.get_modelmeta().custom_metadata_map.get("num_classes", str(bundle.num_classes))
-        if classes != str(bundle.num_classes):
+    def _check_interface(self) -> None:
+        """EngineError where the file's names, types, shapes or classes contradict the bundle."""
+        info = self._bundle.info
+        inputs = {entry.name: entry for entry in self._session.get_inputs()}
+        outputs = [output.name for output in self._session.get_outputs()]
+        if set(inputs) != set(info.inputs) or not set(info.outputs) <= set(outputs):
+            expected = f"the inputs {', '.join(info.inputs)} and the outputs {', '.join(info.outputs)}"
+            raise EngineError(f"{self._where}: expected {expected}; found {', '.join([*inputs, *outputs])}")
+        for name, spec in info.inputs.items():
+            _check_input(self._where, inputs[name], spec, info.sizes)
+        classes = self._session.get_modelmeta().custom_metadata_map.get("num_classes", str(self._bundle.num_classes))
+        if classes != str(self._bundle.num_classes):
             raise EngineError(
-                f"{self._where}: was exported for {classes} classes, the bundle lists {bundle.num_classes} (0 counted)"
+                f"{self._where}: was exported for {classes} classes, the bundle lists {self._bundle.num_classes} (0 counted)"
             )
-        return str(inputs[0].name)
+
+
+def _check_input(where: str, found: Any, spec: TensorSpec, sizes: Mapping[str, int]) -> None:
+    """EngineError where an input of the file has another type or shape than the bundle's table says."""
+    if found.type != f"tensor({_ONNX_TYPES.get(spec.dtype, spec.dtype)})":
+        raise EngineError(f"{where}: takes '{found.name}' as {found.type}, the bundle describes {spec.dtype}")
+    due = [sizes.get(symbol) for symbol in spec.shape]
+    fits = len(found.shape) == len(due) and all(
+        not isinstance(size, int) or expected in (None, size) for size, expected in zip(found.shape, due, strict=True)
+    )
+    if not fits:
+        described = ", ".join(str(sizes.get(symbol, symbol)) for symbol in spec.shape)
+        raise EngineError(f"{where}: takes '{found.name}' of {found.shape}, the bundle describes ({described})")
 
 
 def fallen_back(available: Sequence[str], used: str) -> str:

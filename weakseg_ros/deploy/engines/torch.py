@@ -3,10 +3,8 @@
 
 from __future__ import annotations
 
-import importlib
 from typing import Any
 
-import numpy as np
 import torch
 from numpy.typing import NDArray
 from safetensors import SafetensorError
@@ -14,10 +12,11 @@ from safetensors.torch import load as load_safetensors
 from torch import nn
 
 from weakseg_ros import registry
-from weakseg_ros.deploy.bundle import KIND_WEIGHTS, OUTPUTS, Bundle, BundleInfo
-from weakseg_ros.deploy.engines import DeviceLostError, check_outputs, output_names
+from weakseg_ros.deploy.bundle import KIND_WEIGHTS, Bundle, BundleInfo, HeadRule
+from weakseg_ros.deploy.engines import DeviceLostError, Inputs, example_inputs, run_checked
 from weakseg_ros.deploy.graph import DeployGraph, split_weights
 from weakseg_ros.errors import EngineError, WeaksegError
+from weakseg_ros.nets.heads.head import Heads
 
 
 class TorchEngine:
@@ -27,30 +26,15 @@ class TorchEngine:
 
     def __init__(self, bundle: Bundle, threads: int = 0) -> None:
         self.device = "cuda:0" if torch.cuda.is_available() else "cpu"
-        self._where = str(bundle.folder)
-        self._num_classes = bundle.num_classes
-        self._names = output_names(bundle)
+        self._where, self._bundle = str(bundle.folder), bundle
         if threads > 0:
             torch.set_num_threads(threads)
         self._graph = load_graph(bundle).to(self.device)
-        spec = bundle.info.spec
-        self.run(np.zeros((1, len(bundle.info.channels), spec.height, spec.width), np.float32))
+        self.run(example_inputs(bundle))
 
-    def run(self, image: NDArray[np.float32]) -> dict[str, NDArray[Any]]:
+    def run(self, inputs: Inputs) -> dict[str, NDArray[Any]]:
         """See Engine.run. A GPU that is out of memory is cleared and asked once more."""
-        try:
-            try:
-                values = self._forward(image)
-            except torch.OutOfMemoryError:
-                torch.cuda.empty_cache()
-                values = self._forward(image)
-        except torch.OutOfMemoryError as error:
-            raise EngineError(f"{self._where}: {self.device} is out of memory ({_first_line(error)})") from None
-        except RuntimeError as error:
-            lost = self.device != "cpu" and "CUDA error" in str(error)
-            raise (DeviceLostError if lost else EngineError)(f"{self._where}: torch failed ({_first_line(error)})") from None
-        outputs = dict(zip(self._names, values, strict=True))
-        return check_outputs(outputs, image.shape, self._num_classes, self._names[len(OUTPUTS) :])
+        return run_checked(self._bundle, lambda: self._run(inputs), inputs)
 
     def close(self) -> None:
         """See Engine.close."""
@@ -58,10 +42,24 @@ class TorchEngine:
         if self.device != "cpu":
             torch.cuda.empty_cache()
 
+    def _run(self, inputs: Inputs) -> dict[str, NDArray[Any]]:
+        try:
+            try:
+                values = self._forward(inputs)
+            except torch.OutOfMemoryError:
+                torch.cuda.empty_cache()
+                values = self._forward(inputs)
+        except torch.OutOfMemoryError as error:
+            raise EngineError(f"{self._where}: {self.device} is out of memory ({_first_line(error)})") from None
+        except RuntimeError as error:
+            lost = self.device != "cpu" and "CUDA error" in str(error)
+            raise (DeviceLostError if lost else EngineError)(f"{self._where}: torch failed ({_first_line(error)})") from None
+        return dict(zip(self._bundle.info.outputs, values, strict=True))
+
     @torch.inference_mode()
-    def _forward(self, image: NDArray[np.float32]) -> list[NDArray[Any]]:
-        tensor = torch.from_numpy(image).to(self.device)
-        return [value.cpu().numpy() for value in self._graph(tensor)]
+    def _forward(self, inputs: Inputs) -> list[NDArray[Any]]:
+        tensors = [torch.from_numpy(inputs[name]).to(self.device) for name in self._bundle.info.inputs]
+        return [value.cpu().numpy() for value in self._graph(*tensors)]
 
 
 def load_graph(bundle: Bundle) -> DeployGraph:
@@ -69,11 +67,11 @@ def load_graph(bundle: Bundle) -> DeployGraph:
     stored, info, file = _weights(bundle), bundle.info, bundle.file_of(KIND_WEIGHTS)
     try:
         net = registry.load(registry.NETS, info.net.name)(len(info.channels), bundle.num_classes, **info.net.kwargs)
-        extra = _extra(info, net) if info.outputs else None
-        weights, extra_weights = split_weights(load_safetensors(stored))
+        heads = build_heads(info, net)
+        weights, head_weights = split_weights(load_safetensors(stored))
         net.load_state_dict(weights)
-        if extra is not None:
-            extra.load_state_dict(extra_weights)
+        if heads is not None:
+            heads.load_state_dict(head_weights)
     except SafetensorError as error:
         raise EngineError(f"{bundle.folder}/{file}: is no safetensors file ({_first_line(error)}); export it again") from None
     except WeaksegError:
@@ -82,7 +80,7 @@ def load_graph(bundle: Bundle) -> DeployGraph:
         raise EngineError(
             f"{bundle.folder}/{file}: does not fit the net '{info.net.name}' ({_first_line(error)}); export it again"
         ) from None
-    return DeployGraph(net, bundle.num_classes, info.temperature, extra).eval()
+    return DeployGraph(net, bundle.num_classes, info.temperature, heads).eval()
 
 
 def stores_half(bundle: Bundle) -> bool:
@@ -97,18 +95,22 @@ def _weights(bundle: Bundle) -> bytes:
     return bundle.read(file)
 
 
-def _extra(info: BundleInfo, net: nn.Module) -> nn.Module:
-    """What the bundle's method adds behind the net, with fresh weights; EngineError where it adds other outputs."""
-    of_rule = importlib.import_module("weakseg_ros.methods.combined").of_rule
-    method = of_rule(info.method.name, info.method.options, net, info.labels, torch.ones(info.labels.num_classes))
-    extra: nn.Module | None = method.deployable()
-    found: tuple[str, ...] = getattr(extra, "outputs", ())
-    if extra is None or found != info.outputs:
-        raise EngineError(
-            f"method '{info.method.name}': adds {', '.join(found) or 'nothing'}, the bundle lists {', '.join(info.outputs)}; "
-            "export the model again"
-        )
-    return extra
+def build_heads(info: BundleInfo, net: nn.Module) -> Heads | None:
+    """The bundle's heads behind the net, with fresh weights; None where it has none, EngineError where it does not say how."""
+    built = []
+    for rule in info.heads:
+        if rule.kwargs is None:
+            raise EngineError(
+                f"{info.name}: was exported before bundles said how their heads are built ('{rule.name}'), so torch cannot run "
+                "it; export the training again, or use onnxruntime"
+            )
+        built.append(registry.load(registry.HEADS, rule.name).behind(net, info.labels.num_classes, **rule.kwargs))
+    return Heads(built) if built else None
+
+
+def rules_of(heads: Heads | None) -> tuple[HeadRule, ...]:
+    """What a bundle must say to build these heads again."""
+    return () if heads is None else tuple(HeadRule(head.name, head.kwargs) for head in heads.each)
 
 
 def _first_line(error: Exception) -> str:

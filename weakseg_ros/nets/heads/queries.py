@@ -6,12 +6,15 @@ Cheng et al., Masked-attention Mask Transformer for Universal Image Segmentation
 
 from __future__ import annotations
 
+import dataclasses
 import math
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from weakseg_ros.nets.heads.head import Head
 from weakseg_ros.nets.output import NetOutput
 from weakseg_ros.nets.settings import QueryHeadSettings
 
@@ -25,13 +28,15 @@ Answer = tuple[Tensor, Tensor]
 """class logits (B, Q, K), classes 1..K-1 and 'no object' last, and mask logits (B, Q, H/2, W/2)"""
 
 
-class QueryHead(nn.Module):
+class QueryHead(Head):
     """Queries over a net's maps: `features` and `stages` are their channels, `num_classes` counts class 0."""
 
-    outputs = ("query_class", "query_mask")
+    name: ClassVar[str] = "queries"
+    outputs: ClassVar[tuple[str, ...]] = ("query_class", "query_mask")
 
     def __init__(self, features: int, stages: tuple[int, ...], num_classes: int, settings: QueryHeadSettings) -> None:
         super().__init__()
+        self.settings = settings
         width = settings.query_width
         self.pixels = nn.Conv2d(features, width, 3, stride=2, padding=1)
         scales = min(_SCALES, settings.query_layers)
@@ -43,6 +48,16 @@ class QueryHead(nn.Module):
         self.norm = nn.LayerNorm(width)
         self.classify = nn.Linear(width, num_classes)
         self.mask = nn.Sequential(nn.Linear(width, width), nn.ReLU(inplace=True), nn.Linear(width, width))
+
+    @classmethod
+    def behind(cls, net: nn.Module, num_classes: int, **size: int) -> QueryHead:
+        """See Head.behind; `size` are QueryHeadSettings."""
+        return cls(net.feature_channels, net.stage_channels, num_classes, QueryHeadSettings(**size))  # type: ignore[arg-type]
+
+    @property
+    def kwargs(self) -> dict[str, Any]:
+        """See Head.kwargs."""
+        return {field.name: getattr(self.settings, field.name) for field in dataclasses.fields(QueryHeadSettings)}
 
     def forward(self, out: NetOutput) -> Answer:
         """What the last layer says."""

@@ -1,0 +1,86 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Frontends stand between a cloud and a network: one file here and one row of registry.FRONTENDS for each representation.
+
+A frontend alone knows what a network's inputs and outputs mean. Training, validation, export, labelling and the robot
+all call the same one, so that what was measured is what drives.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Literal, Protocol, TypeVar
+
+from numpy.typing import NDArray
+
+from weakseg_ros.deploy.bundle import BundleInfo
+from weakseg_ros.deploy.input_spec import InputSpec
+from weakseg_ros.deploy.segmentation import Segmentation
+from weakseg_ros.deploy.tensors import ANSWERS, TensorSpec
+from weakseg_ros.points.cloud import Cloud
+from weakseg_ros.points.labels import LabelMap
+from weakseg_ros.registry import FRONTENDS, load
+
+Lift = Literal["pixel", "knn"]
+Instances = Literal["auto", "components", "none"]
+Lap = Callable[[str], None]
+"""told the name of each stage when it ends"""
+
+
+@dataclass
+class FrontendSettings:
+    """What a user may ask of a frontend, changed between two clouds at will."""
+
+    lift: Lift = "pixel"
+    """pixel: a point has the answer of its pixel; knn: its neighbours in the image vote on its class"""
+    instances: Instances = "auto"
+    """auto: objects by the head that the bundle has, else connected points; components: connected points; none: no objects"""
+    intensity_scale: float = 0.0
+    """multiplies the intensity; 0: integer types are scaled to the training data's full scale, floats are taken as they are"""
+    allow_no_intensity: bool = False
+    """feed zeros to a network that requires intensity where a cloud has none"""
+
+
+View = TypeVar("View")
+"""how a cloud was seen: what `decode` needs to bring the answers back to its points"""
+
+
+class Frontend(Protocol[View]):
+    """Made as `Frontend(spec, labels, heads, outputs, name)`; one thread calls it at a time.
+
+    `spec` says what the network is told, `outputs` is its table, `heads` are their names, `name` is the bundle's. Arrays may
+    lie on a device where the engine's do.
+    """
+
+    settings: FrontendSettings
+
+    def encode(self, cloud: Cloud, lap: Lap = ...) -> tuple[dict[str, NDArray[Any]], View]:
+        """The network's inputs by name, as the bundle's table says, for a batch of one, and the view of the cloud.
+
+        Raises CloudError (`no_intensity`, `no_ring`, `grid_size`) where the network needs what the cloud has not.
+        """
+
+    def nothing(self) -> dict[str, NDArray[Any]]:
+        """What the network would answer for an image without any point, which it is not asked about."""
+
+    def sees_nothing(self, view: View) -> bool:
+        """Whether no point of the cloud can be answered."""
+
+    def decode(self, outputs: Mapping[str, NDArray[Any]], view: View, lap: Lap = ...) -> Segmentation:
+        """The answer of every point, in the cloud's order, from the network's outputs for one cloud."""
+
+
+def open_frontend(info: BundleInfo) -> Any:
+    """The frontend of a bundle; ConfigError where this program does not know its representation."""
+    return make_frontend(info.input, info.labels, info.head_names, info.outputs, info.name)
+
+
+def make_frontend(
+    spec: InputSpec,
+    labels: LabelMap,
+    heads: tuple[str, ...] = (),
+    outputs: Mapping[str, TensorSpec] = ANSWERS,
+    name: str = "",
+) -> Any:
+    """The frontend of a network that is in no bundle yet; without `outputs` one that answers no more than classes."""
+    return load(FRONTENDS, spec.representation)(spec, labels, heads, outputs, name)

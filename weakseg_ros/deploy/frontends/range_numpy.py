@@ -1,0 +1,118 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Clouds as range images, on the CPU, in numpy."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from weakseg_ros.deploy.frontends import FrontendSettings, Lap
+from weakseg_ros.deploy.input_spec import PLANES, InputSpec
+from weakseg_ros.deploy.instances import ObjectFinder
+from weakseg_ros.deploy.segmentation import Segmentation
+from weakseg_ros.deploy.tensors import TensorSpec
+from weakseg_ros.points.cloud import FLAG_OUT_OF_RANGE, Cloud
+from weakseg_ros.points.labels import LabelMap
+from weakseg_ros.points.lift import knn_vote, lift
+from weakseg_ros.points.projection import RangeView, nothing_seen, project
+
+
+@dataclass(frozen=True)
+class CloudView:
+    """A cloud and its range image."""
+
+    cloud: Cloud
+    pixels: RangeView
+    intensity_scale: float
+    """what its intensity was multiplied by"""
+
+
+def raw_planes(cloud: Cloud, pixels: RangeView, intensity_scale: float = 1.0) -> NDArray[np.float32]:
+    """PLANES of the points that own the pixels, (4, H, W), 0 where no point is; an intensity that is not finite is 0."""
+    owner = pixels.point_of_pixel.ravel().astype(np.intp)
+    planes = np.empty((len(PLANES), owner.size), np.float32)
+    values = np.zeros(len(cloud) + 1, np.float32)  # the last one stays 0: it is what -1, "no point", picks
+    with np.errstate(all="ignore"):  # unusable points are in the table, but own no pixel
+        for plane, of_point in zip(planes, (*cloud.xyz.T, _finite(cloud.intensity) * np.float32(intensity_scale)), strict=True):
+            values[:-1] = of_point
+            np.take(values, owner, out=plane, mode="wrap")
+    return planes.reshape(len(PLANES), *pixels.point_of_pixel.shape)
+
+
+def range_input(cloud: Cloud, pixels: RangeView, spec: InputSpec, intensity_scale: float = 1.0) -> NDArray[np.float32]:
+    """What a network on range images is fed, (C, H, W) f32, 0 where no point is."""
+    planes, mask = raw_planes(cloud, pixels, intensity_scale), pixels.point_of_pixel >= 0
+    with np.errstate(over="ignore"):  # what overflows is an absurd intensity, and cut
+        channels = spec.image(dict(zip(PLANES, planes, strict=True)), mask, np)
+    return np.stack(channels).astype(np.float32, copy=False)
+
+
+class RangeFrontend:
+    """See Frontend; inputs are {"image": (1, C, H, W)}."""
+
+    def __init__(
+        self, spec: InputSpec, labels: LabelMap, heads: tuple[str, ...], outputs: Mapping[str, TensorSpec], name: str
+    ) -> None:
+        self.settings = FrontendSettings()
+        self._spec, self._outputs, self._name = spec, outputs, name
+        self._objects = ObjectFinder(labels, heads, spec.geometry.full_circle)
+        self._of_points = [output for output, table in outputs.items() if table.of_points and output != "class_id"]
+
+    def encode(self, cloud: Cloud, lap: Lap = lambda stage: None) -> tuple[dict[str, NDArray[Any]], CloudView]:
+        """See Frontend.encode. An empty cloud is seen empty, whatever the network requires."""
+        rule, geometry = self._spec.intensity, self._spec.geometry
+        if not self.settings.allow_no_intensity:
+            rule.check(cloud, self._name)
+        scale = rule.scale_of(cloud, self.settings.intensity_scale)
+        pixels = project(cloud, geometry) if len(cloud) else nothing_seen(geometry)
+        lap("project")
+        image = range_input(cloud, pixels, self._spec, scale)
+        lap("image")
+        return {"image": image[None]}, CloudView(cloud, pixels, scale)
+
+    def sees_nothing(self, view: CloudView) -> bool:
+        """See Frontend.sees_nothing."""
+        return bool((view.pixels.point_of_pixel < 0).all())
+
+    def nothing(self) -> dict[str, NDArray[Any]]:
+        """See Frontend.nothing."""
+        shape = (1, self._spec.geometry.height, self._spec.geometry.width)
+        return {name: np.zeros(shape, self._outputs[name].dtype) for name in ("class_id", *self._of_points)}
+
+    def decode(self, outputs: Mapping[str, NDArray[Any]], view: CloudView, lap: Lap = lambda stage: None) -> Segmentation:
+        """See Frontend.decode."""
+        cloud, pixels, settings = view.cloud, view.pixels, self.settings
+        images = {name: values[0] for name, values in outputs.items()}
+        images["class_id"] = np.where(pixels.point_of_pixel < 0, np.uint8(0), images["class_id"])
+        class_image, instance_image = self._objects.find(images, cloud.xyz, pixels, settings.instances)
+        lap("group")
+        voted = settings.lift == "knn"
+        class_id = self.classes_of_points(class_image, pixels)
+        of_points: dict[str, Any] = {name: lift(images[name], pixels, 0.0) for name in self._of_points}
+        answer = Segmentation(
+            class_id=class_id,
+            instance_id=self._objects.lift(instance_image, class_image, class_id, pixels, voted),
+            **of_points,
+            flags=np.where(cloud.valid & (pixels.pixel_of_point < 0), np.uint8(FLAG_OUT_OF_RANGE), cloud.flags),
+            class_image=class_image,
+            instance_image=instance_image,
+        )
+        lap("lift")
+        return answer
+
+    def classes_of_points(self, class_image: NDArray[np.uint8], pixels: RangeView) -> NDArray[np.uint8]:
+        """(H, W) classes -> (N,), 0 for points without a pixel, as `settings.lift` says."""
+        if self.settings.lift == "knn":
+            return knn_vote(class_image, pixels, self._spec.geometry.full_circle)
+        return lift(class_image, pixels, 0)
+
+
+def _finite(values: NDArray[np.float32]) -> NDArray[np.float32]:
+    # One NaN would spread over the whole image through the network's convolutions.
+    if np.isfinite(values).all():
+        return values
+    return np.nan_to_num(values, nan=0.0, posinf=0.0, neginf=0.0)
