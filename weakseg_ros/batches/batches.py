@@ -57,7 +57,7 @@ def make_batch(spec: InputSpec, geometry: Tensor, labels: Tensor) -> Batch:
     planes = dict(zip(PLANES, geometry[:, : len(PLANES)].unbind(dim=1), strict=True))
     mask = (geometry[:, :3] != 0).any(dim=1)
     instances = _of_one_scan_each((geometry[:, 4] * mask).long()) if geometry.shape[1] > 4 else None
-    image = torch.stack(spec.image(planes, mask, torch), dim=1)  # (B, C, H, W)
+    image = torch.stack(spec.image(planes, mask.float(), torch), dim=1)  # (B, C, H, W)
     return Batch(image, labels.long() * mask, mask, geometry[:, :3], instances)
 
 

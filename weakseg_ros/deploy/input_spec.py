@@ -95,18 +95,21 @@ class InputSpec:
             raise ConfigError(f"std: {list(self.std)} must be positive")
 
     def image(self, planes: Mapping[str, Any], mask: Any, xp: ModuleType) -> list[Any]:
-        """The network's channels, each of the planes' shape: (raw - mean) / std where `mask` says that a point is, else 0.
+        """The network's channels, each of the planes' shape: (raw - mean) / std where `mask` is 1, a point, and 0 where it is 0.
 
         `planes` are PLANES by name, arrays of one shape (..., H, W); `xp` is the module they belong to, numpy or torch.
         """
         channels = []
         for name, mean, std in zip(self.channels, self.mean, self.std, strict=True):
             values = CHANNELS[name](planes, xp)
-            if name not in NOT_NORMALISED and (mean, std) != (0.0, 1.0):
-                values = (values - mean) / std
+            if name in NOT_NORMALISED:
+                mean, std = 0.0, 1.0
+            values = values - mean  # a new array, so that the raw planes stay as they are
+            values /= std
             if name == "intensity":
                 values = xp.clip(values, -self.clip_deviations, self.clip_deviations)
-            channels.append(values * mask)
+            values *= mask
+            channels.append(values)
         return channels
 
 

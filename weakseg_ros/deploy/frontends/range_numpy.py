@@ -45,7 +45,7 @@ def raw_planes(cloud: Cloud, pixels: RangeView, intensity_scale: float = 1.0) ->
 
 def range_input(cloud: Cloud, pixels: RangeView, spec: InputSpec, intensity_scale: float = 1.0) -> NDArray[np.float32]:
     """What a network on range images is fed, (C, H, W) f32, 0 where no point is."""
-    planes, mask = raw_planes(cloud, pixels, intensity_scale), pixels.point_of_pixel >= 0
+    planes, mask = raw_planes(cloud, pixels, intensity_scale), (pixels.point_of_pixel >= 0).astype(np.float32)
     with np.errstate(over="ignore"):  # what overflows is an absurd intensity, and cut
         channels = spec.image(dict(zip(PLANES, planes, strict=True)), mask, np)
     return np.stack(channels).astype(np.float32, copy=False)
