@@ -125,8 +125,8 @@ def read_yaml(path: Path, most_bytes: int = MOST_YAML_BYTES) -> Any:
 def _refuse_aliases(text: str) -> None:
     for event in yaml.parse(text, Loader=YAML_LOADER):
         if isinstance(event, yaml.AliasEvent):
-            line = event.start_mark.line + 1
-            raise ValueError(f"line {line}: the alias '*{event.anchor}' is not followed, write its value out")
+            line = f"line {event.start_mark.line + 1}: " if event.start_mark else ""
+            raise ValueError(f"{line}the alias '*{event.anchor}' is not followed, write its value out")
 
 
 def _first_line(error: BaseException) -> str:

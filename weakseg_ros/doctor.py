@@ -196,10 +196,11 @@ def check_sensor(config: DoctorConfig, data: Path) -> Iterator[CheckLine]:
     from weakseg_ros.measure import sensor_check
     from weakseg_ros.measure.inputs import open_input
 
-    settings = {"intensity_scale": config.intensity_scale, "allow_no_intensity": not config.intensity_field}
     bags = bags_in(data)
     for bag in bags or [data]:
-        segmenter = Segmenter(Bundle.load(config.bundle), **settings)
+        segmenter = Segmenter(
+            Bundle.load(config.bundle), intensity_scale=config.intensity_scale, allow_no_intensity=not config.intensity_field
+        )
         source = open_input(bag, segmenter.bundle.labels, config.topic, reading=config)
         for mark, text in sensor_check.check_sensor(segmenter, source, bag, config.clouds):
             yield CheckLine(mark, SENSOR, f"{bag.name}: {text}" if bags else text)
@@ -216,11 +217,11 @@ def read_arguments(argv: Sequence[str]) -> DoctorConfig:
     parser.add_argument("--config", type=Path, metavar="FILE", help="a YAML file with the options below")
     for field in fields(DoctorConfig):
         default = f"; default: {field.default}" if field.default not in (None, "") else ""
-        several = isinstance(field.default, tuple)
-        kind = str if field.default is None else float if several else type(field.default)
+        count = len(field.default) if isinstance(field.default, tuple) else None
+        kind = str if field.default is None else float if count else type(field.default)
         text = (field_docs(DoctorConfig)[field.name] + default).replace("%", "%%")
         flags = dict.fromkeys((f"--{field.name.replace('_', '-')}", f"--{field.name}"))
-        parser.add_argument(*flags, dest=field.name, type=kind, nargs=len(field.default) if several else None, help=text)
+        parser.add_argument(*flags, dest=field.name, type=kind, nargs=count, help=text)
     options = vars(parser.parse_args(argv))
     file = options.pop("config")
     base = load_yaml(DoctorConfig, file) if file else DoctorConfig()

@@ -24,7 +24,7 @@ from weakseg_ros.methods.parts import parts_of
 from weakseg_ros.train.config import TrainConfig
 from weakseg_ros.weak.protocols import SparseConfig
 
-FILE_ONLY = tyro.conf.Suppress
+FILE_ONLY: Any = tyro.conf.Suppress
 """nested settings that only a YAML file can give"""
 _SCOPE = ("methods", "nets", "ratios")
 _WITHOUT_EFFECT = ("data", "out", "resume", "bundle", "val_data", "workers", "cache_gib", "log_every", "sparse_labels")
@@ -149,7 +149,8 @@ class Row:
 def base_settings(config: BenchmarkConfig) -> TrainConfig:
     """The settings that all rows begin from."""
     base = TrainConfig() if config.base == Path() else load_yaml(TrainConfig, _find(config.base))
-    base = _changed(base, reduce(_joined, map(_override, config.override), config.train), "train")
+    changes: Mapped = reduce(_joined, map(_override, config.override), config.train)
+    base = _changed(base, changes, "train")
     if config.hold_out:
         base = dataclasses.replace(base, val_data=None, val_split="", val_sequences=(), hold_out=config.hold_out)
         if not base.split and not base.sequences and "train" in splits_of(config.data):
@@ -184,7 +185,8 @@ def table(config: BenchmarkConfig) -> list[Row]:
     base = base_settings(config)
     rows = []
     for seed in config.seeds:
-        for name, variant in ({"": {}} | config.variants).items():
+        unchanged: dict[str, Mapped] = {"": {}}
+        for name, variant in (unchanged | config.variants).items():
             for net, ratio, method in _scope(config, variant, name):
                 rows.append(_row(config, base, variant, Row(method, net, ratio, seed, name, config.draw, base)))
     return rows

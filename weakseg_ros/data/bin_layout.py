@@ -97,7 +97,7 @@ def _is_plausible(blob: bytes, layout: BinLayout) -> bool:
         return False
     xyz = xyz[np.isfinite(xyz).all(axis=1)]
     enough = max(DIFFERENT, CHANCE * (2 / max(1, len(xyz))) ** 0.5)
-    return _difference(xyz[:, 0], xyz[:, 2]) > enough and _difference(xyz[:, 1], xyz[:, 2]) > enough
+    return all(_difference(xyz[:, axis], xyz[:, 2]) > enough for axis in (0, 1))
 
 
 def _difference(one: NDArray[np.float64], other: NDArray[np.float64]) -> float:

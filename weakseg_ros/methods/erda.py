@@ -8,6 +8,7 @@ p the softmax of cosines between a projected feature and one momentum prototype 
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Literal
 
 import torch
@@ -151,7 +152,7 @@ def _kl(p: Tensor, q: Tensor) -> Tensor:
     return torch.xlogy(p, p / q.clamp_min(_SMALLEST_PROBABILITY)).sum(dim=1)
 
 
-_DISTANCES = {
+_DISTANCES: dict[Alignment, Callable[[Tensor, Tensor], Tensor]] = {
     "kl": _kl,
     "reversed_kl": lambda p, q: _kl(q, p),
     "js": lambda p, q: _kl(p, (p + q) / 2) + _kl(q, (p + q) / 2),

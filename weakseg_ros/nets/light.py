@@ -80,7 +80,8 @@ class _Join(nn.Module):
 
     def forward(self, coarse: Tensor, finer: Tensor) -> Tensor:
         up = F.interpolate(coarse, size=finer.shape[-2:], mode="bilinear", align_corners=False)
-        return self.smooth(F.relu(up + self.lateral(finer)))
+        out: Tensor = self.smooth(F.relu(up + self.lateral(finer)))
+        return out
 
 
 def _stage(channels_in: int, channels: int, blocks: int, stride: int = 2) -> nn.Sequential:

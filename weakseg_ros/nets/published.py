@@ -39,7 +39,7 @@ ADAPTIVE = {
 
 def decoder_modules(enlarge: tuple[str, ...]) -> dict[str, str]:
     """The decoder that RangeNet and SqueezeSegV3 share; `enlarge` names the first layer of each stage."""
-    names = {}
+    names: dict[str, str] = {}
     for i, layer in enumerate(enlarge):
         official = f"decoder.dec{5 - i}."
         names |= {f"decoder.{i}.0": official + layer, f"decoder.{i}.1": official + "bn"}

@@ -7,6 +7,9 @@ same weights. Every block is convolution, LeakyReLU, BatchNorm in that order, as
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from typing import cast
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -46,7 +49,7 @@ class SalsaNext(nn.Module):
         height, width = image.shape[-2:]
         x = self.context(F.pad(image, (0, -width % _DOWNSAMPLING, 0, -height % _DOWNSAMPLING)))
         stages = []
-        for down in self.encoder:
+        for down in cast(Iterable[_Down], self.encoder):
             full = down(x)
             stages.append(full)  # before pooling, as the decoder joins it
             x = F.avg_pool2d(down.dropout(full), 3, stride=2, padding=1)
@@ -69,7 +72,8 @@ class _Context(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         shortcut = self.shortcut(x)
-        return shortcut + self.far(self.near(shortcut))
+        out: Tensor = shortcut + self.far(self.near(shortcut))
+        return out
 
 
 class _Dilated(nn.Module):
@@ -85,7 +89,8 @@ class _Dilated(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         near = self.near(x)
         far = self.far(near)
-        return self.fuse(torch.cat((near, far, self.farther(far)), dim=1))
+        out: Tensor = self.fuse(torch.cat((near, far, self.farther(far)), dim=1))
+        return out
 
 
 class _Down(nn.Module):
@@ -98,7 +103,8 @@ class _Down(nn.Module):
         self.dropout = nn.Dropout2d(dropout)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.shortcut(x) + self.block(x)
+        out: Tensor = self.shortcut(x) + self.block(x)
+        return out
 
 
 class _Up(nn.Module):
@@ -111,7 +117,8 @@ class _Up(nn.Module):
 
     def forward(self, x: Tensor, skip: Tensor) -> Tensor:
         x = self.dropout(F.pixel_shuffle(x, 2))
-        return self.dropout(self.block(self.dropout(torch.cat((x, skip), dim=1))))
+        out: Tensor = self.dropout(self.block(self.dropout(torch.cat((x, skip), dim=1))))
+        return out
 
 
 def _shortcut(channels_in: int, channels: int) -> nn.Sequential:

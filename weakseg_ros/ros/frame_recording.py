@@ -135,11 +135,18 @@ class FrameRecording:
         if not self._uncertain.get_subscription_count():
             return
         index = np.array([suggestion.point for suggestion in record.suggestions], np.intp)
-        columns = (answer.class_id, answer.instance_id, answer.confidence, answer.uncertainty, answer.flags)
         chosen = _part(cloud, index)
+        labelled = pack_labelled(
+            chosen,
+            answer.class_id[index],
+            answer.instance_id[index],
+            answer.confidence[index],
+            answer.uncertainty[index],
+            answer.flags[index],
+        )
         message = PointCloud2(header=Header(frame_id=cloud.frame_id))
         message.header.stamp.sec, message.header.stamp.nanosec = divmod(cloud.stamp_ns, NANOSECONDS)
-        fill_message(message, pack_labelled(chosen, *(column[index] for column in columns)), chosen, PointField)
+        fill_message(message, labelled, chosen, PointField)
         self._uncertain.publish(message)
 
 

@@ -7,7 +7,7 @@ import re
 import threading
 import time
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, cast
 
 from diagnostic_msgs.msg import DiagnosticArray
 from rcl_interfaces.msg import SetParametersResult
@@ -96,8 +96,8 @@ class SegmentNode(LifecycleNode):
         config = self._settings.config
         self._paced = [self.create_timer(config.diagnostics_period_s, self._report, clock=self._steady)]
         if config.watch_bundle:
-            group = self._reloading
-            self._paced.append(self.create_timer(config.watch_bundle, self._on_watch, callback_group=group, clock=self._steady))
+            group, on_watch = self._reloading, cast(Any, self._on_watch)  # rclpy awaits it, which its types leave out
+            self._paced.append(self.create_timer(config.watch_bundle, on_watch, callback_group=group, clock=self._steady))
 
     def set_parameters_atomically(self, parameter_list: list[Parameter[Any]]) -> SetParametersResult:
         """See rclpy.node.Node; all or none, with a sentence where none."""

@@ -89,12 +89,12 @@ def _parser() -> argparse.ArgumentParser:
         "--print-transport-profile", action="store_true", help="print the path of the Fast DDS profile, for the driver, and end"
     )
     for name, field in FIELDS.items():
-        several = isinstance(field.default, tuple)
-        kind = float if several else type(field.default)
+        count = len(field.default) if isinstance(field.default, tuple) else None
+        kind = float if count else type(field.default)
         parser.add_argument(
             "--" + name.removeprefix("input.").replace("_", "-").replace(".", "-"),
             dest=name,
-            nargs=len(field.default) if several else None,
+            nargs=count,
             type=_boolean if kind is bool else kind,
             choices=choices(name) or None,
             metavar=None if choices(name) else kind.__name__.upper(),

@@ -153,7 +153,7 @@ class Player:
         from rcl_interfaces.srv import GetParameters
         from rclpy.parameter import parameter_value_to_python
 
-        client = self._node.create_client(GetParameters, self._topic("get_parameters"))
+        client: Any = self._node.create_client(GetParameters, self._topic("get_parameters"))
         deadline = time.monotonic() + self._settings.start_timeout_s
         self._wait(client.service_is_ready, deadline)
         future = client.call_async(GetParameters.Request(names=list(names)))

@@ -24,7 +24,7 @@ class Board:
         except ImportError:
             self._writer: Any = None
         else:
-            self._writer = SummaryWriter(str(run / BOARD))  # type: ignore[no-untyped-call]
+            self._writer = SummaryWriter(str(run / BOARD))
 
     def add(self, row: Mapping[str, Any]) -> None:
         """Take a row of metrics.jsonl: each number of it is a curve, IoUs one a class."""

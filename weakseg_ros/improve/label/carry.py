@@ -44,8 +44,10 @@ class Carrier:
     def scans_around(self, key: str) -> NDArray[np.float32]:
         """(M, 3) the points of the scans before and after a frame, as its sensor would see them; none without poses."""
         into = self._source.pose(key)
+        if into is None:
+            return np.zeros((0, 3), np.float32)
         both = (other for step in (-1, 1) for other in islice(self._source.neighbours(key, step), DRAWN_AROUND))
-        poses = [(other, self._source.pose(other)) for other in both if into is not None]
+        poses = [(other, self._source.pose(other)) for other in both]
         near = [(other, pose) for other, pose in poses if pose is not None and distance_m(pose, into) <= FARTHEST_M]
         parts = [moved(self._points(other), pose, into) for other, pose in near]
         return np.concatenate(parts) if parts else np.zeros((0, 3), np.float32)

@@ -85,8 +85,15 @@ class ChangeLog:
 
 def _packed(change: LabelChange) -> bytes:
     buffer = io.BytesIO()
-    words = {"key": np.array(change.key), "clicked": np.array(change.clicked), "clicks": np.array(change.clicks)}
-    np.savez_compressed(buffer, points=change.points, before=change.before, after=change.after, **words)
+    np.savez_compressed(
+        buffer,
+        points=change.points,
+        before=change.before,
+        after=change.after,
+        key=np.array(change.key),
+        clicked=np.array(change.clicked),
+        clicks=np.array(change.clicks),
+    )
     return buffer.getvalue()
 
 

@@ -41,7 +41,10 @@ class Halo:
         self._rings: dict[int, _Rings] = {}
         self._lock = threading.Lock()
         server.on_client_connect(self._greet)
-        server.on_client_disconnect(lambda client: self._rings.pop(client.client_id, None))
+        server.on_client_disconnect(self._forget)
+
+    def _forget(self, client: Any) -> None:
+        self._rings.pop(client.client_id, None)
 
     def show(self, place: NDArray[np.floating], text: str) -> None:
         """Draw the ring around a place (3,), m, with a text beside it."""

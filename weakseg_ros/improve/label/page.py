@@ -28,6 +28,8 @@ IDLE_S = 0.2
 LOOK_S = 1.0
 """how often clicks of other programs are looked for"""
 _NOTHING = object()
+Act = Callable[[Any, Any], object]
+"""an action of the page: its argument and the tab that asks"""
 
 
 class Page:
@@ -79,7 +81,7 @@ class Page:
         self._guard("thumbnail", lambda: drawn.append(self._panel.draw_thumbnail()))
         return bool(drawn and drawn[0])
 
-    def _guard(self, what: str, act: Callable[[], None]) -> None:
+    def _guard(self, what: str, act: Callable[[], object]) -> None:
         """Do something, and keep the page whatever comes of it."""
         try:
             act()
@@ -91,7 +93,7 @@ class Page:
             self._last_fault = str(error)
             self._state.complain(f"'{what}' failed, the terminal says why; what was labelled before is safe.")
 
-    def _table(self) -> dict[str, Callable[[Any, Any], None]]:
+    def _table(self) -> dict[str, Act]:
         state, scene, panel = self._state, self._scene, self._panel
         plain: dict[str, Callable[[], None]] = {
             "skip": state.skip,
@@ -121,11 +123,9 @@ class Page:
             "up": lambda: panel.scroll(-ROWS),
             "down": lambda: panel.scroll(ROWS),
         }
-        table: dict[str, Callable[[Any, Any], None]] = {
-            name: (lambda argument, client, act=act: act()) for name, act in plain.items()
-        }
+        table = {name: _without_argument(act) for name, act in plain.items()}
         return table | {
-            "click": lambda argument, client: state.click(*argument, scene.point_size_m / 2),
+            "click": lambda argument, client: state.click(argument[0], argument[1], scene.point_size_m / 2),
             "class": lambda argument, client: state.press(int(argument)),
             "box": lambda argument, client: state.select(argument(state.frame.cloud.xyz)),
             "hide_class": lambda argument, client: state.hide_class(int(argument)),
@@ -158,8 +158,8 @@ class Page:
         for action, key, label, modifier in COMMANDS:
             self._add_key(label, key, action, "", modifier)
         for row in self._state.labels.classes[1:]:
-            key = CLASS_KEYS[row.id - 1] if row.id <= len(CLASS_KEYS) else None
-            self._add_key(f"Class: {row.name}", key, "class", str(row.id))
+            class_key = CLASS_KEYS[row.id - 1] if row.id <= len(CLASS_KEYS) else None
+            self._add_key(f"Class: {row.name}", class_key, "class", str(row.id))
 
     def _add_key(self, label: str, key: Any, action: str, argument: str, modifier: Any = None) -> None:
         async def pressed(event: Any) -> None:  # on the event loop, so that keys keep their order
@@ -169,14 +169,16 @@ class Page:
         self._server.gui.add_command(label, hotkey=key, modifier=modifier).on_trigger(pressed)
 
     def _add_clicks(self) -> None:
+        scene: Any = self._server.scene  # it awaits what its types want plain
+
         async def clicked(event: Any) -> None:
             self.ask("click", (np.array(event.ray_origin), np.array(event.ray_direction)), event.client)
 
         async def boxed(event: Any) -> None:
             self.ask("box", _rectangle(event), event.client)
 
-        self._server.scene.on_click()(clicked)
-        self._server.scene.on_rect_select(modifier="shift")(boxed)
+        scene.on_click()(clicked)
+        scene.on_rect_select(modifier="shift")(boxed)
 
     def _draw(self, client: Any) -> None:
         """Send what differs from what the tabs show; `client` is the tab whose camera follows the mark."""
@@ -204,10 +206,14 @@ class Page:
         return before is not now and before != now
 
 
+def _without_argument(act: Callable[[], None]) -> Act:
+    return lambda argument, client: act()
+
+
 def _rectangle(event: Any) -> Callable[[Any], Any]:
     """Which points (N, 3) lie in the rectangle that was drawn in a tab, as its camera saw them."""
     camera = event.client.camera
-    axes = viser.transforms.SO3(np.array(camera.wxyz)).as_matrix()
+    axes = np.asarray(viser.transforms.SO3(np.array(camera.wxyz)).as_matrix(), np.float64)
     corners = (tuple(event.screen_min), tuple(event.screen_max))
-    position, fov, aspect = np.array(camera.position), float(camera.fov), float(camera.aspect)
+    position, fov, aspect = np.array(camera.position, np.float64), float(camera.fov), float(camera.aspect)
     return lambda xyz: points_in_rectangle(xyz, position, axes, fov, aspect, corners)

@@ -6,8 +6,9 @@ from __future__ import annotations
 import html
 import json
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import viser
@@ -146,7 +147,7 @@ class Panel:
         self._group("Change", {"Undo (Z)": "undo", "Redo (Y)": "redo"})
         brush = self._gui.add_slider("Brush, m", 0.0, LARGEST_BRUSH_M, 0.05, 0.0, hint="0 labels the clicked point alone")
         self._bind(brush.on_update, "brush", lambda: str(brush.value))
-        self._brush = brush
+        self._brush: Any = brush
         self._button(f"Frame done, next ({key_of('finish')})", "finish", icon=viser.Icon.CHECK)
         with self._gui.add_folder("Other frames, review", expand_by_default=False):
             self._group("Scans", {f"Draw those around ({key_of('around')})": "around"})
@@ -157,7 +158,7 @@ class Panel:
             same = self._gui.add_checkbox("Go on with the last", False, hint="what comes next belongs to the last object")
         self._bind(number.on_update, "number", lambda: str(int(number.value)))
         self._bind(same.on_update, "same", lambda: str(int(same.value)))
-        self._same = same
+        self._same: Any = same
         with self._gui.add_folder("Classes as buttons", expand_by_default=False):
             for row in self._state.labels.classes[1:]:
                 self._button(
@@ -172,8 +173,11 @@ class Panel:
             self._pictures.append(self._gui.add_image(blank, format="png", visible=False))
             self._rows.append(self._gui.add_button("-"))
         for at, button in enumerate(self._rows):
-            self._bind(button.on_click, "row", lambda at=at: str(self._first_row + at))
+            self._bind(button.on_click, "row", partial(self._row_at, at))
         self._group("List", {"Up": "up", "Down": "down", "Look for new": "refresh"})
+
+    def _row_at(self, at: int) -> str:
+        return str(self._first_row + at)
 
     def _add_view_tab(self) -> None:
         self._view_text = self._gui.add_html("")
@@ -193,7 +197,7 @@ class Panel:
             "Heights, m", low, high, 0.1, (low, high), hint="points outside are hidden; 0 is the height of the sensor"
         )
         self._bind(heights.on_update, "heights", lambda: _limits(*heights.value))
-        self._heights = heights
+        self._heights: Any = heights
         with self._gui.add_folder("Hide or show a class", expand_by_default=False):
             self._group("Class", names)
 
@@ -326,7 +330,7 @@ class Panel:
             count = store.count(key)
             parts = [f"{mark}{key}", source.worth(key), f"{count} labels" if count else ""]
             label = " · ".join(filter(None, parts))
-            color = "yellow" if key == self._state.frame.key else "gray"
+            color: Literal["yellow", "gray"] = "yellow" if key == self._state.frame.key else "gray"
             if (button.label, button.color, button.visible) != (label, color, True):
                 button.label, button.color, button.visible = label, color, True
 

@@ -157,4 +157,5 @@ def view_points(places: NDArray[np.floating]) -> NDArray[np.float64]:
 def in_front(xyz: NDArray[np.float32]) -> NDArray[np.float32]:
     """Points (N, 3), moved a little to where one looks at them from, so that their neighbours do not cover them."""
     to_eye = view_points(xyz) - xyz
-    return (xyz + FRONT_M * to_eye / np.linalg.norm(to_eye, axis=-1, keepdims=True)).astype(np.float32)
+    moved = xyz + FRONT_M * to_eye / np.linalg.norm(to_eye, axis=-1, keepdims=True)
+    return np.asarray(moved, np.float32)

@@ -48,7 +48,8 @@ def doubt(answer: Segmentation, index: NDArray[np.intp] | slice = slice(None)) -
     if answer.novelty is not None:
         values = 1.0 - (1.0 - values) * (1.0 - answer.novelty[index])
     values = np.nan_to_num(values * (answer.class_id[index] > 0), nan=0.0, posinf=1.0)
-    return np.clip(values, 0.0, 1.0).astype(np.float32)
+    bounded: NDArray[np.float32] = np.clip(values, 0.0, 1.0).astype(np.float32)
+    return bounded
 
 
 def descriptor_size(num_classes: int) -> int:

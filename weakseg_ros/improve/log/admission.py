@@ -153,4 +153,4 @@ class Admission:
         """Whether the frame stands out by its looks more than by its doubt."""
         if not self._scores:
             return False
-        return distance * (np.mean(self._scores) + 1e-9) > score * (np.mean(self._distances) + 1e-9)
+        return distance * (float(np.mean(self._scores)) + 1e-9) > score * (float(np.mean(self._distances)) + 1e-9)

@@ -224,7 +224,8 @@ def _similarity(a: NDArray[np.float32], b: NDArray[np.float32], region: NDArray[
     squared = (a**2).sum(1)[:, None] + (b**2).sum(1) - 2.0 * a @ b.T
     squared /= np.square(region)
     similarity = np.exp(-0.5 * np.maximum(squared, 0.0))
-    return similarity * (squared <= FAR)
+    near: NDArray[np.float32] = similarity * (squared <= FAR)
+    return near
 
 
 def _greedy(reach: _Reach, weight: NDArray[np.floating], class_id: NDArray[np.uint8], count: int) -> list[tuple[int, float]]:

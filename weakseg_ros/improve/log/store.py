@@ -121,7 +121,8 @@ class FrameFolder:
             raise DataError(f"{path}: cannot be read ({error}); remove the frame, or copy it again") from None
         if values.shape != (count,) or values.dtype != np.float16:
             raise DataError(f"{path}: holds {values.dtype} {values.shape}, expected float16 ({count},); copy it again")
-        return values.astype(np.float32)
+        entropy: NDArray[np.float32] = values.astype(np.float32)
+        return entropy
 
 
 def open_frames(folder: Path | str) -> FrameFolder:
@@ -154,6 +155,7 @@ class FrameWriter:
         resume: bool = False,
     ) -> None:
         self.folder = folder
+        self.records: dict[str, FrameRecord] = {}
         self.notes: list[str] = []
         self._labels, self._spec = labels, spec
         self._count = 0

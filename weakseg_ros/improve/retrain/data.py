@@ -15,7 +15,7 @@ import numpy as np
 
 from weakseg_ros.data.frame_log import FrameScans, read_records
 from weakseg_ros.data.scan_sets import ScanCollection, ScanSet, Subset
-from weakseg_ros.data.scans import open_scans
+from weakseg_ros.data.scans import Scan, open_scans
 from weakseg_ros.deploy.bundle import Bundle
 from weakseg_ros.errors import DataError, WeaksegError
 from weakseg_ros.improve.label.clicks import ClickStore, clicked_scans
@@ -63,7 +63,7 @@ def open_retrain_data(config: RetrainConfig, bundle: Bundle) -> RetrainData:
     """Open and check all of it. Raises DataError where nothing can be trained on or judged by, with what to do."""
     problems: list[str] = []
     new, held_out = open_clicks(config, bundle, problems)
-    counts = [_count(scans) for scans in (new, held_out)]
+    clicks, held_out_clicks = _count(new), _count(held_out)
     training = _training(config, bundle)
     old, validated_on = (None, None)
     if not config.no_replay or config.regression is None:
@@ -72,7 +72,7 @@ def open_retrain_data(config: RetrainConfig, bundle: Bundle) -> RetrainData:
     if old is not None and not config.no_replay:
         replay = _as_seen(_drawn(old, config.replay_scans, config.seed), bundle)
     regression = _regression(config, bundle, validated_on)
-    return RetrainData(new, held_out, replay, regression, training, *counts, tuple(problems))
+    return RetrainData(new, held_out, replay, regression, training, clicks, held_out_clicks, tuple(problems))
 
 
 def open_clicks(config: RetrainConfig, bundle: Bundle, problems: list[str]) -> tuple[ModelScans, ModelScans]:
@@ -80,7 +80,9 @@ def open_clicks(config: RetrainConfig, bundle: Bundle, problems: list[str]) -> t
 
     Frames that cannot be used (labels for another cloud, unknown ids, damaged files) are left out, and listed.
     """
-    train, held, usable = [], [], 0
+    train: list[tuple[str, ScanSet]] = []
+    held: list[tuple[str, ScanSet]] = []
+    usable = 0
     fresh = logs_in(config.frames)
     logs = [*((log, config.intensity_scale) for log in fresh), *_logs_before(fresh, bundle, problems)]
     for number, (folder, factor) in enumerate(logs):
@@ -162,7 +164,7 @@ def _usable(folder: Path, bundle: Bundle, name: str, problems: list[str]) -> Sca
     good = []
     for index in range(len(scans)):
         try:
-            good += [index] if (scans[index].class_id > 0).any() else []
+            good += [index] if _labelled_points(scans[index]) else []
         except DataError as error:
             problems.append(f"{error}; the frame is left out")
     if len(good) < FEWEST_FRAMES:
@@ -259,4 +261,8 @@ def _drawn(scans: ScanSet, count: int, seed: int) -> ScanSet:
 
 
 def _count(scans: ScanSet) -> int:
-    return sum(int((scans[i].class_id > 0).sum()) for i in range(len(scans)))
+    return sum(_labelled_points(scans[i]) for i in range(len(scans)))
+
+
+def _labelled_points(scan: Scan) -> int:
+    return 0 if scan.class_id is None else int(np.count_nonzero(scan.class_id))

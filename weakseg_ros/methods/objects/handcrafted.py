@@ -69,7 +69,7 @@ def _image(values: Tensor, mask: Tensor) -> Tensor:
 def _edges(distance: NDArray[np.float32]) -> NDArray[np.float32]:
     """(1, H, W) 1 where the range (1, H, W) steps to a neighbour's."""
     near = np.maximum(distance[0], 1.0)
-    edges = np.zeros_like(near)
+    edges: NDArray[np.float32] = np.zeros_like(near)
     edges[:-1] = np.abs(np.diff(near, axis=0)) > _EDGE_SHARE * near[:-1]
     edges[:, :-1] = np.maximum(edges[:, :-1], np.abs(np.diff(near, axis=1)) > _EDGE_SHARE * near[:, :-1])
     return edges[None]
