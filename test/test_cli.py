@@ -58,3 +58,22 @@ def test_a_users_fault_is_a_sentence_not_a_traceback() -> None:
     assert done.returncode == 2
     assert done.stderr.startswith("weakseg evaluate: /nonexistent/")
     assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    "words", [("evaluate", "a", "b"), ("import", "--topic", "/points", "a", "b"), ("doctor", "--data", "a", "b")]
+)
+def test_a_pattern_that_the_shell_replaced_is_told_from_a_wrong_option(words: tuple[str, ...]) -> None:
+    done = weakseg(*words)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.startswith(f"weakseg {words[0]}: takes one path, and 'b' came after it; ")
+    assert "in quotes" in done.stderr
+
+
+def test_a_wrong_option_beside_a_path_is_still_named() -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "weakseg_ros", "evaluate", "a", "--topci", "/points"], capture_output=True, text=True
+    )
+    assert done.returncode == 2
+    assert "--topci" in done.stdout + done.stderr
+    assert "takes one path" not in done.stderr

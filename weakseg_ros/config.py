@@ -20,7 +20,7 @@ import textwrap
 import types
 import typing
 from collections.abc import Iterator, Mapping, Sequence
-from functools import cache
+from functools import cache, partial
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, Literal, TypeVar, Union
@@ -163,9 +163,22 @@ def parse(cls: type[T], argv: Sequence[str], verb: str, default: T | None = None
     keep = {} if default is None else {"default": dataclasses.replace(default, **{key: {} for key in named})}  # type: ignore[type-var]
     description = f"{inspect.getdoc(cls)}\n\n{about}" if about else None
     with _torch_left_out():
-        settings: T = tyro.cli(cls, args=arguments, prog=f"weakseg {verb}", description=description, **keep)  # type: ignore[call-overload]
+        read = partial(tyro.cli, cls, args=arguments, prog=f"weakseg {verb}", description=description, **keep)
+        settings: T
+        settings, left = read(return_unknown_args=True)
+        refuse_more_paths(left)
+        if left:
+            read()  # says what is wrong with them, and ends the process
     merged = {key: value | getattr(settings, key) for key, value in named.items()}
     return dataclasses.replace(settings, **merged) if merged else settings  # type: ignore[type-var]
+
+
+def refuse_more_paths(left: Sequence[str]) -> None:
+    """ConfigError where all words that no option has taken are paths: a pattern that the shell has replaced by its matches."""
+    if left and not any(word.startswith("-") for word in left):
+        found = ", ".join(repr(word) for word in left[:3]) + (", ..." if len(left) > 3 else "")
+        advice = "for several bags name their folder, or put the pattern in quotes ('bags/*.mcap')"
+        raise ConfigError(f"takes one path, and {found} came after it; {advice}")
 
 
 def shard_of(text: str) -> tuple[int, int]:
@@ -300,8 +313,3 @@ def _plain(value: Any) -> Any:
 
 def _found(value: Any) -> str:
     return f"{type(value).__name__} {str(value)[:40]!r}"
-
-
-def show(settings: Any, stream: Any = None) -> None:
-    """Print the merged settings, so that a log says what was run."""
-    print(dump_yaml(settings), end="", file=stream or sys.stderr)

@@ -19,7 +19,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
-from weakseg_ros.config import field_docs, from_mapping, load_yaml, setting
+from weakseg_ros.config import field_docs, from_mapping, load_yaml, refuse_more_paths, setting
 from weakseg_ros.errors import WeaksegError
 from weakseg_ros.extras import LIBRARIES, Library, explain, has_nvidia_gpu, install_command, pip_install
 from weakseg_ros.files import environment, share_folder
@@ -222,7 +222,11 @@ def read_arguments(argv: Sequence[str]) -> DoctorConfig:
         text = (field_docs(DoctorConfig)[field.name] + default).replace("%", "%%")
         flags = dict.fromkeys((f"--{field.name.replace('_', '-')}", f"--{field.name}"))
         parser.add_argument(*flags, dest=field.name, type=kind, nargs=count, help=text)
-    options = vars(parser.parse_args(argv))
+    known, left = parser.parse_known_args(argv)
+    if left:
+        refuse_more_paths(left)
+        parser.parse_args(argv)  # says what is wrong with them, and ends the process
+    options = vars(known)
     file = options.pop("config")
     base = load_yaml(DoctorConfig, file) if file else DoctorConfig()
     return from_mapping(DoctorConfig, {name: value for name, value in options.items() if value is not None}, "doctor", base)
@@ -247,7 +251,7 @@ def main(argv: Sequence[str]) -> int:
 
 def _verdict(faults: int, sensor_differs: bool) -> str:
     if faults:
-        return f"{faults} faults; see them above."
+        return f"{faults} {'fault' if faults == 1 else 'faults'}; see above."
     if sensor_differs:
         return "The model was not made for clouds like these: see the notes on the sensor."
     return "Nothing is wrong; notes are optional parts."

@@ -223,6 +223,8 @@ def test_wrong_clicks_are_refused_and_the_candidate_is_kept(world: Path, place: 
     said = capsys.readouterr().err
     assert "refused, " in said
     assert "before, " in said
+    assert said.startswith("retrains toy (")
+    assert "learning_rate" not in said, "the settings are in the run folder"
     versions = Versions(place / "models")
     assert versions.current is None
     assert "refused: " in (place / "models" / "versions" / "toy-1" / REJECTED).read_text()

@@ -22,7 +22,7 @@ from typing import Any
 
 from tqdm import tqdm
 
-from weakseg_ros.config import dump_yaml, show
+from weakseg_ros.config import dump_yaml
 from weakseg_ros.data.scan_sets import ScanSet
 from weakseg_ros.deploy.bundle import Bundle, find_bundle
 from weakseg_ros.deploy.segmenter import Segmenter
@@ -37,6 +37,7 @@ from weakseg_ros.train.config import TrainConfig
 from weakseg_ros.train.export import options_of
 from weakseg_ros.train.finetune import export_refined, refine
 from weakseg_ros.train.run_folder import BEFORE_A_CHECKPOINT, LAST
+from weakseg_ros.train.words import say
 from weakseg_ros.weak.neighbourhood import SpreadScans
 
 log = logging.getLogger(__name__)
@@ -61,7 +62,6 @@ class Outcome:
 
 def run(config: RetrainConfig) -> int:
     """Do what `weakseg retrain` was asked for; returns its exit code."""
-    show(config)
     outcome = retrain(config)
     before, after = outcome.summary["before"], outcome.summary["after"]
     for part, title in (("regression", "regression set"), ("clicks", "held-out clicks")):
@@ -92,6 +92,7 @@ def retrain(config: RetrainConfig) -> Outcome:
     with versions.candidate(config.name or versions.stem_of(old)) as (folder, fresh):
         out = _run_folder(config, folder.name)
         versions.mark_unjudged(folder, out)
+        say(opening(config, old, data, folder, out), sys.stderr)
         new = _train(config, old, data, fresh / folder.name, out)
         versions.mark_unjudged(new.folder, out)
         put_in_place(new.folder, folder)
@@ -115,6 +116,19 @@ def retrain(config: RetrainConfig) -> Outcome:
             why = f"retrained on {data.clicks} clicks, report in {out / REPORT}"
             versions.promote(folder, why, previous=old.folder, unjudged=True)
     return Outcome(bundle, verdict, summary, out / REPORT)
+
+
+def opening(config: RetrainConfig, old: Bundle, data: RetrainData, folder: Path, out: Path) -> list[str]:
+    """Six lines: model, clicks, old data, what judges, steps, where it is written."""
+    replay = "no old data" if data.replay is None else f"{len(data.replay)} scans of {data.replay.name}"
+    return [
+        f"retrains {old.name} ({old.content_hash[:12]}) from {old.folder}",
+        f"on {data.clicks} clicks in {len(data.new)} frames of {data.new.name}, beside {replay}",
+        f"{data.held_out_clicks} clicks in {len(data.held_out)} other frames are held out",
+        f"the regression set has {len(data.regression)} scans of {data.regression.name}",
+        f"{config.steps} steps, {config.batch_size} scans a step",
+        f"the candidate will be {folder}, and all settings will be in {out / SETTINGS}",
+    ]
 
 
 def _summary(
