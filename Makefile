@@ -39,7 +39,7 @@ test: $(STAMP)       ## every test; --oracles and --shared-data say where the op
 	$(CLEAN) $(BIN)/python -m pytest -q --durations=15
 
 lint: $(STAMP)       ## ruff and mypy
-	$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy weakseg_ros/points weakseg_ros/data weakseg_ros/deploy
+	$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy
 
 bench: $(STAMP)      ## stage by stage beside what one would otherwise use, and end to end over DDS
 	$(BIN)/python -m pip install -q -c constraints.txt -r bench/requirements.txt

@@ -26,7 +26,7 @@ from weakseg_ros.deploy.tracking import Tracker
 from weakseg_ros.files import environment
 from weakseg_ros.measure.tracks import TrackQuality, object_keys
 from weakseg_ros.points.cloud import Cloud
-from weakseg_ros.points.labels import LabelMap, instances_of
+from weakseg_ros.points.labels import LabelMap, instances_in
 from weakseg_ros.points.lift import lift
 from weakseg_ros.points.projection import RangeSpec, project
 from weakseg_ros.simulate.drive import SimulateConfig, simulate
@@ -75,7 +75,7 @@ def simulated(seed: int, scans: int) -> Iterator[Frame]:
     """The frames of one street."""
     labels, sensor = LabelMap.load("street"), load_sensor(SENSOR)
     for number, scan in enumerate(simulate(SimulateConfig(seed, scans, 1, sensor))):
-        class_id, instance_id = labels.to_class(scan.raw_label), instances_of(scan.raw_label)
+        class_id, instance_id = labels.to_class(scan.raw_label), instances_in(scan.raw_label)
         yield frame_of(scan.cloud, class_id, instance_id, scan.pose, sensor.range_spec(), labels, number)
 
 

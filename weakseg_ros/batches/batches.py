@@ -114,6 +114,13 @@ class ImageSource(Protocol):
     def spec(self) -> RangeSpec:
         """The range image."""
 
+    @property
+    def scans(self) -> ScanSet:
+        """The scans behind the images."""
+
+    def __len__(self) -> int:
+        """How many scans there are."""
+
     def of_step(self, step: int, batch_size: int, rank: int, world: int, seed: int) -> list[int]:
         """Which scans a process trains on in a step."""
 

@@ -15,7 +15,7 @@ from weakseg_ros.data.scan_files import read_raw_labels
 from weakseg_ros.errors import DataError
 from weakseg_ros.extras import need
 from weakseg_ros.files import write_atomic
-from weakseg_ros.points.labels import RAW_IDS, LabelMap, instances_of, raw_ids_of
+from weakseg_ros.points.labels import RAW_IDS, LabelMap, instances_in, raw_ids_in
 
 SERVER_SEQUENCES = tuple(f"{number:02d}" for number in range(11, 22))
 """SemanticKITTI's test set"""
@@ -78,7 +78,7 @@ def check_submission(out: Path, points: Mapping[str, int]) -> list[str]:
     allowed = LabelMap.load("semantickitti")
     known = np.isin(np.arange(RAW_IDS), allowed.to_raw(np.arange(allowed.num_classes)))
     for key, count in points.items():
-        raw = raw_ids_of(read_raw_labels(out / label_path(key), count))
+        raw = raw_ids_in(read_raw_labels(out / label_path(key), count))
         if not known[raw].all():
             raise DataError(f"{out / label_path(key)}: holds the raw id {raw[~known[raw]][0]}, which the server does not know")
     with zipfile.ZipFile(out / ZIP, "w", zipfile.ZIP_DEFLATED) as archive:
@@ -114,7 +114,7 @@ def _rows(predicted: Predicted, more: Sequence[tuple[str, str]] = ()) -> NDArray
     rows = np.zeros(len(predicted.raw), [(name, kind) for name, kind, _ in COLUMNS] + list(more))
     rows["x"], rows["y"], rows["z"] = predicted.xyz.T
     rows["intensity"], rows["confidence"], rows["uncertainty"] = predicted.intensity, predicted.confidence, predicted.uncertainty
-    rows["label"], rows["instance"] = raw_ids_of(predicted.raw), instances_of(predicted.raw)
+    rows["label"], rows["instance"] = raw_ids_in(predicted.raw), instances_in(predicted.raw)
     return rows
 
 
@@ -157,8 +157,8 @@ def _las(path: Path, predicted: Predicted) -> None:
     file.classification = predicted.class_id
     file.red, file.green, file.blue = predicted.rgb.T.astype(np.uint16) * 257
     for name, values in (
-        ("label", raw_ids_of(predicted.raw)),
-        ("instance", instances_of(predicted.raw)),
+        ("label", raw_ids_in(predicted.raw)),
+        ("instance", instances_in(predicted.raw)),
         ("confidence", predicted.confidence),
     ):
         kind: Any = np.float32 if name == "confidence" else np.uint16

@@ -35,7 +35,7 @@ from weakseg_ros.files import (
     write_atomic,
 )
 from weakseg_ros.points.cloud import Cloud, make_cloud
-from weakseg_ros.points.labels import LabelMap, instances_of
+from weakseg_ros.points.labels import LabelMap, instances_in
 from weakseg_ros.points.projection import RangeSpec
 
 __all__ = [
@@ -206,7 +206,7 @@ class ScanFolder:
             found = ", ".join(map(str, unknown[:5]))
             hint = "give a map that lists them with --label-map (formerly --labels), those to ignore under raw_ids of class 0"
             raise DataError(f"{file}: holds raw ids that label map '{self.labels.name}' does not list ({found}); {hint}")
-        instance = instances_of(raw)
+        instance = instances_in(raw)
         return Scan(key, cloud, self.labels.to_class(raw), instance, pose)
 
     def _cloud(self, points: NDArray[np.float32], key: str, stamp_ns: int) -> Cloud:

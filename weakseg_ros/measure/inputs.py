@@ -23,7 +23,7 @@ from weakseg_ros.errors import CloudError, DataError
 from weakseg_ros.files import sha256_of, sha256_of_parts
 from weakseg_ros.points.cloud import Cloud
 from weakseg_ros.points.input_settings import InputSettings
-from weakseg_ros.points.labels import LabelMap, instances_of
+from weakseg_ros.points.labels import LabelMap, instances_in
 from weakseg_ros.points.reading import as_asked, read_message
 
 
@@ -180,7 +180,7 @@ def _label_files(folder: Path) -> list[Path]:
 def _read_truth(path: Path, points: int, labels: LabelMap) -> tuple[NDArray[np.uint8], NDArray[np.uint16]]:
     """(class ids, numbers of the objects) of a .label file."""
     raw = read_raw_labels(path, points)
-    return labels.to_class(raw), instances_of(raw)
+    return labels.to_class(raw), instances_in(raw)
 
 
 def _extended(labels: LabelMap, native: LabelMap) -> LabelMap:

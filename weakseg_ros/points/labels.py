@@ -124,7 +124,7 @@ class LabelMap:
 
         A raw id that no row lists becomes 0; `unknown_raw_ids` names those.
         """
-        return self._class_of_raw.take(raw_ids_of(raw))
+        return self._class_of_raw.take(raw_ids_in(raw))
 
     def to_raw(self, class_id: NDArray[Any]) -> NDArray[np.uint16]:
         """The raw id (...,) u16 to write for each class id (...,); IndexError for ids that the map does not have."""
@@ -132,7 +132,7 @@ class LabelMap:
 
     def unknown_raw_ids(self, raw: NDArray[Any]) -> list[int]:
         """The raw ids in `raw` that no row lists, ascending; empty for a well-formed label file."""
-        low = raw_ids_of(raw)
+        low = raw_ids_in(raw)
         return [int(i) for i in np.unique(low[~self._raw_is_known.take(low)])]
 
     @cached_property
@@ -166,7 +166,7 @@ def pack_raw(raw_id: NDArray[Any], instance_id: NDArray[Any]) -> NDArray[np.uint
     return raw_id.astype(np.uint32) | instance_id.astype(np.uint32) << np.uint32(INSTANCE_SHIFT)
 
 
-def raw_ids_of(raw: NDArray[Any]) -> NDArray[np.uint16]:
+def raw_ids_in(raw: NDArray[Any]) -> NDArray[np.uint16]:
     """(...,) the raw ids in raw labels (...,), without the instance above them. TypeError unless these are integers."""
     raw = np.asarray(raw)
     if raw.dtype.kind not in "iu":
@@ -174,7 +174,7 @@ def raw_ids_of(raw: NDArray[Any]) -> NDArray[np.uint16]:
     return raw.astype(np.uint16)
 
 
-def instances_of(raw: NDArray[np.uint32]) -> NDArray[np.uint16]:
+def instances_in(raw: NDArray[np.uint32]) -> NDArray[np.uint16]:
     """(N,) the instance ids in raw labels (N,), 0 = no instance."""
     return (raw >> np.uint32(INSTANCE_SHIFT)).astype(np.uint16)
 

@@ -4,19 +4,22 @@
 from __future__ import annotations
 
 import copy
+from typing import Generic, TypeVar
 
 import torch
 from torch import nn
 
+Net = TypeVar("Net", bound=nn.Module)
 
-class WeightAverage:
+
+class WeightAverage(Generic[Net]):
     """`net` follows another net: average <- d average + (1 - d) current, with d = min(decay, (1 + t) / (10 + t)).
 
     BatchNorm's running statistics are averaged as well, counters are copied. decay 0 makes it a plain copy.
     """
 
-    def __init__(self, net: nn.Module, decay: float) -> None:
-        self.net = copy.deepcopy(net).eval().requires_grad_(False)
+    def __init__(self, net: Net, decay: float) -> None:
+        self.net: Net = copy.deepcopy(net).eval().requires_grad_(False)
         self.decay = decay
 
     @torch.no_grad()

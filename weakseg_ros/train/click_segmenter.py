@@ -146,7 +146,7 @@ class _Learned:
 
     @torch.inference_mode()
     def share_out(
-        self, look: _Look, pixels: NDArray[np.int64], classes: NDArray[np.int64], growth: float
+        self, look: _Look, pixels: NDArray[np.integer], classes: NDArray[np.int64], growth: float
     ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """Flat indices of the pixels near any click, and the number of the click that each belongs to, -1 = none."""
         at, reach = np.flatnonzero(look.mask), growth * self.method.settings.reach * self.method.radius_m

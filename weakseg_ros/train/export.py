@@ -139,7 +139,8 @@ def export_bundle(
     graph = DeployGraph(net, info.labels.num_classes, info.temperature, heads).eval().cpu()
     tensors = join_weights(net.state_dict(), {} if heads is None else heads.state_dict())
     weights = {name: _stored(tensor, half) for name, tensor in tensors.items()}
-    files, parity = {"weights.safetensors": (KIND_WEIGHTS, save_safetensors(weights))}, {}
+    files = {"weights.safetensors": (KIND_WEIGHTS, save_safetensors(weights))}
+    parity: dict[str, float] = {}
     if not getattr(net, "why_no_onnx", ""):
         model, parity = _proven_onnx(graph, info, folder, sample_images, half)
         files["model.onnx"] = (KIND_ONNX, model)

@@ -166,7 +166,7 @@ def _method(bundle: Bundle, config: TrainConfig, net: nn.Module, statistics: Dat
     """The method, what it adds for the robot beginning where the bundle's is."""
     method = make_method(config, net, statistics, bundle.labels)
     fresh = method.deployable()
-    if heads is None or rules_of(fresh) != bundle.info.heads:
+    if heads is None or fresh is None or rules_of(fresh) != bundle.info.heads:
         return method
     fresh.load_state_dict(heads.state_dict())
     return method

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterable
+from typing import Any
 
 import numpy as np
 import torch
@@ -80,8 +81,8 @@ class MixedMethod(Method):
 
 
 def _rows_of_batch(batch: Batch, rows: slice) -> Batch:
-    parts = {field.name: getattr(batch, field.name) for field in dataclasses.fields(batch)}
-    return Batch(**{name: None if part is None else part[rows] for name, part in parts.items()})
+    parts: dict[str, Any] = {field.name: getattr(batch, field.name) for field in dataclasses.fields(batch)}
+    return dataclasses.replace(batch, **{name: part[rows] for name, part in parts.items() if part is not None})
 
 
 def _rows_of_output(out: NetOutput, rows: slice) -> NetOutput:

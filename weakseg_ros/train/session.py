@@ -25,6 +25,7 @@ from weakseg_ros.files import environment, write_atomic, write_json
 from weakseg_ros.methods.combined import Combined, build_method, reads_instances
 from weakseg_ros.methods.method import Method, Task
 from weakseg_ros.nets.build import build_net
+from weakseg_ros.nets.heads.head import Heads
 from weakseg_ros.points.labels import LabelMap
 from weakseg_ros.points.projection import RangeSpec
 from weakseg_ros.train.average import WeightAverage
@@ -88,8 +89,8 @@ class Session:
     """bare: its state is saved"""
     wrapped: Any
     """the same, as Fabric runs it"""
-    average: WeightAverage
-    heads_average: WeightAverage | None
+    average: WeightAverage[nn.Module]
+    heads_average: WeightAverage[Heads] | None
     """of what the method adds for the robot, in step with the net's"""
     optimizer: torch.optim.Optimizer
     position: Position
@@ -140,7 +141,7 @@ def _check_accelerator(config: TrainConfig) -> None:
 
 def launch_fabric(config: TrainConfig) -> Fabric:
     """The processes and the arithmetic that the settings ask for."""
-    machine = {"accelerator": config.accelerator, "devices": config.devices, "num_nodes": config.num_nodes}
+    machine: dict[str, Any] = {"accelerator": config.accelerator, "devices": config.devices, "num_nodes": config.num_nodes}
     precision = precision_of(config)
     if precision == "32-true":
         fabric = Fabric(**machine, precision=precision)
@@ -177,10 +178,12 @@ def assemble(
 ) -> Session:
     """A training at its first step from its parts."""
     learner = Learner(net, method).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    average, heads = WeightAverage(net, config.average_decay), method.deployable()
+    average: WeightAverage[nn.Module] = WeightAverage(net, config.average_decay)
+    heads = method.deployable()
     heads_average = None if heads is None else WeightAverage(heads, config.average_decay)
-    for follower in filter(None, (average, heads_average)):
-        follower.net.to(fabric.device)
+    average.net.to(fabric.device)
+    if heads_average is not None:
+        heads_average.net.to(fabric.device)
     optimizer = torch.optim.AdamW(learner.parameters(), config.learning_rate, weight_decay=config.weight_decay, fused=True)
     wrapped, optimizer = fabric.setup(learner, optimizer)
     parts = (learner, wrapped, average, heads_average, optimizer)
@@ -254,7 +257,7 @@ def labels_of(config: TrainConfig, scans: ScanSet) -> LabelsOf:
 def image_spec(config: TrainConfig, scans: ScanSet) -> RangeSpec:
     """The range image to train on: the data's own, or its field of view at another size."""
     own = scans.spec
-    asked = {"height": config.height or None, "width": config.width or None}
+    asked: dict[str, float | None] = {"height": config.height or None, "width": config.width or None}
     asked |= {"fov_up_deg": config.fov_up_deg, "fov_down_deg": config.fov_down_deg}
     changes: dict[str, Any] = {name: value for name, value in asked.items() if value not in (None, getattr(own, name))}
     if own.rows == "grid" and changes:

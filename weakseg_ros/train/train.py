@@ -81,7 +81,9 @@ def run_session(session: Session, stop_at: int | None = None) -> RunFolder:
     bar = tqdm(
         total=config.steps, initial=position.step, desc="train", unit="step", disable=None if fabric.is_global_zero else True
     )
-    listeners = [ProgressLines(config.steps), Board(session.run.path)] if fabric.is_global_zero else []
+    listeners: list[ProgressLines | Board] = (
+        [ProgressLines(config.steps), Board(session.run.path)] if fabric.is_global_zero else []
+    )
     watch = LossWatch(config.out, 1 if fabric.device.type == "cpu" else PATIENCE)  # reading a figure of the CPU waits for nothing
     for batch in _batches(session):
         step = position.step
@@ -151,8 +153,8 @@ def take_step(session: Session, batch: Batch, progress: float) -> tuple[Tensor, 
     session.optimizer.step()
     method.after_step(session.learner.net, progress)
     session.average.follow(session.learner.net, step)
-    if session.heads_average is not None:
-        session.heads_average.follow(method.deployable(), step)
+    if session.heads_average is not None and (heads := method.deployable()) is not None:
+        session.heads_average.follow(heads, step)
     return total, losses
 
 

@@ -117,14 +117,14 @@ def with_answers(model: onnx.ModelProto, first: int, classes: int, probabilities
     wrapped.CopyFrom(model)
     graph, opset = wrapped.graph, max(each.version for each in wrapped.opset_import if each.domain in ("", "ai.onnx"))
     name = graph.output[0].name
-    constants = {"first": np.array([first]), "end": np.array([first + classes]), "axis": np.array([1])}
+    constants: dict[str, Any] = {"first": np.array([first]), "end": np.array([first + classes]), "axis": np.array([1])}
     constants |= {"tiny": np.float32(TINY), "one": np.int64(1), "scale": np.float32(-1.0 / math.log(max(classes, 2)))}
     graph.initializer.extend(numpy_helper.from_array(np.asarray(value), f"weakseg.{key}") for key, value in constants.items())
     before = (
         [_node("Max", [name, "weakseg.tiny"], "positive"), _node("Log", ["weakseg.positive"], "logits")] if probabilities else []
     )
     source = "weakseg.logits" if probabilities else name
-    peak = {"axes": [1]} if opset < 18 else {}
+    peak: dict[str, Any] = {"axes": [1]} if opset < 18 else {}
     nodes = [
         *(before if probabilities else []),
         _node("Slice", [source, "weakseg.first", "weakseg.end", "weakseg.axis"], "scores"),

@@ -37,7 +37,7 @@ from weakseg_ros.files import (
     write_atomic,
 )
 from weakseg_ros.points.cloud import Cloud
-from weakseg_ros.points.labels import LabelMap, instances_of, pack_raw
+from weakseg_ros.points.labels import LabelMap, instances_in, pack_raw
 from weakseg_ros.weak.protocols import Draw, SparseConfig, draw_scan
 
 log = logging.getLogger(__name__)
@@ -166,7 +166,7 @@ class SparseLabels:
 
     def instance_id(self, index: int) -> NDArray[np.uint16]:
         """(N,) instances of the clicked objects, 0 = none; all 0 unless they were drawn per instance."""
-        return instances_of(self._raw(index))
+        return instances_in(self._raw(index))
 
     def check_scan(self, scan: Scan) -> None:
         """Raise DataError where the points of a scan are not those that its labels were drawn for."""

@@ -29,7 +29,7 @@ from weakseg_ros.improve.label.changes import ChangeLog, LabelChange
 from weakseg_ros.improve.label.map_changes import brought_to
 from weakseg_ros.locks import Turns
 from weakseg_ros.points.cloud import Cloud
-from weakseg_ros.points.labels import INSTANCE_SHIFT, LabelMap, instances_of, pack_raw
+from weakseg_ros.points.labels import INSTANCE_SHIFT, LabelMap, instances_in, pack_raw
 from weakseg_ros.weak.draw import RECORD, RECORD_VERSION, SparseRecord, hash_of_points, raw_ids_of, read_record, sparse_scans
 
 log = logging.getLogger(__name__)
@@ -135,7 +135,7 @@ class ClickStore:
         Until it is first changed, a scan shows the labels that its data set has of it.
         """
         raw = self._raw(key)
-        return self.labels.to_class(raw), instances_of(raw)
+        return self.labels.to_class(raw), instances_in(raw)
 
     def count(self, key: str) -> int:
         """How many points of a scan have a label."""

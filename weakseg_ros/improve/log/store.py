@@ -33,7 +33,7 @@ from weakseg_ros.files import append_json_line, content_of, make_folder, write_a
 from weakseg_ros.improve.log.context import context_path
 from weakseg_ros.locks import is_claimed, try_claim
 from weakseg_ros.points.cloud import Cloud
-from weakseg_ros.points.labels import LabelMap, instances_of, pack_raw
+from weakseg_ros.points.labels import LabelMap, instances_in, pack_raw
 from weakseg_ros.points.projection import RangeSpec
 
 __all__ = ["FrameFolder", "FrameRecord", "FrameWriter", "Origin", "Suggestion", "Worth", "open_frames"]
@@ -110,7 +110,7 @@ class FrameFolder:
     def prediction(self, key: str) -> tuple[NDArray[np.uint8], NDArray[np.uint16]]:
         """(N,) class ids and (N,) instances that the model saw, 0 = none."""
         raw = scan_files.read_raw_labels(part_path(self.folder, "predictions", key), self.record(key).points)
-        return self.scans.labels.to_class(raw), instances_of(raw)
+        return self.scans.labels.to_class(raw), instances_in(raw)
 
     def uncertainty(self, key: str) -> NDArray[np.float32]:
         """(N,) the model's calibrated entropy, 0..1."""

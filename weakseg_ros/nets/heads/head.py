@@ -19,8 +19,8 @@ class Head(nn.Module):
     outputs: ClassVar[tuple[str, ...]]
 
     @classmethod
-    def behind(cls, net: nn.Module, num_classes: int) -> Head:
-        """The head behind a net for K classes, class 0 counted; takes `kwargs` besides. Its weights are fresh."""
+    def behind(cls, net: nn.Module, num_classes: int, *args: Any, **kwargs: Any) -> Head:
+        """The head behind a net for K classes, class 0 counted; takes the property `kwargs` besides. Its weights are fresh."""
         raise NotImplementedError
 
     @property

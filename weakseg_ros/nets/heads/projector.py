@@ -35,14 +35,15 @@ class Projector(nn.Module):
         size = size or tuple(-(-side // 2) for side in net_output.logits.shape[-2:])
         maps = [stage.detach() if self.detached else stage for stage in net_output.stages]
         mixed = self.norm(self._mix(maps, size))
-        return self.out(F.leaky_relu(mixed, _LEAKY_SLOPE))
+        embedding: Tensor = self.out(F.leaky_relu(mixed, _LEAKY_SLOPE))
+        return embedding
 
     def _mix(self, maps: Sequence[Tensor], size: tuple[int, ...]) -> Tensor:
         """The first convolution of all maps, resized and put together; the coarse ones are mixed before they are enlarged.
 
         Both orders give the same, as resizing is linear and its weights sum to 1; mixing costs less where pixels are few.
         """
-        parts = list(zip(maps, self.mix.weight.split(self.channels, dim=1), strict=True))
+        parts = list(zip(maps, torch.split(self.mix.weight, list(self.channels), dim=1), strict=True))
         coarse = [m[0, 0].numel() < size[0] * size[1] for m in maps]
         groups = [([m], w) for (m, w), later in zip(parts, coarse, strict=True) if later]
         fine = [(resize(m, size), w) for (m, w), later in zip(parts, coarse, strict=True) if not later]

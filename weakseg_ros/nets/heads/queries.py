@@ -131,7 +131,7 @@ class _Attention(nn.Module):
         return answer
 
     def _split(self, values: Tensor) -> Tensor:
-        return values.unflatten(2, (self.heads, -1)).transpose(1, 2)
+        return torch.unflatten(values, 2, (self.heads, -1)).transpose(1, 2)
 
 
 def _blocked(masks: Tensor, size: tuple[int, int]) -> Tensor:
