@@ -10,7 +10,7 @@ from weakseg_ros.errors import ConfigError
 from weakseg_ros.points.cloud import make_cloud
 from weakseg_ros.points.input_settings import InputSettings
 from weakseg_ros.points.intensity import QUANTILES, intensity_fit, quantiles, suggest_factor
-from weakseg_ros.points.reading import as_asked, moved, rotation
+from weakseg_ros.points.reading import as_asked, as_sent, moved, rotation
 
 POINTS = np.random.default_rng(0).uniform(-20, 20, (200, 3)).astype(np.float32)
 
@@ -35,6 +35,13 @@ def test_axes_are_turned_as_by_a_static_transform(rpy_deg: tuple[float, float, f
     cloud = moved(make_cloud([sent]), InputSettings(rotation_rpy_deg=rpy_deg, unit_m=2.0))
     np.testing.assert_allclose(cloud.xyz[0], np.multiply(seen, 2.0), atol=1e-6)
     np.testing.assert_allclose(rotation(*rpy_deg) @ rotation(*rpy_deg).T, np.eye(3), atol=1e-12)
+
+
+def test_what_was_moved_comes_back_to_where_it_was_sent() -> None:
+    settings = InputSettings(rotation_rpy_deg=(10.0, 20.0, 30.0), unit_m=0.001)
+    sent = make_cloud(POINTS)
+    np.testing.assert_allclose(as_sent(moved(sent, settings), settings).xyz, sent.xyz, rtol=1e-5, atol=1e-4)
+    assert as_sent(sent, InputSettings()) is sent
 
 
 def test_millimetres_become_metres_and_flags_stay() -> None:

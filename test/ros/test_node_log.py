@@ -59,6 +59,31 @@ def test_kept_frames_are_scans_with_the_answer_beside_them(rig: Any, logging: tu
     assert 0 < len(set(chosen)) == len(chosen) <= 30
 
 
+def test_a_turned_sensor_hears_of_its_points_where_it_sent_them(rig: Any, start: Start, bundle: Any, tmp_path: Path) -> None:
+    folder = tmp_path / "frames"
+    turned = ("--ros-args", "-p", "input.rotation_rpy_deg:=[180.0, 0.0, 0.0]", "-p", "input.unit_m:=0.001")
+    _, client = start("--bundle", str(bundle.folder), "--log-folder", str(folder), *GENEROUS, *turned)
+    client = client.connect()
+    suggested: list[Any] = []
+    client.node.create_subscription(rig.PointCloud2, "weakseg/uncertain", suggested.append, 10)
+    client.wait(lambda: client.node.count_publishers("weakseg/uncertain"), "the topic of the suggested points")
+    client.spin(0.3)
+    upright = rig.street_points(4000)
+    sent = upright * [1000, -1000, -1000, 1]
+    message = rig.make_cloud(sent.astype(np.float32))
+    answer = unpack_labelled(client.answer_to(message))
+    client.wait(lambda: any(m.header.stamp == message.header.stamp for m in suggested), "the suggested points")
+    points = unpack_labelled(next(m for m in suggested if m.header.stamp == message.header.stamp))
+    log = open_frames(folder)
+    record = next(r for r in log.frames if r.stamp_ns == message.header.stamp.sec * 10**9 + message.header.stamp.nanosec)
+    chosen = [suggestion.point for suggestion in record.suggestions]
+    for axis, name in enumerate("xyz"):
+        np.testing.assert_allclose(answer[name], sent[:, axis], rtol=1e-6)
+        np.testing.assert_allclose(points[name], sent[chosen, axis], rtol=1e-4, atol=0.05)
+    scan = next(scan for scan in log.scans if scan.key == record.key)
+    np.testing.assert_allclose(scan.cloud.xyz, upright[:, :3], atol=1e-3)
+
+
 def test_settings_change_at_once_and_a_frame_can_be_asked_for(rig: Any, logging: tuple[Any, Any, Path]) -> None:
     _, client, folder = logging
     assert client.set(**{"log.min_score": 1.0, "log.random_share": 0.0}) == ""

@@ -22,9 +22,19 @@ def moved(cloud: Cloud, settings: InputSettings) -> Cloud:
     """The cloud with its points turned and in metres, the same cloud where nothing is to be done; flags stay."""
     if not settings.moves_points:
         return cloud
-    matrix = (rotation(*settings.rotation_rpy_deg) * settings.unit_m).astype(np.float32)
+    return _multiplied(cloud, rotation(*settings.rotation_rpy_deg) * settings.unit_m)
+
+
+def as_sent(cloud: Cloud, settings: InputSettings) -> Cloud:
+    """A cloud that was `moved`, with its points where the message said that they are, which is where TF expects them."""
+    if not settings.moves_points:
+        return cloud
+    return _multiplied(cloud, rotation(*settings.rotation_rpy_deg).T / settings.unit_m)
+
+
+def _multiplied(cloud: Cloud, matrix: NDArray[np.float64]) -> Cloud:
     with np.errstate(all="ignore"):  # what is not finite stays so, and has its flag
-        return dataclasses.replace(cloud, xyz=cloud.xyz @ matrix.T)
+        return dataclasses.replace(cloud, xyz=cloud.xyz @ matrix.T.astype(np.float32))
 
 
 def as_asked(cloud: Cloud, settings: InputSettings) -> Cloud:

@@ -21,7 +21,9 @@ from weakseg_ros.improve.log.admission import LogSettings
 from weakseg_ros.improve.log.recorder import MIB, FrameLog, LogStatus
 from weakseg_ros.improve.log.store import FrameRecord, Origin
 from weakseg_ros.points.cloud import Cloud
+from weakseg_ros.points.input_settings import InputSettings
 from weakseg_ros.points.labelled import fill_message, pack_labelled
+from weakseg_ros.points.reading import as_sent
 from weakseg_ros.ros.companions import Companions
 from weakseg_ros.ros.diagnostics import Status
 from weakseg_ros.ros.params import TOPIC, NodeConfig
@@ -38,6 +40,7 @@ class FrameRecording:
         self._lock = threading.Lock()
         self._log: FrameLog | None = None
         self._settings = LogSettings()
+        self._reading = InputSettings()
         profile = QoSProfile(depth=5, reliability=ReliabilityPolicy.RELIABLE)
         self._uncertain = node.create_publisher(
             PointCloud2, "~/uncertain", profile, qos_overriding_options=QoSOverridingOptions.with_default_policies()
@@ -65,10 +68,12 @@ class FrameRecording:
     def offer(self, cloud: Cloud, answer: Segmentation, config: NodeConfig, bundle: Bundle, data: bytes) -> None:
         """Let the log decide on a frame that was answered with `config`; about a millisecond, nothing where there is no log.
 
-        `data` is the cloud as it came.
+        `cloud` is as the model saw it, which is what a training reads; `data` is the cloud as it came, and ~/uncertain has
+        its points where they were sent.
         """
         log = self.follow(config.log, bundle)
         if log is not None:
+            self._reading = config.input
             topic = self._node.resolve_topic_name(TOPIC)
             log.remember(topic, CLOUD_TYPE, data)
             origin = Origin(bundle.name, bundle.content_hash, topic, intensity_scale=config.input.intensity_scale)
@@ -135,7 +140,7 @@ class FrameRecording:
         if not self._uncertain.get_subscription_count():
             return
         index = np.array([suggestion.point for suggestion in record.suggestions], np.intp)
-        chosen = _part(cloud, index)
+        chosen = as_sent(_part(cloud, index), self._reading)
         labelled = pack_labelled(
             chosen,
             answer.class_id[index],

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 from weakseg_ros.config import from_mapping
 from weakseg_ros.errors import ConfigError, did_you_mean
 from weakseg_ros.ros.node import LOG_LEVELS, PERMANENT_FAULT_EXIT_CODE
-from weakseg_ros.ros.params import FIELDS, NodeConfig, nested
+from weakseg_ros.ros.params import FIELDS, FORMER_NAMES, NodeConfig, nested
 
 LAUNCH_FILE = "segment.launch.py"
 PERMANENT = PERMANENT_FAULT_EXIT_CODE
@@ -61,7 +61,8 @@ def check_names(command: Sequence[str]) -> None:
     known = {*ARGUMENTS, *SETTINGS, *OF_LAUNCH}
     for name, given, value in (word.partition(":=") for word in command):
         if given and name not in known:
-            hint = did_you_mean(name, known) or f" ('ros2 launch weakseg_ros {LAUNCH_FILE} --show-args' lists them)"
+            today = f"; it is called {FORMER_NAMES[name]} now" if name in FORMER_NAMES else ""
+            hint = today or did_you_mean(name, known) or f" ('ros2 launch weakseg_ros {LAUNCH_FILE} --show-args' lists them)"
             raise ConfigError(f"{name}:={value}: {LAUNCH_FILE} has no argument '{name}'{hint}")
 
 

@@ -73,6 +73,12 @@ SERVICES = (
     ),
     Topic("~/log_frame", "std_srvs/srv/Trigger", "", "Keep the next frame whatever its score."),
 )
+POSITIONS = """
+What `input.rotation_rpy_deg` and `input.unit_m` change is what the model sees and the frame log keeps. `~/labels`, `~/uncertain`,
+`~/objects` and `~/detections` have the positions, axes and unit that the cloud was sent with, as TF knows its frame: boxes stand
+along the z of that frame. Leave `target_frame` empty where the unit is not the metre, since TF is in metres.
+""".lstrip()
+"""what stands below the fields"""
 LABEL_FIELDS = """\
 | field | type | offset | meaning |
 |---|---|---|---|
@@ -130,6 +136,7 @@ def page() -> str:
         _table(("topic", "type", "reliability", "what"), SAID),
         "Each of them takes `qos_overrides`. `~/labels` has every point of the input, in its order:",
         LABEL_FIELDS.rstrip(),
+        POSITIONS.rstrip(),
         "## Services",
         _table(("service", "type", "what"), [(row.name, row.type, row.text) for row in SERVICES]),
         "It also has the services of every lifecycle node (`~/change_state`, `~/get_state`, ...) and those of parameters.",
