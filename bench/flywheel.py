@@ -28,13 +28,14 @@ from flywheel_loop import LoopConfig, World, loop_parser, run_and_compare, write
 from simulated_annotator import AnnotatorConfig, annotate, truth_by_source
 
 from weakseg_ros.batches.settings import AugmentConfig
-from weakseg_ros.data.scans import ScanWriter, open_scans
+from weakseg_ros.data.scan_writer import ScanWriter
+from weakseg_ros.data.scans import open_scans
 from weakseg_ros.deploy.bundle import Bundle
 from weakseg_ros.deploy.segmenter import Segmenter
 from weakseg_ros.improve.label.clicks import ClickStore
 from weakseg_ros.improve.log.admission import LogSettings
+from weakseg_ros.improve.log.frame_folder import open_frames
 from weakseg_ros.improve.log.select import SelectConfig, select
-from weakseg_ros.improve.log.store import open_frames
 from weakseg_ros.improve.retrain.config import RetrainConfig
 from weakseg_ros.improve.retrain.gate import GateConfig, score
 from weakseg_ros.improve.retrain.retrain import retrain

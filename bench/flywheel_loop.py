@@ -25,8 +25,8 @@ from weakseg_ros.deploy.bundle import KIND_WEIGHTS, Bundle, write_bundle
 from weakseg_ros.errors import ConfigError
 from weakseg_ros.files import environment, write_atomic, write_json
 from weakseg_ros.improve.label.clicks import ClickStore, clicked_scans
+from weakseg_ros.improve.log.frame_folder import open_frames
 from weakseg_ros.improve.log.select import SelectConfig, select
-from weakseg_ros.improve.log.store import open_frames
 from weakseg_ros.measure.metrics import ConfusionMatrix
 from weakseg_ros.train.finetune import ModelScans, Refined, refine, training_of
 from weakseg_ros.train.validate import validate

@@ -21,7 +21,8 @@ from flywheel_loop import LoopConfig, World, loop_parser, run_and_compare, write
 
 from weakseg_ros.batches.settings import AugmentConfig
 from weakseg_ros.data.scan_sets import ScanSet, Subset
-from weakseg_ros.data.scans import ScanWriter, open_scans
+from weakseg_ros.data.scan_writer import ScanWriter
+from weakseg_ros.data.scans import open_scans
 from weakseg_ros.locks import in_turn
 from weakseg_ros.train.config import TrainConfig
 from weakseg_ros.train.export import export_run

@@ -39,7 +39,8 @@ from weakseg_ros.data.bags import RawMessage
 from weakseg_ros.deploy.bundle import Bundle
 from weakseg_ros.errors import DataError
 from weakseg_ros.files import environment, write_json
-from weakseg_ros.improve.log.store import FrameWriter, open_frames
+from weakseg_ros.improve.log.frame_folder import open_frames
+from weakseg_ros.improve.log.store import FrameWriter
 from weakseg_ros.points.cloud import Cloud
 from weakseg_ros.points.encode import fill_message, pack_cloud
 from weakseg_ros.ros.live import NodeProcess

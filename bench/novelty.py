@@ -23,7 +23,8 @@ from numpy.typing import NDArray
 
 from weakseg_ros.batches.settings import AugmentConfig
 from weakseg_ros.config import from_mapping
-from weakseg_ros.data.scans import ScanWriter, open_scans
+from weakseg_ros.data.scan_writer import ScanWriter
+from weakseg_ros.data.scans import open_scans
 from weakseg_ros.deploy.bundle import Bundle
 from weakseg_ros.deploy.segmenter import Segmenter
 from weakseg_ros.methods.settings import Coarse3dSettings

@@ -19,7 +19,7 @@ import numpy as np
 from tqdm import tqdm
 
 from weakseg_ros.config import load_yaml
-from weakseg_ros.data.scans import ScanWriter
+from weakseg_ros.data.scan_writer import ScanWriter
 from weakseg_ros.measure.evaluate import EvaluateConfig, evaluate
 from weakseg_ros.points.labels import LabelMap
 from weakseg_ros.points.projection import RangeSpec

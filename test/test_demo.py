@@ -13,7 +13,7 @@ import pytest
 from weakseg_ros.demo import DemoConfig, run_demo
 from weakseg_ros.deploy.bundle import Bundle
 from weakseg_ros.errors import DataError
-from weakseg_ros.improve.log.store import open_frames
+from weakseg_ros.improve.log.frame_folder import open_frames
 
 KEYS = {
     "miou",

@@ -20,7 +20,7 @@ from weakseg_ros.files import check_can_write, content_of, environment, write_js
 
 if TYPE_CHECKING:
     from weakseg_ros.deploy.bundle import Bundle
-    from weakseg_ros.weak.draw import SparseRecord
+    from weakseg_ros.weak.sparse_labels import SparseRecord
 
 STAGES = 5
 MARKER = ".weakseg_demo"

@@ -14,7 +14,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from weakseg_ros.data.scan_files import format_stamp, read_stamps
-from weakseg_ros.data.scans import ScanFolder, ScanWriter, Subset, check, holdout, open_scans, open_splits, readable
+from weakseg_ros.data.scan_writer import ScanWriter
+from weakseg_ros.data.scans import ScanFolder, Subset, check, holdout, open_scans, open_splits, readable
 from weakseg_ros.errors import ConfigError, DataError
 from weakseg_ros.points.cloud import Cloud, make_cloud
 from weakseg_ros.points.labels import LabelMap

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from weakseg_ros.deploy.segmentation import Segmentation
 from weakseg_ros.improve.log.acquisition import Look, descriptor_size, doubt, look_at
 from weakseg_ros.improve.log.choice import choose_frames, distances_to, suggest_points
-from weakseg_ros.improve.log.store import open_frames
+from weakseg_ros.improve.log.frame_folder import open_frames
 from weakseg_ros.points.cloud import Cloud, make_cloud
 
 CLASSES = 6

@@ -19,7 +19,8 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule, run_state_machine_as_test
 
-from weakseg_ros.data.scans import ScanWriter, open_scans
+from weakseg_ros.data.scan_writer import ScanWriter
+from weakseg_ros.data.scans import open_scans
 from weakseg_ros.errors import DataError
 from weakseg_ros.improve.label.changes import KEPT, ChangeLog, LabelChange
 from weakseg_ros.improve.label.clicks import ClickStore, clicked_scans
@@ -28,8 +29,9 @@ from weakseg_ros.points.labels import LabelClass, LabelMap
 from weakseg_ros.points.projection import RangeSpec
 from weakseg_ros.train.config import TrainConfig
 from weakseg_ros.train.session import open_data
-from weakseg_ros.weak.draw import SparseLabels, draw_sparse
+from weakseg_ros.weak.draw import draw_sparse
 from weakseg_ros.weak.protocols import SparseConfig
+from weakseg_ros.weak.sparse_labels import SparseLabels
 
 STREET = LabelMap.load("street")
 ROAD, CAR, PERSON = (STREET.id_of(name) for name in ("road", "car", "person"))

@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from weakseg_ros.data.scans import ScanWriter
+from weakseg_ros.data.scan_writer import ScanWriter
 from weakseg_ros.deploy.segmentation import Segmentation
 from weakseg_ros.files import write_atomic
 from weakseg_ros.improve.label.clicks import ClickStore

@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from weakseg_ros.cli import main
-from weakseg_ros.data.scans import ScanWriter
+from weakseg_ros.data.scan_writer import ScanWriter
 from weakseg_ros.deploy.segmentation import Segmentation
 from weakseg_ros.errors import DataError
 from weakseg_ros.improve.label.clicks import ClickStore, clicked_scans

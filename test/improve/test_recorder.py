@@ -21,8 +21,9 @@ from weakseg_ros.deploy.segmentation import Segmentation
 from weakseg_ros.improve.log import recorder as frame_log
 from weakseg_ros.improve.log.admission import LogSettings
 from weakseg_ros.improve.log.context import read_context
+from weakseg_ros.improve.log.frame_folder import open_frames
 from weakseg_ros.improve.log.recorder import FrameLog
-from weakseg_ros.improve.log.store import FrameWriter, Origin, Worth, open_frames
+from weakseg_ros.improve.log.store import FrameWriter, Origin, Worth
 from weakseg_ros.points.cloud import Cloud, make_cloud
 from weakseg_ros.points.labels import LabelMap
 from weakseg_ros.points.projection import RangeSpec

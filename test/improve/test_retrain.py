@@ -18,7 +18,8 @@ from numpy.typing import NDArray
 
 from weakseg_ros.batches.settings import AugmentConfig
 from weakseg_ros.cli import main
-from weakseg_ros.data.scans import ScanWriter, open_scans
+from weakseg_ros.data.scan_writer import ScanWriter
+from weakseg_ros.data.scans import open_scans
 from weakseg_ros.deploy.bundle import Bundle
 from weakseg_ros.deploy.engines.torch import stores_half
 from weakseg_ros.deploy.segmentation import Segmentation

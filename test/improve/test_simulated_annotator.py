@@ -13,7 +13,8 @@ import numpy as np
 import pytest
 
 from weakseg_ros.data.frame_log import FrameRecord, Suggestion
-from weakseg_ros.data.scans import ScanWriter, open_scans
+from weakseg_ros.data.scan_writer import ScanWriter
+from weakseg_ros.data.scans import open_scans
 from weakseg_ros.errors import DataError
 from weakseg_ros.improve.label.clicks import ClickStore, clicked_scans
 from weakseg_ros.points.cloud import make_cloud

@@ -22,7 +22,8 @@ from weakseg_ros.data.frame_log import INDEX, SUFFIX_OF_PART, part_path
 from weakseg_ros.data.scans import open_scans
 from weakseg_ros.deploy.segmentation import Segmentation
 from weakseg_ros.errors import DataError
-from weakseg_ros.improve.log.store import FrameWriter, Origin, Suggestion, Worth, open_frames
+from weakseg_ros.improve.log.frame_folder import open_frames
+from weakseg_ros.improve.log.store import FrameWriter, Origin, Suggestion, Worth
 from weakseg_ros.points.cloud import Cloud, make_cloud
 from weakseg_ros.points.labels import LabelMap
 from weakseg_ros.points.projection import RangeSpec

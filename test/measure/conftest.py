@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from weakseg_ros.data.bags import CloudBagWriter
-from weakseg_ros.data.scans import ScanWriter
+from weakseg_ros.data.scan_writer import ScanWriter
 from weakseg_ros.deploy.bundle import KIND_ONNX, Bundle, BundleInfo, NetRule, write_bundle
 from weakseg_ros.deploy.input_spec import InputSpec, IntensityRule
 from weakseg_ros.points.cloud import Cloud, make_cloud

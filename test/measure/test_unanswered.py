@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from weakseg_ros.cli import main as weakseg
-from weakseg_ros.data.scans import ScanWriter
+from weakseg_ros.data.scan_writer import ScanWriter
 from weakseg_ros.deploy.bundle import Bundle
 from weakseg_ros.measure.evaluate import EvaluateConfig, evaluate
 from weakseg_ros.points.cloud import make_cloud

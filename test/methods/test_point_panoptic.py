@@ -17,7 +17,7 @@ from torch import Tensor
 from weakseg_ros.batches.batches import Batch
 from weakseg_ros.cli import main
 from weakseg_ros.config import load_yaml
-from weakseg_ros.data.scans import ScanWriter
+from weakseg_ros.data.scan_writer import ScanWriter
 from weakseg_ros.methods.combined import Combined, build_method
 from weakseg_ros.methods.method import Task
 from weakseg_ros.methods.objects.anchors import ClickAnchors

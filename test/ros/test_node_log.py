@@ -14,7 +14,7 @@ import pytest
 
 from weakseg_ros.data.scans import open_scans
 from weakseg_ros.improve.log.context import read_context
-from weakseg_ros.improve.log.store import open_frames
+from weakseg_ros.improve.log.frame_folder import open_frames
 from weakseg_ros.points.labelled import unpack_labelled
 
 Start = Callable[..., tuple[Any, Any]]

@@ -16,7 +16,8 @@ onnx = pytest.importorskip("onnx", reason="no onnx: pip install weakseg_ros[trai
 pytest.importorskip("onnxruntime", reason="no onnxruntime: pip install weakseg_ros[onnx]")
 
 from weakseg_ros.config import parse  # noqa: E402
-from weakseg_ros.data.scans import ScanWriter, open_scans  # noqa: E402
+from weakseg_ros.data.scan_writer import ScanWriter  # noqa: E402
+from weakseg_ros.data.scans import open_scans  # noqa: E402
 from weakseg_ros.deploy.bundle import Bundle, BundleInfo, NetRule  # noqa: E402
 from weakseg_ros.deploy.engines import open_engine  # noqa: E402
 from weakseg_ros.deploy.engines.torch import stores_half  # noqa: E402

@@ -21,7 +21,8 @@ from weakseg_ros import registry
 from weakseg_ros.batches.settings import AugmentConfig
 from weakseg_ros.cli import main
 from weakseg_ros.config import load_yaml
-from weakseg_ros.data.scans import ScanWriter, open_scans
+from weakseg_ros.data.scan_writer import ScanWriter
+from weakseg_ros.data.scans import open_scans
 from weakseg_ros.deploy.bundle import Bundle
 from weakseg_ros.errors import ConfigError, DataError, WeaksegError
 from weakseg_ros.methods.settings import SupervisedSettings

@@ -13,13 +13,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from weakseg_ros.cli import main
-from weakseg_ros.data.scans import Scan, ScanSet, ScanWriter, Subset, holdout, open_scans
+from weakseg_ros.data.scan_writer import ScanWriter
+from weakseg_ros.data.scans import Scan, ScanSet, Subset, holdout, open_scans
 from weakseg_ros.errors import ConfigError, DataError
 from weakseg_ros.points.cloud import make_cloud
 from weakseg_ros.points.labels import LabelMap
 from weakseg_ros.points.projection import RangeSpec
-from weakseg_ros.weak.draw import SparseLabels, SparseScans, draw_sparse
+from weakseg_ros.weak.draw import draw_sparse
 from weakseg_ros.weak.protocols import SparseConfig, clicks_of_ratio, draw_scan, group_voxels
+from weakseg_ros.weak.sparse_labels import SparseLabels, SparseScans
 
 STREET = LabelMap.load("street")
 ROAD, CAR, PERSON = (STREET.id_of(name) for name in ("road", "car", "person"))

@@ -40,7 +40,8 @@ from weakseg_ros.train.run_folder import BEST, CONFIG, STATISTICS, RunFolder
 from weakseg_ros.train.session import open_data, with_own_split
 from weakseg_ros.train.survey import DataStatistics
 from weakseg_ros.train.train import train
-from weakseg_ros.weak.draw import RECORD, SparseLabels, SparseScans, draw_sparse, is_unfinished
+from weakseg_ros.weak.draw import draw_sparse
+from weakseg_ros.weak.sparse_labels import RECORD, SparseLabels, SparseScans, is_unfinished
 
 log = logging.getLogger(__name__)
 

@@ -21,7 +21,7 @@ from weakseg_ros.data.bag_files import bags_in, is_bag
 from weakseg_ros.data.bags import PartialBagError, find_cloud_topic, read_clouds
 from weakseg_ros.data.cloud_files import READERS, cloud_files, read_cloud_file
 from weakseg_ros.data.scan_files import MANIFEST
-from weakseg_ros.data.scans import ScanWriter
+from weakseg_ros.data.scan_writer import ScanWriter
 from weakseg_ros.data.side_files import DEFAULT_PERIOD_NS
 from weakseg_ros.errors import CloudError, DataError
 from weakseg_ros.files import check_can_write

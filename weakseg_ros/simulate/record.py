@@ -23,7 +23,7 @@ from tqdm import tqdm
 from weakseg_ros.config import check_ranges, dump_yaml, parse, read_yaml, setting
 from weakseg_ros.data.bags import CloudBagWriter
 from weakseg_ros.data.scan_files import MANIFEST
-from weakseg_ros.data.scans import ScanWriter
+from weakseg_ros.data.scan_writer import ScanWriter
 from weakseg_ros.errors import ConfigError, DataError
 from weakseg_ros.files import check_can_write, sha256_of_parts
 from weakseg_ros.points.labels import LabelMap

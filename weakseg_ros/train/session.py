@@ -36,8 +36,8 @@ from weakseg_ros.train.resuming import keep_settings, resumed
 from weakseg_ros.train.run_folder import CONFIG, ENVIRONMENT, LABELS, SPEC, STATISTICS, RunFolder
 from weakseg_ros.train.survey import DataStatistics, survey
 from weakseg_ros.train.validate import labelled_only
-from weakseg_ros.weak.draw import RECORD, read_record, sparse_scans
 from weakseg_ros.weak.protocols import draw_scan
+from weakseg_ros.weak.sparse_labels import RECORD, read_record, sparse_scans
 
 log = logging.getLogger(__name__)
 

@@ -30,7 +30,15 @@ from weakseg_ros.improve.label.map_changes import brought_to
 from weakseg_ros.locks import Turns
 from weakseg_ros.points.cloud import Cloud
 from weakseg_ros.points.labels import INSTANCE_SHIFT, LabelMap, instances_in, pack_raw
-from weakseg_ros.weak.draw import RECORD, RECORD_VERSION, SparseRecord, hash_of_points, raw_ids_of, read_record, sparse_scans
+from weakseg_ros.weak.sparse_labels import (
+    RECORD,
+    RECORD_VERSION,
+    SparseRecord,
+    hash_of_points,
+    raw_ids_of,
+    read_record,
+    sparse_scans,
+)
 
 log = logging.getLogger(__name__)
 

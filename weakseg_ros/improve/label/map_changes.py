@@ -15,7 +15,7 @@ from weakseg_ros.data.scan_files import content_hash, write_raw_labels
 from weakseg_ros.errors import DataError
 from weakseg_ros.files import inside
 from weakseg_ros.points.labels import RAW_IDS, LabelMap
-from weakseg_ros.weak.draw import SparseRecord, raw_ids_of
+from weakseg_ros.weak.sparse_labels import SparseRecord, raw_ids_of
 
 NAMES_THAT_STAY = 0.5
 """share of the names that must be in the new map; where fewer are, it is another map, given by mistake"""

@@ -18,7 +18,7 @@ from weakseg_ros.data.bags import CloudBagWriter
 from weakseg_ros.data.frame_log import FrameRecord, read_frame_cloud
 from weakseg_ros.errors import ConfigError, DataError
 from weakseg_ros.improve.log.context import read_context
-from weakseg_ros.improve.log.store import FrameFolder, open_frames
+from weakseg_ros.improve.log.frame_folder import FrameFolder, open_frames
 
 SENT = "sent.txt"
 """the bags for which the user's command has ended well, one name a line"""
