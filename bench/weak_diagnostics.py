@@ -35,7 +35,7 @@ from weakseg_ros.methods.confident_pixels import entropy, select_pseudo_labels, 
 from weakseg_ros.methods.erda import Erda, at_pixels
 from weakseg_ros.nets.output import NetOutput
 from weakseg_ros.train.config import TrainConfig
-from weakseg_ros.train.session import Session, labels_of, open_session
+from weakseg_ros.train.session import TrainingSession, labels_of, open_training
 from weakseg_ros.train.train import run_session
 from weakseg_ros.weak.protocols import SparseConfig
 
@@ -46,7 +46,7 @@ SPREAD = ("erda cosine between", "contrast cosine between", "contrast cosine wit
 
 def main() -> None:
     arguments = parse_arguments()
-    session = open_session(settings_of(arguments))
+    session = open_training(settings_of(arguments))
     batches = fixed_batches(session)
     rows = []
     for step in range(arguments.every, session.config.steps + 1, arguments.every):
@@ -94,7 +94,7 @@ def settings_of(arguments: argparse.Namespace) -> TrainConfig:
     )
 
 
-def fixed_batches(session: Session) -> list[tuple[Batch, Tensor]]:
+def fixed_batches(session: TrainingSession) -> list[tuple[Batch, Tensor]]:
     """Training scans as they are, with the sparse labels trained on, and the dense ones beside them."""
     config, scans = session.config, session.images.scans  # type: ignore[attr-defined]
     dense = dataclasses.replace(config, draw=SparseConfig(protocol="full"))
@@ -110,7 +110,7 @@ def fixed_batches(session: Session) -> list[tuple[Batch, Tensor]]:
     return found
 
 
-def look(session: Session, batches: list[tuple[Batch, Tensor]], progress: float) -> dict[str, float]:
+def look(session: TrainingSession, batches: list[tuple[Batch, Tensor]], progress: float) -> dict[str, float]:
     """Means over the batches of everything that can be said of the net and the method now."""
     net, method = session.learner.net, session.learner.method
     sums: dict[str, list[float]] = {}
@@ -142,7 +142,7 @@ def beliefs(method: Combined, batch: Batch, out: NetOutput, truth: Tensor, hidde
     return seen
 
 
-def gradients(session: Session, batch: Batch, progress: float) -> dict[str, float]:
+def gradients(session: TrainingSession, batch: Batch, progress: float) -> dict[str, float]:
     """Norm of each loss's gradient on the net's weights, at the same weights and batch."""
     net, method = session.learner.net, session.learner.method
     state = {name: value.clone() for name, value in session.learner.state_dict().items()}

@@ -15,7 +15,7 @@ from weakseg_ros.batches.batches import ScanImages, make_batch, step_generator
 from weakseg_ros.data.scan_sets import ScanSet
 from weakseg_ros.train.config import TrainConfig
 from weakseg_ros.train.run_folder import RunFolder
-from weakseg_ros.train.session import Session, assemble, image_spec, labels_of, launch_fabric, make_method, make_net
+from weakseg_ros.train.session import TrainingSession, assemble, image_spec, labels_of, launch_fabric, make_method, make_net
 from weakseg_ros.train.survey import DataStatistics
 from weakseg_ros.train.train import take_step, to_device
 
@@ -64,7 +64,7 @@ def time_in_turns(configs: Mapping[str, TrainConfig], scans: ScanSet, facts: Dat
     }
 
 
-def _open(config: TrainConfig, scans: ScanSet, facts: DataStatistics) -> Session:
+def _open(config: TrainConfig, scans: ScanSet, facts: DataStatistics) -> TrainingSession:
     """The training at its first step, without a run folder."""
     images = ScanImages(scans, labels_of(config, scans), image_spec(config, scans), config.augment)
     torch.manual_seed(config.seed)

@@ -29,8 +29,8 @@ from weakseg_ros.nets.heads.head import Heads
 from weakseg_ros.train.calibrate import fit_temperature
 from weakseg_ros.train.commands import parse_training
 from weakseg_ros.train.config import TrainConfig
+from weakseg_ros.train.experience_replay import ReplayImages, ReplayMethod
 from weakseg_ros.train.export import export_bundle, measure_scans
-from weakseg_ros.train.replay import MixedImages, MixedMethod
 from weakseg_ros.train.run_folder import RunFolder
 from weakseg_ros.train.session import assemble, labels_of, launch_fabric, make_method, write_start
 from weakseg_ros.train.survey import DataStatistics, survey
@@ -111,12 +111,12 @@ def refine(bundle: Bundle, new: ScanSet, replay: ScanSet | None, config: TrainCo
     options = (info.spec, config.augment, config.cache_gib, reads_instances(config.method))
     fresh = ScanImages(new, lambda scan: scan.class_id, *options)
     counted = survey(fresh, info.channels, info.labels.num_classes)
-    images: ScanImages | MixedImages = fresh
+    images: ScanImages | ReplayImages = fresh
     new_per_batch = config.batch_size
     if replay is not None:
         new_per_batch = min(max(round(new_share * config.batch_size), 1), config.batch_size - 1)
         known = ScanImages(replay, labels_of(config, replay), *options)
-        images = MixedImages(fresh, known, new_per_batch)
+        images = ReplayImages(fresh, known, new_per_batch)
         counted = _joined(counted, survey(known, info.channels, info.labels.num_classes), new_share)
     statistics = dataclasses.replace(counted, mean=info.input.mean, std=info.input.std)
     if fabric.is_global_zero:
@@ -124,7 +124,7 @@ def refine(bundle: Bundle, new: ScanSet, replay: ScanSet | None, config: TrainCo
         write_start(run, config, info.spec, info.labels, statistics, _facts(bundle, config, images, str(fabric.device)))
     net = graph.net.train()
     method = _method(bundle, config, net, statistics, graph.heads)
-    whole = method if replay is None else MixedMethod(method, new_per_batch, new_share)
+    whole = method if replay is None else ReplayMethod(method, new_per_batch, new_share)
     session = assemble(config, fabric, run, images, None, statistics, net, whole)
     run_session(session)
     heads = None if session.heads_average is None else session.heads_average.net.cpu()
@@ -198,7 +198,7 @@ def _pooled(ours: dict[float, float], theirs: dict[float, float]) -> dict[float,
     return {q: float(value) for q, value in zip(QUANTILES, np.quantile(values, QUANTILES), strict=True)}
 
 
-def _facts(bundle: Bundle, config: TrainConfig, images: ScanImages | MixedImages, device: str) -> dict[str, Any]:
+def _facts(bundle: Bundle, config: TrainConfig, images: ScanImages | ReplayImages, device: str) -> dict[str, Any]:
     return {
         "seed": config.seed,
         "data": {"name": images.scans.name, "hash": images.scans.content_hash, "scans": len(images)},

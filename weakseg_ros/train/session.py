@@ -76,7 +76,7 @@ class Position:
 
 
 @dataclass(frozen=True)
-class Session:
+class TrainingSession:
     """Everything a training holds."""
 
     config: TrainConfig
@@ -96,7 +96,7 @@ class Session:
     position: Position
 
 
-def open_session(config: TrainConfig) -> Session:
+def open_training(config: TrainConfig) -> TrainingSession:
     """Assemble a training, new or resumed. Raises DataError and ConfigError where the parts do not fit."""
     run = RunFolder(config.out)
     config = with_own_split(resumed(config) if config.resume else config)
@@ -175,7 +175,7 @@ def assemble(
     statistics: DataStatistics,
     net: nn.Module,
     method: Method,
-) -> Session:
+) -> TrainingSession:
     """A training at its first step from its parts."""
     learner = Learner(net, method).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     average: WeightAverage[nn.Module] = WeightAverage(net, config.average_decay)
@@ -187,7 +187,7 @@ def assemble(
     optimizer = torch.optim.AdamW(learner.parameters(), config.learning_rate, weight_decay=config.weight_decay, fused=True)
     wrapped, optimizer = fabric.setup(learner, optimizer)
     parts = (learner, wrapped, average, heads_average, optimizer)
-    return Session(config, fabric, run, images, val_scans, statistics, *parts, Position())
+    return TrainingSession(config, fabric, run, images, val_scans, statistics, *parts, Position())
 
 
 def open_data(config: TrainConfig) -> tuple[ScanSet, ScanSet | None]:
@@ -306,13 +306,13 @@ def _protocol(config: TrainConfig) -> str:
     return "full" if stored is None else stored.protocol
 
 
-def save_checkpoint(session: Session) -> None:
+def save_checkpoint(session: TrainingSession) -> None:
     """Write everything that resuming needs."""
     tensors = {name: module.state_dict() for name, module in _stored(session).items()}
     session.run.save_last(tensors, session.optimizer.state_dict(), dataclasses.asdict(session.position))
 
 
-def load_checkpoint(session: Session) -> None:
+def load_checkpoint(session: TrainingSession) -> None:
     """Continue where the last checkpoint was written; later lines of metrics.jsonl are dropped."""
     tensors, optimizer, position = session.run.load_last()
     for name, module in _stored(session).items():
@@ -336,13 +336,13 @@ def _restore(run: RunFolder, name: str, module: nn.Module, tensors: Mapping[str,
         ) from None
 
 
-def _stored(session: Session) -> dict[str, nn.Module]:
+def _stored(session: TrainingSession) -> dict[str, nn.Module]:
     """The modules of a checkpoint by name."""
     modules = {"net": session.learner.net, "average": session.average.net, "method": session.learner.method}
     return modules if session.heads_average is None else {**modules, "extra": session.heads_average.net}
 
 
-def _begin(session: Session) -> None:
+def _begin(session: TrainingSession) -> None:
     """Write what is known before the first step."""
     config, images, val_scans = session.config, session.images, session.val_scans
     session.run.create()

@@ -22,12 +22,12 @@ from weakseg_ros.memory import keep_large_blocks
 from weakseg_ros.train.config import TrainConfig
 from weakseg_ros.train.curves import Board, draw_curves
 from weakseg_ros.train.loss_watch import PATIENCE, LossWatch, figures
+from weakseg_ros.train.messages import ProgressLines, closing, cut_short, opening, quality, say
 from weakseg_ros.train.resuming import resumed
 from weakseg_ros.train.run_folder import RunFolder
 from weakseg_ros.train.schedule import warmup_cosine_lr
-from weakseg_ros.train.session import Position, Session, open_session, save_checkpoint
+from weakseg_ros.train.session import Position, TrainingSession, open_training, save_checkpoint
 from weakseg_ros.train.validate import validate
-from weakseg_ros.train.words import ProgressLines, closing, cut_short, opening, quality, say
 
 log = logging.getLogger(__name__)
 
@@ -37,7 +37,7 @@ def run(config: TrainConfig) -> int:
     if config.resume:
         config = resumed(config)
     keep_large_blocks()
-    session = open_session(config)
+    session = open_training(config)
     is_first = session.fabric.is_global_zero
     if is_first:
         say(opening(session), sys.stderr)
@@ -51,7 +51,7 @@ def run(config: TrainConfig) -> int:
     return 0
 
 
-def _say_goodbye(session: Session) -> None:
+def _say_goodbye(session: TrainingSession) -> None:
     curves = draw_curves(session.run)
     say(closing(session, session.config.out_bundle), sys.stdout)
     if curves is not None:
@@ -68,10 +68,10 @@ def train(config: TrainConfig, stop_at: int | None = None) -> RunFolder:
     finite.
     """
     keep_large_blocks()
-    return run_session(open_session(config), stop_at)
+    return run_session(open_training(config), stop_at)
 
 
-def run_session(session: Session, stop_at: int | None = None) -> RunFolder:
+def run_session(session: TrainingSession, stop_at: int | None = None) -> RunFolder:
     """Do the steps that a training has left; see `train`."""
     config, fabric, position = session.config, session.fabric, session.position
     if _nothing_left(config, position):
@@ -143,7 +143,7 @@ def _nothing_left(config: TrainConfig, position: Position) -> bool:
     return False
 
 
-def take_step(session: Session, batch: Batch, progress: float) -> tuple[Tensor, dict[str, Tensor]]:
+def take_step(session: TrainingSession, batch: Batch, progress: float) -> tuple[Tensor, dict[str, Tensor]]:
     """Forward, losses, backward and optimiser: the total loss, and its parts by name, left on the device."""
     step, method = session.position.step, session.learner.method
     losses: dict[str, Tensor] = session.wrapped(batch.image, batch.labels, batch.mask, progress, batch.xyz, batch.instances)
@@ -164,7 +164,7 @@ def learning_rate(config: TrainConfig, step: int, progress: float) -> float:
     return warmup_cosine_lr(position, config.steps, config.warmup_steps, config.learning_rate)
 
 
-def _batches(session: Session) -> Iterator[Batch]:
+def _batches(session: TrainingSession) -> Iterator[Batch]:
     """The batches from the session's position on, prepared ahead by `workers` threads."""
     config, fabric, images = session.config, session.fabric, session.images
     rank, world, spec = fabric.global_rank, fabric.world_size, session.statistics.input_spec(session.images.spec)
@@ -188,7 +188,7 @@ def to_device(batch: Batch, device: torch.device) -> Batch:
     return Batch(image, batch.labels.to(device), batch.mask.to(device), xyz, instances)
 
 
-def _judge(session: Session) -> dict[str, Any]:
+def _judge(session: TrainingSession) -> dict[str, Any]:
     """Validate the averaged net and return the figures; keep it where it is the best so far (or nothing is validated on)."""
     fabric, run, position, net = session.fabric, session.run, session.position, session.average.net
     figures: dict[str, Any] = {"step": position.step - 1}

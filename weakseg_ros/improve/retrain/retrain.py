@@ -36,8 +36,8 @@ from weakseg_ros.improve.retrain.versions import CURRENT, Versions
 from weakseg_ros.train.config import TrainConfig
 from weakseg_ros.train.export import options_of
 from weakseg_ros.train.finetune import export_refined, refine
+from weakseg_ros.train.messages import say
 from weakseg_ros.train.run_folder import BEFORE_A_CHECKPOINT, LAST
-from weakseg_ros.train.words import say
 from weakseg_ros.weak.neighbourhood import SpreadScans
 
 log = logging.getLogger(__name__)

@@ -11,12 +11,12 @@ from pathlib import Path
 from typing import Any
 
 from weakseg_ros.train.run_folder import CONFIG
-from weakseg_ros.train.session import Session
+from weakseg_ros.train.session import TrainingSession
 
 SECONDS_BETWEEN_LINES = 10.0
 
 
-def opening(session: Session) -> list[str]:
+def opening(session: TrainingSession) -> list[str]:
     """Six lines: data, validation, range image, net, steps, run folder."""
     config, images, facts, spec = session.config, session.images, session.statistics, session.images.spec
     weights = sum(parameter.numel() for parameter in session.learner.net.parameters())
@@ -34,7 +34,7 @@ def opening(session: Session) -> list[str]:
     ]
 
 
-def closing(session: Session, bundle: Path | None) -> list[str]:
+def closing(session: TrainingSession, bundle: Path | None) -> list[str]:
     """What came of it: how good, where, how long, and the next command."""
     config, run, done = session.config, session.run, session.position
     best = run.load_best()[1]
@@ -56,7 +56,7 @@ def quality(figures: Mapping[str, Any]) -> str:
     return text + (f" ({figures['miou']:.3f} over all {asked})" if present < asked else "")
 
 
-def cut_short(session: Session) -> str:
+def cut_short(session: TrainingSession) -> str:
     """A sentence where the time ended the training and not its steps; empty elsewhere."""
     config, done = session.config, session.position
     if done.step >= config.steps or not config.max_minutes:

@@ -25,7 +25,7 @@ from weakseg_ros.points.cloud import Cloud
 from weakseg_ros.points.projection import RangeSpec
 
 
-class MixedImages:
+class ReplayImages:
     """Each batch holds `new_per_batch` of the new images first, then those of the replay; see `ImageSource`."""
 
     def __init__(self, new: ScanImages, replay: ScanImages, new_per_batch: int) -> None:
@@ -56,7 +56,7 @@ class MixedImages:
         return torch.cat([fresh[0], known[0]]), torch.cat([fresh[1], known[1]])
 
 
-class MixedMethod(Method):
+class ReplayMethod(Method):
     """A method whose losses are taken over the two kinds of scans apart, and weighted by `new_weight` and the rest."""
 
     def __init__(self, method: Method, new_per_batch: int, new_weight: float) -> None:
