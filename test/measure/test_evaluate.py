@@ -189,6 +189,24 @@ def test_a_truncated_bag_gives_a_partial_result_and_exit_code_1(
     assert "Partial result" in (out / "report.html").read_text()
 
 
+@pytest.mark.parametrize(
+    ("points", "sentence"),
+    [
+        (np.full((50, 3), np.nan), "no point of 1 scans gets a class (100% are not finite); 'weakseg doctor --data'"),
+        (np.zeros((50, 3)), "no point of 1 scans gets a class (100% are non-returns); 'weakseg doctor --data'"),
+        (np.zeros((0, 3)), "the 1 scans hold no point at all; check the topic and the driver"),
+    ],
+)
+def test_clouds_without_an_answer_are_not_evaluated_in_silence(
+    points: np.ndarray, sentence: str, known_bundle: Bundle, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with CloudBagWriter(tmp_path / "bag", "/top") as writer:
+        writer.write(make_cloud(points, np.zeros(len(points))))
+    out = ["--bundle", str(known_bundle.folder), "--out", str(tmp_path / "out")]
+    assert weakseg(["evaluate", str(tmp_path / "bag"), *out]) == 1
+    assert sentence in capsys.readouterr().err
+
+
 def test_a_bag_without_the_topic_names_those_it_has(
     recording: Path, known_bundle: Bundle, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -93,7 +93,10 @@ which a verb above both chapters hands in."""
 
 
 def run(argv: Sequence[str], live: LiveAnswers) -> int:
-    """The verb, where `live` is what --live goes through; exit code 1: a partial result, 2 (by the error): none."""
+    """The verb, where `live` is what --live goes through.
+
+    Exit code 1: a partial result, or no point with a class; 2 (by the error): no result.
+    """
     config = parse(EvaluateConfig, argv, "evaluate")
     if config.predictions is not None:
         return _compare(config, config.predictions)
@@ -111,8 +114,22 @@ def run(argv: Sequence[str], live: LiveAnswers) -> int:
         print(f"mind the sensor: {sentence}")
     if summary["partial"]:
         print(f"weakseg evaluate: partial result: {summary['partial_reason']}", file=sys.stderr)
-        return EXIT_PARTIAL
-    return 0
+    silent = _says_nothing(summary)
+    if silent:
+        print(f"weakseg evaluate: {silent}", file=sys.stderr)
+    return EXIT_PARTIAL if summary["partial"] or silent else 0
+
+
+def _says_nothing(summary: Mapping[str, Any]) -> str:
+    """A sentence where no point has got a class: such an evaluation measures nothing, whatever its figures are."""
+    points, without = summary["points"], summary["points_without_class"]
+    if without["total"] < points:
+        return ""
+    if not points:
+        return f"the {summary['scans']} scans hold no point at all; check the topic and the driver"
+    names = {"non_return": "are non-returns", "non_finite": "are not finite", "out_of_range": "lie outside the model's image"}
+    why = ", ".join(f"{without[name] / points:.0%} {text}" for name, text in names.items() if without[name])
+    return f"no point of {summary['scans']} scans gets a class ({why}); 'weakseg doctor --data' looks at the clouds"
 
 
 def _compare(config: EvaluateConfig, predictions: Path) -> int:

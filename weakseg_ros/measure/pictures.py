@@ -86,8 +86,8 @@ def uncertainty_colors(uncertainty: NDArray[np.float32], known: NDArray[np.bool_
 def range_picture(look: Picture, view: RangeView) -> Picture:
     """(H, W, 4) the look (N, 4) of the point that owns each pixel."""
     owner = view.point_of_pixel
-    picture = look[np.maximum(owner, 0)]
-    picture[owner < 0] = 0
+    picture = np.zeros((*owner.shape, 4), np.uint8)
+    picture[owner >= 0] = look[owner[owner >= 0]]
     return picture
 
 
