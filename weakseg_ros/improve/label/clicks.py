@@ -15,26 +15,23 @@ import threading
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from weakseg_ros.data.frame_log import FrameScans, part_path
 from weakseg_ros.data.scan_files import content_hash, read_raw_labels, write_raw_labels
-from weakseg_ros.data.scans import Scan, ScanSet, open_scans
+from weakseg_ros.data.scans import ScanSet
 from weakseg_ros.errors import ConfigError, DataError
 from weakseg_ros.files import environment, inside, make_folder, sha256_of, write_atomic
 from weakseg_ros.improve.label.changes import ChangeLog, LabelChange
+from weakseg_ros.improve.label.labelled_folder import LabelledFolder
 from weakseg_ros.improve.label.map_changes import brought_to
 from weakseg_ros.locks import Turns
-from weakseg_ros.points.cloud import Cloud
-from weakseg_ros.points.labels import INSTANCE_SHIFT, LabelMap, instances_in, pack_raw
+from weakseg_ros.points.labels import INSTANCE_SHIFT, LabelMap, instances_in
 from weakseg_ros.weak.sparse_labels import (
     RECORD,
     RECORD_VERSION,
     SparseRecord,
-    hash_of_points,
     raw_ids_of,
     read_record,
     sparse_scans,
@@ -48,14 +45,6 @@ LOCK, CHANGES = ".lock", ".changes"
 LARGEST_INSTANCE = (1 << INSTANCE_SHIFT) - 1
 
 
-class _Facts(NamedTuple):
-    """What the record needs to know of a scan."""
-
-    points: int
-    usable: int
-    position: str
-
-
 class ClickStore:
     """The clicks in one folder of scans, read from disk and written to it at each change.
 
@@ -65,11 +54,9 @@ class ClickStore:
 
     def __init__(self, folder: Path, labels: LabelMap | None = None, name: str = CLICKS) -> None:
         self.folder, self.name = Path(folder), name
-        self._open_scans(labels)
-        self.labels = labels or self.scans.labels
+        self._opened = LabelledFolder(self.folder, labels)
+        self.labels = self._opened.labels
         self.path = inside(self.folder / "sparse", name)
-        self._facts: dict[str, _Facts] = {}
-        self._starts: dict[str, NDArray[np.uint32]] = {}
         self._read_before: dict[str, tuple[tuple[int, int], NDArray[np.uint32]]] = {}
         self._record: tuple[tuple[int, int], SparseRecord] | None = None
         self._done = ChangeLog(self.path / CHANGES)
@@ -84,6 +71,11 @@ class ClickStore:
         with self._alone():
             self._follow_map()
             self._mend()
+
+    @property
+    def scans(self) -> ScanSet:
+        """The scans of the folder, as far as they are known."""
+        return self._opened.scans
 
     def add(
         self,
@@ -118,7 +110,7 @@ class ClickStore:
             change = self._done.last()
             if change is None:
                 return None
-            if self._is_replaced(change.key):
+            if self._opened.is_replaced(change.key):
                 self._done.pop()  # or what was done before it could not be taken back either
             self._turn(change, back=True)
             self._done.pop()
@@ -131,7 +123,7 @@ class ClickStore:
             if not self._undone:
                 return None
             change = self._undone[-1]
-            if self._is_replaced(change.key):
+            if self._opened.is_replaced(change.key):
                 self._undone.pop()
             self._turn(change, back=False)
             self._done.push(self._undone.pop())
@@ -147,11 +139,7 @@ class ClickStore:
 
     def count(self, key: str) -> int:
         """How many points of a scan have a label."""
-        return int(np.count_nonzero(self._raw(key))) if self._file(key).is_file() or self._may_have_labels else 0
-
-    @property
-    def _may_have_labels(self) -> bool:
-        return not isinstance(self.scans, FrameScans)  # a frame log has none of its own
+        return int(np.count_nonzero(self._raw(key))) if self._file(key).is_file() or self._opened.may_have_labels else 0
 
     @property
     def clicks(self) -> int:
@@ -161,7 +149,7 @@ class ClickStore:
     @property
     def clicked(self) -> list[str]:
         """The keys of the scans that have a label, in the order of the scans."""
-        return sorted(self.record.positions, key=lambda key: self._index.get(key, len(self._index)))
+        return sorted(self.record.positions, key=self._opened.place)
 
     @property
     def done(self) -> tuple[str, ...]:
@@ -213,7 +201,7 @@ class ClickStore:
 
     def _label(self, key: str, points: NDArray[np.int64], raw: int | NDArray[np.uint32], clicked: str, clicks: int) -> None:
         with self._alone():
-            if self._is_replaced(key):
+            if self._opened.is_replaced(key):
                 raise DataError(f"{self.folder}: frame '{key}' was replaced in the log, nothing is saved; go to the next one")
             before = self._raw(key)
             if len(points) and not (points.min() >= 0 and points.max() < len(before)):
@@ -227,7 +215,7 @@ class ClickStore:
 
     def _turn(self, change: LabelChange, back: bool) -> None:
         """Write what a change found, or what it left, where nobody has labelled over it since."""
-        if self._is_replaced(change.key):
+        if self._opened.is_replaced(change.key):
             raise DataError(f"{self.folder}: frame '{change.key}' was replaced in the log, its clicks with it")
         expected, wanted = (change.after, change.before) if back else (change.before, change.after)
         mine = self._raw(change.key)[change.points] == expected
@@ -239,11 +227,11 @@ class ClickStore:
         record, before = self.record, self._raw(key)
         after = before.copy()
         after[points] = raw
-        facts, file, was_clicked = self._facts_of(key), self._file(key), key in record.positions
+        facts, file, was_clicked = self._opened.facts(key), self._file(key), key in record.positions
         files, positions = dict(record.files), dict(record.positions)
         usable = record.points - (facts.usable if was_clicked else 0)
         try:
-            if not np.array_equal(after, self._start(key)):
+            if not np.array_equal(after, self._opened.start(key)):
                 file.parent.mkdir(parents=True, exist_ok=True)
                 files[f"{key}.label"] = hashlib.sha256(write_raw_labels(file, after)).hexdigest()
                 positions[key] = facts.position
@@ -275,7 +263,7 @@ class ClickStore:
             version=RECORD_VERSION,
             draw=None,
             data=self.scans.name,
-            data_hash=self._data_hash,
+            data_hash=self._opened.data_hash,
             labels=self.labels.name,
             points=usable,
             clicks=sum(clicks.values()),
@@ -309,9 +297,9 @@ class ClickStore:
             return self._read_before[key][1]
 
     def _read_raw(self, key: str, file: Path) -> NDArray[np.uint32]:
-        points = self._facts_of(key).points
+        points = self._opened.facts(key).points
         if not file.is_file():
-            return self._start(key)
+            return self._opened.start(key)
         raw = read_raw_labels(file, points)
         unknown = self.labels.unknown_raw_ids(raw)
         if unknown:
@@ -319,42 +307,6 @@ class ClickStore:
             hint = "open it with the map that it was labelled with (--label-map), or remove the file"
             raise DataError(f"{file}: holds raw ids that label map '{self.labels.name}' does not list ({found}); {hint}")
         return raw
-
-    def _start(self, key: str) -> NDArray[np.uint32]:
-        """(N,) raw labels before any click: those that the data set has of the scan, 0 where it has none."""
-        if key not in self._starts:
-            points = self._facts_of(key).points
-            scan = self.scans[self._index[key]] if self._may_have_labels else None
-            self._starts[key] = np.zeros(points, np.uint32) if scan is None else self._raw_of(scan)
-        return self._starts[key]
-
-    def _raw_of(self, scan: Scan) -> NDArray[np.uint32]:
-        if scan.class_id is None:
-            return np.zeros(len(scan.cloud), np.uint32)
-        raw = self.labels.to_raw(scan.class_id)
-        return raw.astype(np.uint32) if scan.instance_id is None else pack_raw(raw, scan.instance_id)
-
-    def _facts_of(self, key: str) -> _Facts:
-        if key not in self._facts:
-            cloud = self._cloud(key)
-            self._facts[key] = _Facts(len(cloud), int(cloud.valid.sum()), hash_of_points(cloud))
-        return self._facts[key]
-
-    def _cloud(self, key: str) -> Cloud:
-        if key not in self._index:  # a log grows while it is labelled
-            self._open_scans(self.labels)
-        if key not in self._index:
-            raise DataError(f"{self.folder}: has no scan '{key}'; open the folder again")
-        return self.scans[self._index[key]].cloud
-
-    def _open_scans(self, labels: LabelMap | None) -> None:
-        self.scans = open_scans(self.folder, labels=labels)
-        self._index = {key: i for i, key in enumerate(self.scans.keys)}
-        self._data_hash = self.scans.content_hash
-
-    def _is_replaced(self, key: str) -> bool:
-        """Whether the node has taken a frame that was opened out of its log since: a click in it would be lost."""
-        return isinstance(self.scans, FrameScans) and not part_path(self.folder, "frames", key).is_file()
 
     def _file(self, key: str) -> Path:
         return inside(self.path, f"{key}.label")
@@ -411,8 +363,8 @@ class ClickStore:
             except DataError as error:
                 log.warning("left as it is: %s", error)
                 continue
-            positions[key] = self._facts_of(key).position
-            usable += self._facts_of(key).usable
+            positions[key] = self._opened.facts(key).position
+            usable += self._opened.facts(key).usable
         labelled = {name: int(counted[i]) for i, name in self._class_names()}
         clicks = dict(known.clicks_per_class) if known else dict.fromkeys(labelled, 0)
         if known is not None and (gained := [name for name in labelled if labelled[name] > known.points_per_class[name]]):
