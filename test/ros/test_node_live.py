@@ -6,6 +6,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -344,10 +345,9 @@ def test_work_goes_on_without_subscribers_and_they_may_come_back(rig: Any, live:
     client.connect()
 
 
-def test_another_sensor_than_the_models_is_said(rig: Any, live: tuple[Any, Any]) -> None:
+def test_another_sensor_than_the_models_is_said(rig: Any, live: tuple[Any, Any], layouts: ModuleType) -> None:
     _, client = live
-    points = rig.street_points(2000)
-    points[:, 2] = np.abs(points[:, 2]) + 30
+    points, _ = layouts.street(up_deg=45.0, down_deg=-15.0)
 
     def noticed() -> bool:
         client.points.publish(rig.make_cloud(points))
@@ -356,6 +356,27 @@ def test_another_sensor_than_the_models_is_said(rig: Any, live: tuple[Any, Any])
 
     client.wait(noticed, "the domain warning")
     assert client.status["domain"].level == rig.DiagnosticStatus.WARN
+    client.wait(
+        lambda: client.answer_to(rig.make_cloud(rig.street_points(2000)), 1) and not client.value("domain", "difference 1"),
+        "calm",
+    )
+
+
+def test_a_sensor_that_hangs_upside_down_is_an_error_with_its_remedy(
+    rig: Any, live: tuple[Any, Any], layouts: ModuleType
+) -> None:
+    _, client = live
+    upright, _ = layouts.street()
+    hung = rig.make_cloud(upright * np.float32([1, -1, -1, 1]))
+
+    def noticed() -> bool:
+        client.points.publish(hung)
+        client.spin(0.1)
+        return "upside down" in client.status["domain"].message
+
+    client.wait(noticed, "the error about the frame")
+    assert client.status["domain"].level == rig.DiagnosticStatus.ERROR
+    assert "set rotation_rpy_deg to 180 0 0" in client.status["domain"].message
     client.wait(
         lambda: client.answer_to(rig.make_cloud(rig.street_points(2000)), 1) and not client.value("domain", "difference 1"),
         "calm",
