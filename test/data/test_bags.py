@@ -341,3 +341,10 @@ def test_interrupted_writer_leaves_nothing(tmp_path: Path) -> None:
     with pytest.raises(KeyboardInterrupt):
         write(tmp_path / "bag", "/points", interrupted())
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_parser_that_complains_in_several_lines_is_told_in_one(tmp_path: Path) -> None:
+    (tmp_path / "metadata.yaml").write_text("a: [1,2")
+    with pytest.raises(DataError, match=r"cannot be read as a bag \(.*\); check the path, or copy the bag again") as caught:
+        list(read_clouds(tmp_path))
+    assert "\n" not in str(caught.value)

@@ -319,7 +319,7 @@ def _choose(opened: _OpenBag, topic: str) -> BagTopic:
 
 
 def _reason(error: Exception) -> str:
-    return str(error).strip().rstrip(".") or type(error).__name__
+    return " ".join(str(error).split()).rstrip(".") or type(error).__name__
 
 
 @cache
