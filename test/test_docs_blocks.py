@@ -164,6 +164,7 @@ def click(scans: Path) -> None:
         store.add(key, by_height[-15:], names.index("building"))
 
 
+@pytest.mark.dds
 @pytest.mark.slow
 @pytest.mark.parametrize("page", PAGES)
 def test_every_command_of_a_page_runs_in_order(page: str, world: Path, root: Path, tmp_path: Path) -> None:
