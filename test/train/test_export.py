@@ -220,6 +220,20 @@ def test_a_run_without_the_methods_tensors_becomes_a_plain_bundle(tmp_path: Path
     assert export_run(run.path, tmp_path / "b", scans=2).info.heads == ()
 
 
+def test_heads_laid_out_as_in_another_version_are_one_sentence(tmp_path: Path) -> None:
+    """A run whose best weights name the method's tensors without the head that they belong to today."""
+    write_scans(tmp_path / "scans")
+    config = TrainConfig(
+        data=tmp_path / "scans", out=tmp_path / "run", method="coarse3d", coarse3d=Coarse3dSettings(embedding=16),
+        net_width=16, steps=1, warmup_steps=0, validate_every=0, batch_size=2, accelerator="cpu", precision="32-true",
+    )  # fmt: skip
+    run = train(config)
+    (weights, figures), heads = run.load_best(), run.load_best_heads()
+    run.save_best(weights, figures, {name.removeprefix("parts.0."): tensor for name, tensor in heads.items()})
+    with pytest.raises(WeaksegError, match=r"weights of the heads are laid out otherwise .* start a new one"):
+        export_run(run.path, tmp_path / "b", scans=2)
+
+
 def test_command_repeats_the_training() -> None:
     config = TrainConfig(Path("drive"), out=Path("x"), resume=True, channels=("range", "z"), method="coarse3d")
     config = dataclasses.replace(

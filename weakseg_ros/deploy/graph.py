@@ -37,7 +37,7 @@ class DeployGraph(nn.Module):
         self.register_buffer("ones", torch.ones(1, num_classes - 1, 1, 1), persistent=False)
 
     def forward(self, image: Tensor) -> tuple[Tensor, ...]:
-        """The three answers, and those of `extra`.
+        """The three answers, and those of the heads.
 
         With z = (x - max x) / T, S = sum exp z: confidence = 1 / S and entropy = log S - sum(z exp z) / S. Written so that
         onnxruntime is fast on CPUs: its Softmax over channels costs seven times as much at 20 x 64 x 2048, its ReduceSum ten

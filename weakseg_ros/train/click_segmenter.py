@@ -21,7 +21,7 @@ from weakseg_ros.points.labels import LabelMap
 from weakseg_ros.points.projection import RangeSpec, RangeView, project
 from weakseg_ros.train.config import TrainConfig
 from weakseg_ros.train.run_folder import CONFIG, LABELS, SPEC, STATISTICS, RunFolder
-from weakseg_ros.train.session import make_method, make_net
+from weakseg_ros.train.session import make_method, make_net, restore
 from weakseg_ros.train.survey import DataStatistics
 from weakseg_ros.weak.ground import ground_points
 from weakseg_ros.weak.masks_by_rule import ClickSettings, check_clicks, points_of_pixels, segment_from_clicks
@@ -190,6 +190,6 @@ def _open(run: Path) -> _Learned | None:
     if method is None or method.branch is None:
         return None
     tensors, _, _ = RunFolder(run).load_last()
-    net.load_state_dict(tensors["average"])
-    whole.load_state(tensors["method"])
+    restore(RunFolder(run), "net", net, tensors["average"])
+    restore(RunFolder(run), "method", whole, tensors["method"])
     return _Learned(net, method, labels, spec, statistics)

@@ -46,7 +46,7 @@ from weakseg_ros.train.model_card import model_card
 from weakseg_ros.train.onnx_file import HALVED_ELEMENTS, compare, export_onnx
 from weakseg_ros.train.outputs import check_bundle_place
 from weakseg_ros.train.run_folder import CONFIG, LABELS, SPEC, STATISTICS, RunFolder
-from weakseg_ros.train.session import make_method, make_net, open_data
+from weakseg_ros.train.session import make_method, make_net, open_data, restore
 from weakseg_ros.train.survey import DataStatistics
 
 MAX_DIFFERENCE = 1e-3
@@ -89,7 +89,7 @@ def export_run(run_path: Path, folder: Path, name: str = "", scans: int = 24, ha
     spec = load_yaml(RangeSpec, run_path / SPEC)
     net = make_net(config, statistics, labels.num_classes).eval()
     weights, figures = run.load_best()
-    net.load_state_dict(weights)
+    restore(run, "net", net, weights)
     heads, told = _load_heads(run, config, net, statistics, labels), statistics.input_spec(spec)
     train_scans, val_scans = open_data(config)
     images, logits, class_id = measure_scans(net, val_scans or train_scans, told, scans)
@@ -116,7 +116,7 @@ def _load_heads(
     heads, weights = make_method(config, net, statistics, labels).deployable(), run.load_best_heads()
     if heads is None or not weights:  # runs of older versions kept none
         return None
-    heads.load_state_dict(weights)
+    restore(run, "heads", heads, weights)
     return heads
 
 

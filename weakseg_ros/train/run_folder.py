@@ -84,12 +84,12 @@ class RunFolder:
             os.replace(self.path / ".last.old", self.path / LAST)
         return (self.path / LAST / POSITION).is_file()
 
-    def save_best(self, weights: Mapping[str, Tensor], figures: Mapping[str, Any], extra: Mapping[str, Tensor]) -> None:
+    def save_best(self, weights: Mapping[str, Tensor], figures: Mapping[str, Any], heads: Mapping[str, Tensor]) -> None:
         """Keep the net of the best validation so far, with the figures that made it the best.
 
-        `extra` are the tensors of the method's `deployable`, nothing where it has none.
+        `heads` are the tensors of the method's `deployable`, nothing where it has none.
         """
-        write_atomic(self.path / BEST, _packed(join_weights(weights, extra)))
+        write_atomic(self.path / BEST, _packed(join_weights(weights, heads)))
         write_json(self.path / BEST_FIGURES, dict(figures))
 
     def load_best(self) -> tuple[dict[str, Tensor], dict[str, Any]]:

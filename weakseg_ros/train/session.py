@@ -65,6 +65,10 @@ class Learner(nn.Module):
         return self.method.losses(Batch(image, labels, mask, xyz, instances), self.net(image), progress)
 
 
+HEADS = "extra"
+"""the heads' file in a checkpoint, under the name that older versions gave it"""
+
+
 @dataclass
 class Position:
     """How far a training is; saved with each checkpoint."""
@@ -316,8 +320,8 @@ def load_checkpoint(session: TrainingSession) -> None:
     """Continue where the last checkpoint was written; later lines of metrics.jsonl are dropped."""
     tensors, optimizer, position = session.run.load_last()
     for name, module in _stored(session).items():
-        if name in tensors:  # checkpoints of older versions hold no `extra`
-            _restore(session.run, name, module, tensors[name])
+        if name in tensors:  # checkpoints of older versions hold no heads
+            restore(session.run, "heads" if name == HEADS else name, module, tensors[name])
     session.optimizer.load_state_dict(optimizer)
     for name, value in position.items():
         setattr(session.position, name, value)
@@ -325,13 +329,13 @@ def load_checkpoint(session: TrainingSession) -> None:
         session.run.forget_after(session.position.step)
 
 
-def _restore(run: RunFolder, name: str, module: nn.Module, tensors: Mapping[str, Tensor]) -> None:
-    """Give a module the state of a checkpoint; DataError where that is of another version."""
+def restore(run: RunFolder, name: str, module: nn.Module, tensors: Mapping[str, Tensor]) -> None:
+    """Give a module, `name` in messages, the state that a run folder holds; DataError where that is of another version."""
     try:
         module.load_state(tensors) if isinstance(module, Combined) else module.load_state_dict(tensors)
     except RuntimeError:
         raise DataError(
-            f"{run.path}: the {name} in its checkpoint is laid out otherwise than in this version; go on with the version "
+            f"{run.path}: its weights of the {name} are laid out otherwise than in this version; go on with the version "
             "that began the run, or start a new one"
         ) from None
 
@@ -339,7 +343,7 @@ def _restore(run: RunFolder, name: str, module: nn.Module, tensors: Mapping[str,
 def _stored(session: TrainingSession) -> dict[str, nn.Module]:
     """The modules of a checkpoint by name."""
     modules = {"net": session.learner.net, "average": session.average.net, "method": session.learner.method}
-    return modules if session.heads_average is None else {**modules, "extra": session.heads_average.net}
+    return modules if session.heads_average is None else {**modules, HEADS: session.heads_average.net}
 
 
 def _begin(session: TrainingSession) -> None:
