@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import importlib.util
+import re
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,7 +12,19 @@ from types import ModuleType
 
 import pytest
 
+from weakseg_ros.extras import LIBRARIES
+
 ROOT = Path(__file__).resolve().parent.parent
+OPTIONAL = {library.module for library in LIBRARIES if library.extra} | {
+    "rclpy",
+    "playwright",
+    "sensor_msgs",
+    "std_msgs",
+    "sklearn",
+}
+"""libraries that tests, like users, may lack"""
+SLOW = {"benchmark", "train", "test_demo.py", "test_killed.py", "test_fuzzed.py"}
+"""folders and files whose tests train, or take a minute; a single test elsewhere says @pytest.mark.slow"""
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -21,11 +34,25 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--shared-data", type=Path, default=ROOT.parent / "shared" / "data", help="folder of real scans")
 
 
+@pytest.hookimpl(hookwrapper=True)
+def pytest_make_collect_report(collector: pytest.Collector) -> Iterator[None]:
+    """A file whose optional library is not installed here is skipped, with the library's name as the reason."""
+    outcome = yield
+    report = outcome.get_result()  # type: ignore[attr-defined]
+    missing = re.search(r"No module named '(\w+)|import of (\w+) halted", str(report.longrepr)) if report.failed else None
+    if missing and (missing[1] or missing[2]) in OPTIONAL:
+        report.outcome, report.result = "skipped", []
+        report.longrepr = (str(collector.path), 0, f"Skipped: {missing[1] or missing[2]} is not installed")
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Whatever asks for the rig of test/ros talks over DDS, so that no file can forget the marker."""
+    """Markers that no file can forget: who asks for the rig of test/ros talks over DDS, who asks for a browser starts one."""
     for item in items:
-        if "rig" in getattr(item, "fixturenames", ()):
-            item.add_marker("dds")
+        for fixture, marker in (("rig", "dds"), ("browser", "browser")):
+            if fixture in getattr(item, "fixturenames", ()):
+                item.add_marker(marker)
+        if Path(item.path).relative_to(ROOT / "test").parts[0] in SLOW:
+            item.add_marker("slow")
 
 
 @pytest.fixture(autouse=True)

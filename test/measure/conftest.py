@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 import pytest
 
-from weakseg_ros.data.bags import CloudBagWriter
 from weakseg_ros.data.scan_writer import ScanWriter
 from weakseg_ros.deploy.bundle import KIND_ONNX, Bundle, BundleInfo, NetRule, write_bundle
 from weakseg_ros.deploy.input_spec import InputSpec, IntensityRule
@@ -105,6 +104,9 @@ def known_bundle(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
 @pytest.fixture(scope="session")
 def recording(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Six labelled scans in `scans/`, and the same clouds as a rosbag2 in `bag/`."""
+    pytest.importorskip("rosbags", reason="rosbags is not installed")
+    from weakseg_ros.data.bags import CloudBagWriter
+
     folder = tmp_path_factory.mktemp("recording")
     facts: dict[str, Any] = {"source": "test", "seed": 0, "intensity_full_scale": 1.0}
     with ScanWriter(folder / "scans", three_classes(), SPEC, **facts) as scans, CloudBagWriter(folder / "bag", "/top") as bag:

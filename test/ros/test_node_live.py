@@ -218,7 +218,7 @@ def test_a_bad_model_leaves_the_node_alive_and_unconfigured(
         if case in ("empty", "truncated", "altered"):
             model.write_bytes({"empty": b"", "truncated": content[:-50], "altered": content[:-1] + b"!"}[case])
         else:
-            yaml.write_text(text.replace(*{"version": ("version: 1", "version: 99"), "duplicate ids": ("id: 2", "id: 1")}[case]))
+            yaml.write_text(text.replace(*{"version": ("version: 2", "version: 99"), "duplicate ids": ("id: 2", "id: 1")}[case]))
     lines = len(process.text().splitlines())
     assert client.change(rig.Transition.TRANSITION_DEACTIVATE)
     assert client.change(rig.Transition.TRANSITION_CLEANUP)
