@@ -11,8 +11,9 @@ import pytest
 
 from weakseg_ros.deploy.bundle import KIND_ONNX, KIND_WEIGHTS, Bundle, HeadRule, NetRule, write_bundle
 from weakseg_ros.deploy.engines import example_inputs, open_engine, run_checked
+from weakseg_ros.deploy.segmenter import Segmenter
 from weakseg_ros.deploy.tensors import HEAD_OUTPUTS, TensorSpec
-from weakseg_ros.errors import ConfigError, EngineError
+from weakseg_ros.errors import BundleError, ConfigError, EngineError
 from weakseg_ros.points.labels import LabelMap
 
 pytest.importorskip("onnxruntime", reason="no onnxruntime: pip install weakseg_ros[onnx]")
@@ -210,6 +211,13 @@ def test_a_gpu_build_that_runs_on_the_cpu_says_so(available: list[str], used: st
     from weakseg_ros.deploy.engines.onnxruntime import fallen_back
 
     assert bool(fallen_back(available, used)) == said
+
+
+def test_an_input_that_no_cloud_gives_is_refused_at_once(tiny_bundle: Bundle) -> None:
+    prompt = TensorSpec("float32", ("B", "2"))
+    info = dataclasses.replace(tiny_bundle.info, inputs={**tiny_bundle.info.inputs, "prompt": prompt})
+    with pytest.raises(BundleError, match="needs the input 'prompt'"):
+        Segmenter(dataclasses.replace(tiny_bundle, info=info))
 
 
 def test_a_second_input_reaches_the_network(tiny_bundle: Bundle, tmp_path: Path) -> None:

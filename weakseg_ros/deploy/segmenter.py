@@ -21,7 +21,7 @@ class Segmenter:
     `engine` is a name or a sequence of names, the first that works is taken (`auto`: onnxruntime, then torch) and `why_not`
     says why those before it were not; `threads` are CPU threads of the engine, 0 leaves it to choose. The other arguments
     are the frontend's, see FrontendSettings; `settings` may be changed between two clouds.
-    Raises EngineError where no engine can run the bundle.
+    Raises BundleError where the network needs an input that clouds do not give, EngineError where no engine can run it.
     """
 
     def __init__(
@@ -35,8 +35,8 @@ class Segmenter:
         instances: Instances = "auto",
     ) -> None:
         self.bundle = bundle
-        self.engine, self.why_not = open_engine(bundle, [engine] if isinstance(engine, str) else engine, threads)
         self.frontend = open_frontend(bundle.info)
+        self.engine, self.why_not = open_engine(bundle, [engine] if isinstance(engine, str) else engine, threads)
         self.frontend.settings = FrontendSettings(lift, instances, intensity_scale, allow_no_intensity)
         self._monitor = DomainMonitor(bundle.info)
 

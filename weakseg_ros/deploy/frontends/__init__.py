@@ -17,6 +17,7 @@ from weakseg_ros.deploy.bundle import BundleInfo
 from weakseg_ros.deploy.input_spec import InputSpec
 from weakseg_ros.deploy.segmentation import Segmentation
 from weakseg_ros.deploy.tensors import ANSWERS, TensorSpec
+from weakseg_ros.errors import BundleError
 from weakseg_ros.points.cloud import Cloud
 from weakseg_ros.points.labels import LabelMap
 from weakseg_ros.registry import FRONTENDS, load
@@ -53,6 +54,8 @@ class Frontend(Protocol[View]):
     """
 
     settings: FrontendSettings
+    inputs: Mapping[str, TensorSpec]
+    """the table of what `encode` makes"""
 
     def encode(self, cloud: Cloud, lap: Lap = ...) -> tuple[dict[str, NDArray[Any]], View]:
         """The network's inputs by name, as the bundle's table says, for a batch of one, and the view of the cloud.
@@ -71,8 +74,15 @@ class Frontend(Protocol[View]):
 
 
 def open_frontend(info: BundleInfo) -> Any:
-    """The frontend of a bundle; ConfigError where this program does not know its representation."""
-    return make_frontend(info.input, info.labels, info.head_names, info.outputs, info.name)
+    """The frontend of a bundle; BundleError where the network needs an input that the frontend does not make."""
+    frontend = make_frontend(info.input, info.labels, info.head_names, info.outputs, info.name)
+    for name in info.inputs:
+        if name not in frontend.inputs:
+            raise BundleError(
+                f"models/{info.name}: its network needs the input '{name}', which clouds as '{info.input.representation}' do not "
+                "give; take another bundle, or update weakseg_ros"
+            )
+    return frontend
 
 
 def make_frontend(

@@ -14,7 +14,7 @@ from weakseg_ros.deploy.frontends import FrontendSettings, Lap
 from weakseg_ros.deploy.input_spec import PLANES, InputSpec
 from weakseg_ros.deploy.instances import ObjectFinder
 from weakseg_ros.deploy.segmentation import Segmentation
-from weakseg_ros.deploy.tensors import TensorSpec
+from weakseg_ros.deploy.tensors import RANGE_INPUTS, TensorSpec
 from weakseg_ros.points.cloud import FLAG_OUT_OF_RANGE, Cloud
 from weakseg_ros.points.labels import LabelMap
 from weakseg_ros.points.lift import knn_vote, lift
@@ -53,6 +53,8 @@ def range_input(cloud: Cloud, pixels: RangeView, spec: InputSpec, intensity_scal
 
 class RangeFrontend:
     """See Frontend; inputs are {"image": (1, C, H, W)}."""
+
+    inputs = RANGE_INPUTS
 
     def __init__(
         self, spec: InputSpec, labels: LabelMap, heads: tuple[str, ...], outputs: Mapping[str, TensorSpec], name: str
