@@ -6,9 +6,9 @@ from __future__ import annotations
 import pytest
 
 from weakseg_ros.errors import ConfigError
-from weakseg_ros.registry import DATASETS, ENGINES, METHODS, NETS, load
+from weakseg_ros.registry import DATASETS, ENGINES, FRONTENDS, HEADS, METHODS, NETS, load
 
-ROWS = [(table, name) for table in (NETS, METHODS, DATASETS, ENGINES) for name in table]
+ROWS = [(table, name) for table in (NETS, HEADS, METHODS, DATASETS, FRONTENDS, ENGINES) for name in table]
 
 
 @pytest.mark.parametrize(("table", "name"), ROWS, ids=[name for _, name in ROWS])

@@ -151,8 +151,8 @@ def constant_model(bundle: Bundle, confidence: float, class_id: int) -> bytes:
     [
         (float("nan"), 1, "NaN"),
         (float("inf"), 1, "infinite"),
-        (0.5, 0, "outside the 4 classes"),
-        (0.5, 5, "outside the 4 classes"),
+        (0.5, 0, r"0..0 is outside 1..4"),
+        (0.5, 5, r"5..5 is outside 1..4"),
     ],
 )
 def test_an_unusable_answer_is_an_error(
@@ -232,6 +232,22 @@ def test_a_second_input_reaches_the_network(tiny_bundle: Bundle, tmp_path: Path)
     np.testing.assert_allclose(asked["uncertainty"], plain["uncertainty"] + 3.0, rtol=1e-6)
     with pytest.raises(EngineError, match="'prompt' is missing"):
         engine.run({"image": image})
+
+
+def test_the_torch_engine_answers_tensors_with_tensors_and_refuses_what_its_graph_does_not_take(tiny_bundle: Bundle) -> None:
+    import torch
+
+    engine, _ = open_engine(tiny_bundle, ["torch"], threads=1)
+    image = images(tiny_bundle, 2)
+    arrays, tensors = engine.run({"image": image}), engine.run({"image": torch.from_numpy(image)})
+    for name, values in tensors.items():
+        assert isinstance(values, torch.Tensor)
+        np.testing.assert_array_equal(values.numpy(), arrays[name])
+    with pytest.raises(EngineError, match="NaN"):
+        engine.run({"image": torch.full(image.shape, torch.nan)})
+    further = {**tiny_bundle.info.inputs, "prompt": TensorSpec("int64", ("B", "T"))}
+    with pytest.raises(EngineError, match="takes prompt beside the image"):
+        open_engine(Bundle(tiny_bundle.folder, dataclasses.replace(tiny_bundle.info, inputs=further)), ["torch"])
 
 
 def with_prompt(bundle: Bundle) -> bytes:

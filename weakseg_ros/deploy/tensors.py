@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from weakseg_ros.errors import ConfigError, EngineError
 
@@ -30,6 +29,10 @@ class TensorSpec:
     """what its values say"""
     unit: str = ""
     """unit of its values; empty = none"""
+    lowest: int = 0
+    """smallest value that may come, where `below` is given"""
+    below: str = ""
+    """size that every value lies below, as in `shape`; empty = any value"""
     of_points: bool = False
     """whether each pixel's value is an answer for the points in it, under the same name in `Segmentation`"""
 
@@ -46,7 +49,7 @@ RANGE_INPUTS = {
 """what a network on range images is given"""
 
 ANSWERS = {
-    "class_id": TensorSpec("uint8", IMAGE, "most probable class, 1..K-1", of_points=True),
+    "class_id": TensorSpec("uint8", IMAGE, "most probable class, 1..K-1", lowest=1, below="K", of_points=True),
     "confidence": TensorSpec("float32", IMAGE, "calibrated probability of that class, 0..1", of_points=True),
     "uncertainty": TensorSpec("float32", IMAGE, "entropy over its largest value, 0..1", of_points=True),
 }
@@ -74,26 +77,39 @@ def outputs_of(heads: tuple[str, ...]) -> dict[str, TensorSpec]:
 
 
 def check_tensors(
-    what: str, arrays: Mapping[str, NDArray[Any]], table: Mapping[str, TensorSpec], sizes: Mapping[str, int]
+    what: str, arrays: Mapping[str, Any], table: Mapping[str, TensorSpec], sizes: Mapping[str, int]
 ) -> dict[str, int]:
-    """Hold arrays against their table; returns `sizes` with those that the arrays settled, B for one.
+    """Hold arrays of numpy or torch against their table; returns `sizes` with those that the arrays settled, B for one.
 
-    `what` begins the message ("network output"). EngineError: one is missing, of another type or shape, NaN or infinite.
+    `what` begins the message ("network output"). EngineError: one is missing, of another type or shape, NaN, infinite, or out
+    of its range.
     """
     known = dict(sizes)
     for name, spec in table.items():
         if name not in arrays:
             raise EngineError(f"{what}: '{name}' is missing (has {', '.join(arrays)}); export the model again")
         array = arrays[name]
-        if array.dtype != spec.dtype:
-            raise EngineError(f"{what} '{name}': expected {spec.dtype}, found {array.dtype}; export the model again")
+        dtype = str(array.dtype).removeprefix("torch.")
+        if dtype != spec.dtype:
+            raise EngineError(f"{what} '{name}': expected {spec.dtype}, found {dtype}; export the model again")
         if not _fits(array.shape, spec.shape, known):
             raise EngineError(
-                f"{what} '{name}': expected shape {_text(spec.shape, known)}, found {array.shape}; export the model again"
+                f"{what} '{name}': expected shape {_text(spec.shape, known)}, found {tuple(array.shape)}; export the model again"
             )
-        if array.dtype.kind == "f" and not np.isfinite(array).all():
-            raise EngineError(f"{what} '{name}': holds NaN or infinite values; the weights or the input are damaged")
+        _check_values(f"{what} '{name}'", array, spec, known)
     return known
+
+
+def _check_values(what: str, array: Any, spec: TensorSpec, known: Mapping[str, int]) -> None:
+    """EngineError for NaN, infinities, and values beyond those that the table allows; on the device where the array lies."""
+    if spec.dtype.startswith("float"):
+        finite = array.isfinite() if hasattr(array, "isfinite") else np.isfinite(array)
+        if not bool(finite.all()):
+            raise EngineError(f"{what}: holds NaN or infinite values; the weights or the input are damaged")
+    if spec.below and 0 not in array.shape:
+        low, high, end = int(array.min()), int(array.max()), known[spec.below]
+        if low < spec.lowest or high >= end:
+            raise EngineError(f"{what}: {low}..{high} is outside {spec.lowest}..{end - 1}, which the bundle allows")
 
 
 def _fits(found: tuple[int, ...], shape: tuple[str, ...], known: dict[str, int]) -> bool:

@@ -6,7 +6,6 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from numpy.typing import NDArray
 from safetensors import SafetensorError
 from safetensors.torch import load as load_safetensors
 from torch import nn
@@ -15,6 +14,7 @@ from weakseg_ros import registry
 from weakseg_ros.deploy.bundle import KIND_WEIGHTS, Bundle, BundleInfo, HeadRule
 from weakseg_ros.deploy.engines import DeviceLostError, Inputs, example_inputs, run_checked
 from weakseg_ros.deploy.graph import DeployGraph, split_weights
+from weakseg_ros.deploy.tensors import RANGE_INPUTS
 from weakseg_ros.errors import EngineError, WeaksegError
 from weakseg_ros.nets.heads.head import Heads
 
@@ -29,10 +29,15 @@ class TorchEngine:
         self._where, self._bundle = str(bundle.folder), bundle
         if threads > 0:
             torch.set_num_threads(threads)
+        if set(bundle.info.inputs) != set(RANGE_INPUTS):
+            further = ", ".join(sorted(set(bundle.info.inputs) - set(RANGE_INPUTS)))
+            raise EngineError(
+                f"{bundle.folder}: takes {further} beside the image, which the torch engine cannot; use onnxruntime"
+            )
         self._graph = load_graph(bundle).to(self.device)
         self.run(example_inputs(bundle))
 
-    def run(self, inputs: Inputs) -> dict[str, NDArray[Any]]:
+    def run(self, inputs: Inputs) -> dict[str, Any]:
         """See Engine.run. A GPU that is out of memory is cleared and asked once more."""
         return run_checked(self._bundle, lambda: self._run(inputs), inputs)
 
@@ -42,7 +47,7 @@ class TorchEngine:
         if self.device != "cpu":
             torch.cuda.empty_cache()
 
-    def _run(self, inputs: Inputs) -> dict[str, NDArray[Any]]:
+    def _run(self, inputs: Inputs) -> dict[str, Any]:
         try:
             try:
                 values = self._forward(inputs)
@@ -57,9 +62,11 @@ class TorchEngine:
         return dict(zip(self._bundle.info.outputs, values, strict=True))
 
     @torch.inference_mode()
-    def _forward(self, inputs: Inputs) -> list[NDArray[Any]]:
-        tensors = [torch.from_numpy(inputs[name]).to(self.device) for name in self._bundle.info.inputs]
-        return [value.cpu().numpy() for value in self._graph(*tensors)]
+    def _forward(self, inputs: Inputs) -> list[Any]:
+        """Numpy arrays give numpy arrays; tensors give tensors, which stay on the device."""
+        stay = any(isinstance(values, torch.Tensor) for values in inputs.values())
+        values = self._graph(*(torch.as_tensor(inputs[name]).to(self.device) for name in self._bundle.info.inputs))
+        return list(values) if stay else [value.cpu().numpy() for value in values]
 
 
 def load_graph(bundle: Bundle) -> DeployGraph:
