@@ -283,6 +283,21 @@ def test_survey_counts_and_measures() -> None:
     assert list(statistics.clouds.range_m.values()) == sorted(statistics.clouds.range_m.values())
 
 
+def test_a_scan_on_another_intensity_scale_than_its_set_counts_as_the_net_sees_it() -> None:
+    class InBytes(ToyScans):
+        def __getitem__(self, index: int) -> Scan:
+            scan = super().__getitem__(index)
+            brighter = dataclasses.replace(scan.cloud, intensity=scan.cloud.intensity * 255, intensity_full_scale=255.0)
+            return dataclasses.replace(scan, cloud=brighter)
+
+    plain, in_bytes = (
+        survey(ScanImages(scans, lambda scan: scan.class_id, SPEC, NO_AUGMENTATION), CHANNELS, LABELS.num_classes)
+        for scans in (ToyScans(), InBytes())
+    )
+    np.testing.assert_allclose(in_bytes.mean, plain.mean, rtol=1e-5)
+    np.testing.assert_allclose(list(in_bytes.clouds.intensity.values()), list(plain.clouds.intensity.values()), rtol=1e-5)
+
+
 def test_a_constant_channel_is_not_divided_by_zero() -> None:
     statistics = survey(images(), ("valid", "range"), LABELS.num_classes)
     assert statistics.mean[0] == 0.0

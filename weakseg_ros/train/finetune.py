@@ -50,12 +50,12 @@ class ModelScans(ChangedScans):
 
     def __init__(self, scans: ScanSet, info: BundleInfo, intensity_scale: float = 0.0) -> None:
         super().__init__(scans)
-        self._scale = intensity_scale
+        self._scale, self._rule = intensity_scale, info.intensity
         self.labels, self.spec, self.intensity_full_scale = info.labels, info.spec, info.intensity.full_scale
 
     def changed(self, scan: Scan, index: int) -> Scan:
         theirs, ours = scan.cloud.intensity_full_scale, self.intensity_full_scale
-        scale = self._scale or (ours / theirs if ours and theirs else 1.0)
+        scale = self._rule.scale_of(scan.cloud, self._scale)
         if scale == 1.0 and theirs == ours:
             return scan
         scaled = (scan.cloud.intensity * scale).astype(np.float32)

@@ -69,7 +69,7 @@ def survey(images: ScanImages, channels: tuple[str, ...], num_classes: int) -> D
         usable += int(cloud.valid.sum())
         unlabelled += not labels.any()
         outside += int((cloud.valid & (view.pixel_of_point < 0)).sum())
-        samples.append(_sample(cloud, view))
+        samples.append(_sample(cloud, view, images.intensity.scale_of(cloud)))
         beams = max(beams, _beams(cloud, spec))
     if not counts[1:].any():
         raise DataError(f"{images.scans.name}: none of the {len(images)} training scans has a labelled point; draw or add labels")
@@ -97,13 +97,13 @@ def _moments(sums: NDArray[np.float64], channels: tuple[str, ...]) -> tuple[tupl
     return tuple(np.where(fixed, 0.0, mean).tolist()), tuple(np.where(fixed, 1.0, std).tolist())
 
 
-def _sample(cloud: Cloud, view: RangeView) -> NDArray[np.float32]:
-    """(3, P) intensity, range in m and inclination in deg of some usable points."""
+def _sample(cloud: Cloud, view: RangeView, intensity_scale: float) -> NDArray[np.float32]:
+    """(3, P) intensity as the net sees it, range in m and inclination in deg of some usable points."""
     chosen = np.flatnonzero(cloud.valid)
     chosen = chosen[:: max(1, len(chosen) // _SAMPLE_POINTS)]
     distance = view.range_of_point[chosen]
     inclination = np.degrees(np.arcsin(np.clip(cloud.xyz[chosen, 2] / distance, -1.0, 1.0)))
-    return np.stack([cloud.intensity[chosen], distance, inclination]).astype(np.float32)
+    return np.stack([cloud.intensity[chosen] * intensity_scale, distance, inclination]).astype(np.float32)
 
 
 def _beams(cloud: Cloud, spec: RangeSpec) -> int:
