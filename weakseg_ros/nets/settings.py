@@ -12,7 +12,7 @@ from weakseg_ros.errors import ConfigError
 
 @dataclass(frozen=True)
 class RangeNetSettings:
-    """Sets RangeNet beside its width."""
+    """Sets RangeNet apart from its width."""
 
     detach_skips: bool = False
     """Stops the gradient at the skip connections, as the released code does; methods then reach the encoder less."""
@@ -20,24 +20,24 @@ class RangeNetSettings:
 
 @dataclass(frozen=True)
 class SqueezeSegSettings:
-    """Sets SqueezeSegV3 beside its width."""
+    """Sets SqueezeSegV3 apart from its width."""
 
     layers: Literal[21, 53] = 21
-    """Selects the size of the net; 53 is the larger one, with 25,959,588 parameters."""
+    """Selects the number of layers of SqueezeSegV3; 53 is the larger net, with 25,959,588 parameters."""
     deep_supervision: bool = False
-    """Trains four more heads on coarser maps, as published; they are not exported."""
+    """Trains four auxiliary heads on coarser feature maps, as published; they are not exported."""
     detach_skips: bool = False
     """Stops the gradient at the skip connections, as the released code does; methods then reach the encoder less."""
 
 
 @dataclass(frozen=True)
 class RandLaSettings:
-    """Sets RandLA-Net beside its width."""
+    """Sets RandLA-Net apart from its width."""
 
     points: int = setting(45_056, 1)
-    """Sets the number of pixels of a scan that are its points, at least 1; the others get the answer of the nearest one."""
+    """Sets the number of points sampled from a scan, at least 1; the other points get the prediction of the nearest one."""
     neighbours: int = setting(16, 1)
-    """Sets the number of neighbours that each point looks at, at least 1."""
+    """Sets the number of nearest neighbours of each point, at least 1."""
 
     def __post_init__(self) -> None:
         check_ranges(self)
@@ -50,11 +50,11 @@ class QueryHeadSettings:
     queries: int = setting(100, 1, 1000)
     """Sets the largest number of objects and stuff classes that the query head finds in a scan (1 to 1000)."""
     query_width: int = setting(64, 8, 1024)
-    """Sets the length of a query (8 to 1024), a multiple of `query_heads`."""
+    """Sets the number of dimensions of a query (8 to 1024), which must be a multiple of `query_heads`."""
     query_heads: int = setting(4, 1, 64)
     """Sets the number of attention heads of the query head (1 to 64)."""
     query_layers: int = setting(3, 1, 24)
-    """Sets the number of layers in which the queries look at the scan (1 to 24); the published net has 9."""
+    """Sets the number of decoder layers of the query head (1 to 24); the published net has 9."""
 
     def __post_init__(self) -> None:
         check_ranges(self)

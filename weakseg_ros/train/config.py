@@ -39,7 +39,8 @@ class TrainConfig:
     """Replaces the bundle at `out_bundle`."""
 
     init: str = ""
-    """begin with the weights of a bundle (a path, or the name of a shipped one), or of a checkpoint of a published net"""
+    """Starts from the weights of a bundle, given by path or name, or of a checkpoint of a published net; an empty text starts
+    from random weights."""
 
     split: str = ""
     """Selects the part of the data to train on by its name, for example train; an empty name means the data's own training

@@ -14,16 +14,18 @@ class WrapConfig:
     """Make a bundle of an ONNX file from another project."""
 
     model: Positional[Path]
-    """ONNX file that takes a range image (B, C, H, W) and answers scores or probabilities of its classes (B, K, H, W)"""
+    """Names the ONNX file of a net that maps a range image (B, C, H, W) to class scores or probabilities (B, K, H, W)."""
     spec: Path
-    """YAML file of its range image: lidar-bonnetal's arch_cfg.yaml, or the fields of a range image with channels, mean and std"""
+    """Names the YAML file that describes the range image: lidar-bonnetal's arch_cfg.yaml, or a file with the fields of a
+    range image, channels, mean and std."""
     label_map: str
-    """its classes in the order of its channels, by name or YAML file; lidar-bonnetal's data_cfg.yaml is one"""
+    """Selects the label map by name or YAML file, with the classes in the order of the net's output channels;
+    lidar-bonnetal's data_cfg.yaml is one."""
     out: Path = Path("models/wrapped")
-    """bundle folder to write; a link is never replaced, a bundle only with `overwrite`"""
+    """Names the bundle folder to write; a link is never replaced, and a bundle only with `overwrite`."""
     overwrite: bool = False
-    """replace the bundle that lies at `out`"""
+    """Replaces the bundle at `out`."""
     data: Path | None = None
-    """folder of scans on which the wrapped model is compared with the original; none: noise"""
+    """Names the folder of scans on which the wrapped model is compared with the original; None compares them on noise."""
     name: str = ""
-    """what the bundle calls itself; empty: the name of its folder"""
+    """Sets the name of the bundle; an empty name means that of its folder."""

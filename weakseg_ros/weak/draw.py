@@ -48,20 +48,20 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class SparseVerb:
-    """Draw sparse labels from dense ones, once, with a seed."""
+    """Draw sparse labels from dense ones at random and store them; the same seed draws the same labels."""
 
     data: tyro.conf.Positional[Path]
-    """folder of labelled scans, in any layout that 'weakseg train' reads"""
+    """Names the folder of labelled scans, in any layout that 'weakseg doctor --data' recognises."""
     draw: Annotated[SparseConfig, tyro.conf.arg(name="")] = field(default_factory=SparseConfig)
-    """which labels are kept"""
+    """Sets which labels are kept."""
     split: str = ""
-    """part of the data to draw from, as the data set calls it; empty: all of it"""
+    """Selects the part of the data to draw from by its name, for example train; an empty name means all of it."""
     label_map: str = setting("", was="labels")
-    """label map by name or file, in place of the data's own"""
+    """Selects a label map by name or file instead of the data's own."""
     out: Path | None = None
-    """folder to write; none: DATA/sparse/<protocol>-<ratio>-s<seed>"""
+    """Names the folder to write; None means DATA/sparse/<protocol>-<ratio>-s<seed>."""
     overwrite: bool = False
-    """replace the labels that an earlier draw left in the folder"""
+    """Replaces the labels of an earlier draw in `out`."""
 
 
 def draw_sparse(scans: ScanSet, config: SparseConfig, folder: Path, overwrite: bool = False) -> SparseLabels:

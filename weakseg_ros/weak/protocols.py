@@ -28,19 +28,21 @@ LARGEST_CODE = 1 << 63
 
 @dataclass(frozen=True)
 class SparseConfig:
-    """Which labels are kept."""
+    """Sets which labels are kept."""
 
     protocol: Literal["voxel", "per_class", "per_instance", "full"] = "voxel"
-    """how labels are drawn"""
+    """Selects how labels are drawn; voxel labels random voxels, per_class a share of the points of each class, per_instance
+    one point of each object, and full keeps every label."""
     ratio: float = setting(0.001, 0.0, 1.0)
-    """share of points: clicked voxels per usable point (voxel), points of each class (per_class), of each stuff class
-    (per_instance; 0 = none); full takes no notice"""
+    """Sets the share of labels that is kept (0 to 1): voxel draws this many voxels per usable point, per_class this share of
+    the points of each class, and per_instance this share of the points of each stuff class, where 0 draws none."""
     voxel_m: float = setting(0.06, 1e-3, 100.0)
-    """edge of a voxel (voxel)"""
+    """Sets the edge length of a voxel in metres (0.001 to 100), with `protocol` voxel only."""
     propagate: bool = True
-    """a clicked voxel labels all its points, not only its first (voxel)"""
+    """Gives every point of a drawn voxel the class of its first point, with `protocol` voxel only; False labels the first
+    point alone."""
     seed: int = setting(0, 0)
-    """of the draw; each scan has its own stream, so neither order nor choice of scans matters"""
+    """Seeds the random draw (0 or more); the labels of a scan do not depend on the other scans or on their order."""
 
     def __post_init__(self) -> None:
         check_ranges(self)

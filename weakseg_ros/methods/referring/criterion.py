@@ -18,21 +18,21 @@ from weakseg_ros.config import check_ranges, setting
 
 EPSILON = 1e-6
 SURE_IOU = 0.5
-"""a mask's own score is taught only where the mask overlaps the truth by more"""
+"""The predicted IoU of a mask is trained only where the true IoU is larger than this."""
 
 
 @dataclass(frozen=True)
 class ReferringWeights:
-    """Weights of the terms, as published."""
+    """Sets the weights of the losses; the defaults are the published ones."""
 
     mask: float = setting(1.0, 0.0, 1000.0)
-    """of the masks' cross-entropy"""
+    """Sets the weight of the cross-entropy of the masks (0 to 1000)."""
     dice: float = setting(1.0, 0.0, 1000.0)
-    """of the masks' overlap"""
+    """Sets the weight of the dice loss of the masks (0 to 1000)."""
     score: float = setting(0.5, 0.0, 1000.0)
-    """of the score that a mask gives itself"""
+    """Sets the weight of the loss on the IoU that is predicted for each mask (0 to 1000)."""
     sampling: float = setting(5.0, 0.0, 1000.0)
-    """of the scores by which superpoints are chosen"""
+    """Sets the weight of the focal loss on the scores that select superpoints (0 to 1000)."""
 
     def __post_init__(self) -> None:
         check_ranges(self)
@@ -40,12 +40,12 @@ class ReferringWeights:
 
 @dataclass(frozen=True)
 class ReferredMask:
-    """What one decoder layer says."""
+    """The output of one decoder layer."""
 
     logits: Tensor
     """(B, S) of the mask"""
     score: Tensor
-    """(B,) how well it thinks the mask fits: an estimate of its IoU"""
+    """(B,) the predicted IoU of the mask"""
 
 
 def mask_iou(logits: Tensor, target: Tensor, weight: Tensor | None = None) -> Tensor:

@@ -20,14 +20,14 @@ from weakseg_ros.methods.referring.criterion import ReferredMask, ReferringWeigh
 
 @dataclass(frozen=True)
 class TeacherSettings:
-    """How far the teacher is believed."""
+    """Sets how the teacher is updated and when its masks are used as labels."""
 
     keep: float = setting(0.9996, 0.0, 1.0)
-    """share of its own weights that the teacher keeps at each step"""
+    """Sets the momentum of the teacher's weights, which follow those of the student at each step (0 to 1)."""
     agreement: float = setting(0.95, 0.0, 1.0)
-    """a teacher's mask that agrees with the student's by more joins the labelled ones"""
+    """Sets the IoU between the masks of teacher and student above which the teacher's mask becomes a label (0 to 1)."""
     patience: float = setting(0.1, 0.0, 1.0)
-    """and leaves them where the agreement falls by so much below that"""
+    """Sets how far the IoU may fall below `agreement` before such a label is dropped again (0 to 1)."""
 
     def __post_init__(self) -> None:
         check_ranges(self)
