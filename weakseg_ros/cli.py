@@ -27,26 +27,29 @@ class Verb(NamedTuple):
 
 
 VERBS = {
-    "doctor": Verb("weakseg_ros.doctor:main", "say what works on this machine and what is missing"),
-    "demo": Verb("weakseg_ros.demo:main", "the whole chain on a simulated street, without ROS or GPU"),
-    "simulate": Verb("weakseg_ros.simulate.record:main", "drive through a procedural street and record scans or a bag"),
-    "import": Verb("weakseg_ros.data.importer:main", "turn a bag, or files of clouds, into a folder of scans"),
-    "sparse": Verb("weakseg_ros.weak.draw:main", "draw sparse labels from dense ones, once, with a seed"),
-    "train": Verb("weakseg_ros.train.commands:train_main", "train a net on dense or sparse labels and export a bundle"),
-    "benchmark": Verb("weakseg_ros.benchmark.command:main", "compare methods, nets and shares of labels in one table"),
-    "export": Verb("weakseg_ros.train.commands:export_main", "turn a training run into a bundle (ONNX, label map, statistics)"),
-    "wrap": Verb("weakseg_ros.train.commands:wrap_main", "make a bundle of an ONNX model from another project"),
-    "label": Verb("weakseg_ros.labelling:main", "label uncertain points on a page in the browser"),
-    "retrain": Verb("weakseg_ros.improve.retrain.command:main", "train the deployed bundle on new clicks; deploy it past a gate"),
-    "promote": Verb("weakseg_ros.improve.retrain.versions:promote_main", "deploy a bundle as models/current"),
-    "rollback": Verb("weakseg_ros.improve.retrain.versions:rollback_main", "go back to the bundle that was deployed before"),
-    "evaluate": Verb("weakseg_ros.evaluating:main", "run a bundle over a bag or scans and write a report"),
-    "predict": Verb("weakseg_ros.measure.predict:main", "write a bundle's predictions as files, one for each scan"),
-    "select": Verb("weakseg_ros.improve.log.select:main", "choose the frames and points of a bag or data set to label next"),
-    "export-frames": Verb(
-        "weakseg_ros.improve.log.export_frames:main", "write the frames of a log as MCAP bags, with their tags"
+    "doctor": Verb("weakseg_ros.doctor:main", "report what works on this machine and what is missing"),
+    "demo": Verb("weakseg_ros.demo:main", "run the whole pipeline on simulated streets, without ROS or GPU"),
+    "simulate": Verb("weakseg_ros.simulate.record:main", "simulate drives through procedural streets and record scans or a bag"),
+    "import": Verb("weakseg_ros.data.importer:main", "convert a bag or point cloud files to a folder of scans"),
+    "sparse": Verb("weakseg_ros.weak.draw:main", "draw sparse labels from dense ones at random, with a fixed seed"),
+    "train": Verb("weakseg_ros.train.commands:train_main", "train a network on dense or sparse labels and export a bundle"),
+    "benchmark": Verb("weakseg_ros.benchmark.command:main", "compare methods, networks and label ratios in one table"),
+    "export": Verb("weakseg_ros.train.commands:export_main", "export a training run as a bundle (ONNX, label map, statistics)"),
+    "wrap": Verb("weakseg_ros.train.commands:wrap_main", "wrap an ONNX model from another project as a bundle"),
+    "label": Verb("weakseg_ros.labelling:main", "label uncertain points in the browser"),
+    "retrain": Verb(
+        "weakseg_ros.improve.retrain.command:main",
+        "fine-tune the deployed bundle on new clicks and deploy it if it passes the gate",
     ),
-    "replay": Verb("weakseg_ros.ros.replay:main", "play a bag into the running node and collect its answers"),
+    "promote": Verb("weakseg_ros.improve.retrain.versions:promote_main", "deploy a bundle as models/current"),
+    "rollback": Verb("weakseg_ros.improve.retrain.versions:rollback_main", "redeploy the previous bundle"),
+    "evaluate": Verb("weakseg_ros.evaluating:main", "evaluate a bundle on a bag or scans and write a report"),
+    "predict": Verb("weakseg_ros.measure.predict:main", "write a bundle's predictions to files, one per scan"),
+    "select": Verb("weakseg_ros.improve.log.select:main", "select the frames and points of a bag or data set to label next"),
+    "export-frames": Verb(
+        "weakseg_ros.improve.log.export_frames:main", "export the frames of a log as MCAP bags, with their tags"
+    ),
+    "replay": Verb("weakseg_ros.ros.replay:main", "play a bag to the running node and collect its answers"),
     "node": Verb("weakseg_ros.ros.node:main", "run the ROS 2 node without a launch file"),
 }
 

@@ -39,25 +39,25 @@ class DemoConfig:
     """Simulate, label a little, train, export, run the node over DDS, evaluate: all on this machine."""
 
     out: Path = Path("runs/demo")
-    """folder for everything; an earlier demo in it is replaced"""
+    """Output folder of the demo; an earlier demo in it is replaced."""
     seed: int = setting(0, 0, 1_000_000)
-    """which streets, which labels, which first weights"""
+    """Random seed of the streets, the labels and the initial weights (0 to 1000000)."""
     quick: bool = False
-    """a minute of everything: shows that it works, not how well"""
+    """Run every step within about a minute, to show that it works rather than how well."""
     streets: int = setting(24, 1, CHECK_STREET)
-    """streets to train on"""
+    """Number of simulated streets to train on (1 or more)."""
     scans_per_street: int = setting(6, 2, 20)
-    """scans on each of them"""
+    """Number of scans on each training street (2 to 20)."""
     test_scans_per_street: int = setting(15, 1, 100)
-    """scans on each of the four streets that were never seen"""
+    """Number of scans on each of the four unseen test streets (1 to 100)."""
     columns: int = setting(1024, 64, 2048)
-    """columns of the range image"""
+    """Width of the range image in columns (64 to 2048)."""
     label_ratio: float = setting(0.001, 1e-6, 1.0)
-    """share of the training points that get a click"""
+    """Fraction of the training points that get a label (1e-6 to 1)."""
     steps: int = setting(550, 1)
-    """training steps"""
+    """Number of training steps (1 or more)."""
     train_minutes: float = setting(3.0, 0.01, 600.0)
-    """training ends after this time at the latest"""
+    """Time limit of the training, in minutes (0.01 to 600)."""
 
     def __post_init__(self) -> None:
         check_ranges(self)

@@ -44,13 +44,13 @@ class DoctorConfig(InputSettings):
     """Check this machine, and with --data whether a bundle fits a sensor."""
 
     bundle: str = "models/street64"
-    """the model to check: a folder, or a name under models/"""
+    """The model to check: the path of its folder, or a name under models/."""
     data: Path | None = None
-    """a bag or a folder of scans of your sensor, to compare with what the model was trained on"""
+    """A bag or folder of scans from your sensor, to compare with the model's training data."""
     topic: str = ""
-    """topic of the clouds in the bag; empty = the only PointCloud2 topic"""
+    """Topic of the clouds in the bag; it can be left empty where there is only one PointCloud2 topic."""
     clouds: int = setting(20, 1, 10000)
-    """how many clouds to look at"""
+    """Number of clouds to check (1 to 10000)."""
 
 
 def check_machine() -> Iterator[CheckLine]:
@@ -216,7 +216,7 @@ def read_arguments(argv: Sequence[str]) -> DoctorConfig:
     )
     parser.add_argument("--config", type=Path, metavar="FILE", help="a YAML file with the options below")
     for field in fields(DoctorConfig):
-        default = f"; default: {field.default}" if field.default not in (None, "") else ""
+        default = f" (default: {field.default})" if field.default not in (None, "") else ""
         count = len(field.default) if isinstance(field.default, tuple) else None
         kind = str if field.default is None else float if count else type(field.default)
         text = (field_docs(DoctorConfig)[field.name] + default).replace("%", "%%")

@@ -47,19 +47,19 @@ class ImportConfig(InputSettings):
     """A bag (rosbag2 folder, .mcap, .db3, ROS 1 .bag), or a folder or single file of .bin, .pcd, .ply, .npy, .npz, .las or
     .feather."""
     topic: str = ""
-    """PointCloud2 topic; may be left out where the bag has only one"""
+    """PointCloud2 topic to import; it can be left out where the bag has only one."""
     out: Path | None = None
-    """folder for the scans; default: the bag's name with '_scans', in the current folder"""
+    """Folder for the scans; by default it is the bag's name with '_scans' appended, in the current folder."""
     columns: tuple[str, ...] = ()
     """Names of the columns of .bin and .npy files, e.g. x y z intensity ring; empty recognises them where that can be told."""
     every: int = setting(1, 1)
-    """keep every N-th cloud"""
+    """Keep only every N-th cloud (1 or more; 1 keeps all)."""
     limit: int = setting(0, 0)
-    """stop after this many scans; 0 = all"""
+    """Stop after this many scans; 0 imports all of them."""
     label_map: str = setting("semantickitti", was="labels")
-    """label map that labels drawn into these scans will belong to: a name that ships, or the path of a YAML file"""
+    """Label map of the labels later drawn into these scans: the name of one that ships, or the path of a YAML file."""
     overwrite: bool = False
-    """replace the scans that are in the folder"""
+    """Replace the scans that are already in the output folder."""
 
     @property
     def folder(self) -> Path:

@@ -38,21 +38,21 @@ class GroupingSettings:
     """When two pixels belong to one object."""
 
     gap_m: float = setting(0.5, 0.0, 100.0)
-    """neighbouring pixels are tied where their points are at most this far apart"""
+    """Neighbouring pixels belong together where their points are at most this far apart, in metres (0 to 100)."""
     gap_share: float = setting(0.02, 0.0, 1.0)
-    """the same as a share of the range, where that is more: far points lie farther apart"""
+    """The gap grows with distance to at least this fraction of the range (0 to 1)."""
     rows: int = setting(3, 1, 8)
-    """pixels are neighbours over so many rows"""
+    """Neighbours are searched over this many rows of the range image (1 to 8)."""
     cols: int = setting(5, 1, 16)
-    """and so many columns"""
+    """Neighbours are searched over this many columns of the range image (1 to 16)."""
     min_heat: float = setting(0.1, 0.0, 1.0)
-    """a pixel of less heat is no centre"""
+    """Minimum value of the centre heatmap for a pixel to be an object's centre (0 to 1)."""
     merge_share: float = setting(0.4, 0.0, 2.0)
-    """centres nearer than this share of their class's radius are one"""
+    """Centres closer together than this fraction of their class's radius are merged (0 to 2)."""
     min_pixels: int = setting(3, 1)
-    """smaller groups are no objects"""
+    """Minimum number of pixels of an object (1 or more); smaller groups are discarded."""
     max_objects: int = setting(1000, 1, LARGEST_ID)
-    """of more groups than this, the largest are kept"""
+    """Maximum number of objects in a cloud; the largest are kept."""
 
     def __post_init__(self) -> None:
         check_ranges(self)

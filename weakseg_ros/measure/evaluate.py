@@ -41,41 +41,43 @@ class EvaluateConfig(InputSettings):
     data: Annotated[Path, tyro.conf.Positional] = Path()
     """A bag (folder, .mcap, .db3, .bag), a folder of bags or a quoted glob such as 'drives/*', or a folder of scans."""
     bundle: str = "models/street64"
-    """folder of the model, or the name of an installed one"""
+    """The model to evaluate: the path of its folder, or the name of an installed one."""
     topic: str = ""
-    """topic of the clouds in a bag; may be left out where there is only one"""
+    """Topic of the clouds in a bag; it can be left empty where there is only one."""
     split: str = ""
-    """part of the data set, e.g. val; empty takes all of it"""
+    """Split of the data set to evaluate on, for example val; empty takes all of it."""
     truth: Path | None = field(default=None, metadata={"was": "labels"})
-    """folder with one .label file per scan, for a bag or in place of the scans' own"""
+    """Folder with one .label file per scan, as ground truth for a bag or in place of the scans' own labels."""
     predictions: Path | None = None
     """Folder of label files of any model, which are compared with those in --truth in place of running a bundle."""
     label_map: str = "semantickitti"
     """With --predictions: label map of both, a name that ships or the path of a YAML file."""
     out: Path = Path("runs/evaluate")
-    """folder for report.html and summary.json"""
+    """Output folder for report.html and summary.json."""
     engine: str = "auto"
-    """inference engine"""
+    """Inference engine to run; 'auto' takes the first that works on this machine."""
     lift: Literal["pixel", "knn"] = "pixel"
-    """how points behind the nearest one of their pixel get their class"""
+    """How points behind the nearest one of their pixel get their class: 'pixel' copies the pixel's, 'knn' lets neighbours
+    vote."""
     unanswered: Unanswered = "wrong"
-    """what labelled points count as that get no class: wrong, or left_out of all figures, as published trainers do"""
+    """How labelled points without a predicted class count: 'wrong', or 'left_out' of all figures, as published evaluations
+    do."""
     track: bool = True
-    """let objects keep their ids from scan to scan, as the node does, and count how often they do not"""
+    """Track objects from scan to scan, as the node does, and count the changes of their ids."""
     shard: str = ""
-    """i/n: only every n-th scan from the i-th on, 1 first, so that n processes share the work; --merge adds them up"""
+    """Share of the work as i/n, where process i of n (from 1) takes every n-th scan; --merge adds the results up."""
     merge: tuple[Path, ...] = ()
-    """add up the summary.json files of earlier evaluations instead of running one"""
+    """Add up the summary.json files of earlier evaluations instead of running a new one."""
     live: bool = False
-    """through the node, over DDS: starts one, sends every scan, and compares with the direct answer"""
+    """Start a node, send it every scan over DDS, and compare its answers with those of a direct run."""
     attach: bool = False
-    """with --live: use the node that is running already"""
+    """Use the node that is already running, with --live only."""
     node: str = "weakseg"
-    """with --attach: name of that node"""
+    """Name of the running node, with --attach only."""
     rate: float = setting(1.0, 0.001, 1000.0)
-    """with --live: playing speed"""
+    """Playback rate with --live (0.001 to 1000); 1 plays as recorded."""
     log: Path | None = None
-    """with --live: folder in which the node started for it keeps frames worth labelling"""
+    """Folder where the node started by --live logs frames worth labelling."""
 
     def __post_init__(self) -> None:
         super().__post_init__()

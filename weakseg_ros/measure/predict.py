@@ -49,7 +49,7 @@ class PredictConfig(InputSettings):
     split: str = ""
     """Part of the data set, e.g. test; empty takes all of it."""
     engine: str = "auto"
-    """Inference engine."""
+    """Inference engine to run; 'auto' takes the first that works on this machine."""
     lift: Literal["pixel", "knn"] = "pixel"
     """How points behind the nearest one of their pixel get their class: 'pixel' or a vote of the neighbours, 'knn'."""
 

@@ -26,17 +26,18 @@ class KnnSettings:
     """The vote of RangeNet++: each point asks the nearest in range among the pixels around its own."""
 
     search: int = setting(5, 1, 25)
-    """side of the window, in pixels; odd"""
+    """Side length of the search window in pixels, an odd number (1 to 25)."""
     neighbours: int = setting(5, 1, 49)
-    """how many pixels of the window vote"""
+    """Number of pixels in the window that vote (1 to 49)."""
     sigma_px: float = setting(1.0, 1e-3, 100.0)
-    """width of the Gaussian that favours pixels near the centre"""
+    """Standard deviation in pixels of the Gaussian that favours pixels near the centre (0.001 to 100)."""
     cutoff_m: float = setting(1.0, 0.0)
-    """a pixel whose weighted range difference is larger does not vote; 0 = every pixel may"""
+    """Largest weighted range difference of a pixel that votes, in metres; 0 lets every pixel vote."""
     hidden_m: float = setting(0.0, 0.0)
-    """only points at least so far behind the owner of their pixel ask for a vote; 0 = every point does, which smooths as well"""
+    """Only points at least this far behind the owner of their pixel are voted on, in metres; 0 votes on every point, which
+    also smooths."""
     official: bool = False
-    """as published: no neighbours across the rear, border pixels count as range 0, and class 1 where nobody votes"""
+    """Follow the published code: no wrap-around at the rear, range 0 beyond the border, and class 1 where no pixel votes."""
 
     def __post_init__(self) -> None:
         check_ranges(self)

@@ -26,11 +26,11 @@ class ReplayConfig(ReplaySettings):
     """Play a bag into the running node and collect its answers."""
 
     bag: tyro.conf.Positional[Path] = Path()
-    """rosbag2 folder, or one .mcap or .db3 file"""
+    """Path of the bag to play: a rosbag2 folder, or one .mcap or .db3 file."""
     topic: str = ""
-    """topic of the clouds in the bag; may be left out where there is only one"""
+    """Topic of the clouds in the bag; it can be left empty where there is only one."""
     out: Path | None = None
-    """write counts, latencies and missing stamps to this JSON file"""
+    """Write counts, latencies and the stamps of missing answers to this JSON file."""
 
 
 def replay(

@@ -65,23 +65,24 @@ class ReplaySettings:
     """How to play, apart from what."""
 
     rate: float = setting(1.0, 0.001, 1000.0)
-    """playing speed: 2.0 is twice as fast as recorded"""
+    """Playback rate (0.001 to 1000); 2.0 plays twice as fast as recorded."""
     lossless: bool = False
-    """wait for each answer before more is sent, and end with an error where one is missing"""
+    """Wait for each answer before sending more, and end with an error where one is missing."""
     window: int = setting(1, 1, 64)
-    """clouds under way at once in lossless mode; more than 1 only for a node in replay mode, which queues them"""
+    """Number of clouds in flight in lossless mode (1 to 64); more than 1 needs a node in replay mode, which queues them."""
     node: str = "weakseg"
-    """name of the node, with its namespace where it has one: 'front/weakseg'"""
+    """Name of the node, with its namespace where it has one, for example 'front/weakseg'."""
     to: str = ""
-    """topic to publish on; empty = the one that the node listens to"""
+    """Topic to publish the clouds on; empty takes the one that the node subscribes to."""
     clock: bool = True
-    """publish the bag's time on /clock before each cloud"""
+    """Publish the bag's time on /clock before each cloud."""
     start_timeout_s: float = setting(20.0, 0.0)
-    """how long to wait for the node before anything is sent"""
+    """Seconds to wait for the node before anything is sent."""
     answer_timeout_s: float = setting(10.0, 0.01)
-    """how long to wait for one answer"""
+    """Seconds to wait for one answer (0.01 or more)."""
     transport: Literal["tuned", "untouched"] = "tuned"
-    """tuned: Fast DDS with room for large clouds, unless you have set a profile yourself; untouched: as it is"""
+    """DDS transport: 'tuned' gives Fast DDS room for large clouds unless you have set a profile yourself, 'untouched' leaves
+    it as it is."""
 
     def __post_init__(self) -> None:
         check_ranges(self)

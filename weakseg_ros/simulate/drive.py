@@ -29,15 +29,15 @@ class SimulateConfig:
     """One drive."""
 
     seed: int = setting(0, 0)
-    """which street, and all that is random on it"""
+    """Random seed of the street and of everything on it (0 or more)."""
     scans: int = setting(100, 1)
-    """how many scans"""
+    """Number of scans to simulate (1 or more)."""
     stride: int = setting(1, 1, 1000)
-    """keep every n-th sweep of the sensor; 5 at 10 Hz is one scan every 0.5 s"""
+    """Keep only every N-th sweep of the sensor (1 to 1000); 5 at 10 Hz gives a scan every 0.5 s."""
     sensor: SensorModel = field(default_factory=SensorModel)
-    """the sensor model"""
+    """Model of the simulated sensor's beams and noise."""
     shift: Shift = field(default_factory=Shift)
-    """what differs from a clear day"""
+    """Domain shift relative to a clear day."""
 
     def __post_init__(self) -> None:
         check_ranges(self)

@@ -105,17 +105,17 @@ class Shift:
     """What bad weather, night or a tired sensor change; the defaults change nothing."""
 
     intensity_gain: float = setting(1.0, 0.0, 10.0)
-    """factor on the intensity"""
+    """Additional factor on the intensity (0 to 10)."""
     intensity_gamma: float = setting(1.0, 0.1, 10.0)
-    """exponent on the intensity, as a share of full scale"""
+    """Exponent applied to the intensity as a fraction of full scale (0.1 to 10)."""
     extra_drop: float = setting(0.0, 0.0, 1.0)
-    """further share of lost rays"""
+    """Additional fraction of rays that are lost (0 to 1)."""
     extra_noise_m: float = setting(0.0, 0.0, 2.0)
-    """further standard deviation of the distance"""
+    """Additional standard deviation of the range in metres (0 to 2)."""
     attenuation_per_m: float = setting(0.0, 0.0, 0.2)
-    """extinction of fog or rain, both ways; 0.01 is a visual range of about 300 m"""
+    """Two-way extinction by fog or rain per metre (0 to 0.2); 0.01 is a visual range of about 300 m."""
     clutter: float = setting(0.0, 0.0, 1.0)
-    """share of rays stopped by drops or flakes close to the sensor (raw id 1, outlier)"""
+    """Fraction of rays stopped by drops or flakes close to the sensor (0 to 1), which get raw id 1, outlier."""
 
     def __post_init__(self) -> None:
         check_ranges(self)

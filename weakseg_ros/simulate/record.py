@@ -43,29 +43,29 @@ class RecordConfig:
     """Drive through procedural streets with a simulated LiDAR and record labelled scans, a rosbag2 (mcap), or both."""
 
     out: Path | None = None
-    """folder for the scans; several streets get one folder each in it"""
+    """Output folder for the scans; each of several streets gets a folder of its own in it."""
     bag: Path | None = None
-    """new rosbag2 folder for the clouds, one street after the other"""
+    """New rosbag2 folder for the clouds, one street after the other."""
     seed: int = setting(0, 0)
-    """the first street; further ones have the seeds that follow"""
+    """Random seed of the first street (0 or more); the streets after it take the seeds that follow."""
     streets: int = setting(1, 1, 10000)
-    """how many streets"""
+    """Number of streets to simulate (1 to 10000)."""
     scans_per_street: Annotated[int, tyro.conf.arg(aliases=["--scans"])] = setting(100, 1)
-    """how many scans on each street"""
+    """Number of scans on each street (1 or more)."""
     stride: int = setting(1, 1, 1000)
-    """keep every n-th sweep of the sensor; 5 at 10 Hz is a scan every 0.5 s"""
+    """Keep only every N-th sweep of the sensor (1 to 1000); 5 at 10 Hz gives a scan every 0.5 s."""
     sensor: str = "generic64"
-    """sensor model: a name that ships (config/sensors), or the path of a YAML file"""
+    """Sensor model: the name of one that ships (config/sensors), or the path of a YAML file."""
     columns: int = setting(0, 0, 16384)
-    """columns of the range image instead of the sensor's own; 0 = its own"""
+    """Number of columns of the range image (up to 16384); 0 takes the sensor's own."""
     shift: Shift = field(default_factory=Shift)
-    """what differs from a clear day: intensity, losses, noise, fog"""
+    """Domain shift relative to a clear day: intensity, lost rays, noise and fog."""
     topic: str = "/points"
-    """topic of the clouds in the bag"""
+    """Topic of the clouds in the bag."""
     workers: int = setting(0, 0, 256)
-    """processes; 0 = one per core, at most 8"""
+    """Number of worker processes (up to 256); 0 starts one per core, at most 8."""
     overwrite: bool = False
-    """replace scans and bags that are there"""
+    """Replace scans and bags that are already there."""
 
     def __post_init__(self) -> None:
         check_ranges(self)

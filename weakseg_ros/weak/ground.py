@@ -19,11 +19,11 @@ class GroundSettings:
     """What counts as ground."""
 
     cell_m: float = setting(1.0, 0.05, 10.0)
-    """edge of the cells whose lowest points are looked at"""
+    """Cell size of the grid of lowest points in metres (0.05 to 10)."""
     opening_m: float = setting(6.0, 0.5, 100.0)
-    """what is narrower than this stands on the ground, what is wider is ground"""
+    """Width in metres (0.5 to 100) up to which a raised structure stands on the ground; wider ones are ground."""
     height_m: float = setting(0.15, 0.0, 10.0)
-    """points lower than this above the ground belong to it"""
+    """Points less than this above the ground surface belong to the ground, in metres (0 to 10)."""
 
     def __post_init__(self) -> None:
         check_ranges(self)

@@ -31,15 +31,16 @@ class ClickSettings(SurfaceSettings):
     """What belongs to a click."""
 
     distance: Literal["surface", "straight"] = "surface"
-    """nearest click along the surfaces that the sensor sees, or as the crow flies"""
+    """How the nearest click is measured: 'surface' goes along the visible surfaces, 'straight' in a straight line."""
     reach: float = setting(1.4, 0.1, 10.0)
-    """an object goes no farther from its click than its class's radius times this; straight distances do better with 0.8"""
+    """Largest distance of an object's points from its click, as a multiple of its class's radius (0.1 to 10); straight
+    distances work better with 0.8."""
     hidden_m: float = setting(0.5, 0.0, 100.0)
-    """a point so far behind the owner of its pixel belongs to something else"""
+    """A point this far behind the owner of its pixel belongs to another object, in metres (0 to 100)."""
     without_ground: bool = True
-    """the ground belongs to no object"""
+    """Exclude ground points from every object."""
     ground: GroundSettings = field(default_factory=GroundSettings)
-    """what is ground"""
+    """How ground points are found."""
 
 
 def segment_from_clicks(

@@ -21,13 +21,13 @@ class SurfaceSettings:
     """What joins two pixels."""
 
     gap_m: float = setting(0.8, 0.0, 100.0)
-    """no surface leads across a wider gap between neighbouring pixels"""
+    """Largest gap that a surface crosses between neighbouring pixels, in metres (0 to 100)."""
     gap_share: float = setting(0.03, 0.0, 1.0)
-    """the same as a share of the range, where that is more"""
+    """The gap grows with distance to at least this fraction of the range (0 to 1)."""
     rows: int = setting(3, 1, 8)
-    """pixels are neighbours over so many rows"""
+    """Neighbours are searched over this many rows of the range image (1 to 8)."""
     cols: int = setting(5, 1, 16)
-    """and so many columns"""
+    """Neighbours are searched over this many columns of the range image (1 to 16)."""
 
     def __post_init__(self) -> None:
         check_ranges(self)

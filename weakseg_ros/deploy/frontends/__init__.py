@@ -33,13 +33,16 @@ class FrontendSettings:
     """What a user may ask of a frontend, changed between two clouds at will."""
 
     lift: Lift = "pixel"
-    """pixel: a point has the answer of its pixel; knn: its neighbours in the image vote on its class"""
+    """How points get their class: 'pixel' gives each point the answer of its pixel, 'knn' lets its neighbours in the image
+    vote."""
     instances: Instances = "auto"
-    """auto: objects by the head that the bundle has, else connected points; components: connected points; none: no objects"""
+    """How objects are found: 'auto' uses the bundle's own head or else connected points, 'components' connects points, and
+    'none' finds no objects."""
     intensity_scale: float = 0.0
-    """multiplies the intensity; 0: integer types are scaled to the training data's full scale, floats are taken as they are"""
+    """Factor on the intensity; with 0, integer types are scaled to the training data's full scale and floats are left as
+    they are."""
     allow_no_intensity: bool = False
-    """feed zeros to a network that requires intensity where a cloud has none"""
+    """Feed zeros to a network that requires intensity where a cloud has none."""
 
 
 View = TypeVar("View")

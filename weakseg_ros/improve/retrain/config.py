@@ -16,57 +16,61 @@ class RetrainConfig:
     """Train a deployed bundle further on newly clicked frames, and deploy the result where it passes the gate."""
 
     frames: Path = Path()
-    """folder of logged frames with clicks ('weakseg label'): what the node wrote as log_folder, or 'weakseg select'; or a
-    folder of such folders, one for each robot"""
+    """Folder of logged frames with clicks ('weakseg label'): the node's log_folder, the output of 'weakseg select', or a
+    folder of such folders with one for each robot."""
     bundle: str = "models/current"
-    """the bundle to begin from: a path, or the name of a shipped one"""
+    """The bundle to fine-tune: the path of its folder, or the name of one that ships."""
     models: Path = Path("models")
-    """folder that holds `current` and `versions`"""
+    """Folder that holds `current` and `versions`."""
     name: str = ""
-    """what the versions are called; empty: as the bundle"""
+    """Base name of the new version; empty takes the bundle's name."""
     out: Path | None = None
-    """run folder to write; none: runs/retrain/VERSION"""
+    """Folder to write the run to; by default it is runs/retrain/VERSION."""
     promote: bool = True
-    """change models/current where the gate passes; otherwise only say so"""
+    """Deploy the new bundle as models/current if it passes the gate; otherwise only report the result."""
 
     clicks: str = "clicks"
-    """name of the clicks in FRAMES/sparse"""
+    """Name of the set of clicks in FRAMES/sparse."""
     held_out: float = setting(0.2, 0.01, 0.9)
-    """share of the clicked frames that is not trained on, to report on; chosen by a hash of the frame's name"""
+    """Fraction of the clicked frames that is held out from training for evaluation (0.01 to 0.9), chosen by a hash of the
+    frame's name."""
     replay: Path | None = None
-    """where the data lie that the bundle was trained on; none: where its provenance says"""
+    """Path of the bundle's original training data; by default it is read from the bundle's provenance."""
     replay_labels: Path | None = None
-    """where the sparse labels of the replay lie; none: where the provenance says, or under sparse/ of `replay`"""
+    """Path of the sparse labels of the replay data; by default it is read from the provenance, or searched under sparse/ of
+    `replay`."""
     no_replay: bool = False
-    """train on the new clicks alone; the net forgets faster, which the gate sees"""
+    """Train on the new clicks alone, without replay data; the network then forgets faster, which the gate checks."""
     replay_scans: int = setting(200, 1)
-    """how many old scans are trained on beside the new ones, drawn with the seed"""
+    """Number of original training scans that are mixed with the new ones (1 or more), drawn with `seed`."""
     new_share: float = setting(0.25, 0.05, 0.95)
-    """share of the new scans in each batch, and their weight in the loss; few clicks want little, or they are learnt by heart"""
+    """Fraction of new scans in each batch, and their weight in the loss (0.05 to 0.95); few clicks need a small value to
+    avoid overfitting."""
     spread_m: float = setting(0.3, 0.0, 10.0)
-    """points so near to a click (and 3 % farther with each metre from the sensor) are trained on as of its class, too"""
+    """Points within this distance of a click are trained on with its class, in metres (0 to 10); 3 % of the range is
+    added."""
     regression: Path | None = None
-    """labelled scans that the bundle must not get worse on; none: what it was validated on in training"""
+    """Labelled scans on which the new bundle must not get worse; by default it is the bundle's own validation set."""
     regression_split: str = ""
-    """part of `regression`, as the data set calls it"""
+    """Name of the split of `regression` to evaluate on, for example val."""
     regression_scans: int = setting(100, 0)
-    """at most this many of them, evenly spread; 0: all"""
+    """Maximum number of regression scans, evenly spaced over the set; 0 takes all of them."""
     intensity_scale: float = setting(0.0, 0.0, 1e6)
-    """factor on the intensity of the new frames, as the node's parameter of this name; 0 = by sensor and training data. Frames
-    whose record holds the factor that the robot used are read with that one"""
+    """Factor on the intensity of the new frames; 0 derives it from the sensor and the training data. A factor recorded with
+    a frame by the robot takes precedence."""
 
     method: str = ""
-    """row of registry.METHODS; empty: the one that the bundle was trained with"""
+    """Name of the training method; empty takes the one that the bundle was trained with."""
     steps: int = setting(600, 1)
-    """optimiser steps"""
+    """Number of optimiser steps (1 or more)."""
     batch_size: int = setting(4, 2, 4096)
-    """scans per step"""
+    """Number of scans per batch (2 to 4096)."""
     learning_rate: float = setting(1e-3, 1e-8, 10.0)
-    """highest learning rate; a quarter of what training from nothing takes"""
+    """Peak learning rate (1e-8 to 10); the default is a quarter of the one for training from scratch."""
     seed: int = setting(1, 0)
-    """of everything random"""
+    """Random seed of the whole run (0 or more)."""
     gate: GateConfig = field(default_factory=GateConfig)
-    """what the new bundle may cost"""
+    """Limits that the new bundle must keep to be deployed."""
 
     def __post_init__(self) -> None:
         check_ranges(self)

@@ -25,17 +25,17 @@ class GateConfig:
     """What a new bundle may cost, and what it must bring."""
 
     miou_drop: float = setting(0.01, 0.0, 1.0)
-    """mIoU on the regression set may fall by this much"""
+    """Largest permitted drop of mIoU on the regression set (0 to 1)."""
     pq_drop: float = setting(0.01, 0.0, 1.0)
-    """PQ on the regression set may fall by this much, where it has instances"""
+    """Largest permitted drop of PQ on the regression set (0 to 1), where it has instances."""
     class_drop: float = setting(0.05, 0.0, 1.0)
-    """the IoU of a single class may fall by this much"""
+    """Largest permitted drop of a single class's IoU (0 to 1)."""
     class_points: int = setting(1000, 1)
-    """classes with fewer points in the regression set are too few to judge by"""
+    """Minimum number of points of a class in the regression set for its IoU to be judged (1 or more)."""
     latency_ratio: float = setting(1.15, 0.1, 100.0)
-    """median time per scan, new over old, measured in turns"""
+    """Largest permitted ratio of the median latencies per scan, new over old (0.1 to 100), measured alternately."""
     new_gain: float = setting(0.0, -1.0, 1.0)
-    """the share of right answers on the held-out clicks must rise by more than this, unless all are right"""
+    """The accuracy on the held-out clicks must rise by more than this (-1 to 1), unless all of them are already right."""
 
     def __post_init__(self) -> None:
         check_ranges(self)

@@ -242,11 +242,11 @@ class RollbackConfig:
     """Go back to the bundle that was deployed before."""
 
     models: Path = Path("models")
-    """folder that holds `current` and `versions`"""
+    """Folder that holds `current` and `versions`."""
     list: bool = False
-    """only say what was deployed when, oldest first"""
+    """Only list the deployments, oldest first, and change nothing."""
     why: str = ""
-    """a word for the history"""
+    """Reason to record in the deployment history."""
 
 
 @dataclass(frozen=True)
@@ -254,13 +254,13 @@ class PromoteConfig:
     """Deploy a bundle: nodes that watch `models/current` take it while they run."""
 
     bundle: Positional[Path]
-    """the bundle to deploy, wherever it lies"""
+    """Path of the bundle to deploy."""
     models: Path = Path("models")
-    """folder that holds `current` and `versions`"""
+    """Folder that holds `current` and `versions`."""
     why: str = ""
-    """a word for the history"""
+    """Reason to record in the deployment history."""
     unjudged: bool = False
-    """promote a candidate that the gate has not judged"""
+    """Deploy a candidate although the gate has not judged it."""
 
 
 def rollback_main(argv: Sequence[str]) -> int:
