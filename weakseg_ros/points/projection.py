@@ -20,23 +20,24 @@ class RangeSpec:
     """Geometry of a range image: what a network must know about the sensor."""
 
     height: int = setting(64, 1, 4096)
-    """rows of the image"""
+    """Number of rows of the range image (1 to 4096)."""
     width: int = setting(2048, 1, 16384)
-    """columns of the image"""
+    """Number of columns of the range image (1 to 16384)."""
     fov_up_deg: float = setting(3.0, -90.0, 90.0)
-    """inclination of the upper edge, signed, above the horizon positive"""
+    """Inclination of the upper edge in degrees (-90 to 90), positive above the horizon."""
     fov_down_deg: float = setting(-25.0, -90.0, 90.0)
-    """inclination of the lower edge, signed"""
+    """Inclination of the lower edge in degrees (-90 to 90), positive above the horizon."""
     fov_left_deg: float = setting(180.0, -180.0, 180.0)
-    """azimuth of the left edge, signed, left of +x positive"""
+    """Azimuth of the left edge in degrees (-180 to 180), positive to the left of +x."""
     fov_right_deg: float = setting(-180.0, -180.0, 180.0)
-    """azimuth of the right edge, signed"""
+    """Azimuth of the right edge in degrees (-180 to 180), positive to the left of +x."""
     min_range_m: float = setting(0.0, 0.0)
-    """nearer points get no pixel"""
+    """Points nearer than this get no pixel, in metres (0 or more)."""
     max_range_m: float = setting(1000.0, 0.0)
-    """farther points get no pixel"""
+    """Points farther than this get no pixel, in metres (0 or more)."""
     rows: Literal["angle", "ring", "grid"] = "angle"
-    """row of a point: by its inclination, by its laser index, or the organised cloud's own row and column"""
+    """How a point gets its row: by its inclination ('angle'), by its laser index ('ring'), or from the organised cloud
+    ('grid')."""
 
     def __post_init__(self) -> None:
         check_ranges(self)

@@ -20,45 +20,46 @@ class SensorModel:
     """A spinning LiDAR: its beams, columns, reach and noise."""
 
     name: str = "generic64"
-    """what manifests and reports call it"""
+    """Name of the sensor in manifests and reports."""
     beams: int = setting(64, 1, 512)
-    """number of evenly spaced beams between fov_up_deg and fov_down_deg; ignored where inclinations_deg are given"""
+    """Number of evenly spaced beams between fov_up_deg and fov_down_deg (1 to 512); inclinations_deg takes precedence."""
     fov_up_deg: float = setting(3.0, -90.0, 90.0)
-    """inclination of the highest beam, above the horizon positive"""
+    """Inclination of the highest beam in degrees (-90 to 90), positive above the horizon."""
     fov_down_deg: float = setting(-25.0, -90.0, 90.0)
-    """inclination of the lowest beam"""
+    """Inclination of the lowest beam in degrees (-90 to 90), positive above the horizon."""
     inclinations_deg: tuple[float, ...] = ()
-    """inclination of every beam, from the highest to the lowest, where they are not evenly spaced"""
+    """Inclination of every beam in degrees, from the highest to the lowest, where they are not evenly spaced."""
     columns: int = setting(2048, 8, 16384)
-    """shots per turn and beam"""
+    """Number of shots per turn and beam (8 to 16384)."""
     fov_left_deg: float = setting(180.0, -180.0, 180.0)
-    """azimuth of the first column's left edge"""
+    """Azimuth of the first column's left edge in degrees (-180 to 180)."""
     fov_right_deg: float = setting(-180.0, -180.0, 180.0)
-    """azimuth of the last column's right edge"""
+    """Azimuth of the last column's right edge in degrees (-180 to 180)."""
     rows: str = "angle"
-    """row of a range image: "angle", or "ring" where the beams are not evenly spaced"""
+    """How points get their row in a range image: 'angle', or 'ring' where the beams are not evenly spaced."""
     range_min_m: float = setting(1.0, 0.1, 20.0)
-    """nearer surfaces give no return"""
+    """Surfaces nearer than this give no return, in metres (0.1 to 20)."""
     range_max_m: float = setting(100.0, 5.0, 400.0)
-    """farther surfaces give no return; dark and oblique ones vanish earlier"""
+    """Surfaces farther than this give no return, in metres (5 to 400); dark and oblique ones vanish earlier."""
     rate_hz: float = setting(10.0, 0.5, 100.0)
-    """turns per second"""
+    """Rotation rate in turns per second (0.5 to 100)."""
     mount_height_m: float = setting(1.75, 0.2, 10.0)
-    """height above the road"""
+    """Mounting height above the road in metres (0.2 to 10)."""
     range_noise_m: float = setting(0.015, 0.0, 1.0)
-    """standard deviation of the measured distance"""
+    """Standard deviation of the measured range in metres (0 to 1)."""
     drop_probability: float = setting(0.03, 0.0, 1.0)
-    """share of rays that are lost whatever they meet"""
+    """Fraction of rays that are lost whatever they hit (0 to 1)."""
     vehicle_m: tuple[float, float, float] = (4.4, 1.8, 0.95)
-    """length, width and height above the road of the bonnet and boot under the sensor, which hide the ground; 0, 0, 0 = none"""
+    """Length, width and height above the road, in metres, of the bonnet and boot under the sensor, which hide the ground; 0,
+    0, 0 means none."""
     beam_spread: float = setting(0.08, 0.0, 1.0)
-    """standard deviation of the beams' own brightness"""
+    """Standard deviation of the brightness between beams (0 to 1)."""
     intensity_full_scale: float = setting(1.0, 1e-3, 1e6)
-    """largest intensity the driver reports: 1, 255 or thousands"""
+    """Largest intensity that the driver reports, such as 1, 255 or several thousand."""
     intensity_gain: float = setting(1.0, 0.0, 100.0)
-    """factor on the intensity of every surface"""
+    """Factor on the intensity of every surface (0 to 100)."""
     intensity_falloff: float = setting(0.0, 0.0, 2.0)
-    """power of 10 m / distance that the driver leaves in the intensity; 0 = calibrated away"""
+    """Power of 10 m / range that the driver leaves in the intensity (0 to 2); 0 means calibrated away."""
 
     def __post_init__(self) -> None:
         check_ranges(self)

@@ -45,7 +45,8 @@ class LabelConfig:
     """Run folder of a training with the method point_panoptic, which then finds the points of a clicked object; without it they
     are found by a rule that follows surfaces."""
     port: int = setting(8080, 1, 65535)
-    """Port of the page. Only this machine can open it; from another one, use: ssh -L 8080:localhost:8080 HOST"""
+    """TCP port of the page (1 to 65535), open to this machine only; from another one, run 'ssh -L 8080:localhost:8080 HOST'
+    first."""
     flight_s: float = setting(0.35, 0.0, 10.0)
     """Seconds that the camera takes to fly to the next point."""
 

@@ -1,0 +1,75 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Every setting is explained in one full sentence, which `--help` and the ROS parameters show as it stands."""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib
+import typing
+from collections.abc import Iterator
+
+import pytest
+
+from weakseg_ros.cli import VERBS
+from weakseg_ros.config import field_docs
+
+SETTINGS = {
+    "doctor": ("weakseg_ros.doctor:DoctorConfig",),
+    "demo": ("weakseg_ros.demo:DemoConfig",),
+    "simulate": ("weakseg_ros.simulate.record:RecordConfig", "weakseg_ros.simulate.lidar:SensorModel"),
+    "import": ("weakseg_ros.data.importer:ImportConfig",),
+    "sparse": ("weakseg_ros.weak.draw:SparseVerb",),
+    "train": ("weakseg_ros.train.config:TrainConfig",),
+    "benchmark": ("weakseg_ros.benchmark.table:BenchmarkConfig",),
+    "export": ("weakseg_ros.train.config:ExportConfig",),
+    "wrap": ("weakseg_ros.train.wrap_config:WrapConfig",),
+    "label": ("weakseg_ros.improve.label.serve:LabelConfig",),
+    "retrain": ("weakseg_ros.improve.retrain.config:RetrainConfig",),
+    "promote": ("weakseg_ros.improve.retrain.versions:PromoteConfig",),
+    "rollback": ("weakseg_ros.improve.retrain.versions:RollbackConfig",),
+    "evaluate": ("weakseg_ros.measure.evaluate:EvaluateConfig",),
+    "predict": ("weakseg_ros.measure.predict:PredictConfig",),
+    "select": ("weakseg_ros.improve.log.select:SelectConfig",),
+    "export-frames": ("weakseg_ros.improve.log.export_frames:ExportFramesConfig",),
+    "replay": ("weakseg_ros.ros.replay:ReplayConfig",),
+    "node": ("weakseg_ros.ros.params:NodeConfig",),
+}
+"""the classes of settings by verb; those that they hold are found from them"""
+LEAST_WORDS = 4
+
+
+def with_inner(cls: type) -> Iterator[type]:
+    """A class of settings and all that its fields are made of."""
+    yield cls
+    for hint in typing.get_type_hints(cls).values():
+        for part in (hint, *typing.get_args(hint)):
+            if isinstance(part, type) and dataclasses.is_dataclass(part):
+                yield from with_inner(part)
+
+
+def is_sentence(text: str) -> bool:
+    """Whether it begins with a capital letter or a literal, ends with a full stop and has words enough to stand alone."""
+    return (text[0].isupper() or text[0] in "'`~") and text.endswith(".") and len(text.split()) >= LEAST_WORDS
+
+
+def test_no_verb_is_left_out() -> None:
+    assert SETTINGS.keys() == VERBS.keys()
+
+
+@pytest.mark.parametrize("verb", SETTINGS)
+def test_each_setting_is_explained_in_one_sentence(verb: str) -> None:
+    if verb == "replay":
+        pytest.importorskip("rclpy", reason="rclpy is not installed")
+    for entry in SETTINGS[verb]:
+        module, _, name = entry.partition(":")
+        for cls in with_inner(getattr(importlib.import_module(module), name)):
+            docs = field_docs(cls)
+            silent = [field.name for field in dataclasses.fields(cls) if field.init and field.name not in docs]
+            assert not silent, f"{cls.__name__}: no line under {', '.join(silent)}"
+            fragments = {field: text for field, text in docs.items() if not is_sentence(text)}
+            assert not fragments, f"{cls.__name__}: {fragments}"
+
+
+@pytest.mark.parametrize("text", ["folder for the scans", "Likewise.", "and so many columns over it.", "Keep every N-th cloud"])
+def test_a_fragment_is_no_sentence(text: str) -> None:
+    assert not is_sentence(text)
