@@ -3,14 +3,19 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
+import os
+import random
 import re
 import sys
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
 
 import pytest
+from filelock import FileLock, Timeout
 
 from weakseg_ros.extras import LIBRARIES
 
@@ -99,6 +104,30 @@ def published_projection() -> ModuleType:
 def mask_quality() -> ModuleType:
     """bench/mask_quality.py: how good pseudo masks are."""
     return load_file(ROOT / "bench" / "mask_quality.py")
+
+
+@contextlib.contextmanager
+def free_domain() -> Iterator[int]:
+    """A ROS_DOMAIN_ID that no other test run on this machine has at the same time."""
+    for number in random.Random(os.getpid()).sample(range(1, 102), 101):
+        with contextlib.suppress(Timeout), FileLock(Path(tempfile.gettempdir()) / f"weakseg_domain_{number}.lock", timeout=0):
+            yield number
+            return
+    pytest.fail("all ROS domains from 1 to 101 are taken by other test runs")
+
+
+@pytest.fixture(scope="session")
+def ros_domain() -> Iterator[int]:
+    """The domain of test/ros."""
+    with free_domain() as number:
+        yield number
+
+
+@pytest.fixture(scope="module")
+def own_domain() -> Iterator[int]:
+    """A domain for the nodes of one file that are not those of test/ros."""
+    with free_domain() as number:
+        yield number
 
 
 def load_file(path: Path) -> ModuleType:

@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import json
-import os
 from pathlib import Path
 from typing import Any
 
@@ -33,13 +32,13 @@ KEYS = {
 
 
 @pytest.fixture(scope="module")
-def demo(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Any]]:
+def demo(tmp_path_factory: pytest.TempPathFactory, own_domain: int) -> tuple[Path, dict[str, Any]]:
     """(folder, summary) of a demo of a few scans and steps, in a ROS domain of its own."""
     pytest.importorskip("torch", reason="no torch: pip install weakseg_ros[train]")
     pytest.importorskip("onnxruntime", reason="no onnxruntime: pip install weakseg_ros[onnx]")
     out = tmp_path_factory.mktemp("demo") / "run"
     patch = pytest.MonkeyPatch()
-    patch.setenv("ROS_DOMAIN_ID", str(1 + (os.getpid() + 50) % 101))
+    patch.setenv("ROS_DOMAIN_ID", str(own_domain))
     toy = DemoConfig(out=out, streets=1, scans_per_street=3, test_scans_per_street=1, columns=128, label_ratio=0.01, steps=4)
     summary = run_demo(toy)
     patch.undo()

@@ -251,6 +251,17 @@ def test_bundles_of_format_1_still_load(
         Bundle.load(copied_bundle)
 
 
+def test_entries_that_a_later_version_adds_do_not_make_a_bundle_edited(copied_bundle: Path) -> None:
+    path = copied_bundle / "bundle.yaml"
+    mapping = yaml.safe_load(path.read_text())
+    for table in (mapping["inputs"], mapping["outputs"]):
+        for row in table.values():
+            del row["below"], row["lowest"]
+    mapping["content_hash"] = sha256_of_parts([json.dumps({**mapping, "content_hash": ""}, sort_keys=True)])
+    path.write_text(yaml.safe_dump(mapping))
+    assert Bundle.load(copied_bundle).content_hash == mapping["content_hash"]
+
+
 @pytest.mark.parametrize(
     ("changes", "expected"),
     [

@@ -136,7 +136,7 @@ def check_squeezesegv3_21(data: Mapping[str, np.ndarray]) -> None:
     check_close(logits, bounds[0], data["logits_final"])
     check_softmax(data["logits_final"], data["softmax_final"])
     names = ("logits_x1", "logits_x2", "logits_x3", "logits_x4")
-    for ours, bound, name in zip(auxiliary, bounds[1:], names, strict=False):
+    for ours, bound, name in zip(auxiliary, bounds[1:-1], names, strict=True):
         check_close(ours[..., :: ours.shape[-1] // data[name].shape[-1]], bound, data[name])
     check_close(figures, bounds[-1], data["bottleneck_stat"])
     shapes = [*data["skip_shapes"], data["bottleneck_shape"]]

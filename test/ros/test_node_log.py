@@ -229,7 +229,7 @@ def test_of_two_nodes_on_one_folder_one_is_killed(rig: Any, start: Start, bundle
     victim.process.wait()
     del nodes[0]
     before = len(open_frames(folder))
-    client.wait(lambda: sessions() and len(open_frames(folder)) > before, "another frame", 60.0)
+    client.wait(lambda: sessions() and len(open_frames(folder)) > before, "another frame")
     assert survivor.end() == 0
     log = open_frames(folder)
     assert not log.problems

@@ -129,10 +129,10 @@ def test_no_node_is_left_over_when_an_evaluation_is_terminated(rig: Any, bag: Pa
     process = subprocess.Popen([*command, "--rate", "0.01", "--out", str(tmp_path)], stderr=subprocess.DEVNULL)
     client = rig.Client("/watcher")
     name = f"weakseg_evaluate_{process.pid}"
-    client.wait(lambda: name in client.node.get_node_names(), "the node", 30.0)
+    client.wait(lambda: name in client.node.get_node_names(), "the node")
     process.terminate()
     assert process.wait(30.0) == 128 + signal.SIGTERM
-    client.wait(lambda: name not in client.node.get_node_names(), "the node's end", 30.0)
+    client.wait(lambda: name not in client.node.get_node_names(), "the node's end")
     client.close()
 
 
@@ -148,13 +148,13 @@ def test_the_clock_runs_with_the_bag(rig: Any, node: str, bag: Path) -> None:
     done = threading.Event()
     with Player(settings(node=node, clock=True)) as player:
         player.connect("/recorded")
-        client.wait(lambda: client.node.count_publishers("/clock") > 0, "the clock's publisher", 10.0)
+        client.wait(lambda: client.node.count_publishers("/clock") > 0, "the clock's publisher")
         time.sleep(0.5)  # the publisher has to find the listener, too
         thread = threading.Thread(target=lambda: (player.play(read_raw(bag, "/recorded")), done.set()))
         thread.start()
-        client.wait(done.is_set, "the end of the replay", 30.0)
+        client.wait(done.is_set, "the end of the replay")
         thread.join()
-        client.wait(lambda: START_NS + (CLOUDS - 1) * PERIOD_NS in ticks, "the last tick", 5.0)
+        client.wait(lambda: START_NS + (CLOUDS - 1) * PERIOD_NS in ticks, "the last tick")
     client.close()
     assert ticks == sorted(ticks)
 

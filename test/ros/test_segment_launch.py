@@ -184,8 +184,8 @@ def test_it_is_active_by_itself_survives_a_crash_and_ends_cleanly(rig: Any, laun
     assert client.state() == "active"
     first = node_pid(log)
     os.kill(first, death)
-    client.wait(lambda: node_pid(log) not in (0, first), "the respawn", 60)
-    client.wait(lambda: client.answer_to(rig.make_cloud(rig.street_points(100)), 0.5), "answers of the new process", 60)
+    client.wait(lambda: node_pid(log) not in (0, first), "the respawn")
+    client.wait(lambda: client.answer_to(rig.make_cloud(rig.street_points(100)), 0.5), "answers of the new process")
     os.killpg(process.pid, signal.SIGINT)
     assert process.wait(60) == 0
     assert "Traceback" not in log.read_text()
