@@ -36,7 +36,7 @@ CHECK_STREETS, TEST_STREETS = 3, 4
 
 @dataclass(frozen=True)
 class DemoConfig:
-    """Simulate, label a little, train, export, run the node over DDS, evaluate: all on this machine."""
+    """Run the whole pipeline on this machine: simulate, label a few points, train, export, run the node over DDS, evaluate."""
 
     out: Path = Path("runs/demo")
     """Output folder of the demo; an earlier demo in it is replaced."""

@@ -13,18 +13,18 @@ class TrackSettings:
     """When an object of one scan is that of an earlier one."""
 
     max_age_s: float = setting(1.5, 0.0, 60.0)
-    """Seconds for which an object may be unseen; one that comes back later gets a new id."""
+    """Seconds for which an object may stay unseen; one that returns later gets a new id."""
     cell_m: float = setting(0.4, 0.05, 10.0)
-    """Side in metres of the squares, seen from above, in which two objects overlap where both have points; squares five times as
-    large count half."""
+    """Cell size in metres of the bird's-eye grid on which the overlap of two objects is measured; overlap in cells five
+    times as large counts half."""
     reach_m: float = setting(0.7, 0.0, 20.0)
-    """Metres that an object may be away from where it was expected."""
+    """Search radius in metres around an object's predicted position."""
     reach_m_s: float = setting(4.0, 0.0, 50.0)
-    """Metres by which that distance grows with every second since the object was seen."""
+    """Growth of the search radius in metres for every second since the object was last seen."""
     gain: float = setting(0.35, 0.01, 1.0)
-    """Share of a newly measured velocity in the velocity that an object is expected to keep."""
+    """Weight of a newly measured velocity in the estimated velocity of an object."""
     max_objects: int = setting(300, 1, 2000)
-    """Objects that are followed in one scan; of more, the smallest get a new id in every scan."""
+    """Maximum number of objects tracked in a scan; the smallest beyond it get a new id in every scan."""
 
     def __post_init__(self) -> None:
         check_ranges(self)

@@ -49,9 +49,9 @@ class EvaluateConfig(InputSettings):
     truth: Path | None = field(default=None, metadata={"was": "labels"})
     """Folder with one .label file per scan, as ground truth for a bag or in place of the scans' own labels."""
     predictions: Path | None = None
-    """Folder of label files of any model, which are compared with those in --truth in place of running a bundle."""
+    """Folder of label files of any model, to compare with those in --truth instead of running a bundle."""
     label_map: str = "semantickitti"
-    """With --predictions: label map of both, a name that ships or the path of a YAML file."""
+    """Label map of both with --predictions: the name of one that ships, or the path of a YAML file."""
     out: Path = Path("runs/evaluate")
     """Output folder for report.html and summary.json."""
     engine: str = "auto"

@@ -36,22 +36,23 @@ class PredictConfig(InputSettings):
     data: Annotated[Path, tyro.conf.Positional] = Path()
     """A bag or a folder of scans."""
     bundle: str = "models/street64"
-    """Folder of the model, or the name of an installed one."""
+    """The model to run: the path of its folder, or the name of an installed one."""
     out: Path = Path("runs/predict")
-    """Folder for the files; those of the same scans are replaced."""
+    """Output folder for the predictions; existing files of the same scans are replaced."""
     format: Literal["semantickitti", "pcd", "ply", "las", "npy"] = "semantickitti"
     """Format of the files: 'semantickitti' writes sequences/NN/predictions/KEY.label with a raw id and an instance for each
     point, 'npy' the same numbers, and the others write the points with label, instance, confidence and uncertainty."""
     submission: bool = False
     """Check that each scan has a file with ids that SemanticKITTI's server knows, and pack them into submission.zip."""
     topic: str = ""
-    """Topic of the clouds in a bag; it may be left out where there is only one."""
+    """Topic of the clouds in a bag; it can be left empty where there is only one."""
     split: str = ""
-    """Part of the data set, e.g. test; empty takes all of it."""
+    """Split of the data set, for example test; empty takes all of it."""
     engine: str = "auto"
     """Inference engine to run; 'auto' takes the first that works on this machine."""
     lift: Literal["pixel", "knn"] = "pixel"
-    """How points behind the nearest one of their pixel get their class: 'pixel' or a vote of the neighbours, 'knn'."""
+    """How points behind the nearest one of their pixel get their class: 'pixel' copies the pixel's, 'knn' lets neighbours
+    vote."""
 
     def __post_init__(self) -> None:
         super().__post_init__()

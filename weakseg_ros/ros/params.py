@@ -36,8 +36,8 @@ class NodeConfig:
     bundle: str = "models/street64"
     """The model: a path to its folder, or a name among the installed models; ~/reload takes a change."""
     watch_bundle: float = setting(0.0, 0.0, 3600.0, read_only=True)
-    """Seconds between two looks whether 'bundle' names another model than before, as models/current does after a retraining;
-    the new one is then taken without losing a frame, and with 0 only ~/reload takes one."""
+    """Seconds between two checks whether 'bundle' points to another model, as models/current does after a retraining; the
+    new one is hot-swapped without losing a frame, and with 0 only ~/reload takes one."""
     engine: str = "auto"
     """Inference engine: 'auto', or names in the order to try them, separated by commas; ~/reload takes a change."""
     threads: int = setting(0, 0, 256)

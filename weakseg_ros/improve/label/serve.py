@@ -48,7 +48,7 @@ class LabelConfig:
     """TCP port of the page (1 to 65535), open to this machine only; from another one, run 'ssh -L 8080:localhost:8080 HOST'
     first."""
     flight_s: float = setting(0.35, 0.0, 10.0)
-    """Seconds that the camera takes to fly to the next point."""
+    """Duration in seconds of the camera's flight to the next point (0 to 10)."""
 
     def __post_init__(self) -> None:
         check_ranges(self)

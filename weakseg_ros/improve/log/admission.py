@@ -33,36 +33,36 @@ class LogSettings:
     folder: str = ""
     """Folder in which frames worth labelling are kept; '' keeps none."""
     per_minute: float = setting(6.0, 0.0, 6000.0)
-    """Frames that are kept in a minute at most, on average."""
+    """Maximum average number of frames kept per minute."""
     spacing_s: float = setting(1.0, 0.0, 3600.0)
-    """Seconds that lie between two kept frames at least; frames drawn at random or asked for do not count."""
+    """Minimum time between two kept frames in seconds; frames drawn at random or requested do not count."""
     min_score: float = setting(0.0, 0.0, 1.0)
-    """Frames with a lower score, that is with less to learn from, are not kept; 0 leaves the choice to the rate."""
+    """Minimum acquisition score of a kept frame; 0 leaves the choice to the rate."""
     min_distance: float = setting(0.05, 0.0, 2.0)
-    """Frames that are closer than this to a kept one are not kept, where 0 is equal and 2 has nothing in common."""
+    """Minimum descriptor distance of a new frame to the kept ones, where 0 means identical and 2 nothing in common."""
     random_share: float = setting(0.05, 0.0, 1.0)
-    """Share of the rate that is drawn at random, whatever the score, so that a model can be evaluated on the log."""
+    """Fraction of the rate that is drawn at random, whatever the score, so that a model can be evaluated on the log."""
     points: int = setting(30, 0, 1000)
-    """Points that are suggested for labelling in a frame at most."""
+    """Maximum number of points suggested for labelling in a frame."""
     max_frames: int = setting(2000, 1, 1_000_000)
-    """Frames that the folder may hold."""
+    """Maximum number of frames in the folder."""
     max_mib: int = setting(4000, 1, 100_000_000)
-    """MiB that the folder's frames may take on the disk."""
+    """Maximum disk space of the folder's frames in MiB."""
     min_free_mib: int = setting(1000, 0, 100_000_000)
-    """MiB that must stay free on the disk, below which logging pauses; 0 lets the log use all of it."""
+    """Free disk space in MiB below which logging pauses; 0 lets the log use the whole disk."""
     when_full: Literal["replace", "stop"] = "replace"
     """What happens at max_frames or max_mib: with 'replace' a worthier frame takes the place of the least worthy one without
     clicks, with 'stop' logging ends."""
     before_s: float = setting(0.0, 0.0, 60.0)
-    """Seconds before a kept frame of which all clouds and the topics of context_topics are kept beside it; 0 keeps none."""
+    """Seconds before a kept frame for which all clouds and the topics in context_topics are kept with it; 0 keeps none."""
     after_s: float = setting(0.0, 0.0, 60.0)
-    """Seconds after a kept frame of which all clouds and the topics of context_topics are kept beside it; 0 keeps none."""
+    """Seconds after a kept frame for which all clouds and the topics in context_topics are kept with it; 0 keeps none."""
     context_topics: str = ""
-    """Further topics that are kept with before_s and after_s, for example a camera and the odometry, separated by commas."""
+    """Additional topics to keep with before_s and after_s, for example a camera and the odometry, separated by commas."""
     context_mib: int = setting(256, 1, 100_000)
-    """MiB of memory that the messages of before_s and after_s may take; where they need more, the oldest are left out."""
+    """Maximum memory in MiB for the messages of before_s and after_s; beyond it the oldest are dropped."""
     seed: int = setting(0, 0, 2**31 - 1)
-    """Seed of what is drawn at random."""
+    """Random seed of the frames drawn at random."""
 
     def __post_init__(self) -> None:
         check_ranges(self)

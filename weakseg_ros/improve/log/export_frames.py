@@ -32,7 +32,7 @@ class ExportFramesConfig:
     folder: tyro.conf.Positional[Path]
     """Frame log of a node or of 'weakseg select'."""
     out: Path = Path("runs/frames")
-    """Folder for the bags; bags that are there already are left alone, so that an interrupted export can go on."""
+    """Output folder for the bags; existing bags are left alone, so that an interrupted export can be resumed."""
     tag: str = ""
     """Only frames with this tag are exported; empty exports all frames."""
     then: str = ""

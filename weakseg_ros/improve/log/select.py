@@ -36,22 +36,22 @@ class SelectConfig(InputSettings):
     data: Annotated[Path, tyro.conf.Positional] = Path()
     """Bag (a folder, .mcap or .db3) or folder of scans to choose from."""
     bundle: str = "models/street64"
-    """Model that is to be improved: a folder, or the name of an installed one."""
+    """The model to improve: the path of its folder, or the name of an installed one."""
     out: Path = Path("runs/select")
     """Folder of the frame log; frames are added to a log that is there already."""
     frames: int = setting(50, 1, 1_000_000)
-    """Frames that are chosen at most."""
+    """Maximum number of frames to select (1 to 1000000)."""
     points: int = setting(30, 0, 1000)
-    """Points that are suggested for labelling in each frame at most."""
+    """Maximum number of points suggested for labelling in each frame (0 to 1000)."""
     strategy: Strategy = "ours"
-    """How frames and points are chosen: 'ours' takes doubtful ones that stand for many others and differ from each other,
-    'entropy' those with the highest uncertainty, 'random' any."""
+    """Acquisition strategy: 'ours' prefers uncertain frames and points that represent many others and differ from each
+    other, 'entropy' those with the highest uncertainty, and 'random' draws them."""
     random_share: float = setting(0.05, 0.0, 1.0)
-    """Share of the frames, 0 to 1, that is drawn at random whatever the strategy, so that a model can be evaluated on them."""
+    """Fraction of the frames (0 to 1) drawn at random whatever the strategy, so that a model can be evaluated on them."""
     topic: str = ""
-    """Topic of the clouds in a bag; it may be left out where there is only one."""
+    """Topic of the clouds in a bag; it can be left empty where there is only one."""
     split: str = ""
-    """Part of the data set, for example train; empty takes all of it."""
+    """Split of the data set, for example train; empty takes all of it."""
     engine: str = "auto"
     """Inference engine: 'auto', or a name such as onnxruntime."""
     lift: Literal["pixel", "knn"] = "pixel"
@@ -62,7 +62,7 @@ class SelectConfig(InputSettings):
     log: LogSettings = field(default_factory=LogSettings)
     """Settings of the node's frame log that like_node uses: per_minute, spacing_s, min_score, min_distance, random_share."""
     seed: int = 0
-    """Seed of everything that is drawn at random."""
+    """Random seed of the selection (0 or more)."""
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from weakseg_ros.improve.retrain.gate import GateConfig
 
 @dataclass(frozen=True)
 class RetrainConfig:
-    """Train a deployed bundle further on newly clicked frames, and deploy the result where it passes the gate."""
+    """Fine-tune the deployed bundle on newly clicked frames, and deploy the result if it passes the gate."""
 
     frames: Path = Path()
     """Folder of logged frames with clicks ('weakseg label'): the node's log_folder, the output of 'weakseg select', or a
