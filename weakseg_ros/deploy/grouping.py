@@ -52,7 +52,7 @@ class GroupingSettings:
     min_pixels: int = setting(3, 1)
     """Minimum number of pixels of an object (1 or more); smaller groups are discarded."""
     max_objects: int = setting(1000, 1, LARGEST_ID)
-    """Maximum number of objects in a cloud; the largest are kept."""
+    """Maximum number of objects in a cloud (1 or more); the largest are kept."""
 
     def __post_init__(self) -> None:
         check_ranges(self)
