@@ -209,7 +209,7 @@ def test_the_report_holds_what_was_asked_for_and_nothing_else(
     text = capsys.readouterr().out
     assert "Failed: supervised-light-r1-s2: net_width" in text  # though it finished once, with other settings
     assert "2 trainings of 2 steps, seeds 1, 3.\n" in text
-    assert "These rows are of 2 different data (data_hash in rows.jsonl): compare only rows of the same data." in text
+    assert "These rows use 2 different data sets (data_hash in rows.jsonl): compare only rows of the same data." in text
 
 
 def test_finished_rows_are_not_trained_again_unless_asked_otherwise(street: Path, tmp_path: Path) -> None:

@@ -116,7 +116,7 @@ def test_a_file_that_answers_otherwise_is_not_written(whole: Bundle, tmp_path: P
     model = whole.read("model.onnx")
     assert compare(DeployGraph(other, 4), model, images())["max_difference"] > 1e-3
     monkeypatch.setattr(exporting, "export_onnx", lambda *_: model)
-    with pytest.raises(BundleError, match="answers otherwise than torch"):
+    with pytest.raises(BundleError, match="predictions differ from torch's"):
         export_bundle(other, INFO, tmp_path / "small", images())
     assert os.listdir(tmp_path) == []
 
@@ -125,7 +125,7 @@ def test_model_card_says_how_well_and_where_not(whole: Bundle) -> None:
     card = (whole.folder / "MODEL_CARD.md").read_text()
     assert "| class 1 | 0.9 |" in card
     assert "Weak classes, by IoU: class 3 (0.1)" in card
-    assert "Never seen in validation, so nothing is known of: class 2" in card
+    assert "Classes without validation points, whose quality is unknown: class 2" in card
     assert "-20 to 20 deg" in card
 
 
@@ -230,7 +230,7 @@ def test_heads_laid_out_as_in_another_version_are_one_sentence(tmp_path: Path) -
     run = train(config)
     (weights, figures), heads = run.load_best(), run.load_best_heads()
     run.save_best(weights, figures, {name.removeprefix("parts.0."): tensor for name, tensor in heads.items()})
-    with pytest.raises(WeaksegError, match=r"weights of the heads are laid out otherwise .* start a new one"):
+    with pytest.raises(WeaksegError, match=r"another layout of the weights of the heads; .* start a new one"):
         export_run(run.path, tmp_path / "b", scans=2)
 
 

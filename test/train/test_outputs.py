@@ -44,7 +44,7 @@ def test_a_bundle_that_exists_is_not_replaced_unasked(
     before = hashlib.sha256((good / INFO_FILE).read_bytes()).hexdigest()
     assert main(["train", str(scans), "--out", str(tmp_path / "run"), option, str(good), *TINY]) == 2
     text = capsys.readouterr().err
-    assert f"{good}: holds a bundle, which is not replaced unasked" in text
+    assert f"{good}: already holds a bundle;" in text
     assert "--out-bundle" in text
     assert "--overwrite" in text
     assert hashlib.sha256((good / INFO_FILE).read_bytes()).hexdigest() == before

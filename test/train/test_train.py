@@ -257,7 +257,7 @@ def test_no_scan_is_trained_on_and_validated_on(tmp_path: Path) -> None:
     assert keys(drives, val_split="val")[0] == keys(drives, val_data=drives / "val")[0] == without_val
     assert keys(drives, sequences=("a",), val_sequences=("b",)) == (["a/000000", "a/000001"], ["b/000000", "b/000001"])
     for changes in ({"sequences": ("a", "b"), "val_sequences": ("b",)}, {"val_data": drives}):
-        with pytest.raises(ConfigError, match=r"validation scans would be trained on, too \(the first: "):
+        with pytest.raises(ConfigError, match=r"validation scans are also training scans \(the first: "):
             keys(drives, **changes)
 
 
@@ -318,7 +318,7 @@ def test_a_resumed_run_keeps_its_settings_and_its_bundle(scans: Path, tmp_path: 
     config = settings(scans, tmp_path / "run", steps=6, warmup_steps=1, out_bundle=tmp_path / "mine", max_val_scans=1)
     train(config, stop_at=5)
     assert main(["train", "--out", str(config.out), "--resume"]) == 0
-    assert "1 steps, 2 scans a step" in capsys.readouterr().err
+    assert "1 steps, 2 scans per step" in capsys.readouterr().err
     assert Bundle.load(tmp_path / "mine").info.metrics["step"] == 5
     assert main(["train", "--out", str(config.out), "--resume", "--out-bundle", str(tmp_path / "other")]) == 0
     assert Bundle.load(tmp_path / "other").name == "other"

@@ -69,7 +69,7 @@ def test_a_model_of_another_project_answers_on_scans(
 ) -> None:
     model = write_model(place / "salsa.onnx", False, opset, channels)
     assert main([*words(place, model), "--data", str(place / "scans")]) == 0
-    assert "in 100.00% of the pixels" in capsys.readouterr().out
+    assert "at 100.00% of the pixels" in capsys.readouterr().out
     bundle = Bundle.load(place / "mine")
     assert bundle.labels.names == ("unlabelled", "road", "building")
     assert "It is not known:" in (place / "mine" / "MODEL_CARD.md").read_text()
@@ -86,10 +86,10 @@ def test_probabilities_are_recognised(place: Path, capsys: pytest.CaptureFixture
 def test_what_does_not_fit_is_said(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
     model = write_model(place / "salsa.onnx", False)
     assert main([*words(place, model), "--label-map", "semantickitti"]) == 2
-    assert "answers 3 classes, label map 'semantickitti' has 19 and 'unlabelled'" in capsys.readouterr().err
+    assert "returns 3 classes, label map 'semantickitti' has 19 and 'unlabelled'" in capsys.readouterr().err
     (place / "arch_cfg.yaml").write_text(ARCH.replace("height: 16", "height: 64"))
     assert main(words(place, model)) == 2
-    assert "as --spec says" in capsys.readouterr().err
+    assert "but --spec describes images" in capsys.readouterr().err
     (place / "arch_cfg.yaml").write_text(ARCH.replace("fov_up", "fov"))
     assert main(words(place, model)) == 2
     assert "dataset.sensor has no 'fov_up'" in capsys.readouterr().err

@@ -89,7 +89,7 @@ def train_rows(config: BenchmarkConfig, rows: Sequence[Row], train_scans: ScanSe
     for row in tqdm(rows[first::stride], desc="benchmark", unit="row", disable=None):
         with alone(config.out / "runs" / f".{row.key}.lock") as mine:
             if not mine:
-                log.info("%s: another process is at it; skipped", row.key)
+                log.info("%s: another process is training this row, so it is skipped", row.key)
             elif not file.finished(row.key, row.settings_hash, data_hash):
                 failed += not _run(config, row, train_scans, data_hash, file)
     if config.step_turns and all(file.finished(row.key, row.settings_hash, data_hash) for row in rows):
@@ -194,7 +194,7 @@ def _drawn_labels(folder: Path, row: Row, scans: ScanSet) -> SparseLabels | None
             try:
                 return SparseLabels.load(target, scans)
             except DataError as error:
-                log.info("%s; drawn again", error)
+                log.info("%s; the labels are drawn again", error)
         if not (target / RECORD).is_file():
             shutil.rmtree(target, ignore_errors=True)  # labels of an earlier version that was ended while it drew them
         return draw_sparse(scans, row.draw, target, overwrite=True)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the rows of a benchmark say: benchmark.md, benchmark.png and summary.json."""
+"""The report of a benchmark: benchmark.md, benchmark.png and summary.json."""
 
 from __future__ import annotations
 
@@ -113,7 +113,7 @@ def _head(rows: Sequence[dict[str, Any]], failures: Sequence[dict[str, Any]], cl
     ]
     several = len({row["data_hash"] for row in rows})
     if several > 1:
-        lines.append(f"These rows are of {several} different data (data_hash in {ROWS}): compare only rows of the same data.")
+        lines.append(f"These rows use {several} different data sets (data_hash in {ROWS}): compare only rows of the same data.")
     lines += [f"Failed: {row['key']}: {row['error'].splitlines()[-1]}" for row in failures]
     return "\n".join(lines)
 
@@ -131,7 +131,7 @@ def _main_table(cells: Cells) -> str:
     return f"## mIoU by share of labels\n\n{table}\n\n{_LEGEND} {_label_counts(cells)}"
 
 
-_LEGEND = f"In brackets the number of seeds; after it the gain over `{BASELINE}` with the same seeds, in points."
+_LEGEND = f"The number of seeds is in brackets; the gain over `{BASELINE}` with the same seeds follows it, in points."
 
 
 def _label_counts(cells: Cells) -> str:
@@ -194,8 +194,8 @@ def _cost_table(cells: Cells, measured: StepTimes) -> str:
         peak = max(row["peak_mib"] for row in rows)
         body.append([line.name, line.net, f"{ms:.1f}", f"{share:.2f}" if share else "", f"{minutes:.1f}", str(peak)])
     head = ["method", "net", "step ms", f"/ {BASELINE}", "minutes", "peak MiB"]
-    how = "Step: steps of all methods in turn, medians (variants, and what was not timed so: the median of the trainings)."
-    return "## Cost\n\n" + markdown(head, body) + f"\n\n{how} Minutes and memory: of a training, everything included."
+    how = "Step times are medians of steps timed in turn; those of variants are medians over their trainings."
+    return "## Cost\n\n" + markdown(head, body) + f"\n\n{how} Minutes and memory are those of a whole training."
 
 
 def _step_time(cells: Cells, line: Line, measured: StepTimes) -> tuple[float, float]:

@@ -28,7 +28,7 @@ _NO_DIVISION_BY_ZERO = 1e-30
 
 
 class Coarse3d(Method):
-    """COARSE3D (BMVC 2022): contrast of confident pixels with class prototypes; adds a novelty score to the bundle."""
+    """COARSE3D (BMVC 2022): contrasts confident pixels with class prototypes; adds a novelty score to the bundle."""
 
     Settings = Coarse3dSettings
 

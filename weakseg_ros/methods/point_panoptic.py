@@ -39,7 +39,7 @@ _DILATIONS = ((1, 0.35), (2, 0.65))
 
 
 class PointPanoptic(Method):
-    """Objects from one click each (EPLD, ECCV 2024): learned distances give pseudo masks that teach a panoptic head.
+    """Point-supervised panoptic segmentation (EPLD, ECCV 2024): pseudo masks by a learned distance train a panoptic head.
 
     The losses of the distance branch, and from stage two on `pseudo` and those of the head. The branch is for training and
     labelling only. A pseudo-label's class teaches as a label does: with the focal loss of the supervised part.

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The settings of every method, free of torch: the manual of `weakseg train` is made of them.
+"""The settings of every method, free of torch: the help of `weakseg train` is made of them.
 
-The first sentence of a class is what the manual says of it. `was` is what a setting was called when the settings of all
+The first sentence of a class is its help text. `was` is what a setting was called when the settings of all
 methods lay in one `options`.
 """
 
@@ -31,7 +31,7 @@ class SupervisedSettings:
     gamma: float = setting(2.0, 0.0, 10.0)
     """Sets the focusing exponent of the focal loss (0 to 10); larger values give well-classified pixels less weight."""
     class_weights: bool = True
-    """Weights the classes of the focal loss by the inverse of their label frequency in the training data."""
+    """Gives rarely labelled classes a larger weight in the focal loss."""
 
     def __post_init__(self) -> None:
         check_ranges(self)

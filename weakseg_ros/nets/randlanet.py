@@ -23,7 +23,7 @@ _POSITION = 10
 
 
 class RandLaNet(nn.Module):
-    """RandLA-Net (CVPR 2020): attention over the neighbours of each point and random thinning; runs in torch only.
+    """RandLA-Net (CVPR 2020): attention over the neighbours of each point and random downsampling; runs in torch only.
 
     Range image (B, C, H, W) whose first channels are range, x, y, z -> NetOutput; any H and W.
     `width` is the number of channels of the first encoder layer, a multiple of 4; 32 as published. Each image's pixels are

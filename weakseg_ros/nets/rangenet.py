@@ -66,13 +66,13 @@ class RangeNet(nn.Module):
 
 
 class RangeNet21(RangeNet):
-    """RangeNet-21 (IROS 2019): Darknet that halves the width alone, with 7 residual blocks."""
+    """RangeNet-21 (IROS 2019): Darknet encoder that downsamples only the width, with 7 residual blocks."""
 
     layers = 21
 
 
 class RangeNet53(RangeNet):
-    """RangeNet-53 (IROS 2019): Darknet that halves the width alone, with 23 residual blocks."""
+    """RangeNet-53 (IROS 2019): Darknet encoder that downsamples only the width, with 23 residual blocks."""
 
     layers = 53
 

@@ -20,7 +20,7 @@ _NEIGHBOURS = 9
 
 
 class SqueezeSegV3(nn.Module):
-    """SqueezeSegV3 (ECCV 2020): convolutions weighted by a map of x, y and z.
+    """SqueezeSegV3 (ECCV 2020): spatially adaptive convolutions, weighted by x, y and z.
 
     Range image (B, C, H, W) whose first channels are range, x, y, z -> NetOutput; any H and W.
     `width` is the number of channels at full resolution, 32 as published; `layers` 21 or 53. W is padded with zeros on the

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Temperature scaling: one number that makes a network as sure as it is right (Guo et al., ICML 2017, section 4.2)."""
+"""Temperature scaling: one number that fits a network's confidence to its accuracy (Guo et al., ICML 2017, section 4.2)."""
 
 from __future__ import annotations
 

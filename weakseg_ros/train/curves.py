@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Training curves: a picture at the end of a run where matplotlib is installed, TensorBoard's files where that is."""
+"""Training curves: a figure at the end of a run with matplotlib, and TensorBoard files where it is installed."""
 
 from __future__ import annotations
 

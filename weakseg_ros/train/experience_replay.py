@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Batches of two kinds of scans at a fixed share: newly labelled ones beside some that the net knows already.
+"""Batches that mix newly labelled scans with earlier training scans at a fixed share.
 
 The losses of the two are means of their own. Else a scan with every point labelled would outweigh ten clicks by a
 thousand to one.

@@ -158,8 +158,8 @@ def _proven_onnx(
     apart = max(value for name, value in parity.items() if name.endswith("_difference"))
     if not (parity["class_agreement"] >= least and (half or apart <= MAX_DIFFERENCE)):
         raise BundleError(
-            f"{folder}: the ONNX file answers otherwise than torch (equal classes {parity['class_agreement']:.4f}, answers up to "
-            f"{apart:.2g} apart); nothing was written, try another version of torch or onnxruntime"
+            f"{folder}: the ONNX file's predictions differ from torch's (class agreement {parity['class_agreement']:.4f}, "
+            f"largest difference {apart:.2g}), so nothing was written; try another version of torch or onnxruntime"
         )
     return model, parity
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Continue the training of a bundle on newly labelled scans, beside some of those it was trained on."""
+"""Fine-tuning of a bundle on newly labelled scans, mixed with some of those it was trained on."""
 
 from __future__ import annotations
 

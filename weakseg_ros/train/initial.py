@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Weights to begin a training with: a bundle's, or those of a checkpoint of the published nets; nothing is unpickled."""
+"""Weights to start a training from: a bundle's, or those of a checkpoint of the published nets; nothing is unpickled."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def read_initial(config: TrainConfig) -> Initial:
     info = bundle.info
     if info.net.name != config.net:
         raise ConfigError(
-            f"init: {config.init} is a '{info.net.name}', the training's net is '{config.net}'; add --net {info.net.name}"
+            f"init: {config.init} holds a '{info.net.name}', but the training's net is '{config.net}'; add --net {info.net.name}"
         )
     weights = load_graph(bundle).net.state_dict()
     return Initial(dict(weights), info.labels.names, info.channels, info.mean, info.std)
@@ -82,7 +82,7 @@ def begin_with(net: nn.Module, initial: Initial, labels: LabelMap, where: str) -
         taken += 1
     if body < LEAST_SHARE * size:
         raise ConfigError(
-            f"init: {where} fits this net in {taken} of {len(state)} tensors by name and shape, too few to begin with; "
+            f"init: only {taken} of the net's {len(state)} tensors match {where} by name and shape, too few to start from; "
             "check --net, --net-width and the settings of the net"
         )
     net.load_state_dict(state)
@@ -97,12 +97,12 @@ def _rows_of(ours: Tensor, theirs: Tensor, rows: Sequence[tuple[int, int]]) -> T
 
 
 def _sentence(where: str, taken: int, total: int, fresh: list[str], initial: Initial, labels: LabelMap) -> str:
-    text = f"begins with {taken} of {total} tensors from {where}"
-    text += f"; fresh for want of a match: {', '.join(fresh[:4])}{' and more' if len(fresh) > 4 else ''}" if fresh else ""
+    text = f"starts from {taken} of {total} tensors of {where}"
+    text += f"; no match, so random: {', '.join(fresh[:4])}{' and more' if len(fresh) > 4 else ''}" if fresh else ""
     if not initial.names:
-        return f"{text}; the file names no classes, so a head of the same size is taken as it is"
+        return f"{text}; the file names no classes, so a head of the same size is copied unchanged"
     new = [name for name in labels.names[1:] if name not in initial.names]
-    return text + (f"; classes that begin anew: {', '.join(new)}" if new else "; all classes are known to it")
+    return text + (f"; classes initialised at random: {', '.join(new)}" if new else "; all classes are copied by name")
 
 
 def _by_our_names(state: Mapping[str, Tensor], modules: Mapping[str, str]) -> dict[str, Tensor]:
@@ -125,9 +125,9 @@ def _read_state(source: Path) -> dict[str, Tensor]:
         try:
             return dict(load_file(source))
         except SafetensorError as error:
-            raise ConfigError(f"init: {source} is no safetensors file ({error}); copy it again") from None
+            raise ConfigError(f"init: {source} is not a valid safetensors file ({error}); copy it again") from None
     if source.suffix == ".onnx":
-        raise ConfigError(f"init: {source} is an ONNX file, which a training cannot go on from; name a checkpoint or a bundle")
+        raise ConfigError(f"init: {source} is an ONNX file, which cannot be trained further; name a checkpoint or a bundle")
     return _plain_tensors(_read_checkpoint(source), source)
 
 
@@ -136,13 +136,13 @@ def _read_checkpoint(source: Path) -> Any:
         return torch.load(source, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError:
         raise ConfigError(
-            f"init: {source} holds more than tensors and would have to be unpickled, which runs code of whoever made it; "
-            f"where you trust it, save its weights alone: {_SAVE}"
+            f"init: {source} contains more than tensors, and unpickling it could run any code; "
+            f"if you trust it, save only its weights: {_SAVE}"
         ) from None
     except (RuntimeError, EOFError, OSError, ValueError) as error:
         first = (str(error).splitlines() or [type(error).__name__])[0]
         raise ConfigError(
-            f"init: {source} is no checkpoint that torch can read ({first}); name a bundle or a state dict"
+            f"init: {source} is not a checkpoint that torch can read ({first}); name a bundle or a state dict"
         ) from None
 
 
@@ -151,6 +151,6 @@ def _plain_tensors(content: Any, source: Path) -> dict[str, Tensor]:
     tensors = {str(k): v for k, v in inner.items() if isinstance(v, Tensor)} if isinstance(inner, Mapping) else {}
     if not tensors:
         raise ConfigError(
-            f"init: {source} holds no tensors by name; save a state dict: torch.save(model.state_dict(), 'weights.pth')"
+            f"init: {source} contains no named tensors; save a state dict: torch.save(model.state_dict(), 'weights.pth')"
         )
     return tensors

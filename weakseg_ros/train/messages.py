@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a training says on the screen: what it is about to do, how far it is, what came of it and what to do next."""
+"""The messages of a training on the screen: its plan, progress, result and next command."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ def opening(session: TrainingSession) -> list[str]:
     config, images, facts, spec = session.config, session.images, session.statistics, session.images.spec
     weights = sum(parameter.numel() for parameter in session.learner.net.parameters())
     val = session.val_scans
-    validated = f"validates on {len(val)} scans of {val.name}" if val is not None else "validates on nothing"
+    validated = f"validates on {len(val)} scans of {val.name}" if val is not None else "no validation"
     classes = images.scans.labels.num_classes - 1
-    size = f"{config.batch_size} scans a step"
+    size = f"{config.batch_size} scans per step"
     return [
         f"trains on {len(images)} scans, with labels on {100 * facts.label_ratio:.3g} % of their points",
         validated,
@@ -42,7 +42,7 @@ def closing(session: TrainingSession, bundle: Path | None) -> list[str]:
     if "miou" in best:
         lines.append(f"{quality(best)} at step {best['step'] + 1}, on {len(session.val_scans or ())} validation scans")
     else:
-        lines.append("nothing was validated: the weights are those of the last step, and nobody knows how good they are")
+        lines.append("nothing was validated: the weights are those of the last step, and their quality is unknown")
     if bundle is None:
         return [*lines, f"next: weakseg export {shlex.quote(str(config.out))} --out models/{config.out.name}"]
     data = shlex.quote(str(config.val_data or config.data))
@@ -63,7 +63,7 @@ def cut_short(session: TrainingSession) -> str:
         return ""
     return (
         f"the time cap of max_minutes {config.max_minutes:g} ended the training after {done.step} of {config.steps} steps; "
-        "a larger --max-minutes, or 0, does all of them"
+        "a larger --max-minutes, or 0, trains all of them"
     )
 
 

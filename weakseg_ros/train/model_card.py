@@ -66,9 +66,9 @@ def _limits(info: BundleInfo) -> str:
     if weak:
         lines.append(f"- Weak classes, by IoU: {', '.join(weak)}.")
     if absent:
-        lines.append(f"- Never seen in validation, so nothing is known of: {', '.join(absent)}.")
+        lines.append(f"- Classes without validation points, whose quality is unknown: {', '.join(absent)}.")
     if not info.parity:
-        lines.append(f"- Runs in torch alone: the network `{info.net.name}` cannot become an ONNX file.")
+        lines.append(f"- Runs in torch only: the network `{info.net.name}` cannot be exported to ONNX.")
     lines.append("- Not for safety: its confidence says how sure it is on data like the training data, nothing more.")
     return "## Where it will fail\n\n" + "\n".join(lines)
 

@@ -29,7 +29,7 @@ def in_sections(mapping: Mapping[str, Any], sections: Sections, where: str) -> d
     today = dict(mapping)
     moved = _by_section(today.pop("options", {}), today.pop("net_options", {}), sections, where)
     if moved:
-        log.warning("%s.options: stand under their method or net now, and are taken for %s", where, moved)
+        log.warning("%s.options: these settings now belong to their method or net and are read as %s", where, moved)
     for section, values in moved.items():
         today[section] = {**values, **today.get(section, {})}
     return today

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The deploy graph as an ONNX file, and how far its answers are from torch's."""
+"""The deploy graph as an ONNX file, and how far its outputs differ from torch's."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Where a training will write, looked at before it begins: hours of work must not end at a place that cannot be written."""
+"""Output folders are checked before a training starts: hours of work must not end at a place that cannot be written."""
 
 from __future__ import annotations
 
@@ -31,9 +31,7 @@ def check_bundle_place(folder: Path, overwrite: bool, option: str) -> None:
             f"{option} and deploy it with 'weakseg promote'"
         )
     if (folder / INFO_FILE).is_file() and not overwrite:
-        raise ConfigError(
-            f"{folder}: holds a bundle, which is not replaced unasked; name another folder with {option}, or add --overwrite"
-        )
+        raise ConfigError(f"{folder}: already holds a bundle; name another folder with {option}, or add --overwrite")
     if folder.exists() and not (folder / INFO_FILE).is_file() and (not folder.is_dir() or any(folder.iterdir())):
-        raise ConfigError(f"{folder}: exists and is no bundle; name another folder with {option}")
+        raise ConfigError(f"{folder}: exists and is not a bundle; name another folder with {option}")
     check_can_write(folder, option)

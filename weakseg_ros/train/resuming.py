@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What may be different when a run goes on, and what may not."""
+"""Which settings may change when a run is resumed."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def resumed(config: TrainConfig) -> TrainConfig:
     run = RunFolder(config.out)
     resume = run.has_checkpoint()
     if not resume and run.path.is_dir():
-        log.warning("%s: has no checkpoint yet; the training begins", run.path)
+        log.warning("%s: has no checkpoint yet, so the training starts from the beginning", run.path)
         if not content_of(run.path):
             return dataclasses.replace(config, resume=False)
     stored, usual = load_yaml(TrainConfig, config.out / CONFIG), TrainConfig()
@@ -40,7 +40,7 @@ def resumed(config: TrainConfig) -> TrainConfig:
         name = refused[0]
         raise ConfigError(
             f"{name}: the run in {config.out} was started with {getattr(stored, name)!r}, not {changes[name]!r}; a resumed run "
-            f"keeps its settings but {', '.join(CHANGEABLE)}: leave it out, or start a new run"
+            f"may change only {', '.join(CHANGEABLE)}; leave it out, or start a new run"
         )
     return dataclasses.replace(stored, **changes, out=config.out, resume=resume, overwrite=config.overwrite)
 
@@ -52,5 +52,5 @@ def keep_settings(run: RunFolder, config: TrainConfig, done: int) -> None:
     now = dataclasses.replace(config, resume=False, overwrite=False)
     stored = load_yaml(TrainConfig, run.path / CONFIG)
     if stored.steps != now.steps:
-        log.info("%s: goes on from step %d to %d (it was to have %d)", run.path, done, now.steps, stored.steps)
+        log.info("%s: continues from step %d to step %d instead of %d", run.path, done, now.steps, stored.steps)
     write_atomic(run.path / CONFIG, dump_yaml(now))

@@ -61,16 +61,16 @@ class RunFolder:
     def check_free(self) -> None:
         """DataError where the folder holds a run with a checkpoint, or something else."""
         if self.path.exists() and not self.path.is_dir():
-            raise DataError(f"{self.path}: exists and is no folder; choose another --out")
+            raise DataError(f"{self.path}: exists and is not a folder; choose another --out")
         if self.has_checkpoint():
-            raise DataError(f"{self.path}: is not empty, it holds a run; --resume continues it, or choose another --out")
+            raise DataError(f"{self.path}: already holds a run; continue it with --resume, or choose another --out")
         if {entry.name for entry in content_of(self.path)} - BEFORE_A_CHECKPOINT:
-            raise DataError(f"{self.path}: is not empty and holds no run; choose another --out")
+            raise DataError(f"{self.path}: is not empty and does not hold a run; choose another --out")
 
     def hold(self) -> None:
         """Keep other processes out until `let_go`, and sweep what dead ones left; DataError where one is at work."""
         if not hold(self.path):
-            raise DataError(f"{self.path}: another process trains in it; wait for it, or choose another --out")
+            raise DataError(f"{self.path}: another process is training in it; wait until it ends, or choose another --out")
         sweep(self.path)
 
     def let_go(self) -> None:

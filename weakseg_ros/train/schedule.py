@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How the learning rate runs over a training."""
+"""The learning rate schedule of a training."""
 
 from __future__ import annotations
 

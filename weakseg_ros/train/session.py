@@ -241,7 +241,7 @@ def _without_validation(config: TrainConfig, train: ScanSet, val: ScanSet) -> Sc
     kept = sorted(set(range(len(train))) - {ours for ours, _ in shared})
     if config.split or config.sequences or not kept:
         fault = (
-            f"{len(shared)} of the {len(val)} validation scans would be trained on, too (the first: {train.keys[shared[0][0]]})"
+            f"{len(shared)} of the {len(val)} validation scans are also training scans (the first: {train.keys[shared[0][0]]})"
         )
         raise ConfigError(f"{config.data}: {fault}; name other scans with split, sequences, val_split or val_sequences")
     return Subset(train, kept, f"{train.name} (kept)")
@@ -266,7 +266,7 @@ def image_spec(config: TrainConfig, scans: ScanSet) -> RangeSpec:
     changes: dict[str, Any] = {name: value for name, value in asked.items() if value not in (None, getattr(own, name))}
     if own.rows == "grid" and changes:
         raise ConfigError(
-            f"{', '.join(changes)}: {scans.name} keeps the sensor's own grid of {own.height} x {own.width}; leave them out"
+            f"{', '.join(changes)}: {scans.name} uses the sensor's fixed grid of {own.height} x {own.width}; leave them out"
         )
     return dataclasses.replace(own, **changes)
 
@@ -335,8 +335,8 @@ def restore(run: RunFolder, name: str, module: nn.Module, tensors: Mapping[str, 
         module.load_state(tensors) if isinstance(module, Combined) else module.load_state_dict(tensors)
     except RuntimeError:
         raise DataError(
-            f"{run.path}: its weights of the {name} are laid out otherwise than in this version; go on with the version "
-            "that began the run, or start a new one"
+            f"{run.path}: this version expects another layout of the weights of the {name}; continue with the version "
+            "that started the run, or start a new one"
         ) from None
 
 
@@ -366,7 +366,7 @@ def _look_at(images: ScanImages, config: TrainConfig) -> DataStatistics:
     outside, spec = statistics.clouds.outside_share, images.spec
     if outside > OUTSIDE_WORTH_SAYING:
         log.warning(
-            "%s: %.1f %% of the points lie outside the range image (%g..%g deg, up to %g m) and are neither learnt nor answered; "
+            "%s: %.1f %% of the points lie outside the range image (%g..%g deg, up to %g m) and are not learnt or classified; "
             "set its edges with --fov-up-deg and --fov-down-deg",
             images.scans.name,
             100 * outside,

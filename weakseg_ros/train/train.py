@@ -129,11 +129,11 @@ def run_session(session: TrainingSession, stop_at: int | None = None) -> RunFold
 def _nothing_left(config: TrainConfig, position: Position) -> bool:
     """Whether a resumed run has nothing to do, with a sentence on what would give it something."""
     if position.step >= config.steps:
-        log.warning("%s: all %d steps are done, nothing is left to train; a larger --steps goes on", config.out, config.steps)
+        log.warning("%s: all %d steps are done; continue with a larger --steps", config.out, config.steps)
         return True
     if _share_of_time(config, position.elapsed_s) >= 1.0:
         log.warning(
-            "%s: max_minutes (%g) ended the run at step %d of %d; a larger --max-minutes, or 0, goes on",
+            "%s: max_minutes (%g) ended the run at step %d of %d; continue with a larger --max-minutes, or 0 for no limit",
             config.out,
             config.max_minutes,
             position.step,

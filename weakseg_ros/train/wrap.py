@@ -74,7 +74,7 @@ def wrap(config: WrapConfig) -> Bundle:
     wrapped = with_answers(model, first, scores.shape[1] - first, probabilities)
     parity = _parity(wrapped, scores[:, first:], images)
     if parity["class_agreement"] < LEAST_AGREEMENT:
-        raise BundleError(f"{config.out}: the wrapped model answers otherwise than {config.model}; nothing was written")
+        raise BundleError(f"{config.out}: the wrapped model predicts other classes than {config.model}; nothing was written")
     info = BundleInfo(
         name=config.name or config.out.absolute().name,
         input=image.input,
@@ -171,7 +171,7 @@ def _read_model(path: Path) -> onnx.ModelProto:
         raise ConfigError(f"{path}: cannot be read ({error.strerror}); check the path") from None
     except Exception as error:  # onnx's and protobuf's exceptions share no class of their own
         first = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        raise ConfigError(f"{path}: is no ONNX model that can be wrapped ({first}); export it with opset {OPSET}") from None
+        raise ConfigError(f"{path}: is not an ONNX model that can be wrapped ({first}); export it with opset {OPSET}") from None
 
 
 def _sample_images(config: WrapConfig, image: Image) -> NDArray[np.float32]:
@@ -200,10 +200,10 @@ def _scores_of(model: onnx.ModelProto, images: NDArray[np.float32], path: Path) 
         scores = np.concatenate([session.run(None, {entry.name: image[None]})[0] for image in images])
     except Exception as error:  # onnxruntime's exceptions share no class of their own
         first = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        raise ConfigError(f"{path}: takes {entry.shape}, not images {images.shape[1:]} as --spec says ({first})") from None
+        raise ConfigError(f"{path}: takes {entry.shape}, but --spec describes images {images.shape[1:]} ({first})") from None
     if scores.ndim != 4 or scores.shape[2:] != images.shape[2:] or scores.dtype != np.float32:
         found, due = f"{scores.dtype} {scores.shape[1:]}", f"(K, {images.shape[2]}, {images.shape[3]})"
-        raise ConfigError(f"{path}: answers {found}; scores of each class and pixel are due, {due}")
+        raise ConfigError(f"{path}: returns {found}; one score per class and pixel is needed, {due}")
     return scores, bool((scores >= 0).all() and np.allclose(scores.sum(axis=1), 1.0, atol=1e-3))
 
 
@@ -211,8 +211,8 @@ def _first_class(channels: int, labels: LabelMap, path: Path) -> int:
     """The channel of class 1: 1 where the model has one for 'unlabelled', 0 where it has none."""
     if channels not in (labels.num_classes, labels.num_classes - 1):
         raise ConfigError(
-            f"{path}: answers {channels} classes, label map '{labels.name}' has {labels.num_classes - 1} and 'unlabelled'; "
-            "give the map that it was trained with (--label-map), its rows in the order of the channels"
+            f"{path}: returns {channels} classes, label map '{labels.name}' has {labels.num_classes - 1} and 'unlabelled'; "
+            "give the map that it was trained with (--label-map), with its classes in the order of the channels"
         )
     return channels - (labels.num_classes - 1)
 
@@ -234,7 +234,7 @@ def run(config: WrapConfig) -> int:
     bundle = wrap(config)
     on = "noise; name scans with --data to compare on them" if config.data is None else f"scans of {config.data}"
     print(f"{bundle.folder}: {bundle.num_classes - 1} classes: {', '.join(bundle.labels.names[1:])}")
-    print(f"  answers as {config.model} in {bundle.info.parity['class_agreement']:.2%} of the pixels, on {on}")
+    print(f"  agrees with {config.model} at {bundle.info.parity['class_agreement']:.2%} of the pixels, on {on}")
     print("  its training data, quality and calibration are not known (MODEL_CARD.md)")
     print(f"next: weakseg evaluate {config.data or 'SCANS'} --bundle {bundle.folder}")
     return 0
