@@ -106,7 +106,7 @@ def _check_values(what: str, array: Any, spec: TensorSpec, known: Mapping[str, i
         finite = array.isfinite() if hasattr(array, "isfinite") else np.isfinite(array)
         if not bool(finite.all()):
             raise EngineError(f"{what}: holds NaN or infinite values; the weights or the input are damaged")
-    if spec.below and 0 not in array.shape:
+    if spec.below in known and 0 not in array.shape:
         low, high, end = int(array.min()), int(array.max()), known[spec.below]
         if low < spec.lowest or high >= end:
             raise EngineError(f"{what}: {low}..{high} is outside {spec.lowest}..{end - 1}, which the bundle allows")
