@@ -16,6 +16,7 @@ import re
 import shutil
 import stat
 import sys
+import tempfile
 from collections.abc import Iterable, Iterator, Mapping
 from importlib import metadata
 from pathlib import Path
@@ -312,11 +313,19 @@ def check_can_write(folder: Path, option: str) -> None:
     """
     nearest = next(place for place in (folder.absolute(), *folder.absolute().parents) if place.exists())
     try:
-        os.close(os.open(nearest, os.O_TMPFILE | os.O_WRONLY, 0o600))  # without a name: nothing is left of it, however we end
+        _try_a_file(nearest)
     except OSError as error:
-        if error.errno in (errno.EOPNOTSUPP, errno.EISDIR, errno.EINVAL) and os.access(nearest, os.W_OK | os.X_OK):
-            return  # a file system without such files
         raise DataError(f"{folder}: cannot be written ({error.strerror}); name another folder with {option}") from None
+
+
+def _try_a_file(folder: Path) -> None:
+    """Make a file in `folder` that is gone at once; OSError where that cannot be done."""
+    try:
+        os.close(os.open(folder, os.O_TMPFILE | os.O_WRONLY, 0o600))  # without a name: nothing is left of it, however we end
+    except OSError as error:
+        if error.errno not in (errno.EOPNOTSUPP, errno.EISDIR, errno.EINVAL):
+            raise
+        tempfile.NamedTemporaryFile(dir=folder, prefix=".weakseg.").close()  # a file system without such files
 
 
 def sha256_of(path: Path) -> str:

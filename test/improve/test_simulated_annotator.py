@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import dataclasses
 import importlib.util
+import shutil
 import sys
 from pathlib import Path
 from types import ModuleType
@@ -56,6 +57,12 @@ def log(tmp_path: Path) -> Path:
     return tmp_path / "log"
 
 
+@pytest.fixture
+def unlabelled(log: Path, tmp_path: Path) -> Path:
+    """The same scans as a robot logs them: without labels."""
+    return Path(shutil.copytree(log, tmp_path / "unlabelled", ignore=shutil.ignore_patterns("labels")))
+
+
 def record(key: str, points: list[int], source_key: str = "") -> FrameRecord:
     facts = {"height": 1, "width": N, "ring_is_row": False, "intensity_field": "intensity", "intensity_full_scale": 1.0}
     origin = {"sensor": "", "bundle": "", "bundle_hash": "", "score": 1.0, "reason": "uncertain", "source_key": source_key}
@@ -63,13 +70,13 @@ def record(key: str, points: list[int], source_key: str = "") -> FrameRecord:
     return FrameRecord(key=key, stamp_ns=100 + int(key), frame_id="", suggestions=suggestions, **facts, **origin)
 
 
-def test_clicks_are_right_and_within_the_budget(log: Path) -> None:
-    scans, store = open_scans(log), ClickStore(log, LABELS)
+def test_clicks_are_right_and_within_the_budget(log: Path, unlabelled: Path) -> None:
+    scans, store = open_scans(log), ClickStore(unlabelled, LABELS)
     frames = [record(key, list(range(0, N, 7))) for key in scans.keys]
     spent = annotate(frames, truth_by_source(scans), store, AnnotatorConfig(clicks=15, clicks_per_frame=10))
     assert dataclasses.astuple(spent) == (15, 0, 0, 2)
     assert [store.count(key) for key in scans.keys] == [10, 5, 0]
-    clicked = clicked_scans(log, LABELS)
+    clicked = clicked_scans(unlabelled, LABELS)
     for i, key in enumerate(clicked.keys):
         scan, truth = clicked[i], scans[int(key)]
         known = scan.class_id > 0
@@ -78,19 +85,19 @@ def test_clicks_are_right_and_within_the_budget(log: Path) -> None:
         np.testing.assert_array_equal(scan.instance_id[known], np.where(truth.class_id[known] == 3, 7, 0))
 
 
-def test_a_point_that_nobody_can_name_costs_nothing(log: Path) -> None:
-    scans, store = open_scans(log), ClickStore(log, LABELS)
+def test_a_point_that_nobody_can_name_costs_nothing(log: Path, unlabelled: Path) -> None:
+    scans, store = open_scans(log), ClickStore(unlabelled, LABELS)
     annotator = Annotator(store, AnnotatorConfig(clicks=100, clicks_per_frame=4))
     assert annotator.label("000000", [N - 1, N - 2, 0, 1, N - 3, 2], scans[0]) == 3
     assert dataclasses.astuple(annotator.spent) == (3, 0, 3, 1)
 
 
-def test_mistakes_come_as_often_as_told_and_repeat_with_the_seed(log: Path, tmp_path: Path) -> None:
+def test_mistakes_come_as_often_as_told_and_repeat_with_the_seed(log: Path, unlabelled: Path) -> None:
     scans = open_scans(log)
     frames = [record(key, list(range(300))) for key in scans.keys]
 
     def run(name: str, seed: int) -> tuple[int, list[np.ndarray]]:
-        store = ClickStore(log, LABELS, name)
+        store = ClickStore(unlabelled, LABELS, name)
         config = AnnotatorConfig(clicks=600, clicks_per_frame=300, error_rate=0.2, seed=seed)
         spent = annotate(frames, truth_by_source(scans), store, config)
         classes = [store.labelled(key)[0] for key in scans.keys]
