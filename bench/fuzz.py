@@ -36,7 +36,8 @@ from hypothesis import strategies as st
 from weakseg_ros.config import read_yaml
 from weakseg_ros.data.bags import CloudBagWriter, find_cloud_topic, read_clouds
 from weakseg_ros.data.scan_files import read_raw_labels
-from weakseg_ros.deploy.bundle import KIND_ONNX, Bundle, BundleInfo, IntensityRule, NetRule, write_bundle
+from weakseg_ros.deploy.bundle import KIND_ONNX, Bundle, BundleInfo, NetRule, write_bundle
+from weakseg_ros.deploy.input_spec import IntensityRule, plain_spec
 from weakseg_ros.errors import WeaksegError
 from weakseg_ros.files import environment
 from weakseg_ros.points.cloud import decode, decode_cdr, make_cloud
@@ -96,10 +97,8 @@ def write_bag(path: Path) -> Path:
 def tiny_bundle(folder: Path) -> Bundle:
     """A bundle whose model file is no model: only its reading is tried."""
     labels = LabelMap("two", tuple(LabelClass(i, f"class {i}", (i, i, i), False, (i,)) for i in range(3)))
-    info = BundleInfo(
-        name="tiny", spec=RangeSpec(16, 32), channels=("range",), mean=(0.0,), std=(1.0,), labels=labels,
-        net=NetRule("light"), intensity=IntensityRule(False),
-    )  # fmt: skip
+    told = plain_spec(RangeSpec(16, 32), ("range",), IntensityRule(False))
+    info = BundleInfo(name="tiny", input=told, labels=labels, net=NetRule("light"))
     return write_bundle(folder, info, {"model.onnx": (KIND_ONNX, b"model")}, "card\n")
 
 

@@ -85,7 +85,7 @@ def test_a_training_without_a_checkpoint_is_none(tmp_path: Path, sensor: list[st
     assert main(train) == 0
     assert not any(is_ours(entry.name) for entry in run.iterdir())
     assert main(train) == 2
-    assert "--resume continues it" in capsys.readouterr().err
+    assert "continue it with --resume" in capsys.readouterr().err
     assert main([*train, "--resume"]) == 0
     other = tmp_path / "other"
     other.mkdir()

@@ -162,6 +162,6 @@ def test_it_trains_and_its_bundle_runs_in_torch_alone(tmp_path: Path, capsys: py
     bundle = Bundle.load(tmp_path / "bundle")
     assert list(bundle.info.files) == ["weights.safetensors"]
     assert bundle.info.net.kwargs == {"width": 8, **options}
-    assert "Runs in torch alone" in (bundle.folder / "MODEL_CARD.md").read_text()
+    assert "Runs in torch only" in (bundle.folder / "MODEL_CARD.md").read_text()
     answer = Segmenter(bundle).run(open_scans(tmp_path / "scans")[0].cloud)
     assert np.mean(answer.class_id > 0) > 0.99
