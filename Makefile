@@ -38,7 +38,7 @@ demo: $(STAMP)       ## the whole chain on a simulated street; writes runs/demo/
 test: $(STAMP)       ## every test; --oracles and --shared-data say where the optional data lies
 	$(CLEAN) $(BIN)/python -m pytest -q --durations=15
 
-check: $(STAMP)      ## the fast tests: neither DDS, nor a browser, nor training; under three minutes
+check: $(STAMP)      ## the fast tests: neither DDS, nor a browser, nor training
 	$(CLEAN) $(BIN)/python -m pytest -q -m "not dds and not browser and not slow and not gpu"
 
 lint: $(STAMP)       ## ruff and mypy
