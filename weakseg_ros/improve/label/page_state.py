@@ -5,29 +5,25 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
-from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from weakseg_ros.errors import DataError
+from weakseg_ros.improve.label.advice import Mode, advice
+from weakseg_ros.improve.label.brush import GROWTH, brush_radius, brush_step, erased, painted
 from weakseg_ros.improve.label.carry import FARTHEST_M, Carrier
-from weakseg_ros.improve.label.clicks import LARGEST_INSTANCE, ClickStore
+from weakseg_ros.improve.label.clicks import ClickStore
 from weakseg_ros.improve.label.filters import Filters, shown_points
 from weakseg_ros.improve.label.frame_source import Frame, FrameSource
 from weakseg_ros.improve.label.masks import Mask, MaskFinder, MasksOfClicks, describe, objections
 from weakseg_ros.improve.label.pace import Pace
 from weakseg_ros.improve.label.pick import pick
+from weakseg_ros.improve.label.suggested import SuggestedPoints
 from weakseg_ros.weak.masks_by_rule import ClickSettings, segment_from_clicks
 
-Mode = Literal["mark", "paint", "object", "erase"]
 NO_POSES = "this data does not tell where the sensor was; a folder of scans with poses.txt does"
-GROWTH = 1.3
-"""by how much a mask's reach grows or shrinks at a time"""
 SMALLEST_REACH, LARGEST_REACH = 0.1, 10.0
-ERASER_M = 0.3
-"""an eraser takes what is so close to the clicked point along with it"""
-SMALLEST_BRUSH_M, LARGEST_BRUSH_M = 0.05, 3.0
 
 
 class PageState:
@@ -55,7 +51,7 @@ class PageState:
         self.around = False
         self.message, self.warning = "", False
         self.pace = Pace()
-        self._skipped: dict[str, set[int]] = {}
+        self._suggested = SuggestedPoints()
         done = set(store.done)
         self._open_first([*(key for key in source.keys if key not in done), *source.keys])
 
@@ -164,7 +160,7 @@ class PageState:
         elif self.mode == "mark" and self.point is not None:
             self._label([self.point], class_id)
             if self.suggested is not None:
-                self._skipped.get(self.frame.key, set()).discard(self.suggested)  # should the label be taken back
+                self._suggested.take_up(self.frame, self.suggested)
                 self.next_suggestion()
             else:
                 self.point = None
@@ -212,24 +208,20 @@ class PageState:
     def skip(self) -> None:
         """Pass over the current suggested point, so that it does not come again by itself, and mark the next one."""
         if self.suggested is not None:
-            self._skipped.setdefault(self.frame.key, set()).add(self.suggested)
+            self._suggested.pass_over(self.frame, self.suggested)
         self.next_suggestion()
 
     def next_suggestion(self, step: int = 1) -> None:
         """Mark the next suggested point that has no label and was not passed over, or with `step` -1 the one before."""
-        count, class_id = len(self.frame.suggestions), self.store.labelled(self.frame.key)[0]
+        frame, now = self.frame, self.suggested
         self.mode, self.mask = "mark", None
-        passed = self._skipped.get(self.frame.key, set()) if step > 0 else set()
-        outside = -1 if step > 0 else count
-        start = outside if self.suggested is None else self.suggested
-        around = range(start + 1, count) if step > 0 else range(start - 1, -1, -1)
-        for at in [*around, *(range(start + 1) if step > 0 else ())]:
-            if step < 0 or (at not in passed and not class_id[self.frame.suggestions[at].point]):
-                self.suggested, self.point = at, self.frame.suggestions[at].point
-                self._say(f"Suggested point {at + 1} of {count}: what is in the ring? Press the key of its class.")
-                return
-        self.suggested = self.point = None
-        self._say("No suggested point is left here: press End for the next frame, or click any point to label more.")
+        class_id = self.store.labelled(frame.key)[0]
+        at = self._suggested.next(frame, class_id, now) if step > 0 else self._suggested.previous(frame, now)
+        self.suggested, self.point = at, None if at is None else frame.suggestions[at].point
+        if at is None:
+            self._say("No suggested point is left here: press End for the next frame, or click any point to label more.")
+        else:
+            self._say(f"Suggested point {at + 1} of {len(frame.suggestions)}: what is in the ring? Press the key of its class.")
 
     def scale(self, larger: bool) -> None:
         """Let the mask on show reach farther or less far; while painting or erasing, the brush."""
@@ -238,11 +230,11 @@ class PageState:
             reach = min(max(self.mask.reach * growth, SMALLEST_REACH), LARGEST_REACH)
             self._show(self._mask_of(dataclasses.replace(self.mask, reach=reach)))
         elif self.mode in ("paint", "erase"):
-            self.resize_brush(max(self.brush_m, SMALLEST_BRUSH_M / GROWTH) * growth)
+            self.resize_brush(brush_step(self.brush_m, growth))
 
     def resize_brush(self, radius_m: float) -> None:
         """How far from the click paint and eraser reach; 0 takes the clicked point alone."""
-        self.brush_m = 0.0 if radius_m < SMALLEST_BRUSH_M else min(radius_m, LARGEST_BRUSH_M)
+        self.brush_m = brush_radius(radius_m)
         self._say(self._advice())
 
     def accept(self) -> None:
@@ -317,47 +309,27 @@ class PageState:
             self.complain(f"passed over: {problems[0]}")
 
     def _label(self, points: NDArray[np.int64] | list[int], class_id: int) -> None:
-        instance = self._instance(class_id) if self.instances and self.labels.things[class_id] else 0
+        counted = self.instances and self.labels.things[class_id]
+        instance = self.store.next_instance(self.frame.key, class_id, self.same_object) if counted else 0
         self.store.add(self.frame.key, points, class_id, instance, clicks=1)
         self.pace.beat()
-
-    def _instance(self, class_id: int) -> int:
-        """The id for the next object: a new one, or that of the last object of this class."""
-        classes, instances = self.store.labelled(self.frame.key)
-        largest = int(instances.max(initial=0))
-        mine = instances[classes == class_id]
-        if self.same_object and mine.any():
-            return int(mine.max())
-        if largest >= LARGEST_INSTANCE:
-            raise DataError(f"{self.frame.key}: all {LARGEST_INSTANCE} instance ids are used; label it without instances")
-        return largest + 1
 
     def _mark(self, point: int) -> None:
         self.point, self.suggested = point, None
         self._say("What is the marked point? Press the key of its class.")
 
-    def _near(self, point: int, radius_m: float) -> NDArray[np.bool_]:
-        """(N,) the points on the page within a radius of a point, m."""
-        xyz = self.frame.cloud.xyz
-        near: NDArray[np.bool_] = self.shown() & (np.linalg.norm(xyz - xyz[point], axis=1) <= radius_m)
-        return near
-
     def _paint(self, point: int) -> None:
-        points = np.flatnonzero(self._near(point, self.brush_m)) if self.brush_m else np.array([point])
+        points = painted(self.frame.cloud.xyz, self.shown(), point, self.brush_m)
         self._label(points, self.chosen)
         self._say(f"{self._name(self.chosen)}, {len(points)} point{'s' if len(points) > 1 else ''}. Undo: Z")
 
     def _erase(self, point: int) -> None:
-        """The labels within the brush, or of the whole object where the clicked point belongs to a numbered one."""
-        class_id, instance = self.store.labelled(self.frame.key)
-        near = self._near(point, max(ERASER_M, self.brush_m)) & (class_id > 0)
-        if instance[point]:
-            near = (class_id == class_id[point]) & (instance == instance[point])
-        if not near.any():
+        points = erased(self.frame.cloud.xyz, self.shown(), *self.store.labelled(self.frame.key), point, self.brush_m)
+        if not len(points):
             self._say("There is no label here.")
             return
-        self.store.erase(self.frame.key, np.flatnonzero(near))
-        self._say(f"{int(near.sum())} labels erased. Undo: Z")
+        self.store.erase(self.frame.key, points)
+        self._say(f"{len(points)} labels erased. Undo: Z")
 
     def _click_object(self, point: int) -> None:
         """The first click finds an object, later ones correct it: on it, they take that part off; beside it, they add it."""
@@ -397,16 +369,8 @@ class PageState:
         self._say(done if key is not None else nothing)
 
     def _advice(self) -> str:
-        if self.mode == "paint":
-            reach = f"all points within {self.brush_m:.2f} m of it" if self.brush_m else "the point under it"
-            return f"Each click labels {reach} as {self._name(self.chosen)}. A key chooses another class, U and I the size."
-        if self.mode == "object":
-            if self._named or self.frame.prediction is None:
-                return f"Click an object of class {self._name(self.chosen)}; a key chooses another class."
-            return "Click an object. The model guesses its class, a key corrects it."
-        if self.mode == "erase":
-            return "Click what is labelled wrongly."
-        return "Click a point, then press the key of its class. N goes to a suggested one."
+        guesses = not self._named and self.frame.prediction is not None
+        return advice(self.mode, self._name(self.chosen), self.brush_m, guesses)
 
     def _name(self, class_id: int) -> str:
         return self.labels.names[class_id]

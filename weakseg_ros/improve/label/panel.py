@@ -13,9 +13,10 @@ from typing import Any, Literal
 import numpy as np
 import viser
 
+from weakseg_ros.improve.label.brush import LARGEST_BRUSH_M
 from weakseg_ros.improve.label.colors import views_of
 from weakseg_ros.improve.label.keys import class_key, key_of
-from weakseg_ros.improve.label.page_state import LARGEST_BRUSH_M, PageState
+from weakseg_ros.improve.label.page_state import PageState
 from weakseg_ros.improve.label.scene import POINT_SIZE_M, SHAPES
 from weakseg_ros.improve.label.thumbnails import SIZE, Thumbnails
 

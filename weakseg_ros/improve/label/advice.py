@@ -1,0 +1,22 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a click does in each mode, told to the person in one or two sentences."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+Mode = Literal["mark", "paint", "object", "erase"]
+
+
+def advice(mode: Mode, class_name: str, brush_m: float, model_guesses: bool) -> str:
+    """What to do next; `class_name` is the chosen class, `model_guesses` whether the model may name a clicked object."""
+    if mode == "paint":
+        reach = f"all points within {brush_m:.2f} m of it" if brush_m else "the point under it"
+        return f"Each click labels {reach} as {class_name}. A key chooses another class, U and I the size."
+    if mode == "object":
+        if model_guesses:
+            return "Click an object. The model guesses its class, a key corrects it."
+        return f"Click an object of class {class_name}; a key chooses another class."
+    if mode == "erase":
+        return "Click what is labelled wrongly."
+    return "Click a point, then press the key of its class. N goes to a suggested one."

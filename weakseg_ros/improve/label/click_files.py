@@ -1,0 +1,249 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The files of a folder of clicks: a label file for each clicked scan, and the record that counts and hashes them.
+
+`FOLDER/sparse/clicks/` holds the layout that `weakseg sparse` writes (`KEY.label`, `sparse.yaml`), so training reads both
+alike. A change is on disk before the call returns; several threads, pages and processes may write to one folder.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import threading
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from weakseg_ros.data.scan_files import content_hash, read_raw_labels, write_raw_labels
+from weakseg_ros.errors import ConfigError, DataError
+from weakseg_ros.files import environment, inside, make_folder, sha256_of, write_atomic
+from weakseg_ros.improve.label.labelled_folder import LabelledFolder
+from weakseg_ros.improve.label.map_changes import brought_to
+from weakseg_ros.locks import Turns
+from weakseg_ros.weak.sparse_labels import RECORD, RECORD_VERSION, SparseRecord, raw_ids_of, read_record
+
+log = logging.getLogger(__name__)
+
+LOCK = ".lock"
+
+
+class ClickFiles:
+    """Label files and record in one folder, read again where another page changed them, and brought in order when opened.
+
+    Opening follows a label map that has changed and mends what a kill left behind. Raises DataError where the folder holds
+    labels that were drawn and not clicked, and where the disk refuses.
+    """
+
+    def __init__(self, path: Path, opened: LabelledFolder) -> None:
+        self.path, self.labels = path, opened.labels
+        self._opened = opened
+        self._read_before: dict[str, tuple[tuple[int, int], NDArray[np.uint32]]] = {}
+        self._record: tuple[tuple[int, int], SparseRecord] | None = None
+        self._turns = Turns(self.path / LOCK)
+        self._mutex = threading.RLock()
+        self._environment = environment()
+        try:
+            make_folder(self.path)
+        except OSError as error:
+            raise DataError(f"{self.path}: cannot be made ({error.strerror}); check the rights of {opened.folder}") from None
+        with self.alone():
+            self._follow_map()
+            self._mend()
+
+    @contextmanager
+    def alone(self) -> Iterator[None]:
+        """Keep other threads and other processes out until the block has ended; what others wrote is read again."""
+        with self._mutex:
+            with ExitStack() as stack:
+                try:
+                    others = stack.enter_context(self._turns.take())
+                except OSError as error:
+                    raise self._refusal(error) from None
+                if others:
+                    self._read_before.clear()
+                    self._record = None
+                yield
+
+    @property
+    def stamp(self) -> tuple[int, int]:
+        """Another one after every change, whoever made it."""
+        return _identity(self.path / RECORD)
+
+    @property
+    def record(self) -> SparseRecord:
+        """What `sparse.yaml` says now."""
+        with self._mutex:
+            now = self.stamp
+            if self._record is None or self._record[0] != now:
+                self._record = (now, self._read_record())
+            return self._record[1]
+
+    def save_record(self, record: SparseRecord) -> None:
+        """A line a field, each value as JSON, which is YAML too and written in a hundredth of the time."""
+        lines = (f"{name}: {json.dumps(value, ensure_ascii=False)}\n" for name, value in vars(record).items())
+        write_atomic(self.path / RECORD, "".join(lines))
+        self._record = (self.stamp, record)
+
+    def raw(self, key: str) -> NDArray[np.uint32]:
+        """(N,) the raw labels on disk; read again only where the file is another one than last time."""
+        with self._mutex:
+            file = self.file(key)
+            now = _identity(file)
+            if key not in self._read_before or self._read_before[key][0] != now:
+                self._read_before[key] = (now, self._read_raw(key, file))
+            return self._read_before[key][1]
+
+    def file(self, key: str) -> Path:
+        """Where the labels of a scan are kept once it is clicked."""
+        return inside(self.path, f"{key}.label")
+
+    def write(self, key: str, points: NDArray[np.int64], raw: NDArray[np.uint32], clicked: str, clicks: int) -> None:
+        """The label file first, since the record can be made again from the files, but not the other way round."""
+        record, before = self.record, self.raw(key)
+        after = before.copy()
+        after[points] = raw
+        facts, file, was_clicked = self._opened.facts(key), self.file(key), key in record.positions
+        files, positions = dict(record.files), dict(record.positions)
+        usable = record.points - (facts.usable if was_clicked else 0)
+        try:
+            if not np.array_equal(after, self._opened.start(key)):
+                file.parent.mkdir(parents=True, exist_ok=True)
+                files[f"{key}.label"] = hashlib.sha256(write_raw_labels(file, after)).hexdigest()
+                positions[key] = facts.position
+                usable += facts.usable
+            else:
+                file.unlink(missing_ok=True)
+                files.pop(f"{key}.label", None)
+                positions.pop(key, None)
+            per_class = self._per_class(after) * (key in positions) - self._per_class(before) * was_clicked
+            spent = dict(record.clicks_per_class)
+            if clicked:
+                spent[clicked] = max(0, spent[clicked] + clicks)
+            labelled = {name: record.points_per_class[name] + int(per_class[i]) for i, name in self._class_names()}
+            self._save(files, positions, usable, spent, labelled, record.done, record.reviews)
+        except OSError as error:
+            raise DataError(f"{file}: the click could not be saved ({error.strerror}); free some space or check rights") from None
+
+    def _save(
+        self,
+        files: dict[str, str],
+        positions: dict[str, str],
+        usable: int,
+        clicks: dict[str, int],
+        labelled: dict[str, int],
+        done: tuple[str, ...],
+        reviews: dict[str, str],
+    ) -> None:
+        record = SparseRecord(
+            version=RECORD_VERSION,
+            draw=None,
+            data=self._opened.scans.name,
+            data_hash=self._opened.data_hash,
+            labels=self.labels.name,
+            points=usable,
+            clicks=sum(clicks.values()),
+            labelled_points=sum(labelled.values()),
+            clicks_per_class=clicks,
+            points_per_class=labelled,
+            content_hash=content_hash(files),
+            positions=positions,
+            files=files,
+            problems=(),
+            environment=self._environment,
+            done=done,
+            raw_ids=raw_ids_of(self.labels),
+            reviews=reviews,
+        )
+        self.save_record(record)
+
+    def _read_raw(self, key: str, file: Path) -> NDArray[np.uint32]:
+        points = self._opened.facts(key).points
+        if not file.is_file():
+            return self._opened.start(key)
+        raw = read_raw_labels(file, points)
+        unknown = self.labels.unknown_raw_ids(raw)
+        if unknown:
+            found = ", ".join(map(str, unknown[:5]))
+            hint = "open it with the map that it was labelled with (--label-map), or remove the file"
+            raise DataError(f"{file}: holds raw ids that label map '{self.labels.name}' does not list ({found}); {hint}")
+        return raw
+
+    def _class_names(self) -> list[tuple[int, str]]:
+        return list(enumerate(self.labels.names))[1:]
+
+    def _per_class(self, raw: NDArray[np.uint32]) -> NDArray[np.int64]:
+        labelled = self.labels.to_class(raw[raw > 0])
+        return np.bincount(labelled, minlength=self.labels.num_classes).astype(np.int64)
+
+    def _read_record(self) -> SparseRecord:
+        record = self._stored_record()
+        if set(record.clicks_per_class) != set(self.labels.names[1:]):
+            raise DataError(f"{self.path}: the label map was changed by another program meanwhile; open the folder again")
+        return record
+
+    def _stored_record(self) -> SparseRecord:
+        try:
+            record = read_record(self.path)
+        except ConfigError as error:
+            raise DataError(
+                f"{error}; remove it, and it is made again from the label files, without the count of clicks"
+            ) from None
+        if record.draw is not None:
+            raise DataError(f"{self.path}: holds labels that 'weakseg sparse' drew; label under another --name")
+        return record
+
+    def _follow_map(self) -> None:
+        """Bring record and label files to the map of today, where it is another one than they were clicked with."""
+        if not (self.path / RECORD).is_file():
+            return
+        try:
+            stored = self._stored_record()
+            record, sentence = brought_to(self.path, stored, self.labels)
+            if record != stored:
+                self.save_record(record)
+        except OSError as error:
+            raise self._refusal(error) from None
+        if sentence:
+            log.warning("%s", sentence)
+
+    def _mend(self) -> None:
+        """Make the record again where it does not tell what lies on disk: a kill came between a label file and it."""
+        on_disk = {file.relative_to(self.path).as_posix(): sha256_of(file) for file in sorted(self.path.rglob("*.label"))}
+        known = self.record if (self.path / RECORD).is_file() else None
+        if known is not None and known.files == on_disk:
+            return
+        positions, usable, counted = {}, 0, np.zeros(self.labels.num_classes, np.int64)
+        for name in on_disk:
+            key = name.removesuffix(".label")
+            try:
+                counted += self._per_class(self.raw(key))
+            except DataError as error:
+                log.warning("left as it is: %s", error)
+                continue
+            positions[key] = self._opened.facts(key).position
+            usable += self._opened.facts(key).usable
+        labelled = {name: int(counted[i]) for i, name in self._class_names()}
+        clicks = dict(known.clicks_per_class) if known else dict.fromkeys(labelled, 0)
+        if known is not None and (gained := [name for name in labelled if labelled[name] > known.points_per_class[name]]):
+            clicks[gained[0]] += 1  # turns let no more than one click be under way, and it is on disk
+        files = {name: digest for name, digest in on_disk.items() if name.removesuffix(".label") in positions}
+        try:
+            self._save(files, positions, usable, clicks, labelled, known.done if known else (), known.reviews if known else {})
+        except OSError as error:
+            raise self._refusal(error) from None
+
+    def _refusal(self, error: OSError) -> DataError:
+        return DataError(f"{self.path}: clicks cannot be saved ({error.strerror}); free some space or check rights")
+
+
+def _identity(path: Path) -> tuple[int, int]:
+    """Which file lies at a path: it is another one after every replacement; zeros where there is none."""
+    try:
+        status = path.stat()
+    except FileNotFoundError:
+        return 0, 0
+    return status.st_ino, status.st_mtime_ns
