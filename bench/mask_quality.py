@@ -23,8 +23,9 @@ from weakseg_ros.points.labels import LabelMap
 from weakseg_ros.points.projection import RangeSpec
 from weakseg_ros.train.config import TrainConfig
 from weakseg_ros.train.run_folder import CONFIG, LABELS, SPEC, STATISTICS, RunFolder
-from weakseg_ros.train.session import labels_of, make_method, make_net, open_data
+from weakseg_ros.train.session import make_method, make_net
 from weakseg_ros.train.survey import DataStatistics
+from weakseg_ros.train.training_data import labels_of, open_data
 
 
 @dataclass

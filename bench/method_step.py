@@ -33,7 +33,8 @@ from weakseg_ros.methods.combined import build_method
 from weakseg_ros.methods.method import Task
 from weakseg_ros.points.labels import LabelMap
 from weakseg_ros.train.config import TrainConfig
-from weakseg_ros.train.session import Learner, precision_of
+from weakseg_ros.train.machine import precision_of
+from weakseg_ros.train.session import Learner
 
 METHODS = ("supervised", "erda", "coarse3d", "erda+coarse3d")
 CHANNELS, BATCH, HEIGHT, WIDTH = 5, 4, 32, 512

@@ -35,8 +35,9 @@ from weakseg_ros.methods.confident_pixels import entropy, select_pseudo_labels, 
 from weakseg_ros.methods.erda import Erda, at_pixels
 from weakseg_ros.nets.output import NetOutput
 from weakseg_ros.train.config import TrainConfig
-from weakseg_ros.train.session import TrainingSession, labels_of, open_training
+from weakseg_ros.train.session import TrainingSession, open_training
 from weakseg_ros.train.train import run_session
+from weakseg_ros.train.training_data import labels_of
 from weakseg_ros.weak.protocols import SparseConfig
 
 SCANS, BATCH = 16, 4

@@ -28,8 +28,8 @@ from weakseg_ros.errors import ConfigError, DataError
 from weakseg_ros.locks import alone
 from weakseg_ros.simulate.record import main as simulate
 from weakseg_ros.train.run_folder import RunFolder
-from weakseg_ros.train.session import open_data
 from weakseg_ros.train.train import train
+from weakseg_ros.train.training_data import open_data
 from weakseg_ros.weak.protocols import SparseConfig
 
 SMALL = {

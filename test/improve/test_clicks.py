@@ -28,7 +28,7 @@ from weakseg_ros.points.cloud import make_cloud
 from weakseg_ros.points.labels import LabelClass, LabelMap
 from weakseg_ros.points.projection import RangeSpec
 from weakseg_ros.train.config import TrainConfig
-from weakseg_ros.train.session import open_data
+from weakseg_ros.train.training_data import open_data
 from weakseg_ros.weak.draw import draw_sparse
 from weakseg_ros.weak.protocols import SparseConfig
 from weakseg_ros.weak.sparse_labels import SparseLabels

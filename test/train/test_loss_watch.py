@@ -12,7 +12,7 @@ torch = pytest.importorskip("torch", reason="torch is not installed")
 from weakseg_ros.errors import WeaksegError  # noqa: E402
 from weakseg_ros.train.config import TrainConfig  # noqa: E402
 from weakseg_ros.train.loss_watch import LossWatch  # noqa: E402
-from weakseg_ros.train.session import why_precision  # noqa: E402
+from weakseg_ros.train.machine import why_precision  # noqa: E402
 
 
 def add(watch: LossWatch, step: int, focal: float, lovasz: float = 1.0) -> None:

@@ -31,10 +31,11 @@ from weakseg_ros.points.cloud import make_cloud
 from weakseg_ros.points.labels import LabelClass, LabelMap
 from weakseg_ros.points.projection import RangeSpec
 from weakseg_ros.train.config import TrainConfig
+from weakseg_ros.train.machine import precision_of
 from weakseg_ros.train.run_folder import RunFolder
-from weakseg_ros.train.session import open_data, precision_of
 from weakseg_ros.train.survey import DataStatistics
 from weakseg_ros.train.train import learning_rate, train
+from weakseg_ros.train.training_data import open_data
 from weakseg_ros.train.validate import Predictor, validate
 from weakseg_ros.weak.draw import draw_sparse
 from weakseg_ros.weak.protocols import SparseConfig

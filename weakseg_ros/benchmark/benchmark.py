@@ -37,9 +37,9 @@ from weakseg_ros.files import environment, make_folder, write_atomic, write_json
 from weakseg_ros.locks import alone, in_turn
 from weakseg_ros.train.config import TrainConfig
 from weakseg_ros.train.run_folder import BEST, CONFIG, STATISTICS, RunFolder
-from weakseg_ros.train.session import open_data, with_own_split
 from weakseg_ros.train.survey import DataStatistics
 from weakseg_ros.train.train import train
+from weakseg_ros.train.training_data import open_data, with_own_split
 from weakseg_ros.weak.draw import draw_sparse
 from weakseg_ros.weak.sparse_labels import RECORD, SparseLabels, SparseScans, is_unfinished
 

@@ -14,10 +14,12 @@ import torch
 from weakseg_ros.batches.batches import ScanImages, make_batch, step_generator
 from weakseg_ros.data.scan_sets import ScanSet
 from weakseg_ros.train.config import TrainConfig
+from weakseg_ros.train.machine import launch_fabric
 from weakseg_ros.train.run_folder import RunFolder
-from weakseg_ros.train.session import TrainingSession, assemble, image_spec, labels_of, launch_fabric, make_method, make_net
+from weakseg_ros.train.session import TrainingSession, assemble, make_method, make_net
 from weakseg_ros.train.survey import DataStatistics
 from weakseg_ros.train.train import take_step, to_device
+from weakseg_ros.train.training_data import image_spec, labels_of
 
 PROGRESS = 0.5
 """where in the training the steps are: past all warm-ups"""

@@ -46,8 +46,9 @@ from weakseg_ros.train.model_card import model_card
 from weakseg_ros.train.onnx_file import HALVED_ELEMENTS, compare, export_onnx
 from weakseg_ros.train.outputs import check_bundle_place
 from weakseg_ros.train.run_folder import CONFIG, LABELS, SPEC, STATISTICS, RunFolder
-from weakseg_ros.train.session import make_method, make_net, open_data, restore
+from weakseg_ros.train.session import make_method, make_net, restore
 from weakseg_ros.train.survey import DataStatistics
+from weakseg_ros.train.training_data import open_data
 
 MAX_DIFFERENCE = 1e-3
 """of confidence and uncertainty between torch and the ONNX file, and of further outputs as a share of their largest value"""

@@ -31,10 +31,12 @@ from weakseg_ros.train.commands import parse_training
 from weakseg_ros.train.config import TrainConfig
 from weakseg_ros.train.experience_replay import ReplayImages, ReplayMethod
 from weakseg_ros.train.export import export_bundle, measure_scans
+from weakseg_ros.train.machine import launch_fabric
 from weakseg_ros.train.run_folder import RunFolder
-from weakseg_ros.train.session import assemble, labels_of, launch_fabric, make_method, write_start
+from weakseg_ros.train.session import assemble, make_method, write_start
 from weakseg_ros.train.survey import DataStatistics, survey
 from weakseg_ros.train.train import run_session
+from weakseg_ros.train.training_data import labels_of
 
 THEN = "&&"
 """the word between the commands of a bundle that was trained and then retrained"""

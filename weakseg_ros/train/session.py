@@ -7,20 +7,16 @@ import dataclasses
 import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
-import numpy as np
 import torch
 from lightning_fabric import Fabric
-from lightning_fabric.plugins.precision import MixedPrecision
 from torch import Tensor, nn
 
-from weakseg_ros.batches.batches import Batch, ImageSource, LabelsOf, ScanImages
+from weakseg_ros.batches.batches import Batch, ImageSource, ScanImages
 from weakseg_ros.config import dump_yaml, load_yaml
-from weakseg_ros.data.scan_sets import ScanSet, Subset, holdout
-from weakseg_ros.data.scans import open_scans, open_splits, splits_of
-from weakseg_ros.errors import ConfigError, DataError
+from weakseg_ros.data.scan_sets import ScanSet
+from weakseg_ros.errors import DataError
 from weakseg_ros.files import environment, write_atomic, write_json
 from weakseg_ros.methods.combined import Combined, build_method, reads_instances
 from weakseg_ros.methods.method import Method, Task
@@ -31,19 +27,19 @@ from weakseg_ros.points.projection import RangeSpec
 from weakseg_ros.train.average import WeightAverage
 from weakseg_ros.train.config import TrainConfig
 from weakseg_ros.train.initial import begin_with, read_initial
+from weakseg_ros.train.machine import check_accelerator, launch_fabric, precision_of, why_precision
 from weakseg_ros.train.outputs import check_outputs
 from weakseg_ros.train.resuming import keep_settings, resumed
 from weakseg_ros.train.run_folder import CONFIG, ENVIRONMENT, LABELS, SPEC, STATISTICS, RunFolder
 from weakseg_ros.train.survey import DataStatistics, survey
+from weakseg_ros.train.training_data import image_spec, labels_of, open_data, with_own_split
 from weakseg_ros.train.validate import labelled_only
-from weakseg_ros.weak.protocols import draw_scan
-from weakseg_ros.weak.sparse_labels import RECORD, read_record, sparse_scans
+from weakseg_ros.weak.sparse_labels import RECORD, read_record
 
 log = logging.getLogger(__name__)
 
 OUTSIDE_WORTH_SAYING = 0.01
 """share of the points outside the range image"""
-Precision = Literal["32-true", "bf16-mixed", "16-mixed"]
 
 
 class Learner(nn.Module):
@@ -104,7 +100,7 @@ def open_training(config: TrainConfig) -> TrainingSession:
     """Assemble a training, new or resumed. Raises DataError and ConfigError where the parts do not fit."""
     run = RunFolder(config.out)
     config = with_own_split(resumed(config) if config.resume else config)
-    _check_accelerator(config)
+    check_accelerator(config)
     check_outputs(config)
     fabric = launch_fabric(config)
     if fabric.is_global_zero:
@@ -137,39 +133,6 @@ def open_training(config: TrainConfig) -> TrainingSession:
     return session
 
 
-def _check_accelerator(config: TrainConfig) -> None:
-    """Raise ConfigError where the settings ask for a GPU that is not there."""
-    if config.accelerator in ("cuda", "gpu") and not torch.cuda.is_available():
-        raise ConfigError(f"accelerator: '{config.accelerator}', but torch finds no CUDA device here; use auto or cpu")
-
-
-def launch_fabric(config: TrainConfig) -> Fabric:
-    """The processes and the arithmetic that the settings ask for."""
-    machine: dict[str, Any] = {"accelerator": config.accelerator, "devices": config.devices, "num_nodes": config.num_nodes}
-    precision = precision_of(config)
-    if precision == "32-true":
-        fabric = Fabric(**machine, precision=precision)
-    else:
-        fabric = Fabric(**machine, plugins=ExactInputs(precision, "cuda" if _on_cuda(config) else "cpu"))
-    fabric.launch()
-    return fabric
-
-
-class ExactInputs(MixedPrecision):
-    """Mixed precision that leaves the batch as it is: places in half precision are off by decimetres.
-
-    What a net computes is halved by autocast all the same.
-    """
-
-    def convert_input(self, data: Any) -> Any:
-        """The data themselves."""
-        return data
-
-
-def _on_cuda(config: TrainConfig) -> bool:
-    return config.accelerator != "cpu" and torch.cuda.is_available()
-
-
 def assemble(
     config: TrainConfig,
     fabric: Fabric,
@@ -192,103 +155,6 @@ def assemble(
     wrapped, optimizer = fabric.setup(learner, optimizer)
     parts = (learner, wrapped, average, heads_average, optimizer)
     return TrainingSession(config, fabric, run, images, val_scans, statistics, *parts, Position())
-
-
-def open_data(config: TrainConfig) -> tuple[ScanSet, ScanSet | None]:
-    """(training scans, validation scans or None), as the settings say; only the former have sparse labels.
-
-    No scan is in both: where the settings do not name those to train on, it is left to validation, else ConfigError.
-    """
-    config = with_own_split(config)
-    if config.val_data or config.val_split or config.val_sequences:
-        train = open_scans(config.data, config.split, config.label_map, config.sequences)
-        val = open_scans(config.val_data or config.data, config.val_split, config.label_map or train.labels, config.val_sequences)
-        return _with_sparse_labels(config, _without_validation(config, train, val)), val
-    if config.hold_out and not config.split and not config.sequences:
-        train, val = open_splits(config.data, config.hold_out, config.label_map or None)
-    else:
-        train = open_scans(config.data, config.split, config.label_map, config.sequences)
-        if not config.hold_out:
-            return _with_sparse_labels(config, train), None
-        train, val = holdout(train, config.hold_out)
-    return _with_sparse_labels(config, train), val
-
-
-def with_own_split(config: TrainConfig) -> TrainConfig:
-    """The settings; where they name a part of the data to validate on and none to train on, with the data's own `train`."""
-    apart = config.val_data or config.val_split or config.val_sequences
-    if not apart or config.split or config.sequences or not _val_folder(config).is_relative_to(config.data.resolve()):
-        return config
-    return dataclasses.replace(config, split="train") if "train" in splits_of(config.data) else config
-
-
-def _val_folder(config: TrainConfig) -> Path:
-    return (config.val_data or config.data).resolve()
-
-
-def _without_validation(config: TrainConfig, train: ScanSet, val: ScanSet) -> ScanSet:
-    """The training scans that are not validated on; see `open_data`."""
-    folder = _val_folder(config)
-    number = {key: i for i, key in enumerate(train.keys)}
-    if not folder.is_relative_to(config.data.resolve()):
-        return train
-    for prefix in ("", f"{config.val_split or folder.name}/"):  # a part opened alone has shorter keys than in the whole
-        shared = [(number[prefix + key], i) for i, key in enumerate(val.keys) if prefix + key in number]
-        if shared and np.array_equal(train[shared[0][0]].cloud.xyz, val[shared[0][1]].cloud.xyz):  # not of like names alone
-            break
-    else:
-        return train
-    kept = sorted(set(range(len(train))) - {ours for ours, _ in shared})
-    if config.split or config.sequences or not kept:
-        fault = (
-            f"{len(shared)} of the {len(val)} validation scans are also training scans (the first: {train.keys[shared[0][0]]})"
-        )
-        raise ConfigError(f"{config.data}: {fault}; name other scans with split, sequences, val_split or val_sequences")
-    return Subset(train, kept, f"{train.name} (kept)")
-
-
-def _with_sparse_labels(config: TrainConfig, scans: ScanSet) -> ScanSet:
-    return scans if config.sparse_labels is None else sparse_scans(scans, config.sparse_labels)
-
-
-def labels_of(config: TrainConfig, scans: ScanSet) -> LabelsOf:
-    """Which labels of a scan are trained on: all it has, or those that the settings draw from them."""
-    if config.draw.protocol == "full":
-        return lambda scan: scan.class_id
-    return lambda scan: draw_scan(scan, scans.labels, config.draw).class_id
-
-
-def image_spec(config: TrainConfig, scans: ScanSet) -> RangeSpec:
-    """The range image to train on: the data's own, or its field of view at another size."""
-    own = scans.spec
-    asked: dict[str, float | None] = {"height": config.height or None, "width": config.width or None}
-    asked |= {"fov_up_deg": config.fov_up_deg, "fov_down_deg": config.fov_down_deg}
-    changes: dict[str, Any] = {name: value for name, value in asked.items() if value not in (None, getattr(own, name))}
-    if own.rows == "grid" and changes:
-        raise ConfigError(
-            f"{', '.join(changes)}: {scans.name} uses the sensor's fixed grid of {own.height} x {own.width}; leave them out"
-        )
-    return dataclasses.replace(own, **changes)
-
-
-def precision_of(config: TrainConfig) -> Precision:
-    """The arithmetic that `auto` means on this machine; see `why_precision`."""
-    return why_precision(config)[0]
-
-
-def why_precision(config: TrainConfig, cpu_info: Path = Path("/proc/cpuinfo")) -> tuple[Precision, str]:
-    """The arithmetic of a training, and the reason for it in words.
-
-    On a CPU bf16 pays only with matrix units (AMX): with AVX-512 alone a step takes longer than in float32.
-    """
-    if config.precision != "auto":
-        return config.precision, "the settings ask for it"
-    if _on_cuda(config):
-        name, level = torch.cuda.get_device_name(), torch.cuda.get_device_capability()[0]
-        return ("bf16-mixed", f"{name} computes in bf16") if level >= 8 else ("16-mixed", f"{name} has no bf16")
-    if cpu_info.is_file() and "amx_bf16" in cpu_info.read_text(encoding="utf-8", errors="replace").split():
-        return "bf16-mixed", "this CPU has matrix units for bf16 (AMX)"
-    return "32-true", "this CPU has no matrix units for bf16 (AMX), without which bf16 is slower"
 
 
 def make_net(config: TrainConfig, statistics: DataStatistics, num_classes: int) -> nn.Module:

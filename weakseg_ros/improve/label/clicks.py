@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Clicks of a person: sparse labels of a folder of scans that grow by one click at a time; each is saved at once and can be undone."""
+"""Clicks of a person: sparse labels of a folder of scans. Each click is saved at once and can be undone; none is lost."""
 
 from __future__ import annotations
 

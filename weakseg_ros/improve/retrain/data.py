@@ -22,7 +22,7 @@ from weakseg_ros.improve.label.clicks import ClickStore, clicked_scans
 from weakseg_ros.improve.retrain.config import RetrainConfig
 from weakseg_ros.train.config import TrainConfig
 from weakseg_ros.train.finetune import ModelScans, commands_of, training_of
-from weakseg_ros.train.session import open_data
+from weakseg_ros.train.training_data import open_data
 
 FEWEST_FRAMES = 2
 
