@@ -1,12 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
 """Wild bytes for everything that reads what others wrote: nothing but the errors that are meant for it may come of them.
 
-    python bench/fuzz.py --count 20000                          each target so often (make fuzz)
-    python bench/fuzz.py --targets clouds cdr --count 10000000  the long form, 0.1 to 0.3 ms each
+    python bench/fuzz.py --count 20000                                    each target so often (make fuzz)
+    python bench/fuzz.py --targets cdr bent --count 5000000 --resume      the long form, about 0.1 ms each
 
-Targets: cdr (serialized PointCloud2), clouds (messages of any layout), labels (label maps), yaml, bundles (bundle.yaml), bags,
-archives of clicks (label files), messages (of the page, through its door), page (the same, to a live server). hypothesis draws
-the structured ones from a seed; bytes are mutated from a corpus: what was found once is kept in --corpus and tried first.
+Targets: cdr (serialized PointCloud2, from sound clouds of 64 layouts), bent (sound clouds with some of their numbers changed),
+clouds (messages of any layout, drawn by hypothesis, some 3 ms each), labels (label maps), yaml, bundles (bundle.yaml), bags,
+clicks (label files), messages (of the page, through its door), page (the same, to a live server). All is drawn from the seed.
+Bytes are mutated from good examples; what was found once is kept in --corpus and tried first.
 """
 
 from __future__ import annotations
@@ -30,22 +31,30 @@ from typing import Any
 
 import numpy as np
 import yaml
+from fuzz_inputs import (
+    Message,
+    bent_message,
+    mutated,
+    page_messages,
+    serialized_clouds,
+    tiny_bundle,
+    wild_messages,
+    write_bag,
+)
 from hypothesis import HealthCheck, Phase, Verbosity, given, seed, settings
-from hypothesis import strategies as st
 
 from weakseg_ros.config import read_yaml
-from weakseg_ros.data.bags import CloudBagWriter, find_cloud_topic, read_clouds
+from weakseg_ros.data.bags import find_cloud_topic, read_clouds
 from weakseg_ros.data.scan_files import read_raw_labels
-from weakseg_ros.deploy.bundle import KIND_ONNX, Bundle, BundleInfo, NetRule, write_bundle
-from weakseg_ros.deploy.input_spec import IntensityRule, plain_spec
+from weakseg_ros.deploy.bundle import Bundle
 from weakseg_ros.errors import WeaksegError
-from weakseg_ros.files import environment
-from weakseg_ros.points.cloud import decode, decode_cdr, make_cloud
-from weakseg_ros.points.labels import LabelClass, LabelMap
-from weakseg_ros.points.projection import RangeSpec
+from weakseg_ros.files import environment, write_json
+from weakseg_ros.points.cloud import Cloud, decode, decode_cdr
+from weakseg_ros.points.labels import LabelMap
 
 SHOWN = 5
-SPLICES = (b"", b"\0", b"\xff" * 8, b"\x7f\xff\xff\xff", b"*a", b"&a", b"{", b"[", b"!!int ''", b"\x1b]0;x\x07", b"1e999", b"-1")
+SHARE, SHARE_OF_BAGS = 10_000, 500
+"""inputs after which the figures are written, so that a run that was ended goes on from there"""
 
 
 @dataclasses.dataclass
@@ -54,52 +63,6 @@ class Target:
 
     read: Callable[[bytes], object]
     seeds: tuple[bytes, ...]
-
-
-def mutated(content: bytes, rng: random.Random) -> bytes:
-    """Bytes with a few of them changed, doubled, cut, moved or replaced by something that often matters."""
-    data = bytearray(content)
-    for _ in range(rng.choice((1, 1, 2, 4, 16))):
-        at, kind = rng.randrange(len(data) + 1), rng.randrange(6)
-        if kind == 0 and data:
-            data[at % len(data)] = rng.randrange(256)
-        elif kind == 1 and data:
-            data[at % len(data)] ^= 1 << rng.randrange(8)
-        elif kind == 2:
-            del data[at : at + rng.choice((1, 4, 64))]
-        elif kind == 3:
-            data[at:at] = data[at : at + rng.choice((1, 4, 64))]
-        elif kind == 4:
-            data[at : at + rng.choice((0, 4))] = rng.choice(SPLICES)
-        elif kind == 5 and rng.random() < 0.1:
-            del data[at:]
-    return bytes(data)
-
-
-def serialized_cloud() -> bytes:
-    """A small cloud as DDS carries it."""
-    with tempfile.TemporaryDirectory() as folder:
-        bag = write_bag(Path(folder) / "bag")
-        from weakseg_ros.data.bags import read_raw
-
-        return next(iter(read_raw(bag))).data
-
-
-def write_bag(path: Path) -> Path:
-    """Three small clouds."""
-    rng = np.random.default_rng(0)
-    with CloudBagWriter(path, "/points") as writer:
-        for number in range(3):
-            writer.write(make_cloud(rng.normal(size=(20, 3)), rng.random(20), stamp_ns=number, frame_id="lidar"))
-    return path
-
-
-def tiny_bundle(folder: Path) -> Bundle:
-    """A bundle whose model file is no model: only its reading is tried."""
-    labels = LabelMap("two", tuple(LabelClass(i, f"class {i}", (i, i, i), False, (i,)) for i in range(3)))
-    told = plain_spec(RangeSpec(16, 32), ("range",), IntensityRule(False))
-    info = BundleInfo(name="tiny", input=told, labels=labels, net=NetRule("light"))
-    return write_bundle(folder, info, {"model.onnx": (KIND_ONNX, b"model")}, "card\n")
 
 
 def byte_targets(scratch: Path) -> dict[str, Target]:
@@ -132,7 +95,7 @@ def byte_targets(scratch: Path) -> dict[str, Target]:
 
     plain = yaml.safe_dump([{**row, "color": list(row["color"]), "raw_ids": list(row["raw_ids"])} for row in rows]).encode()
     return {
-        "cdr": Target(decode_cdr, (serialized_cloud(),)),
+        "cdr": Target(lambda data: checked(decode_cdr(data)), serialized_clouds()),
         "labels": Target(read_labels, (plain,)),
         "yaml": Target(read_any_yaml, (info.read_bytes(), b"a: [1, 2.5, 2001-01-01, !!set {x}]\nb: &b {c: d}\n")),
         "bundles": Target(read_bundle, (info.read_bytes(),)),
@@ -142,15 +105,14 @@ def byte_targets(scratch: Path) -> dict[str, Target]:
     }
 
 
-def page_messages() -> tuple[bytes, ...]:
-    """What a browser sends to the labelling page."""
-    import msgspec
-
-    update = {"type": "GuiUpdateMessage", "uuid": "00", "updates": {"value": 3.5}}
-    camera = {"type": "ViewerCameraMessage", "wxyz": [1, 0, 0, 0], "position": [0, 0, 1], "fov": 1.0, "near": 0.1, "far": 9.0}
-    camera |= {"look_at": [0, 0, 0], "up_direction": [0, 0, 1], "image_height": 10, "image_width": 10}
-    share: dict[str, Any] = {"type": "ShareUrlRequest"}
-    return tuple(msgspec.msgpack.encode(message) for message in (update, camera, share))
+def checked(cloud: Cloud) -> Cloud:
+    """A cloud whose promises hold: what passes with anything else is a fault, too."""
+    usable = cloud.xyz[cloud.valid]
+    if not np.isfinite(usable).all() or not np.isfinite(cloud.intensity).all():
+        raise AssertionError("a usable point is not finite")
+    if ((usable == 0).all(axis=1)).any():
+        raise AssertionError("a non-return counts as usable")
+    return cloud
 
 
 def read_message(data: bytes) -> object:
@@ -160,34 +122,6 @@ def read_message(data: bytes) -> object:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         return fault_of(data)
-
-
-class Message:
-    """A PointCloud2 as any library may give it."""
-
-    def __init__(self, **parts: Any) -> None:
-        vars(self).update(parts)
-
-
-def wild_messages() -> st.SearchStrategy[Message]:
-    """Layouts of any kind, few of them possible."""
-    small = st.integers(0, 40)
-    number = st.one_of(small, st.integers(0, 2**32 - 1))
-    name = st.sampled_from(["x", "y", "z", "intensity", "ring", "i", "reflectivity", "", "\x1b[2J", "t"])
-    field = st.builds(Message, name=name, offset=number, datatype=st.integers(0, 12), count=st.one_of(st.just(1), number))
-    stamp = st.builds(Message, sec=st.integers(-(2**31), 2**31 - 1), nanosec=st.integers(0, 2**32 - 1))
-    return st.builds(
-        Message,
-        header=st.builds(Message, stamp=stamp, frame_id=st.text(max_size=5)),
-        height=number,
-        width=number,
-        fields=st.lists(field, max_size=7),
-        is_bigendian=st.booleans(),
-        point_step=number,
-        row_step=number,
-        data=st.binary(max_size=400).map(lambda blob: np.frombuffer(blob, np.uint8)),
-        is_dense=st.booleans(),
-    )
 
 
 @dataclasses.dataclass
@@ -212,40 +146,58 @@ class Found:
             return fault
         return ""
 
+    def add(self, other: Found) -> None:
+        """Take in what came of a further share."""
+        self.tried, self.refused = self.tried + other.tried, self.refused + other.refused
+        self.unexpected += other.unexpected
 
-def fuzz_bytes(name: str, target: Target, count: int, number: int, corpus: Path | None) -> Found:
-    """Mutate the good examples and what was found before, and keep what is found now."""
-    found, rng = Found(), random.Random(f"{number} {name}")
-    kept = [path.read_bytes() for path in sorted((corpus / name).glob("*"))] if corpus and (corpus / name).is_dir() else []
-    for blob in [*target.seeds, *kept][:count]:
-        found.note(target.read, blob)
-    while found.tried < count:
-        blob = mutated(rng.choice(target.seeds), rng)
-        if found.note(target.read, blob) and corpus is not None:
-            (corpus / name).mkdir(parents=True, exist_ok=True)
-            (corpus / name / hashlib.sha256(blob).hexdigest()[:16]).write_bytes(blob)
+
+Share = Callable[[int, str], Found]
+"""tries as many inputs as the first argument says, drawn from the text"""
+
+
+def fuzz_bytes(name: str, target: Target, corpus: Path) -> Share:
+    """Mutates the good examples; what was found before is tried first, and what is found is kept."""
+    waiting = [*target.seeds, *(path.read_bytes() for path in sorted((corpus / name).glob("*")))]
+
+    def share(count: int, seed_text: str) -> Found:
+        found, rng = Found(), random.Random(seed_text)
+        while found.tried < count:
+            blob = waiting.pop() if waiting else mutated(rng.choice(target.seeds), rng)
+            if found.note(target.read, blob):
+                (corpus / name).mkdir(parents=True, exist_ok=True)
+                (corpus / name / hashlib.sha256(blob).hexdigest()[:16]).write_bytes(blob)
+        return found
+
+    return share
+
+
+def fuzz_bent(count: int, seed_text: str) -> Found:
+    """Sound clouds with a few faults."""
+    found, rng = Found(), random.Random(seed_text)
+    for _ in range(count):
+        found.note(lambda message: checked(decode(message)), bent_message(rng))
     return found
 
 
-def fuzz_clouds(count: int, number: int) -> Found:
-    """Messages of any layout through the decoder, drawn by hypothesis in shares that bound its memory."""
+def fuzz_clouds(count: int, seed_text: str) -> Found:
+    """Messages of any layout, drawn by hypothesis."""
     found = Found()
-    for part in range(-(-count // 5000)):
 
-        @seed(number * 1_000_003 + part)
-        @settings(
-            max_examples=min(5000, count - 5000 * part), deadline=None, database=None, phases=[Phase.generate],
-            verbosity=Verbosity.quiet, suppress_health_check=list(HealthCheck),
-        )  # fmt: skip
-        @given(wild_messages())
-        def try_one(message: Message) -> None:
-            found.note(decode, message)
+    @seed(seed_text)
+    @settings(
+        max_examples=count, deadline=None, database=None, phases=[Phase.generate],
+        verbosity=Verbosity.quiet, suppress_health_check=list(HealthCheck),
+    )  # fmt: skip
+    @given(wild_messages())
+    def try_one(message: Message) -> None:
+        found.note(lambda drawn: checked(decode(drawn)), message)
 
-        try_one()
+    try_one()
     return found
 
 
-def fuzz_page(count: int, number: int) -> Found:
+def fuzz_page(count: int, seed_text: str) -> Found:
     """Messages to a live server, over one connection; it has to answer afterwards."""
     import viser
     from websockets.exceptions import ConnectionClosed
@@ -253,7 +205,7 @@ def fuzz_page(count: int, number: int) -> Found:
 
     from weakseg_ros.improve.label.serve import start_server
 
-    found, rng, seeds = Found(), random.Random(number), page_messages()
+    found, rng, seeds = Found(), random.Random(seed_text), page_messages()
     server = start_server(free_port())
     try:
         where, protocol = f"ws://127.0.0.1:{server.get_port()}", [f"viser-v{viser.__version__}"]
@@ -300,30 +252,48 @@ def main() -> int:
     parser.add_argument("--count", type=int, default=20_000, help="inputs for each target; bags get a twentieth")
     parser.add_argument("--seed", type=int, default=0, help="of everything that is drawn")
     parser.add_argument("--corpus", type=Path, default=Path("runs/fuzz/corpus"), help="folder of what was found, tried first")
+    parser.add_argument("--resume", action="store_true", help="go on from the figures in --out, if they are of the same seed")
     parser.add_argument("--out", type=Path, default=Path("runs/fuzz/fuzz.json"), help="JSON file for the figures")
     options = parser.parse_args()
-    results: dict[str, Any] = {}
-    with tempfile.TemporaryDirectory(prefix="weakseg_fuzz_") as scratch, quiet_logs():
-        targets: dict[str, Callable[[], Found]] = {}
-        for name, target in byte_targets(Path(scratch)).items():
-            count = -(-options.count // 20) if name == "bags" else options.count
-            targets[name] = lambda n=name, t=target, c=count: fuzz_bytes(n, t, c, options.seed, options.corpus)  # type: ignore[misc]
-        targets["clouds"] = lambda: fuzz_clouds(options.count, options.seed)
-        if importlib.util.find_spec("viser"):
-            targets["page"] = lambda: fuzz_page(options.count, options.seed)
-        for name in options.targets or targets:
-            started = time.monotonic()
-            found = targets[name]()
-            seconds = time.monotonic() - started
-            results[name] = {**dataclasses.asdict(found), "seconds": round(seconds, 1)}
-            faults = sum(found.unexpected.values())
-            print(f"{name}: {found.tried} tried, {found.refused} refused, {faults} unexpected, {seconds:.0f} s")
-            for fault, times in found.unexpected.most_common(SHOWN):
-                print(f"    {times} x {fault}")
+    before = json.loads(options.out.read_text()) if options.resume and options.out.is_file() else {}
+    results: dict[str, Any] = before.get("targets", {}) if before.get("seed") == options.seed else {}
     options.out.parent.mkdir(parents=True, exist_ok=True)
-    content = {"seed": options.seed, "targets": results, "environment": environment()}
-    options.out.write_text(json.dumps(content, indent=2) + "\n")
+    with tempfile.TemporaryDirectory(prefix="weakseg_fuzz_") as scratch, quiet_logs():
+        targets = all_targets(Path(scratch), options.corpus)
+        for name in options.targets or targets:
+            count = -(-options.count // 20) if name == "bags" else options.count
+            for row in in_shares(name, targets[name], count, options.seed, results.get(name, {})):
+                results[name] = row
+                content = {"seed": options.seed, "targets": results, "environment": environment()}
+                write_json(options.out, content)
+            print(told(name, results[name]), flush=True)
     return int(any(row["unexpected"] for row in results.values()))
+
+
+def all_targets(scratch: Path, corpus: Path) -> dict[str, Share]:
+    """Everything that can be fuzzed here."""
+    targets = {name: fuzz_bytes(name, target, corpus) for name, target in byte_targets(scratch).items()}
+    targets |= {"bent": fuzz_bent, "clouds": fuzz_clouds}
+    return {**targets, "page": fuzz_page} if importlib.util.find_spec("viser") else targets
+
+
+def in_shares(name: str, share: Share, count: int, number: int, before: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    """The figures after each share, on from those of an earlier run."""
+    found = Found(before.get("tried", 0), before.get("refused", 0), Counter(before.get("unexpected", {})))
+    seconds, most = before.get("seconds", 0.0), SHARE_OF_BAGS if name == "bags" else SHARE
+    yield {**dataclasses.asdict(found), "seconds": seconds}
+    while found.tried < count:
+        started = time.monotonic()
+        found.add(share(min(most, count - found.tried), f"{number} {name} {found.tried}"))
+        seconds = round(seconds + time.monotonic() - started, 1)
+        yield {**dataclasses.asdict(found), "seconds": seconds}
+
+
+def told(name: str, row: dict[str, Any]) -> str:
+    """A line, and what nobody meant below it."""
+    faults = sum(row["unexpected"].values())
+    line = f"{name}: {row['tried']} tried, {row['refused']} refused, {faults} unexpected, {row['seconds']:.0f} s"
+    return "\n".join([line, *(f"    {times} x {fault}" for fault, times in Counter(row["unexpected"]).most_common(SHOWN))])
 
 
 if __name__ == "__main__":

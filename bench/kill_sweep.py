@@ -32,7 +32,7 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from fuzz import tiny_bundle
+from fuzz_inputs import tiny_bundle
 
 SENSOR = "name: tiny\nbeams: 8\ncolumns: 64\nmount_height_m: 1.6\n"
 WRITING = os.O_WRONLY | os.O_RDWR | os.O_CREAT

@@ -5,7 +5,8 @@
     python bench/soak.py --minutes 3         the short one
 
 While clouds come in, the node keeps frames in a log, models/current changes, the clouds' layout changes, other subscribers come
-and go, and the clouds' clock jumps by an hour. Writes OUT/soak.json and OUT/soak.png.
+and go, and the clouds' clock jumps by an hour. A cloud without an answer was lost by the middleware on its way to the node or
+back, or by the node: the counts of /diagnostics tell which. Writes OUT/soak.json and OUT/soak.png.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from __future__ import annotations
 import argparse
 import array
 import json
+import os
 import sys
 import tempfile
 import time
@@ -41,7 +43,7 @@ WIDTH = 256
 SWAP_S, LAYOUT_S, VISITOR_S, JUMP_S, MEMORY_S = 20.0, 7.0, 5.0, 60.0, 5.0
 """how often the model, the layout, the further subscribers and the clock change, and how often memory is looked at"""
 HOUR_NS = 3600 * 10**9
-DRAIN_S, START_S = 20.0, 120.0
+START_S = 120.0
 WARM_SHARE = 0.1
 """memory is compared from here on: until then caches fill"""
 MOST_GROWTH_MIB = 50.0
@@ -51,6 +53,7 @@ LAYOUTS = {
     "reordered": [("ring", "<u2"), ("z", "<f4"), ("y", "<f4"), ("x", "<f4"), ("time", "<f8"), ("intensity", "<f4")],
     "padded": [("x", "<f4"), ("y", "<f4"), ("z", "<f4"), ("", "V4"), ("intensity", "<f4"), ("ring", "<u2"), ("_", "V10")],
 }
+COUNTED = ("received", "answered")
 CODES = {"i1": 1, "u1": 2, "i2": 3, "u2": 4, "i4": 5, "u4": 6, "f4": 7, "f8": 8}
 
 
@@ -62,13 +65,37 @@ class Outcome:
     """seconds by stamp in ns"""
     latency_ms: dict[int, float] = field(default_factory=dict)
     memory: list[tuple[float, float]] = field(default_factory=list)
-    """(seconds since the start, MiB)"""
-    swaps: int = 0
-    layouts: int = 0
-    visitors: int = 0
-    jumps: int = 0
-    dropped: dict[str, int] = field(default_factory=dict)
+    """(moment in seconds, MiB)"""
+    load: list[float] = field(default_factory=list)
+    """processes of this machine that ran or wanted to, on average over a minute; as often as memory"""
+    events: list[tuple[float, str]] = field(default_factory=list)
+    """(moment in seconds, swap, layout, visitor or jump)"""
+    before: dict[str, int] = field(default_factory=dict)
+    counted: dict[str, int] = field(default_factory=dict)
+    """what the node says of its input before the drive, and last: received, answered, dropped by reason"""
+    reports: int = 0
     models: list[str] = field(default_factory=list)
+
+    def times(self, kind: str) -> int:
+        """How often something was changed."""
+        return sum(event == kind for _, event in self.events)
+
+    def losses(self) -> dict[str, Any]:
+        """Where the clouds without an answer were lost: by stage, and their moments with what was changed last before them."""
+        counts = {key: value - self.before.get(key, 0) for key, value in self.counted.items()}
+        missing = [at for stamp, at in self.sent.items() if stamp not in self.latency_ms]
+        return {
+            "never_reached_the_node": len(self.sent) - counts["received"],
+            "dropped_by_the_node": counts["received"] - counts["answered"],
+            "answers_that_never_came_back": counts["answered"] - len(self.latency_ms),
+            "counts_of_the_node": counts,
+            "when": [self._after(at) for at in missing],
+        }
+
+    def _after(self, at: float) -> str:
+        first = min(self.sent.values())
+        last = max((event for event in self.events if event[0] <= at), default=(first, "start"))
+        return f"{at - first:.1f} s, {at - last[0]:.2f} s after a {last[1]}"
 
 
 def message_of(cloud: Cloud, layout: str) -> Any:
@@ -126,7 +153,24 @@ class Driver:
                 raise SystemExit("soak: the node gave no answer")
             self.send()
             self.spin_until(time.monotonic() + 0.5)
-        self.seen = Outcome(models=self.seen.models)
+        self.wait_for_counts()
+        self.seen = Outcome(models=self.seen.models, before=self.seen.counted)
+
+    def wait_for_counts(self) -> None:
+        """Until the node has said twice in a row that nothing came in between: its counts are then those of all that was sent."""
+        deadline, last = time.monotonic() + START_S, None
+        while time.monotonic() < deadline:
+            reports = self.seen.reports
+            self.spin_until(time.monotonic() + 0.2)
+            if self.seen.reports > reports:
+                if last == self.seen.counted:
+                    return
+                last = self.seen.counted
+        raise SystemExit("soak: the node says no counts on /diagnostics")
+
+    def note(self, kind: str) -> None:
+        """Something was changed now."""
+        self.seen.events.append((time.monotonic(), kind))
 
     def send(self) -> None:
         """One cloud, under a stamp that no other has."""
@@ -146,12 +190,13 @@ class Driver:
 
     def jump(self) -> None:
         """The clock of the clouds goes an hour back or forth, to moments that it has not had."""
-        self.seen.jumps += 1
-        self._offset_ns = HOUR_NS * (-1) ** self.seen.jumps * (self.seen.jumps // 2 + 1)
+        self.note("jump")
+        jumps = self.seen.times("jump")
+        self._offset_ns = HOUR_NS * (-1) ** jumps * (jumps // 2 + 1)
 
     def visit(self) -> None:
         """Another subscriber comes, or goes."""
-        self.seen.visitors += 1
+        self.note("visitor")
         if self._visitor is None:
             topic, quality = f"/{self._name}/labels", self._best_effort
             self._visitor = self._node.create_subscription(self._kind, topic, lambda message: None, quality)
@@ -167,8 +212,9 @@ class Driver:
     def _on_diagnostics(self, message: Any) -> None:
         inputs = [status for status in message.status if status.name.endswith(": input")]
         values = {value.key: value.value for status in inputs for value in status.values}
-        dropped = {key: int(value) for key, value in values.items() if key.startswith("dropped ")}
-        self.seen.dropped |= dropped
+        if values:
+            self.seen.reports += 1
+            self.seen.counted = {key: int(n) for key, n in values.items() if key in COUNTED or key.startswith("dropped ")}
 
     def _on_classes(self, message: Any) -> None:
         self.seen.models.append(json.loads(message.data)["hash"])
@@ -188,15 +234,16 @@ def soak(minutes: float, versions: Versions, folders: list[Path], messages: dict
             if now >= due["memory"]:
                 due["memory"] += MEMORY_S
                 process.check()
-                driver.seen.memory.append((now - started, memory_mib(process.pid)))
+                driver.seen.memory.append((now, memory_mib(process.pid)))
+                driver.seen.load.append(os.getloadavg()[0])
             if now >= due["swap"] + SWAP_S:
                 due["swap"] += SWAP_S
-                driver.seen.swaps += 1
-                versions.promote(folders[driver.seen.swaps % len(folders)])
+                driver.note("swap")
+                versions.promote(folders[driver.seen.times("swap") % len(folders)])
             if now >= due["layout"] + LAYOUT_S:
                 due["layout"] += LAYOUT_S
-                driver.seen.layouts += 1
-                driver.layout = list(LAYOUTS)[driver.seen.layouts % len(LAYOUTS)]
+                driver.note("layout")
+                driver.layout = list(LAYOUTS)[driver.seen.times("layout") % len(LAYOUTS)]
             if now >= due["visitor"] + VISITOR_S:
                 due["visitor"] += VISITOR_S
                 driver.visit()
@@ -205,10 +252,9 @@ def soak(minutes: float, versions: Versions, folders: list[Path], messages: dict
                 driver.jump()
             driver.send()
             driver.spin_until(started + (number + 1) / RATE_HZ)
-        deadline = time.monotonic() + DRAIN_S
-        while len(driver.seen.latency_ms) < len(driver.seen.sent) and time.monotonic() < deadline:
-            driver.spin_until(time.monotonic() + 0.2)
-        driver.seen.memory.append((time.monotonic() - started, memory_mib(process.pid)))
+        driver.wait_for_counts()
+        driver.seen.memory.append((time.monotonic(), memory_mib(process.pid)))
+        driver.seen.load.append(os.getloadavg()[0])
     if process.exit_code:
         raise SystemExit(f"soak: the node ended with exit code {process.exit_code}")
     return driver.seen
@@ -221,15 +267,21 @@ def picture(outcome: Outcome, path: Path) -> None:
     matplotlib.use("Agg")
     from matplotlib import pyplot
 
-    figure, (above, below) = pyplot.subplots(2, 1, sharex=True, figsize=(9, 6))
-    above.plot(*zip(*outcome.memory, strict=True))
-    above.set_ylabel("memory of the node, MiB")
+    figure, (above, below, machine) = pyplot.subplots(3, 1, sharex=True, figsize=(9, 8))
     first = min(outcome.sent.values())
+    moments = [at - first for at, _ in outcome.memory]
+    above.plot(moments, [mib for _, mib in outcome.memory])
+    above.set_ylabel("memory of the node, MiB")
+    machine.plot(moments, outcome.load)
+    machine.set_ylabel("load of the machine")
     rows = sorted((outcome.sent[stamp] - first, latency) for stamp, latency in outcome.latency_ms.items())
     below.plot([at for at, _ in rows], [latency for _, latency in rows], ".", markersize=2)
     below.set_yscale("log")
     below.set_ylabel("cloud to answer, ms")
-    below.set_xlabel("s")
+    for stamp, at in outcome.sent.items():
+        if stamp not in outcome.latency_ms:
+            below.axvline(at - first, color="red", linewidth=0.5)
+    machine.set_xlabel("s")
     figure.tight_layout()
     figure.savefig(path, dpi=120)
 
@@ -238,23 +290,25 @@ def summary_of(outcome: Outcome, minutes: float, frames: int) -> dict[str, Any]:
     """The figures."""
     latencies = [outcome.latency_ms[stamp] for stamp in outcome.sent if stamp in outcome.latency_ms]
     quarter = max(1, len(latencies) // 4)
-    warm = [mib for at, mib in outcome.memory if at >= WARM_SHARE * 60 * minutes]
-    lost = sum(stamp not in outcome.latency_ms for stamp in outcome.sent)
+    warm_s = min(outcome.sent.values()) + WARM_SHARE * 60 * minutes
+    warm = [mib for at, mib in outcome.memory if at >= warm_s]
     return {
         "minutes": minutes,
         "sent": len(outcome.sent),
-        "without_an_answer": lost,
-        "dropped_by_the_node": outcome.dropped,
-        "swaps": outcome.swaps,
+        "without_an_answer": len(outcome.sent) - len(outcome.latency_ms),
+        "lost": outcome.losses(),
+        "swaps": outcome.times("swap"),
         "models_announced": len(outcome.models),
-        "layouts": outcome.layouts,
-        "visitors": outcome.visitors,
-        "clock_jumps": outcome.jumps,
+        "layouts": outcome.times("layout"),
+        "visitors": outcome.times("visitor"),
+        "clock_jumps": outcome.times("jump"),
         "frames_logged": frames,
         "latency_ms": describe(latencies),
         "latency_ms_of_the_first_quarter": describe(latencies[:quarter]),
         "latency_ms_of_the_last_quarter": describe(latencies[-quarter:]),
         "memory_mib": {"warm": round(warm[0], 1), "end": round(warm[-1], 1), "growth": round(warm[-1] - warm[0], 1)},
+        "load_of_the_machine": describe(outcome.load),
+        "niceness": os.nice(0),
         "environment": environment(),
     }
 
@@ -291,15 +345,23 @@ def main() -> int:
     options.out.mkdir(parents=True, exist_ok=True)
     write_json(options.out / "soak.json", summary)
     picture(outcome, options.out / "soak.png")
+    print(told(summary))
+    lost = summary["lost"]
+    return int(lost["dropped_by_the_node"] > 0 or summary["memory_mib"]["growth"] > MOST_GROWTH_MIB)
+
+
+def told(summary: dict[str, Any]) -> str:
+    """The figures in a sentence."""
     p99 = [summary[key]["p99"] for key in ("latency_ms_of_the_first_quarter", "latency_ms_of_the_last_quarter")]
-    print(
-        f"{summary['sent']} clouds in {options.minutes:g} min, {summary['without_an_answer']} without an answer "
-        f"({summary['dropped_by_the_node'] or 'the node dropped none'}); {outcome.swaps} swaps, {outcome.layouts} layouts, "
-        f"{outcome.visitors} visitors, {outcome.jumps} jumps, {frames} frames kept; p99 {p99[0]:.1f} ms in the first quarter, "
-        f"{p99[1]:.1f} ms in the last; memory {summary['memory_mib']['warm']:.0f} -> {summary['memory_mib']['end']:.0f} MiB"
+    lost, memory = summary["lost"], summary["memory_mib"]
+    return (
+        f"{summary['sent']} clouds in {summary['minutes']:g} min: {lost['dropped_by_the_node']} lost by the node, "
+        f"{lost['never_reached_the_node']} never reached it, {lost['answers_that_never_came_back']} answers never came back; "
+        f"{summary['swaps']} swaps, {summary['layouts']} layouts, {summary['visitors']} visitors, "
+        f"{summary['clock_jumps']} jumps, {summary['frames_logged']} frames kept; "
+        f"p99 {p99[0]:.1f} ms in the first quarter, {p99[1]:.1f} ms in the last; "
+        f"memory {memory['warm']:.0f} -> {memory['end']:.0f} MiB; load {summary['load_of_the_machine']['p50']:.1f}"
     )
-    grew = summary["memory_mib"]["growth"] > MOST_GROWTH_MIB
-    return int(bool(summary["without_an_answer"]) or grew)
 
 
 if __name__ == "__main__":

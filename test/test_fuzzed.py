@@ -21,6 +21,12 @@ def test_wild_bytes_bring_up_nothing_unexpected(root: Path, tmp_path: Path) -> N
     assert done.returncode == 0, done.stdout + done.stderr
     assert "Traceback" not in done.stderr
     targets = json.loads(out.read_text())["targets"]
-    assert {"cdr", "clouds", "labels", "yaml", "bundles", "bags", "clicks"} <= targets.keys()
+    assert {"cdr", "bent", "clouds", "labels", "yaml", "bundles", "bags", "clicks"} <= targets.keys()
     assert all(row["tried"] >= 20 for row in targets.values())
-    assert targets["cdr"]["refused"] > 0
+    for name in ("cdr", "bent"):
+        assert 0 < targets[name]["refused"] < targets[name]["tried"]
+    again = subprocess.run([*command, "--resume", "--count", "500", "--targets", "bent"], timeout=280, check=False)
+    assert again.returncode == 0
+    resumed = json.loads(out.read_text())["targets"]
+    assert resumed["bent"]["tried"] == 500
+    assert resumed["cdr"] == targets["cdr"], "what was tried before stays"
