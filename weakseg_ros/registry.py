@@ -29,6 +29,7 @@ METHODS = {
     "supervised": "weakseg_ros.methods.supervised:Supervised",
     "coarse3d": "weakseg_ros.methods.coarse3d:Coarse3d",
     "erda": "weakseg_ros.methods.erda:Erda",
+    "consistency": "weakseg_ros.methods.consistency:Consistency",
     "point_panoptic": "weakseg_ros.methods.point_panoptic:PointPanoptic",
 }
 

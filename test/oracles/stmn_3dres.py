@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from weakseg_ros.methods.mean_teacher import follow
 from weakseg_ros.methods.objects.mask_losses import mask_dice, pairwise_bce, pairwise_dice
 from weakseg_ros.methods.referring.criterion import (
     ReferredMask,
@@ -20,7 +21,7 @@ from weakseg_ros.methods.referring.criterion import (
     referring_losses,
     sampling_loss,
 )
-from weakseg_ros.methods.referring.teacher import agreement, follow
+from weakseg_ros.methods.referring.teacher import agreement
 
 Arrays = Mapping[str, np.ndarray]
 CLOSE = {"rtol": 1e-5, "atol": 1e-6}

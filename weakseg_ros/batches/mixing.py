@@ -27,38 +27,50 @@ Images = tuple[Tensor, Tensor]
 
 
 def mix_sectors(geometry: Tensor, labels: Tensor, probability: float, share: float, rng: np.random.Generator) -> Images:
-    """Replace a sector of columns, with this probability, by that of the other scan: PolarMix's swap of scenes.
-
-    The sector is `share` of the width (0.5 as published), or with 0 anything from an eighth to a half.
-    """
-    count, width = len(labels), labels.shape[-1]
-    mixed_geometry, mixed_labels = geometry.clone(), labels.clone()
-    for i in range(count):
-        chosen = rng.random() < probability
-        size, start = int(rng.integers(width // 8, width // 2 + 1)), int(rng.integers(width))
-        if chosen and count > 1:
-            columns = torch.arange(start, start + (round(share * width) or size)) % width
-            mixed_geometry[i][..., columns] = geometry[i - 1][..., columns]
-            mixed_labels[i][..., columns] = labels[i - 1][..., columns]
-    return mixed_geometry, mixed_labels
+    """Replace a sector of columns, with this probability, by that of the other scan: PolarMix's swap of scenes."""
+    taken = sector_pixels(labels.shape, probability, share, rng)
+    return from_other(taken, geometry), from_other(taken, labels)
 
 
 def mix_bands(geometry: Tensor, labels: Tensor, probability: float, counts: Sequence[int], rng: np.random.Generator) -> Images:
-    """Take every other band of rows, with this probability, from the other scan, as LaserMix does.
+    """Take every other band of rows, with this probability, from the other scan, as LaserMix does."""
+    taken = band_pixels(labels.shape, probability, counts, rng)
+    return from_other(taken, geometry), from_other(taken, labels)
+
+
+def from_other(taken: Tensor, images: Tensor) -> Tensor:
+    """Images (B, ..., H, W) whose pixels are those of the scan before where `taken` (B, H, W) is True; always new memory."""
+    extra = images.dim() - taken.dim()
+    return torch.where(taken.reshape(len(taken), *(1,) * extra, *taken.shape[1:]), images.roll(1, 0), images)
+
+
+def sector_pixels(shape: Sequence[int], probability: float, share: float, rng: np.random.Generator) -> Tensor:
+    """(B, H, W) bool, the pixels of one sector of columns in each chosen scan; none in a batch of one.
+
+    The sector is `share` of the width (0.5 as PolarMix published), or with 0 anything from an eighth to a half.
+    """
+    taken, width = torch.zeros(tuple(shape), dtype=torch.bool), shape[-1]
+    for scan in taken:
+        chosen = rng.random() < probability
+        size, start = int(rng.integers(width // 8, width // 2 + 1)), int(rng.integers(width))
+        if chosen and len(taken) > 1:
+            scan[:, torch.arange(start, start + (round(share * width) or size)) % width] = True
+    return taken
+
+
+def band_pixels(shape: Sequence[int], probability: float, counts: Sequence[int], rng: np.random.Generator) -> Tensor:
+    """(B, H, W) bool, the pixels of every other band of rows in each chosen scan; none in a batch of one.
 
     The image is cut into one of `counts` bands of equally many rows, drawn anew for each scan: bands of equal inclination
     where rows are angles, of equally many lasers where rows are lasers.
     """
-    count, height = len(labels), labels.shape[-2]
-    mixed_geometry, mixed_labels = geometry.clone(), labels.clone()
-    for i in range(count):
+    taken, height = torch.zeros(tuple(shape), dtype=torch.bool), shape[-2]
+    for scan in taken:
         chosen = rng.random() < probability
         bands, first = int(rng.choice(counts)), int(rng.integers(2))
-        if chosen and count > 1:
-            rows = (torch.arange(height) * bands // height) % 2 == first
-            mixed_geometry[i][:, rows] = geometry[i - 1][:, rows]
-            mixed_labels[i][rows] = labels[i - 1][rows]
-    return mixed_geometry, mixed_labels
+        if chosen and len(taken) > 1:
+            scan[(torch.arange(height) * bands // height) % 2 == first] = True
+    return taken
 
 
 def paste_objects(

@@ -127,6 +127,72 @@ class Coarse3dSettings(BankSettings):
 
 
 @dataclass(frozen=True)
+class ConfidenceSettings:
+    """Sets which of a teacher's answers become pseudo-labels."""
+
+    sure: float = setting(0.9, 0.0, 1.0)
+    """Sets the teacher's confidence from which its class is always taken as a pseudo-label (0 to 1); LaserMix uses 0.9."""
+    share: float = setting(0.5, 0.0, 1.0)
+    """Sets the share of the pixels of each class in each range band, the most confident ones, whose class is taken as a
+    pseudo-label although it is below `sure` (0 to 1)."""
+    least: float = setting(0.3, 0.0, 1.0)
+    """Sets the teacher's confidence below which its class is never taken as a pseudo-label (0 to 1)."""
+    range_bands_m: tuple[float, ...] = (8.0, 15.0, 25.0, 40.0)
+    """Lists the borders of the range bands in metres, ascending and above 0, within which `share` is counted; an empty list
+    makes one band of all ranges."""
+
+    def __post_init__(self) -> None:
+        check_ranges(self)
+        edges = self.range_bands_m
+        if any(edge <= 0 for edge in edges) or list(edges) != sorted(set(edges)):
+            raise ConfigError(f"range_bands_m: {list(edges)} must ascend and be above 0")
+
+
+@dataclass(frozen=True)
+class ViewSettings:
+    """Sets how the images of a batch are mixed for the student."""
+
+    bands: float = setting(0.5, 0.0, 1.0)
+    """Sets the probability of taking every other inclination band of an image from another scan of the batch (0 to 1)."""
+    band_counts: tuple[int, ...] = (3, 4, 5, 6)
+    """Lists the numbers of bands, 2 or more, of which one is drawn each time."""
+    sectors: float = setting(0.5, 0.0, 1.0)
+    """Sets the probability of taking a sector of columns of an image from another scan of the batch (0 to 1)."""
+    objects: float = setting(0.5, 0.0, 1.0)
+    """Sets the probability of pasting the things of another scan of the batch wherever they are nearer (0 to 1)."""
+    drop: float = setting(0.2, 0.0, 0.9)
+    """Sets the largest share of pixels that lose their point in the student's image (0 to 0.9)."""
+
+    def __post_init__(self) -> None:
+        check_ranges(self)
+        if not self.band_counts or min(self.band_counts) < 2:
+            raise ConfigError(f"band_counts: {list(self.band_counts)} must hold numbers from 2 up; LaserMix takes 3, 4, 5, 6")
+
+
+@dataclass(frozen=True)
+class ConsistencySettings(ConfidenceSettings, ViewSettings):
+    """Sets the mean teacher, whose answers teach a student that sees mixed scans."""
+
+    weight: float = setting(1.0, 0.0, 100.0)
+    """Sets the weight of the losses on the mixed images (0 to 100)."""
+    ramp: float = setting(0.2, 0.0, 1.0)
+    """Sets the share of the training steps over which that weight rises from near 0 (0 to 1); a training that starts from a
+    good model needs none."""
+    memory: float = setting(0.02, 0.0, 1.0)
+    """Sets the share of the training over which the teacher averages the student's weights (0 to 1), from which its decay per
+    step follows; 0.02 is a decay of 0.95 in 1,000 steps and of 0.999 in 50,000."""
+    targets: Literal["confident", "dense"] = "confident"
+    """Selects what the student learns from; confident are the classes of which the teacher is sure, and dense the teacher's
+    soft answer at every pixel with ERDA's loss."""
+    temperature: float = setting(1.0, 1e-2, 100.0)
+    """Sets the temperature of the teacher's soft answers with `targets` dense (0.01 to 100); below 1 they become sharper."""
+
+    def __post_init__(self) -> None:
+        ConfidenceSettings.__post_init__(self)
+        ViewSettings.__post_init__(self)
+
+
+@dataclass(frozen=True)
 class BranchSettings:
     """Sets the distance branch; the paper's ablation turns off `aggregate` and `enhance` and sets `rounds` to 0."""
 

@@ -39,9 +39,12 @@ class Supervised(Method):
 
 
 def class_weights(task: Task) -> Tensor | None:
-    """(K,) the factor of each class in a focal loss, from how often it is labelled; None where all classes count alike."""
-    if not task.supervised.class_weights:
-        return None
+    """(K,) the factor of each class in a focal loss, from how often it is labelled; None where all classes count alike.
+
+    They do where nothing is labelled at all, too.
+    """
     labelled = task.class_counts.clone()
     labelled[0] = 0
+    if not task.supervised.class_weights or not labelled.any():
+        return None
     return class_alpha(labelled).float()

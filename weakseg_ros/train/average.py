@@ -6,8 +6,9 @@ from __future__ import annotations
 import copy
 from typing import Generic, TypeVar
 
-import torch
 from torch import nn
+
+from weakseg_ros.methods.mean_teacher import follow
 
 Net = TypeVar("Net", bound=nn.Module)
 
@@ -22,12 +23,6 @@ class WeightAverage(Generic[Net]):
         self.net: Net = copy.deepcopy(net).eval().requires_grad_(False)
         self.decay = decay
 
-    @torch.no_grad()
     def follow(self, net: nn.Module, step: int) -> None:
         """Move towards `net` after its step number `step` (counted from 0)."""
-        decay = min(self.decay, (1 + step) / (10 + step))
-        ours, theirs = self.net.state_dict(), net.state_dict()
-        floats = [name for name, tensor in ours.items() if tensor.is_floating_point()]
-        torch._foreach_lerp_([ours[name] for name in floats], [theirs[name] for name in floats], 1.0 - decay)
-        for name in ours.keys() - set(floats):
-            ours[name].copy_(theirs[name])
+        follow(self.net, net, min(self.decay, (1 + step) / (10 + step)))

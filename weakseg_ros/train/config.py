@@ -15,7 +15,13 @@ from weakseg_ros.batches.settings import AugmentConfig
 from weakseg_ros.config import check_ranges, setting, to_mapping
 from weakseg_ros.errors import ConfigError, did_you_mean
 from weakseg_ros.methods.parts import parts_of
-from weakseg_ros.methods.settings import Coarse3dSettings, ErdaSettings, PointPanopticSettings, SupervisedSettings
+from weakseg_ros.methods.settings import (
+    Coarse3dSettings,
+    ConsistencySettings,
+    ErdaSettings,
+    PointPanopticSettings,
+    SupervisedSettings,
+)
 from weakseg_ros.nets.settings import RandLaSettings, RangeNetSettings, SqueezeSegSettings
 from weakseg_ros.registry import METHODS, NETS
 from weakseg_ros.train.older import in_sections
@@ -136,6 +142,8 @@ class TrainConfig:
     """Sets ERDA; these settings have an effect where `method` names erda."""
     coarse3d: Coarse3dSettings = field(default_factory=Coarse3dSettings)
     """Sets COARSE3D; these settings have an effect where `method` names coarse3d."""
+    consistency: ConsistencySettings = field(default_factory=ConsistencySettings)
+    """Sets the mean teacher; these settings have an effect where `method` names consistency."""
     point_panoptic: PointPanopticSettings = field(default_factory=PointPanopticSettings)
     """Sets point-supervised panoptic segmentation; these settings have an effect where `method` names point_panoptic."""
     rangenet21: RangeNetSettings = field(default_factory=RangeNetSettings)

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from weakseg_ros.config import check_ranges, setting
 from weakseg_ros.methods.referring.criterion import ReferredMask, ReferringWeights, losses_by_expression, mask_iou
@@ -35,17 +35,6 @@ class TeacherSettings:
     def keep_at(self, step: int) -> float:
         """The share kept at a step, counted from 0 where the teacher is the student: less at the start of a short run."""
         return min(1.0 - 1.0 / (step + 1), self.keep)
-
-
-@torch.no_grad()
-def follow(teacher: nn.Module, student: nn.Module, keep: float) -> None:
-    """teacher <- keep teacher + (1 - keep) student, weights and buffers alike; counters are rounded down.
-
-    keep = 0 copies the student.
-    """
-    theirs = student.state_dict()
-    for name, own in teacher.state_dict().items():
-        own.copy_((keep * own + (1.0 - keep) * theirs[name]).to(own.dtype))
 
 
 @torch.no_grad()
