@@ -167,7 +167,7 @@ def run_unit(unit: Unit, world: World, config: LoopConfig, out: Path) -> None:
                 engine="torch",
                 seed=1000 * unit.seed + number,
             )
-        )
+        ).keys
         spent = click(log, keys, truth, deployed, config, seed=1000 * unit.seed + number)
         clicks, wrong = clicks + spent.clicks, wrong + spent.wrong
         refined = learn(deployed, log, world, config, folder / f"run-{number}", unit.seed)

@@ -3,12 +3,16 @@
 
 from __future__ import annotations
 
+import ast
 import importlib
+import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
+from weakseg_ros import errors
 from weakseg_ros.cli import VERBS, main
 
 
@@ -60,14 +64,38 @@ def test_a_users_fault_is_a_sentence_not_a_traceback() -> None:
     assert "Traceback" not in done.stderr
 
 
-@pytest.mark.parametrize(
-    "words", [("evaluate", "a", "b"), ("import", "--topic", "/points", "a", "b"), ("doctor", "--data", "a", "b")]
-)
-def test_a_pattern_that_the_shell_replaced_is_told_from_a_wrong_option(words: tuple[str, ...]) -> None:
-    done = weakseg(*words)
+def test_a_pattern_that_the_shell_replaced_is_told_from_a_wrong_option() -> None:
+    done = weakseg("sparse", "a", "b")
     assert (done.returncode, done.stdout) == (2, "")
-    assert done.stderr.startswith(f"weakseg {words[0]}: takes one path, and 'b' came after it; ")
+    assert done.stderr.startswith("weakseg sparse: takes one path, and 'b' came after it; ")
     assert "in quotes" in done.stderr
+
+
+def test_all_printing_goes_through_one_place() -> None:
+    """So that no name can steer the terminal."""
+    package = Path(errors.__file__).parent
+    printing = {
+        str(path.relative_to(package))
+        for path in package.rglob("*.py")
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.Call) and ast.unparse(node.func) in ("print", "sys.stdout.write", "sys.stderr.write")
+    }
+    assert printing == {"errors.py"}
+
+
+def test_names_cannot_steer_the_terminal(capsys: pytest.CaptureFixture[str]) -> None:
+    errors.say("\x1b]0;pwned\x07\x1b[2J", Path("\udcff.bin"))
+    errors.complain("a\rb\u202e")
+    said = capsys.readouterr()
+    assert said.out == "\\x1b]0;pwned\\x07\\x1b[2J\n\\udcff.bin\n"
+    assert said.err == "a\\rb\\u202e\n"
+
+
+def test_a_terminal_without_the_letters_of_a_name_gets_their_numbers() -> None:
+    code = "from weakseg_ros.errors import say; say('Stra\u00dfe')"
+    environment = {**os.environ, "PYTHONIOENCODING": "ascii"}
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment)
+    assert (done.returncode, done.stdout) == (0, "Stra\\xdfe\n")
 
 
 def test_a_wrong_option_beside_a_path_is_still_named() -> None:

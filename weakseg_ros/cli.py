@@ -15,7 +15,7 @@ from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 from weakseg_ros import __version__
-from weakseg_ros.errors import WeaksegError, did_you_mean, printable, refusal_of
+from weakseg_ros.errors import WeaksegError, complain, did_you_mean, printable, refusal_of, say
 from weakseg_ros.extras import explain
 
 
@@ -85,14 +85,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run one verb; returns its exit code. A fault of the user or the disk is one sentence and exit code 2, never a traceback."""
     arguments = list(sys.argv[1:] if argv is None else argv)
     if not arguments or arguments[0] in ("-h", "--help", "help"):
-        print(usage())
+        say(usage())
         return 0 if arguments else 2
     if arguments[0] in ("-V", "--version"):
-        print(__version__)
+        say(__version__)
         return 0
     name, *rest = arguments
     if name not in VERBS:
-        print(f"weakseg: unknown verb '{name}'{did_you_mean(name, VERBS)} ('weakseg --help' lists them)", file=sys.stderr)
+        complain(f"weakseg: unknown verb '{name}'{did_you_mean(name, VERBS)} ('weakseg --help' lists them)")
         return 2
     _log_to_stderr()
     module, _, attribute = VERBS[name].entry.partition(":")
@@ -123,7 +123,7 @@ class Terminated(BaseException):
 
 
 def _say(verb: str, sentence: str, code: int) -> int:
-    print(f"weakseg {verb}: {printable(sentence)}", file=sys.stderr)
+    complain(f"weakseg {verb}: {sentence}")
     return code
 
 

@@ -27,7 +27,7 @@ from typing import Any, Literal, TypeVar, Union
 
 import yaml
 
-from weakseg_ros.errors import ConfigError, did_you_mean
+from weakseg_ros.errors import ConfigError, complain, did_you_mean
 from weakseg_ros.files import read_regular
 
 T = TypeVar("T")
@@ -177,7 +177,7 @@ def refuse_more_paths(left: Sequence[str]) -> None:
     """ConfigError where all words that no option has taken are paths: a pattern that the shell has replaced by its matches."""
     if left and not any(word.startswith("-") for word in left):
         found = ", ".join(repr(word) for word in left[:3]) + (", ..." if len(left) > 3 else "")
-        advice = "for several bags name their folder, or put the pattern in quotes ('bags/*.mcap')"
+        advice = "name a single path, or put a pattern in quotes"
         raise ConfigError(f"takes one path, and {found} came after it; {advice}")
 
 
@@ -204,7 +204,7 @@ def _by_its_name(word: str, former: Mapping[str, str], verb: str) -> str:
         return word
     today = f"--{name.replace('_', '-')}"
     meaning = "'--bundle' is always the model that is used" if option == "--bundle" else "each option means the same in all verbs"
-    print(f"weakseg {verb} {option}: is called {today} now, and is taken for that ({meaning}); use {today}", file=sys.stderr)
+    complain(f"weakseg {verb} {option}: is called {today} now, and is taken for that ({meaning}); use {today}")
     return f"{today}{equals}{value}"
 
 

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from weakseg_ros.config import check_ranges, parse, setting
-from weakseg_ros.errors import DataError
+from weakseg_ros.errors import DataError, say
 from weakseg_ros.extras import need
 from weakseg_ros.files import check_can_write, content_of, environment, write_json
 
@@ -136,7 +136,7 @@ def _label(config: DemoConfig) -> SparseRecord:
     _heading(2, f"Keep {100 * config.label_ratio:g} % of the labels, as clicks of a person would")
     draw = SparseConfig(ratio=config.label_ratio, seed=config.seed)
     record = draw_sparse(open_scans(config.out / "train"), draw, config.out / "clicks").record
-    print(f"{record.clicks:,} clicks give {record.labelled_points:,} of {record.points:,} points a label")
+    say(f"{record.clicks:,} clicks give {record.labelled_points:,} of {record.points:,} points a label")
     return record
 
 
@@ -172,7 +172,7 @@ def _export(config: DemoConfig) -> Bundle:
 
     _heading(4, "Export to ONNX, compare with torch, calibrate the confidence")
     bundle = export_run(config.out / "run", config.out / "model", name="demo")
-    print(f"{config.out / 'model'}: {bundle.num_classes - 1} classes, {bundle.content_hash[:12]}")
+    say(f"{config.out / 'model'}: {bundle.num_classes - 1} classes, {bundle.content_hash[:12]}")
     return bundle
 
 
@@ -188,9 +188,7 @@ def _run_and_evaluate(config: DemoConfig, bundle: Bundle, story: dict[str, str])
         os.environ.setdefault("ROS_AUTOMATIC_DISCOVERY_RANGE", "LOCALHOST")
     else:
         _heading(5, "Measure the model on the bag")
-        print(
-            "rclpy is not installed here, so the bag goes straight into the model, without the node ('weakseg doctor' says more)"
-        )
+        say("rclpy is not installed here, so the bag goes straight into the model, without the node ('weakseg doctor' says more)")
     settings = EvaluateConfig(
         data=config.out / "drive_bag",
         bundle=str(config.out / "model"),
@@ -231,7 +229,7 @@ def _summary(config: DemoConfig, bundle: Bundle, evaluation: dict[str, Any], tra
 
 def _say_goodbye(config: DemoConfig, bundle: Bundle, summary: dict[str, Any], seconds: float) -> None:
     way = "over DDS, p95 from cloud to answer" if summary["over_dds"] else "p95 per scan"
-    print(
+    say(
         f"\nDone in {seconds / 60:.1f} minutes: mIoU {summary['miou']:.3f} on streets never seen, {summary['scans_out']} of "
         f"{summary['scans_in']} scans answered {way} {summary['latency_ms']['p95']:.0f} ms\n"
         f"\n  report   {(config.out / 'report.html').absolute()}"
@@ -254,7 +252,7 @@ def _next_frames(config: DemoConfig, summary: dict[str, Any]) -> str:
 
 
 def _heading(number: int, text: str) -> None:
-    print(f"\n{number}/{STAGES}  {text}", flush=True)
+    say(f"\n{number}/{STAGES}  {text}")
 
 
 def _make_room(out: Path) -> None:

@@ -13,14 +13,14 @@ import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
 from importlib import metadata
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 from weakseg_ros.config import field_docs, from_mapping, load_yaml, refuse_more_paths, setting
-from weakseg_ros.errors import WeaksegError
+from weakseg_ros.errors import WeaksegError, say
 from weakseg_ros.extras import LIBRARIES, Library, explain, has_nvidia_gpu, install_command, pip_install
 from weakseg_ros.files import environment, share_folder
 from weakseg_ros.points.input_settings import InputSettings
@@ -45,12 +45,18 @@ class DoctorConfig(InputSettings):
 
     bundle: str = "models/street64"
     """The model to check: the path of its folder, or a name under models/."""
-    data: Path | None = None
-    """A bag or folder of scans from your sensor, to compare with the model's training data."""
+    data: tuple[Path, ...] = ()
+    """Bags, folders of bags, or a folder of scans from your sensor, to compare with the model's training data."""
     topic: str = ""
     """Topic of the clouds in the bag; it can be left empty where there is only one PointCloud2 topic."""
     clouds: int = setting(20, 1, 10000)
     """Number of clouds to check (1 to 10000)."""
+
+    @classmethod
+    def from_older(cls, mapping: Mapping[str, Any], where: str) -> Mapping[str, Any]:
+        """A file that was written when `data` was one path."""
+        data = mapping.get("data", ())
+        return {**mapping, "data": [data]} if isinstance(data, str) else mapping
 
 
 def check_machine() -> Iterator[CheckLine]:
@@ -188,23 +194,30 @@ def check_bundle(name: str) -> Iterator[CheckLine]:
     engine.close()
 
 
-def check_sensor(config: DoctorConfig, data: Path) -> Iterator[CheckLine]:
+def check_sensor(config: DoctorConfig, data: Sequence[Path]) -> Iterator[CheckLine]:
     """What the model would meet on this sensor that its training never showed it."""
-    from weakseg_ros.data.bag_files import bags_in
+    from weakseg_ros.data.many_bags import bags_of, names_of
     from weakseg_ros.deploy.bundle import Bundle
     from weakseg_ros.deploy.segmenter import Segmenter
     from weakseg_ros.measure import sensor_check
     from weakseg_ros.measure.inputs import open_input
 
-    bags = bags_in(data)
-    for bag in bags or [data]:
-        segmenter = Segmenter(
-            Bundle.load(config.bundle), intensity_scale=config.intensity_scale, allow_no_intensity=not config.intensity_field
-        )
-        source = open_input(bag, segmenter.bundle.labels, config.topic, reading=config)
-        for mark, text in sensor_check.check_sensor(segmenter, source, bag, config.clouds):
-            yield CheckLine(mark, SENSOR, f"{bag.name}: {text}" if bags else text)
+    bags = bags_of(data[0], data[1:])
+    bundle = Bundle.load(config.bundle)
+
+    def findings(bag: Path) -> Iterator[tuple[Mark, str]]:
+        source = open_input(bag, bundle.labels, config.topic, reading=config)
+        segmenter = Segmenter(bundle, intensity_scale=config.intensity_scale, allow_no_intensity=not config.intensity_field)
+        yield from sensor_check.check_sensor(segmenter, source, bag, config.clouds)
         segmenter.close()
+
+    for bag, name in zip(bags, names_of(bags), strict=True):
+        try:
+            yield from (CheckLine(mark, SENSOR, f"{name}: {text}") for mark, text in findings(bag))
+        except WeaksegError as error:  # the next bag may be sound
+            yield CheckLine("fault", SENSOR, f"{name}: {error}")
+    if not bags:
+        yield from (CheckLine(mark, SENSOR, text) for mark, text in findings(data[0]))
 
 
 def read_arguments(argv: Sequence[str]) -> DoctorConfig:
@@ -216,10 +229,9 @@ def read_arguments(argv: Sequence[str]) -> DoctorConfig:
     )
     parser.add_argument("--config", type=Path, metavar="FILE", help="a YAML file with the options below")
     for field in fields(DoctorConfig):
-        default = f" (default: {field.default})" if field.default not in (None, "") else ""
-        count = len(field.default) if isinstance(field.default, tuple) else None
-        kind = str if field.default is None else float if count else type(field.default)
-        text = (field_docs(DoctorConfig)[field.name] + default).replace("%", "%%")
+        count = "+" if field.name == "data" else len(field.default) if isinstance(field.default, tuple) else None
+        kind = str if field.name == "data" else float if count else type(field.default)
+        text = (field_docs(DoctorConfig)[field.name] + _default(field.default)).replace("%", "%%")
         flags = dict.fromkeys((f"--{field.name.replace('_', '-')}", f"--{field.name}"))
         parser.add_argument(*flags, dest=field.name, type=kind, nargs=count, help=text)
     known, left = parser.parse_known_args(argv)
@@ -232,20 +244,24 @@ def read_arguments(argv: Sequence[str]) -> DoctorConfig:
     return from_mapping(DoctorConfig, {name: value for name, value in options.items() if value is not None}, "doctor", base)
 
 
+def _default(value: object) -> str:
+    return f" (default: {value})" if value not in ("", ()) else ""
+
+
 def main(argv: Sequence[str]) -> int:
     """The verb: prints every finding. Exit code 0: no fault; 1: a fault was found; 2: the check itself could not be made."""
     config = read_arguments(argv)
     share_folder()
     findings: list[CheckLine] = []
     checks = [check_machine(), check_libraries(), check_ros(), check_bundle(config.bundle)]
-    if config.data is not None:
+    if config.data:
         checks.append(check_sensor(config, config.data))
     for check in checks:
         for finding in check:
             findings.append(finding)
-            print(f"{finding.mark:>5}  {finding.topic:<17} {finding.text}")
+            say(f"{finding.mark:>5}  {finding.topic:<17} {finding.text}")
     faults = sum(finding.mark == "fault" for finding in findings)
-    print(f"\n{_verdict(faults, any(f.mark == 'note' and f.topic == SENSOR for f in findings))}")
+    say(f"\n{_verdict(faults, any(f.mark == 'note' and f.topic == SENSOR for f in findings))}")
     return 1 if faults else 0
 
 

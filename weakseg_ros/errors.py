@@ -10,7 +10,9 @@ from __future__ import annotations
 import difflib
 import errno
 import os
+import sys
 from collections.abc import Iterable
+from typing import TextIO
 
 
 class WeaksegError(Exception):
@@ -51,6 +53,22 @@ DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 def printable(text: object) -> str:
     """A text with its control characters shown as `\\x1b` instead of obeyed by the terminal; line breaks and tabs stay."""
     return "".join(c if c in "\n\t" or c.isprintable() else c.encode("unicode_escape").decode() for c in str(text))
+
+
+def say(*lines: object) -> None:
+    """Print to stdout what a verb found. With `complain` the only way to the terminal: names in it cannot steer that."""
+    _print(lines, sys.stdout)
+
+
+def complain(*lines: object) -> None:
+    """Print to stderr what is wrong, or how far the work is."""
+    _print(lines, sys.stderr)
+
+
+def _print(lines: Iterable[object], stream: TextIO) -> None:
+    text = "\n".join(map(printable, lines))
+    encoding = stream.encoding or "utf-8"
+    print(text.encode(encoding, "backslashreplace").decode(encoding), file=stream, flush=True)
 
 
 def refusal_of(error: OSError) -> str:

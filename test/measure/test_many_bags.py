@@ -7,6 +7,7 @@ import json
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from weakseg_ros.cli import main as weakseg
@@ -60,7 +61,7 @@ def test_many_bags_become_a_folder_of_recordings(drives: Path, tmp_path: Path, c
     assert len(open_scans(tmp_path / "scans")) == 2 * SCANS
     capsys.readouterr()
     assert weakseg(arguments) == 0
-    assert "2 bags, 2 of them imported before" in capsys.readouterr().out
+    assert "drive_10: 6 scans, done before" in capsys.readouterr().err
 
 
 def test_one_bag_is_not_many(recording: Path, drives: Path) -> None:
@@ -79,9 +80,114 @@ def test_doctor_select_and_predict_go_through_all_bags(
     said = capsys.readouterr().out
     assert all(f"sensor            {name}: " in said for name in ("drive_2", "drive_10"))
     assert weakseg(["select", str(drives), *bundle, "--frames", "4", "--out", str(tmp_path / "log")]) == 0
-    said = capsys.readouterr().out
+    said = capsys.readouterr().err
     assert "drive_2: 2 frames" in said
     assert "drive_10: 2 frames" in said
     assert weakseg(["predict", str(drives), *bundle, "--out", str(tmp_path / "out")]) == 0
     files = sorted(path.relative_to(tmp_path / "out").as_posix() for path in (tmp_path / "out").rglob("*.label"))
     assert files == sorted(f"{name}/predictions/{i:06d}.label" for name in ("drive_2", "drive_10") for i in range(SCANS))
+
+
+@pytest.fixture
+def two(recording: Path, tmp_path: Path) -> list[str]:
+    """Two bags in two places, under one name."""
+    for place in ("monday", "tuesday"):
+        shutil.copytree(recording / "bag", tmp_path / place / "drive")
+    return [str(tmp_path / place / "drive") for place in ("monday", "tuesday")]
+
+
+@pytest.mark.parametrize(
+    ("verb", "arguments", "row"),
+    [
+        ("evaluate", [], {"scans": SCANS}),
+        ("predict", [], {"scans": SCANS}),
+        ("select", ["--frames", "4"], {"frames": 2}),
+        ("import", [], {"scans": SCANS}),
+    ],
+)
+def test_every_verb_takes_several_bags_with_a_row_each_and_goes_on(
+    two: list[str], known_bundle: Bundle, tmp_path: Path, verb: str, arguments: list[str], row: dict[str, int]
+) -> None:
+    bad = tmp_path / "bad.mcap"
+    bad.write_bytes(b"no bag")
+    bundle = [] if verb == "import" else ["--bundle", str(known_bundle.folder)]
+    command = [verb, str(bad), *two, *bundle, *arguments, "--out", str(tmp_path / "out")]
+    assert weakseg(command) == 1, "one bag cannot be read, the others can"
+    rows = json.loads((tmp_path / "out" / "bags.json").read_text())
+    assert [one["name"] for one in rows] == ["bad", "2_drive", "3_drive"]
+    assert "bad.mcap" in rows[0]["problem"]
+    assert all(row.items() <= one.items() for one in rows[1:])
+    before = _files(tmp_path / "out")
+    assert weakseg(command) == 1
+    assert _files(tmp_path / "out") == before, "what is done is not done again"
+    assert weakseg([verb, str(bad), str(bad.parent / "none"), *bundle, *arguments, "--out", str(tmp_path / "other")]) == 2
+    assert not (tmp_path / "other").exists()
+
+
+def _files(folder: Path) -> dict[str, int]:
+    """When each file was written, but the manifest and what is merged from the rows."""
+    merged = ("bags.json", "summary.json", "report.html")
+    return {str(path): path.stat().st_mtime_ns for path in folder.rglob("*") if path.is_file() and path.name not in merged}
+
+
+def test_doctor_takes_several_bags_and_goes_on_behind_a_bad_one(
+    two: list[str], known_bundle: Bundle, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "bad.mcap").write_bytes(b"no bag")
+    arguments = ["--data", str(tmp_path / "bad.mcap"), *two, "--bundle", str(known_bundle.folder)]
+    assert weakseg(["doctor", *arguments]) == 1
+    said = capsys.readouterr().out
+    assert "fault  sensor            bad: " in said
+    assert "3_drive: " in said
+    (tmp_path / "doctor.yaml").write_text(f"data: {two[0]}\nbundle: {known_bundle.folder}\n")
+    weakseg(["doctor", "--config", str(tmp_path / "doctor.yaml")])
+    assert "sensor" in capsys.readouterr().out
+
+
+def test_select_says_what_the_log_holds_already(
+    recording: Path, known_bundle: Bundle, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    command = ["select", str(recording / "bag"), "--bundle", str(known_bundle.folder), "--out", str(tmp_path / "log")]
+    assert weakseg([*command, "--frames", "4"]) == 0
+    assert "already" not in capsys.readouterr().out
+    assert weakseg([*command, "--frames", "4"]) == 0
+    assert "4 scans are in" in capsys.readouterr().out
+    assert weakseg([*command, "--frames", "4"]) == 0
+    assert f"all 6 scans that can be read are in {tmp_path / 'log'} already; label them, or name another --out" in (
+        capsys.readouterr().out
+    )
+
+
+def test_select_keeps_what_it_could_read_of_a_damaged_bag(
+    recording: Path, known_bundle: Bundle, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shutil.copytree(recording / "bag", tmp_path / "bag")
+    metadata = tmp_path / "bag" / "metadata.yaml"
+    metadata.write_text(metadata.read_text().replace(f"message_count: {SCANS}", f"message_count: {SCANS + 3}"))
+    command = ["select", str(tmp_path / "bag"), "--bundle", str(known_bundle.folder), "--out", str(tmp_path / "log")]
+    assert weakseg(command) == 1
+    said = capsys.readouterr()
+    assert "6 of 9 messages of '/top' could be read" in said.err
+    assert "next: weakseg label" in said.out
+
+
+def test_select_looks_at_its_folder_before_the_work(
+    recording: Path, known_bundle: Bundle, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "log").mkdir()
+    (tmp_path / "log" / "mine.txt").write_text("x")
+    command = ["select", "/nowhere", "--bundle", str(known_bundle.folder), "--out", str(tmp_path / "log")]
+    assert weakseg(command) == 2
+    assert "is not empty and no frame log" in capsys.readouterr().err
+
+
+def test_predict_says_that_clouds_hold_no_point(known_bundle: Bundle, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    from weakseg_ros.data.bags import CloudBagWriter
+    from weakseg_ros.points.cloud import make_cloud
+
+    with CloudBagWriter(tmp_path / "bag", "/points") as bag:
+        for stamp in range(2):
+            bag.write(make_cloud(np.zeros((0, 3)), np.zeros(0), stamp_ns=stamp + 1, frame_id="lidar"))
+    command = ["predict", str(tmp_path / "bag"), "--bundle", str(known_bundle.folder), "--out", str(tmp_path / "out")]
+    assert weakseg(command) == 1
+    assert "2 of 2 scans hold no point at all; check the topic and the driver" in capsys.readouterr().err

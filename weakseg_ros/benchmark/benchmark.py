@@ -32,7 +32,7 @@ from weakseg_ros.benchmark.step_times import time_in_turns
 from weakseg_ros.benchmark.table import BenchmarkConfig, Row, base_settings, table
 from weakseg_ros.config import dump_yaml, load_yaml, shard_of
 from weakseg_ros.data.scan_sets import ScanSet
-from weakseg_ros.errors import DataError, WeaksegError
+from weakseg_ros.errors import DataError, WeaksegError, say
 from weakseg_ros.files import environment, make_folder, write_atomic, write_json
 from weakseg_ros.locks import alone, in_turn
 from weakseg_ros.train.config import TrainConfig
@@ -53,13 +53,13 @@ _TIMED_PARTS = 40
 def run(config: BenchmarkConfig) -> int:
     """Do what `weakseg benchmark` was asked for; returns its exit code."""
     if config.report_only:
-        print(write_report(config.out, config.classes).read_text(encoding="utf-8"))
+        say(write_report(config.out, config.classes).read_text(encoding="utf-8"))
         return 0
     rows = table(config)
     scans, data_hash = open_table(config)
     failed = train_rows(config, rows, scans, data_hash)
     wanted = {row.key: (row.settings_hash, data_hash) for row in rows}
-    print(write_report(config.out, config.classes, wanted).read_text(encoding="utf-8"))
+    say(write_report(config.out, config.classes, wanted).read_text(encoding="utf-8"))
     return 1 if failed else 0
 
 

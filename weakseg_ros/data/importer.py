@@ -17,13 +17,14 @@ import tyro
 from tqdm import tqdm
 
 from weakseg_ros.config import parse, setting
-from weakseg_ros.data.bag_files import bags_in, is_bag
+from weakseg_ros.data.bag_files import is_bag
 from weakseg_ros.data.bags import PartialBagError, find_cloud_topic, read_clouds
 from weakseg_ros.data.cloud_files import READERS, cloud_files, read_cloud_file
+from weakseg_ros.data.many_bags import Row, are_whole, bags_of, each_bag
 from weakseg_ros.data.scan_files import MANIFEST
 from weakseg_ros.data.scan_writer import ScanWriter
 from weakseg_ros.data.side_files import DEFAULT_PERIOD_NS
-from weakseg_ros.errors import CloudError, DataError
+from weakseg_ros.errors import CloudError, DataError, say
 from weakseg_ros.files import check_can_write
 from weakseg_ros.points.cloud import Cloud
 from weakseg_ros.points.input_settings import InputSettings
@@ -46,6 +47,8 @@ class ImportConfig(InputSettings):
     bag: Annotated[Path, tyro.conf.Positional]
     """A bag (rosbag2 folder, .mcap, .db3, ROS 1 .bag), or a folder or single file of .bin, .pcd, .ply, .npy, .npz, .las or
     .feather."""
+    more: Annotated[tuple[Path, ...], tyro.conf.Positional] = ()
+    """Further bags, each of which becomes a folder of scans in the output folder."""
     topic: str = ""
     """PointCloud2 topic to import; it can be left out where the bag has only one."""
     out: Path | None = None
@@ -64,7 +67,9 @@ class ImportConfig(InputSettings):
     @property
     def folder(self) -> Path:
         """Where the scans go."""
-        return self.out or Path(f"{self.bag.resolve().stem}_scans")
+        is_glob = "*" in self.bag.name and not self.bag.exists()
+        first = self.bag.absolute().parent if is_glob or self.more else self.bag.resolve()
+        return self.out or Path(f"{first.stem}_scans")
 
 
 @dataclass
@@ -78,6 +83,11 @@ class ImportReport:
     """why the bag could not be read to its end"""
     notes: list[str] = field(default_factory=list)
     """what was assumed about the clouds, from the first one"""
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether the bag was sound to its end, and every file could be read."""
+        return not self.damage and not self.skipped["unreadable"]
 
 
 def import_data(config: ImportConfig) -> ImportReport:
@@ -220,31 +230,41 @@ def guess_spec(cloud: Cloud) -> RangeSpec:
 def main(argv: Sequence[str]) -> int:
     """The verb; exit code 1 where the bag was damaged and only a part of it could be written."""
     config = parse(ImportConfig, argv, "import")
-    bags = bags_in(config.bag)
-    if not bags:
-        return _import_one(config)
-    names = [bag.name.split(".")[0] for bag in bags]
-    out = config.out or Path(f"{config.bag.resolve().parent.name if '*' in config.bag.name else config.bag.name}_scans")
-    parts = [
-        replace(config, bag=bag, out=out / (name if names.count(name) == 1 else f"{index + 1}_{name}"))
-        for index, (bag, name) in enumerate(zip(bags, names, strict=True))
-    ]
-    todo = [part for part in parts if config.overwrite or not (part.folder / MANIFEST).is_file()]
-    print(f"{len(bags)} bags, {len(bags) - len(todo)} of them imported before")
-    return max([_import_one(part) for part in todo], default=0)
-
-
-def _import_one(config: ImportConfig) -> int:
+    bags = bags_of(config.bag, config.more)
+    if bags:
+        return 0 if are_whole(import_many(config, bags)) else 1
     report = import_data(config)
+    _say(config, report)
+    if report.is_whole:
+        say(f"next: weakseg evaluate {config.folder} --bundle models/street64")
+    return 0 if report.is_whole else 1
+
+
+def import_many(config: ImportConfig, bags: Sequence[Path]) -> list[Row]:
+    """Import each bag into a folder of its own; one that was imported whole with these settings is not imported again."""
+    out = config.folder
+    asked = {"settings": str(replace(config, out=Path(), bag=Path(), more=(), overwrite=False))}
+
+    def work(bag: Path, name: str) -> Row:
+        again = config.overwrite or (out / name / MANIFEST).is_file()  # this program's scans of that bag
+        one = replace(config, bag=bag, more=(), out=out / name, overwrite=again)
+        report = import_data(one)
+        _say(one, report)
+        return {"complete": report.is_whole, "scans": report.written, "left_out": dict(report.skipped), "damage": report.damage}
+
+    def is_there(name: str) -> bool:
+        return not config.overwrite and (out / name / MANIFEST).is_file()
+
+    rows = each_bag(bags, out, asked, work, lambda row: f"{row['scans']} scans", is_there)
+    say(f"{len(rows)} bags in {out}, {sum(row['complete'] for row in rows)} of them whole")
+    return rows
+
+
+def _say(config: ImportConfig, report: ImportReport) -> None:
     for note in report.notes:
-        print(f"note: {note}")
+        say(f"note: {note}")
     for reason, count in report.skipped.items():
-        print(f"left out: {count} {reason}")
-    print(f"{report.written} scans in {config.folder}")
+        say(f"left out: {count} {reason}")
+    say(f"{report.written} scans in {config.folder}")
     if report.damage:
-        print(f"incomplete: {report.damage}")
-        return 1
-    if report.skipped["unreadable"]:
-        return 1
-    print(f"next: weakseg evaluate {config.folder} --bundle models/street64")
-    return 0
+        say(f"incomplete: {report.damage}")

@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -14,12 +13,12 @@ import tyro
 from tqdm import tqdm
 
 from weakseg_ros.config import parse, setting, shard_of
-from weakseg_ros.data.bag_files import bags_in
+from weakseg_ros.data.many_bags import bags_of
 from weakseg_ros.deploy.bundle import Bundle
 from weakseg_ros.deploy.segmentation import Segmentation
 from weakseg_ros.deploy.segmenter import Segmenter
 from weakseg_ros.deploy.tracking import Tracker
-from weakseg_ros.errors import CloudError, ConfigError, DataError, ReplayError
+from weakseg_ros.errors import CloudError, ConfigError, DataError, ReplayError, complain, say
 from weakseg_ros.extras import need
 from weakseg_ros.files import check_can_write
 from weakseg_ros.measure.evaluation import Evaluation
@@ -40,6 +39,8 @@ class EvaluateConfig(InputSettings):
 
     data: Annotated[Path, tyro.conf.Positional] = Path()
     """A bag (folder, .mcap, .db3, .bag), a folder of bags or a quoted glob such as 'drives/*', or a folder of scans."""
+    more: Annotated[tuple[Path, ...], tyro.conf.Positional] = ()
+    """Further bags, which are evaluated one by one and added up in one report."""
     bundle: str = "models/street64"
     """The model to evaluate: the path of its folder, or the name of an installed one."""
     topic: str = ""
@@ -106,19 +107,19 @@ def run(argv: Sequence[str], live: LiveAnswers) -> int:
         report, summary = merge(config.merge, config.out)
     elif config.data == Path():
         raise DataError("which data? give a bag or a folder of scans ('weakseg evaluate drive --bundle models/street64')")
-    elif bags := bags_in(config.data):
+    elif bags := bags_of(config.data, config.more):
         report, summary = evaluate_many(config, bags, lambda one: evaluate(one, live=live))
     else:
         report, summary = evaluate(config, live=live)
-    print(_sentence(summary))
-    print(f"report: {report}")
+    say(_sentence(summary))
+    say(f"report: {report}")
     for sentence in summary["domain"]:
-        print(f"mind the sensor: {sentence}")
+        say(f"mind the sensor: {sentence}")
     if summary["partial"]:
-        print(f"weakseg evaluate: partial result: {summary['partial_reason']}", file=sys.stderr)
+        complain(f"weakseg evaluate: partial result: {summary['partial_reason']}")
     silent = _says_nothing(summary)
     if silent:
-        print(f"weakseg evaluate: {silent}", file=sys.stderr)
+        complain(f"weakseg evaluate: {silent}")
     return EXIT_PARTIAL if summary["partial"] or silent else 0
 
 
@@ -137,8 +138,8 @@ def _says_nothing(summary: Mapping[str, Any]) -> str:
 def _compare(config: EvaluateConfig, predictions: Path) -> int:
     if config.truth is None:
         raise ConfigError("predictions: they are compared with label files; give their folder with --truth")
-    print(in_words(compare_files(predictions, config.truth, config.label_map, config.out)))
-    print(f"figures: {config.out / SUMMARY_FILE}")
+    say(in_words(compare_files(predictions, config.truth, config.label_map, config.out)))
+    say(f"figures: {config.out / SUMMARY_FILE}")
     return 0
 
 

@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -15,12 +14,12 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from weakseg_ros.config import parse
-from weakseg_ros.data.bag_files import bags_in
+from weakseg_ros.data.many_bags import Row, are_whole, bags_of, each_bag
 from weakseg_ros.data.prediction_files import ZIP, Predicted, check_submission, server_ids, write_prediction
 from weakseg_ros.deploy.bundle import Bundle
 from weakseg_ros.deploy.segmentation import Segmentation
 from weakseg_ros.deploy.segmenter import Segmenter
-from weakseg_ros.errors import CloudError, ConfigError, DataError
+from weakseg_ros.errors import CloudError, ConfigError, DataError, complain, say
 from weakseg_ros.files import check_can_write
 from weakseg_ros.measure.inputs import Input, Item, open_input
 from weakseg_ros.points.input_settings import InputSettings
@@ -34,7 +33,9 @@ class PredictConfig(InputSettings):
     """Write a bundle's predictions for a bag or a folder of scans, one file for each scan."""
 
     data: Annotated[Path, tyro.conf.Positional] = Path()
-    """A bag or a folder of scans."""
+    """A bag, a folder of bags or a quoted glob such as 'drives/*', or a folder of scans."""
+    more: Annotated[tuple[Path, ...], tyro.conf.Positional] = ()
+    """Further bags, whose predictions are written to a folder each, under their names."""
     bundle: str = "models/street64"
     """The model to run: the path of its folder, or the name of an installed one."""
     out: Path = Path("runs/predict")
@@ -67,6 +68,8 @@ class PredictReport:
     points: dict[str, int] = field(default_factory=dict)
     """number of points by the key of the scan"""
     without_class: int = 0
+    empty: int = 0
+    """scans without a single point"""
     problems: list[str] = field(default_factory=list)
     """one sentence for each scan that was left out"""
     notes: list[str] = field(default_factory=list)
@@ -77,25 +80,44 @@ def main(argv: Sequence[str]) -> int:
     config = parse(PredictConfig, argv, "predict")
     if config.data == Path():
         raise DataError("which data? give a bag or a folder of scans ('weakseg predict scans --bundle models/street64')")
-    bags = bags_in(config.data)
-    names = [bag.name.split(".")[0] for bag in bags]
-    parts = [replace(config, data=bag, out=config.out / name) for bag, name in zip(bags, names, strict=True)]
-    if len(set(names)) < len(names):
-        raise DataError(f"{config.data}: several bags have one name, so their files would be one; predict them one at a time")
-    return max(map(_predict_one, parts or [config]))
+    if bags := bags_of(config.data, config.more):
+        return 0 if are_whole(predict_many(config, bags)) else EXIT_PARTIAL
+    return EXIT_PARTIAL if _say(config, predict(config)) else 0
 
 
-def _predict_one(config: PredictConfig) -> int:
-    report = predict(config)
+def predict_many(config: PredictConfig, bags: Sequence[Path]) -> list[Row]:
+    """Predict each bag into `config.out`/NAME; what was written whole with this bundle and these settings stays."""
+    check_can_write(config.out, "--out")
+    alone = replace(config, out=Path(), data=Path(), more=())
+    asked = {"bundle": Bundle.load(config.bundle).content_hash, "settings": str(alone)}
+
+    def work(bag: Path, name: str) -> Row:
+        one = replace(config, data=bag, more=(), out=config.out / name)
+        report = predict(one)
+        is_partial = _say(one, report)
+        return {"complete": not is_partial, "scans": len(report.points), "without_class": report.without_class}
+
+    def is_there(name: str) -> bool:
+        return any((config.out / name).glob("*"))
+
+    return each_bag(bags, config.out, asked, work, lambda row: f"{row['scans']} scans", is_there)
+
+
+def _say(config: PredictConfig, report: PredictReport) -> bool:
+    """Print what was written and what was not; whether the latter is something."""
     total = max(1, sum(report.points.values()))
-    print(f"{len(report.points)} scans, {report.without_class / total:.1%} of the points without a class: {config.out}")
+    say(f"{len(report.points)} scans, {report.without_class / total:.1%} of the points without a class: {config.out}")
     for note in report.notes:
-        print(f"note: {note}")
+        say(f"note: {note}")
     if config.submission and not report.problems:
-        print(f"for the server: {config.out / ZIP}")
+        say(f"for the server: {config.out / ZIP}")
     for problem in report.problems[:5]:
-        print(f"weakseg predict: left out: {problem}", file=sys.stderr)
-    return EXIT_PARTIAL if report.problems else 0
+        complain(f"weakseg predict: left out: {problem}")
+    if report.empty:
+        complain(
+            f"weakseg predict: {report.empty} of {len(report.points)} scans hold no point at all; check the topic and the driver"
+        )
+    return bool(report.problems or report.empty)
 
 
 def predict(config: PredictConfig) -> PredictReport:
@@ -134,6 +156,7 @@ def _write_all(
             continue
         write_prediction(config.out, item.key, config.format, _predicted(item, answer, segmenter.bundle.labels, ids))
         report.points[item.key] = len(item.cloud)
+        report.empty += not len(item.cloud)
         report.without_class += int(np.count_nonzero(answer.class_id == 0))
 
 

@@ -13,7 +13,7 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
-from weakseg_ros.errors import WeaksegError
+from weakseg_ros.errors import WeaksegError, complain, say
 from weakseg_ros.ros.starting import start_ros
 
 FRAME_PATIENCE_S = 15.0
@@ -29,13 +29,13 @@ def main(arguments: Sequence[str]) -> int:
     except KeyboardInterrupt:
         return 0
     except WeaksegError as error:
-        print(f"beside: {error}", file=sys.stderr)
+        complain(f"beside: {error}")
         return 2
     command = [part.replace("{frame}", found) for part in command]
     try:
         os.execvp(command[0], command)
     except OSError as error:
-        print(f"{command[0]}: cannot be started ({error.strerror}); install it, or check PATH", file=sys.stderr)
+        complain(f"{command[0]}: cannot be started ({error.strerror}); install it, or check PATH")
         return 2
 
 
@@ -78,7 +78,7 @@ def _await_frame(node: Any, name: str) -> str:
         rclpy.spin_once(node, timeout_sec=POLL_S)
     if frames:
         return frames[0]
-    print(
+    say(
         f"{name}: no labelled cloud within {FRAME_PATIENCE_S:.0f} s, so the fixed frame is '{NO_FRAME}'; set the right one under "
         "Global Options, or with fixed_frame:=FRAME"
     )

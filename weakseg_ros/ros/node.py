@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from weakseg_ros.config import from_mapping, read_yaml
-from weakseg_ros.errors import WeaksegError
+from weakseg_ros.errors import WeaksegError, complain, say
 from weakseg_ros.extras import explain as explain_import
 from weakseg_ros.ros.params import FIELDS, TOPIC, NodeConfig, choices, explain, flat, named_in, nested
 from weakseg_ros.ros.starting import start_ros
@@ -36,7 +36,7 @@ def main(argv: Sequence[str]) -> int:
     """
     options, ros_arguments = _read_arguments(argv)
     if options.print_transport_profile:
-        print(PROFILE)
+        say(PROFILE)
         return 0
     report = apply_transport(own_settings=options.transport == "untouched")
     return _spin(_overrides(options), ros_arguments, report, options.log_level)
@@ -48,7 +48,7 @@ def console() -> int:
         return main(sys.argv[1:])
     except (WeaksegError, ImportError) as error:
         sentence = explain_import(error) if isinstance(error, ImportError) else ""
-        print(f"segment_node: {sentence or error}", file=sys.stderr)
+        complain(f"segment_node: {sentence or error}")
         return PERMANENT_FAULT_EXIT_CODE
 
 
@@ -160,7 +160,7 @@ def _spin(overrides: dict[str, Any], ros_arguments: list[str], report: str, log_
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, signal.SIG_IGN)
     if node.fatal:
-        print(f"segment_node: {node.fatal}", file=sys.stderr)
+        complain(f"segment_node: {node.fatal}")
     code = DEVICE_LOST_EXIT_CODE if node.fatal else 0
     if node.left_behind:  # a thread that does not end would be torn out of the middle of its library
         sys.stdout.flush()

@@ -14,9 +14,9 @@ from pathlib import Path
 import tyro
 
 from weakseg_ros.config import parse
-from weakseg_ros.data.bag_files import bags_in
 from weakseg_ros.data.bags import find_cloud_topic, read_raw
-from weakseg_ros.errors import DataError
+from weakseg_ros.data.many_bags import Row, are_whole, bags_of, each_bag
+from weakseg_ros.errors import DataError, say
 from weakseg_ros.files import check_can_write, environment, sweep, write_json
 from weakseg_ros.ros.replay_player import Answer, Player, ReplayResult, ReplaySettings
 
@@ -26,7 +26,9 @@ class ReplayConfig(ReplaySettings):
     """Play a bag into the running node and collect its answers."""
 
     bag: tyro.conf.Positional[Path] = Path()
-    """Path of the bag to play: a rosbag2 folder, or one .mcap or .db3 file."""
+    """A bag to play (a rosbag2 folder, .mcap, .db3 or .bag), a folder of bags, or a quoted glob such as 'drives/*'."""
+    more: tyro.conf.Positional[tuple[Path, ...]] = ()
+    """Further bags, which are played one after another."""
     topic: str = ""
     """Topic of the clouds in the bag; it can be left empty where there is only one."""
     out: Path | None = None
@@ -59,18 +61,25 @@ def main(argv: Sequence[str]) -> int:
         raise DataError("which bag? give the folder of a rosbag2 ('weakseg replay drive --topic /points')")
     if chosen.out is not None:
         check_can_write(chosen.out.parent, "--out")
-    bags = bags_in(chosen.bag)
-    rows, answered = [], True
-    for bag in bags or [chosen.bag]:
-        result = replay(bag, chosen.topic, chosen)
-        print(f"{bag.name}: {_sentence(result)}" if bags else _sentence(result))
-        rows.append({**result.summary(), "bag": str(bag), "environment": environment()})
-        answered &= bool(result.answered)
+    bags = bags_of(chosen.bag, chosen.more)
+    rows = each_bag(bags, None, {}, lambda bag, _: _play(bag, chosen), _line) if bags else [_play(chosen.bag, chosen)]
+    if not bags:
+        say(_line(rows[0]))
     if chosen.out is not None:
         chosen.out.parent.mkdir(parents=True, exist_ok=True)
         sweep(chosen.out)
         write_json(chosen.out, rows if bags else rows[0])
-    return 0 if answered else 1
+    return 0 if are_whole(rows) else 1
+
+
+def _play(bag: Path, config: ReplayConfig) -> Row:
+    result = replay(bag, config.topic, config)
+    facts = {"bag": str(bag), "environment": environment(), "line": _sentence(result), "complete": bool(result.answered)}
+    return {**result.summary(), **facts}
+
+
+def _line(row: Row) -> str:
+    return str(row["line"])
 
 
 def _sentence(result: ReplayResult) -> str:

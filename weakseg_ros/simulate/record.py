@@ -24,7 +24,7 @@ from weakseg_ros.config import check_ranges, dump_yaml, parse, read_yaml, settin
 from weakseg_ros.data.bags import CloudBagWriter
 from weakseg_ros.data.scan_files import MANIFEST
 from weakseg_ros.data.scan_writer import ScanWriter
-from weakseg_ros.errors import ConfigError, DataError
+from weakseg_ros.errors import ConfigError, DataError, say
 from weakseg_ros.files import check_can_write, sha256_of_parts
 from weakseg_ros.points.labels import LabelMap
 from weakseg_ros.processes import end_with_parent
@@ -122,9 +122,9 @@ def main(argv: Sequence[str]) -> int:
     config = parse(RecordConfig, argv, "simulate")
     count = record(config)
     if config.out:
-        print(f"{config.out}: {count} labelled scans on {config.streets} streets; next: weakseg train {config.out}")
+        say(f"{config.out}: {count} labelled scans on {config.streets} streets; next: weakseg train {config.out}")
     if config.bag:
-        print(f"{config.bag}: {count} clouds on {config.topic}; next: weakseg evaluate {config.bag} --bundle models/street64")
+        say(f"{config.bag}: {count} clouds on {config.topic}; next: weakseg evaluate {config.bag} --bundle models/street64")
     return 0
 
 

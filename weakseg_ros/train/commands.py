@@ -3,10 +3,10 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Sequence
 
 from weakseg_ros.config import parse
+from weakseg_ros.errors import complain
 from weakseg_ros.registry import METHODS, NETS, summaries
 from weakseg_ros.train.config import ExportConfig, TrainConfig, sections
 from weakseg_ros.train.older import words_in_sections
@@ -20,7 +20,7 @@ def train_main(argv: Sequence[str]) -> int:
     idle = [name for name in config.without_effect if getattr(config, name) != getattr(usual, name)]
     if idle:
         where = f"method '{config.method}' and net '{config.net}'"
-        print(f"weakseg train: the settings of {', '.join(idle)} have no effect with {where}", file=sys.stderr)
+        complain(f"weakseg train: the settings of {', '.join(idle)} have no effect with {where}")
     from weakseg_ros.train.train import run
 
     return run(config)

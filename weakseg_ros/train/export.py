@@ -35,7 +35,7 @@ from weakseg_ros.deploy.engines.torch import rules_of
 from weakseg_ros.deploy.frontends import FrontendSettings, make_frontend
 from weakseg_ros.deploy.graph import DeployGraph, join_weights
 from weakseg_ros.deploy.input_spec import InputSpec
-from weakseg_ros.errors import BundleError, DataError
+from weakseg_ros.errors import BundleError, DataError, say
 from weakseg_ros.files import environment
 from weakseg_ros.nets.heads.head import Heads
 from weakseg_ros.points.labels import LabelMap
@@ -65,15 +65,15 @@ def run(config: ExportConfig) -> int:
     check_bundle_place(config.out, config.overwrite, "--out")
     bundle = export_run(config.run, config.out, config.name, config.scans, config.half)
     info, size = bundle.info, sum(file.stat().st_size for file in bundle.folder.iterdir())
-    print(
+    say(
         f"{bundle.folder}: {info.name}, {size / 1e6:.1f} MB, {bundle.num_classes - 1} classes, temperature {info.temperature:.3g}"
     )
-    print("  " + ", ".join(f"{name} {value:.4g}" for name, value in info.metrics.items() if isinstance(value, (int, float))))
+    say("  " + ", ".join(f"{name} {value:.4g}" for name, value in info.metrics.items() if isinstance(value, (int, float))))
     if info.parity:
-        print("  against torch: " + ", ".join(f"{name} {value:.4g}" for name, value in info.parity.items()))
+        say("  against torch: " + ", ".join(f"{name} {value:.4g}" for name, value in info.parity.items()))
     else:
         why = registry.load(registry.NETS, info.net.name).why_no_onnx
-        print(f"  no ONNX file: {why}; only the torch engine runs this bundle")
+        say(f"  no ONNX file: {why}; only the torch engine runs this bundle")
     return 0
 
 

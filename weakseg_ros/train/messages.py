@@ -6,10 +6,11 @@ from __future__ import annotations
 import shlex
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from weakseg_ros.errors import complain
 from weakseg_ros.train.run_folder import CONFIG
 from weakseg_ros.train.session import TrainingSession
 
@@ -79,10 +80,8 @@ class ProgressLines:
         now = time.monotonic()
         if self._wanted and "loss" in row and now - self._last >= SECONDS_BETWEEN_LINES:
             self._last = now
-            print(
+            complain(
                 f"step {row['step'] + 1} of {self._steps}, loss {row['loss']:.4g}, after {_time(row['elapsed_s'])}",
-                file=sys.stderr,
-                flush=True,
             )
 
     def close(self) -> None:
@@ -92,8 +91,3 @@ class ProgressLines:
 def _time(seconds: float) -> str:
     minutes, rest = divmod(round(seconds), 60)
     return f"{minutes} min {rest} s" if minutes else f"{seconds:.0f} s"
-
-
-def say(lines: Sequence[str], stream: Any) -> None:
-    """Print the lines."""
-    print("\n".join(lines), file=stream, flush=True)

@@ -5,13 +5,12 @@ from __future__ import annotations
 
 import dataclasses
 import logging
-import sys
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import yaml
 
-from weakseg_ros.errors import ConfigError, did_you_mean
+from weakseg_ros.errors import ConfigError, complain, did_you_mean
 from weakseg_ros.methods.parts import by_part
 from weakseg_ros.registry import METHODS, NETS
 
@@ -48,9 +47,8 @@ def words_in_sections(words: Sequence[str], sections: Sections) -> list[str]:
     moved = _by_section(values[0], values[1], sections, "--options")
     fresh = [word for section, names in moved.items() for name, value in names.items() for word in _option(section, name, value)]
     if fresh:
-        print(
+        complain(
             f"weakseg train --options: are written under their method or net now, and are taken for {' '.join(fresh)}",
-            file=sys.stderr,
         )
     return rest + fresh
 

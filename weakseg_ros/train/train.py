@@ -17,12 +17,13 @@ from torch import Tensor
 from tqdm import tqdm
 
 from weakseg_ros.batches.batches import Batch, make_batch, step_generator
+from weakseg_ros.errors import complain, say
 from weakseg_ros.measure.metrics import ConfusionMatrix
 from weakseg_ros.memory import keep_large_blocks
 from weakseg_ros.train.config import TrainConfig
 from weakseg_ros.train.curves import Board, draw_curves
 from weakseg_ros.train.loss_watch import PATIENCE, LossWatch, figures
-from weakseg_ros.train.messages import ProgressLines, closing, cut_short, opening, quality, say
+from weakseg_ros.train.messages import ProgressLines, closing, cut_short, opening, quality
 from weakseg_ros.train.resuming import resumed
 from weakseg_ros.train.run_folder import RunFolder
 from weakseg_ros.train.schedule import warmup_cosine_lr
@@ -40,7 +41,7 @@ def run(config: TrainConfig) -> int:
     session = open_training(config)
     is_first = session.fabric.is_global_zero
     if is_first:
-        say(opening(session), sys.stderr)
+        complain(*opening(session))
     finished = run_session(session)
     if config.out_bundle is not None and is_first:
         from weakseg_ros.train.export import export_run  # onnx is needed only here
@@ -53,9 +54,9 @@ def run(config: TrainConfig) -> int:
 
 def _say_goodbye(session: TrainingSession) -> None:
     curves = draw_curves(session.run)
-    say(closing(session, session.config.out_bundle), sys.stdout)
+    say(*closing(session, session.config.out_bundle))
     if curves is not None:
-        say([f"curves of the training: {curves}"], sys.stdout)
+        say(f"curves of the training: {curves}")
     if early := cut_short(session):
         log.warning("%s: %s", session.config.out, early)
 

@@ -22,7 +22,7 @@ from weakseg_ros.deploy.engines.onnxruntime import open_session
 from weakseg_ros.deploy.frontends import FrontendSettings, make_frontend
 from weakseg_ros.deploy.input_spec import InputSpec, IntensityRule
 from weakseg_ros.deploy.tensors import ANSWERS, RANGE_INPUTS
-from weakseg_ros.errors import BundleError, ConfigError
+from weakseg_ros.errors import BundleError, ConfigError, say
 from weakseg_ros.files import environment
 from weakseg_ros.points.labels import LabelMap
 from weakseg_ros.points.projection import RangeSpec
@@ -233,8 +233,8 @@ def run(config: WrapConfig) -> int:
     """Do what `weakseg wrap` was asked for; returns its exit code."""
     bundle = wrap(config)
     on = "noise; name scans with --data to compare on them" if config.data is None else f"scans of {config.data}"
-    print(f"{bundle.folder}: {bundle.num_classes - 1} classes: {', '.join(bundle.labels.names[1:])}")
-    print(f"  agrees with {config.model} at {bundle.info.parity['class_agreement']:.2%} of the pixels, on {on}")
-    print("  its training data, quality and calibration are not known (MODEL_CARD.md)")
-    print(f"next: weakseg evaluate {config.data or 'SCANS'} --bundle {bundle.folder}")
+    say(f"{bundle.folder}: {bundle.num_classes - 1} classes: {', '.join(bundle.labels.names[1:])}")
+    say(f"  agrees with {config.model} at {bundle.info.parity['class_agreement']:.2%} of the pixels, on {on}")
+    say("  its training data, quality and calibration are not known (MODEL_CARD.md)")
+    say(f"next: weakseg evaluate {config.data or 'SCANS'} --bundle {bundle.folder}")
     return 0

@@ -18,7 +18,7 @@ from tqdm import tqdm
 from weakseg_ros.config import dump_yaml, parse, read_yaml, setting
 from weakseg_ros.data.scan_files import content_hash, write_raw_labels
 from weakseg_ros.data.scans import Scan, ScanSet, open_scans, readable
-from weakseg_ros.errors import DISK_FULL, DataError
+from weakseg_ros.errors import DISK_FULL, DataError, say
 from weakseg_ros.files import (
     cannot_be_replaced,
     content_of,
@@ -115,10 +115,10 @@ def main(argv: Sequence[str]) -> int:
     scans = open_scans(config.data, config.split, config.label_map)
     folder = config.out or config.data / "sparse" / config.draw.folder_name
     sparse = draw_sparse(scans, config.draw, folder, config.overwrite)
-    print(_summary(sparse.record))
-    print(f"{folder}: sparse labels of {len(scans) - len(sparse.record.problems)} scans")
+    say(_summary(sparse.record))
+    say(f"{folder}: sparse labels of {len(scans) - len(sparse.record.problems)} scans")
     if sparse.record.problems:
-        print(f"left out: {len(sparse.record.problems)} scans that cannot be read; the first: {sparse.record.problems[0]}")
+        say(f"left out: {len(sparse.record.problems)} scans that cannot be read; the first: {sparse.record.problems[0]}")
     return 0
 
 

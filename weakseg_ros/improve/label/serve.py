@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 import tyro
 
 from weakseg_ros.config import check_ranges, setting
-from weakseg_ros.errors import ConfigError, printable
+from weakseg_ros.errors import ConfigError, say
 from weakseg_ros.improve.label.clicks import CLICKS, ClickStore
 from weakseg_ros.improve.label.door import guarded, keep_inside
 from weakseg_ros.points.labels import LabelMap
@@ -68,8 +68,8 @@ def serve(config: LabelConfig, masks_of_clicks: MasksOfClicks) -> int:
     server = start_server(config.port)
     try:
         page = Page(server, state, config.flight_s)
-        print(printable(f"{len(source)} frames of {config.folder}; {store.clicks} clicks so far, in {store.path}"))
-        print(f"open http://localhost:{config.port} in a browser; Ctrl+C ends, nothing needs to be saved", flush=True)
+        say(f"{len(source)} frames of {config.folder}; {store.clicks} clicks so far, in {store.path}")
+        say(f"open http://localhost:{config.port} in a browser; Ctrl+C ends, nothing needs to be saved")
         # as an exception, Ctrl+C may come up in a callback that swallows it
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, lambda *_: page.stop())

@@ -16,7 +16,7 @@ import tyro
 from weakseg_ros.config import check_ranges, parse
 from weakseg_ros.data.bags import CloudBagWriter
 from weakseg_ros.data.frame_log import FrameRecord, read_frame_cloud
-from weakseg_ros.errors import ConfigError, DataError
+from weakseg_ros.errors import ConfigError, DataError, say
 from weakseg_ros.improve.log.context import read_context
 from weakseg_ros.improve.log.frame_folder import FrameFolder, open_frames
 
@@ -50,13 +50,13 @@ def main(argv: Sequence[str]) -> int:
     config = parse(ExportFramesConfig, argv, "export-frames")
     log = open_frames(config.folder)
     for problem in log.problems:
-        print(f"left out: {problem}")
+        say(f"left out: {problem}")
     chosen = [record for record in log.frames if not config.tag or record.tag == config.tag]
     if not chosen:
         tags = ", ".join(sorted({record.tag for record in log.frames} - {""})) or "none"
         raise DataError(f"{config.folder}: no frame has the tag '{config.tag}'; there are: {tags}")
     made = sum(export_frame(log, record, config.out) for record in chosen)
-    print(f"{config.out}: {made} new bags of {len(chosen)} frames")
+    say(f"{config.out}: {made} new bags of {len(chosen)} frames")
     failed = _send([bag_name(record) for record in chosen], config) if config.then else 0
     return 1 if failed else 0
 
@@ -86,7 +86,7 @@ def export_frame(log: FrameFolder, record: FrameRecord, out: Path) -> bool:
         if not messages:
             bag.write(read_frame_cloud(log.folder, record))
     for kind, count in (+unknown).items():
-        print(f"{path}: {count} messages of type {kind} were left out, since rosbags does not know it")
+        say(f"{path}: {count} messages of type {kind} were left out, since rosbags does not know it")
     return True
 
 
@@ -104,7 +104,7 @@ def _send(names: Sequence[str], config: ExportFramesConfig) -> int:
         except OSError as error:
             raise ConfigError(f"then: {command[0]} cannot be run ({error.strerror}); check the command") from None
         if code:
-            print(f"{name}: the command ended with {code}; the next call tries it again")
+            say(f"{name}: the command ended with {code}; the next call tries it again")
             failed += 1
             continue
         with open(ledger, "a", encoding="utf-8") as file:

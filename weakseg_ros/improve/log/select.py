@@ -15,18 +15,22 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from weakseg_ros.config import parse, setting, to_mapping
-from weakseg_ros.data.bag_files import bags_in
+from weakseg_ros.data.many_bags import Row, are_whole, bags_of, each_bag
 from weakseg_ros.deploy.bundle import Bundle
 from weakseg_ros.deploy.segmentation import Segmentation
 from weakseg_ros.deploy.segmenter import Segmenter
-from weakseg_ros.errors import CloudError, DataError
+from weakseg_ros.errors import CloudError, DataError, complain, say
 from weakseg_ros.files import check_can_write, environment
 from weakseg_ros.improve.log.acquisition import Look, descriptor_size, look_at
 from weakseg_ros.improve.log.admission import Admission, LogSettings
 from weakseg_ros.improve.log.choice import Choice, Strategy, choose_frames, suggest_points
-from weakseg_ros.improve.log.store import FrameWriter, Origin, Worth
+from weakseg_ros.improve.log.store import FrameWriter, Origin, Worth, check_is_log
 from weakseg_ros.measure.inputs import Input, Item, open_input
 from weakseg_ros.points.input_settings import InputSettings
+
+EXIT_PARTIAL = 1
+MOST_PROBLEMS = 5
+"""sentences on scans that were left out; more are only counted"""
 
 
 @dataclass(frozen=True)
@@ -34,7 +38,9 @@ class SelectConfig(InputSettings):
     """Choose frames and points to label out of a bag or a data set, and write them as a frame log."""
 
     data: Annotated[Path, tyro.conf.Positional] = Path()
-    """Bag (a folder, .mcap or .db3) or folder of scans to choose from."""
+    """A bag (folder, .mcap, .db3, .bag), a folder of bags or a quoted glob such as 'drives/*', or a folder of scans."""
+    more: Annotated[tuple[Path, ...], tyro.conf.Positional] = ()
+    """Further bags, of which each gives an equal share of the frames."""
     bundle: str = "models/street64"
     """The model to improve: the path of its folder, or the name of an installed one."""
     out: Path = Path("runs/select")
@@ -76,30 +82,73 @@ class _Seen:
 
 
 def main(argv: Sequence[str]) -> int:
-    """The verb."""
+    """The verb; exit code 1 where some scans were left out because they cannot be read."""
     config = parse(SelectConfig, argv, "select")
     if config.data == Path():
         raise DataError("which data? give a bag or a folder of scans ('weakseg select drive --bundle models/street64')")
-    bags = bags_in(config.data)
-    keys = select_from(config, bags) if bags else select(config)
-    print(f"{config.out}: {len(keys)} frames with at most {config.points} suggested points each")
-    print(f"next: weakseg label {config.out}")
-    return 0
+    bags = bags_of(config.data, config.more)
+    if bags:
+        rows = select_many(config, bags)
+        new, is_whole = sum(row["frames"] for row in rows if "frames" in row), are_whole(rows)
+    else:
+        selection = select(config)
+        _say(config, selection)
+        new, is_whole = len(selection.keys), not selection.problems
+    say(f"{config.out}: {new} frames with at most {config.points} suggested points each")
+    say(f"next: weakseg label {config.out}")
+    return 0 if is_whole else EXIT_PARTIAL
 
 
-def select_from(config: SelectConfig, bags: Sequence[Path]) -> list[str]:
-    """Choose an equal share of the frames from each bag, and write them into one log; the keys of the new frames."""
-    keys: list[str] = []
-    for index, bag in enumerate(bags):
-        share = (config.frames - len(keys)) // (len(bags) - index)
-        chosen = select(replace(config, data=bag, frames=share)) if share else []
-        print(f"{bag}: {len(chosen)} frames")
-        keys += chosen
-    return keys
+def select_many(config: SelectConfig, bags: Sequence[Path]) -> list[Row]:
+    """Choose an equal share of the frames from each bag, and write them into one log with a row for each bag.
+
+    What one bag has too few frames for goes to those after it. A bag that was looked through whole is not looked through again.
+    """
+    bundle = Bundle.load(config.bundle)
+    check_is_log(config.out, bundle.labels)
+    alone = replace(config, out=Path(), data=Path(), more=())
+    asked = {"bundle": bundle.content_hash, "settings": str(alone), "bags": [str(bag) for bag in bags]}
+    done: list[int] = []
+
+    def work(bag: Path, name: str) -> Row:
+        share = (config.frames - sum(done)) // (len(bags) - bags.index(bag))
+        selection = select(replace(config, data=bag, more=(), frames=share)) if share else Selection()
+        _say(config, selection)
+        return {"complete": not selection.problems, "frames": len(selection.keys), "known": selection.known}
+
+    def line(row: Row) -> str:
+        done.append(row["frames"])
+        return f"{row['frames']} frames"
+
+    return each_bag(bags, config.out, asked, work, line)
 
 
-def select(config: SelectConfig) -> list[str]:
-    """Choose and write; the keys of the new frames in the order of choice.
+@dataclass
+class Selection:
+    """What was chosen of one bag or data set."""
+
+    keys: list[str] = field(default_factory=list)
+    """of the new frames, in the order of choice"""
+    known: int = 0
+    """scans that the log holds already"""
+    problems: list[str] = field(default_factory=list)
+    """one sentence for each scan that was left out because it cannot be read or answered"""
+
+
+def _say(config: SelectConfig, selection: Selection) -> None:
+    """Print why there are fewer frames than asked for."""
+    for problem in selection.problems[:MOST_PROBLEMS]:
+        complain(f"weakseg select: left out: {problem}")
+    if len(selection.problems) > MOST_PROBLEMS:
+        complain(f"weakseg select: left out: {len(selection.problems) - MOST_PROBLEMS} more scans")
+    if selection.known and not selection.keys:
+        say(f"all {selection.known} scans that can be read are in {config.out} already; label them, or name another --out")
+    elif selection.known:
+        say(f"{selection.known} scans are in {config.out} already, from an earlier call; the new frames are other scans")
+
+
+def select(config: SelectConfig) -> Selection:
+    """Choose out of one bag or data set, and write.
 
     The model runs twice over what is chosen and once over the rest, so that no more than one scan is in memory. Scans
     that the log holds already are not chosen again. Raises DataError where no scan can be read or the log cannot be
@@ -107,6 +156,7 @@ def select(config: SelectConfig) -> list[str]:
     """
     check_can_write(config.out, "--out")
     bundle = Bundle.load(config.bundle)
+    check_is_log(config.out, bundle.labels)
     source = open_input(config.data, bundle.labels, config.topic, config.split, reading=config)
     segmenter = Segmenter(
         bundle, config.engine, 0, config.lift, config.intensity_scale, allow_no_intensity=not config.intensity_field
@@ -127,10 +177,11 @@ def select(config: SelectConfig) -> list[str]:
         with FrameWriter(
             config.out, bundle.labels, bundle.info.spec, source=str(config.data), facts=facts, resume=True
         ) as writer:
-            choices = _choose(config, seen, writer, bundle.labels.num_classes)
+            free = _not_in_log(source, seen, writer)
+            choices = _choose(config, free, writer, bundle.labels.num_classes)
             keys = _write(config, source, segmenter, writer, choices)
             writer.finish()
-            return keys
+            return Selection(keys, len(seen) - len(free), list(dict.fromkeys(source.problems)))
     except OSError as error:
         raise DataError(f"{config.out}: cannot be written ({error.strerror}); make room, or choose another folder") from None
     finally:
@@ -141,24 +192,37 @@ def _answers(
     source: Input, segmenter: Segmenter, what: str, wanted: Mapping[int, object] | None = None
 ) -> Iterator[tuple[Item, Segmentation]]:
     """Each scan, or each of those wanted, with the model's answer; one that cannot be answered goes to the problems."""
-    for item in tqdm(source, desc=what, total=len(source), unit="scan", disable=None):
-        if not len(item.cloud) or (wanted is not None and item.index not in wanted):
-            continue
-        try:
-            answer = segmenter.run(item.cloud)
-        except CloudError as error:
-            source.problems.append(f"scan {item.key}: {error}")
-            continue
-        yield item, answer
+    try:
+        for item in tqdm(source, desc=what, total=len(source), unit="scan", disable=None):
+            if not len(item.cloud) or (wanted is not None and item.index not in wanted):
+                continue
+            try:
+                answer = segmenter.run(item.cloud)
+            except CloudError as error:
+                source.problems.append(f"scan {item.key}: {error}")
+                continue
+            yield item, answer
+    except DataError as error:  # damaged from here on; what came before counts
+        source.problems.append(str(error))
+
+
+def _not_in_log(source: Input, seen: Sequence[_Seen], writer: FrameWriter) -> list[_Seen]:
+    """The scans that no earlier session has put into the log."""
+    others = [record for key, record in writer.records.items() if key not in writer.earlier]
+    present = {(record.source_key, record.stamp_ns) for record in others}
+    return [frame for frame in seen if (_name_in_log(source, frame.key), frame.stamp_ns) not in present]
+
+
+def _name_in_log(source: Input, key: str) -> str:
+    """The scan's name with that of its bag: two bags of a simulator may share every stamp."""
+    return f"{source.name}/{key}" if source.topic else key
 
 
 def _choose(
-    config: SelectConfig, seen: Sequence[_Seen], writer: FrameWriter, num_classes: int
+    config: SelectConfig, free: Sequence[_Seen], writer: FrameWriter, num_classes: int
 ) -> dict[int, tuple[str, Choice, Look]]:
     """Reason, choice and look by the scan's index, in the order of choice."""
     others = [record for key, record in writer.records.items() if key not in writer.earlier]
-    present = {(record.source_key, record.stamp_ns) for record in others}
-    free = [frame for frame in seen if (frame.key, frame.stamp_ns) not in present]
     if config.like_node:
         return _as_the_node_would(config.log, free)
     drawn_count = round(config.random_share * min(config.frames, len(free))) if config.strategy != "random" else 0
@@ -195,9 +259,9 @@ def _as_the_node_would(settings: LogSettings, free: Sequence[_Seen]) -> dict[int
             known.append(frame.look.descriptor)
             chosen[frame.index] = (decision.reason, Choice(frame.index, frame.look.score), frame.look)
     minutes = (free[-1].stamp_ns - free[0].stamp_ns) / 60e9 if free else 0.0
-    print(f"the node's log would keep {len(chosen)} of {len(free)} scans in {minutes:.1f} minutes:")
+    say(f"the node's log would keep {len(chosen)} of {len(free)} scans in {minutes:.1f} minutes:")
     for what, count in sorted(counts.items()):
-        print(f"  {count:6}  {what}")
+        say(f"  {count:6}  {what}")
     return chosen
 
 
@@ -212,12 +276,13 @@ def _write(
     earlier = {(record.source_key, record.stamp_ns): key for key, record in writer.earlier.items()}
     keys = {}
     for item, answer in _answers(source, segmenter, "writing", choices):
-        if (item.key, item.cloud.stamp_ns) in earlier:
-            keys[item.index] = earlier[item.key, item.cloud.stamp_ns]
+        name = _name_in_log(source, item.key)
+        if (name, item.cloud.stamp_ns) in earlier:
+            keys[item.index] = earlier[name, item.cloud.stamp_ns]
             continue
         reason, choice, look = choices[item.index]
         suggestions = suggest_points(item.cloud, answer, config.points, strategy=config.strategy, seed=config.seed + item.index)
-        origin = Origin(bundle.name, bundle.content_hash, source.topic or source.name, item.key, config.intensity_scale)
+        origin = Origin(bundle.name, bundle.content_hash, source.topic or source.name, name, config.intensity_scale)
         worth = Worth(choice.worth, reason, look.descriptor.tolist(), suggestions)
         keys[item.index] = writer.write(item.cloud, answer, origin, worth).key
     return [keys[index] for index in choices if index in keys]

@@ -44,6 +44,20 @@ REMOVED_IN_INDEX = 100
 """lines of removed frames that the index may hold before it is written anew"""
 
 
+def check_is_log(folder: Path, labels: LabelMap) -> Manifest | None:
+    """The manifest of the log in `folder`, None where none was begun there; DataError where no log of these classes may be."""
+    manifest = Manifest.read(folder) if folder.is_dir() else None
+    if manifest is None:  # a folder with sessions is a log that lost its manifest
+        if content_of(folder) and not (folder / SESSIONS).is_dir():
+            raise DataError(f"{folder}: is not empty and no frame log; name another folder")
+        return None
+    if not manifest.growing:
+        raise DataError(f"{folder}: holds recorded scans, not a frame log; name another folder")
+    if not manifest.label_map.same_classes_as(labels):
+        raise DataError(f"{folder}: holds frames of other classes ({manifest.labels}); name another folder for this bundle")
+    return manifest
+
+
 @dataclass(frozen=True)
 class Origin:
     """Where a frame and its predictions come from."""
@@ -190,16 +204,9 @@ class FrameWriter:
         folder = self.folder
         if folder.exists() and not folder.is_dir():
             raise DataError(f"{folder}: is not a folder; name another place for the frame log")
-        make_folder(folder)  # a folder with sessions is a log that lost its manifest
-        manifest = Manifest.read(folder)
-        if manifest is None:
-            if content_of(folder) and not (folder / SESSIONS).is_dir():
-                raise DataError(f"{folder}: is not empty and no frame log; name another folder")
+        make_folder(folder)
+        if check_is_log(folder, self._labels) is None:
             _manifest(folder, self._labels, spec, source, intensity_full_scale).save(folder)
-        elif not manifest.growing:
-            raise DataError(f"{folder}: holds recorded scans, not a frame log; name another folder")
-        elif not manifest.label_map.same_classes_as(self._labels):
-            raise DataError(f"{folder}: holds frames of other classes ({manifest.labels}); name another folder for this bundle")
         for part in SUFFIX_OF_PART:
             (folder / part).mkdir(exist_ok=True)
 

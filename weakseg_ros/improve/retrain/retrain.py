@@ -14,7 +14,6 @@ import dataclasses
 import logging
 import shlex
 import shutil
-import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,7 +25,7 @@ from weakseg_ros.config import dump_yaml
 from weakseg_ros.data.scan_sets import ScanSet
 from weakseg_ros.deploy.bundle import Bundle, find_bundle
 from weakseg_ros.deploy.segmenter import Segmenter
-from weakseg_ros.errors import BundleError, DataError, WeaksegError
+from weakseg_ros.errors import BundleError, DataError, WeaksegError, complain, say
 from weakseg_ros.files import content_of, environment, put_in_place, sweep, write_atomic, write_json
 from weakseg_ros.improve.retrain.config import RetrainConfig
 from weakseg_ros.improve.retrain.data import RetrainData, open_retrain_data
@@ -36,7 +35,6 @@ from weakseg_ros.improve.retrain.versions import CURRENT, Versions
 from weakseg_ros.train.config import TrainConfig
 from weakseg_ros.train.export import options_of
 from weakseg_ros.train.finetune import export_refined, refine
-from weakseg_ros.train.messages import say
 from weakseg_ros.train.run_folder import BEFORE_A_CHECKPOINT, LAST
 from weakseg_ros.weak.neighbourhood import SpreadScans
 
@@ -66,14 +64,14 @@ def run(config: RetrainConfig) -> int:
     before, after = outcome.summary["before"], outcome.summary["after"]
     for part, title in (("regression", "regression set"), ("clicks", "held-out clicks")):
         figures = [f"{name} {before[part][name]:.3f} -> {after[part][name]:.3f}" for name in ("miou", "right")]
-        print(f"{title}: {', '.join(figures)}")
-    print(f"report: {outcome.report}")
+        say(f"{title}: {', '.join(figures)}")
+    say(f"report: {outcome.report}")
     if not outcome.verdict.passed:
         for check in outcome.verdict.failed:
-            print(f"weakseg retrain: refused, {check}", file=sys.stderr)
-        print(f"weakseg retrain: {outcome.bundle.folder} is kept, {config.bundle} stays as it was", file=sys.stderr)
+            complain(f"weakseg retrain: refused, {check}")
+        complain(f"weakseg retrain: {outcome.bundle.folder} is kept, {config.bundle} stays as it was")
         return EXIT_REFUSED
-    print(f"{config.models / CURRENT if config.promote else 'not promoted'}: {outcome.bundle.folder}")
+    say(f"{config.models / CURRENT if config.promote else 'not promoted'}: {outcome.bundle.folder}")
     return 0
 
 
@@ -92,7 +90,7 @@ def retrain(config: RetrainConfig) -> Outcome:
     with versions.candidate(config.name or versions.stem_of(old)) as (folder, fresh):
         out = _run_folder(config, folder.name)
         versions.mark_unjudged(folder, out)
-        say(opening(config, old, data, folder, out), sys.stderr)
+        complain(*opening(config, old, data, folder, out))
         new = _train(config, old, data, fresh / folder.name, out)
         versions.mark_unjudged(new.folder, out)
         put_in_place(new.folder, folder)

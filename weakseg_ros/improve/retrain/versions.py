@@ -26,7 +26,7 @@ from tyro.conf import Positional
 
 from weakseg_ros.config import from_mapping, parse
 from weakseg_ros.deploy.bundle import INFO_FILE, Bundle, find_bundle
-from weakseg_ros.errors import BundleError, DataError, WeaksegError, printable
+from weakseg_ros.errors import BundleError, DataError, WeaksegError, say
 from weakseg_ros.files import (
     append_json_line,
     content_of,
@@ -268,10 +268,10 @@ def rollback_main(argv: Sequence[str]) -> int:
     config = parse(RollbackConfig, argv, "rollback")
     versions = Versions(config.models)
     if config.list:
-        print(printable(_table(versions)))
+        say(_table(versions))
         return 0
     bundle = versions.rollback(config.why)
-    print(printable(f"{versions.pointer}: {bundle.name} ({bundle.content_hash[:12]}) again, from {bundle.folder}"))
+    say(f"{versions.pointer}: {bundle.name} ({bundle.content_hash[:12]}) again, from {bundle.folder}")
     return 0
 
 
@@ -280,7 +280,7 @@ def promote_main(argv: Sequence[str]) -> int:
     config = parse(PromoteConfig, argv, "promote")
     versions = Versions(config.models)
     bundle = versions.promote(config.bundle, config.why, unjudged=config.unjudged)
-    print(printable(f"{versions.pointer}: now {bundle.name} ({bundle.content_hash[:12]}), from {bundle.folder}"))
+    say(f"{versions.pointer}: now {bundle.name} ({bundle.content_hash[:12]}), from {bundle.folder}")
     return 0
 
 
