@@ -47,7 +47,9 @@ setup(
         "las": ["laspy>=2.5"],
         "feather": ["pyarrow>=14"],
         "browser": ["playwright>=1.45"],
+        "openvino": ["openvino>=2024.6"],
         "tensorrt": ["tensorrt>=10.12"],
+        "rtx": ["tensorrt-rtx-cu13>=1.4"],
         "ros-pip": [
             "ros-rclpy[fastrtps]",
             "ros-sensor-msgs",

@@ -106,6 +106,15 @@ def mask_quality() -> ModuleType:
     return load_file(ROOT / "bench" / "mask_quality.py")
 
 
+@pytest.fixture(scope="session", autouse=True)
+def own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A cache folder of this test run alone, for child processes, too."""
+    with pytest.MonkeyPatch.context() as patch:
+        folder = tmp_path_factory.mktemp("cache")
+        patch.setenv("XDG_CACHE_HOME", str(folder))
+        yield folder
+
+
 @contextlib.contextmanager
 def free_domain() -> Iterator[int]:
     """A ROS_DOMAIN_ID that no other test run on this machine has at the same time."""

@@ -23,8 +23,9 @@ FILES = sorted(PACKAGE.rglob("*.py"))
 CONFINED = {
     "rclpy": ("ros/",),
     "rosbags": ("data/bags.py",),
-    "torch": (*TRAINING, "deploy/graph.py", "deploy/engines/torch.py"),
-    "onnxruntime": ("deploy/engines/onnxruntime.py",),
+    "torch": (*TRAINING, "deploy/graph.py", "deploy/engines/torch.py", "deploy/engines/buffers.py"),
+    "onnxruntime": ("deploy/engines/onnxruntime.py", "train/quantise.py"),
+    "openvino": ("deploy/engines/openvino.py",),
     "lightning": TRAINING,
     "viser": ("improve/label/",),
     "lightning_fabric": TRAINING,

@@ -177,10 +177,12 @@ def check_bundle(name: str) -> Iterator[CheckLine]:
     """Whether the model loads, and on which engine it would run."""
     try:
         from weakseg_ros.deploy.bundle import Bundle
-        from weakseg_ros.deploy.engines import open_engine
+        from weakseg_ros.deploy.engines import label_of, open_first
+        from weakseg_ros.deploy.engines.choice import chain_of
 
         bundle = Bundle.load(name)
-        engine, refused = open_engine(bundle)
+        chain = chain_of(bundle)
+        engine, refused = open_first(bundle, chain.labels, 0)
     except WeaksegError as error:
         yield CheckLine("fault", "model", str(error))
         return
@@ -189,7 +191,9 @@ def check_bundle(name: str) -> Iterator[CheckLine]:
         return
     spec = bundle.info.spec
     image = f"{spec.height} x {spec.width}, {spec.fov_down_deg}..{spec.fov_up_deg} deg"
-    yield CheckLine("ok", "model", f"{bundle.info.name}, {image}, runs on {engine.name} ({engine.device})")
+    yield CheckLine("ok", "model", f"{bundle.info.name}, {image}, runs on {label_of(engine)} ({engine.device})")
+    if chain.why:
+        yield CheckLine("ok", "engine", chain.why)
     yield from (CheckLine("note", "engine", text) for text in refused)
     engine.close()
 

@@ -47,7 +47,9 @@ LIBRARIES = (
     Library("viser", "viser>=1.1.1,<2", "the labelling page", "label"),
     Library("laspy", "laspy>=2.5", "reading and writing .las files", "las"),
     Library("pyarrow", "pyarrow>=14", "reading .feather files", "feather"),
-    Library("tensorrt", "tensorrt>=10.12", "NVIDIA engines", "tensorrt"),
+    Library("openvino", "openvino>=2024.6", "the openvino engine, for CPUs with matrix units", "openvino"),
+    Library("tensorrt", "tensorrt>=10.12", "the tensorrt engine, for NVIDIA GPUs", "tensorrt"),
+    Library("tensorrt_rtx", "tensorrt-rtx-cu13>=1.4", "the tensorrt_rtx engine, for NVIDIA GPUs", "rtx"),
 )
 GPU_RUNTIME = "onnxruntime-gpu>=1.18"
 """has the module of onnxruntime, too; the two are not installed beside each other"""
@@ -85,7 +87,7 @@ def explain(error: ImportError, module: str = "") -> str:
 
 def install_command(library: Library) -> str:
     """The pip command for a library, together with whatever else of its extra is missing here."""
-    siblings = [entry for entry in LIBRARIES if entry.extra == library.extra and (entry is library or not _is_here(entry.module))]
+    siblings = [entry for entry in LIBRARIES if entry.extra == library.extra and (entry is library or not is_here(entry.module))]
     return pip_install(*(_for_this_machine(entry) for entry in (siblings if library.extra else [library])))
 
 
@@ -117,7 +119,8 @@ def _for_this_machine(library: Library) -> str:
     return GPU_RUNTIME if library.module == "onnxruntime" and has_nvidia_gpu() else library.requirement
 
 
-def _is_here(module: str) -> bool:
+def is_here(module: str) -> bool:
+    """Whether a module is installed; it is not imported."""
     try:
         return importlib.util.find_spec(module) is not None
     except (ImportError, ValueError):

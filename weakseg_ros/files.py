@@ -372,23 +372,25 @@ def environment() -> dict[str, str]:
     """What a result must say about where it was made: machine, system, Python and library versions."""
     versions = {}
     for name in ("weakseg_ros", "numpy", "torch", "onnx", "onnxruntime"):
-        versions[name] = _version_of(name) or _version_of(f"{name}-gpu") or "absent"  # onnxruntime-gpu is onnxruntime
+        versions[name] = version_of(name) or version_of(f"{name}-gpu") or "absent"  # onnxruntime-gpu is onnxruntime
     return {
-        "machine": f"{_cpu_name()}, {os.cpu_count()} cores",
+        "machine": f"{cpu_name()}, {os.cpu_count()} cores",
         "system": platform.platform(),
         "python": platform.python_version(),
         **versions,
     }
 
 
-def _version_of(distribution: str) -> str:
+def version_of(distribution: str) -> str:
+    """The version of an installed distribution; '' where it is absent."""
     try:
         return metadata.version(distribution)
     except metadata.PackageNotFoundError:
         return ""
 
 
-def _cpu_name() -> str:
+def cpu_name() -> str:
+    """The CPU's model, as the system calls it."""
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
     except OSError:

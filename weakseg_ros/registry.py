@@ -54,6 +54,11 @@ FRONTENDS = {
 
 ENGINES = {
     "onnxruntime": "weakseg_ros.deploy.engines.onnxruntime:OnnxRuntimeEngine",
+    "onnxruntime_cuda": "weakseg_ros.deploy.engines.onnxruntime:OnnxRuntimeCudaEngine",
+    "onnxruntime_tensorrt": "weakseg_ros.deploy.engines.onnxruntime:OnnxRuntimeTensorRtEngine",
+    "openvino": "weakseg_ros.deploy.engines.openvino:OpenVinoEngine",
+    "tensorrt": "weakseg_ros.deploy.engines.tensorrt:TensorRtEngine",
+    "tensorrt_rtx": "weakseg_ros.deploy.engines.tensorrt:TensorRtRtxEngine",
     "torch": "weakseg_ros.deploy.engines.torch:TorchEngine",
 }
 

@@ -3,6 +3,8 @@
 
     bundle.yaml            what BundleInfo says, with a hash over itself and over every model file
     model.onnx             the deploy graph (see deploy/graph.py)
+    model-fp16.onnx, ...   the same network in other arithmetic, where `weakseg export` found that it answers alike
+    sample.npz             inputs made of one scan, on which engines are compared where the bundle is used
     weights.safetensors    the same weights for the torch engine
     MODEL_CARD.md          on what it was trained, how well it does, where it will fail; not hashed, so it may be edited
 
@@ -39,6 +41,10 @@ MOST_INFO_BYTES, MOST_FILE_BYTES = 1 << 24, 1 << 32
 
 KIND_ONNX = "onnx"
 KIND_WEIGHTS = "weights"
+KIND_SAMPLE = "sample"
+FP32 = "fp32"
+VARIANTS = ("fp16", "int8", "int8-tensorrt")
+"""arithmetic that a bundle may have an ONNX file for, besides float32"""
 
 
 @dataclass(frozen=True)
@@ -103,6 +109,23 @@ class ModelFile:
     kind: str
 
 
+@dataclass(frozen=True)
+class VariantFacts:
+    """How a network in other arithmetic differs from itself in float32, over validation scans."""
+
+    class_agreement: float = setting(0.0, 0.0, 1.0)
+    """share of the pixels with a point that get the same class"""
+    miou: float | None = None
+    """over the labelled pixels; None = the scans have no labels"""
+    fp32_miou: float | None = None
+    """the same in float32"""
+    scans: int = setting(0, 0)
+    data: str = ""
+
+    def __post_init__(self) -> None:
+        check_ranges(self)
+
+
 @dataclass(frozen=True, kw_only=True)
 class BundleInfo:
     """Everything that bundle.yaml says; checked where it is made."""
@@ -129,6 +152,8 @@ class BundleInfo:
     parity: dict[str, float] = field(default_factory=dict)
     """how far the exported graph is from the network it came from"""
     files: dict[str, ModelFile] = field(default_factory=dict)
+    variants: dict[str, VariantFacts] = field(default_factory=dict)
+    """the arithmetic besides float32 that the bundle has files for, see `kind_of`"""
 
     def __post_init__(self) -> None:
         check_ranges(self)
@@ -234,6 +259,11 @@ class Bundle:
         """K, counting class 0."""
         return self.labels.num_classes
 
+    @property
+    def variants(self) -> tuple[str, ...]:
+        """The arithmetic that the bundle has an ONNX file for."""
+        return tuple(variant for variant in (FP32, *VARIANTS) if self.file_of(kind_of(variant)) is not None)
+
     def file_of(self, kind: str) -> str | None:
         """Name of the first file of a kind, None where the bundle has none."""
         return next((name for name, file in self.info.files.items() if file.kind == kind), None)
@@ -257,6 +287,11 @@ class Bundle:
                 f"{path}: its hash is {found[:12]}, {INFO_FILE} says {expected[:12]}; cut short or altered, copy it again"
             )
         return content
+
+
+def kind_of(variant: str) -> str:
+    """The kind of the ONNX file that holds the network in this arithmetic."""
+    return KIND_ONNX if variant == FP32 else f"{KIND_ONNX}-{variant}"
 
 
 def find_bundle(where: Path | str) -> Path:

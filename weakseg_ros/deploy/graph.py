@@ -50,7 +50,7 @@ class DeployGraph(nn.Module):
         odds = shifted.exp()
         total = self._sum(odds)  # (B, H, W)
         entropy = total.log() - self._sum(shifted * odds) / total
-        class_id = scores.argmax(dim=1).to(torch.uint8) + 1
+        class_id = (scores.argmax(dim=1) + 1).to(torch.uint8)  # cast last: TensorRT has bytes at its borders only
         more = () if self.heads is None else self.heads(out)
         return class_id, 1.0 / total, (entropy * self.entropy_scale).clamp(0.0, 1.0), *more
 

@@ -4,22 +4,27 @@
 from __future__ import annotations
 
 import dataclasses
+import logging
 import time
 from collections.abc import Sequence
 
 from weakseg_ros.deploy.bundle import Bundle
 from weakseg_ros.deploy.domain import DomainMonitor
-from weakseg_ros.deploy.engines import open_engine
+from weakseg_ros.deploy.engines import open_first
+from weakseg_ros.deploy.engines.choice import chain_of
 from weakseg_ros.deploy.frontends import FrontendSettings, Instances, Lift, open_frontend
 from weakseg_ros.deploy.segmentation import Segmentation
 from weakseg_ros.points.cloud import Cloud
+
+log = logging.getLogger(__name__)
 
 
 class Segmenter:
     """A bundle, ready to run: its frontend encodes, an engine runs, the frontend decodes. One thread calls `run` at a time.
 
-    `engine` is a name or a sequence of names, the first that works is taken (`auto`: onnxruntime, then torch) and `why_not`
-    says why those before it were not; `threads` are CPU threads of the engine, 0 leaves it to choose. The other arguments
+    `engine` is a name or a sequence of names, the first that works is taken (`auto`: what is fastest on this machine, see
+    engines/choice.py); `chain` is the order in which they are tried and the reason for it, and `why_not` says why those before
+    the one at work were not taken; `threads` are CPU threads of the engine, 0 leaves it to choose. The other arguments
     are the frontend's, see FrontendSettings; `settings` may be changed between two clouds.
     Raises BundleError where the network needs an input that clouds do not give, EngineError where no engine can run it.
     """
@@ -36,7 +41,10 @@ class Segmenter:
     ) -> None:
         self.bundle = bundle
         self.frontend = open_frontend(bundle.info)
-        self.engine, self.why_not = open_engine(bundle, [engine] if isinstance(engine, str) else engine, threads)
+        self.chain = chain_of(bundle, [engine] if isinstance(engine, str) else engine, threads)
+        if self.chain.why:
+            log.info("%s: %s", bundle.name, self.chain.why)
+        self.engine, self.why_not = open_first(bundle, self.chain.labels, threads)
         self.frontend.settings = FrontendSettings(lift, instances, intensity_scale, allow_no_intensity)
         self._monitor = DomainMonitor(bundle.info)
 

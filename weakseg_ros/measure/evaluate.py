@@ -15,6 +15,7 @@ from tqdm import tqdm
 from weakseg_ros.config import parse, setting, shard_of
 from weakseg_ros.data.many_bags import bags_of
 from weakseg_ros.deploy.bundle import Bundle
+from weakseg_ros.deploy.engines import label_of
 from weakseg_ros.deploy.segmentation import Segmentation
 from weakseg_ros.deploy.segmenter import Segmenter
 from weakseg_ros.deploy.tracking import Tracker
@@ -163,7 +164,7 @@ def evaluate(
     segmenter = Segmenter(
         bundle, config.engine, 0, config.lift, config.intensity_scale, allow_no_intensity=not config.intensity_field
     )
-    facts: dict[str, Any] = {"engine": f"{segmenter.engine.name} ({segmenter.engine.device})"}
+    facts: dict[str, Any] = {"engine": f"{label_of(segmenter.engine)} ({segmenter.engine.device})"}
     try:
         if config.live and live is not None:
             facts["live"] = _run_live(_Items(source, config.shard), segmenter, evaluation, config, live)

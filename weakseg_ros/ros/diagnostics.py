@@ -182,6 +182,8 @@ def inference_status(summary: FrameSummary, model: Model | None) -> Status:
         status.worsen(DiagnosticStatus.WARN, "no model is loaded; configure the node")
         return status
     status.values["engine"] = model.engine
+    if model.why:
+        status.values["why_this_engine"] = model.why
     status.values |= {f"refused {text.partition(':')[0]}": text for text in model.refused}
     for stage, (p50, p95) in summary.milliseconds.items():
         status.values |= {f"{stage}_p50_ms": f"{p50:.2f}", f"{stage}_p95_ms": f"{p95:.2f}"}

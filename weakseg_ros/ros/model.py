@@ -7,7 +7,7 @@ import threading
 from collections.abc import Callable
 
 from weakseg_ros.deploy.bundle import Bundle
-from weakseg_ros.deploy.engines import AUTO
+from weakseg_ros.deploy.engines import label_of
 from weakseg_ros.deploy.segmentation import Segmentation
 from weakseg_ros.deploy.segmenter import Segmenter
 from weakseg_ros.errors import EngineError
@@ -39,8 +39,13 @@ class Model:
 
     @property
     def engine(self) -> str:
-        """Name of the engine at work."""
-        return self._segmenter.engine.name
+        """The engine at work, with its arithmetic where that is not float32."""
+        return label_of(self._segmenter.engine)
+
+    @property
+    def why(self) -> str:
+        """Why `auto` took the engine at work; '' where the parameters name it."""
+        return self._segmenter.chain.why
 
     @property
     def device(self) -> str:
@@ -87,11 +92,10 @@ class Model:
 
         EngineError where there is none, or where another model was taken meanwhile; all stays as it is then.
         """
-        names = [name for entry in config.engines for name in (AUTO if entry == "auto" else (entry,))]
         with self._lock:
             failing, refused = self._segmenter, self._refused
-        failed = failing.engine.name
-        rest = names[names.index(failed) + 1 :] if failed in names else []
+        failed, names = label_of(failing.engine), failing.chain.labels
+        rest = names[names.index(failed) + 1 :] if failed in names else ()
         if not rest:
             raise EngineError(f"{failed}: fails on every cloud and no other engine is left; {reason}")
         other = Segmenter(failing.bundle, engine=rest, threads=config.threads)

@@ -39,7 +39,8 @@ class NodeConfig:
     """Seconds between two checks whether 'bundle' points to another model, as models/current does after a retraining; the
     new one is hot-swapped without losing a frame, and with 0 only ~/reload takes one."""
     engine: str = "auto"
-    """Inference engine: 'auto', or names in the order to try them, separated by commas; ~/reload takes a change."""
+    """Inference engine: 'auto' takes what is fastest on this machine; or names in the order to try them, separated by commas,
+    with an arithmetic after a colon ('onnxruntime:int8, torch'); ~/reload takes a change."""
     threads: int = setting(0, 0, 256)
     """CPU threads of the engine, where 0 lets the engine choose and fewer help other work beside it; ~/reload takes a
     change."""
@@ -92,7 +93,7 @@ class NodeConfig:
         if self.odometry_extrinsic not in ("", "tf"):
             matrix_of_text(self.odometry_extrinsic, "odometry_extrinsic")
         for name in self.engines:
-            if name != "auto" and name not in ENGINES:
+            if name != "auto" and name.partition(":")[0] not in ENGINES:
                 raise ConfigError(
                     f"engine: unknown '{name}'{did_you_mean(name, ENGINES)}; known: auto, {', '.join(sorted(ENGINES))}"
                 )

@@ -3,23 +3,23 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from weakseg_ros.deploy.bundle import Bundle
+from weakseg_ros.deploy.bundle import FP32, Bundle, kind_of
 from weakseg_ros.deploy.tensors import check_tensors
 from weakseg_ros.errors import BundleError, ConfigError, EngineError
 from weakseg_ros.extras import explain
 from weakseg_ros.registry import ENGINES, load
 
+log = logging.getLogger(__name__)
+
 Inputs = Mapping[str, Any]
 """arrays by name: numpy's, or torch's on any device for an engine that takes them"""
-
-AUTO = ("onnxruntime", "torch")
-"""what `auto` tries, in this order"""
 
 
 class DeviceLostError(EngineError):
@@ -27,7 +27,11 @@ class DeviceLostError(EngineError):
 
 
 class Engine(Protocol):
-    """Runs a bundle's network. Made as `Engine(bundle, threads)`; one thread calls it at a time."""
+    """Runs a bundle's network; one thread calls it at a time.
+
+    Made as `Engine(bundle, threads)`, or as `Engine(bundle, threads, variant)` where it is asked for another arithmetic than
+    float32. Raises EngineError where the bundle has no such file, or the engine cannot run it.
+    """
 
     name: str
     """row of registry.ENGINES"""
@@ -49,23 +53,71 @@ class Engine(Protocol):
 def open_engine(bundle: Bundle, preference: Sequence[str] = ("auto",), threads: int = 0) -> tuple[Engine, list[str]]:
     """The first engine of `preference` that runs this bundle, and one sentence for each that did not.
 
-    `auto` stands for AUTO; `threads` 0 leaves the number of CPU threads to the engine. Raises EngineError where none works,
+    An entry is ENGINE, ENGINE:VARIANT for another arithmetic than float32 (`onnxruntime:int8`), or `auto` for the order that
+    `choice.chain_of` finds; `threads` 0 leaves the number of CPU threads to the engine. Raises EngineError where none works,
     ConfigError for a name that is not registered.
     """
-    names = list(dict.fromkeys(name for entry in preference for name in (AUTO if entry == "auto" else (entry,))))
+    from weakseg_ros.deploy.engines.choice import chain_of  # it opens engines itself
+
+    chain = chain_of(bundle, preference, threads)
+    if chain.why:
+        log.info("%s: %s", bundle.name, chain.why)
+    return open_first(bundle, chain.labels, threads)
+
+
+def open_first(bundle: Bundle, labels: Sequence[str], threads: int) -> tuple[Engine, list[str]]:
+    """The first engine of these labels that runs this bundle; see open_engine."""
     failures: list[str] = []
-    for name in names:
-        try:
-            return load(ENGINES, name)(bundle, threads), failures
-        except ConfigError:
-            raise
-        except (EngineError, BundleError) as error:
-            failures.append(f"{name}: {error}")
-        except ImportError as error:
-            failures.append(explain(error) or f"{name}: {error}")
-        except Exception as error:  # a foreign library may raise anything; the next engine gets its turn
-            failures.append(f"{name}: {type(error).__name__}: {str(error).strip() or 'no text'}")
+    for label in labels:
+        engine, why_not = try_to_open(bundle, label, threads)
+        if engine is not None:
+            return engine, failures
+        failures.append(why_not)
     raise EngineError(f"{bundle.folder}: no engine can run it. {' | '.join(failures) or 'none was asked for'}")
+
+
+def try_to_open(bundle: Bundle, label: str, threads: int) -> tuple[Engine | None, str]:
+    """The engine of a label (ENGINE or ENGINE:VARIANT), or None and one sentence why not."""
+    name, _, variant = label.partition(":")
+    made = load(ENGINES, name)
+    try:
+        return (made(bundle, threads, variant) if variant not in ("", FP32) else made(bundle, threads)), ""
+    except ConfigError:
+        raise
+    except (EngineError, BundleError) as error:
+        return None, f"{label}: {error}"
+    except ImportError as error:
+        return None, explain(error) or f"{label}: {error}"
+    except Exception as error:  # a foreign library may raise anything; the next engine gets its turn
+        return None, f"{label}: {type(error).__name__}: {str(error).strip() or 'no text'}"
+
+
+def label_of(engine: Engine) -> str:
+    """What names this engine and its arithmetic in a preference."""
+    variant = getattr(engine, "variant", FP32)
+    return engine.name if variant == FP32 else f"{engine.name}:{variant}"
+
+
+def onnx_of(bundle: Bundle, variant: str, kind: str = "") -> tuple[bytes, str]:
+    """(content, place) of the bundle's ONNX file in this arithmetic; EngineError where it has none.
+
+    `kind` where that is not the variant's own.
+    """
+    file = bundle.file_of(kind or kind_of(variant))
+    if file is None and variant == FP32:
+        raise EngineError(f"{bundle.folder}: has no ONNX file; run it in torch, or export the model again")
+    if file is None:
+        raise EngineError(
+            f"{bundle.folder}: has no ONNX file in {variant} (has {', '.join(bundle.variants) or 'none'}); make one with "
+            "'weakseg export --from'"
+        )
+    return bundle.read(file), str(bundle.folder / file)
+
+
+def first_line(error: BaseException) -> str:
+    """The first line of an error's text, or its name where it has none."""
+    lines = str(error).strip().splitlines()
+    return lines[0] if lines else type(error).__name__
 
 
 def run_checked(bundle: Bundle, run: Callable[[], Mapping[str, Any]], inputs: Inputs) -> dict[str, Any]:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The default engine: onnxruntime, on the GPU where its build has CUDA, else on the CPU."""
+"""The default engine: onnxruntime, on the GPU where its build has CUDA, else on the CPU; and its GPU providers by name."""
 
 from __future__ import annotations
 
@@ -11,12 +11,14 @@ from typing import Any
 import onnxruntime
 from numpy.typing import NDArray
 
-from weakseg_ros.deploy.bundle import KIND_ONNX, Bundle
-from weakseg_ros.deploy.engines import DeviceLostError, Inputs, example_inputs, run_checked
+from weakseg_ros.deploy.bundle import FP32, Bundle
+from weakseg_ros.deploy.engines import DeviceLostError, Inputs, example_inputs, first_line, onnx_of, run_checked
+from weakseg_ros.deploy.engines.cache import cache_folder
 from weakseg_ros.deploy.tensors import TensorSpec
 from weakseg_ros.errors import EngineError
 
-PROVIDERS = ("CUDAExecutionProvider", "CPUExecutionProvider")
+CUDA, TENSORRT = "CUDAExecutionProvider", "TensorrtExecutionProvider"
+PROVIDERS = (CUDA, "CPUExecutionProvider")
 ERRORS_ONLY = 3
 
 log = logging.getLogger(__name__)
@@ -29,19 +31,23 @@ class OnnxRuntimeEngine:
     """Runs the bundle's ONNX file; made with one warm-up run, so that a file which cannot run is refused here."""
 
     name = "onnxruntime"
+    providers: tuple[Any, ...] = PROVIDERS
+    """of onnxruntime, the first that can be used is taken; a pair brings its options"""
 
-    def __init__(self, bundle: Bundle, threads: int = 0) -> None:
-        file = bundle.file_of(KIND_ONNX)
-        if file is None:
-            raise EngineError(f"{bundle.folder}: has no ONNX file; run it in torch, or export the model again")
-        self._where, self._bundle = f"{bundle.folder / file}", bundle
-        self._session = open_session(bundle.read(file), threads, self._where)
+    def __init__(self, bundle: Bundle, threads: int = 0, variant: str = FP32) -> None:
+        model, self._where = onnx_of(bundle, variant)
+        self._bundle, self.variant = bundle, variant
+        self._session = open_session(model, threads, self._where, self.providers)
         self._check_interface()
         used = self._session.get_providers()[0]
-        self.device = "cuda:0" if used.startswith("CUDA") else "cpu"
+        self.device = "cpu" if used == PROVIDERS[-1] else "cuda:0"
+        self._check_provider(used)
+        self._warm_up(example_inputs(bundle))
+
+    def _check_provider(self, used: str) -> None:
+        """Say where a build for CUDA runs on the CPU all the same."""
         if sentence := fallen_back(onnxruntime.get_available_providers(), used):
             log.warning("%s: %s", self._where, sentence)
-        self._warm_up(example_inputs(bundle))
 
     def run(self, inputs: Inputs) -> dict[str, NDArray[Any]]:
         """See Engine.run."""
@@ -72,9 +78,7 @@ class OnnxRuntimeEngine:
             values = self._session.run(names, {name: inputs[name] for name in self._bundle.info.inputs}, options)
         except Exception as error:  # onnxruntime's exceptions share no class of their own
             lost = "CUDA failure" in str(error) and "out of memory" not in str(error)
-            raise (DeviceLostError if lost else EngineError)(
-                f"{self._where}: onnxruntime failed ({_first_line(error)})"
-            ) from None
+            raise (DeviceLostError if lost else EngineError)(f"{self._where}: onnxruntime failed ({first_line(error)})") from None
         return dict(zip(names, values, strict=True))
 
     def _check_interface(self) -> None:
@@ -92,6 +96,35 @@ class OnnxRuntimeEngine:
             raise EngineError(
                 f"{self._where}: was exported for {classes} classes, the bundle lists {self._bundle.num_classes} (0 counted)"
             )
+
+
+class OnnxRuntimeCudaEngine(OnnxRuntimeEngine):
+    """onnxruntime with its CUDA provider, and nothing else: where the GPU cannot be used it is refused."""
+
+    name = "onnxruntime_cuda"
+    providers: tuple[Any, ...] = (CUDA, "CPUExecutionProvider")
+
+    def _check_provider(self, used: str) -> None:
+        due = self.providers[0] if isinstance(self.providers[0], str) else self.providers[0][0]
+        if used == due:
+            return
+        if due not in onnxruntime.get_available_providers():
+            raise EngineError(f"{self.name}: this build of onnxruntime has no {due}; install onnxruntime-gpu")
+        raise EngineError(f"{self.name}: {due} could not use the GPU, and {used} was taken; check the driver with nvidia-smi")
+
+
+class OnnxRuntimeTensorRtEngine(OnnxRuntimeCudaEngine):
+    """onnxruntime with its TensorRT provider, which builds an engine when it is opened."""
+
+    name = "onnxruntime_tensorrt"
+
+    def __init__(self, bundle: Bundle, threads: int = 0, variant: str = FP32) -> None:
+        options: dict[str, Any] = {"trt_cuda_graph_enable": True}
+        if (folder := cache_folder()) is not None:
+            options |= {"trt_engine_cache_enable": True, "trt_engine_cache_path": str(folder / "onnxruntime_tensorrt")}
+            options |= {"trt_engine_cache_prefix": f"{bundle.content_hash[:16]}_{variant}", "trt_timing_cache_enable": True}
+        self.providers = ((TENSORRT, options), CUDA, "CPUExecutionProvider")
+        super().__init__(bundle, threads, variant)
 
 
 def _check_input(where: str, found: Any, spec: TensorSpec, sizes: Mapping[str, int]) -> None:
@@ -117,7 +150,7 @@ def fallen_back(available: Sequence[str], used: str) -> str:
     )
 
 
-def open_session(model: bytes, threads: int, where: str, providers: Sequence[str] = PROVIDERS) -> onnxruntime.InferenceSession:
+def open_session(model: bytes, threads: int, where: str, providers: Sequence[Any] = PROVIDERS) -> onnxruntime.InferenceSession:
     """A session for the content of an ONNX file, on the first available provider; EngineError where it is no ONNX file."""
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
@@ -125,12 +158,8 @@ def open_session(model: bytes, threads: int, where: str, providers: Sequence[str
     # Waiting threads sleep instead of spinning: the robot's other processes, and our own ROS thread, need the cores too.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     available = onnxruntime.get_available_providers()
+    usable = [each for each in providers if (each if isinstance(each, str) else each[0]) in available]
     try:
-        return onnxruntime.InferenceSession(model, options, [provider for provider in providers if provider in available])
+        return onnxruntime.InferenceSession(model, options, usable)
     except Exception as error:  # onnxruntime's exceptions share no class of their own
-        raise EngineError(f"{where}: is no model that onnxruntime can load ({_first_line(error)}); export it again") from None
-
-
-def _first_line(error: Exception) -> str:
-    lines = str(error).strip().splitlines()
-    return lines[0] if lines else type(error).__name__
+        raise EngineError(f"{where}: is no model that onnxruntime can load ({first_line(error)}); export it again") from None

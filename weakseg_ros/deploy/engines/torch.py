@@ -11,8 +11,9 @@ from safetensors.torch import load as load_safetensors
 from torch import nn
 
 from weakseg_ros import registry
-from weakseg_ros.deploy.bundle import KIND_WEIGHTS, Bundle, BundleInfo, HeadRule
-from weakseg_ros.deploy.engines import DeviceLostError, Inputs, example_inputs, run_checked
+from weakseg_ros.deploy.bundle import FP32, KIND_WEIGHTS, Bundle, BundleInfo, HeadRule
+from weakseg_ros.deploy.engines import Inputs, example_inputs, first_line, run_checked
+from weakseg_ros.deploy.engines.buffers import guarded
 from weakseg_ros.deploy.graph import DeployGraph, split_weights
 from weakseg_ros.deploy.tensors import RANGE_INPUTS
 from weakseg_ros.errors import EngineError, WeaksegError
@@ -24,7 +25,10 @@ class TorchEngine:
 
     name = "torch"
 
-    def __init__(self, bundle: Bundle, threads: int = 0) -> None:
+    def __init__(self, bundle: Bundle, threads: int = 0, variant: str = FP32) -> None:
+        if variant != FP32:
+            raise EngineError(f"torch: runs {FP32} alone, not {variant}; take another engine")
+        self.variant = FP32
         self.device = "cuda:0" if torch.cuda.is_available() else "cpu"
         self._where, self._bundle = str(bundle.folder), bundle
         if threads > 0:
@@ -48,17 +52,7 @@ class TorchEngine:
             torch.cuda.empty_cache()
 
     def _run(self, inputs: Inputs) -> dict[str, Any]:
-        try:
-            try:
-                values = self._forward(inputs)
-            except torch.OutOfMemoryError:
-                torch.cuda.empty_cache()
-                values = self._forward(inputs)
-        except torch.OutOfMemoryError as error:
-            raise EngineError(f"{self._where}: {self.device} is out of memory ({_first_line(error)})") from None
-        except RuntimeError as error:
-            lost = self.device != "cpu" and "CUDA error" in str(error)
-            raise (DeviceLostError if lost else EngineError)(f"{self._where}: torch failed ({_first_line(error)})") from None
+        values = guarded(self._where, self.device, lambda: self._forward(inputs), self.name)
         return dict(zip(self._bundle.info.outputs, values, strict=True))
 
     @torch.inference_mode()
@@ -80,12 +74,12 @@ def load_graph(bundle: Bundle) -> DeployGraph:
         if heads is not None:
             heads.load_state_dict(head_weights)
     except SafetensorError as error:
-        raise EngineError(f"{bundle.folder}/{file}: is no safetensors file ({_first_line(error)}); export it again") from None
+        raise EngineError(f"{bundle.folder}/{file}: is no safetensors file ({first_line(error)}); export it again") from None
     except WeaksegError:
         raise
     except (RuntimeError, TypeError) as error:
         raise EngineError(
-            f"{bundle.folder}/{file}: does not fit the net '{info.net.name}' ({_first_line(error)}); export it again"
+            f"{bundle.folder}/{file}: does not fit the net '{info.net.name}' ({first_line(error)}); export it again"
         ) from None
     return DeployGraph(net, bundle.num_classes, info.temperature, heads).eval()
 
@@ -118,8 +112,3 @@ def build_heads(info: BundleInfo, net: nn.Module) -> Heads | None:
 def rules_of(heads: Heads | None) -> tuple[HeadRule, ...]:
     """What a bundle must say to build these heads again."""
     return () if heads is None else tuple(HeadRule(head.name, head.kwargs) for head in heads.each)
-
-
-def _first_line(error: Exception) -> str:
-    lines = str(error).strip().splitlines()
-    return lines[0] if lines else type(error).__name__
