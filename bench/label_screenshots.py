@@ -123,7 +123,7 @@ class Photographer:
         self._page.ask("class", str(car), client)
         self._page.ask("click", (np.zeros(3), place), client)
         _until(lambda: self._state.mask is not None)
-        self._page._scene.fly(client, view_points(place), place)
+        self._page._scene._camera.fly(client, view_points(place), place)
 
     def _show_doubts(self, tab: Any) -> None:
         client = next(iter(self._server.get_clients().values()))

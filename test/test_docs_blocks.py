@@ -44,7 +44,7 @@ ELSEWHERE = {
 RECORDS = "docs/results.md"
 """this page says by which commands its figures were measured, on data and in hours of their own"""
 PROGRAMS = re.compile(r"(weakseg|make|python3?|ros2|pip|sudo|docker|git|ssh|export) ")
-SERVERS = {r"weakseg label ": "open http://", r"weakseg node (?!--print)": "active"}
+SERVERS = {r"weakseg (label|view) (?!.*--(mcap|rrd))": "open http://", r"weakseg node (?!--print)": "active"}
 """commands that run until Ctrl+C, with a word of what they print once they are ready"""
 SMALL = """#!/bin/bash
 train="--steps 3 --warmup-steps 1 --width 64 --batch-size 2 --validate-every 3 --workers 1 --net-width 16"
@@ -54,7 +54,7 @@ train) more="$train" ;;
 benchmark)
   override="steps=3 warmup_steps=1 width=64 batch_size=2 validate_every=3 workers=1 net_width=16"
   more="--methods supervised --nets light --ratios 0.01 --seeds 1 --override $override" ;;
-label) more="--port $WEAKSEG_TEST_PORT" ;;
+label | view) more="--port $WEAKSEG_TEST_PORT" ;;
 retrain) more="--steps 3 --gate.miou-drop 1 --gate.class-drop 1 --gate.pq-drop 1 --gate.latency-ratio 100 --gate.new-gain -1" ;;
 esac
 exec PYTHON -m weakseg_ros "$@" $more

@@ -28,6 +28,7 @@ SETTINGS = {
     "promote": ("weakseg_ros.improve.retrain.versions:PromoteConfig",),
     "rollback": ("weakseg_ros.improve.retrain.versions:RollbackConfig",),
     "evaluate": ("weakseg_ros.measure.evaluate:EvaluateConfig",),
+    "view": ("weakseg_ros.view.command:ViewConfig",),
     "predict": ("weakseg_ros.measure.predict:PredictConfig",),
     "select": ("weakseg_ros.improve.log.select:SelectConfig",),
     "export-frames": ("weakseg_ros.improve.log.export_frames:ExportFramesConfig",),

@@ -15,7 +15,20 @@ import pytest
 PACKAGE = Path(__file__).resolve().parent.parent / "weakseg_ros"
 GROUND = ("errors", "extras", "processes", "locks", "files", "memory", "config", "registry")
 LIBRARY = ("points", "data", "nets", "deploy", "simulate", "measure", "weak", "batches", "methods", "train", "benchmark")
-CHAPTERS = (*GROUND, *LIBRARY, "improve", "ros", "labelling", "evaluating", "doctor", "demo", "cli", "__main__")
+CHAPTERS = (
+    *GROUND,
+    *LIBRARY,
+    "improve",
+    "view",
+    "ros",
+    "labelling",
+    "evaluating",
+    "viewing",
+    "doctor",
+    "demo",
+    "cli",
+    "__main__",
+)
 TRAINING = ("nets/", "batches/", "methods/", "train/", "benchmark/")
 FILES = sorted(PACKAGE.rglob("*.py"))
 
@@ -27,7 +40,8 @@ CONFINED = {
     "onnxruntime": ("deploy/engines/onnxruntime.py", "train/quantise.py"),
     "openvino": ("deploy/engines/openvino.py",),
     "lightning": TRAINING,
-    "viser": ("improve/label/",),
+    "viser": ("improve/label/", "view/"),
+    "rerun": ("view/rerun_file.py",),
     "lightning_fabric": TRAINING,
 }
 ROBOT = (

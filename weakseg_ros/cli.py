@@ -44,6 +44,7 @@ VERBS = {
     "promote": Verb("weakseg_ros.improve.retrain.versions:promote_main", "deploy a bundle as models/current"),
     "rollback": Verb("weakseg_ros.improve.retrain.versions:rollback_main", "redeploy the previous bundle"),
     "evaluate": Verb("weakseg_ros.evaluating:main", "evaluate a bundle on a bag or scans and write a report"),
+    "view": Verb("weakseg_ros.viewing:main", "view scans, labels, predictions and errors in 3D in the browser"),
     "predict": Verb("weakseg_ros.measure.predict:main", "write a bundle's predictions to files, one per scan"),
     "select": Verb("weakseg_ros.improve.log.select:main", "select the frames and points of a bag or data set to label next"),
     "export-frames": Verb(

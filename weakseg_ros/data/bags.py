@@ -23,6 +23,7 @@ from rosbags import rosbag1, rosbag2
 from rosbags.typesys import Stores, get_typestore
 
 from weakseg_ros.data import bag_files
+from weakseg_ros.data.bag_messages import build_message
 from weakseg_ros.data.bag_types import POINT_CLOUD, POINT_FIELD, hint_for, normal
 from weakseg_ros.data.livox import CUSTOM_MSGS, read_custom_msg
 from weakseg_ros.data.mcap_mend import MendedMcap
@@ -96,9 +97,10 @@ def find_cloud_topic(bag: Path | str, topic: str = "") -> BagTopic:
         return _choose(opened, topic)
 
 
-def read_raw(bag: Path | str, topic: str = "") -> Iterator[RawMessage]:
+def read_raw(bag: Path | str, topic: str = "", from_ns: int | None = None) -> Iterator[RawMessage]:
     """The serialized messages of one PointCloud2 topic in recorded order; `topic` as in `find_cloud_topic`.
 
+    With `from_ns` only those recorded at that time or later, which the bag's index finds without reading the rest.
     A damaged bag gives what can be read of it and then raises PartialBagError, so that a caller keeps the part.
     """
     with _open(Path(bag)) as opened:
@@ -108,7 +110,7 @@ def read_raw(bag: Path | str, topic: str = "") -> Iterator[RawMessage]:
         try:
             for reader in opened.readers:
                 connections = [c for c in reader.connections if c.topic == chosen.name]
-                messages = reader.messages(connections) if connections else ()
+                messages = reader.messages(connections, start=from_ns) if connections else ()
                 for connection, stamp_ns, data in messages:
                     yield RawMessage(stamp_ns, _as_cdr(data, connection), POINT_CLOUD)
                     read += 1
@@ -116,7 +118,7 @@ def read_raw(bag: Path | str, topic: str = "") -> Iterator[RawMessage]:
             damage = f"message {read}: {error}"
         except Exception as error:  # the parser of a damaged file raises anything
             damage = _reason(error)
-        promised = opened.promised.get(chosen.name, 0)
+        promised = opened.promised.get(chosen.name, 0) if from_ns is None else 0
         if read < promised and not damage:
             damage = "metadata.yaml counts more messages than its files hold"
         if damage and not 0 < promised <= read:
@@ -182,9 +184,18 @@ class CloudBagWriter:
 
     def write(self, cloud: Cloud) -> None:
         """Append one cloud, recorded at its own stamp, in the layout of `encode.CLOUD_DTYPE`."""
+        self.write_points(self.topic, pack_cloud(cloud), cloud)
+
+    def write_points(self, topic: str, points: NDArray[np.void], cloud: Cloud) -> None:
+        """Append the points of a cloud as records (N,) of any dtype, recorded at the cloud's stamp."""
         shape, frame_id = (cloud.height, cloud.width), self.frame_id or cloud.frame_id
-        message = _message_of(pack_cloud(cloud), shape, cloud.stamp_ns, frame_id, not cloud.flags.any())
-        self._writer.write(self._connection(self.topic, POINT_CLOUD), cloud.stamp_ns, _serialized(message))
+        message = _message_of(points, shape, cloud.stamp_ns, frame_id, not cloud.flags.any())
+        self._writer.write(self._connection(topic, POINT_CLOUD), cloud.stamp_ns, _serialized(message))
+
+    def write_values(self, topic: str, kind: str, stamp_ns: int, values: Mapping[str, Any]) -> None:
+        """Append a message that is built from plain values, see `build_message`."""
+        message = build_message(_ros2_types(), kind, values)
+        self.write_message(topic, kind, stamp_ns, bytes(_ros2_types().serialize_cdr(message, kind)))
 
     def write_message(self, topic: str, kind: str, stamp_ns: int, data: bytes) -> bool:
         """Append a message as ROS 2 sent it, recorded at `stamp_ns`; False where rosbags does not know its type."""

@@ -14,10 +14,11 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from weakseg_ros.data.bag_cursor import BagCursor
 from weakseg_ros.data.bag_files import is_bag
 from weakseg_ros.data.bags import find_cloud_topic, read_raw
 from weakseg_ros.data.scan_files import read_raw_labels
-from weakseg_ros.data.scan_sets import readable
+from weakseg_ros.data.scan_sets import Scan, readable
 from weakseg_ros.data.scans import open_scans
 from weakseg_ros.errors import CloudError, DataError
 from weakseg_ros.files import sha256_of, sha256_of_parts
@@ -68,6 +69,9 @@ class Input(Protocol):
     def __iter__(self) -> Iterator[Item]:
         """DataError, after what could be read, where the data are damaged."""
 
+    def item(self, index: int) -> Item:
+        """One item alone, in any order; DataError or CloudError where it cannot be read, IndexError past the end."""
+
 
 def open_input(
     path: Path,
@@ -107,6 +111,7 @@ class BagInput:
         self._path, self._labels, self._reading = path, labels, reading
         self._label_files = _label_files(label_folder) if label_folder else []
         self._digest = hashlib.sha256()
+        self._cursor = BagCursor(path, self.topic)
 
     @property
     def content_hash(self) -> str:
@@ -118,14 +123,21 @@ class BagInput:
     def __iter__(self) -> Iterator[Item]:
         for index, message in enumerate(read_raw(self._path, self.topic)):
             self._digest.update(message.stamp_ns.to_bytes(8, "little", signed=True) + message.data)
-            begin = time.perf_counter()
             try:
-                cloud = read_message(message.data, self._reading)
+                item = self._item(index, message.data)
             except CloudError as error:
                 self.problems.append(f"message {index}: {error}")
                 continue
-            decode_ms = (time.perf_counter() - begin) * 1e3
-            yield Item(index, f"{index:06d}", cloud, *self._truth(index, cloud), message.data, decode_ms)
+            yield item
+
+    def item(self, index: int) -> Item:
+        return self._item(index, self._cursor.at(index).data)
+
+    def _item(self, index: int, data: bytes) -> Item:
+        begin = time.perf_counter()
+        cloud = read_message(data, self._reading)
+        decode_ms = (time.perf_counter() - begin) * 1e3
+        return Item(index, f"{index:06d}", cloud, *self._truth(index, cloud), data, decode_ms)
 
     def _truth(self, index: int, cloud: Cloud) -> tuple[NDArray[np.uint8] | None, NDArray[np.uint16] | None]:
         if not self._label_files:
@@ -164,10 +176,16 @@ class ScanInput:
 
     def __iter__(self) -> Iterator[Item]:
         for index, scan in readable(self._scans, self.problems):
-            truth = scan.class_id, scan.instance_id
-            if self._label_files:
-                truth = _read_truth(self._label_files[index], len(scan.cloud), self._labels)
-            yield Item(index, scan.key, as_asked(scan.cloud, self._reading), *truth)
+            yield self._item(index, scan)
+
+    def item(self, index: int) -> Item:
+        return self._item(index, self._scans[index])
+
+    def _item(self, index: int, scan: Scan) -> Item:
+        truth = scan.class_id, scan.instance_id
+        if self._label_files:
+            truth = _read_truth(self._label_files[index], len(scan.cloud), self._labels)
+        return Item(index, scan.key, as_asked(scan.cloud, self._reading), *truth)
 
 
 def _label_files(folder: Path) -> list[Path]:

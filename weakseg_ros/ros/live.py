@@ -178,7 +178,7 @@ class _Exchange:
             columns = unpack_labelled(answer.message)
         except CloudError as error:
             raise ReplayError(f"the answer to stamp {format_stamp(answer.stamp_ns)} cannot be read: {error}") from None
-        self._on_answer(self._item_of(answer), _segmentation(columns))
+        self._on_answer(self._item_of(answer), segmentation_of(columns))
 
     def _item_of(self, answer: Answer) -> Item:
         """The item that was sent as the cloud of this answer; those of its stamp before it were never answered."""
@@ -191,7 +191,7 @@ class _Exchange:
         return item
 
 
-def _segmentation(columns: dict[str, Any]) -> Segmentation:
+def segmentation_of(columns: Mapping[str, Any]) -> Segmentation:
     """The labels of an answer; range images do not travel with it."""
     names = ("class_id", "instance_id", "confidence", "uncertainty", "flags")
     return Segmentation(

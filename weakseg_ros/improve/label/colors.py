@@ -3,10 +3,12 @@
 
 from __future__ import annotations
 
+from typing import Protocol
+
 import numpy as np
 from numpy.typing import NDArray
 
-from weakseg_ros.improve.label.frame_source import Frame
+from weakseg_ros.points.cloud import Cloud
 from weakseg_ros.points.labels import LabelMap
 
 DARK_TO_LIGHT = np.array([[78, 82, 150], [52, 124, 170], [62, 186, 130], [190, 221, 60], [253, 245, 160]], np.float32)
@@ -20,14 +22,29 @@ MOST_DOUBT = 0.8
 INTENSITY, HEIGHT, PREDICTION, UNCERTAINTY, LABELS = "intensity", "height", "prediction", "uncertainty", "labels"
 
 
-def views_of(frame: Frame) -> tuple[str, ...]:
+class Seen(Protocol):
+    """A scan with what a model says of it."""
+
+    @property
+    def cloud(self) -> Cloud: ...
+
+    @property
+    def prediction(self) -> NDArray[np.uint8] | None:
+        """(N,) class ids; None where no model has seen the scan"""
+
+    @property
+    def uncertainty(self) -> NDArray[np.float32] | None:
+        """(N,) 0..1"""
+
+
+def views_of(frame: Seen) -> tuple[str, ...]:
     """What the points of a frame can be coloured by."""
     known = [(INTENSITY, bool(np.ptp(frame.cloud.intensity) > 0)), (HEIGHT, True), (PREDICTION, frame.prediction is not None)]
     known += [(UNCERTAINTY, frame.uncertainty is not None), (LABELS, True)]
     return tuple(name for name, there in known if there)
 
 
-def color_points(frame: Frame, view: str, labels: LabelMap) -> NDArray[np.uint8]:
+def color_points(frame: Seen, view: str, labels: LabelMap) -> NDArray[np.uint8]:
     """(N, 3) red, green, blue of every point, seen by one of `views_of(frame)`."""
     usable = frame.cloud.valid
     if view == PREDICTION and frame.prediction is not None:

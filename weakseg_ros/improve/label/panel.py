@@ -4,10 +4,7 @@
 from __future__ import annotations
 
 import html
-import json
-from collections.abc import Callable
 from functools import partial
-from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
@@ -19,30 +16,12 @@ from weakseg_ros.improve.label.keys import class_key, key_of
 from weakseg_ros.improve.label.page_state import PageState
 from weakseg_ros.improve.label.scene import POINT_SIZE_M, SHAPES
 from weakseg_ros.improve.label.thumbnails import SIZE, Thumbnails
+from weakseg_ros.improve.label.widgets import KEY, SWATCH, TEXT, Do, Widgets, page_script, readable_on
 
-Do = Callable[[str, str, Any], None]
-"""what the panel calls: action, its argument, the page that asked"""
 ROWS = 8
 """frames shown at a time"""
-TEXT = "font-size:0.85em;line-height:1.45;padding:0 0.9em"
-SWATCH = (
-    "display:inline-block;width:1.25em;height:1.25em;line-height:1.2em;text-align:center;border-radius:3px;"
-    "border:1px solid #888;font-size:0.85em"
-)
 HEIGHTS_M = (-5.0, 15.0)
 """what the height filter reaches over; at its ends it hides nothing"""
-KEY = "border:1px solid #888;border-radius:4px;padding:0 0.35em;font-family:monospace;font-size:0.92em"
-NAME_ICONS = """
-const named = () => document.querySelectorAll('button:not([aria-label])').forEach(button => {
-  const icon = button.querySelector('svg');
-  if (icon && !button.innerText.trim()) {
-    const known = /tabler-icon-([a-z-]+)/.exec(icon.getAttribute('class') || '');
-    button.setAttribute('aria-label', known ? known[1].replaceAll('-', ' ') : 'close');
-  }
-});
-new MutationObserver(named).observe(document.body, {childList: true, subtree: true});
-named();
-""".replace("\n", " ")
 SIGNS = dict(zip(SHAPES, "●■◆✦", strict=True))
 """how the shape of a class's labelled points is written beside its name"""
 CLICK_MEANS = {
@@ -74,13 +53,13 @@ Keys do nothing while a text field is in use: click into the scene first. **Ctrl
 """
 
 
-class Panel:
+class Panel(Widgets):
     """The widgets; `show` brings them up to date with the state."""
 
     def __init__(self, server: viser.ViserServer, state: PageState, do: Do) -> None:
-        self._gui, self._state, self._do = server.gui, state, do
+        super().__init__(server.gui, do)
+        self._state = state
         self._first_row = 0
-        self._shown: dict[str, str] = {}
         self._thumbnails = Thumbnails()
         self._pictured: dict[int, str] = {}
         tabs = self._gui.add_tab_group()
@@ -95,14 +74,14 @@ class Panel:
 
     def show(self, view: str) -> None:
         """Write what has changed."""
-        self._write("task", self._task, self._task_html())
-        self._write("legend", self._legend, self._legend_html())
-        self._write("frames", self._list, self._list_html())
+        self.write("task", self._task, self._task_html())
+        self.write("legend", self._legend, self._legend_html())
+        self.write("frames", self._list, self._list_html())
         self._show_accept()
         self._mask.visible = self._state.mask is not None
         self._show_hidden()
         self._name_frames()
-        self._write("view", self._view_text, f'<div style="{TEXT}">Points are coloured by <b>{view}</b>.</div>')
+        self.write("view", self._view_text, f'<div style="{TEXT}">Points are coloured by <b>{view}</b>.</div>')
 
     def draw_thumbnail(self) -> bool:
         """Draw the picture of one more frame of the list; False where all have theirs."""
@@ -138,31 +117,31 @@ class Panel:
                 self.scroll(at - ROWS // 2)
 
     def _add_label_tab(self) -> None:
-        self._gui.add_html(_page_script(self._state.source.folder))
+        self._gui.add_html(page_script(f"Label {self._state.source.folder.resolve().name}"))
         self._task = self._gui.add_html("")
         self._legend = self._gui.add_html("")
-        self._accept = self._button("Accept", "accept", color="green")
-        self._mask = self._group("Mask", {"Larger (U)": "grow", "Smaller (I)": "shrink", "Reject (Esc)": "reject"})
-        self._group("Click", {"Mark (M)": "mark", "Paint (C)": "paint", "Object (O)": "objects", "Erase (X)": "erase"})
-        self._group("Point", {"Back (P)": "back", "Skip (N)": "skip", "Fly there (Space)": "to_mark"})
-        self._group("Change", {"Undo (Z)": "undo", "Redo (Y)": "redo"})
+        self._accept = self.button("Accept", "accept", color="green")
+        self._mask = self.group("Mask", {"Larger (U)": "grow", "Smaller (I)": "shrink", "Reject (Esc)": "reject"})
+        self.group("Click", {"Mark (M)": "mark", "Paint (C)": "paint", "Object (O)": "objects", "Erase (X)": "erase"})
+        self.group("Point", {"Back (P)": "back", "Skip (N)": "skip", "Fly there (Space)": "to_mark"})
+        self.group("Change", {"Undo (Z)": "undo", "Redo (Y)": "redo"})
         brush = self._gui.add_slider("Brush, m", 0.0, LARGEST_BRUSH_M, 0.05, 0.0, hint="0 labels the clicked point alone")
-        self._bind(brush.on_update, "brush", lambda: str(brush.value))
+        self.bind(brush.on_update, "brush", lambda: str(brush.value))
         self._brush: Any = brush
-        self._button(f"Frame done, next ({key_of('finish')})", "finish", icon=viser.Icon.CHECK)
+        self.button(f"Frame done, next ({key_of('finish')})", "finish", icon=viser.Icon.CHECK)
         with self._gui.add_folder("Other frames, review", expand_by_default=False):
-            self._group("Scans", {f"Draw those around ({key_of('around')})": "around"})
-            self._group("Labels", {"From a near frame (Shift+C)": "carry_over", "To the next frames (Shift+N)": "carry_on"})
-            self._group("Review", {"Accept (Shift+Enter)": "accept_frame", "Reject (Shift+Backspace)": "reject_frame"})
+            self.group("Scans", {f"Draw those around ({key_of('around')})": "around"})
+            self.group("Labels", {"From a near frame (Shift+C)": "carry_over", "To the next frames (Shift+N)": "carry_on"})
+            self.group("Review", {"Accept (Shift+Enter)": "accept_frame", "Reject (Shift+Backspace)": "reject_frame"})
         with self._gui.add_folder("Objects", expand_by_default=False):
             number = self._gui.add_checkbox("Number them", self._state.instances, hint="give each object its own id")
             same = self._gui.add_checkbox("Go on with the last", False, hint="what comes next belongs to the last object")
-        self._bind(number.on_update, "number", lambda: str(int(number.value)))
-        self._bind(same.on_update, "same", lambda: str(int(same.value)))
+        self.bind(number.on_update, "number", lambda: str(int(number.value)))
+        self.bind(same.on_update, "same", lambda: str(int(same.value)))
         self._same: Any = same
         with self._gui.add_folder("Classes as buttons", expand_by_default=False):
             for row in self._state.labels.classes[1:]:
-                self._button(
+                self.button(
                     f"{_sign(row.id)} {row.name} ({class_key(row.id) or 'no key'})", "class", str(row.id), color=row.color
                 )
 
@@ -174,8 +153,8 @@ class Panel:
             self._pictures.append(self._gui.add_image(blank, format="png", visible=False))
             self._rows.append(self._gui.add_button("-"))
         for at, button in enumerate(self._rows):
-            self._bind(button.on_click, "row", partial(self._row_at, at))
-        self._group("List", {"Up": "up", "Down": "down", "Look for new": "refresh"})
+            self.bind(button.on_click, "row", partial(self._row_at, at))
+        self.group("List", {"Up": "up", "Down": "down", "Look for new": "refresh"})
 
     def _row_at(self, at: int) -> str:
         return str(self._first_row + at)
@@ -183,46 +162,24 @@ class Panel:
     def _add_view_tab(self) -> None:
         self._view_text = self._gui.add_html("")
         views = {name.capitalize(): name for name in views_of(self._state.frame)}
-        self._group("Colour", {f"{label}": f"view:{name}" for label, name in views.items()})
+        self.group("Colour", {f"{label}": f"view:{name}" for label, name in views.items()})
         size = self._gui.add_slider("Point size, cm", 1.0, 25.0, 0.5, 100 * POINT_SIZE_M)
-        self._bind(size.on_update, "size", lambda: str(size.value / 100))
+        self.bind(size.on_update, "size", lambda: str(size.value / 100))
         self._add_filters()
-        self._group("Camera", {"Home": "home", "From above": "above", "To the mark": "to_mark"})
+        self.group("Camera", {"Home": "home", "From above": "above", "To the mark": "to_mark"})
 
     def _add_filters(self) -> None:
         names = {row.name: f"hide_class:{row.id}" for row in self._state.labels.classes[1:]}
         self._hidden_text = self._gui.add_html("")
-        self._group("Hide or show", {f"Ground ({key_of('ground')})": "ground", f"Everything ({key_of('show_all')})": "show_all"})
+        self.group("Hide or show", {f"Ground ({key_of('ground')})": "ground", f"Everything ({key_of('show_all')})": "show_all"})
         low, high = HEIGHTS_M
         heights = self._gui.add_multi_slider(
             "Heights, m", low, high, 0.1, (low, high), hint="points outside are hidden; 0 is the height of the sensor"
         )
-        self._bind(heights.on_update, "heights", lambda: _limits(*heights.value))
+        self.bind(heights.on_update, "heights", lambda: _limits(*heights.value))
         self._heights: Any = heights
         with self._gui.add_folder("Hide or show a class", expand_by_default=False):
-            self._group("Class", names)
-
-    def _button(self, label: str, action: str, argument: str = "", **looks: Any) -> Any:
-        button = self._gui.add_button(label, **looks)
-        self._bind(button.on_click, action, lambda: argument)
-        return button
-
-    def _group(self, label: str, actions: dict[str, str]) -> Any:
-        group = self._gui.add_button_group(label, list(actions))
-
-        async def clicked(event: Any) -> None:
-            action, _, argument = actions[event.target.value].partition(":")
-            self._do(action, argument, event.client)
-
-        group.on_click(clicked)
-        return group
-
-    def _bind(self, register: Callable[[Any], Any], action: str, argument: Callable[[], str]) -> None:
-        async def happened(event: Any) -> None:  # on the event loop, so that clicks keep their order
-            if event.client is not None:
-                self._do(action, argument(), event.client)
-
-        register(happened)
+            self.group("Class", names)
 
     def _show_accept(self) -> None:
         """The button says what Enter does now; there is none where it does nothing."""
@@ -247,16 +204,11 @@ class Panel:
         text = (
             f"Hidden: <b>{html.escape(', '.join(parts))}</b>. No tool labels what is hidden." if parts else "Nothing is hidden."
         )
-        self._write("hidden", self._hidden_text, f'<div style="{TEXT}">{text}</div>')
+        self.write("hidden", self._hidden_text, f'<div style="{TEXT}">{text}</div>')
         if filters.hide_nothing and tuple(self._heights.value) != HEIGHTS_M:
             self._heights.value = HEIGHTS_M
         if abs(self._brush.value - state.brush_m) > 0.025:
             self._brush.value = state.brush_m
-
-    def _write(self, name: str, handle: Any, content: str) -> None:
-        if self._shown.get(name) != content:
-            self._shown[name] = content
-            handle.content = content
 
     def _task_html(self) -> str:
         state = self._state
@@ -303,7 +255,7 @@ class Panel:
             cells.append(
                 f'<div style="{chosen}{struck}border-radius:4px;padding:1px 4px;white-space:nowrap;overflow:hidden">'
                 f'<span style="{KEY}">{key or "&nbsp;"}</span> <span style="{SWATCH};background:rgb{row.color};'
-                f'color:{_readable_on(row.color)}">{_sign(row.id)}</span> '
+                f'color:{readable_on(row.color)}">{_sign(row.id)}</span> '
                 f"{html.escape(row.name)}{'*' if row.thing else ''}"
                 f"{f' <small>{counts[row.id]}</small>' if counts[row.id] else ''}</div>"
             )
@@ -348,23 +300,7 @@ def _sign(class_id: int) -> str:
     return SIGNS[SHAPES[class_id % len(SHAPES)]]
 
 
-def _readable_on(color: tuple[int, int, int]) -> str:
-    """Black or white, whichever is read better on a colour."""
-    red, green, blue = color
-    return "#000" if 0.299 * red + 0.587 * green + 0.114 * blue > 140 else "#fff"
-
-
 def _limits(low_m: float, high_m: float) -> str:
     """The ends of the height filter; the ends of its slider hide nothing."""
     low, high = HEIGHTS_M
     return f"{low_m if low_m > low else -np.inf} {high_m if high_m < high else np.inf}"
-
-
-def _page_script(folder: Path) -> str:
-    """What gives the tab its name and viser's own icons a name for screen readers; viser has no setting for either.
-
-    A picture that cannot be loaded runs its `onerror`; a script element in such a text would not be run.
-    """
-    title = json.dumps(f"Label {folder.resolve().name}")
-    script = f"document.title={title};document.documentElement.lang='en';{NAME_ICONS}"
-    return f'<img src="data:," alt="" hidden onerror="{html.escape(script)}">'

@@ -3,14 +3,13 @@
 
 from __future__ import annotations
 
-import threading
-import time
 from typing import Any, Literal
 
 import numpy as np
 import viser
 from numpy.typing import NDArray
 
+from weakseg_ros.improve.label.camera import Camera
 from weakseg_ros.improve.label.colors import color_points
 from weakseg_ros.improve.label.halo import Halo
 from weakseg_ros.improve.label.page_state import PageState
@@ -25,7 +24,6 @@ SHAPES: tuple[Shape, ...] = ("circle", "square", "diamond", "sparkle")
 """what the labelled points of the classes 0, 1, 2, 3, 4, ... look like in turn, for people who see few colours"""
 AWAY_M = (6.5, 16.0)
 FRONT_M = 0.08
-FLIGHT_STEPS = 12
 START_POSITION, START_LOOK_AT = np.array([-15.0, -9.0, 12.0]), np.array([7.0, 1.0, -1.0])
 DIMMEST = 0.6
 """brightness of the darkest of the shades that tell objects of one class apart"""
@@ -36,13 +34,12 @@ class PageScene:
 
     def __init__(self, server: viser.ViserServer, state: PageState, flight_s: float) -> None:
         self._server, self._state = server, state
-        self._flight_s = flight_s
-        self._flights: dict[int, int] = {}
+        self._camera = Camera(server, flight_s)
         self.point_size_m = POINT_SIZE_M
         self._colors = np.zeros((0, 3), np.uint8)
         self._clouds: dict[str, tuple[Any, float]] = {}
         self._halo = Halo(server)
-        self._look(START_POSITION, START_LOOK_AT)
+        self._camera.look(START_POSITION, START_LOOK_AT)
 
     def show_scan(self, view: str) -> None:
         """Draw the points of the frame in the colours of a view."""
@@ -93,39 +90,15 @@ class PageScene:
         """Bring a page's camera, and those of pages to come, in front of the marked point."""
         if self._state.point is not None:
             place = self._state.frame.cloud.xyz[self._state.point].astype(np.float64)
-            self.fly(client, view_points(place), place)
+            self._camera.fly(client, view_points(place), place)
 
     def fly_home(self, client: viser.ClientHandle | None) -> None:
         """Bring the camera back behind and above the sensor."""
-        self.fly(client, START_POSITION, START_LOOK_AT)
+        self._camera.fly(client, START_POSITION, START_LOOK_AT)
 
     def fly_above(self, client: viser.ClientHandle | None) -> None:
         """Look down on the scan."""
-        self.fly(client, np.array([-0.5, 0.0, 55.0]), np.zeros(3))
-
-    def fly(self, client: viser.ClientHandle | None, position: NDArray[np.float64], look_at: NDArray[np.float64]) -> None:
-        """Start a flight of one page's camera; a later one takes over from it."""
-        self._look(position, look_at)
-        if client is None:
-            return
-        number = self._flights[client.client_id] = self._flights.get(client.client_id, 0) + 1
-        threading.Thread(target=self._fly, args=(client, number, position, look_at), daemon=True).start()
-
-    def _fly(self, client: viser.ClientHandle, number: int, position: NDArray[np.float64], look_at: NDArray[np.float64]) -> None:
-        start, looked_at = np.array(client.camera.position), np.array(client.camera.look_at)
-        for step in range(1, FLIGHT_STEPS + 1):
-            if self._flights.get(client.client_id) != number:
-                return
-            share = step / FLIGHT_STEPS
-            share = share * share * (3 - 2 * share)
-            with client.atomic():
-                client.camera.position = start + share * (position - start)
-                client.camera.look_at = looked_at + share * (look_at - looked_at)
-            time.sleep(self._flight_s / FLIGHT_STEPS)
-
-    def _look(self, position: NDArray[np.float64], look_at: NDArray[np.float64]) -> None:
-        camera = self._server.initial_camera
-        camera.position, camera.look_at = tuple(position), tuple(look_at)
+        self._camera.fly(client, np.array([-0.5, 0.0, 55.0]), np.zeros(3))
 
     def _put(
         self, name: str, points: NDArray[np.float32], colors: NDArray[np.uint8], scale: float, shape: Shape = "circle"

@@ -75,11 +75,11 @@ def serve(config: LabelConfig, masks_of_clicks: MasksOfClicks) -> int:
             signal.signal(number, lambda *_: page.stop())
         page.run()
     finally:
-        _stop(server)
+        stop_server(server)
     return INTERRUPTED
 
 
-def _stop(server: viser.ViserServer) -> None:
+def stop_server(server: viser.ViserServer) -> None:
     """Stop the server; a tab that does not let go of it must not keep the terminal."""
     with contextlib.redirect_stdout(io.StringIO()):
         stopper = threading.Thread(target=server.stop, daemon=True)
@@ -89,14 +89,14 @@ def _stop(server: viser.ViserServer) -> None:
         os._exit(INTERRUPTED)  # nothing is lost: every click is on disk
 
 
-def start_server(port: int) -> viser.ViserServer:
-    """A server on this machine's own address, for pages that came from it; ConfigError where the port is taken."""
+def start_server(port: int, verb: str = "label") -> viser.ViserServer:
+    """The server of a verb's page, on this machine's own address and for it alone; ConfigError where the port is taken."""
     import viser
 
     with contextlib.redirect_stdout(io.StringIO()), guarded():
-        server = viser.ViserServer(host=HOST, port=port, label="weakseg label", verbose=False)
+        server = viser.ViserServer(host=HOST, port=port, label=f"weakseg {verb}", verbose=False)
     if server.get_port() != port:
         server.stop()
-        raise ConfigError(f"port: {port} is in use, perhaps by another 'weakseg label'; end that, or choose --port {port + 1}")
+        raise ConfigError(f"port: {port} is in use, perhaps by another 'weakseg {verb}'; end that, or choose --port {port + 1}")
     keep_inside(server)
     return server

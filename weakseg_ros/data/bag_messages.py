@@ -1,0 +1,37 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Messages of any type from plain values, what is not given being zero or empty."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+_ZEROS = {"string": "", "bool": False, "float32": 0.0, "float64": 0.0}
+
+
+def build_message(store: Any, kind: str, values: Mapping[str, Any]) -> Any:
+    """A message of the type `kind` of a rosbags type store; mappings among the values become messages, too.
+
+    KeyError for a type that the store does not know, or a value that the type has no field for.
+    """
+    fields = dict(store.fielddefs[kind][1])
+    unknown = values.keys() - fields.keys()
+    if unknown:
+        raise KeyError(f"{kind} has no field {', '.join(sorted(unknown))}")
+    return store.types[kind](**{name: _field(store, field, values.get(name)) for name, field in fields.items()})
+
+
+def _field(store: Any, field: tuple[Any, Any], value: Any) -> Any:
+    node, inner = field
+    if node.name == "NAME":
+        return build_message(store, inner, value or {})
+    if node.name == "BASE":
+        return _ZEROS.get(inner[0], 0) if value is None else value
+    (part, kind), length = inner
+    if part.name == "NAME":
+        return [build_message(store, kind, one) for one in (value if value is not None else [{}] * length)]
+    if kind[0] == "string":
+        return list(value or [""] * length)
+    return np.asarray(value if value is not None else np.zeros(length), np.dtype(kind[0]))
