@@ -18,12 +18,12 @@ from torch import Tensor
 from weakseg_ros import registry
 from weakseg_ros.batches import batches
 from weakseg_ros.batches.batches import Batch, clicked_points
-from weakseg_ros.deploy.frontends.range_numpy import raw_planes
+from weakseg_ros.deploy.frontends.range_numpy import raw_planes, stand
+from weakseg_ros.deploy.input_spec import InputSpec
 from weakseg_ros.methods.objects.pseudo_masks import PseudoLabels
 from weakseg_ros.methods.point_panoptic import PointPanoptic
 from weakseg_ros.nets.output import NetOutput
 from weakseg_ros.points.cloud import Cloud
-from weakseg_ros.points.projection import RangeSpec, project
 
 METHOD = "point_panoptic"
 """the row of registry.METHODS whose place it takes"""
@@ -61,15 +61,17 @@ def every_instance_shown() -> Iterator[None]:
     def raw_image(
         cloud: Cloud,
         labels: NDArray[np.uint8],
-        spec: RangeSpec,
+        told: InputSpec,
         instance: NDArray[np.uint16] | None = None,
-        intensity_scale: float = 1.0,
     ) -> tuple[NDArray[np.float32], NDArray[np.uint8]]:
         assert instance is not None
-        view = project(cloud, spec)
+        standing = stand(cloud, told)
+        cloud, view = standing.cloud, standing.pixels
         labelled = clicked_points(labels, cloud.xyz, view)
         plane = np.append(instance, np.uint16(0))[np.where(labelled < 0, view.point_of_pixel, labelled)]
-        image = np.concatenate([raw_planes(cloud, view, intensity_scale), plane[None].astype(np.float32)])
+        rule = told.intensity
+        planes = raw_planes(cloud, view, rule.scale_of(cloud), rule.ranks, standing.ground)
+        image = np.concatenate([planes, plane[None].astype(np.float32)])
         return image, np.append(labels, np.uint8(0))[labelled].astype(np.uint8)
 
     usual, registry.METHODS[METHOD] = registry.METHODS[METHOD], f"{__name__}:{PerfectMasks.__name__}"

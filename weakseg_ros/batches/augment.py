@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Augmentation: cheap on projected images, or faithful on points before they are projected.
 
-Raw images are (B, 4, H, W) f32: x, y, z in m and intensity, all 0 where no point is.
+Raw images are (B, 5, H, W) f32: PLANES, all 0 where no point is.
 """
 
 from __future__ import annotations
@@ -17,13 +17,15 @@ from torch import Tensor
 
 from weakseg_ros.batches.mixing import mix_bands, mix_sectors, paste_objects, shift_columns
 from weakseg_ros.batches.settings import AugmentConfig
+from weakseg_ros.deploy.input_spec import PLANES
 from weakseg_ros.points.cloud import Cloud, make_cloud
 from weakseg_ros.points.projection import RangeSpec
 
 FEW_LABELS = 0.05
 """share of a scan up to which its labels are few, so that each counts"""
-_PLANES = 4
-"""of a raw image that does not say which object its labels belong to"""
+INTENSITY_PLANE, HEIGHT_PLANE = PLANES.index("intensity"), PLANES.index("height")
+EVERY_NTH_BEAM = (2, 2, 3, 4)
+"""a sensor with fewer beams has one of so many"""
 
 
 def move_points(cloud: Cloud, config: AugmentConfig, rng: np.random.Generator) -> Cloud:
@@ -64,11 +66,13 @@ def augment_images(
     config: AugmentConfig,
     rng: np.random.Generator,
     objects: Sequence[int] = (),
+    absent: float = 0.0,
 ) -> tuple[Tensor, Tensor]:
-    """Vary raw images (B, 4, H, W) and their labels (B, H, W) u8; what the points have had already is left out.
+    """Vary raw images (B, 5, H, W) and their labels (B, H, W) u8; what the points have had already is left out.
 
     Turning rolls the columns of a full circle; of a sector, columns that enter are empty. Tilt, scale and lift change
-    the coordinates only, which is right for small changes. `objects` are the class ids that `paste` pastes.
+    the coordinates only, which is right for small changes. `objects` are the class ids that `paste` pastes; `absent` is
+    the intensity of a cloud that has none.
     """
     if config.where == "coarse3d":
         return geometry, labels
@@ -76,8 +80,7 @@ def augment_images(
     if config.where == "images":
         scans = [_vary(g, y, e, spec, config, rng) for g, y, e in zip(geometry, labels, empty, strict=True)]
         geometry, labels = torch.stack([g for g, _ in scans]), torch.stack([y for _, y in scans])
-    gain = 1.0 + rng.uniform(-config.intensity_gain, config.intensity_gain, len(geometry))
-    geometry[:, 3] *= torch.from_numpy(gain.astype(np.float32))[:, None, None]
+    _vary_readings(geometry, config, absent, rng)
     geometry, labels = mix_sectors(geometry, labels, config.mix, config.mix_share, rng)
     if config.bands:
         geometry, labels = mix_bands(geometry, labels, config.bands, config.band_counts, rng)
@@ -85,10 +88,13 @@ def augment_images(
         geometry, labels = paste_objects(geometry, labels, spec, config.paste, objects, config.paste_copies, rng)
     if config.crop_columns:
         geometry, labels = _crop(geometry, labels, config.crop_columns, rng)
+    if config.beam_drop:
+        rows = torch.from_numpy(np.stack([_kept_beams(labels.shape[-2], config.beam_drop, rng) for _ in labels]))
+        geometry, labels = geometry * rows[:, None, :, None], labels * rows[:, :, None]
     if config.drop:
         lost = rng.random(labels.shape, np.float32) < rng.uniform(0.0, config.drop, (len(labels), 1, 1))
         keep = torch.from_numpy(~lost)
-        if geometry.shape[1] > _PLANES and (labels > 0).float().mean() <= FEW_LABELS:
+        if geometry.shape[1] > len(PLANES) and (labels > 0).float().mean() <= FEW_LABELS:
             keep |= labels > 0  # an object without its click would be taken for background
         geometry, labels = geometry * keep[:, None], labels * keep
     return geometry, labels
@@ -97,7 +103,7 @@ def augment_images(
 def _vary(
     geometry: Tensor, labels: Tensor, empty: Tensor, spec: RangeSpec, config: AugmentConfig, rng: np.random.Generator
 ) -> tuple[Tensor, Tensor]:
-    """One scan (4, H, W) mirrored, turned, tilted, scaled and lifted."""
+    """One scan (5, H, W) mirrored, turned, tilted, scaled and lifted."""
     width = labels.shape[-1]
     mirrored = rng.random() < config.flip
     columns = int(rng.integers(-round(config.turn * width), round(config.turn * width) + 1))
@@ -110,9 +116,39 @@ def _vary(
         matrix = matrix @ np.diag([1.0, -1.0, 1.0])
     xyz = (torch.from_numpy(matrix.astype(np.float32)) @ geometry[:3].reshape(3, -1)).reshape(3, *labels.shape)
     xyz[2] += lift
-    moved = torch.cat((xyz, geometry[3:]))
+    rest = geometry[3:].clone()
+    rest[HEIGHT_PLANE - 3] *= scale
+    moved = torch.cat((xyz, rest))
     moved.masked_fill_(empty, 0.0)
     return shift_columns(moved, columns, spec.full_circle), shift_columns(labels, columns, spec.full_circle)
+
+
+def _vary_readings(geometry: Tensor, config: AugmentConfig, absent: float, rng: np.random.Generator) -> None:
+    """Intensity and ground height of raw images (B, 5, H, W) as another sensor or a worse estimate would have them, in place."""
+    count = len(geometry)
+    intensity, there = geometry[:, INTENSITY_PLANE], (geometry[:, :3] != 0).any(dim=1)
+    gain = 1.0 + rng.uniform(-config.intensity_gain, config.intensity_gain, count)
+    intensity *= torch.from_numpy(gain.astype(np.float32))[:, None, None]
+    if config.intensity_noise:
+        width = rng.uniform(0.0, config.intensity_noise, (count, 1, 1))
+        noise = torch.from_numpy((rng.standard_normal(intensity.shape, np.float32) * width).astype(np.float32))
+        intensity.copy_((intensity + noise).clamp_min(0.0) * there)
+    if config.intensity_drop:
+        for scan in np.flatnonzero(rng.random(count) < config.intensity_drop).tolist():
+            intensity[scan] = absent * there[scan]
+    if config.ground_error_m:
+        error = torch.from_numpy(rng.normal(0.0, config.ground_error_m, count).astype(np.float32))
+        geometry[:, HEIGHT_PLANE] += error[:, None, None] * there
+
+
+def _kept_beams(height: int, probability: float, rng: np.random.Generator) -> NDArray[np.bool_]:
+    """(H,) the rows that a scan keeps: with this probability one of two to four, evenly spaced or at random; else all."""
+    if rng.random() >= probability:
+        return np.ones(height, bool)
+    nth = int(rng.choice(EVERY_NTH_BEAM))
+    if rng.random() < 0.5:
+        return np.asarray(np.arange(height) % nth == rng.integers(nth))
+    return np.asarray(rng.random(height) < 1.0 / nth)
 
 
 def _crop(geometry: Tensor, labels: Tensor, columns: int, rng: np.random.Generator) -> tuple[Tensor, Tensor]:

@@ -17,14 +17,15 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from weakseg_ros.batches.augment import FEW_LABELS, augment_images, move_points
+from weakseg_ros.batches.mixing import OBJECT_PLANE
 from weakseg_ros.batches.settings import AugmentConfig
 from weakseg_ros.data.scan_sets import Scan, ScanSet
-from weakseg_ros.deploy.frontends.range_numpy import raw_planes
-from weakseg_ros.deploy.input_spec import PLANES, InputSpec, IntensityRule
+from weakseg_ros.deploy.frontends.range_numpy import raw_planes, stand
+from weakseg_ros.deploy.input_spec import PLANES, InputSpec, IntensityRule, plain_spec
 from weakseg_ros.errors import ConfigError
 from weakseg_ros.points.cloud import Cloud
 from weakseg_ros.points.labels import LabelMap
-from weakseg_ros.points.projection import RangeSpec, RangeView, project
+from weakseg_ros.points.projection import RangeSpec, RangeView
 
 LabelsOf = Callable[[Scan], "NDArray[np.uint8] | None"]
 """The (N,) class ids to train on, 0 = none; None where a scan has no labels at all"""
@@ -53,10 +54,10 @@ class Batch:
 
 
 def make_batch(spec: InputSpec, geometry: Tensor, labels: Tensor) -> Batch:
-    """The batch of (B, 4, H, W) raw images, or 5 with the instances: what follows from them is computed here, once augmented."""
+    """The batch of (B, 5, H, W) raw images, or 6 with the instances: what follows from them is computed here, once augmented."""
     planes = dict(zip(PLANES, geometry[:, : len(PLANES)].unbind(dim=1), strict=True))
     mask = (geometry[:, :3] != 0).any(dim=1)
-    instances = _of_one_scan_each((geometry[:, 4] * mask).long()) if geometry.shape[1] > 4 else None
+    instances = _of_one_scan_each((geometry[:, OBJECT_PLANE] * mask).long()) if geometry.shape[1] > OBJECT_PLANE else None
     image = torch.stack(spec.image(planes, mask.float(), torch), dim=1)  # (B, C, H, W)
     return Batch(image, labels.long() * mask, mask, geometry[:, :3], instances)
 
@@ -132,8 +133,9 @@ class ScanImages:
     """The training scans as raw images, augmented; kept in memory up to `cache_gib`, the rest is read again each time.
 
     Projected images are kept, or the points where the augmentation moves points. With `instances` every raw image has a
-    fifth plane: the number of the object that each labelled pixel belongs to, as the scans say. Raises ConfigError where
-    points are to be moved on a sensor's own grid.
+    plane more: the number of the object that each labelled pixel belongs to, as the scans say. `told` says how clouds are put
+    upright and what intensity is, as `untold` by default. Raises ConfigError where points are to be moved on a sensor's own
+    grid.
     """
 
     def __init__(
@@ -144,13 +146,14 @@ class ScanImages:
         augment: AugmentConfig,
         cache_gib: float = 4.0,
         instances: bool = False,
+        told: InputSpec | None = None,
     ) -> None:
         if augment.where != "images" and spec.rows == "grid":
             raise ConfigError(
                 "augment.where: moved points cannot be projected back onto the sensor's own grid; set it to 'images'"
             )
         self.scans, self.labels_of, self.spec, self.augment = scans, labels_of, spec, augment
-        self.intensity = IntensityRule(required=False, full_scale=scans.intensity_full_scale)
+        self.told = told or untold(spec, scans.intensity_full_scale)
         self.instances = instances
         self._objects = _pasted_classes(augment, scans.labels) if augment.paste else []
         self._kept: dict[int, tuple[Any, ...]] = {}
@@ -169,25 +172,24 @@ class ScanImages:
         return scans_of_step(step, len(self), batch_size, rank, world, seed)
 
     def draw(self, numbers: Iterable[int], rng: np.random.Generator) -> tuple[Tensor, Tensor]:
-        """Augmented raw images (B, 4, H, W) f32 and labels (B, H, W) u8 of the scans with these numbers."""
+        """Augmented raw images (B, 5, H, W) f32 and labels (B, H, W) u8 of the scans with these numbers."""
         pairs = [self._one(i, rng) for i in numbers]
         geometry = torch.from_numpy(np.stack([g for g, _ in pairs]))
         labels = torch.from_numpy(np.stack([y for _, y in pairs]))
         if self.instances:
-            _number_apart(geometry[:, 4])
-        return augment_images(geometry, labels, self.spec, self.augment, rng, self._objects)
+            _number_apart(geometry[:, OBJECT_PLANE])
+        return augment_images(geometry, labels, self.spec, self.augment, rng, self._objects, self.told.intensity.absent)
 
     def _one(self, i: int, rng: np.random.Generator) -> tuple[NDArray[np.float32], NDArray[np.uint8]]:
         if self.augment.where == "images":
             image, labels = self._keep(i, lambda: self._projected(i), lambda image: image.nbytes)
             return image, labels
         cloud, labels, instance = self._keep(i, lambda: self._points(i), lambda cloud: cloud.xyz.nbytes + cloud.intensity.nbytes)
-        scale = self.intensity.scale_of(cloud)
-        return raw_image(move_points(cloud, self.augment, rng), labels, self.spec, instance, scale)
+        return raw_image(move_points(cloud, self.augment, rng), labels, self.told, instance)
 
     def _projected(self, i: int) -> tuple[NDArray[np.float32], NDArray[np.uint8]]:
         cloud, labels, instance = self._points(i)
-        return raw_image(cloud, labels, self.spec, instance, self.intensity.scale_of(cloud))
+        return raw_image(cloud, labels, self.told, instance)
 
     def _points(self, i: int) -> tuple[Cloud, NDArray[np.uint8], NDArray[np.uint16] | None]:
         """The i-th training scan's cloud, labels (N,), and objects (N,) where they are asked for."""
@@ -209,16 +211,22 @@ class ScanImages:
         return value
 
 
+def untold(spec: RangeSpec, intensity_full_scale: float, ranks: bool = False, level: bool = False) -> InputSpec:
+    """What raw images need to know before their statistics do: the range image, what intensity is, whether clouds are levelled.
+
+    All PLANES are taken: which of them a net is told of is decided later.
+    """
+    rule = IntensityRule(required=False, full_scale=intensity_full_scale, ranks=ranks)
+    return plain_spec(spec, ("height",), rule, level)
+
+
 def raw_image(
-    cloud: Cloud,
-    labels: NDArray[np.uint8],
-    spec: RangeSpec,
-    instance: NDArray[np.uint16] | None = None,
-    intensity_scale: float = 1.0,
+    cloud: Cloud, labels: NDArray[np.uint8], told: InputSpec, instance: NDArray[np.uint16] | None = None
 ) -> tuple[NDArray[np.float32], NDArray[np.uint8]]:
-    """Project a cloud: (4, H, W) f32 geometry, with a fifth plane where instances (N,) are given, and (H, W) u8 labels."""
-    view = project(cloud, spec)
-    image = raw_planes(cloud, view, intensity_scale)
+    """Project a cloud: (5, H, W) f32 geometry, with a sixth plane where instances (N,) are given, and (H, W) u8 labels."""
+    standing, rule = stand(cloud, told), told.intensity
+    cloud, view = standing.cloud, standing.pixels
+    image = raw_planes(cloud, view, rule.scale_of(cloud), rule.ranks, standing.ground)
     if instance is None:
         return image, label_image(labels, view)
     chosen = clicked_points(labels, cloud.xyz, view)

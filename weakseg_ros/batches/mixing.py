@@ -5,7 +5,7 @@ PolarMix (Xiao et al., NeurIPS 2022) swaps a sector between two scans and pastes
 about the vertical, into the other. LaserMix (Kong et al., CVPR 2023) interleaves two scans by bands of inclination. In a
 range image a sector is a block of columns, a band a block of rows, and a turn a shift of columns.
 
-Raw images are (B, P, H, W) f32: x, y, z in m, intensity, and perhaps the number of each pixel's object, 0 = none; all
+Raw images are (B, P, H, W) f32: PLANES, and perhaps the number of each pixel's object, 0 = none; all
 planes are 0 where no point is. Every scan is mixed with the one before it in the batch; a batch of one is left alone.
 """
 
@@ -18,9 +18,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from weakseg_ros.deploy.input_spec import PLANES
 from weakseg_ros.points.projection import RangeSpec
 
-OBJECT_PLANE = 4
+OBJECT_PLANE = len(PLANES)
 
 Images = tuple[Tensor, Tensor]
 """raw images (B, P, H, W) and labels (B, H, W) u8"""

@@ -33,6 +33,16 @@ class AugmentConfig:
     only, because it changes what hides what."""
     intensity_gain: float = setting(0.1, 0.0, 1.0)
     """Sets the largest relative change of a scan's intensity (0 to 1)."""
+    intensity_noise: float = setting(0.0, 0.0, 1.0)
+    """Sets the largest standard deviation of the noise added to a scan's intensity, as a share of its full scale (0 to 1)."""
+    intensity_drop: float = setting(0.0, 0.0, 1.0)
+    """Sets the probability that a scan loses its intensity (0 to 1); a net trained so needs none on the robot."""
+    ground_error_m: float = setting(0.0, 0.0, 1.0)
+    """Sets the standard deviation of the error of a scan's ground height in metres (0 to 1); it has an effect on the channel
+    height only."""
+    beam_drop: float = setting(0.0, 0.0, 1.0)
+    """Sets the probability that a scan loses half to three quarters of its rows, evenly or at random, as a sensor with fewer
+    beams would (0 to 1)."""
     drop: float = setting(0.1, 0.0, 0.9)
     """Sets the largest share of pixels that lose their point (0 to 0.9)."""
     mix: float = setting(0.5, 0.0, 1.0)

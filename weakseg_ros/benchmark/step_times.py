@@ -11,7 +11,7 @@ from pathlib import Path
 
 import torch
 
-from weakseg_ros.batches.batches import ScanImages, make_batch, step_generator
+from weakseg_ros.batches.batches import ScanImages, make_batch, step_generator, untold
 from weakseg_ros.data.scan_sets import ScanSet
 from weakseg_ros.train.config import TrainConfig
 from weakseg_ros.train.machine import launch_fabric
@@ -68,7 +68,8 @@ def time_in_turns(configs: Mapping[str, TrainConfig], scans: ScanSet, facts: Dat
 
 def _open(config: TrainConfig, scans: ScanSet, facts: DataStatistics) -> TrainingSession:
     """The training at its first step, without a run folder."""
-    images = ScanImages(scans, labels_of(config, scans), image_spec(config, scans), config.augment)
+    told = untold(image_spec(config, scans), scans.intensity_full_scale, config.intensity == "ranks", config.level)
+    images = ScanImages(scans, labels_of(config, scans), image_spec(config, scans), config.augment, told=told)
     torch.manual_seed(config.seed)
     net = make_net(config, facts, scans.labels.num_classes)
     method = make_method(config, net, facts, scans.labels)

@@ -16,17 +16,65 @@ from typing import Any, Literal
 from weakseg_ros.config import check_ranges, setting
 from weakseg_ros.errors import CloudError, ConfigError, did_you_mean
 from weakseg_ros.points.cloud import Cloud
+from weakseg_ros.points.intensity import ABSENT_RANK
 from weakseg_ros.points.projection import RangeSpec
 
-PLANES = ("x", "y", "z", "intensity")
-"""the raw channels that a frontend takes from a cloud, m and the training data's intensity; all others follow from them"""
+PLANES = ("x", "y", "z", "intensity", "height")
+"""the raw channels that a frontend takes from a cloud: m, the training data's intensity or its rank, and m above the ground;
+all others follow from them"""
+Planes = Mapping[str, Any]
+"""PLANES by name and "mask", 1 where a point is and else 0; arrays of one shape (..., H, W), of numpy or torch"""
 
-CHANNELS: dict[str, Callable[[Mapping[str, Any], ModuleType], Any]] = {
-    "range": lambda raw, xp: xp.sqrt(raw["x"] * raw["x"] + raw["y"] * raw["y"] + raw["z"] * raw["z"]),
+
+def _range(raw: Planes, xp: ModuleType) -> Any:
+    return xp.sqrt(raw["x"] * raw["x"] + raw["y"] * raw["y"] + raw["z"] * raw["z"])
+
+
+def _step(axis: int, shift: int) -> Callable[[Planes, ModuleType], Any]:
+    """How much farther the neighbouring pixel's point is, as tanh of the difference over RELIEF_M; 0 without a neighbour."""
+
+    def relief(raw: Planes, xp: ModuleType) -> Any:
+        distance = _range(raw, xp)
+        beside, there = xp.roll(distance, shift, axis), _without_edge(raw["mask"], shift, axis, xp)
+        return xp.tanh((beside - distance) / RELIEF_M) * there
+
+    return relief
+
+
+def _bend(raw: Planes, xp: ModuleType) -> Any:
+    """How far a point lies off the line between its neighbours in the row, bounded: foliage is rough, a wall is not."""
+    distance = _range(raw, xp)
+    there = _without_edge(raw["mask"], 1, -1, xp) * _without_edge(raw["mask"], -1, -1, xp)
+    off = xp.abs(xp.roll(distance, 1, -1) + xp.roll(distance, -1, -1) - 2.0 * distance)
+    return xp.tanh(off / ROUGH_M) * there
+
+
+def _without_edge(mask: Any, shift: int, axis: int, xp: ModuleType) -> Any:
+    """The neighbours' mask, 0 where the image ends."""
+    there = xp.roll(mask, shift, axis)  # a new array
+    edge = 0 if shift > 0 else -1
+    if axis == -1:
+        there[..., edge] = 0
+    else:
+        there[..., edge, :] = 0
+    return there
+
+
+RELIEF_M, ROUGH_M = 0.4, 0.15
+NEAREST_M, LOWEST_M, HIGHEST_M = 0.5, -3.0, 12.0
+CHANNELS: dict[str, Callable[[Planes, ModuleType], Any]] = {
+    "range": _range,
+    "log_range": lambda raw, xp: xp.log(xp.clip(_range(raw, xp), NEAREST_M, None)),
     "x": lambda raw, xp: raw["x"],
     "y": lambda raw, xp: raw["y"],
     "z": lambda raw, xp: raw["z"],
+    "height": lambda raw, xp: xp.clip(raw["height"], LOWEST_M, HIGHEST_M),
     "intensity": lambda raw, xp: raw["intensity"],
+    "relief_left": _step(-1, 1),
+    "relief_right": _step(-1, -1),
+    "relief_above": _step(-2, 1),
+    "relief_below": _step(-2, -1),
+    "bend": _bend,
     "valid": lambda raw, xp: xp.ones_like(raw["x"]),
 }
 """what a network can be fed, by name, from the raw planes; `xp` is numpy or torch"""
@@ -47,12 +95,25 @@ class IntensityRule:
     """clouds without intensity are refused"""
     full_scale: float = setting(1.0, 0.0)
     """largest value that the training data could hold: 1 for KITTI, 255 for a Velodyne; 0 = unknown"""
+    ranks: bool = False
+    """the network is fed each point's rank in its own cloud, 0 to 1, which no driver's scale, gain or gamma changes; a cloud
+    without intensity has the rank ABSENT_RANK everywhere"""
 
     def __post_init__(self) -> None:
         check_ranges(self)
 
+    @property
+    def absent(self) -> float:
+        """What the network is fed for the intensity of a cloud that has none."""
+        return ABSENT_RANK if self.ranks else 0.0
+
     def scale_of(self, cloud: Cloud, asked: float = 0.0) -> float:
-        """What a cloud's intensity is multiplied by: `asked`, or where that is 0 the ratio of the full scales, or 1."""
+        """What a cloud's intensity is multiplied by: `asked`, or where that is 0 the ratio of the full scales, or 1.
+
+        Ranks need no scale: with them it is 1.
+        """
+        if self.ranks:
+            return 1.0
         if asked:
             return asked
         return self.full_scale / cloud.intensity_full_scale if cloud.intensity_full_scale and self.full_scale else 1.0
@@ -82,6 +143,8 @@ class InputSpec:
     std: tuple[float, ...]
     """per channel, over pixels that hold a point: the input is (raw - mean) / std, and 0 where no point is"""
     intensity: IntensityRule
+    level: bool = False
+    """clouds that are tilted, or whose origin is far from a usual mounting height, are put upright first; see points.ground"""
     clip_deviations: float = setting(MAX_DEVIATIONS, 1.0)
     """intensity farther from the mean, in standard deviations, is cut: one absurd value would become NaN in the network"""
 
@@ -94,12 +157,17 @@ class InputSpec:
         if min(self.std) <= 0:
             raise ConfigError(f"std: {list(self.std)} must be positive")
 
-    def image(self, planes: Mapping[str, Any], mask: Any, xp: ModuleType) -> list[Any]:
+    @property
+    def needs_ground(self) -> bool:
+        """Whether the cloud's ground has to be found."""
+        return self.level or "height" in self.channels
+
+    def image(self, planes: Planes, mask: Any, xp: ModuleType) -> list[Any]:
         """The network's channels, each of the planes' shape: (raw - mean) / std where `mask` is 1, a point, and 0 where it is 0.
 
         `planes` are PLANES by name, arrays of one shape (..., H, W); `xp` is the module they belong to, numpy or torch.
         """
-        channels = []
+        channels, planes = [], {**planes, "mask": mask}
         for name, mean, std in zip(self.channels, self.mean, self.std, strict=True):
             values = CHANNELS[name](planes, xp)
             if name in NOT_NORMALISED:
@@ -113,7 +181,7 @@ class InputSpec:
         return channels
 
 
-def plain_spec(geometry: RangeSpec, channels: Sequence[str], intensity: IntensityRule) -> InputSpec:
+def plain_spec(geometry: RangeSpec, channels: Sequence[str], intensity: IntensityRule, level: bool = False) -> InputSpec:
     """The spec that passes raw channels on as they are: what statistics are taken from."""
     count = len(channels)
     return InputSpec(
@@ -122,6 +190,7 @@ def plain_spec(geometry: RangeSpec, channels: Sequence[str], intensity: Intensit
         mean=(0.0,) * count,
         std=(1.0,) * count,
         intensity=intensity,
+        level=level,
         clip_deviations=math.inf,
     )
 

@@ -21,6 +21,10 @@ POOR_FIT = 0.4
 """below this the distributions are not alike; other sensors on the right scale have 0.5 and more"""
 SAME = 1e-6
 """values that differ by less, relatively, are one"""
+RANKED = 8192
+FEWEST_LEVELS = 4
+ABSENT_RANK = 0.5
+"""the rank of every point of a cloud without intensity"""
 BETTER_BY = 0.1
 """a factor is advised where it brings the distributions to POOR_FIT at least, and nearer by this much"""
 
@@ -71,3 +75,16 @@ def _quotient(values: NDArray[np.float32], trained: Mapping[float, float]) -> fl
     own = quantiles(values)
     logs = [math.log(trained[q] / own[q]) for q in (0.5, 0.75, 0.95) if trained.get(q, 0.0) > 0 and own.get(q, 0.0) > 0]
     return math.exp(float(np.median(logs))) if logs else None
+
+
+def intensity_ranks(values: NDArray[np.float32], present: bool = True) -> NDArray[np.float32]:
+    """The share of (N,) values below each, 0 to 1, equal ones sharing the middle of theirs; all ABSENT_RANK where there are none.
+
+    Ranks are taken among at most RANKED of the values, evenly spaced, which is what a large cloud's cost. Values that take
+    fewer than FEWEST_LEVELS levels say nothing of materials and count as absent.
+    """
+    sample, counts = np.unique(values[:: max(1, len(values) // RANKED)], return_counts=True)
+    if not present or len(sample) < FEWEST_LEVELS:
+        return np.full(len(values), ABSENT_RANK, np.float32)
+    middle = (np.cumsum(counts) - counts / 2) / counts.sum()
+    return np.interp(values, sample, middle).astype(np.float32)

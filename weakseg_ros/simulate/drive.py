@@ -38,6 +38,8 @@ class SimulateConfig:
     """Model of the simulated sensor's beams and noise."""
     shift: Shift = field(default_factory=Shift)
     """Domain shift relative to a clear day."""
+    varied: bool = False
+    """Whether planting, walls, people, kerbs and materials vary more than on the plain streets."""
 
     def __post_init__(self) -> None:
         check_ranges(self)
@@ -61,7 +63,7 @@ def simulate(config: SimulateConfig) -> Iterator[SimulatedScan]:
     Raises ConfigError where the street ends before the last scan.
     """
     check_length(config)
-    street = build_street(config.seed)
+    street = build_street(config.seed, config.varied)
     for index in range(config.scans):
         yield scan_at(street, config, index)
 

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -86,8 +87,12 @@ class Placer:
         return np.sort(self.rng.uniform(start, end, count))
 
 
-def furnish(placer: Placer, sections: list[Section]) -> None:
-    """Fill both sides of every section and the back rows behind them."""
+Planting = Callable[[Placer, Side, int, float, float], None]
+"""adds to one side (+1 left, -1 right) of a stretch from start to end, in m along the street"""
+
+
+def furnish(placer: Placer, sections: list[Section], more: Planting | None = None) -> None:
+    """Fill both sides of every section and the back rows behind them; `more` adds to each side."""
     gap_before = {1: 0.0, -1: 0.0}
     for section in sections:
         for side, sign, opens in ((section.left, 1, section.opens_left), (section.right, -1, section.opens_right)):
@@ -100,6 +105,8 @@ def furnish(placer: Placer, sections: list[Section]) -> None:
                 _kerbside(placer, side, sign, start, end)
                 _parked(placer, side, sign, start, end)
                 _backdrop(placer, side, sign, start, end)
+                if more is not None:
+                    more(placer, side, sign, start, end)
             if opens:
                 _corner(placer, side, sign, section)
 

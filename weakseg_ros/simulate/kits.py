@@ -102,7 +102,7 @@ def tree(rng: Random, scale: float = 1.0) -> Parts:
     leaf = {"albedo": rng.uniform(0.3, 0.45)}
     if rng.random() < 0.15:
         trunk = cylinder(TRUNK, 0, 0, -0.3, rng.uniform(0.1, 0.2), tall * 0.5, **bark)
-        tiers = [_tuft(rng, 0, 0, 0.5 + i * tall * 0.14, tall * 0.16 * (1 - i / 7), tall * 0.22, leaf, 1.8) for i in range(6)]
+        tiers = [tuft(rng, 0, 0, 0.5 + i * tall * 0.14, tall * 0.16 * (1 - i / 7), tall * 0.22, leaf, 1.8) for i in range(6)]
         return join([trunk, *tiers])
     clear = rng.uniform(1.8, 3.4) * scale if rng.random() < 0.6 else rng.uniform(0.4, 1.5)
     spread = tall * rng.uniform(0.17, 0.28)
@@ -113,7 +113,7 @@ def tree(rng: Random, scale: float = 1.0) -> Parts:
         z = clear + rng.uniform(-0.3, 0.7 * (tall - clear))
         radius = spread * rng.uniform(0.22, 0.55)
         tufts.append(
-            _tuft(
+            tuft(
                 rng,
                 out * np.cos(turn),
                 out * np.sin(turn),
@@ -134,7 +134,7 @@ def bush(rng: Random) -> Parts:
     spots = rng.normal(0, width * 0.5, (rng.integers(3, 7), 2))
     return join(
         [
-            _tuft(rng, x, y, -0.2, width * rng.uniform(0.3, 0.8), width * rng.uniform(0.7, 1.9), leaf, rng.uniform(3, 8))
+            tuft(rng, x, y, -0.2, width * rng.uniform(0.3, 0.8), width * rng.uniform(0.7, 1.9), leaf, rng.uniform(3, 8))
             for x, y in spots
         ]
     )
@@ -255,8 +255,9 @@ def _wheels(raw: int, along: float, across: float, radius: float) -> list[Parts]
     return [ellipsoid(raw, x, y, 0, (radius, 0.13, 2 * radius), albedo=0.06) for x, y in spots]
 
 
-def _tuft(
+def tuft(
     rng: Random, x: float, y: float, z: float, radius: float, height: float, leaf: dict[str, float], density: float
 ) -> Parts:
+    """A ball of leaves, in which a ray stops after 1 / density m on average."""
     size = (radius * rng.uniform(0.8, 1.2), radius * rng.uniform(0.8, 1.2), height)
     return ellipsoid(VEGETATION, x, y, z, size, yaw=rng.uniform(0, np.pi), density=density, **leaf)

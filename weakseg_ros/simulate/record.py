@@ -29,8 +29,9 @@ from weakseg_ros.files import check_can_write, sha256_of_parts
 from weakseg_ros.points.labels import LabelMap
 from weakseg_ros.processes import end_with_parent
 from weakseg_ros.simulate.drive import SimulateConfig, SimulatedScan, check_length, scan_at
-from weakseg_ros.simulate.lidar import SensorModel, Shift, load_sensor
+from weakseg_ros.simulate.lidar import Shift, load_sensor
 from weakseg_ros.simulate.street import Street, build_street
+from weakseg_ros.simulate.variety import ANY_SENSOR, DRAWN, draw_sensor, draw_shift
 
 log = logging.getLogger(__name__)
 
@@ -55,7 +56,10 @@ class RecordConfig:
     stride: int = setting(1, 1, 1000)
     """Keep only every N-th sweep of the sensor (1 to 1000); 5 at 10 Hz gives a scan every 0.5 s."""
     sensor: str = "generic64"
-    """Sensor model: the name of one that ships (config/sensors), or the path of a YAML file."""
+    """Sensor model: the name of one that ships (config/sensors), the path of a YAML file, or 'varied' for another sensor,
+    mounting height and intensity curve on every street."""
+    varied: bool = False
+    """Make the streets more varied: low planting, clipped hedges, walls, sheds, groups of people, kerbs and materials."""
     columns: int = setting(0, 0, 16384)
     """Number of columns of the range image (up to 16384); 0 takes the sensor's own."""
     shift: Shift = field(default_factory=Shift)
@@ -72,17 +76,16 @@ class RecordConfig:
         if self.out is None and self.bag is None:
             raise ConfigError("out: nothing would be written; give --out FOLDER, --bag FOLDER, or both")
 
-    @property
-    def sensor_model(self) -> SensorModel:
-        """The sensor with the columns asked for."""
-        sensor = load_sensor(self.sensor)
-        return dataclasses.replace(sensor, columns=self.columns) if self.columns else sensor
-
     def drives(self) -> list[SimulateConfig]:
         """One drive per street."""
-        sensor = self.sensor_model
-        seeds = range(self.seed, self.seed + self.streets)
-        return [SimulateConfig(seed, self.scans_per_street, self.stride, sensor, self.shift) for seed in seeds]
+        return [self._drive(seed) for seed in range(self.seed, self.seed + self.streets)]
+
+    def _drive(self, seed: int) -> SimulateConfig:
+        drawn = self.sensor == DRAWN
+        sensor = draw_sensor(seed) if drawn else load_sensor(self.sensor)
+        sensor = dataclasses.replace(sensor, columns=self.columns) if self.columns else sensor
+        shift = draw_shift(seed) if drawn and self.shift == Shift() else self.shift
+        return SimulateConfig(seed, self.scans_per_street, self.stride, sensor, shift, self.varied)
 
 
 def record(config: RecordConfig) -> int:
@@ -155,7 +158,7 @@ def _writer(config: RecordConfig, drive: SimulateConfig) -> AbstractContextManag
     return ScanWriter(
         folder,
         LabelMap.load(LABELS),
-        drive.sensor.range_spec(),
+        ANY_SENSOR if config.sensor == DRAWN else drive.sensor.range_spec(),
         source=_source(drive),
         seed=drive.seed,
         intensity_full_scale=drive.sensor.intensity_full_scale,
@@ -182,9 +185,9 @@ def _scans(drives: Sequence[SimulateConfig], workers: int) -> Generator[Simulate
 
 
 def _scan(drive: SimulateConfig, index: int) -> SimulatedScan:
-    return scan_at(_street(drive.seed), drive, index)
+    return scan_at(_street(drive.seed, drive.varied), drive, index)
 
 
 @lru_cache(maxsize=2)
-def _street(seed: int) -> Street:
-    return build_street(seed)
+def _street(seed: int, varied: bool) -> Street:
+    return build_street(seed, varied)

@@ -25,6 +25,7 @@ from weakseg_ros.simulate.ground import (
 )
 from weakseg_ros.simulate.solids import Parts, join
 from weakseg_ros.simulate.traffic import Mover, draw_traffic
+from weakseg_ros.simulate.variety import plant, vary_materials
 
 DRIVE_HALF_M = 210.0
 """the drive stays within this distance of the street's middle, so that the view never ends"""
@@ -86,8 +87,8 @@ class Street:
     speed_m_s: float
 
 
-def build_street(seed: int) -> Street:
-    """The street of a seed; the same seed gives the same street."""
+def build_street(seed: int, varied: bool = False) -> Street:
+    """The street of a seed, plain or `varied`; the same seed gives the same street."""
     rng = np.random.default_rng([seed, 0x57])
     name = str(rng.choice(list(TOWNS)))
     town = TOWNS[name]
@@ -96,14 +97,17 @@ def build_street(seed: int) -> Street:
     sections = _sections(rng, town)
     ground = _ground(rng, sections, half_road)
     placer = Placer(ground, half_road, rng)
-    furnish(placer, sections)
+    furnish(placer, sections, plant if varied else None)
     walks = [
         (side.lateral(half_road, "sidewalk"), side.sidewalk_m)
         for side in (sections[len(sections) // 2].left, sections[len(sections) // 2].right)
     ]
     speed = drive_speed(seed)
     movers = draw_traffic(rng, lanes, lane, half_road, walks, town.traffic, town.people, speed, placer.next_instance)
-    return Street(seed, name, ground, join(placer.placed), movers, -(lanes - 0.5) * lane, speed)
+    parts = join(placer.placed)
+    if varied:
+        parts, ground = vary_materials(parts, ground, seed)
+    return Street(seed, name, ground, parts, movers, -(lanes - 0.5) * lane, speed)
 
 
 def drive_speed(seed: int) -> float:

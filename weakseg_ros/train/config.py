@@ -76,7 +76,13 @@ class TrainConfig:
     net_width: int = setting(32, 2, 512)
     """Sets the number of channels of the net at full resolution (2 to 512); the published nets have 32."""
     channels: tuple[str, ...] = ("range", "x", "y", "z", "intensity")
-    """Lists the input channels of the net, in order, from range, x, y, z, intensity and valid."""
+    """Lists the input channels of the net, in order, from range, log_range, x, y, z, height (above the ground), intensity,
+    relief_left, relief_right, relief_above, relief_below (steps to the neighbouring pixels), bend (roughness) and valid."""
+    intensity: Literal["scaled", "ranks"] = "scaled"
+    """Selects what the net is fed as intensity; scaled means values on the scale of the training data, and ranks means each
+    point's rank in its own scan, which no scale or gain of another driver changes."""
+    level: bool = False
+    """Puts scans upright before they are projected, on the robot too: the ground level, and the sensor at a usual height."""
     mean: tuple[float, ...] = ()
     """Lists the mean of each channel for normalisation; an empty list means measured on the training scans."""
     std: tuple[float, ...] = ()

@@ -110,7 +110,8 @@ def refine(bundle: Bundle, new: ScanSet, replay: ScanSet | None, config: TrainCo
     fabric = launch_fabric(config)
     torch.manual_seed(config.seed)
     graph = load_graph(bundle)
-    options = (info.spec, config.augment, config.cache_gib, reads_instances(config.method))
+    told = dataclasses.replace(info.input, intensity=dataclasses.replace(info.intensity, required=False))
+    options = (info.spec, config.augment, config.cache_gib, reads_instances(config.method), told)
     fresh = ScanImages(new, lambda scan: scan.class_id, *options)
     counted = survey(fresh, info.channels, info.labels.num_classes)
     images: ScanImages | ReplayImages = fresh

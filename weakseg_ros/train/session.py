@@ -13,7 +13,7 @@ import torch
 from lightning_fabric import Fabric
 from torch import Tensor, nn
 
-from weakseg_ros.batches.batches import Batch, ImageSource, ScanImages
+from weakseg_ros.batches.batches import Batch, ImageSource, ScanImages, untold
 from weakseg_ros.config import dump_yaml, load_yaml
 from weakseg_ros.data.scan_sets import ScanSet
 from weakseg_ros.errors import DataError
@@ -109,7 +109,8 @@ def open_training(config: TrainConfig) -> TrainingSession:
     if val_scans is not None:
         val_scans = labelled_only(val_scans, config.max_val_scans)
     sparse, spec = labels_of(config, train_scans), image_spec(config, train_scans)
-    images = ScanImages(train_scans, sparse, spec, config.augment, config.cache_gib, reads_instances(config.method))
+    told = untold(spec, train_scans.intensity_full_scale, config.intensity == "ranks", config.level)
+    images = ScanImages(train_scans, sparse, spec, config.augment, config.cache_gib, reads_instances(config.method), told)
     initial = read_initial(config) if config.init and not config.resume else None
     statistics = _reopen(run, images, fabric) if config.resume else _look_at(images, config)
     if initial and initial.channels == statistics.channels and not config.mean:

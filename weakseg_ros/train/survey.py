@@ -12,12 +12,12 @@ from tqdm import tqdm
 
 from weakseg_ros.batches.batches import ScanImages
 from weakseg_ros.deploy.bundle import TrainingStatistics
-from weakseg_ros.deploy.frontends.range_numpy import range_input
+from weakseg_ros.deploy.frontends.range_numpy import range_input, stand
 from weakseg_ros.deploy.input_spec import NOT_NORMALISED, InputSpec, IntensityRule, plain_spec
 from weakseg_ros.errors import DataError
 from weakseg_ros.points.cloud import Cloud
 from weakseg_ros.points.intensity import quantiles
-from weakseg_ros.points.projection import RangeSpec, RangeView, project
+from weakseg_ros.points.projection import RangeSpec, RangeView
 
 log = logging.getLogger(__name__)
 
@@ -38,11 +38,24 @@ class DataStatistics:
     """largest intensity the sensor can give, 0 = unknown"""
     has_intensity: bool
     clouds: TrainingStatistics
+    intensity_ranks: bool = False
+    """the net is fed ranks, not values"""
+    intensity_optional: bool = False
+    """it was trained on scans that had lost their intensity, too"""
+    level: bool = False
+    """clouds are put upright first"""
 
     def input_spec(self, geometry: RangeSpec) -> InputSpec:
         """What the net is told of a cloud, in range images of that geometry."""
-        rule = IntensityRule("intensity" in self.channels and self.has_intensity, self.intensity_full_scale)
-        return InputSpec(geometry=geometry, channels=self.channels, mean=self.mean, std=self.std, intensity=rule)
+        required = "intensity" in self.channels and self.has_intensity and not self.intensity_optional
+        return InputSpec(
+            geometry=geometry,
+            channels=self.channels,
+            mean=self.mean,
+            std=self.std,
+            intensity=IntensityRule(required, self.intensity_full_scale, self.intensity_ranks),
+            level=self.level,
+        )
 
     @property
     def label_ratio(self) -> float:
@@ -53,7 +66,8 @@ class DataStatistics:
 def survey(images: ScanImages, channels: tuple[str, ...], num_classes: int) -> DataStatistics:
     """Look at every training scan once. Raises DataError where none of them has a labelled point."""
     spec = images.spec
-    plain = plain_spec(spec, channels, images.intensity)
+    rule, level = images.told.intensity, images.told.level
+    plain = plain_spec(spec, channels, rule, level)
     counts = np.zeros(num_classes, np.int64)
     sums = np.zeros((3, len(channels)))  # pixels, values, squared values
     usable = outside = unlabelled = 0
@@ -61,15 +75,16 @@ def survey(images: ScanImages, channels: tuple[str, ...], num_classes: int) -> D
     beams = 0
     for i in tqdm(range(len(images)), desc="survey", unit="scan", disable=None):
         cloud, labels = images.points(i)
-        view = project(cloud, spec)
-        image = range_input(cloud, view, plain, images.intensity.scale_of(cloud))
+        standing = stand(cloud, plain)
+        view = standing.pixels
+        image = range_input(standing.cloud, view, plain, rule.scale_of(cloud), standing.ground)
         values = image[:, view.point_of_pixel >= 0].astype(np.float64)  # (C, P)
         sums += np.stack([np.full(len(channels), values.shape[1]), values.sum(axis=1), (values**2).sum(axis=1)])
         counts += np.bincount(labels[cloud.valid], minlength=num_classes)[:num_classes]
         usable += int(cloud.valid.sum())
         unlabelled += not labels.any()
         outside += int((cloud.valid & (view.pixel_of_point < 0)).sum())
-        samples.append(_sample(cloud, view, images.intensity.scale_of(cloud)))
+        samples.append(_sample(standing.cloud, view, rule.scale_of(cloud)))
         beams = max(beams, _beams(cloud, spec))
     if not counts[1:].any():
         raise DataError(f"{images.scans.name}: none of the {len(images)} training scans has a labelled point; draw or add labels")
@@ -86,7 +101,9 @@ def survey(images: ScanImages, channels: tuple[str, ...], num_classes: int) -> D
         beams=beams,
     )
     full_scale, has_intensity = images.scans.intensity_full_scale, bool(np.any(table[0] != 0))
-    return DataStatistics(channels, mean, std, tuple(counts.tolist()), full_scale, has_intensity, clouds)
+    optional = images.augment.intensity_drop > 0
+    facts = (tuple(counts.tolist()), full_scale, has_intensity, clouds, rule.ranks, optional, level)
+    return DataStatistics(channels, mean, std, *facts)
 
 
 def _moments(sums: NDArray[np.float64], channels: tuple[str, ...]) -> tuple[tuple[float, ...], tuple[float, ...]]:

@@ -16,6 +16,8 @@ from weakseg_ros.deploy.instances import ObjectFinder
 from weakseg_ros.deploy.segmentation import Segmentation
 from weakseg_ros.deploy.tensors import RANGE_INPUTS, TensorSpec
 from weakseg_ros.points.cloud import FLAG_OUT_OF_RANGE, Cloud
+from weakseg_ros.points.ground import GroundPlane, find_ground, stand_level
+from weakseg_ros.points.intensity import intensity_ranks
 from weakseg_ros.points.labels import LabelMap
 from weakseg_ros.points.lift import knn_vote, lift
 from weakseg_ros.points.projection import RangeView, nothing_seen, project
@@ -29,23 +31,59 @@ class CloudView:
     pixels: RangeView
     intensity_scale: float
     """what its intensity was multiplied by"""
+    ground: GroundPlane | None = None
+    """the ground below it as it was put upright, where the network is told of it"""
 
 
-def raw_planes(cloud: Cloud, pixels: RangeView, intensity_scale: float = 1.0) -> NDArray[np.float32]:
-    """PLANES of the points that own the pixels, (4, H, W), 0 where no point is; an intensity that is not finite is 0."""
+@dataclass(frozen=True)
+class Standing:
+    """A cloud as the network is to see it: level and at a usual height where its spec asks for that, on a ground, in pixels."""
+
+    cloud: Cloud
+    pixels: RangeView
+    ground: GroundPlane | None
+    """None where the network is not told of it"""
+
+
+def stand(cloud: Cloud, spec: InputSpec) -> Standing:
+    """Find the cloud's ground, put it level and project it, as far as `spec` asks for it."""
+    if not len(cloud):
+        return Standing(cloud, nothing_seen(spec.geometry), None)
+    ground = find_ground(cloud.xyz[cloud.valid]) if spec.needs_ground else None
+    if spec.level and ground is not None:
+        cloud, ground = stand_level(cloud, ground)
+    return Standing(cloud, project(cloud, spec.geometry), ground)
+
+
+def raw_planes(
+    cloud: Cloud, pixels: RangeView, intensity_scale: float = 1.0, ranks: bool = False, ground: GroundPlane | None = None
+) -> NDArray[np.float32]:
+    """PLANES of the points that own the pixels, (5, H, W), 0 where no point is; an intensity that is not finite is 0.
+
+    With `ranks` the intensity is each pixel's rank among all; the height is 0 without a ground.
+    """
     owner = pixels.point_of_pixel.ravel().astype(np.intp)
-    planes = np.empty((len(PLANES), owner.size), np.float32)
+    planes = np.zeros((len(PLANES), owner.size), np.float32)
     values = np.zeros(len(cloud) + 1, np.float32)  # the last one stays 0: it is what -1, "no point", picks
     with np.errstate(all="ignore"):  # unusable points are in the table, but own no pixel
-        for plane, of_point in zip(planes, (*cloud.xyz.T, _finite(cloud.intensity) * np.float32(intensity_scale)), strict=True):
+        intensity = _finite(cloud.intensity) * np.float32(intensity_scale)
+        for plane, of_point in zip(planes, (*cloud.xyz.T, intensity), strict=False):
             values[:-1] = of_point
             np.take(values, owner, out=plane, mode="wrap")
+    seen = owner >= 0
+    if ranks:
+        planes[3][seen] = intensity_ranks(planes[3][seen], bool(cloud.intensity_field))
+    if ground is not None:
+        planes[4][seen] = ground.height(planes[:3, seen].T)
     return planes.reshape(len(PLANES), *pixels.point_of_pixel.shape)
 
 
-def range_input(cloud: Cloud, pixels: RangeView, spec: InputSpec, intensity_scale: float = 1.0) -> NDArray[np.float32]:
-    """What a network on range images is fed, (C, H, W) f32, 0 where no point is."""
-    planes, mask = raw_planes(cloud, pixels, intensity_scale), (pixels.point_of_pixel >= 0).astype(np.float32)
+def range_input(
+    cloud: Cloud, pixels: RangeView, spec: InputSpec, intensity_scale: float = 1.0, ground: GroundPlane | None = None
+) -> NDArray[np.float32]:
+    """What a network on range images is fed, (C, H, W) f32, 0 where no point is; `ground` is what `stand` found."""
+    planes = raw_planes(cloud, pixels, intensity_scale, spec.intensity.ranks, ground)
+    mask = (pixels.point_of_pixel >= 0).astype(np.float32)
     with np.errstate(over="ignore"):  # what overflows is an absurd intensity, and cut
         channels = spec.image(dict(zip(PLANES, planes, strict=True)), mask, np)
     return np.stack(channels).astype(np.float32, copy=False)
@@ -66,15 +104,15 @@ class RangeFrontend:
 
     def encode(self, cloud: Cloud, lap: Lap = lambda stage: None) -> tuple[dict[str, NDArray[Any]], CloudView]:
         """See Frontend.encode. An empty cloud is seen empty, whatever the network requires."""
-        rule, geometry = self._spec.intensity, self._spec.geometry
+        rule = self._spec.intensity
         if not self.settings.allow_no_intensity:
             rule.check(cloud, self._name)
         scale = rule.scale_of(cloud, self.settings.intensity_scale)
-        pixels = project(cloud, geometry) if len(cloud) else nothing_seen(geometry)
+        standing = stand(cloud, self._spec)
         lap("project")
-        image = range_input(cloud, pixels, self._spec, scale)
+        image = range_input(standing.cloud, standing.pixels, self._spec, scale, standing.ground)
         lap("image")
-        return {"image": image[None]}, CloudView(cloud, pixels, scale)
+        return {"image": image[None]}, CloudView(cloud, standing.pixels, scale, standing.ground)
 
     def sees_nothing(self, view: CloudView) -> bool:
         """See Frontend.sees_nothing."""
