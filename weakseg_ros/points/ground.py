@@ -99,7 +99,8 @@ def _lowest_of_cells(xyz: NDArray[np.floating]) -> NDArray[np.float64]:
     first = np.concatenate([[0], np.flatnonzero(np.diff(cell[order])) + 1])
     count = np.diff(np.append(first, len(order)))
     filled = count >= LEAST_IN_CELL
-    return points[order[first[filled] + count[filled] // 10]]  # not the very lowest: stray points lie below the ground
+    lowest: NDArray[np.float64] = points[order[first[filled] + count[filled] // 10]]
+    return lowest  # not the very lowest: stray points lie below the ground
 
 
 def _best_plane(candidates: NDArray[np.float64], tolerance: NDArray[np.float64]) -> NDArray[np.float64] | None:

@@ -87,4 +87,4 @@ def intensity_ranks(values: NDArray[np.float32], present: bool = True) -> NDArra
     if not present or len(sample) < FEWEST_LEVELS:
         return np.full(len(values), ABSENT_RANK, np.float32)
     middle = (np.cumsum(counts) - counts / 2) / counts.sum()
-    return np.interp(values, sample, middle).astype(np.float32)
+    return np.asarray(np.interp(values, sample, middle), np.float32)
