@@ -3,8 +3,10 @@
 
 from __future__ import annotations
 
+import os
 import sqlite3
 import struct
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -16,8 +18,16 @@ pytest.importorskip("rosbags", reason="rosbags is not installed")
 from rosbags import rosbag1, rosbag2
 from rosbags.typesys import Stores, get_types_from_msg, get_typestore
 
-from weakseg_ros.data.bag_files import families, is_bag
-from weakseg_ros.data.bags import POINT_CLOUD, CloudBagWriter, PartialBagError, list_topics, read_clouds, read_raw
+from weakseg_ros.data.bag_files import bags_in, families, is_bag
+from weakseg_ros.data.bags import (
+    POINT_CLOUD,
+    CloudBagWriter,
+    PartialBagError,
+    find_cloud_topic,
+    list_topics,
+    read_clouds,
+    read_raw,
+)
 from weakseg_ros.errors import DataError
 from weakseg_ros.points.cloud import Cloud, make_cloud
 
@@ -298,3 +308,61 @@ def test_only_rings_that_are_rows_become_rows(tmp_path: Path, cloud: Cloud, heig
     report = import_bag(ImportConfig(tmp_path / "bag", out=tmp_path / "scans"))
     assert open_scans(tmp_path / "scans").spec.height == height
     assert bool(report.notes) == (height == 64)
+
+
+def test_every_file_of_a_folder_of_bags_counts(tmp_path: Path) -> None:
+    for name in ("a_0.mcap", "a_1.mcap", "b_0.mcap"):
+        (tmp_path / "mixed" / name).parent.mkdir(exist_ok=True)
+        (tmp_path / "mixed" / name).touch()
+    (tmp_path / "ros1").mkdir()
+    for name in ("drive_1.bag", "drive_2.bag"):
+        (tmp_path / "ros1" / name).touch()
+    (tmp_path / "split").mkdir()
+    for name in ("drive_0.mcap", "drive_1.mcap"):
+        (tmp_path / "split" / name).touch()
+    assert [bag.name for bag in bags_in(tmp_path / "mixed")] == ["a_0.mcap", "a_1.mcap", "b_0.mcap"]
+    assert [bag.name for bag in bags_in(tmp_path / "ros1")] == ["drive_1.bag", "drive_2.bag"]
+    assert bags_in(tmp_path / "split") == [], "one recording in two files"
+
+
+def test_a_pipe_under_the_name_of_a_bag_is_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "drive.mcap")
+    with pytest.raises(DataError, match="is no file but a pipe, socket or device"):
+        find_cloud_topic(tmp_path / "drive.mcap")
+    with pytest.raises(DataError, match=r"holds no \.mcap or \.db3 file"):
+        find_cloud_topic(tmp_path)
+
+
+def test_a_chunk_whose_checksum_is_wrong_is_said(tmp_path: Path) -> None:
+    """rosbag2 writes the checksum of each chunk; what was read before the damaged one counts."""
+    rng = np.random.default_rng(0)
+    with CloudBagWriter(tmp_path / "bag", "/points") as bag:
+        for stamp in range(60):
+            bag.write(make_cloud(rng.normal(size=(4000, 3)), rng.random(4000), stamp_ns=stamp + 1, frame_id="lidar"))
+    file = next((tmp_path / "bag").glob("*.mcap"))
+    blob = bytearray(file.read_bytes())
+    chunks = _with_checksums(blob)
+    start, size = chunks[len(chunks) // 2]
+    file.write_bytes(blob)
+    assert sum(1 for _ in read_raw(tmp_path / "bag")) == 60
+    blob[start + size // 2] ^= 0xFF
+    file.write_bytes(blob)
+    read = []
+    with pytest.raises(PartialBagError, match=r"checksum mismatch; \d+ of 60 messages"):
+        read.extend(read_raw(tmp_path / "bag"))
+    assert 0 < len(read) < 60
+
+
+def _with_checksums(blob: bytearray) -> list[tuple[int, int]]:
+    """Write the checksum into each chunk; (offset, size) of their records."""
+    at, chunks = 8, []
+    while blob[at] != 2:
+        opcode, length = struct.unpack_from("<BQ", blob, at)
+        if opcode == 6:
+            compression = struct.unpack_from("<I", blob, at + 9 + 28)[0]
+            start = at + 9 + 32 + compression + 8
+            size = struct.unpack_from("<Q", blob, start - 8)[0]
+            struct.pack_into("<I", blob, at + 9 + 24, zlib.crc32(blob[start : start + size]))
+            chunks.append((start, size))
+        at += 9 + length
+    return chunks

@@ -51,6 +51,7 @@ def test_scans_open_again(bag: Path, tmp_path: Path) -> None:
     np.testing.assert_array_equal(scan.cloud.xyz, sweep(3).xyz)
     assert (scan.cloud.height, scan.cloud.width, scan.cloud.stamp_ns) == (HEIGHT, WIDTH, sweep(3).stamp_ns)
     assert scan.class_id is None
+    assert not (tmp_path / "scans" / "labels").exists(), "there are none"
     assert (scans.spec.height, scans.spec.width) == (HEIGHT, WIDTH)
 
 

@@ -277,3 +277,13 @@ def test_heads_and_outputs_fit_together(tiny_bundle: Bundle, changes: dict[str, 
         mapping.pop("outputs")
     with pytest.raises(ConfigError, match=expected):
         from_mapping(BundleInfo, mapping, "test")
+
+
+def test_a_pointer_that_leads_nowhere_is_answered_with_the_command(tmp_path: Path) -> None:
+    pointer = tmp_path / "models" / "current"
+    with pytest.raises(BundleError, match=r"no bundle is deployed here; deploy one, e\.g\. 'weakseg promote models/street64'"):
+        find_bundle(pointer)
+    pointer.parent.mkdir()
+    pointer.symlink_to("versions/gone-1")
+    with pytest.raises(BundleError, match="leads to versions/gone-1, which is gone; deploy one"):
+        find_bundle(pointer)

@@ -151,6 +151,8 @@ def test_clicks_teach_the_night_without_forgetting_the_day(world: Path, place: P
     assert info.provenance.command.startswith(old.info.provenance.command + " && weakseg retrain --frames ")
     assert json.loads((place / "run" / "summary.json").read_text())["passed"] is True
     assert "passed the gate" in outcome.report.read_text()
+    written = {name: (place / "run" / name).stat().st_mtime_ns for name in ("retrain.yaml", "config.yaml", "summary.json")}
+    assert written["retrain.yaml"] <= written["config.yaml"] < written["summary.json"], "the settings lie there first"
 
 
 def test_clicks_on_suggested_points_do_not_say_that_nothing_else_is_there(place: Path) -> None:

@@ -96,3 +96,39 @@ def test_what_does_not_fit_is_said(place: Path, capsys: pytest.CaptureFixture[st
     (place / "bad.onnx").write_bytes(b"\x08\x07\x12\x07pytorch")
     assert main(words(place, place / "bad.onnx")) == 2
     assert not (place / "mine").exists()
+
+
+@pytest.mark.parametrize(("net", "probabilities"), [("salsanext", True), ("rangenet21", False)])
+def test_a_published_net_is_wrapped_with_its_answers(
+    net: str, probabilities: bool, place: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """As their own projects export them: SalsaNext ends in a softmax, RangeNet in scores; both have a channel of 'unlabeled'."""
+    torch = pytest.importorskip("torch", reason="no torch: pip install weakseg_ros[train]")
+    from weakseg_ros.data.scans import open_scans
+    from weakseg_ros.deploy.segmenter import Segmenter
+    from weakseg_ros.registry import NETS, load
+
+    torch.manual_seed(0)
+    inner = load(NETS, net)(5, 3, width=4).eval()
+
+    class Published(torch.nn.Module):  # type: ignore[name-defined,misc]
+        def __init__(self) -> None:
+            super().__init__()
+            self.inner = inner
+
+        def forward(self, scan):  # type: ignore[no-untyped-def]
+            logits = self.inner(scan).logits
+            return torch.softmax(logits, 1) if probabilities else logits
+
+    model = place / f"{net}.onnx"
+    published, like = Published().eval(), torch.zeros(1, 5, 16, 128)
+    torch.onnx.export(published, (like,), str(model), dynamo=False, input_names=["scan"], output_names=["out"])
+    assert main([*words(place, model), "--data", str(place / "scans")]) == 0
+    assert "at 100.00% of the pixels" in capsys.readouterr().out
+    segmenter = Segmenter(Bundle.load(place / "mine"))
+    inputs, _ = segmenter.frontend.encode(open_scans(place / "scans")[0].cloud)
+    answers = segmenter.engine.run(inputs)["class_id"][0]
+    segmenter.close()
+    with torch.inference_mode():
+        expected = published(torch.from_numpy(inputs["image"]))[0, 1:].argmax(0).numpy() + 1
+    assert (answers == expected).mean() > 0.999

@@ -30,7 +30,8 @@ def storage_suffix(path: Path) -> str:
 def bags_in(path: Path) -> list[Path]:
     """The bags that a folder of bags, or a glob such as 'drives/*', names, in the order of their numbers; none for one bag.
 
-    Files of one recording that was split are one bag of a folder only where metadata.yaml says so.
+    Files of one recording that was split (drive_0.mcap, drive_1.mcap) are one bag where nothing else lies in the folder; beside
+    other bags each file is one, and so is each .bag of ROS 1.
     """
     if any(letter in path.name for letter in "*?[") and not path.exists():
         found = [one for one in path.parent.glob(path.name) if is_bag(one)]
@@ -40,8 +41,9 @@ def bags_in(path: Path) -> list[Path]:
     if not path.is_dir() or (path / METADATA).is_file():
         return []
     folders = [one for one in path.iterdir() if one.is_dir() and is_bag(one)]
-    loose = [group[0] for group in families([one for one in path.iterdir() if one.is_file() and storage_suffix(one)])]
-    several = folders + loose if folders or len(loose) > 1 or any(storage_suffix(one) == ".bag" for one in loose) else []
+    loose = [one for one in path.iterdir() if one.is_file() and storage_suffix(one)]
+    is_split = len(families(loose)) == 1 and storage_suffix(loose[0]) != ".bag"
+    several = [] if is_split and not folders else folders + loose
     return sorted(several, key=natural)
 
 

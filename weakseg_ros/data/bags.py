@@ -233,6 +233,8 @@ def _open(path: Path) -> Iterator[_OpenBag]:
     """The bag with all its readers; DataError where nothing of it can be read."""
     if not path.exists():
         raise DataError(f"{path}: there is no such bag; check the path")
+    if not path.is_dir() and not path.is_file():
+        raise DataError(f"{path}: is no file but a pipe, socket or device; record it to a file first")
     with ExitStack() as stack:
         yield _open_bag(stack, path)
 

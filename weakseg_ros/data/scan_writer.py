@@ -74,8 +74,7 @@ class ScanWriter:
         self._refuse_what_is_there()
         self._stack = ExitStack()
         self._fresh = self._stack.enter_context(staged(folder, inside=cannot_be_replaced(folder)))
-        for name in ("velodyne", "labels"):
-            (self._fresh / name).mkdir()
+        (self._fresh / "velodyne").mkdir()
 
     def __enter__(self) -> ScanWriter:
         return self
@@ -102,6 +101,7 @@ class ScanWriter:
         blob = scan_files.write_points(self._fresh / "velodyne" / f"{key}.bin", cloud.xyz, cloud.intensity)
         self._files[f"velodyne/{key}.bin"] = hashlib.sha256(blob).hexdigest()
         if raw_label is not None:
+            (self._fresh / "labels").mkdir(exist_ok=True)
             blob = scan_files.write_raw_labels(self._fresh / "labels" / f"{key}.label", raw_label)
             self._files[f"labels/{key}.label"] = hashlib.sha256(blob).hexdigest()
         self._ring_is_row &= ring_is_row

@@ -17,6 +17,7 @@ import contextlib
 import dataclasses
 import hashlib
 import json
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -33,6 +34,8 @@ from weakseg_ros.points.projection import RangeSpec
 
 FORMAT_VERSION = 2
 INFO_FILE = "bundle.yaml"
+CURRENT = "current"
+"""name of the link to the deployed bundle"""
 FOREIGN_FILES = ("arch_cfg.yaml", "data_cfg.yaml", "backbone", "segmentation_decoder", "segmentation_head")
 """what model folders of lidar-bonnetal and its kin hold"""
 CARD_FILE = "MODEL_CARD.md"
@@ -309,9 +312,15 @@ def find_bundle(where: Path | str) -> Path:
     for folder in candidates:
         if (folder / INFO_FILE).is_file():
             return folder.resolve()
+    if text.name == CURRENT and not text.exists():
+        raise BundleError(f"{where}: {_undeployed(text)}; deploy one, e.g. 'weakseg promote models/street64', or name its folder")
     raise BundleError(
         f"{where}: {_what_it_is(text)}; give the folder that 'weakseg export' wrote, or the name of a shipped bundle"
     )
+
+
+def _undeployed(pointer: Path) -> str:
+    return f"leads to {os.readlink(pointer)}, which is gone" if pointer.is_symlink() else "no bundle is deployed here"
 
 
 def _what_it_is(place: Path) -> str:

@@ -187,7 +187,8 @@ def _intensity_difference(samples: list[CloudSample], trained: dict[float, float
     now, then = float(np.quantile(values, 0.95)), trained[0.95]
     scale = f" (scale 0..{info.intensity.full_scale:g})" if info.intensity.full_scale else ""
     factor = suggest_factor(_unscaled(samples), trained, info.intensity.full_scale, samples[-1].intensity_scale)
-    advice = f"set intensity_scale to {factor:.3g}" if factor else f"no factor makes it alike; {without}"
+    how = f"set intensity_scale to {factor:.3g} (--intensity-scale {factor:.3g}, or input.intensity_scale of the node)"
+    advice = how if factor else f"no factor makes it alike; {without}"
     return f"intensity p95 is {now:.3g}, trained on {then:.3g}{scale}; {advice}"
 
 

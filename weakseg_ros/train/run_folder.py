@@ -40,7 +40,9 @@ CONFIG, ENVIRONMENT, STATISTICS, LABELS, SPEC = "config.yaml", "environment.json
 METRICS, BEST, BEST_FIGURES = "metrics.jsonl", "best.safetensors", "best.json"
 LAST, POSITION = "last", "position.json"
 CURVES, BOARD = "curves.png", "tensorboard"
-BEFORE_A_CHECKPOINT = {CONFIG, ENVIRONMENT, STATISTICS, LABELS, SPEC, METRICS, BEST, BEST_FIGURES, BOARD}
+OF_RETRAINING = "retrain.yaml"
+"""the settings of the retraining that a run is part of, which lie there before it"""
+BEFORE_A_CHECKPOINT = {OF_RETRAINING, CONFIG, ENVIRONMENT, STATISTICS, LABELS, SPEC, METRICS, BEST, BEST_FIGURES, BOARD}
 """what a training that was ended before its first checkpoint leaves"""
 
 
@@ -55,7 +57,7 @@ class RunFolder:
         self.check_free()
         self.path.mkdir(parents=True, exist_ok=True)
         self.hold()
-        for entry in content_of(self.path):
+        for entry in (entry for entry in content_of(self.path) if entry.name != OF_RETRAINING):
             shutil.rmtree(entry) if entry.is_dir() else entry.unlink()
 
     def check_free(self) -> None:

@@ -23,26 +23,26 @@ from tqdm import tqdm
 
 from weakseg_ros.config import dump_yaml
 from weakseg_ros.data.scan_sets import ScanSet
-from weakseg_ros.deploy.bundle import Bundle, find_bundle
+from weakseg_ros.deploy.bundle import CURRENT, Bundle, find_bundle
 from weakseg_ros.deploy.segmenter import Segmenter
 from weakseg_ros.errors import BundleError, DataError, WeaksegError, complain, say
-from weakseg_ros.files import content_of, environment, put_in_place, sweep, write_atomic, write_json
+from weakseg_ros.files import content_of, environment, make_folder, put_in_place, sweep, write_atomic, write_json
 from weakseg_ros.improve.retrain.config import RetrainConfig
 from weakseg_ros.improve.retrain.data import RetrainData, open_retrain_data
 from weakseg_ros.improve.retrain.gate import GateVerdict, Scores, judge, measure_latency
 from weakseg_ros.improve.retrain.report import render
-from weakseg_ros.improve.retrain.versions import CURRENT, Versions
+from weakseg_ros.improve.retrain.versions import Versions
 from weakseg_ros.train.config import TrainConfig
 from weakseg_ros.train.export import options_of
 from weakseg_ros.train.finetune import export_refined, refine
-from weakseg_ros.train.run_folder import BEFORE_A_CHECKPOINT, LAST
+from weakseg_ros.train.run_folder import BEFORE_A_CHECKPOINT, LAST, OF_RETRAINING
 from weakseg_ros.weak.neighbourhood import SpreadScans
 
 log = logging.getLogger(__name__)
 
 EXIT_REFUSED = 1
 LATENCY_SCANS = 4
-REPORT, SUMMARY, SETTINGS = "report.md", "summary.json", "retrain.yaml"
+REPORT, SUMMARY = "report.md", "summary.json"
 ELSEWHERE = ("frames", "out", "models")
 """settings that say where it is done, not what"""
 
@@ -90,6 +90,8 @@ def retrain(config: RetrainConfig) -> Outcome:
     with versions.candidate(config.name or versions.stem_of(old)) as (folder, fresh):
         out = _run_folder(config, folder.name)
         versions.mark_unjudged(folder, out)
+        make_folder(out)
+        write_atomic(out / OF_RETRAINING, dump_yaml(config))
         complain(*opening(config, old, data, folder, out))
         new = _train(config, old, data, fresh / folder.name, out)
         versions.mark_unjudged(new.folder, out)
@@ -99,7 +101,8 @@ def retrain(config: RetrainConfig) -> Outcome:
             before, after, verdict = compare(old, bundle, data, config)
         summary = _summary(config, old, bundle, data, before, after, verdict)
         report = render(summary)
-        _write(out, config, summary, report)
+        write_json(out / SUMMARY, summary)
+        write_atomic(out / REPORT, report)
         if not verdict.passed:
             versions.reject(folder, report, "; ".join(map(str, verdict.failed)))
             return Outcome(bundle, verdict, summary, out / REPORT)
@@ -125,7 +128,7 @@ def opening(config: RetrainConfig, old: Bundle, data: RetrainData, folder: Path,
         f"{data.held_out_clicks} clicks in {len(data.held_out)} other frames are held out",
         f"the regression set has {len(data.regression)} scans of {data.regression.name}",
         f"{config.steps} steps, {config.batch_size} scans a step",
-        f"the candidate will be {folder}, and all settings will be in {out / SETTINGS}",
+        f"the candidate will be {folder}, and all settings will be in {out / OF_RETRAINING}",
     ]
 
 
@@ -155,7 +158,7 @@ def _summary(
 
 def _clear_up(candidate: Path, run: Path | None) -> None:
     """Remove what a retraining left that was ended before its verdict; nobody has judged it, and it is trained anew."""
-    ours = {*BEFORE_A_CHECKPOINT, LAST, SETTINGS, SUMMARY, REPORT}
+    ours = {*BEFORE_A_CHECKPOINT, LAST, SUMMARY, REPORT}
     if run is not None and run.is_dir() and {entry.name for entry in content_of(run)} <= ours:
         shutil.rmtree(run, ignore_errors=True)
     sweep(candidate)
@@ -260,9 +263,3 @@ def training_settings(config: RetrainConfig, training: TrainConfig, out: Path) -
         method=config.method or training.method,
         point_panoptic=dataclasses.replace(training.point_panoptic, all_clicked=False),
     )
-
-
-def _write(out: Path, config: RetrainConfig, summary: dict[str, Any], report: str) -> None:
-    write_atomic(out / SETTINGS, dump_yaml(config))
-    write_json(out / SUMMARY, summary)
-    write_atomic(out / REPORT, report)

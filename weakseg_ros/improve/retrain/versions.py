@@ -25,7 +25,7 @@ from typing import Literal
 from tyro.conf import Positional
 
 from weakseg_ros.config import from_mapping, parse
-from weakseg_ros.deploy.bundle import INFO_FILE, Bundle, find_bundle
+from weakseg_ros.deploy.bundle import CURRENT, INFO_FILE, Bundle, find_bundle
 from weakseg_ros.errors import BundleError, DataError, WeaksegError, say
 from weakseg_ros.files import (
     append_json_line,
@@ -38,7 +38,6 @@ from weakseg_ros.files import (
     write_atomic,
 )
 
-CURRENT = "current"
 VERSIONS = "versions"
 HISTORY = "history.jsonl"
 REJECTED = "REJECTED.md"
