@@ -555,3 +555,33 @@ def test_labels_that_are_there_can_be_corrected(tmp_path: Path, layouts: ModuleT
     assert store.clicked == []
     assert store.record.labelled_points == 0
     np.testing.assert_array_equal(np.fromfile(folder / "labels" / "000000.label", "<u4"), points)
+
+
+@pytest.mark.parametrize("what", ["first click", "another class", "brush", "undo", "undo of all"])
+def test_a_kill_before_the_record_leaves_the_count_of_clicks_right(folder: Path, what: str) -> None:
+    """The label file is on disk, the record is as it was before."""
+    store = ClickStore(folder, STREET)
+    first, second = (STREET.names[1], STREET.names[2])
+    if what != "first click":
+        store.add("000000", [3], 1)
+    if what == "undo":
+        store.add("000000", [4], 2)
+    record = store.path / "sparse.yaml"
+    before = record.read_bytes() if record.exists() else None
+    act = {
+        "first click": lambda: store.add("000000", [3], 1),
+        "another class": lambda: store.add("000000", [3], 2),
+        "brush": lambda: store.add("000000", [3, 4, 5, 6], 2, clicks=1),
+        "undo": store.undo,
+        "undo of all": store.undo,
+    }[what]
+    act()
+    wanted = store.record.clicks_per_class
+    if before is None:
+        record.unlink()
+    else:
+        record.write_bytes(before)
+    mended = ClickStore(folder, STREET).record
+    assert mended.clicks_per_class == wanted
+    expected = {"first click": (1, 0), "another class": (1, 1), "brush": (1, 1), "undo": (1, 0), "undo of all": (0, 0)}[what]
+    assert (mended.clicks_per_class[first], mended.clicks_per_class[second]) == expected

@@ -327,6 +327,58 @@ def test_the_page_outlives_a_damaged_file(street: Path, tmp_path: Path, caplog: 
     assert not worker.is_alive()
 
 
+def test_a_mask_that_a_second_click_corrects_is_drawn_again(
+    street: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    source = FrameSource(Path(shutil.copytree(street, tmp_path / "street")))
+    session = PageState(ClickStore(source.folder, source.labels), source)
+    server = start_server(free_port())
+    page = Page(server, session, flight_s=0.0)
+    worker = threading.Thread(target=page.run)
+    worker.start()
+    try:
+        xyz = source.frame("000000").cloud.xyz
+        point = source.frame("000000").suggestions[0].point
+        page.ask("objects", "", None)
+        page.ask("click", (np.zeros(3), xyz[point].astype(np.float64)), None)
+        until(lambda: session.mask is not None, "a mask")
+        for action in ("grow", "shrink", "shrink"):
+            first = session.mask
+            page.ask(action, "", None)
+            until(lambda: session.mask is not first, "another mask")  # noqa: B023
+        page.ask("lasso", "", None)
+        for y in (-0.1, 0.1):
+            page.ask("click", (np.zeros(3), np.array([1.0, y, 0.0])), None)
+        until(lambda: len(session.lasso) == 2, "two corners")
+        page.ask("reject", "", None)
+        until(lambda: not len(session.lasso), "no corners")
+        assert not session.warning
+    finally:
+        page.stop()
+        worker.join(SLOW_S)
+        server.stop()
+    assert [record.getMessage() for record in caplog.records] == []
+
+
+def test_a_polygon_is_drawn_named_and_accepted(browser: Any, served: Served) -> None:
+    tab = open_tab(browser, served)
+    see_ring(tab)
+    tab.keyboard.press("Shift+L")
+    see(tab, "Click the corners of a polygon")
+    canvas = tab.locator("canvas").last.bounding_box()
+    middle = canvas["x"] + canvas["width"] / 2, canvas["y"] + canvas["height"] / 2
+    for number, (x, y) in enumerate(((-60, -30), (60, -40), (50, 40), (-50, 30)), start=1):
+        tab.mouse.click(middle[0] + x, middle[1] + y)
+        see(tab, f"{number} corners")
+    tab.keyboard.press("Enter")
+    see(tab, r"road, [\d,]+ points")
+    tab.keyboard.press("7")
+    see(tab, r"vegetation, [\d,]+ points")
+    tab.keyboard.press("Enter")
+    until(lambda: served.labelled() > 1, "the labels of the polygon on disk")
+    tab.close()
+
+
 def test_the_panel_outlives_a_frame_that_the_log_has_replaced(tmp_path: Path) -> None:
     cloud = next(simulate(SimulateConfig(seed=7, scans=1, sensor=SensorModel(name="coarse", beams=32, columns=512)))).cloud
     spec, (height, width) = RangeSpec(height=32, width=512), (32, 512)

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from weakseg_ros.cli import main
@@ -21,6 +21,7 @@ from weakseg_ros.improve.label.colors import color_points, ramp, views_of
 from weakseg_ros.improve.label.filters import Filters
 from weakseg_ros.improve.label.frame_source import FrameSource, points_far_apart
 from weakseg_ros.improve.label.keys import CLASS_KEYS, COMMANDS, HeldKeys
+from weakseg_ros.improve.label.lasso import Lasso
 from weakseg_ros.improve.label.masks import points_in_rectangle
 from weakseg_ros.improve.label.page_state import PageState
 from weakseg_ros.improve.label.pick import pick
@@ -422,7 +423,70 @@ def test_a_box_waits_for_its_class_and_takes_nothing_that_is_hidden(folder: Path
     assert set(np.flatnonzero(class_id == CAR)) <= set(car)
     assert set(instance[class_id == CAR]) == {1}
     state.select(np.zeros(len(cloud), np.bool_))
-    assert "no point in the box" in state.message
+    assert "no point in it" in state.message
+
+
+def test_a_polygon_takes_what_is_seen_in_it_and_waits_for_its_class(folder: Path, cloud: Cloud) -> None:
+    state, car = open_session(folder), on_car(cloud)
+    state.hide_ground()
+    state.choose_mode("lasso")
+    middle = cloud.xyz[car].mean(axis=0).astype(np.float64)
+    reach = float(np.linalg.norm(cloud.xyz[car] - middle, axis=1).max())
+    across = np.cross([0.0, 0.0, 1.0], middle / np.linalg.norm(middle))
+    corners = [middle + reach * (x * across + [0.0, 0.0, z]) for x, z in ((-1, -1), (1, -1), (1, 1), (-1, 1))]
+    for corner in corners[:2]:
+        assert state.click(np.zeros(3), corner, 0.03) is None
+    state.accept()
+    assert "needs 3 corners, this one has 2" in state.message
+    for corner in corners[2:]:
+        state.click(np.zeros(3), corner, 0.03)
+    assert (len(state.lasso), state.mask) == (4, None)
+    state.click(np.zeros(3), corners[0] + 0.001, 0.03)
+    assert state.mask is not None
+    assert len(state.lasso) == 0, "a click on the first corner closes it"
+    assert set(car) & set(np.flatnonzero(state.shown())) <= set(state.mask.points)
+    assert not state.frame.ground[state.mask.points].any(), "hidden points are not in it"
+    state.press(CAR)
+    state.accept()
+    class_id, _ = state.store.labelled("000000")
+    assert (class_id[state.shown() & box_around(cloud, car)] == CAR).all()
+
+
+def test_a_polygon_begins_anew_where_the_view_has_moved_and_ends_with_esc(folder: Path) -> None:
+    state = open_session(folder)
+    state.choose_mode("lasso")
+    state.click(np.zeros(3), np.array([1.0, 0.0, 0.0]), 0.03)
+    state.click(np.array([0.0, 2.0, 0.0]), np.array([1.0, 0.1, 0.0]), 0.03)
+    assert len(state.lasso) == 1
+    assert "The view has moved" in state.message
+    state.reject()
+    assert len(state.lasso) == 0
+    state.click(np.zeros(3), np.array([1.0, 0.0, 0.0]), 0.03)
+    state.choose_mode("mark")
+    assert len(state.lasso) == 0
+
+
+@given(st.integers(0, 10_000), st.integers(3, 9))
+@settings(deadline=None, max_examples=60)
+def test_the_even_odd_rule_agrees_with_the_winding_of_a_star(seed: int, count: int) -> None:
+    """Corners in order of their angle around a middle: a point is inside where it is nearer to that than the edge it looks at."""
+    rng = np.random.default_rng(seed)
+    angles = np.sort(rng.uniform(-np.pi, np.pi, count))
+    gaps = np.diff(np.append(angles, angles[0] + 2 * np.pi))
+    assume(gaps.max() < 0.9 * np.pi and gaps.min() > 0.01)
+    radii = rng.uniform(0.1, 0.8, count)
+    corners = np.stack([np.ones(count), radii * np.cos(angles), radii * np.sin(angles)], axis=1)
+    lasso = Lasso()
+    for corner in corners:
+        lasso = lasso.with_corner(np.zeros(3), corner)
+    flat = rng.uniform(-1, 1, (200, 2))
+    points = np.concatenate([np.ones((200, 1)), flat], axis=1) * rng.uniform(0.5, 50, (200, 1))
+    expected = np.zeros(200, np.bool_)
+    for a, b in zip(corners[:, 1:], np.roll(corners[:, 1:], -1, axis=0), strict=True):
+        share = np.linalg.solve(np.stack([a, b], axis=1), flat.T)  # inside the triangle of middle and edge
+        expected |= (share >= 0).all(axis=0) & (share.sum(axis=0) <= 1)
+    np.testing.assert_array_equal(lasso.inside(points), expected)
+    assert not lasso.inside(-points).any(), "what lies behind the camera is not in the picture"
 
 
 def test_hidden_points_are_neither_clicked_nor_painted(folder: Path, cloud: Cloud) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-Mode = Literal["mark", "paint", "object", "erase"]
+Mode = Literal["mark", "paint", "object", "lasso", "erase"]
 
 
 def advice(mode: Mode, class_name: str, brush_m: float, model_guesses: bool) -> str:
@@ -17,6 +17,8 @@ def advice(mode: Mode, class_name: str, brush_m: float, model_guesses: bool) -> 
         if model_guesses:
             return "Click an object. The model guesses its class, a key corrects it."
         return f"Click an object of class {class_name}; a key chooses another class."
+    if mode == "lasso":
+        return "Click the corners of a polygon around the points; Enter, or a click on the first corner, closes it."
     if mode == "erase":
         return "Click what is labelled wrongly."
     return "Click a point, then press the key of its class. N goes to a suggested one."

@@ -29,6 +29,8 @@ from weakseg_ros.weak.sparse_labels import RECORD, RECORD_VERSION, SparseRecord,
 log = logging.getLogger(__name__)
 
 LOCK = ".lock"
+UNDER_WAY = ".under_way.json"
+"""the change that is being written: which file it makes, and the clicks that it costs. It tells what a kill has cut short"""
 
 
 class ClickFiles:
@@ -109,15 +111,19 @@ class ClickFiles:
         facts, file, was_clicked = self._opened.facts(key), self.file(key), key in record.positions
         files, positions = dict(record.files), dict(record.positions)
         usable = record.points - (facts.usable if was_clicked else 0)
+        name, stays = f"{key}.label", not np.array_equal(after, self._opened.start(key))
         try:
-            if not np.array_equal(after, self._opened.start(key)):
+            digest = hashlib.sha256(after.astype("<u4").tobytes()).hexdigest() if stays else ""
+            under_way = {"file": name, "sha256": digest, "class": clicked, "clicks": clicks}
+            write_atomic(self.path / UNDER_WAY, json.dumps(under_way, ensure_ascii=False))
+            if stays:
                 file.parent.mkdir(parents=True, exist_ok=True)
-                files[f"{key}.label"] = hashlib.sha256(write_raw_labels(file, after)).hexdigest()
+                files[name] = hashlib.sha256(write_raw_labels(file, after)).hexdigest()
                 positions[key] = facts.position
                 usable += facts.usable
             else:
                 file.unlink(missing_ok=True)
-                files.pop(f"{key}.label", None)
+                files.pop(name, None)
                 positions.pop(key, None)
             per_class = self._per_class(after) * (key in positions) - self._per_class(before) * was_clicked
             spent = dict(record.clicks_per_class)
@@ -228,13 +234,27 @@ class ClickFiles:
             usable += self._opened.facts(key).usable
         labelled = {name: int(counted[i]) for i, name in self._class_names()}
         clicks = dict(known.clicks_per_class) if known else dict.fromkeys(labelled, 0)
-        if known is not None and (gained := [name for name in labelled if labelled[name] > known.points_per_class[name]]):
-            clicks[gained[0]] += 1  # turns let no more than one click be under way, and it is on disk
+        name, spent = self._cut_short(known.files if known else {}, on_disk)
+        if name in clicks:
+            clicks[name] = max(0, clicks[name] + spent)
         files = {name: digest for name, digest in on_disk.items() if name.removesuffix(".label") in positions}
         try:
             self._save(files, positions, usable, clicks, labelled, known.done if known else (), known.reviews if known else {})
         except OSError as error:
             raise self._refusal(error) from None
+
+    def _cut_short(self, known: dict[str, str], on_disk: dict[str, str]) -> tuple[str, int]:
+        """(class, clicks) of the change whose label file is on disk and whose clicks nobody has counted yet; ('', 0) without one.
+
+        Turns let no more than one change be under way.
+        """
+        try:
+            change = json.loads((self.path / UNDER_WAY).read_text(encoding="utf-8"))
+            file, digest, clicked, clicks = change["file"], change["sha256"], str(change["class"]), int(change["clicks"])
+        except (OSError, ValueError, TypeError, KeyError):
+            return "", 0
+        is_new = known.get(file, "") != digest and on_disk.get(file, "") == digest
+        return (clicked, clicks) if is_new else ("", 0)
 
     def _refusal(self, error: OSError) -> DataError:
         return DataError(f"{self.path}: clicks cannot be saved ({error.strerror}); free some space or check rights")

@@ -31,6 +31,7 @@ COMMANDS = (
     Command("to_mark", "space", "Fly to the marked point"),
     Command("paint", "C", "Paint: a click labels what is under the brush with the chosen class"),
     Command("objects", "O", "Object: a click shows the mask of an object"),
+    Command("lasso", "L", "Lasso: clicks draw a polygon around points", "shift"),
     Command("erase", "X", "Erase: a click takes labels away"),
     Command("accept", "enter", "Accept the mask, or confirm what the model says"),
     Command("grow", "U", "Larger mask or brush"),

@@ -24,7 +24,7 @@ SLACK = 1.2
 """how much larger than its class's largest extent an object may be before it is looked at twice"""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Mask:
     """Points that are labelled together once the person agrees."""
 

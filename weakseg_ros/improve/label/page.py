@@ -101,6 +101,7 @@ class Page:
             "mark": lambda: state.choose_mode("mark"),
             "paint": lambda: state.choose_mode("paint"),
             "objects": lambda: state.choose_mode("object"),
+            "lasso": lambda: state.choose_mode("lasso"),
             "erase": lambda: state.choose_mode("erase"),
             "accept": state.accept,
             "grow": lambda: state.scale(True),
@@ -191,6 +192,8 @@ class Page:
             scene.show_labels()
         if self._changed("around", (key, state.around)):
             scene.show_around()
+        if self._changed("lasso", state.lasso):
+            scene.show_lasso()
         if self._changed("mask", state.mask):
             scene.show_mask()
         if self._changed("mark", (key, state.point, state.suggested)):

@@ -16,6 +16,7 @@ from weakseg_ros.improve.label.carry import FARTHEST_M, Carrier
 from weakseg_ros.improve.label.clicks import ClickStore
 from weakseg_ros.improve.label.filters import Filters, shown_points
 from weakseg_ros.improve.label.frame_source import Frame, FrameSource
+from weakseg_ros.improve.label.lasso import FEWEST_CORNERS, Lasso
 from weakseg_ros.improve.label.masks import Mask, MaskFinder, MasksOfClicks, describe, objections
 from weakseg_ros.improve.label.pace import Pace
 from weakseg_ros.improve.label.pick import pick
@@ -48,6 +49,7 @@ class PageState:
         self._asked: Mask | None = None  # the mask that one more Enter accepts in spite of what speaks against it
         self.filters = Filters()
         self.brush_m = 0.0
+        self.lasso = Lasso()
         self.around = False
         self.message, self.warning = "", False
         self.pace = Pace()
@@ -61,6 +63,7 @@ class PageState:
         self.store.labelled(key)  # a damaged label file is told now, not at the first click
         self.frame: Frame = frame
         self.point = self.suggested = self.mask = None
+        self.lasso = Lasso()
         self.same_object = False
         self.next_suggestion()
 
@@ -142,8 +145,8 @@ class PageState:
     def choose_mode(self, mode: Mode) -> None:
         """Say what a mouse click does."""
         self.mode = mode
-        self.mask, self._named = None, False
-        if mode in ("paint", "erase", "object"):
+        self.mask, self._named, self.lasso = None, False, Lasso()
+        if mode != "mark":
             self.suggested = self.point = None
         if mode == "object" and not self.labels.things[self.chosen]:
             self.chosen = next(iter(np.flatnonzero(self.labels.things).tolist()), self.chosen)
@@ -170,6 +173,9 @@ class PageState:
 
     def click(self, origin: NDArray[np.floating], direction: NDArray[np.floating], radius_m: float) -> int | None:
         """A click into the scene along a ray; returns the point that was meant."""
+        if self.mode == "lasso":
+            self._add_corner(origin, direction)
+            return None
         point = pick(self.frame.cloud.xyz, self.shown(), origin, direction, radius_m)
         if point is None:
             self._say("There is no point here.")
@@ -178,10 +184,10 @@ class PageState:
         return point
 
     def select(self, inside: NDArray[np.bool_]) -> None:
-        """A box was drawn around points (N,): they wait for the name of their class."""
+        """A box or a polygon was drawn around points (N,): they wait for the name of their class."""
         points = np.flatnonzero(inside & self.shown())
         if not len(points):
-            self._say("There is no point in the box.")
+            self._say("There is no point in it.")
             return
         self.point = self.suggested = None
         self._show(Mask(self.chosen, points))
@@ -238,9 +244,9 @@ class PageState:
         self._say(self._advice())
 
     def accept(self) -> None:
-        """Label the mask on show, once more where something speaks against it; without one, confirm the model's guess."""
+        """Close the lasso; or label the mask on show, once more where something speaks against it; or confirm the guess."""
         if self.mask is None:
-            self._confirm()
+            self._close_lasso() if self.mode == "lasso" else self._confirm()
             return
         mask, cloud = self.mask, self.frame.cloud
         against = objections(mask, cloud.xyz, self.store.labelled(self.frame.key)[0], self.labels)
@@ -257,7 +263,7 @@ class PageState:
         """Drop the mask on show, or the mark."""
         if self.mask is None:
             self.point = self.suggested = None
-        self.mask = None
+        self.mask, self.lasso = None, Lasso()
         self._say(self._advice())
 
     @property
@@ -317,6 +323,23 @@ class PageState:
     def _mark(self, point: int) -> None:
         self.point, self.suggested = point, None
         self._say("What is the marked point? Press the key of its class.")
+
+    def _add_corner(self, origin: NDArray[np.floating], direction: NDArray[np.floating]) -> None:
+        self.mask = None
+        if self.lasso.is_closed_by(direction) and self.lasso.fits(origin):
+            self._close_lasso()
+            return
+        began_anew = not self.lasso.fits(origin)
+        self.lasso = self.lasso.with_corner(origin, direction)
+        why = "The view has moved, so the polygon begins anew. " if began_anew else ""
+        self._say(f"{why}{len(self.lasso)} corners. {self._advice()}")
+
+    def _close_lasso(self) -> None:
+        if len(self.lasso) < FEWEST_CORNERS:
+            self._say(f"A polygon needs {FEWEST_CORNERS} corners, this one has {len(self.lasso)}. {self._advice()}")
+            return
+        lasso, self.lasso = self.lasso, Lasso()
+        self.select(lasso.inside(self.frame.cloud.xyz))
 
     def _paint(self, point: int) -> None:
         points = painted(self.frame.cloud.xyz, self.shown(), point, self.brush_m)

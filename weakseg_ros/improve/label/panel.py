@@ -28,6 +28,7 @@ CLICK_MEANS = {
     "mark": "chooses a point to name",
     "paint": "labels what is under the brush",
     "object": "finds an object",
+    "lasso": "is a corner of the polygon",
     "erase": "takes labels away",
 }
 HELP = """
@@ -37,6 +38,7 @@ of sight? **Space** flies to it.
 
 **Label more.** Click any point, then press a key. With **C** (paint) every click labels what is under the brush; **U**
 and **I** change its size. Hold **Shift** and drag to draw a box, press the key of its class, then **Enter**.
+**Shift+L** draws a polygon instead: click its corners, **Enter** closes it.
 
 **Objects.** Press **O**, then click a car or a person: its points turn white. **Enter** accepts, **Esc** drops. Click a
 white part that is wrong to take it off, a part that is missing to add it. **U** reaches farther, **I** less far.
@@ -123,6 +125,7 @@ class Panel(Widgets):
         self._accept = self.button("Accept", "accept", color="green")
         self._mask = self.group("Mask", {"Larger (U)": "grow", "Smaller (I)": "shrink", "Reject (Esc)": "reject"})
         self.group("Click", {"Mark (M)": "mark", "Paint (C)": "paint", "Object (O)": "objects", "Erase (X)": "erase"})
+        self.group("Area", {f"Lasso ({key_of('lasso')})": "lasso"})
         self.group("Point", {"Back (P)": "back", "Skip (N)": "skip", "Fly there (Space)": "to_mark"})
         self.group("Change", {"Undo (Z)": "undo", "Redo (Y)": "redo"})
         brush = self._gui.add_slider("Brush, m", 0.0, LARGEST_BRUSH_M, 0.05, 0.0, hint="0 labels the clicked point alone")

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any, Literal
 
 import numpy as np
@@ -17,6 +18,8 @@ from weakseg_ros.improve.label.page_state import PageState
 Shape = Literal["circle", "square", "diamond", "sparkle"]
 MASK_COLOR, MASK_SHARE = (255, 255, 255), 0.75
 AROUND_COLOR, AROUND_SIZE = (95, 98, 105), 0.6
+LASSO_COLOR, LASSO_AWAY_M = (255, 225, 30), 1.0
+"""the lasso is drawn so near to the camera that no point hides it"""
 POINT_SIZE_M = 0.045
 LABEL_SIZE, MASK_SIZE = 2.4, 1.5
 """how much larger than the other points those with a label and those of a mask are drawn"""
@@ -40,6 +43,7 @@ class PageScene:
         self._clouds: dict[str, tuple[Any, float]] = {}
         self._halo = Halo(server)
         self._camera.look(START_POSITION, START_LOOK_AT)
+        self._lasso: Any = None
 
     def show_scan(self, view: str) -> None:
         """Draw the points of the frame in the colours of a view."""
@@ -70,6 +74,14 @@ class PageScene:
         chosen = mask.points if mask else np.zeros(0, np.int64)
         colors = MASK_SHARE * np.array(MASK_COLOR) + (1 - MASK_SHARE) * self._colors[chosen]
         self._put("mask", in_front(self._state.frame.cloud.xyz[chosen]), colors.astype(np.uint8), MASK_SIZE)
+
+    def show_lasso(self) -> None:
+        """Draw the polygon that is begun, or none."""
+        if self._lasso is not None:
+            self._lasso.remove()
+        lines = self._state.lasso.outline(LASSO_AWAY_M)
+        add = partial(self._server.scene.add_line_segments, thickness=3.0, thickness_units="screen")
+        self._lasso = add("/lasso", lines, LASSO_COLOR) if len(lines) else None
 
     def show_mark(self) -> None:
         """Draw the halo around the marked point, or none."""
