@@ -43,6 +43,8 @@ LABELS_FIRST = 9
 """suggested points that are labelled before the first picture"""
 NEAREST_M, FARTHEST_M = 6.0, 14.0
 """how far away the object of the second picture is"""
+POLYGON = ((-150, -40), (-20, -120), (130, -70), (150, 60), (-10, 110), (-140, 70))
+"""corners from the middle of the picture, pixels"""
 
 
 def main() -> int:
@@ -91,6 +93,8 @@ class Photographer:
             self._shoot(tab, out / "label_point.png")
             self._show_object(tab)
             self._shoot(tab, out / "label_object.png")
+            self._draw_polygon(tab)
+            self._shoot(tab, out / "label_lasso.png")
             self._show_doubts(tab)
             self._shoot(tab, out / "label_frames.png")
             browser.close()
@@ -124,6 +128,17 @@ class Photographer:
         self._page.ask("click", (np.zeros(3), place), client)
         _until(lambda: self._state.mask is not None)
         self._page._scene._camera.fly(client, view_points(place), place)
+
+    def _draw_polygon(self, tab: Any) -> None:
+        """Around the car again, whose mask is dropped."""
+        tab.keyboard.press("Escape")
+        tab.keyboard.press("Shift+L")
+        _until(lambda: self._state.mode == "lasso")
+        box = tab.locator("canvas").last.bounding_box()
+        middle = box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
+        for number, (x, y) in enumerate(POLYGON, start=1):
+            tab.mouse.click(middle[0] + x, middle[1] + y)
+            _until(lambda number=number: len(self._state.lasso) == number)
 
     def _show_doubts(self, tab: Any) -> None:
         client = next(iter(self._server.get_clients().values()))
