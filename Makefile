@@ -18,7 +18,7 @@ KILL ?= --signals KILL TERM INT
 FUZZ ?= --count 20000
 SOAK ?= --minutes 60
 
-.PHONY: help install soak fuzz kill demo test lint bench flywheel weak panoptic street64 clean
+.PHONY: help install soak fuzz kill demo test lint bench gpu rtx flywheel weak panoptic street64 clean
 
 help:                ## this list
 	@grep -hE '^[a-z0-9]+: .*##|^[a-z0-9]+:  *##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -49,6 +49,13 @@ bench: $(STAMP)      ## stage by stage beside what one would otherwise use, and 
 	$(BIN)/python -m pip install -q --no-deps ros2_numpy
 	$(CLEAN) $(BIN)/python bench/stages.py
 	$(CLEAN) $(BIN)/python bench/end_to_end.py
+
+gpu: $(STAMP)        ## engines, parity, timings and a training step on this machine's NVIDIA GPU; writes runs/gpu/summary.json
+	$(CLEAN) $(BIN)/python bench/gpu.py
+
+rtx: $(STAMP)        ## build every exported variant with TensorRT-RTX, without a GPU (95 MB from PyPI, under NVIDIA's licence)
+	$(CLEAN) $(BIN)/python -m pip install -q -c constraints.txt -e ".[rtx]"
+	$(CLEAN) $(BIN)/python -m pytest -q test/train/test_variants.py test/deploy/test_plans.py
 
 VLP32 ?= ../shared/data/vlp32_drive
 weak: $(STAMP)       ## what sparse labels cost and buy on the VLP-32C drive: make weak VLP32=folder of train.npz and val.npz

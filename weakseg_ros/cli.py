@@ -35,6 +35,9 @@ VERBS = {
     "train": Verb("weakseg_ros.train.commands:train_main", "train a network on dense or sparse labels and export a bundle"),
     "benchmark": Verb("weakseg_ros.benchmark.command:main", "compare methods, networks and label ratios in one table"),
     "export": Verb("weakseg_ros.train.commands:export_main", "export a training run as a bundle (ONNX, label map, statistics)"),
+    "build-engine": Verb(
+        "weakseg_ros.deploy.engines.command:main", "build a bundle's TensorRT engines for this machine's GPU ahead of time"
+    ),
     "wrap": Verb("weakseg_ros.train.commands:wrap_main", "wrap an ONNX model from another project as a bundle"),
     "label": Verb("weakseg_ros.labelling:main", "label uncertain points in the browser"),
     "retrain": Verb(

@@ -19,6 +19,7 @@ from weakseg_ros.deploy.engines import choice, label_of, open_engine
 from weakseg_ros.deploy.engines.cache import Cache, cache_folder
 from weakseg_ros.deploy.engines.choice import Measured, candidates_of, chain_of, measure, rank
 from weakseg_ros.errors import EngineError
+from weakseg_ros.extras import has_nvidia_gpu
 
 pytest.importorskip("onnxruntime", reason="no onnxruntime: pip install weakseg_ros[onnx]")
 
@@ -71,6 +72,7 @@ def test_openvino_refuses_in_a_sentence(tiny_bundle: Bundle, tmp_path: Path) -> 
         open_engine(broken, ["openvino"])
 
 
+@pytest.mark.skipif(has_nvidia_gpu(), reason="this machine has an NVIDIA GPU")
 def test_an_engine_that_needs_a_gpu_is_one_sentence_without_one(tiny_bundle: Bundle) -> None:
     for name in ("onnxruntime_cuda", "onnxruntime_tensorrt", "tensorrt", "tensorrt_rtx"):
         with pytest.raises(EngineError, match=name):

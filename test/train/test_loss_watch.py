@@ -12,7 +12,7 @@ torch = pytest.importorskip("torch", reason="torch is not installed")
 from weakseg_ros.errors import WeaksegError  # noqa: E402
 from weakseg_ros.train.config import TrainConfig  # noqa: E402
 from weakseg_ros.train.loss_watch import LossWatch  # noqa: E402
-from weakseg_ros.train.machine import why_precision  # noqa: E402
+from weakseg_ros.train.machine import believed, why_precision  # noqa: E402
 
 
 def add(watch: LossWatch, step: int, focal: float, lovasz: float = 1.0) -> None:
@@ -61,7 +61,6 @@ def test_no_graph_is_kept_alive() -> None:
     ("flags", "expected"),
     [
         ("fpu avx2 avx512_bf16", "32-true"),
-        ("fpu avx512_bf16 amx_bf16 amx_tile", "bf16-mixed"),
         ("fpu not_amx_bf16_at_all", "32-true"),
         (None, "32-true"),
     ],
@@ -73,3 +72,19 @@ def test_auto_takes_bf16_on_a_cpu_only_with_matrix_units(tmp_path: Path, flags: 
     precision, why = why_precision(TrainConfig(accelerator="cpu"), file)
     assert precision == expected
     assert "AMX" in why
+
+
+def test_what_matrix_units_promise_is_timed_before_it_is_believed(tmp_path: Path) -> None:
+    file = tmp_path / "cpuinfo"
+    file.write_text("flags\t\t: fpu avx512_bf16 amx_bf16 amx_tile\n")
+    config = TrainConfig(accelerator="cpu", net_width=16)
+    before = torch.random.get_rng_state()
+    precision, why = why_precision(config, file)
+    assert torch.equal(torch.random.get_rng_state(), before)
+    assert "ms in float32" in why
+    assert why_precision(config, file) == (precision, why), "the same command computes alike on the same machine"
+    assert believed(("bf16-mixed", "AMX"), (340.0, 410.0))[0] == "32-true"
+    assert believed(("bf16-mixed", "AMX"), (147.0, 71.0)) == (
+        "bf16-mixed",
+        "AMX, and a step of this net takes 71 ms so and 147 ms in float32",
+    )

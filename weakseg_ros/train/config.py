@@ -7,12 +7,13 @@ import typing
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from tyro.conf import Positional
+from tyro.conf import Positional, arg
 
 from weakseg_ros.batches.settings import AugmentConfig
 from weakseg_ros.config import check_ranges, setting, to_mapping
+from weakseg_ros.deploy.bundle import VARIANTS
 from weakseg_ros.errors import ConfigError, did_you_mean
 from weakseg_ros.methods.parts import parts_of
 from weakseg_ros.methods.settings import (
@@ -205,20 +206,36 @@ def sections() -> dict[str, type]:
 
 @dataclass(frozen=True)
 class ExportConfig:
-    """Turn a training run into a bundle."""
+    """Turn a training run into a bundle, or give an existing bundle files in other arithmetic."""
 
-    run: Positional[Path]
+    run: Positional[Path | None] = None
     """Names the run folder that 'weakseg train' wrote."""
+    from_bundle: Annotated[Path | None, arg(name="from")] = None
+    """Names an existing bundle to make `variants` of, instead of a run folder; it is written again at `out`."""
     out: Path = Path("models/mine")
     """Names the bundle folder to write; a link is never replaced, and a bundle only with `overwrite`."""
     overwrite: bool = False
     """Replaces the bundle at `out`."""
     name: str = ""
     """Sets the name of the bundle; an empty name means that of its folder."""
-    scans: int = setting(24, 1)
-    """Sets the number of validation scans to calibrate on, evenly spaced, at least 1."""
+    scans: Path | None = None
+    """Names the folder of scans that variants are calibrated and measured on; a run folder knows its own."""
+    calibrate: int = setting(24, 1)
+    """Sets the number of validation scans to calibrate the confidence on, evenly spaced, at least 1."""
     half: bool = False
     """Stores the weights in half precision, at half the size; the computation stays in single precision."""
+    variants: tuple[str, ...] = VARIANTS
+    """Lists the arithmetic to add ONNX files in, from fp16 (GPUs), int8 (CPUs) and int8-tensorrt; one that differs too much from
+    float32 is not written, and an empty list adds none."""
 
     def __post_init__(self) -> None:
         check_ranges(self)
+        for variant in self.variants:
+            if variant not in VARIANTS:
+                raise ConfigError(f"variants: unknown '{variant}'{did_you_mean(variant, VARIANTS)}; known: {', '.join(VARIANTS)}")
+        if (self.run is None) == (self.from_bundle is None):
+            raise ConfigError("export: needs the folder of a training run, or a bundle with --from, and not both")
+        if self.from_bundle is not None and self.scans is None:
+            raise ConfigError("scans: name scans of the training data with --scans; a bundle does not hold them")
+        if self.from_bundle is not None and not self.variants:
+            raise ConfigError("variants: name at least one with --variants; there is nothing else to do for a bundle")

@@ -63,7 +63,35 @@ ELSEWHERE = ("data", "out", "out_bundle", "overwrite", "resume")
 def run(config: ExportConfig) -> int:
     """Do what `weakseg export` was asked for; returns its exit code."""
     check_bundle_place(config.out, config.overwrite, "--out")
-    bundle = export_run(config.run, config.out, config.name, config.scans, config.half)
+    if config.run is not None:
+        _report(export_run(config.run, config.out, config.name, config.calibrate, config.half))
+    if config.variants:
+        _add_variants(config)
+    return 0
+
+
+def _add_variants(config: ExportConfig) -> None:
+    """Write the bundle once more with the variants that answer alike, and say what came of each."""
+    from weakseg_ros.train.variants import add_variants, in_words, open_data_for  # the tools take seconds to import
+
+    bundle = Bundle.load(config.from_bundle or config.out)
+    if bundle.file_of(KIND_ONNX) is None and config.run is not None:
+        return
+    if config.scans is not None:
+        train_scans, val_scans = open_data_for(bundle, config.scans)
+    else:
+        assert config.run is not None, "ExportConfig asks for scans"
+        train_scans, val = open_data(load_yaml(TrainConfig, config.run / CONFIG))
+        val_scans = val or train_scans
+    if config.name:
+        bundle = dataclasses.replace(bundle, info=dataclasses.replace(bundle.info, name=config.name))
+    made, found = add_variants(bundle, config.out, config.variants, train_scans, val_scans)
+    say(f"{made.folder}: {', '.join(found.facts) or 'no variant'} beside float32")
+    for line in in_words(found):
+        say(f"  {line}")
+
+
+def _report(bundle: Bundle) -> None:
     info, size = bundle.info, sum(file.stat().st_size for file in bundle.folder.iterdir())
     say(
         f"{bundle.folder}: {info.name}, {size / 1e6:.1f} MB, {bundle.num_classes - 1} classes, temperature {info.temperature:.3g}"
@@ -74,7 +102,6 @@ def run(config: ExportConfig) -> int:
     else:
         why = registry.load(registry.NETS, info.net.name).why_no_onnx
         say(f"  no ONNX file: {why}; only the torch engine runs this bundle")
-    return 0
 
 
 def export_run(run_path: Path, folder: Path, name: str = "", scans: int = 24, half: bool = False) -> Bundle:
@@ -145,7 +172,7 @@ def export_bundle(
     if not getattr(net, "why_no_onnx", ""):
         model, parity = _proven_onnx(graph, info, folder, sample_images, half)
         files["model.onnx"] = (KIND_ONNX, model)
-    info = dataclasses.replace(info, parity=parity, metrics=_plain(info.metrics))
+    info = dataclasses.replace(info, parity=parity, metrics=_plain(info.metrics), variants={})
     return write_bundle(folder, info, files, model_card(info))
 
 

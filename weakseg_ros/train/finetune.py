@@ -6,6 +6,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import io
+import logging
 import shlex
 from dataclasses import dataclass
 from itertools import groupby
@@ -18,7 +19,7 @@ from torch import nn
 
 from weakseg_ros.batches.batches import ScanImages
 from weakseg_ros.data.scan_sets import ChangedScans, Scan, ScanSet
-from weakseg_ros.deploy.bundle import QUANTILES, Bundle, BundleInfo, TrainingStatistics
+from weakseg_ros.deploy.bundle import KIND_ONNX, QUANTILES, Bundle, BundleInfo, TrainingStatistics
 from weakseg_ros.deploy.engines.torch import load_graph, rules_of, stores_half
 from weakseg_ros.errors import ConfigError
 from weakseg_ros.files import environment
@@ -37,6 +38,8 @@ from weakseg_ros.train.session import assemble, make_method, write_start
 from weakseg_ros.train.survey import DataStatistics, survey
 from weakseg_ros.train.train import run_session
 from weakseg_ros.train.training_data import labels_of
+
+log = logging.getLogger(__name__)
 
 THEN = "&&"
 """the word between the commands of a bundle that was trained and then retrained"""
@@ -162,7 +165,15 @@ def export_refined(
         parity={},
         content_hash="",
     )
-    return export_bundle(refined.net, changed, folder, images, stores_half(bundle), refined.heads)
+    made = export_bundle(refined.net, changed, folder, images, stores_half(bundle), refined.heads)
+    if not info.variants or made.file_of(KIND_ONNX) is None:
+        return made
+    from weakseg_ros.train.variants import add_variants, in_words  # the tools take seconds to import
+
+    again, found = add_variants(made, folder, tuple(info.variants), regression, regression)
+    for line in in_words(found):
+        log.info("%s: %s", folder, line)
+    return again
 
 
 def _method(bundle: Bundle, config: TrainConfig, net: nn.Module, statistics: DataStatistics, heads: Heads | None) -> Method:

@@ -94,7 +94,7 @@ def build_plan(trt: Any, model: bytes, where: str, shapes: Shapes, timings: byte
             raise EngineError(f"{where}: has the input '{name}', which the bundle does not describe; export the model again")
         profile.set_shape(name, shapes[name], shapes[name], shapes[name])
     config.add_optimization_profile(profile)
-    known = _timing_cache(config, timings)
+    known = _timing_cache(config, timings) if trt.__name__ == "tensorrt" else None  # RTX times nothing
     try:
         plan = builder.build_serialized_network(network, config)
     except Exception as error:  # the library's own exceptions, out of memory among them
