@@ -82,6 +82,16 @@ def test_the_verb_writes_what_it_counted(node: str, bag: Path, tmp_path: Path, c
     assert written["latency_ms"]["p50"] <= written["latency_ms"]["p99"]
 
 
+def test_several_bags_are_played_one_after_another_and_a_bad_one_has_a_row(node: str, bag: Path, tmp_path: Path) -> None:
+    out, bad = tmp_path / "replay.json", tmp_path / "bad.mcap"
+    bad.write_bytes(b"no bag")
+    options = ["--node", node, "--lossless", "--rate", "20", "--no-clock", "--out", str(out)]
+    assert weakseg(["replay", str(bad), str(bag), *options]) == 1
+    rows = json.loads(out.read_text())
+    assert "bad.mcap" in rows[0]["problem"]
+    assert rows[1]["answered"] == CLOUDS
+
+
 def test_evaluation_through_a_running_node_agrees_with_the_direct_one(node: str, bag: Path, bundle: Any, tmp_path: Path) -> None:
     from weakseg_ros.measure.evaluate import EvaluateConfig, evaluate
     from weakseg_ros.ros.live import live_answers
