@@ -9,7 +9,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 comma := ,
 # rclpy is on PyPI for x86-64 only; elsewhere the tests that need it say so and skip
-EXTRAS := onnx,openvino,bags,report,train,label,browser,test,lint$(if $(filter x86_64,$(shell uname -m)),$(comma)ros-pip)
+EXTRAS := onnx,openvino,bags,report,train,poses,label,browser,test,lint$(if $(filter x86_64,$(shell uname -m)),$(comma)ros-pip)
 INDEX := $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX))
 # the marker tells that the wheels' environment variables are set already; a child of another venv must not inherit it
 CLEAN := env -u _ROS_WHEELS_BOOTSTRAP_COMPLETE -u PYTHONPATH

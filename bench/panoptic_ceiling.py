@@ -63,8 +63,10 @@ def every_instance_shown() -> Iterator[None]:
         labels: NDArray[np.uint8],
         told: InputSpec,
         instance: NDArray[np.uint16] | None = None,
+        weight: NDArray[np.float32] | None = None,
     ) -> tuple[NDArray[np.float32], NDArray[np.uint8]]:
         assert instance is not None
+        assert weight is None
         standing = stand(cloud, told)
         cloud, view = standing.cloud, standing.pixels
         labelled = clicked_points(labels, cloud.xyz, view)

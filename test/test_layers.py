@@ -42,6 +42,7 @@ CONFINED = {
     "lightning": TRAINING,
     "viser": ("improve/label/", "view/"),
     "rerun": ("view/rerun_file.py",),
+    "kiss_icp": ("weak/scan_poses.py",),
     "lightning_fabric": TRAINING,
 }
 ROBOT = (

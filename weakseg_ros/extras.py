@@ -46,6 +46,7 @@ LIBRARIES = (
     Library("safetensors", "safetensors>=0.4", "training and the torch engine", "train"),
     Library("viser", "viser>=1.1.1,<2", "the labelling page and the viewer", "label"),
     Library("rerun", "rerun-sdk>=0.21", "recordings for the Rerun viewer", "rerun"),
+    Library("kiss_icp", "kiss-icp>=1.2", "estimating the poses of scans that come without", "poses"),
     Library("laspy", "laspy>=2.5", "reading and writing .las files", "las"),
     Library("pyarrow", "pyarrow>=14", "reading .feather files", "feather"),
     Library("openvino", "openvino>=2024.6", "the openvino engine, for CPUs with matrix units", "openvino"),

@@ -311,3 +311,37 @@ def test_nothing_labelled_is_refused(labels) -> None:
     source = ScanImages(ToyScans(), labels, SPEC, NO_AUGMENTATION)
     with pytest.raises(DataError, match="none of the 3 training scans has a labelled point"):
         survey(source, CHANNELS, LABELS.num_classes)
+
+
+def test_weights_of_labels_reach_the_batch_and_given_labels_win_their_pixel() -> None:
+    """Two points of one pixel: the nearer one's label was carried there, the farther one's was given."""
+    cloud = make_cloud(np.array([[10.0, 0, 0], [10.05, 0, 0], [0, 10.0, 0], [0, -10.0, 0]]), np.ones(4))
+    labels, weight = np.array([1, 2, 3, 0], np.uint8), np.array([0.25, 1.0, 0.5, 0.0], np.float32)
+    image, chosen = raw_image(cloud, labels, SPEC, weight=weight)
+    view = project(cloud, SPEC)
+    pixels = np.unravel_index(view.pixel_of_point, (SPEC.height, SPEC.width))
+    assert chosen[pixels].tolist() == [2, 2, 3, 0]
+    assert image[5][pixels].tolist() == [1.0, 1.0, 0.5, 0.0]
+    batch = make_batch(
+        plain_spec(SPEC, CHANNELS, IntensityRule(required=False)), torch.from_numpy(image)[None], torch.from_numpy(chosen)[None]
+    )
+    assert batch.weights is not None
+    assert ((batch.weights[0] > 0) == (batch.labels[0] > 0)).all()
+
+
+def test_weights_follow_their_labels_through_augmentation() -> None:
+    class Weighted(ToyScans):
+        def __getitem__(self, index: int) -> Scan:
+            scan = super().__getitem__(index)
+            assert scan.class_id is not None
+            return dataclasses.replace(scan, label_weight=scan.class_id.astype(np.float32) / 4)
+
+    augment = AugmentConfig(mix=1.0, bands=1.0, drop=0.3, flip=0.5, turn=0.5)
+    source = ScanImages(Weighted(), lambda scan: scan.class_id, SPEC, augment, weights=True)
+    geometry, labels = source.draw(range(3), np.random.default_rng(0))
+    assert len(labels.unique()) == 4
+    torch.testing.assert_close(geometry[:, 5], labels / 4)
+    assert not source.points(0)[1].any()  # none of them was given
+    unweighted = ScanImages(ToyScans(), lambda scan: scan.class_id, SPEC, augment, weights=True)
+    geometry, labels = unweighted.draw(range(3), np.random.default_rng(0))
+    torch.testing.assert_close(geometry[:, 5], (labels > 0).float())

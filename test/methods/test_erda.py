@@ -159,3 +159,20 @@ class TestErda:
             from_mapping(ErdaSettings, {"pseudo_share": 0.0}, "erda")
         with pytest.raises(ConfigError, match="did you mean 'js'"):
             from_mapping(ErdaSettings, {"alignment": "jss"}, "options")
+
+
+def test_a_carried_label_is_as_much_of_a_label_as_its_weight() -> None:
+    """Of weight 1 it is a given one, of weight 0 none, both for the prototypes and for who needs a pseudo-label."""
+    method, batch, out = make_parts()
+    some = batch.labels * (torch.arange(batch.labels.numel()).view_as(batch.labels) % 2 == 0)
+    values = []
+    for labels, weights in ((batch.labels, (batch.labels > 0).float()), (batch.labels, (some > 0).float()), (some, None)):
+        method.labeller.prototypes.zero_()
+        loss = method.losses(Batch(batch.image, labels, batch.mask, weights=weights), out, 0.5)["alignment"].item()
+        values.append((loss, method.labeller.prototypes.clone()))
+    method.labeller.prototypes.zero_()
+    given = method.losses(batch, out, 0.5)["alignment"].item()
+    assert values[0][0] == pytest.approx(given, rel=1e-5)
+    torch.testing.assert_close(values[0][1], method.labeller.prototypes)
+    assert values[1][0] == pytest.approx(values[2][0], rel=1e-5)
+    torch.testing.assert_close(values[1][1], values[2][1])

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import itertools
 import math
+from collections.abc import Callable
 
 import numpy as np
 import pytest
@@ -100,3 +101,18 @@ def test_learning_rate_rises_falls_and_ends_at_zero() -> None:
     assert all(a >= b for a, b in itertools.pairwise(rates[9:]))
     assert warmup_cosine_lr(54.5, 100, 10, 2.0) == pytest.approx(1 + math.cos(math.pi * 45.5 / 90))
     assert warmup_cosine_lr(0, 5, 0, 2.0) < 2.0
+
+
+@pytest.mark.parametrize("loss", [focal_loss, lovasz_softmax])
+def test_a_weight_of_three_is_three_pixels(loss: Callable[..., torch.Tensor]) -> None:
+    """Weights are amounts of pixels; only their shares count, and those of 0 are as good as unlabelled."""
+    generator = torch.Generator().manual_seed(3)
+    probs = torch.softmax(torch.randn(1, 4, 2, 6, generator=generator), dim=1)
+    labels = torch.randint(1, 4, (1, 2, 6), generator=generator)
+    weights = torch.ones(1, 2, 6)
+    weights[0, 0, :3], weights[0, 1, :2] = 3.0, 0.0
+    times = weights.long().flatten()
+    repeated = [part.flatten(1).repeat_interleave(times, dim=-1)[..., None] for part in (probs[0], labels)]
+    torch.testing.assert_close(loss(probs, labels, weights=weights), loss(repeated[0][None], repeated[1]))
+    torch.testing.assert_close(loss(probs, labels, weights=weights / 6), loss(probs, labels, weights=weights))
+    torch.testing.assert_close(loss(probs, labels, weights=torch.ones(1, 2, 6)), loss(probs, labels))

@@ -15,7 +15,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from weakseg_ros.batches.mixing import mix_bands, mix_sectors, paste_objects, shift_columns
+from weakseg_ros.batches.mixing import OBJECT_PLANE, WEIGHT_PLANE, mix_bands, mix_sectors, paste_objects, shift_columns
 from weakseg_ros.batches.settings import AugmentConfig
 from weakseg_ros.deploy.input_spec import PLANES
 from weakseg_ros.points.cloud import Cloud, make_cloud
@@ -94,7 +94,9 @@ def augment_images(
     if config.drop:
         lost = rng.random(labels.shape, np.float32) < rng.uniform(0.0, config.drop, (len(labels), 1, 1))
         keep = torch.from_numpy(~lost)
-        if geometry.shape[1] > len(PLANES) and (labels > 0).float().mean() <= FEW_LABELS:
+        told = geometry[:, OBJECT_PLANE : OBJECT_PLANE + 1]  # none of them, or a plane of zeros, without objects
+        objects_are_told = geometry.shape[1] == WEIGHT_PLANE or bool((told > 0).any())
+        if objects_are_told and (labels > 0).float().mean() <= FEW_LABELS:
             keep |= labels > 0  # an object without its click would be taken for background
         geometry, labels = geometry * keep[:, None], labels * keep
     return geometry, labels

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from weakseg_ros.batches.augment import FEW_LABELS, augment_images, move_points
-from weakseg_ros.batches.mixing import OBJECT_PLANE
+from weakseg_ros.batches.mixing import OBJECT_PLANE, WEIGHT_PLANE
 from weakseg_ros.batches.settings import AugmentConfig
 from weakseg_ros.data.scan_sets import Scan, ScanSet
 from weakseg_ros.deploy.frontends.range_numpy import raw_planes, stand
@@ -51,15 +51,22 @@ class Batch:
     """(B, 3, H, W) f32 m, where the point of each pixel is, 0 where none is; for methods that measure distances"""
     instances: Tensor | None = None
     """(B, H, W) i64 number of the object that a labelled pixel belongs to, 0 = none; no number stands in two scans"""
+    weights: Tensor | None = None
+    """(B, H, W) f32 how much each label counts, 1 where a person gave it, less where it was carried there, 0 without one; None
+    where all labels count 1"""
 
 
 def make_batch(spec: InputSpec, geometry: Tensor, labels: Tensor) -> Batch:
-    """The batch of (B, 5, H, W) raw images, or 6 with the instances: what follows from them is computed here, once augmented."""
+    """The batch of (B, 5, H, W) raw images; 6 with the instances, 7 with the weights of the labels, too.
+
+    What follows from them is computed here, once they are augmented.
+    """
     planes = dict(zip(PLANES, geometry[:, : len(PLANES)].unbind(dim=1), strict=True))
     mask = (geometry[:, :3] != 0).any(dim=1)
     instances = _of_one_scan_each((geometry[:, OBJECT_PLANE] * mask).long()) if geometry.shape[1] > OBJECT_PLANE else None
+    weights = geometry[:, WEIGHT_PLANE] * mask if geometry.shape[1] > WEIGHT_PLANE else None
     image = torch.stack(spec.image(planes, mask.float(), torch), dim=1)  # (B, C, H, W)
-    return Batch(image, labels.long() * mask, mask, geometry[:, :3], instances)
+    return Batch(image, labels.long() * mask, mask, geometry[:, :3], instances, weights)
 
 
 def label_image(class_id: NDArray[np.uint8], view: RangeView) -> NDArray[np.uint8]:
@@ -129,13 +136,16 @@ class ImageSource(Protocol):
         """Raw images and labels of the scans with these numbers; see `ScanImages.draw`."""
 
 
+_Points = tuple[Cloud, "NDArray[np.uint8]", "NDArray[np.uint16] | None", "NDArray[np.float32] | None"]
+
+
 class ScanImages:
     """The training scans as raw images, augmented; kept in memory up to `cache_gib`, the rest is read again each time.
 
     Projected images are kept, or the points where the augmentation moves points. With `instances` every raw image has a
-    plane more: the number of the object that each labelled pixel belongs to, as the scans say. `told` says how clouds are put
-    upright and what intensity is, as `untold` by default. Raises ConfigError where points are to be moved on a sensor's own
-    grid.
+    plane more: the number of the object that each labelled pixel belongs to, as the scans say. With `weights` it has another
+    behind that: how much each label counts. `told` says how clouds are put upright and what intensity is, as `untold` by
+    default. Raises ConfigError where points are to be moved on a sensor's own grid.
     """
 
     def __init__(
@@ -147,6 +157,7 @@ class ScanImages:
         cache_gib: float = 4.0,
         instances: bool = False,
         told: InputSpec | None = None,
+        weights: bool = False,
     ) -> None:
         if augment.where != "images" and spec.rows == "grid":
             raise ConfigError(
@@ -154,7 +165,7 @@ class ScanImages:
             )
         self.scans, self.labels_of, self.spec, self.augment = scans, labels_of, spec, augment
         self.told = told or untold(spec, scans.intensity_full_scale)
-        self.instances = instances
+        self.instances, self.weights = instances, weights
         self._objects = _pasted_classes(augment, scans.labels) if augment.paste else []
         self._kept: dict[int, tuple[Any, ...]] = {}
         self._bytes_left = cache_gib * 2**30
@@ -163,9 +174,9 @@ class ScanImages:
         return len(self.scans)
 
     def points(self, i: int) -> tuple[Cloud, NDArray[np.uint8]]:
-        """The i-th training scan's cloud and labels (N,), read from disk."""
-        cloud, labels, _ = self._points(i)
-        return cloud, labels
+        """The i-th training scan's cloud and given labels (N,), read from disk; carried labels are left out."""
+        cloud, labels, _, weight = self._points(i)
+        return cloud, labels if weight is None else labels * (weight >= 1.0)
 
     def of_step(self, step: int, batch_size: int, rank: int, world: int, seed: int) -> list[int]:
         """Which scans a process trains on in a step; see `scans_of_step`."""
@@ -184,20 +195,23 @@ class ScanImages:
         if self.augment.where == "images":
             image, labels = self._keep(i, lambda: self._projected(i), lambda image: image.nbytes)
             return image, labels
-        cloud, labels, instance = self._keep(i, lambda: self._points(i), lambda cloud: cloud.xyz.nbytes + cloud.intensity.nbytes)
-        return raw_image(move_points(cloud, self.augment, rng), labels, self.told, instance)
+        kept = self._keep(i, lambda: self._points(i), lambda cloud: cloud.xyz.nbytes + cloud.intensity.nbytes)
+        cloud, labels, instance, weight = kept
+        return raw_image(move_points(cloud, self.augment, rng), labels, self.told, instance, weight)
 
     def _projected(self, i: int) -> tuple[NDArray[np.float32], NDArray[np.uint8]]:
-        cloud, labels, instance = self._points(i)
-        return raw_image(cloud, labels, self.told, instance)
+        cloud, labels, instance, weight = self._points(i)
+        return raw_image(cloud, labels, self.told, instance, weight)
 
-    def _points(self, i: int) -> tuple[Cloud, NDArray[np.uint8], NDArray[np.uint16] | None]:
-        """The i-th training scan's cloud, labels (N,), and objects (N,) where they are asked for."""
+    def _points(self, i: int) -> _Points:
+        """The i-th training scan's cloud, labels (N,), and where they are asked for its objects (N,) and weights (N,)."""
         scan = self.scans[i]
         labels = self.labels_of(scan)
         none = np.zeros(len(scan.cloud), np.uint16)
+        labels = none.astype(np.uint8) if labels is None else labels
         instance = scan.instance_id if scan.instance_id is not None else none
-        return scan.cloud, none.astype(np.uint8) if labels is None else labels, instance if self.instances else None
+        weight = scan.label_weight if scan.label_weight is not None else (labels > 0).astype(np.float32)
+        return scan.cloud, labels, instance if self.instances else None, weight if self.weights else None
 
     def _keep(self, i: int, make: Callable[[], tuple[Any, ...]], size_of: Callable[[Any], int]) -> tuple[Any, ...]:
         """What `make` makes of the i-th scan: its first part of `size_of` bytes, then its labels, and perhaps more."""
@@ -221,17 +235,50 @@ def untold(spec: RangeSpec, intensity_full_scale: float, ranks: bool = False, le
 
 
 def raw_image(
-    cloud: Cloud, labels: NDArray[np.uint8], told: InputSpec, instance: NDArray[np.uint16] | None = None
+    cloud: Cloud,
+    labels: NDArray[np.uint8],
+    told: InputSpec,
+    instance: NDArray[np.uint16] | None = None,
+    weight: NDArray[np.float32] | None = None,
 ) -> tuple[NDArray[np.float32], NDArray[np.uint8]]:
-    """Project a cloud: (5, H, W) f32 geometry, with a sixth plane where instances (N,) are given, and (H, W) u8 labels."""
+    """Project a cloud: (5, H, W) f32 geometry and (H, W) u8 labels.
+
+    Where instances (N,) are given the geometry has a sixth plane; where the labels' weights (N,) are given it has a seventh,
+    behind a plane of instances that is 0 without them. A given label, of weight 1, wins the pixel over a carried one.
+    """
     standing, rule = stand(cloud, told), told.intensity
     cloud, view = standing.cloud, standing.pixels
     image = raw_planes(cloud, view, rule.scale_of(cloud), rule.ranks, standing.ground)
-    if instance is None:
+    if instance is None and weight is None:
         return image, label_image(labels, view)
-    chosen = clicked_points(labels, cloud.xyz, view)
-    plane = np.append(instance, np.uint16(0))[chosen].astype(np.float32)
-    return np.concatenate([image, plane[None]]), np.append(labels, np.uint8(0))[chosen].astype(np.uint8)
+    chosen = _points_of_labels(cloud, labels, view, instance, weight)
+    planes = [image, _at(chosen, instance)[None]] + ([] if weight is None else [_at(chosen, weight)[None]])
+    return np.concatenate(planes), np.append(labels, np.uint8(0))[chosen].astype(np.uint8)
+
+
+def _points_of_labels(
+    cloud: Cloud,
+    labels: NDArray[np.uint8],
+    view: RangeView,
+    instance: NDArray[np.uint16] | None,
+    weight: NDArray[np.float32] | None,
+) -> NDArray[np.int64]:
+    """(H, W) the point that gives each pixel its label, -1 = none: given labels first, then carried ones."""
+
+    def choose(chosen: NDArray[np.uint8]) -> NDArray[np.int64]:
+        return labelled_points(chosen, view) if instance is None else clicked_points(chosen, cloud.xyz, view)
+
+    if weight is None:
+        return choose(labels)
+    given, every = choose(labels * (weight >= 1.0)), choose(labels)
+    return np.where(given >= 0, given, every)
+
+
+def _at(chosen: NDArray[np.int64], values: NDArray[Any] | None) -> NDArray[np.float32]:
+    """(H, W) the values (N,) of the chosen points, 0 where there is none."""
+    if values is None:
+        return np.zeros(chosen.shape, np.float32)
+    return np.append(values, values.dtype.type(0))[chosen].astype(np.float32)
 
 
 def _pasted_classes(augment: AugmentConfig, labels: LabelMap) -> list[int]:

@@ -5,8 +5,9 @@ PolarMix (Xiao et al., NeurIPS 2022) swaps a sector between two scans and pastes
 about the vertical, into the other. LaserMix (Kong et al., CVPR 2023) interleaves two scans by bands of inclination. In a
 range image a sector is a block of columns, a band a block of rows, and a turn a shift of columns.
 
-Raw images are (B, P, H, W) f32: PLANES, and perhaps the number of each pixel's object, 0 = none; all
-planes are 0 where no point is. Every scan is mixed with the one before it in the batch; a batch of one is left alone.
+Raw images are (B, P, H, W) f32: PLANES, and perhaps the number of each pixel's object, 0 = none, and the weight of its
+label; all planes are 0 where no point is. Every scan is mixed with the one before it in the batch; a batch of one is left
+alone.
 """
 
 from __future__ import annotations
@@ -21,7 +22,8 @@ from torch import Tensor
 from weakseg_ros.deploy.input_spec import PLANES
 from weakseg_ros.points.projection import RangeSpec
 
-OBJECT_PLANE = len(PLANES)
+OBJECT_PLANE, WEIGHT_PLANE = len(PLANES), len(PLANES) + 1
+"""of a raw image: the number of each labelled pixel's object, and how much its label counts"""
 
 Images = tuple[Tensor, Tensor]
 """raw images (B, P, H, W) and labels (B, H, W) u8"""

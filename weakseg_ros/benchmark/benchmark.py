@@ -39,8 +39,9 @@ from weakseg_ros.train.config import TrainConfig
 from weakseg_ros.train.run_folder import BEST, CONFIG, STATISTICS, RunFolder
 from weakseg_ros.train.survey import DataStatistics
 from weakseg_ros.train.train import train
-from weakseg_ros.train.training_data import open_data, with_own_split
+from weakseg_ros.train.training_data import open_data, with_carried_labels, with_own_split
 from weakseg_ros.weak.draw import draw_sparse
+from weakseg_ros.weak.scan_poses import poses_of_scans, write_poses
 from weakseg_ros.weak.sparse_labels import RECORD, SparseLabels, SparseScans, is_unfinished
 
 log = logging.getLogger(__name__)
@@ -155,7 +156,8 @@ def _train(config: BenchmarkConfig, row: Row, scans: ScanSet) -> dict[str, Any]:
     )
     _forget_peak()
     started = time.monotonic()
-    run = train(_begin_or_continue(with_own_split(settings), scans if labels is None else SparseScans(scans, labels)))
+    settings = with_own_split(_with_poses(config, settings, scans))
+    run = train(_begin_or_continue(settings, scans if labels is None else SparseScans(scans, labels)))
     gc.collect()  # a session's parts refer to each other
     figures = _figures(run, config.classes)
     figures |= {
@@ -176,7 +178,8 @@ def _begin_or_continue(settings: TrainConfig, scans: ScanSet) -> TrainConfig:
     """To resume the run folder where the same training on the same labels left a checkpoint, else to begin anew."""
     folder = settings.out
     if RunFolder(folder).has_checkpoint():
-        same_data = RunFolder(folder).environment()["data"]["hash"] == scans.content_hash
+        learnt = with_carried_labels(settings, scans)
+        same_data = RunFolder(folder).environment()["data"]["hash"] == learnt.content_hash
         if same_data and load_yaml(TrainConfig, folder / CONFIG) == settings:
             return dataclasses.replace(settings, resume=True)
     shutil.rmtree(folder, ignore_errors=True)
@@ -198,6 +201,19 @@ def _drawn_labels(folder: Path, row: Row, scans: ScanSet) -> SparseLabels | None
         if not (target / RECORD).is_file():
             shutil.rmtree(target, ignore_errors=True)  # labels of an earlier version that was ended while it drew them
         return draw_sparse(scans, row.draw, target, overwrite=True)
+
+
+def _with_poses(config: BenchmarkConfig, settings: TrainConfig, scans: ScanSet) -> TrainConfig:
+    """The settings with the poses that all rows share, where labels are carried: estimated once, by the first row."""
+    wanted = settings.propagate
+    if not wanted.scans or wanted.poses_file is not None:
+        return settings
+    file = config.out / "labels" / f"poses-{wanted.poses}-{scans.content_hash[:16]}.txt"
+    make_folder(file.parent)
+    with in_turn(file.with_name(f".{file.name}.lock")):
+        if not file.is_file():
+            write_poses(file, poses_of_scans(scans, wanted.poses))
+    return dataclasses.replace(settings, propagate=dataclasses.replace(wanted, poses_file=file))
 
 
 def _figures(run: RunFolder, classes: Sequence[str]) -> dict[str, Any]:

@@ -27,7 +27,10 @@ from weakseg_ros.weak.protocols import SparseConfig
 FILE_ONLY: Any = tyro.conf.Suppress
 """nested settings that only a YAML file can give"""
 _SCOPE = ("methods", "nets", "ratios")
-_WITHOUT_EFFECT = ("data", "out", "resume", "bundle", "val_data", "workers", "cache_gib", "log_every", "sparse_labels")
+_WITHOUT_EFFECT = (
+    *("data", "out", "resume", "bundle", "val_data", "workers", "cache_gib", "log_every", "sparse_labels"),
+    "poses_file",
+)
 """settings that say where things are and how fast they are read, not what is trained"""
 
 Mapped = dict[str, Any]

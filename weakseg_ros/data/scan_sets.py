@@ -6,7 +6,7 @@ from __future__ import annotations
 import bisect
 import logging
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import accumulate
 from pathlib import Path
 from typing import Protocol
@@ -36,6 +36,8 @@ class Scan:
     """(N,) 0 = none; None where the data set has no instances"""
     pose: NDArray[np.float64] | None
     """(4, 4) from the sensor's frame to the recording's, m"""
+    label_weight: NDArray[np.float32] | None = None
+    """(N,) how much each label counts in training, 1 for those that were given; None where all count 1"""
 
 
 class ScanSet(Protocol):
@@ -115,7 +117,7 @@ class ScanCollection:
         at = index % len(self)
         part = bisect.bisect_right(self._ends, at)
         scan = self._parts[part][at - (self._ends[part - 1] if part else 0)]
-        return Scan(key, scan.cloud, scan.class_id, scan.instance_id, scan.pose)
+        return replace(scan, key=key)
 
 
 class Subset:

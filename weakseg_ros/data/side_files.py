@@ -65,7 +65,7 @@ def _of_scans(path: Path, read: Callable[[], list[Any]], keys: Sequence[str], li
     """The line of each scan: one a scan, or by the scans' numbers; None, said once, where neither fits."""
     try:
         lines = read()
-        numbers = _numbers(keys, len(lines))
+        numbers = numbers_of(keys, len(lines))
         if numbers is None:
             raise DataError(f"{path}: has {len(lines)} lines for {len(keys)} scans; repair or remove the file")
     except DataError as error:
@@ -76,7 +76,8 @@ def _of_scans(path: Path, read: Callable[[], list[Any]], keys: Sequence[str], li
     return [lines[number] for number in numbers]
 
 
-def _numbers(keys: Sequence[str], lines: int) -> Sequence[int] | None:
+def numbers_of(keys: Sequence[str], lines: int) -> Sequence[int] | None:
+    """Which of the lines of a side file belongs to each scan: one a scan, or by the scans' numbers; None where neither fits."""
     if lines == len(keys):
         return range(lines)
     if lines > len(keys) and all(key.isdecimal() and int(key) < lines for key in keys):

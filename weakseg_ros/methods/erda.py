@@ -48,14 +48,19 @@ class Erda(Method):
         self.everywhere = everywhere or settings.pseudo_points == "all"
 
     def losses(self, batch: Batch, out: NetOutput, progress: float) -> dict[str, Tensor]:
-        """`alignment`, over the points that have a pseudo-label; projection and prototypes are for training only."""
+        """`alignment`, over the points that have a pseudo-label; projection and prototypes are for training only.
+
+        A label that was carried there counts as much of a label as its weight says, and for the rest of 1 as none.
+        """
         valid = self._points(batch)  # (P,)
         classes = batch.labels.flatten()[valid] - 1  # (P,), -1 = unlabelled
+        sure = None if batch.weights is None else batch.weights.flatten()[valid]  # (P,)
         with torch.autocast(valid.device.type, enabled=False):  # a half-precision cosine is too coarse for so flat a softmax
-            soft = self.labeller(at_pixels(out.features, valid).float(), classes)  # (P, K-1)
+            soft = self.labeller(at_pixels(out.features, valid).float(), classes, sure)  # (P, K-1)
             logits = at_pixels(out.logits, valid)[:, 1:]
             loss = alignment_loss(soft, logits, self.settings.alignment, self.settings.entropy_weight)
-        counts = torch.ones_like(loss) if self.everywhere else (classes < 0).to(loss.dtype)
+        unlabelled = (classes < 0).to(loss.dtype) if sure is None else 1.0 - sure
+        counts = torch.ones_like(loss) if self.everywhere else unlabelled
         return {"alignment": self.settings.weight * (loss * counts).sum() / counts.sum().clamp_min(1.0)}
 
     def _points(self, batch: Batch) -> Tensor:
@@ -97,29 +102,30 @@ class PseudoLabeller(nn.Module):
         self.prototypes: Tensor
         self.register_buffer("prototypes", prototypes)
 
-    def forward(self, features: Tensor, classes: Tensor) -> Tensor:
+    def forward(self, features: Tensor, classes: Tensor, weights: Tensor | None = None) -> Tensor:
         """Features (P, D) and class indices (P,), -1 = unlabelled -> p (P, K-1), with gradients into the features.
 
-        While training the prototypes move first, so that a step uses its own labels.
+        While training the prototypes move first, so that a step uses its own labels, each with its weight (P,), None = 1.
         """
         embedded = self.project(features)
         if self.training:
-            self._move_prototypes(embedded.detach(), classes)
+            self._move_prototypes(embedded.detach(), classes, weights)
         unit = F.normalize(embedded, dim=1, eps=_SMALLEST_PROBABILITY**0.5)
         centres = F.normalize(self.prototypes, dim=1, eps=_SMALLEST_PROBABILITY**0.5)
         return torch.softmax(unit @ (centres / self.temperature).T, dim=1)
 
     @torch.no_grad()
-    def _move_prototypes(self, embedded: Tensor, classes: Tensor) -> None:
+    def _move_prototypes(self, embedded: Tensor, classes: Tensor, weights: Tensor | None) -> None:
         """mu_k <- m mu_k + (1 - m) mean of class k, over all processes, for the classes that the batch holds."""
         labelled = classes >= 0
-        sums = torch.zeros_like(self.prototypes).index_add_(0, classes[labelled], embedded[labelled])
-        counts = torch.bincount(classes[labelled], minlength=len(sums)).to(sums.dtype)
+        weight = embedded.new_ones(int(labelled.sum())) if weights is None else weights[labelled].to(embedded.dtype)
+        sums = torch.zeros_like(self.prototypes).index_add_(0, classes[labelled], embedded[labelled] * weight[:, None])
+        counts = torch.bincount(classes[labelled], weight, minlength=len(sums)).to(sums.dtype)
         if torch.distributed.is_available() and torch.distributed.is_initialized():
             torch.distributed.all_reduce(sums)
             torch.distributed.all_reduce(counts)
         present = counts[:, None] > 0
-        means = sums / counts.clamp_min(1.0)[:, None]
+        means = sums / counts.clamp_min(_SMALLEST_PROBABILITY)[:, None]
         moved = self.momentum * self.prototypes + (1.0 - self.momentum) * means
         absent = torch.zeros_like(moved) if self.official_reset else self.prototypes
         self.prototypes.copy_(torch.where(present, moved, absent))

@@ -32,9 +32,10 @@ class Supervised(Method):
     def _of_head(self, batch: Batch, probs: Tensor) -> dict[str, Tensor]:
         losses = {}
         if self.settings.focal_weight:
-            losses["focal"] = self.settings.focal_weight * focal_loss(probs, batch.labels, self.alpha, self.settings.gamma)
+            focal = focal_loss(probs, batch.labels, self.alpha, self.settings.gamma, weights=batch.weights)
+            losses["focal"] = self.settings.focal_weight * focal
         if self.settings.lovasz_weight:
-            losses["lovasz"] = self.settings.lovasz_weight * lovasz_softmax(probs, batch.labels)
+            losses["lovasz"] = self.settings.lovasz_weight * lovasz_softmax(probs, batch.labels, weights=batch.weights)
         return losses
 
 

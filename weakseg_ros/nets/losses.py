@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 _SMALLEST_PROBABILITY = 1e-6
+_SMALLEST_WEIGHT = 1e-6
 
 
 def class_probabilities(logits: Tensor) -> Tensor:
@@ -23,12 +24,18 @@ def class_probabilities(logits: Tensor) -> Tensor:
 
 
 def focal_loss(
-    probs: Tensor, labels: Tensor, alpha: Tensor | None = None, gamma: float = 2.0, mask: Tensor | None = None
+    probs: Tensor,
+    labels: Tensor,
+    alpha: Tensor | None = None,
+    gamma: float = 2.0,
+    mask: Tensor | None = None,
+    weights: Tensor | None = None,
 ) -> Tensor:
     """Mean over the labelled pixels of -alpha_y (1 - q_y)^gamma log(max(q_y, 1e-6)).
 
     probs (B, K, H, W) after softmax, labels (B, H, W), alpha (K,) weight by class (None = 1), mask (B, H, W) the pixels
-    to average over (default: labels > 0). gamma 0 and no alpha is cross-entropy. COARSE3D (BMVC 2022), supervised loss.
+    to average over (default: labels > 0), weights (B, H, W) of the labels in that mean (None = 1). gamma 0 and no alpha is
+    cross-entropy. COARSE3D (BMVC 2022), supervised loss.
     """
     chosen = labels > 0 if mask is None else mask
     if not chosen.any():
@@ -36,7 +43,11 @@ def focal_loss(
     classes = labels[chosen]  # (P,)
     q = probs.permute(0, 2, 3, 1)[chosen].gather(1, classes[:, None])[:, 0]  # (P,)
     loss = -((1.0 - q) ** gamma) * torch.log(q.clamp_min(_SMALLEST_PROBABILITY))
-    return (loss if alpha is None else loss * alpha[classes]).mean()
+    loss = loss if alpha is None else loss * alpha[classes]
+    if weights is None:
+        return loss.mean()
+    share = weights[chosen]
+    return (loss * share).sum() / share.sum().clamp_min(_SMALLEST_WEIGHT)
 
 
 def class_alpha(counts: Tensor) -> Tensor:
@@ -53,15 +64,21 @@ def class_alpha(counts: Tensor) -> Tensor:
 
 
 def lovasz_softmax(
-    probs: Tensor, labels: Tensor, classes: Literal["present", "all"] = "present", per_image: bool = False
+    probs: Tensor,
+    labels: Tensor,
+    classes: Literal["present", "all"] = "present",
+    per_image: bool = False,
+    weights: Tensor | None = None,
 ) -> Tensor:
     """Lovász-Softmax: a surrogate whose minimum is the best mean IoU (Berman et al., CVPR 2018, eq. 10 to 12).
 
     probs (B, K, H, W), labels (B, H, W). The batch counts as one image unless `per_image`; the mean runs over the
-    classes that have labels, or over all K (class 0 then counts as a class without pixels).
+    classes that have labels, or over all K (class 0 then counts as a class without pixels). weights (B, H, W) say how much
+    of a pixel each one is in intersection and union (None = 1).
     """
     if per_image:
-        single = [lovasz_softmax(p[None], y[None], classes) for p, y in zip(probs, labels, strict=True)]
+        parts = [None] * len(labels) if weights is None else [part[None] for part in weights]
+        single = [lovasz_softmax(p[None], y[None], classes, weights=w) for p, y, w in zip(probs, labels, parts, strict=True)]
         return torch.stack(single).mean()
     chosen = labels > 0
     if not chosen.any():
@@ -72,18 +89,23 @@ def lovasz_softmax(
     truth = (y[None] == ids[:, None]).to(q.dtype)  # (present, P)
     errors = (truth - q[ids]).abs()
     order = _descending(errors.detach())
-    return (errors.gather(1, order) * lovasz_gradient(truth.gather(1, order))).sum(dim=1).mean()
+    share = None if weights is None else weights[chosen].to(q.dtype)[order]
+    return (errors.gather(1, order) * lovasz_gradient(truth.gather(1, order), share)).sum(dim=1).mean()
 
 
-def lovasz_gradient(truth_sorted: Tensor) -> Tensor:
+def lovasz_gradient(truth_sorted: Tensor, weights_sorted: Tensor | None = None) -> Tensor:
     """Weight of each error, sorted descending, in the Lovász extension of 1 - IoU: (..., P) 0/1 -> (..., P).
 
-    The difference of the Jaccard loss from one prefix to the next (Berman et al., algorithm 1).
+    The difference of the Jaccard loss from one prefix to the next (Berman et al., algorithm 1); with weights (..., P) > 0
+    each pixel is so much of one in both counts, and the loss stays a Jaccard loss of a measure.
     """
-    total = truth_sorted.sum(dim=-1, keepdim=True)
-    intersection = total - truth_sorted.cumsum(dim=-1)
-    union = total + (1.0 - truth_sorted).cumsum(dim=-1)
-    jaccard = 1.0 - intersection / union
+    inside, outside = truth_sorted, 1.0 - truth_sorted
+    if weights_sorted is not None:
+        inside, outside = inside * weights_sorted, outside * weights_sorted
+    total = inside.sum(dim=-1, keepdim=True)
+    intersection = total - inside.cumsum(dim=-1)
+    union = total + outside.cumsum(dim=-1)
+    jaccard = 1.0 - intersection / (union if weights_sorted is None else union.clamp_min(_SMALLEST_WEIGHT))
     return torch.cat((jaccard[..., :1], jaccard[..., 1:] - jaccard[..., :-1]), dim=-1)
 
 

@@ -26,6 +26,7 @@ from weakseg_ros.methods.settings import (
 from weakseg_ros.nets.settings import RandLaSettings, RangeNetSettings, SqueezeSegSettings
 from weakseg_ros.registry import METHODS, NETS
 from weakseg_ros.train.older import in_sections
+from weakseg_ros.weak.propagate import PropagateSettings
 from weakseg_ros.weak.protocols import SparseConfig
 
 
@@ -60,6 +61,8 @@ class TrainConfig:
     """Names the folder of sparse labels, written by 'weakseg sparse', to train on instead of the data's own labels."""
     draw: SparseConfig = field(default_factory=lambda: SparseConfig(protocol="full"))
     """Draws sparse labels now, the same ones that 'weakseg sparse' would store with these settings."""
+    propagate: PropagateSettings = field(default_factory=PropagateSettings)
+    """Sets how the labels are carried to the scans around them in time."""
     val_data: Path | None = None
     """Names the folder of scans to validate on, if it is not `data`."""
     val_split: str = ""

@@ -32,7 +32,7 @@ from weakseg_ros.train.outputs import check_outputs
 from weakseg_ros.train.resuming import keep_settings, resumed
 from weakseg_ros.train.run_folder import CONFIG, ENVIRONMENT, LABELS, SPEC, STATISTICS, RunFolder
 from weakseg_ros.train.survey import DataStatistics, survey
-from weakseg_ros.train.training_data import image_spec, labels_of, open_data, with_own_split
+from weakseg_ros.train.training_data import image_spec, labels_of, open_data, with_carried_labels, with_own_split
 from weakseg_ros.train.validate import labelled_only
 from weakseg_ros.weak.sparse_labels import RECORD, read_record
 
@@ -57,8 +57,9 @@ class Learner(nn.Module):
         progress: float,
         xyz: Tensor | None = None,
         instances: Tensor | None = None,
+        weights: Tensor | None = None,
     ) -> dict[str, Tensor]:
-        return self.method.losses(Batch(image, labels, mask, xyz, instances), self.net(image), progress)
+        return self.method.losses(Batch(image, labels, mask, xyz, instances, weights), self.net(image), progress)
 
 
 HEADS = "extra"
@@ -108,9 +109,11 @@ def open_training(config: TrainConfig) -> TrainingSession:
     train_scans, val_scans = open_data(config)
     if val_scans is not None:
         val_scans = labelled_only(val_scans, config.max_val_scans)
+    train_scans = with_carried_labels(config, train_scans)
     sparse, spec = labels_of(config, train_scans), image_spec(config, train_scans)
     told = untold(spec, train_scans.intensity_full_scale, config.intensity == "ranks", config.level)
-    images = ScanImages(train_scans, sparse, spec, config.augment, config.cache_gib, reads_instances(config.method), told)
+    planes = (reads_instances(config.method), told, bool(config.propagate.scans))
+    images = ScanImages(train_scans, sparse, spec, config.augment, config.cache_gib, *planes)
     initial = read_initial(config) if config.init and not config.resume else None
     statistics = _reopen(run, images, fabric) if config.resume else _look_at(images, config)
     if initial and initial.channels == statistics.channels and not config.mean:

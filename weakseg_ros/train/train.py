@@ -147,7 +147,9 @@ def _nothing_left(config: TrainConfig, position: Position) -> bool:
 def take_step(session: TrainingSession, batch: Batch, progress: float) -> tuple[Tensor, dict[str, Tensor]]:
     """Forward, losses, backward and optimiser: the total loss, and its parts by name, left on the device."""
     step, method = session.position.step, session.learner.method
-    losses: dict[str, Tensor] = session.wrapped(batch.image, batch.labels, batch.mask, progress, batch.xyz, batch.instances)
+    losses: dict[str, Tensor] = session.wrapped(
+        batch.image, batch.labels, batch.mask, progress, batch.xyz, batch.instances, batch.weights
+    )
     total = torch.stack(list(losses.values())).sum()
     session.optimizer.zero_grad(set_to_none=True)
     session.fabric.backward(total)
@@ -185,8 +187,8 @@ def _batches(session: TrainingSession) -> Iterator[Batch]:
 def to_device(batch: Batch, device: torch.device) -> Batch:
     """The batch where the net is."""
     image = batch.image.to(device, memory_format=torch.channels_last, non_blocking=True)
-    xyz, instances = (None if part is None else part.to(device) for part in (batch.xyz, batch.instances))
-    return Batch(image, batch.labels.to(device), batch.mask.to(device), xyz, instances)
+    optional = (None if part is None else part.to(device) for part in (batch.xyz, batch.instances, batch.weights))
+    return Batch(image, batch.labels.to(device), batch.mask.to(device), *optional)
 
 
 def _judge(session: TrainingSession) -> dict[str, Any]:

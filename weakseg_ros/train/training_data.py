@@ -15,6 +15,7 @@ from weakseg_ros.data.scans import open_scans, open_splits, splits_of
 from weakseg_ros.errors import ConfigError
 from weakseg_ros.points.projection import RangeSpec
 from weakseg_ros.train.config import TrainConfig
+from weakseg_ros.weak.propagate import PropagatedScans, RelabelledScans, reached_scans
 from weakseg_ros.weak.protocols import draw_scan
 from weakseg_ros.weak.sparse_labels import sparse_scans
 
@@ -73,14 +74,24 @@ def _without_validation(config: TrainConfig, train: ScanSet, val: ScanSet) -> Sc
 
 
 def _with_sparse_labels(config: TrainConfig, scans: ScanSet) -> ScanSet:
-    return scans if config.sparse_labels is None else sparse_scans(scans, config.sparse_labels)
+    if config.sparse_labels is None:
+        return scans
+    return sparse_scans(scans, config.sparse_labels, unlabelled=bool(config.propagate.scans))
+
+
+def with_carried_labels(config: TrainConfig, scans: ScanSet) -> ScanSet:
+    """The training scans, with labels carried through time where the settings ask for it; without those that none reaches."""
+    if not config.propagate.scans:
+        return scans
+    labels = labels_of(config, scans)
+    return reached_scans(PropagatedScans(RelabelledScans(scans, labels), config.propagate))
 
 
 def labels_of(config: TrainConfig, scans: ScanSet) -> LabelsOf:
     """Which labels of a scan are trained on: all it has, or those that the settings draw from them."""
     if config.draw.protocol == "full":
         return lambda scan: scan.class_id
-    return lambda scan: draw_scan(scan, scans.labels, config.draw).class_id
+    return lambda scan: scan.class_id if scan.label_weight is not None else draw_scan(scan, scans.labels, config.draw).class_id
 
 
 def image_spec(config: TrainConfig, scans: ScanSet) -> RangeSpec:

@@ -8,8 +8,8 @@ instance keep their instance id), and `sparse.yaml`, which says what was drawn f
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -199,10 +199,31 @@ def read_record(folder: Path) -> SparseRecord:
     return from_mapping(SparseRecord, content, str(folder / RECORD))
 
 
-def sparse_scans(scans: ScanSet, folder: Path) -> SparseScans:
+class PartlyLabelled(ChangedScans):
+    """All scans of a data set of which only some have labels, by the number that each of those has in it."""
+
+    def __init__(self, scans: ScanSet, labelled: ScanSet, numbers: Sequence[int]) -> None:
+        super().__init__(scans)
+        self._labelled, self._place = labelled, {number: place for place, number in enumerate(numbers)}
+        self.name = labelled.name
+
+    @property
+    def content_hash(self) -> str:
+        return content_hash({"scans": self._scans.content_hash, "labelled": self._labelled.content_hash})
+
+    def __getitem__(self, index: int) -> Scan:
+        place = self._place.get(index % len(self))
+        return super().__getitem__(index) if place is None else self._labelled[place]
+
+    def changed(self, scan: Scan, index: int) -> Scan:
+        return replace(scan, class_id=np.zeros(len(scan.cloud), np.uint8), instance_id=None)
+
+
+def sparse_scans(scans: ScanSet, folder: Path, unlabelled: bool = False) -> ScanSet:
     """A data set seen through the sparse labels in `folder`; where a person clicked them, only the scans with a click.
 
-    Raises what `SparseLabels.load` raises, and DataError where no scan of the data set was clicked.
+    With `unlabelled` the scans without a click stay, without labels: for labels that are carried on to them. Raises what
+    `SparseLabels.load` raises, and DataError where no scan of the data set was clicked.
     """
     record = read_record(folder)
     if record.draw is None:
@@ -212,7 +233,9 @@ def sparse_scans(scans: ScanSet, folder: Path) -> SparseScans:
             raise DataError(
                 f"{folder}: none of the {len(scans)} scans of '{scans.name}' is labelled here; click some points first"
             )
-        scans = Subset(scans, clicked)
+        some = Subset(scans, clicked)
+        labelled = SparseScans(some, SparseLabels.load(folder, some))
+        return PartlyLabelled(scans, labelled, clicked) if unlabelled and len(clicked) < len(scans) else labelled
     return SparseScans(scans, SparseLabels.load(folder, scans))
 
 
