@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from weakseg_ros.config import check_ranges, dump_yaml, field_docs, from_mapping, load_yaml, parse, setting, to_mapping
@@ -85,16 +85,17 @@ def test_a_number_with_an_exponent_is_one_though_yaml_takes_it_for_text(tmp_path
 finite = st.floats(0.1, 1000.0)
 
 
+@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(
     st.builds(
         Outer, finite, st.builds(Inner, st.integers(1, 4096)), st.lists(finite).map(tuple), st.just(Path("a/b")) | st.none()
     )
 )
-def test_settings_survive_yaml(settings: Outer) -> None:
+def test_settings_survive_yaml(written: Outer) -> None:
     import yaml
 
-    assert from_mapping(Outer, yaml.safe_load(dump_yaml(settings)), "x") == settings
-    assert from_mapping(Outer, to_mapping(settings), "x") == settings
+    assert from_mapping(Outer, yaml.safe_load(dump_yaml(written)), "x") == written
+    assert from_mapping(Outer, to_mapping(written), "x") == written
 
 
 def test_yaml_overrides_defaults_and_the_command_line_overrides_yaml(tmp_path: Path) -> None:
