@@ -147,7 +147,13 @@ def test_the_report_says_what_the_rows_say(finished: Path) -> None:
     ours, baseline, calm = mious("coarse3d", 0.05), mious("supervised", 0.05), mious("coarse3d", 0.05, "calm")
     for these, those in ((ours, baseline), (calm, ours)):
         gains = [100 * (a - b) for a, b in zip(these, those, strict=True)]
-        assert f"{statistics.fmean(gains):+.1f} ± {statistics.stdev(gains):.1f}" in text
+        mean, half = statistics.fmean(gains), 12.7062 * statistics.stdev(gains) / 2**0.5  # Student's t of one degree of freedom
+        assert f"{mean:+.1f} [{mean - half:+.1f}, {mean + half:+.1f}]" in text
+    gains = [a - b for a, b in zip(ours, baseline, strict=True)]
+    assert summary["gain"]["coarse3d"]["0.05"]["mean"] == pytest.approx(statistics.fmean(gains), abs=1e-6)
+    assert "coarse3d/calm" in text.split("## Variants against `supervised`")[1].split("##")[0]
+    assert "2 seeds resolve only large differences; train with 5 or more to compare." in text
+    assert "Precision: 32-true." in text
     assert summary["miou"]["coarse3d/calm"].keys() == {"0.05"}
     assert summary["seeds"] == [1, 2]
     timed = json.loads((finished / "steps.json").read_text())["nets"]["light"]

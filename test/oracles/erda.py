@@ -9,7 +9,8 @@ from collections.abc import Mapping
 import numpy as np
 import torch
 
-from weakseg_ros.methods.erda import PseudoLabeller, alignment_loss, class_weight
+from weakseg_ros.methods.erda import PseudoLabeller, alignment_loss
+from weakseg_ros.nets.losses import class_weight
 
 # official name -> (our alignment, entropy weight)
 VARIANTS = {"xen": ("kl", 1.0), "kl": ("kl", 0.0), "klr": ("reversed_kl", 0.0), "js": ("js", 0.0), "mse": ("mse", 0.0)}

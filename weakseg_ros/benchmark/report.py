@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from weakseg_ros.benchmark.paired import ENOUGH_SEEDS, LEVEL, Paired, paired
 from weakseg_ros.benchmark.rows import ROWS, RowFile, Wanted
 from weakseg_ros.errors import DataError
 from weakseg_ros.files import write_atomic, write_json
@@ -61,6 +62,7 @@ def write_report(folder: Path, classes: Sequence[str] = (), wanted: Wanted | Non
         _head(rows, failures, classes),
         _main_table(cells),
         _variants_table(cells),
+        _against_baseline(cells),
         _class_table(cells),
         _cost_table(cells, measured),
     ]
@@ -82,11 +84,10 @@ def spread(values: Sequence[float]) -> float:
     return statistics.stdev(values) if len(values) > 1 else math.nan
 
 
-def paired_gain(cells: Cells, line: Line, other: Line, ratio: float) -> tuple[float, float] | None:
-    """Mean and spread over common seeds of the difference in mIoU between two lines; None without a common seed."""
-    ours, theirs = cells.get((line, ratio), {}), cells.get((other, ratio), {})
-    gains = [ours[seed]["miou"] - theirs[seed]["miou"] for seed in ours if seed in theirs]
-    return (statistics.fmean(gains), spread(gains)) if gains else None
+def paired_gain(cells: Cells, line: Line, other: Line, ratio: float) -> Paired | None:
+    """The difference in mIoU between two lines over their common seeds; None without one."""
+    ours, theirs = ({seed: float(row["miou"]) for seed, row in cells.get((one, ratio), {}).items()} for one in (line, other))
+    return paired(ours, theirs)
 
 
 def _lines(cells: Cells) -> list[Line]:
@@ -110,7 +111,10 @@ def _head(rows: Sequence[dict[str, Any]], failures: Sequence[dict[str, Any]], cl
         f"Data: {_all(row['data'] for row in rows)}. Machine: {_all(_machine(row) for row in rows)}.",
         f"{len(rows)} trainings of {_all(row['steps'] for row in rows)} steps, seeds {', '.join(map(str, seeds))}.",
         f"mIoU over {over}, of the weights after the last step; mean ± sample standard deviation over seeds (number of seeds).",
+        f"Precision: {_all(row.get('precision', 'unknown') for row in rows)}.",
     ]
+    if len(seeds) < ENOUGH_SEEDS:
+        lines.append(f"{len(seeds)} seeds resolve only large differences; train with {ENOUGH_SEEDS} or more to compare.")
     several = len({row["data_hash"] for row in rows})
     if several > 1:
         lines.append(f"These rows use {several} different data sets (data_hash in {ROWS}): compare only rows of the same data.")
@@ -131,7 +135,10 @@ def _main_table(cells: Cells) -> str:
     return f"## mIoU by share of labels\n\n{table}\n\n{_LEGEND} {_label_counts(cells)}"
 
 
-_LEGEND = f"The number of seeds is in brackets; the gain over `{BASELINE}` with the same seeds follows it, in points."
+_LEGEND = (
+    f"The number of seeds is in round brackets; the gain over `{BASELINE}` with the same seeds follows it, in points, with its "
+    f"{100 * LEVEL:.0f} % interval; an interval that holds 0 resolves nothing."
+)
 
 
 def _label_counts(cells: Cells) -> str:
@@ -156,7 +163,21 @@ def _variants_table(cells: Cells) -> str:
     if not body:
         return ""
     table = markdown(["method", "variant", "net", *map(_percent, ratios)], body)
-    return f"## Variants\n\n{table}\n\nThe last figure is the difference to the same method without the change, in points."
+    return f"## Variants\n\n{table}\n\nThe last figures are the difference to the same method without the change, in points."
+
+
+def _against_baseline(cells: Cells) -> str:
+    """Every line, variants too, against supervised learning on the same labels."""
+    ratios, lines = _ratios(cells), _lines(cells)
+    body = []
+    for line in lines:
+        gains = [paired_gain(cells, line, Line(BASELINE, "", line.net), ratio) for ratio in ratios]
+        if line.variant and any(gains):
+            body.append([line.name, line.net, *("" if gain is None else gain.words for gain in gains)])
+    if not body:
+        return ""
+    table = markdown(["row", "net", *map(_percent, ratios)], body)
+    return f"## Variants against `{BASELINE}`\n\n{table}\n\nMean paired difference in points, with its interval."
 
 
 def _cell(cells: Cells, line: Line, other: Line, ratio: float) -> str:
@@ -164,9 +185,7 @@ def _cell(cells: Cells, line: Line, other: Line, ratio: float) -> str:
     if not mious:
         return ""
     gain = paired_gain(cells, line, other, ratio) if other != line else None
-    return f"{_with_spread(statistics.fmean(mious), spread(mious), '.3f')} ({len(mious)})" + (
-        f", {_with_spread(100 * gain[0], 100 * gain[1], '+.1f')}" if gain else ""
-    )
+    return f"{_with_spread(statistics.fmean(mious), spread(mious), '.3f')} ({len(mious)})" + (f", {gain.words}" if gain else "")
 
 
 def _with_spread(mean: float, deviation: float, style: str) -> str:
@@ -234,8 +253,20 @@ def _summary(cells: Cells, classes: Sequence[str], failed: int, measured: StepTi
         "failed_rows": failed,
         "miou": miou,
         "miou_std": deviation,
+        "gain": _gains(cells, names),
         "step_ms": {names[line]: round(_step_time(cells, line, measured)[0], 2) for line in _lines(cells)},
     }
+
+
+def _gains(cells: Cells, names: dict[Line, str]) -> dict[str, dict[str, Any]]:
+    """By name and ratio, the paired difference of each line to supervised learning."""
+    gains: dict[str, dict[str, Any]] = {}
+    for line, ratio in sorted(cells, key=lambda cell: -cell[1]):
+        baseline = Line(BASELINE, "", line.net)
+        gain = paired_gain(cells, line, baseline, ratio) if line != baseline else None
+        if gain is not None:
+            gains.setdefault(names[line], {})[f"{ratio:g}"] = gain.to_mapping()
+    return gains
 
 
 def _draw(path: Path, cells: Cells) -> None:

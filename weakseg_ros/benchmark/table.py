@@ -162,7 +162,8 @@ def base_settings(config: BenchmarkConfig) -> TrainConfig:
         raise ConfigError(f"{config.base}: a row is trained by one process; leave devices at 1 and run several with shard")
     if base.sparse_labels is not None or base.draw.protocol != "full":
         raise ConfigError(f"{config.base}: names labels to train on; a benchmark draws its own (draw, ratios)")
-    return dataclasses.replace(base, data=config.data, resume=False, out_bundle=None)
+    precision: Any = "32-true" if base.precision == "auto" else base.precision  # of the table, not of a machine
+    return dataclasses.replace(base, data=config.data, resume=False, out_bundle=None, precision=precision)
 
 
 def _override(text: str) -> Mapped:
@@ -192,6 +193,12 @@ def table(config: BenchmarkConfig) -> list[Row]:
         for name, variant in (unchanged | config.variants).items():
             for net, ratio, method in _scope(config, variant, name):
                 rows.append(_row(config, base, variant, Row(method, net, ratio, seed, name, config.draw, base)))
+    other = next((row for row in rows if row.train.precision != base.precision), None)
+    if other is not None:
+        raise ConfigError(
+            f"precision: row {other.key} asks for {other.train.precision} and the others for {base.precision}; set one for all "
+            "rows under train"
+        )
     return rows
 
 

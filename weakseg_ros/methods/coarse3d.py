@@ -17,6 +17,7 @@ from weakseg_ros.methods.confident_pixels import ContrastAnchors, draw_anchors, 
 from weakseg_ros.methods.embedding import at_some_pixels
 from weakseg_ros.methods.method import Method, Task
 from weakseg_ros.methods.prototypes import PixelBank, PrototypeBank
+from weakseg_ros.methods.regime import coarse3d_in_regime
 from weakseg_ros.methods.settings import Coarse3dSettings, Reduction
 from weakseg_ros.nets.heads.head import Heads
 from weakseg_ros.nets.heads.novelty import NoveltyHead
@@ -34,7 +35,7 @@ class Coarse3d(Method):
 
     def __init__(self, settings: Coarse3dSettings, task: Task) -> None:
         super().__init__(settings, task)
-        self.settings = settings
+        self.settings = settings = coarse3d_in_regime(settings, task)
         channels: tuple[int, ...] = task.net.stage_channels  # type: ignore[assignment]
         self.projector = Projector(channels, settings.embedding, settings.projector_width, settings.detach_stages)
         classes = len(task.class_counts) - 1
@@ -81,7 +82,7 @@ class Coarse3d(Method):
     @torch.no_grad()
     def _anchors(self, batch: Batch, probs: Tensor, progress: float) -> ContrastAnchors:
         uncertainty, ratio = entropy(probs), select_ratio(progress, self.settings.pseudo_epochs)
-        labels = select_pseudo_labels(probs, uncertainty, batch.labels, batch.mask, ratio)
+        labels = select_pseudo_labels(probs, uncertainty, batch.labels, batch.mask, ratio, not self.settings.published)
         by_entropy = self.settings.anchor_draw == "entropy"
         return draw_anchors(labels, batch.mask, uncertainty, probs.shape[1], self.settings.anchors, by_entropy)
 

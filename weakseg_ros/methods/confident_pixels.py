@@ -56,14 +56,17 @@ def select_ratio(progress: float, epochs: int = 100) -> float:
     return 0.5 * math.log2(1.0 + (1.0 + epoch) / epochs)
 
 
-def select_pseudo_labels(probs: Tensor, uncertainty: Tensor, labels: Tensor, mask: Tensor, ratio: float) -> Tensor:
+def select_pseudo_labels(
+    probs: Tensor, uncertainty: Tensor, labels: Tensor, mask: Tensor, ratio: float, of_batch: bool = False
+) -> Tensor:
     """Labels (B, H, W) with pseudo-labels beside them, 0 = none.
 
     probs (B, K, H, W), uncertainty (B, H, W) their entropy H, labels (B, H, W), mask (B, H, W) where a point is. Of each
-    group's candidates the share `ratio` is drawn without replacement, in proportion to exp(-H).
+    group's candidates, of classes that are labelled in its image, or `of_batch` in any, the share `ratio` is drawn without
+    replacement, in proportion to exp(-H).
     """
     guess = most_likely(probs)
-    candidates = candidate_pixels(guess, labels, mask, probs.shape[1])
+    candidates = candidate_pixels(guess, labels, mask, probs.shape[1], of_batch)
     chosen = draw_some(candidates, torch.exp(-uncertainty.flatten()[candidates.pixels]), quota(candidates, ratio))
     return merge_labels(guess, candidates.pixels[chosen], labels)
 
@@ -75,11 +78,12 @@ def most_likely(probs: Tensor) -> Tensor:
     return classes - torch.where(probs == probs.amax(dim=1, keepdim=True), backwards, 0).amax(dim=1).long()
 
 
-def candidate_pixels(guess: Tensor, labels: Tensor, mask: Tensor, classes: int) -> Grouped:
-    """Pixels whose predicted class has labels in the same image."""
+def candidate_pixels(guess: Tensor, labels: Tensor, mask: Tensor, classes: int, of_batch: bool = False) -> Grouped:
+    """Pixels whose predicted class has labels in the same image, or `of_batch` in any image."""
     labelled = torch.zeros(len(labels), classes, dtype=torch.bool, device=labels.device)
     labelled.scatter_(1, labels.flatten(1), True)
     labelled[:, 0] = False
+    labelled |= of_batch & labelled.any(dim=0)
     return _grouped(guess, mask & labelled.gather(1, guess.flatten(1)).view_as(mask), classes)
 
 

@@ -17,6 +17,7 @@ from torch.nn import functional as F
 
 from weakseg_ros.batches.batches import Batch
 from weakseg_ros.methods.method import Method, Task
+from weakseg_ros.methods.regime import erda_in_regime
 from weakseg_ros.methods.settings import Alignment, ErdaSettings
 from weakseg_ros.nets.output import NetOutput
 
@@ -33,7 +34,7 @@ class Erda(Method):
 
     def __init__(self, settings: ErdaSettings, task: Task) -> None:
         super().__init__(settings, task)
-        self.settings = settings
+        self.settings = settings = erda_in_regime(settings, task)
         width, counts = task.net.feature_channels, task.class_counts
         self.labeller = PseudoLabeller(
             int(width),  # type: ignore[arg-type]
@@ -142,11 +143,6 @@ def alignment_loss(p: Tensor, logits: Tensor, alignment: Alignment = "kl", entro
         return -(p * F.log_softmax(logits, dim=1)).sum(dim=1)
     distance = _DISTANCES[alignment](p, torch.softmax(logits, dim=1))
     return distance - entropy_weight * torch.xlogy(p, p).sum(dim=1) if entropy_weight else distance
-
-
-def class_weight(frequency: Tensor) -> Tensor:
-    """ERDA's class weights for a cross-entropy, 1 / (frequency + 0.02), from the shares (K,) of the labelled points."""
-    return 1.0 / (frequency + 0.02)
 
 
 def at_pixels(values: Tensor, pixels: Tensor) -> Tensor:

@@ -29,6 +29,10 @@ class Task:
     """how labelled pixels teach; pseudo-labels follow the same rules"""
     protocol: str = "full"
     """how the labels were drawn; full: not drawn"""
+    steps: int = 0
+    """of the whole training; 0 = unknown"""
+    batch_labels: float = 0.0
+    """labelled points in a batch, on average; 0 = unknown"""
 
 
 class Method(nn.Module):

@@ -32,6 +32,9 @@ class SupervisedSettings:
     """Sets the focusing exponent of the focal loss (0 to 10); larger values give well-classified pixels less weight."""
     class_weights: bool = True
     """Gives rarely labelled classes a larger weight in the focal loss."""
+    class_weight_rule: Literal["log", "inverse"] = "log"
+    """Selects how the weight of a class follows from the share of the labels that it has; log is COARSE3D's rule, and inverse
+    is ERDA's, 1 / (share + 0.02)."""
 
     def __post_init__(self) -> None:
         check_ranges(self)
@@ -48,7 +51,12 @@ class ErdaSettings:
     alignment: Alignment = "kl"
     """Selects the divergence between pseudo-label and prediction that the ERDA loss minimises."""
     momentum: float = setting(0.999, 0.0, 1.0, was="erda_momentum")
-    """Sets the momentum of the class prototypes, the share of a prototype that each step keeps (0 to 1)."""
+    """Sets the largest momentum of the class prototypes, the share of a prototype that each step keeps (0 to 1)."""
+    memory: float = setting(0.01, 0.0, 1.0)
+    """Sets the share of the training over which a class prototype averages (0 to 1), from which a smaller momentum follows in
+    short trainings, 0.98 in 5,000 steps; 0 uses `momentum` at any length."""
+    published: bool = False
+    """Uses the published momentum whatever the number of steps."""
     temperature: float = setting(1.0, 1e-3, 100.0, was="erda_temperature")
     """Sets the temperature of the softmax over the cosine similarities of features and prototypes (0.001 to 100); the paper's
     1 keeps the pseudo-labels soft."""
@@ -71,9 +79,15 @@ class BankSettings:
     """Sets COARSE3D's memory of prototypes."""
 
     prototypes_per_class: int = setting(20, 1, 1000)
-    """Sets the number of prototypes of each class (1 to 1000)."""
+    """Sets the largest number of prototypes of each class (1 to 1000); a class has no more than its labelled points in a
+    batch, but `fewest_prototypes` at least."""
+    fewest_prototypes: int = setting(4, 1, 1000)
+    """Sets the smallest number of prototypes of each class, where labels are few (1 to 1000)."""
     prototype_momentum: float = setting(0.999, 0.0, 1.0)
-    """Sets the momentum of the prototypes, the share of a prototype that each update keeps (0 to 1)."""
+    """Sets the largest momentum of the prototypes, the share of a prototype that each update keeps (0 to 1)."""
+    prototype_memory: float = setting(0.00837, 0.0, 1.0)
+    """Sets the share of the training over which a prototype averages (0 to 1), from which a smaller momentum follows in short
+    trainings, 0.976 in 5,000 steps; 0 uses `prototype_momentum` at any length."""
     prototype_assignment: Assignment = "argmax"
     """Selects how a pixel is assigned to a prototype from the transport plan; argmax takes the largest entry, and gumbel
     samples one, as the released code does, which is almost uniform."""
@@ -93,7 +107,13 @@ class Coarse3dSettings(BankSettings):
     """Sets COARSE3D; the defaults are those of the paper, and `weight` 0 turns the contrastive loss off."""
 
     weight: float = setting(0.1, 0.0, 100.0, was="contrast_weight")
-    """Sets the weight of the contrastive loss (0 to 100)."""
+    """Sets the largest weight of the contrastive loss (0 to 100)."""
+    full_weight_labels: float = setting(500.0, 0.0, 1e9)
+    """Sets the number of labelled points in a batch above which the weight of the contrastive loss falls in proportion (0 to
+    1000000000), as labels then teach the classes themselves; 0 keeps the weight."""
+    published: bool = False
+    """Uses the published constants whatever the number of steps and labels: weight, momentum and number of prototypes as they
+    are set, prototypes started from noise, and anchors only for classes that are labelled in the same scan."""
     warmup: float = setting(0.05, 0.0, 1.0, was="contrast_warmup")
     """Sets the share of the training steps before the contrastive loss starts (0 to 1); the paper waits 5 of 100 epochs."""
     temperature: float = setting(0.07, 1e-3, 100.0, was="contrast_temperature")

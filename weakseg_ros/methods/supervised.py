@@ -9,7 +9,7 @@ from torch import Tensor
 from weakseg_ros.batches.batches import Batch
 from weakseg_ros.methods.method import Method, Task
 from weakseg_ros.methods.settings import SupervisedSettings
-from weakseg_ros.nets.losses import class_alpha, class_probabilities, focal_loss, lovasz_softmax
+from weakseg_ros.nets.losses import class_alpha, class_probabilities, class_weight, focal_loss, lovasz_softmax
 from weakseg_ros.nets.output import NetOutput
 
 
@@ -48,4 +48,7 @@ def class_weights(task: Task) -> Tensor | None:
     labelled[0] = 0
     if not task.supervised.class_weights or not labelled.any():
         return None
+    if task.supervised.class_weight_rule == "inverse":
+        weight = class_weight(labelled / labelled.sum()).float()
+        return torch.where(torch.arange(len(weight)) > 0, weight, 0.0)
     return class_alpha(labelled).float()

@@ -63,6 +63,11 @@ def class_alpha(counts: Tensor) -> Tensor:
     return alpha / alpha.max()
 
 
+def class_weight(frequency: Tensor) -> Tensor:
+    """ERDA's class weights for a cross-entropy, 1 / (frequency + 0.02), from the shares (K,) of the labelled points."""
+    return 1.0 / (frequency + 0.02)
+
+
 def lovasz_softmax(
     probs: Tensor,
     labels: Tensor,

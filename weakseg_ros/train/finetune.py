@@ -178,12 +178,22 @@ def export_refined(
 
 def _method(bundle: Bundle, config: TrainConfig, net: nn.Module, statistics: DataStatistics, heads: Heads | None) -> Method:
     """The method, what it adds for the robot beginning where the bundle's is."""
-    method = make_method(config, net, statistics, bundle.labels)
+    method = make_method(_with_prototypes_of(bundle, config), net, statistics, bundle.labels)
     fresh = method.deployable()
     if heads is None or fresh is None or rules_of(fresh) != bundle.info.heads:
         return method
     fresh.load_state_dict(heads.state_dict())
     return method
+
+
+def _with_prototypes_of(bundle: Bundle, config: TrainConfig) -> TrainConfig:
+    """The settings, with as many prototypes as the bundle's novelty head has, whose prototypes are trained on."""
+    rule = next((rule for rule in bundle.info.heads if rule.name == "novelty" and rule.kwargs), None)
+    if rule is None or not rule.kwargs:
+        return config
+    count = int(rule.kwargs["prototypes"])
+    settings = dataclasses.replace(config.coarse3d, prototypes_per_class=count, fewest_prototypes=count)
+    return dataclasses.replace(config, coarse3d=settings)
 
 
 def _joined(new: DataStatistics, known: DataStatistics, new_share: float) -> DataStatistics:
@@ -200,7 +210,7 @@ def _joined(new: DataStatistics, known: DataStatistics, new_share: float) -> Dat
         beams=max(ours.beams, theirs.beams),
     )
     unlabelled = new.class_counts[0] + known.class_counts[0]
-    return dataclasses.replace(new, class_counts=(unlabelled, *counts.tolist()), clouds=clouds)
+    return dataclasses.replace(new, class_counts=(unlabelled, *counts.tolist()), clouds=clouds, scans=0)
 
 
 def _pooled(ours: dict[float, float], theirs: dict[float, float]) -> dict[float, float]:

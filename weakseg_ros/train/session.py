@@ -168,7 +168,10 @@ def make_net(config: TrainConfig, statistics: DataStatistics, num_classes: int) 
 
 def make_method(config: TrainConfig, net: nn.Module, statistics: DataStatistics, labels: LabelMap) -> Combined:
     """The method that the settings name, made of its parts."""
-    task = Task(net, torch.tensor(statistics.class_counts), labels, config.supervised, _protocol(config))
+    labelled = sum(statistics.class_counts[1:])
+    per_batch = config.batch_size * labelled / statistics.scans if statistics.scans else 0.0
+    counts = torch.tensor(statistics.class_counts)
+    task = Task(net, counts, labels, config.supervised, _protocol(config), config.steps, per_batch)
     return build_method(config.method, config.method_settings, task)
 
 

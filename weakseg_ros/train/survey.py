@@ -44,6 +44,8 @@ class DataStatistics:
     """it was trained on scans that had lost their intensity, too"""
     level: bool = False
     """clouds are put upright first"""
+    scans: int = 0
+    """scans that were counted; 0 in runs of older versions, and where two kinds of scans are mixed"""
 
     def input_spec(self, geometry: RangeSpec) -> InputSpec:
         """What the net is told of a cloud, in range images of that geometry."""
@@ -102,7 +104,7 @@ def survey(images: ScanImages, channels: tuple[str, ...], num_classes: int) -> D
     )
     full_scale, has_intensity = images.scans.intensity_full_scale, bool(np.any(table[0] != 0))
     optional = images.augment.intensity_drop > 0
-    facts = (tuple(counts.tolist()), full_scale, has_intensity, clouds, rule.ranks, optional, level)
+    facts = (tuple(counts.tolist()), full_scale, has_intensity, clouds, rule.ranks, optional, level, len(images))
     return DataStatistics(channels, mean, std, *facts)
 
 
