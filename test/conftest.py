@@ -106,6 +106,12 @@ def mask_quality() -> ModuleType:
     return load_file(ROOT / "bench" / "mask_quality.py")
 
 
+@pytest.fixture(scope="session")
+def panoptic_real() -> ModuleType:
+    """bench/panoptic_real.py: masks from one click each on real objects."""
+    return load_file(ROOT / "bench" / "panoptic_real.py")
+
+
 @pytest.fixture(scope="session", autouse=True)
 def own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """A cache folder of this test run alone, for child processes, too."""
