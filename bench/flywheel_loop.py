@@ -25,6 +25,7 @@ from weakseg_ros.deploy.bundle import KIND_WEIGHTS, Bundle, write_bundle
 from weakseg_ros.errors import ConfigError
 from weakseg_ros.files import environment, write_atomic, write_json
 from weakseg_ros.improve.label.clicks import ClickStore, clicked_scans
+from weakseg_ros.improve.log.choice import Strategy
 from weakseg_ros.improve.log.frame_folder import open_frames
 from weakseg_ros.improve.log.select import SelectConfig, select
 from weakseg_ros.measure.metrics import ConfusionMatrix
@@ -32,7 +33,7 @@ from weakseg_ros.train.finetune import ModelScans, Refined, refine, training_of
 from weakseg_ros.train.validate import validate
 from weakseg_ros.weak.neighbourhood import SpreadScans
 
-STRATEGIES = ("ours", "random", "entropy")
+STRATEGIES: tuple[Strategy, ...] = ("ours", "random", "entropy")
 COLORS = {"ours": "#d1495b", "random": "#7f8c8d", "entropy": "#2e86ab"}
 SPARE_SUGGESTIONS = 3
 """suggested points for each click: some have no true class, and nobody can name them"""
@@ -73,8 +74,13 @@ class LoopConfig:
 class Unit:
     """What one process does at a time, and does anew where it was interrupted."""
 
-    strategy: str
+    strategy: Strategy
     seed: int
+
+
+def strategy_of(unit: Unit, number: int) -> Strategy:
+    """How a round chooses: ours spreads its first clicks, since a model that knows nothing of a place is in doubt everywhere."""
+    return "spread" if unit.strategy == "ours" and number == 1 else unit.strategy
 
 
 def units_of(seeds: int, shard: str = "") -> list[Unit]:
@@ -162,7 +168,7 @@ def run_unit(unit: Unit, world: World, config: LoopConfig, out: Path) -> None:
                 out=log,
                 frames=config.frames,
                 points=SPARE_SUGGESTIONS * config.clicks,
-                strategy=unit.strategy,  # type: ignore[arg-type]
+                strategy=strategy_of(unit, number),
                 random_share=0.0,
                 engine="torch",
                 seed=1000 * unit.seed + number,

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from weakseg_ros.batches.augment import augment_images, move_points
 from weakseg_ros.batches.batches import ScanImages, label_image, make_batch, raw_image, scans_of_step, step_generator, untold
-from weakseg_ros.batches.mixing import OBJECT_PLANE
+from weakseg_ros.batches.mixing import OBJECT_PLANE, WEIGHT_PLANE
 from weakseg_ros.batches.settings import NO_AUGMENTATION, AugmentConfig
 from weakseg_ros.data.scan_sets import Scan
 from weakseg_ros.deploy.frontends.range_numpy import range_input
@@ -317,11 +317,11 @@ def test_weights_of_labels_reach_the_batch_and_given_labels_win_their_pixel() ->
     """Two points of one pixel: the nearer one's label was carried there, the farther one's was given."""
     cloud = make_cloud(np.array([[10.0, 0, 0], [10.05, 0, 0], [0, 10.0, 0], [0, -10.0, 0]]), np.ones(4))
     labels, weight = np.array([1, 2, 3, 0], np.uint8), np.array([0.25, 1.0, 0.5, 0.0], np.float32)
-    image, chosen = raw_image(cloud, labels, SPEC, weight=weight)
+    image, chosen = raw_image(cloud, labels, untold(SPEC, 0.0), weight=weight)
     view = project(cloud, SPEC)
     pixels = np.unravel_index(view.pixel_of_point, (SPEC.height, SPEC.width))
     assert chosen[pixels].tolist() == [2, 2, 3, 0]
-    assert image[5][pixels].tolist() == [1.0, 1.0, 0.5, 0.0]
+    assert image[WEIGHT_PLANE][pixels].tolist() == [1.0, 1.0, 0.5, 0.0]
     batch = make_batch(
         plain_spec(SPEC, CHANNELS, IntensityRule(required=False)), torch.from_numpy(image)[None], torch.from_numpy(chosen)[None]
     )
@@ -340,8 +340,8 @@ def test_weights_follow_their_labels_through_augmentation() -> None:
     source = ScanImages(Weighted(), lambda scan: scan.class_id, SPEC, augment, weights=True)
     geometry, labels = source.draw(range(3), np.random.default_rng(0))
     assert len(labels.unique()) == 4
-    torch.testing.assert_close(geometry[:, 5], labels / 4)
+    torch.testing.assert_close(geometry[:, WEIGHT_PLANE], labels / 4)
     assert not source.points(0)[1].any()  # none of them was given
     unweighted = ScanImages(ToyScans(), lambda scan: scan.class_id, SPEC, augment, weights=True)
     geometry, labels = unweighted.draw(range(3), np.random.default_rng(0))
-    torch.testing.assert_close(geometry[:, 5], (labels > 0).float())
+    torch.testing.assert_close(geometry[:, WEIGHT_PLANE], (labels > 0).float())

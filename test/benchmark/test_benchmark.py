@@ -249,7 +249,7 @@ def test_a_killed_table_goes_on_where_it_was(street: Path, tmp_path: Path) -> No
     )
     command = [sys.executable, "-m", "weakseg_ros", "benchmark", str(street), "--config", str(file), "--out", str(out)]
     process = subprocess.Popen(command, env={**os.environ, "OMP_NUM_THREADS": "1"}, stderr=subprocess.DEVNULL)
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 600
     while not RowFile(out).read() and process.poll() is None and time.monotonic() < deadline:
         time.sleep(0.02)
     process.send_signal(signal.SIGKILL)

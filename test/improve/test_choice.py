@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from weakseg_ros.deploy.segmentation import Segmentation
 from weakseg_ros.improve.log.acquisition import Look, descriptor_size, doubt, look_at
-from weakseg_ros.improve.log.choice import choose_frames, distances_to, suggest_points
+from weakseg_ros.improve.log.choice import choose_frames, distances_to, size_groups, suggest_points
 from weakseg_ros.improve.log.frame_folder import open_frames
 from weakseg_ros.points.cloud import Cloud, make_cloud
 
@@ -49,7 +49,7 @@ def frames(draw: st.DrawFn) -> tuple[Cloud, Segmentation]:
     return cloud, answer_of(cloud, class_id, uncertainty, novelty=novelty)
 
 
-@given(frames(), st.integers(0, 40), st.sampled_from(["ours", "entropy", "random"]), st.integers(0, 5))
+@given(frames(), st.integers(0, 40), st.sampled_from(["ours", "spread", "entropy", "random"]), st.integers(0, 5))
 @settings(deadline=None, max_examples=80)
 def test_suggestions_are_few_distinct_and_answered(
     frame: tuple[Cloud, Segmentation], count: int, strategy: str, seed: int
@@ -254,3 +254,41 @@ def test_select_chooses_as_the_node_would_and_says_why_not_the_others(tmp_path: 
     assert "3  passed over: spacing" in told
     stamps = sorted(record.stamp_ns // 10**9 for record in open_frames(tmp_path / "log").frames)
     assert stamps == [100, 102, 104]
+
+
+def test_things_are_grouped_by_their_size() -> None:
+    """A plain, a post, a car and a house on it."""
+    rng = np.random.default_rng(0)
+    plain = np.concatenate([rng.uniform(-25, 25, (6000, 2)), np.full((6000, 1), -1.7)], axis=1)
+    boxes = [((5.0, 0.0), (0.3, 0.3, 2.4)), ((-8.0, 6.0), (4.3, 1.8, 1.5)), ((12.0, -15.0), (5.0, 20.0, 5.0))]
+    things = [rng.uniform(0, 1, (900, 3)) * size + [*corner, -1.4] for corner, size in boxes]
+    groups = size_groups(np.concatenate([plain, *things]).astype(np.float32))
+    assert (groups[:6000] == 1).mean() > 0.99
+    found = [int(np.bincount(groups[6000 + 900 * i : 6900 + 900 * i]).argmax()) for i in range(3)]
+    assert found == [3, 4, 5]
+    assert size_groups(np.full((3, 3), np.nan, np.float32)).tolist() == [1, 1, 1]
+    assert len(size_groups(np.zeros((0, 3), np.float32))) == 0
+
+
+def test_the_first_clicks_are_spread_over_sizes_whatever_the_model_doubts() -> None:
+    """The model calls all of it one class and doubts a patch of the ground; a third of the clicks would go there."""
+    rng = np.random.default_rng(1)
+    plain = np.concatenate([rng.uniform(-25, 25, (6000, 2)), np.full((6000, 1), -1.7)], axis=1)
+    posts = [rng.uniform(0, 1, (25, 3)) * (0.3, 0.3, 2.0) + [x, y, -1.4] for x in (-9.0, 9.0) for y in (-9.0, 9.0)]
+    cloud = make_cloud(np.concatenate([plain, *posts]), rng.random(6100))
+    patch = (np.abs(cloud.xyz[:, 0] - 12) < 4) & (np.abs(cloud.xyz[:, 1]) < 4) & (cloud.xyz[:, 2] < -1.6)
+    answer = answer_of(cloud, np.ones(6100, int), np.where(patch, 0.9, 0.02))
+    on_posts, in_patch = {}, {}
+    for strategy in ("ours", "spread"):
+        points = [suggestion.point for suggestion in suggest_points(cloud, answer, 12, strategy=strategy)]
+        on_posts[strategy] = sum(point >= 6000 for point in points)
+        in_patch[strategy] = int(patch[points].sum())
+    assert on_posts["spread"] >= 3 > on_posts["ours"]
+    assert in_patch["spread"] < in_patch["ours"]
+
+
+def test_frames_are_spread_without_regard_to_their_scores() -> None:
+    size = descriptor_size(CLASSES)
+    descriptors = [np.eye(1, size, k, dtype=np.float32)[0] for k in (0, 1, 2)]
+    looks = [Look(1.0, 1.0, descriptors[0]), Look(0.9, 0.9, 0.9 * descriptors[0]), Look(0.0, 0.0, descriptors[1])]
+    assert {choice.index for choice in choose_frames(looks, 2, "spread")} == {0, 2}

@@ -1,25 +1,30 @@
 # SPDX-License-Identifier: Apache-2.0
 """Which frames of many, and which points of a frame, a person should look at: the same choice on the robot and offline.
 
-Three strategies: `ours`; `entropy`, the highest calibrated entropies, which is what most people would do; `random`.
-The latter two are what the first is measured against.
+Four strategies: `ours`; `spread`, the same without the model's doubt, for a first round in which that says little;
+`entropy`, the highest calibrated entropies, which is what most people would do; `random`. The latter two are what the first
+is measured against.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
+from scipy.spatial import cKDTree
 
 from weakseg_ros.data.frame_log import Suggestion
 from weakseg_ros.deploy.segmentation import Segmentation
 from weakseg_ros.improve.log.acquisition import Look, doubt
 from weakseg_ros.points.cloud import Cloud
+from weakseg_ros.weak.ground import ground_points
 
-Strategy = Literal["ours", "entropy", "random"]
+Strategy = Literal["ours", "spread", "entropy", "random"]
 
 CANDIDATES = 1200
 """points among which the best are sought, and for which they stand"""
@@ -31,6 +36,8 @@ FAR = 9.0
 """squared distance, in regions, beyond which a point says nothing of another"""
 FARTHEST = 2.0
 """distance of a frame to nothing"""
+CELL_M, SIZES_M = 0.5, (1.0, 3.0, 8.0)
+"""cells that clusters are made of, and the sizes at which one kind of cluster ends"""
 SCORE_FLOOR = 0.25
 """share of its distance that a frame without doubt keeps in the choice of frames"""
 
@@ -55,23 +62,24 @@ def choose_frames(
 
     `ours` is the greedy k-centre choice, weighted by score: each next frame is the one with the largest product of score
     and distance to what was chosen before and to the descriptors `known` (n, D). `entropy` takes the highest mean
-    entropies, `random` any.
+    entropies, `random` any, and `spread` is `ours` with all scores alike.
     """
     if strategy == "random":
         worths = np.random.default_rng(seed).random(len(looks))
     elif strategy == "entropy":
         worths = np.array([look.entropy for look in looks])
     else:
-        return _centres(looks, count, known)
+        return _centres(looks, count, known, evenly=strategy == "spread")
     return [Choice(int(i), float(worths[i])) for i in np.argsort(-worths, kind="stable")[:count]]
 
 
-def _centres(looks: Sequence[Look], count: int, known: NDArray[np.float32] | None) -> list[Choice]:
+def _centres(looks: Sequence[Look], count: int, known: NDArray[np.float32] | None, evenly: bool = False) -> list[Choice]:
     if not looks:
         return []
     descriptors = np.stack([look.descriptor for look in looks])
     scores = np.array([look.score for look in looks])
     weight = SCORE_FLOOR + (1.0 - SCORE_FLOOR) * scores / max(float(scores.max()), 1e-9)
+    weight = np.ones_like(weight) if evenly else weight
     far = np.full(len(looks), FARTHEST)
     distance = distances_to(descriptors, known) if known is not None and len(known) else far
     chosen: list[Choice] = []
@@ -107,7 +115,8 @@ def suggest_points(
     `ours`: a point stands for the points of its predicted class within a region around it, and the worth of a set is
     the sum over the classes of the root of the doubt that it stands for, a class counting less the more points it has.
     This function of sets is submodular, so that choosing greedily is within 1 - 1/e of the best (Nemhauser et al.
-    1978), and a second point in the same bush, or a tenth of the same class, is worth little.
+    1978), and a second point in the same bush, or a tenth of the same class, is worth little. `spread` counts points in
+    place of doubt, and groups of objects of about one size in place of predicted classes: see `size_groups`.
     """
     known = np.asarray(labelled, np.intp)
     free = answer.class_id > 0
@@ -120,7 +129,10 @@ def suggest_points(
         order = np.argsort(-answer.uncertainty[candidates], kind="stable")[:count]
         picked = candidates[order]
         return [_suggestion(answer, i, answer.uncertainty[i], f"uncertainty {answer.uncertainty[i]:.2f}") for i in picked]
-    return _spread(cloud, answer, candidates, known, count, np.random.default_rng(seed))
+    if strategy == "spread":
+        sizes = np.where(answer.class_id > 0, size_groups(cloud.xyz), 0).astype(np.uint8)
+        answer = replace(answer, class_id=sizes)
+    return _spread(cloud, answer, candidates, known, count, np.random.default_rng(seed), evenly=strategy == "spread")
 
 
 def _spread(
@@ -130,12 +142,14 @@ def _spread(
     known: NDArray[np.intp],
     count: int,
     rng: np.random.Generator,
+    evenly: bool = False,
 ) -> list[Suggestion]:
     if not len(candidates) or count < 1:
         return []
     sample = _draw(answer.class_id, candidates, max(CANDIDATES, 2 * count), rng)
     known = known[answer.class_id[known] > 0]
-    class_id, values = answer.class_id[sample], doubt(answer, sample)
+    class_id = answer.class_id[sample]
+    values = np.ones(len(sample), np.float32) if evenly else doubt(answer, sample)
     reach = _Reach(cloud.xyz[sample], class_id, cloud.xyz[known], answer.class_id[known])
     counts = np.bincount(answer.class_id[candidates], minlength=256)
     drawn_for = counts[class_id] / np.bincount(class_id, minlength=256)[class_id]
@@ -147,9 +161,33 @@ def _spread(
     for place, (row, gain) in enumerate(rows):
         range_m = float(np.linalg.norm(cloud.xyz[sample[row]]))
         like_it = max(1, round(float(stands_for[place])))
-        why = f"{range_m:.0f} m away; the model's doubt is {100 * values[row]:.0f} %; about {like_it} points are like it"
+        doubtful = "" if evenly else f"the model's doubt is {100 * values[row]:.0f} %; "
+        why = f"{range_m:.0f} m away; {doubtful}about {like_it} points are like it"
         found.append(_suggestion(answer, sample[row], min(1.0, gain / first), why))
     return found
+
+
+def size_groups(xyz: NDArray[np.float32]) -> NDArray[np.uint8]:
+    """(N,) 1 for the ground, then 2 to 5 by the size of the cluster that a point (N, 3), m, belongs to; no network is asked.
+
+    Clusters are points above the ground whose cells of 0.5 m touch; their sizes are below 1, 3 and 8 m, and above. A choice that
+    is balanced over them finds the small and rare things that a random one misses (BaSAL: size-balanced warm start).
+    """
+    group = np.ones(len(xyz), np.uint8)
+    above = np.flatnonzero(np.isfinite(xyz).all(axis=1))
+    above = above[~ground_points(xyz[above])]
+    if not len(above):
+        return group
+    cell, of_point = np.unique(np.floor(xyz[above] / CELL_M).astype(np.int64), axis=0, return_inverse=True)
+    pairs = cKDTree(cell).query_pairs(1.8, output_type="ndarray")  # neighbours at sides, edges and corners
+    links = coo_array((np.ones(len(pairs)), (pairs[:, 0], pairs[:, 1])), shape=(len(cell),) * 2)
+    count, cluster = connected_components(links, directed=False)
+    lowest, highest = np.full((count, 3), np.inf), np.full((count, 3), -np.inf)
+    np.minimum.at(lowest, cluster, cell)
+    np.maximum.at(highest, cluster, cell + 1.0)
+    size_m = CELL_M * (highest - lowest).max(axis=1)
+    group[above] = 2 + np.digitize(size_m, SIZES_M)[cluster[of_point.reshape(-1)]]
+    return group
 
 
 def _suggestion(answer: Segmentation, point: int | np.integer, score: float | np.floating, why: str) -> Suggestion:

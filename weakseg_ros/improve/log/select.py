@@ -51,7 +51,8 @@ class SelectConfig(InputSettings):
     """Maximum number of points suggested for labelling in each frame (0 to 1000)."""
     strategy: Strategy = "ours"
     """Acquisition strategy: 'ours' prefers uncertain frames and points that represent many others and differ from each
-    other, 'entropy' those with the highest uncertainty, and 'random' draws them."""
+    other, 'spread' does the same without the model's uncertainty, for the first clicks after a large change, 'entropy' prefers
+    those with the highest uncertainty, and 'random' draws them."""
     random_share: float = setting(0.05, 0.0, 1.0)
     """Fraction of the frames (0 to 1) drawn at random whatever the strategy, so that a model can be evaluated on them."""
     topic: str = ""
@@ -239,7 +240,7 @@ def _choose(
         config.seed,
         np.stack(known).astype(np.float32) if known else None,
     )
-    reason = {"ours": "chosen", "entropy": "uncertain", "random": "random"}[config.strategy]
+    reason = {"ours": "chosen", "spread": "chosen", "entropy": "uncertain", "random": "random"}[config.strategy]
     rows = [(reason, rest[choice.index], choice) for choice in picked]
     rows += [("random", choice.index, Choice(choice.index, free[choice.index].look.score)) for choice in drawn]
     return {free[place].index: (why, choice, free[place].look) for why, place, choice in rows}
