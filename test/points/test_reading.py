@@ -10,7 +10,7 @@ from weakseg_ros.errors import ConfigError
 from weakseg_ros.points.cloud import make_cloud
 from weakseg_ros.points.input_settings import InputSettings
 from weakseg_ros.points.intensity import QUANTILES, intensity_fit, quantiles, suggest_factor
-from weakseg_ros.points.reading import as_asked, as_sent, moved, rotation
+from weakseg_ros.points.reading import as_asked, as_sent, followed_by, moved, rotation
 
 POINTS = np.random.default_rng(0).uniform(-20, 20, (200, 3)).astype(np.float32)
 
@@ -38,7 +38,7 @@ def test_axes_are_turned_as_by_a_static_transform(rpy_deg: tuple[float, float, f
 
 
 def test_what_was_moved_comes_back_to_where_it_was_sent() -> None:
-    settings = InputSettings(rotation_rpy_deg=(10.0, 20.0, 30.0), unit_m=0.001)
+    settings = InputSettings(rotation_rpy_deg=(10.0, 20.0, 30.0), unit_m=0.001, translation_m=(0.5, 0.0, -1.7))
     sent = make_cloud(POINTS)
     np.testing.assert_allclose(as_sent(moved(sent, settings), settings).xyz, sent.xyz, rtol=1e-5, atol=1e-4)
     assert as_sent(sent, InputSettings()) is sent
@@ -51,6 +51,26 @@ def test_millimetres_become_metres_and_flags_stay() -> None:
     cloud = moved(make_cloud(millimetres), InputSettings(unit_m=0.001))
     np.testing.assert_allclose(cloud.xyz[5:], POINTS[5:], rtol=1e-5)
     assert list(cloud.flags[:6]) == [0, 0, 0, 1, 2, 0]
+
+
+def test_a_shifted_cloud_keeps_its_non_returns_at_the_origin() -> None:
+    points = POINTS.copy()
+    points[4] = 0.0
+    cloud = moved(make_cloud(points), InputSettings(translation_m=(1.0, 2.0, 3.0)))
+    np.testing.assert_allclose(cloud.xyz[5:], points[5:] + np.array([1, 2, 3]), rtol=1e-5, atol=1e-5)
+    assert not cloud.xyz[4].any()
+
+
+@pytest.mark.parametrize(
+    "rpy_deg", [(0.0, 0.0, 0.0), (180.0, 0.0, 0.0), (-90.0, 0.0, -90.0), (10.0, -90.0, 30.0), (5.0, 20.0, 130.0)]
+)
+def test_settings_followed_by_a_transform_move_as_the_two_do(rpy_deg: tuple[float, float, float]) -> None:
+    settings = InputSettings(rotation_rpy_deg=rpy_deg, unit_m=0.5, translation_m=(1.0, 2.0, 3.0))
+    matrix = np.eye(4)
+    matrix[:3, :3], matrix[:3, 3] = rotation(30.0, -10.0, 70.0), (4.0, 5.0, -6.0)
+    first = moved(make_cloud(POINTS), settings).xyz
+    both = moved(make_cloud(POINTS), followed_by(settings, matrix)).xyz
+    np.testing.assert_allclose(both, first @ matrix[:3, :3].T + matrix[:3, 3], atol=1e-4)
 
 
 def test_no_intensity_is_fed_where_none_is_asked_for() -> None:

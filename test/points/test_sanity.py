@@ -9,21 +9,31 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from weakseg_ros.points.cloud import make_cloud
+from weakseg_ros.points.ground import find_ground
 from weakseg_ros.points.input_settings import InputSettings
-from weakseg_ros.points.reading import rotation
-from weakseg_ros.points.sanity import AXES, SECTORS, findings, sectors, segments
+from weakseg_ros.points.reading import moved, rotation
+from weakseg_ros.points.sanity import AXES, SECTORS, Finding, findings, hidden_share, merged, sectors, segments
 
 
-def street(down: float = -24.8, up: float = 2.0, height: float = 1.73, azimuth: float = 180.0, seed: int = 0) -> np.ndarray:
-    """(N, 3) returns of a road between two fronts with parked cars, by a sensor of this field of view."""
+def street(
+    down: float = -24.8,
+    up: float = 2.0,
+    height: float = 1.73,
+    azimuth: float = 180.0,
+    seed: int = 0,
+    at: tuple[float, float] = (0.0, 0.0),
+) -> np.ndarray:
+    """(N, 3) returns of a road between two fronts with parked cars, by a sensor of this field of view `at` x and y."""
     elevation, turn = np.meshgrid(np.radians(np.linspace(up, down, 48)), np.radians(np.linspace(-azimuth, azimuth, 360)))
     ray = np.stack([np.cos(elevation) * np.cos(turn), np.cos(elevation) * np.sin(turn), np.sin(elevation)], -1).reshape(-1, 3)
     boxes = [((-60, 9, -height), (60, 20, 7)), ((-60, -20, -height), (60, -9, 6))]
     boxes += [((x, 4.2, -height), (x + 4, 6, 1.5 - height)) for x in (-20, -8, 3, 15)]
+    shift = np.array([*at, 0.0])
     with np.errstate(all="ignore"):
         best = np.where(ray[:, 2] < 0, -height / ray[:, 2], np.inf)
         for low, high in boxes:
-            a, b = np.array(low) / ray, np.array(high) / ray
+            a, b = (np.array(low) - shift) / ray, (np.array(high) - shift) / ray
             near, far = np.minimum(a, b).max(1), np.maximum(a, b).min(1)
             best = np.where((near > 0.3) & (near < far) & (near < best), near, best)
     hit = best < 90
@@ -78,6 +88,40 @@ def test_a_cloud_in_the_map_or_in_base_link_is_named() -> None:
     assert [found.kind for found in findings(street() + np.array([350, -120, 12]))] == ["far"]
     assert [found.kind for found in findings(street() + np.array([500_000, 5_000_000, 0]))] == ["far"]
     assert [found.kind for found in findings(street() + np.array([0.9, 0, 1.73]))] == ["base frame"]
+
+
+def mended(sent: np.ndarray, found: Finding) -> np.ndarray:
+    """The points as they are seen once the finding's last advice is followed."""
+    name, *values = found.remedy.partition("set ")[2].replace(" to ", " ").split()
+    settings = InputSettings(**{name: tuple(map(float, values))})
+    return np.asarray(moved(make_cloud(sent), settings).xyz)
+
+
+@pytest.mark.parametrize("rpy_deg", [(0.0, 12.0, 0.0), (0.0, -20.0, 0.0), (25.0, 0.0, 0.0), (0.0, 35.0, 0.0), (-14.0, 15.0, 0.0)])
+def test_a_tilted_sensor_is_named_and_the_remedy_levels_it(rpy_deg: tuple[float, float, float]) -> None:
+    sent = street(up=10.0, down=-40.0) @ rotation(*rpy_deg)
+    (found,) = findings(sent)
+    assert found.kind == "tilted"
+    level = mended(sent, found)
+    assert findings(level) == []
+    assert find_ground(level).tilt_deg < 1.0
+
+
+@pytest.mark.parametrize(("shift_m", "kind"), [(-5.0, "high"), (-8.0, "high"), (2.8, "buried"), (4.0, "buried")])
+def test_an_origin_far_from_the_ground_is_named_and_the_remedy_moves_it(shift_m: float, kind: str) -> None:
+    sent = street() + np.array([0.0, 0.0, shift_m])
+    (found,) = findings(sent)
+    assert found.kind == kind
+    assert findings(mended(sent, found)) == []
+
+
+def test_clouds_of_several_sensors_are_told_by_what_hides_behind_something() -> None:
+    near, far = street(), street() * 3.0
+    assert merged(near) is None
+    assert hidden_share(np.array([[10.0, 0, 0], [20.0, 0, 0], [0, 10.0, 0], [0, 10.5, 0]])) == 0.25
+    found = merged(np.concatenate([near, far]))
+    assert found is not None
+    assert found.kind == "merged"
 
 
 @pytest.mark.parametrize(
@@ -137,4 +181,9 @@ def test_real_scans(shared_data: Path, read: Callable[[Path], np.ndarray]) -> No
     for axes, (rpy_deg, _) in AXES.items():
         assert [found.kind for found in findings(points @ rotation(*rpy_deg))] == [axes]
     assert [found.kind for found in findings(points * 1000)] == ["unit"]
+    assert merged(points) is None
+    for roll, pitch in ((0, 12), (25, 0), (0, -30)):
+        assert [found.kind for found in findings(points @ rotation(roll, pitch, 0).T)] == ["tilted"]
+    assert [found.kind for found in findings(points - np.array([0, 0, 6]))] == ["high"]
+    assert [found.kind for found in findings(points + np.array([0, 0, 5]))] == ["buried"]
     assert [found.kind for found in findings(points + np.array([0, 0, 1.75]))] == ["base frame"]

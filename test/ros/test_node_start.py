@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from weakseg_ros.data.scans import open_scans
 from weakseg_ros.points.labelled import unpack_labelled
 
 Start = Callable[..., tuple[Any, Any]]
@@ -223,6 +224,30 @@ def test_labels_and_boxes_come_in_the_target_frame(rig: Any, start: Start, bundl
     assert all(answer.header.stamp != elsewhere.header.stamp for answer in client.answers)
     assert "TF has no way from 'mast' to 'base'" in process.text()
     assert process.end() == 0
+
+
+def test_the_model_sees_clouds_in_the_input_frame_and_answers_in_their_own(
+    rig: Any, start: Start, bundle: Any, tmp_path: Path
+) -> None:
+    (tmp_path / "tf2_ros.py").write_text(TF2_ROS)
+    process, client = start(
+        *("--bundle", str(bundle.folder), "--input.target-frame", "base"),
+        *("--log.folder", str(tmp_path / "log"), "--log.spacing-s", "0", "--log.min-score", "0"),
+        PYTHONPATH=str(tmp_path),
+    )
+    client.connect()
+    points = rig.street_points(50)
+    answer = client.answer_to(rig.make_cloud(points))
+    assert answer.header.frame_id != "base"
+    columns = unpack_labelled(answer)
+    np.testing.assert_allclose(np.stack([columns[name] for name in "xyz"], 1), points[:, :3], atol=1e-4)
+    elsewhere = rig.make_cloud(points)
+    elsewhere.header.frame_id = "mast"
+    client.points.publish(elsewhere)
+    client.wait(lambda: client.value("input", "dropped no_transform") == "1", "the count of the drop")
+    assert process.end() == 0
+    kept = open_scans(tmp_path / "log")[0].cloud.xyz
+    np.testing.assert_allclose(kept, np.stack((-points[:, 1], points[:, 0], points[:, 2] + 1.5), 1), atol=1e-3)
 
 
 def test_a_frame_that_cannot_be_asked_for_is_a_sentence(rig: Any, start: Start, bundle: Any) -> None:

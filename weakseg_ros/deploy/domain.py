@@ -19,6 +19,8 @@ from weakseg_ros.points.projection import RangeSpec
 from weakseg_ros.points.rings import ring_is_row
 
 SAMPLE_POINTS = 4096
+MERGED_POINTS = 20_000
+"""of the last cloud, to tell whether it is of one sensor"""
 RECENT_CLOUDS = 10
 OUTSIDE_EXCESS = 0.05
 """outside the image may be this much more of the points than in training"""
@@ -85,6 +87,8 @@ class DomainMonitor:
         self._samples: deque[CloudSample] = deque(maxlen=RECENT_CLOUDS)
         self._frame_id = ""
         self._added = 0
+        self._last = np.zeros((0, 3), np.float32)
+        """usable points of the last cloud"""
         self._geometry: tuple[int, list[str]] = (0, [])
         """clouds that had been seen when it was judged, and the judgement"""
 
@@ -93,6 +97,8 @@ class DomainMonitor:
         self._frame_id = view.cloud.frame_id
         self._added += 1
         self._samples.append(sample_cloud(view, self._info.spec))
+        usable = np.flatnonzero(view.cloud.valid)
+        self._last = view.cloud.xyz[usable[:: math.ceil(len(usable) / MERGED_POINTS) or 1]]
 
     def geometry(self) -> list[str]:
         """What is plainly wrong with the frame or unit of the recent clouds, one sentence each; empty = nothing is."""
@@ -104,7 +110,8 @@ class DomainMonitor:
         points = np.concatenate([sample.xyz for sample in samples])
         found = sanity.findings(points[:: math.ceil(len(points) / SAMPLE_POINTS)], self._frame_id)
         parts = sanity.segments([sample.sectors for sample in samples])
-        self._geometry = added, [str(one) for one in (*found, *filter(None, [parts]))]
+        several = None if parts or found else sanity.merged(self._last)
+        self._geometry = added, [str(one) for one in (*found, *filter(None, [parts, several]))]
         return self._geometry[1]
 
     def report(self) -> list[str]:

@@ -23,13 +23,18 @@ class InputSettings:
     for a sensor that hangs upside down, -90 0 -90 for a camera's optical frame."""
     unit_m: float = setting(1.0, 1e-9, 1e6)
     """Length of the cloud's unit in metres: 0.001 for a cloud in millimetres."""
+    translation_m: tuple[float, float, float] = (0.0, 0.0, 0.0)
+    """Metres in x, y and z that are added to the points after their rotation, as in a static transform: 0 0 -1.7 for a cloud
+    whose origin lies on the ground below a sensor at 1.7 m."""
 
     def __post_init__(self) -> None:
         check_ranges(self)
         if not all(map(math.isfinite, self.rotation_rpy_deg)):
             raise ConfigError(f"rotation_rpy_deg: {list(self.rotation_rpy_deg)} is not three finite angles")
+        if not all(map(math.isfinite, self.translation_m)):
+            raise ConfigError(f"translation_m: {list(self.translation_m)} is not three finite lengths")
 
     @property
     def moves_points(self) -> bool:
         """Whether points are anywhere else than the cloud says."""
-        return any(self.rotation_rpy_deg) or self.unit_m != 1.0
+        return any(self.rotation_rpy_deg) or any(self.translation_m) or self.unit_m != 1.0

@@ -4,6 +4,8 @@
 from __future__ import annotations
 
 import dataclasses
+import math
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,6 +13,8 @@ from numpy.typing import NDArray
 from weakseg_ros.points.cdr import CdrBuffer
 from weakseg_ros.points.cloud import Cloud, decode_cdr
 from weakseg_ros.points.input_settings import InputSettings
+
+Settings = TypeVar("Settings", bound=InputSettings)
 
 
 def read_message(buffer: CdrBuffer, settings: InputSettings) -> Cloud:
@@ -22,19 +26,24 @@ def moved(cloud: Cloud, settings: InputSettings) -> Cloud:
     """The cloud with its points turned and in metres, the same cloud where nothing is to be done; flags stay."""
     if not settings.moves_points:
         return cloud
-    return _multiplied(cloud, rotation(*settings.rotation_rpy_deg) * settings.unit_m)
+    matrix = rotation(*settings.rotation_rpy_deg) * settings.unit_m
+    return _transformed(cloud, matrix, np.array(settings.translation_m))
 
 
 def as_sent(cloud: Cloud, settings: InputSettings) -> Cloud:
     """A cloud that was `moved`, with its points where the message said that they are, which is where TF expects them."""
     if not settings.moves_points:
         return cloud
-    return _multiplied(cloud, rotation(*settings.rotation_rpy_deg).T / settings.unit_m)
+    inverse = rotation(*settings.rotation_rpy_deg).T / settings.unit_m
+    return _transformed(cloud, inverse, -inverse @ np.array(settings.translation_m))
 
 
-def _multiplied(cloud: Cloud, matrix: NDArray[np.float64]) -> Cloud:
+def _transformed(cloud: Cloud, matrix: NDArray[np.float64], shift: NDArray[np.float64]) -> Cloud:
     with np.errstate(all="ignore"):  # what is not finite stays so, and has its flag
-        return dataclasses.replace(cloud, xyz=cloud.xyz @ matrix.T.astype(np.float32))
+        xyz = cloud.xyz @ matrix.T.astype(np.float32)
+        if shift.any():  # a non-return stays at the origin, by which others know it
+            xyz = np.where(cloud.valid[:, None], xyz + shift.astype(np.float32), xyz)
+    return dataclasses.replace(cloud, xyz=xyz)
 
 
 def as_asked(cloud: Cloud, settings: InputSettings) -> Cloud:
@@ -43,6 +52,23 @@ def as_asked(cloud: Cloud, settings: InputSettings) -> Cloud:
         nothing = np.zeros(len(cloud), np.float32)
         cloud = dataclasses.replace(cloud, intensity=nothing, intensity_field="", intensity_full_scale=0.0)
     return moved(cloud, settings)
+
+
+def followed_by(settings: Settings, matrix: NDArray[np.float64]) -> Settings:
+    """Settings that move points as `settings` do and then by a rigid transform (4, 4)."""
+    turn = matrix[:3, :3] @ rotation(*settings.rotation_rpy_deg)
+    shift = matrix[:3, :3] @ np.array(settings.translation_m) + matrix[:3, 3]
+    x, y, z = map(float, shift)
+    return dataclasses.replace(settings, rotation_rpy_deg=angles_of(turn), translation_m=(x, y, z))
+
+
+def angles_of(turn: NDArray[np.float64]) -> tuple[float, float, float]:
+    """Roll, pitch and yaw in degrees of a rotation (3, 3); where the pitch is 90 deg, the roll is 0."""
+    pitch = math.atan2(-turn[2, 0], math.hypot(turn[0, 0], turn[1, 0]))
+    if math.cos(pitch) < 1e-6:
+        return 0.0, math.degrees(pitch), math.degrees(math.atan2(-turn[0, 1], turn[1, 1]))
+    roll, yaw = math.atan2(turn[2, 1], turn[2, 2]), math.atan2(turn[1, 0], turn[0, 0])
+    return math.degrees(roll), math.degrees(pitch), math.degrees(yaw)
 
 
 def rotation(roll_deg: float, pitch_deg: float, yaw_deg: float) -> NDArray[np.float64]:

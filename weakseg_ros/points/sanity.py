@@ -7,12 +7,14 @@ it lies below the sensor. A mirrored y axis (CARLA) cannot be told from position
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
+from weakseg_ros.points.ground import USUAL_HEIGHT_M, find_ground
 from weakseg_ros.points.reading import rotation
 
 MIN_POINTS = 200
@@ -41,13 +43,26 @@ AXES = {
     "y up": ((90.0, 0.0, 90.0), "y is up and z is forward, as in graphics"),
 }
 SECTORS = 72
+MIN_TILT_DEG, MAX_TILT_DEG = 10.0, 50.0
+"""roads, and sensors on moving vehicles, tilt by less than the one; beyond the other, walls are taken for ground"""
+TILTS = ((0.0, 0.0, 0.0), (30.0, 0.0, 0.0), (-30.0, 0.0, 0.0), (0.0, 30.0, 0.0), (0.0, -30.0, 0.0))
+"""a ground is searched for within 20 deg of each of these"""
+STAY = 0.1
+BELOW_M, BELOW_SHARE = 0.8, 0.05
+"""hardly anything lies this far below a ground"""
+OWN_FRAME = "take the topic in the sensor's own frame"
+ORIGINS_M = (0.0, 1.0, 1.8, 2.6)
+"""heights above a cloud's origin that its sensor may have been at"""
+HIDDEN_M, HIDDEN_FACTOR, HIDDEN_SHARE = 2.0, 1.3, 0.12
+"""how much nearer a point is that hides another one, and the share of hidden points that one sensor does not have. Measured:
+at most 0.08 on HDL-64E, OS1-128, VLP-32C, HDL-32E, VLP-16 and Hesai 64"""
 
 
 class Finding(NamedTuple):
     """What is wrong with a cloud's geometry."""
 
     kind: str
-    """'unit', 'far', a key of AXES, 'base frame', or 'segments'"""
+    """'unit', 'far', a key of AXES, 'tilted', 'base frame', 'high', 'buried', 'merged', or 'segments'"""
     text: str
     """what was found, a clause without a full stop"""
     remedy: str
@@ -65,7 +80,7 @@ def findings(xyz: NDArray[np.floating], frame_id: str = "") -> list[Finding]:
     points = xyz.astype(np.float64)
     if len(points) < MIN_POINTS:
         return []
-    for test in (far_away, wrong_unit, wrong_axes, base_frame):
+    for test in (far_away, wrong_unit, wrong_height, wrong_axes, tilted, base_frame):
         found = test(points)
         if found is not None:
             frame = f"frame '{frame_id}': " if frame_id else ""
@@ -98,25 +113,106 @@ def wrong_unit(xyz: NDArray[np.float64]) -> Finding | None:
 def wrong_axes(xyz: NDArray[np.float64]) -> Finding | None:
     """A cloud whose ground is not below it, but would be on other axes."""
     own = max(ground_share(xyz), ground_share(xyz, level=True))
-    if own >= SURE_SHARE:
+    if own >= SURE_SHARE or ground_height_m(xyz) is not None:
         return None
     shares = {name: ground_share(xyz @ rotation(*rpy).T) for name, (rpy, _) in AXES.items()}
     best = max(shares, key=shares.__getitem__)
     if shares[best] >= GROUND_SHARE and shares[best] > CLEARLY * own:
         return _axes(best)
-    forward = xyz[:, 2] / np.linalg.norm(xyz, axis=1)
-    if np.mean(forward > 0) >= FORWARD_SHARE and np.median(forward) > FORWARD_COSINE and own < GROUND_SHARE:
-        return _axes("optical")
-    return None
+    return _axes("optical") if own < GROUND_SHARE and _looks_along_z(xyz) else None
+
+
+def _looks_along_z(xyz: NDArray[np.float64]) -> bool:
+    forward = xyz[:, 2] / np.maximum(np.linalg.norm(xyz, axis=1), 1e-9)
+    return bool(np.mean(forward > 0) >= FORWARD_SHARE and np.median(forward) > FORWARD_COSINE)
 
 
 def base_frame(xyz: NDArray[np.float64]) -> Finding | None:
     """A cloud whose ground lies at the height of its origin, as one in base_link does."""
-    level = ground_share(xyz, level=True)
-    if level < GROUND_SHARE or level < ground_share(xyz) * 0.9 or strip_m(xyz) < STRIP_M:
+    height, level = ground_height_m(xyz), ground_share(xyz, level=True)
+    by_plane = height is not None and abs(height) < LEVEL_M
+    by_layer = level >= GROUND_SHARE and level >= ground_share(xyz) * 0.9
+    if not (by_plane or by_layer) or strip_m(xyz) < STRIP_M:
         return None
-    text = "the ground lies at the height of the origin, so the cloud is in the vehicle's frame (base_link), not the sensor's"
-    return Finding("base frame", text, "take the topic in the sensor's own frame")
+    text = (
+        "the ground lies at the height of the origin, so the cloud is in the vehicle's frame (base_link), as merged clouds are, "
+        "not in the sensor's"
+    )
+    return Finding("base frame", text, f"{OWN_FRAME}, or set translation_m to 0 0 -H for a sensor H metres above the ground")
+
+
+def tilted(xyz: NDArray[np.float64]) -> Finding | None:
+    """A cloud whose ground is clear to see, and not level."""
+    turns = [rotation(*rpy_deg) for rpy_deg in TILTS]
+    planes = [find_ground(xyz @ turn.T) for turn in turns]
+    shares = [plane.share if LOWEST_M < plane.offset_m < HIGHEST_M else 0.0 for plane in planes]
+    # the first is the cloud as it is, and is only left for one that is clearly better
+    best = int(np.argmax(np.array(shares) + STAY * (np.arange(len(TILTS)) == 0)))
+    normal = planes[best].normal @ turns[best]
+    tilt = math.degrees(math.acos(min(1.0, max(-1.0, float(normal[2])))))
+    if shares[best] < SURE_SHARE or not MIN_TILT_DEG <= tilt <= MAX_TILT_DEG:
+        return None
+    x, y, z = normal
+    roll, pitch = math.degrees(math.atan2(y, z)), math.degrees(math.atan2(-x, math.hypot(y, z)))
+    text = f"the ground is tilted by {tilt:.0f} deg against the cloud's x-y plane, so the sensor is mounted at an angle"
+    return Finding("tilted", text, f"set rotation_rpy_deg to {roll:.0f} {pitch:.0f} 0")
+
+
+def wrong_height(xyz: NDArray[np.float64]) -> Finding | None:
+    """A cloud whose origin is high above a ground that is clear to see, or below it."""
+    height = ground_height_m(xyz, math.inf)
+    if height is None or -LEVEL_M <= height <= HIGHEST_M or _looks_along_z(xyz):
+        return None
+    remedy = f"{OWN_FRAME}, or set translation_m to 0 0 {height - USUAL_HEIGHT_M:.1f}"
+    if height > 0:
+        return Finding(
+            "high", f"the ground lies {height:.1f} m below the origin: a sensor on a mast, or a frame above it", remedy
+        )
+    return Finding("buried", f"the ground lies {-height:.1f} m above the origin, from where no sensor sees it", remedy)
+
+
+def ground_height_m(xyz: NDArray[np.float64], most_m: float = HIGHEST_M) -> float | None:
+    """Metres of the origin above a ground that is clear to see with hardly anything below it; None where there is none.
+
+    Grounds more than `most_m` below the origin, or clearly above it while `most_m` is finite, do not count.
+    """
+    plane = find_ground(xyz)
+    if plane.share < SURE_SHARE or np.mean(plane.height(xyz) < -BELOW_M) > BELOW_SHARE:
+        return None
+    if plane.offset_m > most_m or (plane.offset_m < -LEVEL_M and math.isfinite(most_m)):
+        return None
+    return plane.offset_m
+
+
+def merged(xyz: NDArray[np.floating]) -> Finding | None:
+    """A cloud of several sensors or sweeps, from (N, 3) usable points: the more, the better.
+
+    From one origin each direction shows one surface; where many points hide behind others, they were seen from elsewhere. A
+    cloud in the vehicle's frame is looked at from where its sensor may have been.
+    """
+    points = xyz.astype(np.float64)
+    if len(points) < MIN_POINTS:
+        return None
+    share = 1.0
+    for height_m in ORIGINS_M:
+        share = min(share, hidden_share(points - [0.0, 0.0, height_m]))
+        if share < HIDDEN_SHARE:
+            return None
+    text = f"{share:.0%} of the points lie behind others wherever one looks from, so they are of several sensors or sweeps"
+    return Finding("merged", text, "take the topic of one sensor in its own frame, one sweep at a time")
+
+
+def hidden_share(xyz: NDArray[np.float64]) -> float:
+    """Share of the points that another one, clearly nearer to the origin, stands in front of, in steps of one degree."""
+    distance = np.linalg.norm(xyz, axis=1)
+    azimuth = np.degrees(np.arctan2(xyz[:, 1], xyz[:, 0]))
+    inclination = np.degrees(np.arctan2(xyz[:, 2], np.hypot(xyz[:, 0], xyz[:, 1])))
+    direction = np.floor(azimuth).astype(np.int64) * 256 + np.floor(inclination).astype(np.int64)
+    order = np.lexsort((distance, direction))
+    first = np.append(True, np.diff(direction[order]) != 0)
+    nearest = distance[order][first][np.cumsum(first) - 1]
+    hidden = distance[order] > np.maximum(nearest * HIDDEN_FACTOR, nearest + HIDDEN_M)
+    return float(hidden.mean())
 
 
 def ground_share(xyz: NDArray[np.float64], level: bool = False) -> float:

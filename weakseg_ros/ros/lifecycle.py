@@ -34,6 +34,7 @@ from weakseg_ros.ros.model import Model, open_segmenter
 from weakseg_ros.ros.params import NodeConfig, Parameters
 from weakseg_ros.ros.pipeline import Arrival, Pipeline
 from weakseg_ros.ros.publish import Outputs
+from weakseg_ros.ros.transforms import Transforms
 from weakseg_ros.ros.watch import BundleWatch
 from weakseg_ros.ros.worker import Mailbox, Worker
 
@@ -153,11 +154,12 @@ class SegmentNode(LifecycleNode):
             reliable = config.labels_reliability == "reliable"
             outputs = Outputs(self, config.mode == "replay", reliable, config.target_frame)
             frame_recording = FrameRecording(self)
+            transforms = Transforms(self, "input.target_frame") if config.input.target_frame else None
         except Exception:
             model.close()
             raise
         self._pipeline = Pipeline(
-            self, model, outputs, following, frame_recording, self._settings, self._statistics, self._on_device_lost
+            self, model, outputs, following, frame_recording, self._settings, self._statistics, self._on_device_lost, transforms
         )
         self.get_logger().info(f"loaded the model {model}")
 

@@ -29,6 +29,15 @@ TOPIC = "points"
 """the name to remap to the LiDAR's topic"""
 
 
+@dataclass(frozen=True, kw_only=True)
+class NodeInputSettings(InputSettings):
+    """How the node takes clouds in."""
+
+    target_frame: str = setting("", read_only=True)
+    """Frame that clouds are brought into before the model sees them, by the TF of the cloud's time and after the other input
+    settings, for instance the sensor's own frame where clouds come in base_link; '' leaves them in their own."""
+
+
 @dataclass(frozen=True)
 class NodeConfig:
     """Settings of the node. Those that are `read_only` are taken when the node is configured, the others at any time."""
@@ -81,7 +90,7 @@ class NodeConfig:
     """Seconds between two messages on /diagnostics."""
     autostart: bool = setting(True, read_only=True)
     """The node configures and activates itself when its process starts; with false, a lifecycle manager does."""
-    input: InputSettings = dataclasses.field(default_factory=InputSettings)
+    input: NodeInputSettings = dataclasses.field(default_factory=NodeInputSettings)
     """How clouds are taken in before the model sees them; changes are taken at once."""
     track: TrackSettings = dataclasses.field(default_factory=TrackSettings)
     """How track_instances tells that an object is one that it has seen."""
@@ -106,7 +115,7 @@ class NodeConfig:
 
 AT_THE_START = frozenset({"autostart"})
 """what is looked at once in the life of a process"""
-GROUPS: dict[str, type] = {"": NodeConfig, "input": InputSettings, "track": TrackSettings, "log": LogSettings}
+GROUPS: dict[str, type] = {"": NodeConfig, "input": NodeInputSettings, "track": TrackSettings, "log": LogSettings}
 """settings that belong together; their parameters are called GROUP.NAME"""
 FIELDS = {
     f"{group}.{field.name}".lstrip("."): field

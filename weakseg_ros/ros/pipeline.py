@@ -15,13 +15,14 @@ from weakseg_ros.deploy.engines import DeviceLostError
 from weakseg_ros.deploy.segmentation import Segmentation
 from weakseg_ros.errors import CloudError, EngineError
 from weakseg_ros.points.cloud import Cloud, decode_cdr
-from weakseg_ros.points.reading import moved
+from weakseg_ros.points.reading import followed_by, moved
 from weakseg_ros.ros.diagnostics import FrameStatistics, Throttle
 from weakseg_ros.ros.following import Following
 from weakseg_ros.ros.frame_recording import FrameRecording
 from weakseg_ros.ros.model import Model
 from weakseg_ros.ros.params import NodeConfig, Parameters
 from weakseg_ros.ros.publish import Outputs
+from weakseg_ros.ros.transforms import Transforms
 
 FAILURES_BEFORE_FALLBACK = 5
 
@@ -39,7 +40,8 @@ class Pipeline:
 
     A cloud that cannot be answered is counted by its reason and said once in a while.
 
-    `on_device_lost(text)` is called where only a new process helps.
+    `on_device_lost(text)` is called where only a new process helps. With `transforms` clouds are brought into
+    `input.target_frame`.
     """
 
     def __init__(
@@ -52,6 +54,7 @@ class Pipeline:
         parameters: Parameters,
         statistics: FrameStatistics,
         on_device_lost: Callable[[str], None],
+        transforms: Transforms | None = None,
     ) -> None:
         self.model = model
         self.outputs = outputs
@@ -63,12 +66,15 @@ class Pipeline:
         self._on_device_lost = on_device_lost
         self._throttle = Throttle()
         self._failures = 0
+        self._transforms = transforms
 
     def close(self, model_too: bool = True) -> None:
         """Release model and topics; nobody may call `answer` any more. A model that still runs cannot be released."""
         self.frame_recording.close()
         self._following.close()
         self.outputs.close()
+        if self._transforms is not None:
+            self._transforms.close()
         if model_too:
             self.model.close()
 
@@ -95,6 +101,7 @@ class Pipeline:
     def _answer(self, arrival: Arrival, config: NodeConfig) -> None:
         started = time.perf_counter()
         cloud = decode_cdr(arrival.data, config.input.intensity_field)
+        config = self._in_frame(cloud, config)
         seen = moved(cloud, config.input)
         decoded = time.perf_counter()
         answer, bundle = self.model.run(seen, config)
@@ -113,6 +120,14 @@ class Pipeline:
         self._statistics.answered(len(cloud), milliseconds)
         self._note_missing_intensity(cloud, config)
         self.frame_recording.offer(seen, answer, config, bundle, arrival.data)
+
+    def _in_frame(self, cloud: Cloud, config: NodeConfig) -> NodeConfig:
+        """The settings that bring this cloud into `input.target_frame`, too; CloudError where TF cannot."""
+        frame = config.input.target_frame
+        if self._transforms is None or frame == cloud.frame_id or not len(cloud):
+            return config
+        matrix = self._transforms.lookup(frame, cloud.frame_id, cloud.stamp_ns)
+        return dataclasses.replace(config, input=followed_by(config.input, matrix))
 
     def _note_missing_intensity(self, cloud: Cloud, config: NodeConfig) -> None:
         needed = "intensity" in self.model.bundle.info.channels and config.input.intensity_field

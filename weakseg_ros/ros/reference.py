@@ -74,9 +74,10 @@ SERVICES = (
     Topic("~/log_frame", "std_srvs/srv/Trigger", "", "Keep the next frame whatever its score."),
 )
 POSITIONS = """
-What `input.rotation_rpy_deg` and `input.unit_m` change is what the model sees and the frame log keeps. `~/labels`, `~/uncertain`,
-`~/objects` and `~/detections` have the positions, axes and unit that the cloud was sent with, as TF knows its frame: boxes stand
-along the z of that frame. Leave `target_frame` empty where the unit is not the metre, since TF is in metres.
+What `input.rotation_rpy_deg`, `input.unit_m`, `input.translation_m` and `input.target_frame` change is what the model sees and
+the frame log keeps. `~/labels`, `~/uncertain`, `~/objects` and `~/detections` have the positions, axes and unit that the cloud
+was sent with, as TF knows its frame, or those of `target_frame` (without `input.`): boxes stand along the z of that frame. Leave
+both frames empty where the unit is not the metre, since TF is in metres.
 """.lstrip()
 """what stands below the fields"""
 LABEL_FIELDS = """\
