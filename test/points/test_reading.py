@@ -40,7 +40,7 @@ def test_axes_are_turned_as_by_a_static_transform(rpy_deg: tuple[float, float, f
 def test_what_was_moved_comes_back_to_where_it_was_sent() -> None:
     settings = InputSettings(rotation_rpy_deg=(10.0, 20.0, 30.0), unit_m=0.001, translation_m=(0.5, 0.0, -1.7))
     sent = make_cloud(POINTS)
-    np.testing.assert_allclose(as_sent(moved(sent, settings), settings).xyz, sent.xyz, rtol=1e-5, atol=1e-4)
+    np.testing.assert_allclose(as_sent(moved(sent, settings), settings).xyz, sent.xyz, rtol=1e-5, atol=2e-3)
     assert as_sent(sent, InputSettings()) is sent
 
 
