@@ -231,8 +231,8 @@ def test_the_model_sees_clouds_in_the_input_frame_and_answers_in_their_own(
 ) -> None:
     (tmp_path / "tf2_ros.py").write_text(TF2_ROS)
     process, client = start(
-        *("--bundle", str(bundle.folder), "--input.target-frame", "base"),
-        *("--log.folder", str(tmp_path / "log"), "--log.spacing-s", "0", "--log.min-score", "0"),
+        *("--bundle", str(bundle.folder), "--input-target-frame", "base"),
+        *("--log-folder", str(tmp_path / "log"), "--log-spacing-s", "0", "--log-min-free-mib", "0"),
         PYTHONPATH=str(tmp_path),
     )
     client.connect()

@@ -92,7 +92,7 @@ def _parser() -> argparse.ArgumentParser:
         count = len(field.default) if isinstance(field.default, tuple) else None
         kind = float if count else type(field.default)
         parser.add_argument(
-            "--" + name.removeprefix("input.").replace("_", "-").replace(".", "-"),
+            f"--{_short(name)}",
             dest=name,
             nargs=count,
             type=_boolean if kind is bool else kind,
@@ -101,6 +101,12 @@ def _parser() -> argparse.ArgumentParser:
             help=f"{explain(name)}; default: {field.default!r}".replace("%", "%%"),
         )
     return parser
+
+
+def _short(name: str) -> str:
+    """The flag of a parameter; those of `input` go without their group, as in the other verbs, where that names no other."""
+    own = name.removeprefix("input.")
+    return (name if own != name and own in FIELDS else own).replace("_", "-").replace(".", "-")
 
 
 def _boolean(text: str) -> bool:
