@@ -123,8 +123,11 @@ def test_a_note_on_the_sensor_is_not_followed_by_nothing_is_wrong(
     clouds: list[Cloud], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     loud = [dataclasses.replace(cloud, intensity=cloud.intensity * 255) for cloud in clouds]
-    assert main(["--data", str(write_bag(tmp_path / "loud", loud))]) == 0
-    assert "Nothing is wrong" not in capsys.readouterr().out
+    assert main(["--data", str(write_bag(tmp_path / "loud", loud))]) == 1
+    out = capsys.readouterr().out
+    assert "Nothing is wrong" not in out
+    assert "street64 on" in out
+    assert "of 1: only" in out, "the fit is low, and says why"
 
 
 def test_a_sensor_none_of_whose_points_gets_a_class_is_a_fault(

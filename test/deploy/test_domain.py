@@ -93,6 +93,24 @@ def test_the_advice_replaces_a_scale_that_is_set() -> None:
     assert "set intensity_scale to 1" in sentence
 
 
+def test_a_factor_that_was_tried_in_vain_is_not_advised() -> None:
+    cloud = sensor(-24.9, 2.9, 64, lambda i: i * 255)
+    monitor = DomainMonitor(INFO)
+    monitor.add(CloudView(cloud, project(cloud, INFO.spec), 1.0))
+    factor = monitor.untried_factor()
+    assert factor == pytest.approx(1 / 255)
+    monitor.tried(factor, better=False)
+    assert monitor.untried_factor() is None
+    (sentence,) = monitor.report()
+    assert "was tried and does not help" in sentence
+    assert "set intensity_scale" not in sentence
+
+
+def test_a_model_of_ranks_needs_no_scale_and_one_of_level_clouds_no_frame() -> None:
+    ranks = dataclasses.replace(INFO.input, intensity=dataclasses.replace(INFO.input.intensity, ranks=True))
+    assert report(sensor(-24.9, 2.9, 64, lambda i: i * 255), dataclasses.replace(INFO, input=ranks)) == []
+
+
 def test_missing_intensity() -> None:
     cloud = sensor(-24.9, 2.9, 64, lambda i: i)
     (sentence,) = report(make_cloud(cloud.xyz))

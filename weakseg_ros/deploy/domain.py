@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import math
 from collections import deque
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -89,6 +90,8 @@ class DomainMonitor:
         self._added = 0
         self._last = np.zeros((0, 3), np.float32)
         """usable points of the last cloud"""
+        self._factors: dict[str, bool] = {}
+        """intensity factors that were tried on a cloud, and whether the model's answers got better"""
         self._geometry: tuple[int, list[str]] = (0, [])
         """clouds that had been seen when it was judged, and the judgement"""
 
@@ -109,10 +112,22 @@ class DomainMonitor:
             return self._geometry[1]
         points = np.concatenate([sample.xyz for sample in samples])
         found = sanity.findings(points[:: math.ceil(len(points) / SAMPLE_POINTS)], self._frame_id)
+        if self._info.input.level:
+            found = [one for one in found if one.kind not in sanity.LEVELLED]
         parts = sanity.segments([sample.sectors for sample in samples])
         several = None if parts or found else sanity.merged(self._last)
         self._geometry = added, [str(one) for one in (*found, *filter(None, [parts, several]))]
         return self._geometry[1]
+
+    def untried_factor(self) -> float | None:
+        """The intensity factor that `report` would advise, where it was not tried on a cloud yet."""
+        samples = [sample for sample in tuple(self._samples) if sample.usable]
+        factor = _factor(samples, self._info) if samples else None
+        return None if factor is None or _key(factor) in self._factors else factor
+
+    def tried(self, factor: float, better: bool) -> None:
+        """Note whether the model's answers got better with a factor on the intensity; what did not help is not advised."""
+        self._factors[_key(factor)] = better
 
     def report(self) -> list[str]:
         """One sentence per difference, empty where the recent clouds look like the training data.
@@ -129,7 +144,7 @@ class DomainMonitor:
             _rows(samples, self._info),
             _field_of_view(samples, trained, self._info),
             _density(samples, trained, self._info),
-            _intensity(samples, trained, self._info),
+            _intensity(samples, trained, self._info, self._factors),
         ]
         return [*self.geometry(), *notes, *filter(None, sentences)]
 
@@ -172,13 +187,31 @@ def _density(samples: list[CloudSample], trained: TrainingStatistics, info: Bund
     )
 
 
-def _intensity(samples: list[CloudSample], trained: TrainingStatistics, info: BundleInfo) -> str:
-    if "intensity" not in info.channels or not trained.intensity:
+def _intensity(samples: list[CloudSample], trained: TrainingStatistics, info: BundleInfo, tried: Mapping[str, bool]) -> str:
+    if "intensity" not in info.channels or info.input.intensity.ranks or not trained.intensity:
         return ""
-    return f"models/{info.name}: {found}" if (found := _intensity_difference(samples, trained.intensity, info)) else ""
+    found = _intensity_difference(samples, trained.intensity, info, tried)
+    return f"models/{info.name}: {found}" if found else ""
 
 
-def _intensity_difference(samples: list[CloudSample], trained: dict[float, float], info: BundleInfo) -> str:
+def _factor(samples: list[CloudSample], info: BundleInfo) -> float | None:
+    """The factor that would bring the intensities nearer to those of the training data, where they are far from them."""
+    trained, values = info.statistics.intensity, np.concatenate([sample.intensity for sample in samples])
+    ranks = info.input.intensity.ranks
+    if "intensity" not in info.channels or ranks or not trained or not values.size or values.min() == values.max():
+        return None
+    if values.min() < 0 or intensity_fit(values, trained) >= POOR_FIT:
+        return None
+    return suggest_factor(_unscaled(samples), trained, info.intensity.full_scale, samples[-1].intensity_scale)
+
+
+def _key(factor: float) -> str:
+    return f"{factor:.2g}"
+
+
+def _intensity_difference(
+    samples: list[CloudSample], trained: dict[float, float], info: BundleInfo, tried: Mapping[str, bool]
+) -> str:
     values = np.concatenate([sample.intensity for sample in samples])
     without = f"a model trained without intensity suits such clouds better ({WITHOUT_INTENSITY})"
     if not values.size:
@@ -193,9 +226,13 @@ def _intensity_difference(samples: list[CloudSample], trained: dict[float, float
         return ""
     now, then = float(np.quantile(values, 0.95)), trained[0.95]
     scale = f" (scale 0..{info.intensity.full_scale:g})" if info.intensity.full_scale else ""
-    factor = suggest_factor(_unscaled(samples), trained, info.intensity.full_scale, samples[-1].intensity_scale)
-    how = f"set intensity_scale to {factor:.3g} (--intensity-scale {factor:.3g}, or input.intensity_scale of the node)"
-    advice = how if factor else f"no factor makes it alike; {without}"
+    factor = _factor(samples, info)
+    if factor is not None and not tried.get(_key(factor), True):
+        advice = f"a factor of {factor:.3g} would make it alike, but was tried and does not help; {without}"
+    elif factor:
+        advice = f"set intensity_scale to {factor:.3g} (--intensity-scale {factor:.3g}, or input.intensity_scale of the node)"
+    else:
+        advice = f"no factor makes it alike; {without}"
     return f"intensity p95 is {now:.3g}, trained on {then:.3g}{scale}; {advice}"
 
 

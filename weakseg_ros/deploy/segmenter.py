@@ -3,18 +3,30 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import logging
 import time
 from collections.abc import Sequence
+from functools import partial
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
 
 from weakseg_ros.deploy.bundle import Bundle
 from weakseg_ros.deploy.domain import DomainMonitor
 from weakseg_ros.deploy.engines import open_first
 from weakseg_ros.deploy.engines.choice import chain_of
+from weakseg_ros.deploy.fit import Fit, FitMonitor, combine, ground_classes, measure
 from weakseg_ros.deploy.frontends import FrontendSettings, Instances, Lift, open_frontend
 from weakseg_ros.deploy.segmentation import Segmentation
+from weakseg_ros.errors import EngineError
 from weakseg_ros.points.cloud import Cloud
+
+Watch = Literal["now", "later", "never"]
+BETTER_FIT = 0.02
+"""an intensity factor is advised where it brings the fit up by this much"""
 
 log = logging.getLogger(__name__)
 
@@ -24,8 +36,9 @@ class Segmenter:
 
     `engine` is a name or a sequence of names, the first that works is taken (`auto`: what is fastest on this machine, see
     engines/choice.py); `chain` is the order in which they are tried and the reason for it, and `why_not` says why those before
-    the one at work were not taken; `threads` are CPU threads of the engine, 0 leaves it to choose. The other arguments
-    are the frontend's, see FrontendSettings; `settings` may be changed between two clouds.
+    the one at work were not taken; `threads` are CPU threads of the engine, 0 leaves it to choose. `watch` says when it is
+    looked at whether the answers can be trusted: in `run`, whenever `look` is called, or never. The other arguments are the
+    frontend's, see FrontendSettings; `settings` may be changed between two clouds.
     Raises BundleError where the network needs an input that clouds do not give, EngineError where no engine can run it.
     """
 
@@ -38,6 +51,7 @@ class Segmenter:
         intensity_scale: float = 0.0,
         allow_no_intensity: bool = False,
         instances: Instances = "auto",
+        watch: Watch = "now",
     ) -> None:
         self.bundle = bundle
         self.frontend = open_frontend(bundle.info)
@@ -47,6 +61,10 @@ class Segmenter:
         self.engine, self.why_not = open_first(bundle, self.chain.labels, threads)
         self.frontend.settings = FrontendSettings(lift, instances, intensity_scale, allow_no_intensity)
         self._monitor = DomainMonitor(bundle.info)
+        self._fit, self._ground, self._watch = FitMonitor(bundle.info), ground_classes(bundle.labels), watch
+        self._last: tuple[Any, Segmentation] | None = None
+        """the last cloud as it was seen, and its answer, until it was looked at"""
+        self._known: Fit | None = None
 
     @property
     def settings(self) -> FrontendSettings:
@@ -57,7 +75,8 @@ class Segmenter:
     def run(self, cloud: Cloud) -> Segmentation:
         """Answers for all N points, in order; class 0 and a flag where a point cannot be answered.
 
-        An empty cloud has an empty answer, whatever the bundle requires.
+        An empty cloud has an empty answer, whatever the bundle requires. Where the fit is low, no answer is more certain than
+        the fit.
 
         Raises CloudError (`no_intensity`, `no_ring`, `grid_size`) where the bundle needs what the cloud has not, EngineError
         where the network's answer is unusable.
@@ -69,7 +88,55 @@ class Segmenter:
         answer: Segmentation = self.frontend.decode(outputs, view, timings.lap)
         self._monitor.add(view)
         timings.lap("monitor")
-        return dataclasses.replace(answer, timings_ms=timings.laps_ms)
+        self._last = view, answer
+        if self._watch == "now":
+            self.look()
+        return dataclasses.replace(_doubted(answer, self._known), timings_ms=timings.laps_ms)
+
+    def look(self) -> None:
+        """Look whether the answer to the last cloud can be trusted, where its turn has come: a run or two of the engine."""
+        last, self._last = self._last, None
+        if last is None or self._watch == "never":
+            return
+        with contextlib.suppress(EngineError):  # which the next cloud meets again
+            if self._fit.look(*last, self._classes):
+                self._known = self.fit()
+                self._try_factor(*last)
+
+    def fit(self) -> Fit | None:
+        """How far the answers to the clouds so far can be trusted; None where none of them tells."""
+        return self._fit.fit(self.wrong_geometry())
+
+    def forget(self) -> None:
+        """Forget the clouds so far: what follows is of another sensor."""
+        self._monitor, self._fit = DomainMonitor(self.bundle.info), FitMonitor(self.bundle.info)
+        self._last = self._known = None
+
+    def _classes(self, cloud: Cloud, intensity_scale: float | None = None) -> NDArray[np.uint8]:
+        """The class of each point, and nothing else; nothing is remembered of it."""
+        settings = self.settings
+        scale = settings.intensity_scale if intensity_scale is None else intensity_scale
+        self.frontend.settings = dataclasses.replace(settings, instances="none", allow_no_intensity=True, intensity_scale=scale)
+        try:
+            inputs, view = self.frontend.encode(cloud)
+            outputs = self.frontend.nothing() if self.frontend.sees_nothing(view) else self.engine.run(inputs)
+            class_id: NDArray[np.uint8] = self.frontend.decode(outputs, view).class_id
+            return class_id
+        finally:
+            self.frontend.settings = settings
+
+    def _try_factor(self, view: Any, answer: Segmentation) -> None:
+        """Try the intensity factor that would be advised on this cloud, once: it is advised where the fit gets better."""
+        factor = self._monitor.untried_factor()
+        if factor is None:
+            return
+        class_id = self._classes(view.cloud, factor)
+        scaled = dataclasses.replace(view, intensity_scale=factor)
+        other = dataclasses.replace(answer, class_id=class_id)
+        now = measure(view, answer, self._classes, self.bundle.info, self._ground)
+        then = measure(scaled, other, partial(self._classes, intensity_scale=factor), self.bundle.info, self._ground)
+        without = [{name: value for name, value in parts.items() if name != "intensity"} for parts in (now, then)]
+        self._monitor.tried(factor, combine(without[1]).value >= combine(without[0]).value + BETTER_FIT)
 
     def domain_report(self) -> list[str]:
         """Where the last clouds differ from what the model was trained on, one sentence each; empty = they look alike."""
@@ -82,6 +149,18 @@ class Segmenter:
     def close(self) -> None:
         """Release the engine."""
         self.engine.close()
+
+
+def _doubted(answer: Segmentation, fit: Fit | None) -> Segmentation:
+    """The answer, no more certain than a low fit."""
+    if fit is None or not fit.low:
+        return answer
+    answered, most = answer.class_id > 0, np.float32(fit.value)
+    return dataclasses.replace(
+        answer,
+        confidence=np.minimum(answer.confidence, most),
+        uncertainty=np.where(answered, np.maximum(answer.uncertainty, 1 - most), answer.uncertainty),
+    )
 
 
 class _Timings:

@@ -28,6 +28,7 @@ from weakseg_ros.measure.label_files import SUMMARY_FILE, compare_files, in_word
 from weakseg_ros.measure.many import evaluate_many
 from weakseg_ros.measure.merge import merge
 from weakseg_ros.measure.summary import Unanswered
+from weakseg_ros.measure.verdict import not_to_trust
 from weakseg_ros.points.input_settings import InputSettings
 from weakseg_ros.points.labels import LabelMap
 
@@ -121,6 +122,8 @@ def run(argv: Sequence[str], live: LiveAnswers) -> int:
     silent = _says_nothing(summary)
     if silent:
         complain(f"weakseg evaluate: {silent}")
+    if not_to_trust(summary):
+        say(f"do not build on these answers: {not_to_trust(summary)}")
     return EXIT_PARTIAL if summary["partial"] or silent else 0
 
 
@@ -180,7 +183,9 @@ def evaluate(
     if not evaluation.tally.scans:
         problem = source.problems[0] if source.problems else "holds no scan; check the topic, the split and the shard"
         raise DataError(f"{config.data}: {problem}")
+    fit = segmenter.fit()
     facts["domain"], facts["wrong_geometry"] = segmenter.domain_report(), segmenter.wrong_geometry()
+    facts["fit"] = fit.to_mapping() if fit else None
     summary = evaluation.summary(config.data, {**facts, **(extra or {})})
     return evaluation.write(config.out, summary), summary
 

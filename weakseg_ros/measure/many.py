@@ -30,7 +30,7 @@ def evaluate_many(config: Any, bags: Sequence[Path], evaluate: Callable[[Any], o
         evaluate(dataclasses.replace(config, data=bag, more=(), out=config.out / name))
         summary = json.loads((config.out / name / SUMMARY_FILE).read_text(encoding="utf-8"))
         figures = {key: summary[key] for key in FIGURES if key in summary}
-        return {"complete": not summary["partial"], "domain": summary["domain"], **figures}
+        return {"complete": not summary["partial"], "domain": summary["domain"], "fit": summary["fit"], **figures}
 
     rows = each_bag(bags, config.out, asked, work, _line, lambda name: (config.out / name / SUMMARY_FILE).is_file())
     done = [config.out / row["name"] for row in rows if "problem" not in row]
@@ -44,4 +44,5 @@ def _line(row: Row) -> str:
     measured = f", mIoU {row['miou_present']:.3f}" if "miou_present" in row else ""
     partial = f", partial: {row['partial_reason']}" if row.get("partial_reason") else ""
     sensor = f"; {row['domain'][0]}" if row.get("domain") else ""
+    sensor += f"; fit {row['fit']['value']:.2f} of 1" if row.get("fit") else ""
     return f"{row['scans']} scans{measured}{partial}{sensor}"

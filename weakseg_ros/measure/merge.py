@@ -60,6 +60,7 @@ def merge(
         **track_figures(tracks),
         "notes": list(dict.fromkeys((*(note for part in parts for note in part["notes"]), *more_notes))),
         "wrong_geometry": list(dict.fromkeys(text for part in parts for text in part.get("wrong_geometry", []))),
+        "fit": min((part["fit"] for part in parts if part.get("fit")), key=lambda fit: float(fit["value"]), default=None),
         "domain": list(dict.fromkeys(sentence for part in parts for sentence in part["domain"])),
         "worst": sorted((scan for part in parts for scan in part["worst"]), key=lambda scan: -scan["score"])[:10],
         "environment": environment(),

@@ -17,6 +17,7 @@ from weakseg_ros.config import parse
 from weakseg_ros.data.many_bags import Row, are_whole, bags_of, each_bag
 from weakseg_ros.data.prediction_files import ZIP, Predicted, check_submission, server_ids, write_prediction
 from weakseg_ros.deploy.bundle import Bundle
+from weakseg_ros.deploy.fit import Fit
 from weakseg_ros.deploy.segmentation import Segmentation
 from weakseg_ros.deploy.segmenter import Segmenter
 from weakseg_ros.errors import CloudError, ConfigError, DataError, complain, say
@@ -73,6 +74,8 @@ class PredictReport:
     problems: list[str] = field(default_factory=list)
     """one sentence for each scan that was left out"""
     notes: list[str] = field(default_factory=list)
+    fit: Fit | None = None
+    """how far the predictions can be trusted; None where no scan tells"""
 
 
 def main(argv: Sequence[str]) -> int:
@@ -117,6 +120,8 @@ def _say(config: PredictConfig, report: PredictReport) -> bool:
         complain(
             f"weakseg predict: {report.empty} of {len(report.points)} scans hold no point at all; check the topic and the driver"
         )
+    if report.fit is not None and report.fit.low:
+        say(f"do not build on these predictions: {report.fit}")
     return bool(report.problems or report.empty)
 
 
@@ -139,7 +144,7 @@ def predict(config: PredictConfig) -> PredictReport:
     report.problems += source.problems
     if not report.points:
         raise DataError(f"{config.data}: no scan could be answered; {next(iter(report.problems), 'it is empty')}")
-    report.notes = segmenter.domain_report()
+    report.notes, report.fit = segmenter.domain_report(), segmenter.fit()
     if config.submission and not report.problems:
         report.notes += check_submission(config.out, report.points)
     return report

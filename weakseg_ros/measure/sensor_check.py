@@ -11,6 +11,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Literal
 
+from weakseg_ros.deploy.fit import FAIR
 from weakseg_ros.deploy.segmenter import Segmenter
 from weakseg_ros.errors import CloudError, DataError
 from weakseg_ros.measure.inputs import Input
@@ -40,8 +41,8 @@ class _Seen:
 def check_sensor(segmenter: Segmenter, source: Input, data: Path, limit: int) -> Iterator[tuple[Mark, str]]:
     """What the model would meet on this sensor, from the first `limit` clouds: (mark, sentence) each.
 
-    A fault where a cloud cannot be read or taken, where none was seen, where no point of any gets a class, and where their
-    frame or unit is plainly wrong.
+    A fault where a cloud cannot be read or taken, where none was seen, where no point of any gets a class, where their frame or
+    unit is plainly wrong, and where the model's answers are not to be built on.
     """
     seen = _look(segmenter, source, limit)
     differences = segmenter.domain_report()
@@ -49,8 +50,13 @@ def check_sensor(segmenter: Segmenter, source: Input, data: Path, limit: int) ->
     faults = [*_faults(seen, data, segmenter.bundle.name), *wrong]
     yield from (("fault", text) for text in faults)
     yield from (("note", text) for text in differences if text not in wrong)
-    if not faults and not differences:
-        yield "ok", f"{seen.answered} clouds of {data} look like what {segmenter.bundle.name} was trained on"
+    fit = segmenter.fit()
+    if fit is None and seen.answered:
+        yield "note", f"the {seen.answered} clouds of {data} hold too little to tell whether the model's answers can be trusted"
+    elif fit is not None and (fit.low or fit.value < FAIR):
+        yield "fault" if fit.low else "note", f"{segmenter.bundle.name} on {data}: {fit}"
+    elif not faults and not differences:
+        yield "ok", f"{seen.answered} clouds of {data} look like what {segmenter.bundle.name} was trained on ({fit})"
 
 
 def _look(segmenter: Segmenter, source: Input, limit: int) -> _Seen:

@@ -15,6 +15,7 @@ RARE_SHARE = 1e-3
 HIGH_ECE = 0.08
 FAR_DROP = 0.6
 MUCH_UNANSWERED = 0.05
+RIGHT_ENOUGH = 0.5
 SENSOR_PERIOD_MS = 100.0
 NAMES_IN_A_LIST = 4
 WEAK_CLASSES = 3
@@ -42,6 +43,9 @@ def verdict(summary: Mapping[str, Any]) -> Verdict:
     wrong = summary.get("wrong_geometry")
     if wrong:
         return Verdict("poor", f"The clouds are not as a model needs them: {wrong[0]}.", _speed(summary))
+    doubt = not_to_trust(summary)
+    if doubt:
+        return Verdict("poor", f"Do not build on these answers: {doubt}.", _speed(summary))
     if not summary["labelled_scans"]:
         return _verdict_without_truth(summary)
     miou, present = summary["miou_present"], summary["classes_present"]
@@ -57,6 +61,15 @@ def verdict(summary: Mapping[str, Any]) -> Verdict:
         level, word = "poor", f"Not yet a model for this sensor, {_percent(silent)} of the labelled points get no class"
     detail = f"{_percent(summary['accuracy'])} of the labelled points are right. {_speed(summary)}"
     return Verdict(level, f"{word}{about}.", detail.strip())
+
+
+def not_to_trust(summary: Mapping[str, Any]) -> str:
+    """A clause on a fit so low that nothing is to be built on the answers, or nothing; labels that say otherwise overrule it."""
+    fit = summary.get("fit")
+    if not fit or not fit["low"] or (summary["labelled_scans"] and summary["accuracy"] >= RIGHT_ENOUGH):
+        return ""
+    why = f" ({'; '.join(fit['reasons'])})" if fit["reasons"] else ""
+    return f"the model's fit to these clouds is {fit['value']:.2f} of 1{why}"
 
 
 def next_steps(summary: Mapping[str, Any], bundle: str, data: str) -> list[Step]:

@@ -42,6 +42,8 @@ AXES = {
     "optical": ((-90.0, 0.0, -90.0), "z is forward and y is down, a camera's optical frame"),
     "y up": ((90.0, 0.0, 90.0), "y is up and z is forward, as in graphics"),
 }
+LEVELLED = frozenset({"tilted", "base frame", "high", "buried"})
+"""kinds that do not matter to a model which sees clouds level and at a usual height"""
 SECTORS = 72
 MIN_TILT_DEG, MAX_TILT_DEG = 10.0, 50.0
 """roads, and sensors on moving vehicles, tilt by less than the one; beyond the other, walls are taken for ground"""
@@ -132,7 +134,7 @@ def base_frame(xyz: NDArray[np.float64]) -> Finding | None:
     height, level = ground_height_m(xyz), ground_share(xyz, level=True)
     by_plane = height is not None and abs(height) < LEVEL_M
     by_layer = level >= GROUND_SHARE and level >= ground_share(xyz) * 0.9
-    if not (by_plane or by_layer) or strip_m(xyz) < STRIP_M:
+    if not (by_plane or by_layer) or strip_m(xyz) < (STRIP_M / 2 if by_plane else STRIP_M):
         return None
     text = (
         "the ground lies at the height of the origin, so the cloud is in the vehicle's frame (base_link), as merged clouds are, "

@@ -16,6 +16,7 @@ import numpy as np
 from builtin_interfaces.msg import Time
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
 
+from weakseg_ros.deploy.fit import Fit
 from weakseg_ros.ros.params import NodeConfig
 from weakseg_ros.ros.transport import PROFILE, profile_variables
 
@@ -225,11 +226,18 @@ def output_status(outputs: Outputs | None) -> Status:
     return status
 
 
-def domain_status(sentences: Sequence[str], wrong_geometry: Sequence[str] = ()) -> Status:
-    """Whether the clouds look like what the model was trained on; an error where their frame or unit is plainly wrong."""
+def domain_status(sentences: Sequence[str], wrong_geometry: Sequence[str] = (), fit: Fit | None = None) -> Status:
+    """Whether the clouds look like what the model was trained on, and its answers can be trusted.
+
+    An error where their frame or unit is plainly wrong, or the fit is low.
+    """
     status = Status("domain", values={f"difference {i + 1}": text for i, text in enumerate(sentences)})
+    if fit is not None:
+        status.values |= {"fit": f"{fit.value:.2f}", **{f"fit {name}": f"{value:.2f}" for name, value in fit.parts.items()}}
     if wrong_geometry:
         status.worsen(DiagnosticStatus.ERROR, wrong_geometry[0])
+    elif fit is not None and fit.low:
+        status.worsen(DiagnosticStatus.ERROR, f"the answers are not to be built on, {fit}")
     elif sentences:
         status.worsen(DiagnosticStatus.WARN, sentences[0])
     return status

@@ -242,7 +242,7 @@ class SegmentNode(LifecycleNode):
             diagnostics.model_status(model, config, self._fault),
             diagnostics.device_status(model),
             diagnostics.output_status(outputs),
-            diagnostics.domain_status(sentences, model.wrong_geometry() if model else ()),
+            diagnostics.domain_status(sentences, *((model.wrong_geometry(), model.fit()) if model else ())),
             self._pipeline.frame_recording.status() if self._pipeline else Status("frame_log", "the node is not configured"),
         )
         name, now = self.get_fully_qualified_name(), self.get_clock().now().to_msg()

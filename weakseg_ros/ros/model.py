@@ -8,6 +8,7 @@ from collections.abc import Callable
 
 from weakseg_ros.deploy.bundle import Bundle
 from weakseg_ros.deploy.engines import label_of
+from weakseg_ros.deploy.fit import Fit
 from weakseg_ros.deploy.segmentation import Segmentation
 from weakseg_ros.deploy.segmenter import Segmenter
 from weakseg_ros.errors import EngineError
@@ -18,7 +19,7 @@ from weakseg_ros.ros.params import NodeConfig
 
 def open_segmenter(config: NodeConfig, bundle: Bundle) -> Segmenter:
     """A bundle in the engine that the parameters name, loaded and warmed up; EngineError says why not."""
-    return Segmenter(bundle, engine=config.engines, threads=config.threads)
+    return Segmenter(bundle, engine=config.engines, threads=config.threads, watch="later")
 
 
 class Model:
@@ -66,6 +67,15 @@ class Model:
             settings.allow_no_intensity = not config.input.intensity_field
             return self._segmenter.run(cloud), self._segmenter.bundle
 
+    def look(self) -> None:
+        """Look whether the last answer can be trusted, where its turn has come; the worker's, after it has published."""
+        with self._lock:
+            self._segmenter.look()
+
+    def fit(self) -> Fit | None:
+        """How far the answers so far can be trusted; None where no cloud tells."""
+        return self._segmenter.fit()
+
     def domain_report(self) -> list[str]:
         """Where the recent clouds differ from the training data."""
         return self._segmenter.domain_report()
@@ -98,7 +108,7 @@ class Model:
         rest = names[names.index(failed) + 1 :] if failed in names else ()
         if not rest:
             raise EngineError(f"{failed}: fails on every cloud and no other engine is left; {reason}")
-        other = Segmenter(failing.bundle, engine=rest, threads=config.threads)
+        other = Segmenter(failing.bundle, engine=rest, threads=config.threads, watch="later")
         with self._lock:
             swapped = self._segmenter is not failing
             if not swapped:

@@ -120,6 +120,7 @@ class Pipeline:
         self._statistics.answered(len(cloud), milliseconds)
         self._note_missing_intensity(cloud, config)
         self.frame_recording.offer(seen, answer, config, bundle, arrival.data)
+        self.model.look()
 
     def _in_frame(self, cloud: Cloud, config: NodeConfig) -> NodeConfig:
         """The settings that bring this cloud into `input.target_frame`, too; CloudError where TF cannot."""

@@ -17,6 +17,7 @@ from tqdm import tqdm
 from weakseg_ros.config import parse, setting, to_mapping
 from weakseg_ros.data.many_bags import Row, are_whole, bags_of, each_bag
 from weakseg_ros.deploy.bundle import Bundle
+from weakseg_ros.deploy.fit import Fit
 from weakseg_ros.deploy.segmentation import Segmentation
 from weakseg_ros.deploy.segmenter import Segmenter
 from weakseg_ros.errors import CloudError, DataError, complain, say
@@ -134,6 +135,8 @@ class Selection:
     """scans that the log holds already"""
     problems: list[str] = field(default_factory=list)
     """one sentence for each scan that was left out because it cannot be read or answered"""
+    fit: Fit | None = None
+    """how far the predictions that were chosen by can be trusted; None where no scan tells"""
 
 
 def _say(config: SelectConfig, selection: Selection) -> None:
@@ -146,6 +149,11 @@ def _say(config: SelectConfig, selection: Selection) -> None:
         say(f"all {selection.known} scans that can be read are in {config.out} already; label them, or name another --out")
     elif selection.known:
         say(f"{selection.known} scans are in {config.out} already, from an earlier call; the new frames are other scans")
+    if selection.fit is not None and selection.fit.low and config.strategy != "random":
+        complain(
+            f"weakseg select: the predictions that these frames were chosen by are bad, {selection.fit}; mend that first, or "
+            "choose with --strategy random"
+        )
 
 
 def select(config: SelectConfig) -> Selection:
@@ -182,7 +190,7 @@ def select(config: SelectConfig) -> Selection:
             choices = _choose(config, free, writer, bundle.labels.num_classes)
             keys = _write(config, source, segmenter, writer, choices)
             writer.finish()
-            return Selection(keys, len(seen) - len(free), list(dict.fromkeys(source.problems)))
+            return Selection(keys, len(seen) - len(free), list(dict.fromkeys(source.problems)), segmenter.fit())
     except OSError as error:
         raise DataError(f"{config.out}: cannot be written ({error.strerror}); make room, or choose another folder") from None
     finally:

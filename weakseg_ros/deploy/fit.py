@@ -1,0 +1,200 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Can a model's answers on these clouds be trusted? One number from 0 to 1 with its reasons, without labels.
+
+The number is the share of right points to expect, roughly: `bench/fit.py` holds it against labelled scans of real and simulated
+sensors, and made the weights. It needs the engine once more for each cloud that is looked at, and no torch.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from weakseg_ros.deploy.bundle import BundleInfo
+from weakseg_ros.deploy.frontends.range_numpy import CloudView
+from weakseg_ros.deploy.segmentation import Segmentation
+from weakseg_ros.points.cloud import FLAG_NON_RETURN, Cloud
+from weakseg_ros.points.ground import find_ground
+from weakseg_ros.points.intensity import intensity_fit
+from weakseg_ros.points.labels import LabelMap
+
+LOW, FAIR = 0.4, 0.6
+"""below the one a model's answers are not to be built on; below the other they are to be looked at"""
+WEIGHTS = {"geometry": 1.0, "ground": 0.55, "stability": 0.4, "answered": 0.4, "intensity": 0.5}
+"""exponents of the parts in their product, from a fit of its logarithm to that of the accuracy"""
+FLOOR = 0.1
+"""a part counts no less than this, so that none decides alone"""
+WRONG_GEOMETRY = 0.3
+FIRST, EVERY, KEPT = 4, 16, 32
+"""the first clouds are looked at, then every sixteenth; the last thirty-two of those count"""
+MIN_POINTS = 200
+SAMPLE = 20_000
+MIN_OF_CLASS = 30
+NEAR_M, ON_GROUND_M = 30.0, 0.2
+GROUND_WORDS = frozenset(
+    "road parking sidewalk terrain ground floor flat surface pavement marking grass lane path dirt soil".split()
+)
+"""a class with one of these in its name is ground"""
+
+Parts = Mapping[str, float]
+
+
+@dataclass(frozen=True)
+class Fit:
+    """How far a model's answers on some clouds can be trusted."""
+
+    value: float
+    """0 to 1"""
+    parts: dict[str, float]
+    """0 to 1 each, by a name in WEIGHTS; a part that cannot be told is not there"""
+    reasons: tuple[str, ...]
+    """what lowers it, the worst first, one clause each"""
+
+    @property
+    def low(self) -> bool:
+        """Whether the answers are not to be built on."""
+        return self.value < LOW
+
+    def __str__(self) -> str:
+        why = f": {'; '.join(self.reasons)}" if self.reasons else ""
+        return f"fit {self.value:.2f} of 1{why}"
+
+    def to_mapping(self) -> dict[str, Any]:
+        """As JSON holds it."""
+        parts = {name: round(value, 4) for name, value in self.parts.items()}
+        return {"value": round(self.value, 4), "low": self.low, "parts": parts, "reasons": list(self.reasons)}
+
+
+class FitMonitor:
+    """Looks at some of the clouds that a model answers, and tells how far the answers can be trusted."""
+
+    def __init__(self, info: BundleInfo) -> None:
+        self._info = info
+        self._ground = ground_classes(info.labels)
+        self._seen = 0
+        self._parts: deque[Parts] = deque(maxlen=KEPT)
+
+    def look(self, view: CloudView, answer: Segmentation, again: Callable[[Cloud], NDArray[np.uint8]]) -> bool:
+        """Count a cloud, and measure its answer where its turn has come; whether it was measured.
+
+        `again` gives the class of each point of another cloud.
+        """
+        number, self._seen = self._seen, self._seen + 1
+        if number >= FIRST and number % EVERY:
+            return False
+        parts = measure(view, answer, again, self._info, self._ground)
+        if parts:
+            self._parts.append(parts)
+        return bool(parts)
+
+    def fit(self, wrong_geometry: Sequence[str] = ()) -> Fit | None:
+        """What the clouds looked at say, each part by its median; None before there are any.
+
+        `wrong_geometry` are sentences on a frame or unit that is plainly wrong.
+        """
+        looked = tuple(self._parts)
+        if not looked:
+            return None
+        names = [name for name in WEIGHTS if any(name in parts for parts in looked)]
+        parts = {name: float(np.median([one[name] for one in looked if name in one])) for name in names}
+        if wrong_geometry:
+            parts["geometry"] = WRONG_GEOMETRY
+        return combine(parts, wrong_geometry)
+
+
+def combine(parts: Parts, wrong_geometry: Sequence[str] = ()) -> Fit:
+    """The fit of some parts: their weighted product."""
+    costs = {name: -WEIGHTS[name] * math.log(max(FLOOR, value)) for name, value in parts.items()}
+    worst = sorted(costs, key=lambda name: -costs[name])
+    found = [_reason(name, parts[name]) for name in worst if name != "geometry"]
+    return Fit(math.exp(-sum(costs.values())), dict(parts), (*wrong_geometry, *filter(None, found)))
+
+
+def _reason(name: str, value: float) -> str:
+    if value >= FAIR:
+        return ""
+    return {
+        "ground": f"only {value:.0%} of the ground near the sensor is taken for ground",
+        "stability": f"without half of the points only {value:.0%} keep their class, on average over the classes",
+        "answered": f"{1 - value:.0%} of the points get no class",
+        "intensity": "the intensities are not distributed as those of the training data",
+    }[name]
+
+
+def measure(
+    view: CloudView,
+    answer: Segmentation,
+    again: Callable[[Cloud], NDArray[np.uint8]],
+    info: BundleInfo,
+    ground: NDArray[np.bool_],
+) -> dict[str, float]:
+    """The parts of one cloud and its answer; empty where it has too few points to tell.
+
+    `ground` (K,) are the classes of the ground.
+    """
+    cloud = view.cloud
+    usable = np.flatnonzero(cloud.valid)
+    if len(usable) < MIN_POINTS:
+        return {}
+    sample = usable[:: math.ceil(len(usable) / SAMPLE)]
+    parts = {"answered": float(np.mean(answer.class_id[usable] > 0))}
+    _put(parts, "ground", _ground_recall(cloud.xyz[sample], answer.class_id[sample], ground))
+    _put(parts, "stability", _stability(cloud, answer.class_id, again))
+    _put(parts, "intensity", _intensity(view, sample, info))
+    return parts
+
+
+def ground_classes(labels: LabelMap) -> NDArray[np.bool_]:
+    """(K,) the classes whose names say that they are ground; none where the map names no such class."""
+    words = [frozenset(name.lower().replace("-", " ").replace("_", " ").split()) for name in labels.names]
+    return np.array([bool(found & GROUND_WORDS) for found in words])
+
+
+def thinned(cloud: Cloud) -> Cloud:
+    """The cloud with half of its points, drawn with a fixed seed, made non-returns."""
+    dropped = np.random.default_rng(0).random(len(cloud)) < 0.5
+    flags = np.where(dropped, np.uint8(FLAG_NON_RETURN), cloud.flags)
+    return dataclasses.replace(cloud, xyz=np.where(dropped[:, None], np.float32(0.0), cloud.xyz), flags=flags)
+
+
+def _put(parts: dict[str, float], name: str, value: float | None) -> None:
+    if value is not None:
+        parts[name] = value
+
+
+def _ground_recall(xyz: NDArray[np.float32], class_id: NDArray[np.uint8], ground: NDArray[np.bool_]) -> float | None:
+    """Share of the points on the ground, found from their places alone, that the model takes for ground."""
+    plane = find_ground(xyz)
+    if not ground.any() or not plane.share:
+        return None
+    near = np.hypot(xyz[:, 0], xyz[:, 1]) < NEAR_M
+    on = near & (np.abs(plane.height(xyz)) < ON_GROUND_M) & (class_id > 0)
+    return float(ground[class_id[on]].mean()) if np.count_nonzero(on) >= MIN_OF_CLASS else None
+
+
+def _stability(cloud: Cloud, class_id: NDArray[np.uint8], again: Callable[[Cloud], NDArray[np.uint8]]) -> float | None:
+    """Mean over the classes of the share of points that keep their class without the other half of the points."""
+    fewer = thinned(cloud)
+    both = fewer.valid & (class_id > 0)
+    if not both.any():
+        return 0.0
+    first, second = class_id[both], again(fewer)[both]
+    counts = np.bincount(first)
+    kept = np.bincount(first, first == second)
+    asked = counts >= MIN_OF_CLASS
+    return float(np.mean(kept[asked] / counts[asked])) if asked.any() else None
+
+
+def _intensity(view: CloudView, sample: NDArray[np.intp], info: BundleInfo) -> float | None:
+    if "intensity" not in info.channels or info.input.intensity.ranks or not info.statistics.intensity:
+        return None
+    if not view.cloud.intensity_field:
+        return 0.0
+    return intensity_fit(view.cloud.intensity[sample] * np.float32(view.intensity_scale), info.statistics.intensity)
