@@ -32,6 +32,8 @@ WEIGHTS = {"geometry": 1.0, "ground": 0.55, "stability": 0.4, "answered": 0.4, "
 FLOOR = 0.1
 """a part counts no less than this, so that none decides alone"""
 WRONG_GEOMETRY = 0.3
+WITHOUT_INTENSITY = 0.3
+"""a model of intensity whose clouds have none, or a constant"""
 FIRST, EVERY, KEPT = 4, 16, 32
 """the first clouds are looked at, then every sixteenth; the last thirty-two of those count"""
 MIN_POINTS = 200
@@ -195,6 +197,7 @@ def _stability(cloud: Cloud, class_id: NDArray[np.uint8], again: Callable[[Cloud
 def _intensity(view: CloudView, sample: NDArray[np.intp], info: BundleInfo) -> float | None:
     if "intensity" not in info.channels or info.input.intensity.ranks or not info.statistics.intensity:
         return None
-    if not view.cloud.intensity_field:
-        return 0.0
-    return intensity_fit(view.cloud.intensity[sample] * np.float32(view.intensity_scale), info.statistics.intensity)
+    values = view.cloud.intensity[sample]
+    if values.min() == values.max():
+        return WITHOUT_INTENSITY
+    return intensity_fit(values * np.float32(view.intensity_scale), info.statistics.intensity)
