@@ -50,7 +50,7 @@ def test_a_sensor_with_another_intensity_scale_is_told_the_factor(
     clouds: list[Cloud], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     loud = [dataclasses.replace(cloud, intensity=cloud.intensity * 255) for cloud in clouds]
-    assert main(["--data", str(write_bag(tmp_path / "loud", loud)), "--topic", "/points"]) == 0
+    assert main(["--data", str(write_bag(tmp_path / "loud", loud)), "--topic", "/points"]) == 1
     assert "intensity_scale to 0.00392" in capsys.readouterr().out
 
 
