@@ -70,7 +70,7 @@ flywheel: $(STAMP)   ## select, click, retrain, gate, swap in the live node: mIo
 
 kill: $(STAMP)       ## end every verb before each of its file-system changes, then fill its disk; is all started again? make kill KILL="--verbs train"
 	$(CLEAN) $(BIN)/python bench/kill_sweep.py $(KILL) --out runs/kill/kill.json
-	$(CLEAN) $(BIN)/python bench/kill_sweep.py --full --out runs/kill/full.json
+	$(CLEAN) $(BIN)/python bench/kill_sweep.py --full changes sizes --out runs/kill/full.json
 
 fuzz: $(STAMP)       ## wild bytes for everything that reads; make fuzz FUZZ="--targets clouds --count 10000000"
 	$(CLEAN) $(BIN)/python bench/fuzz.py $(FUZZ)

@@ -280,7 +280,7 @@ def picture(outcome: Outcome, path: Path) -> None:
     below.set_ylabel("cloud to answer, ms")
     for stamp, at in outcome.sent.items():
         if stamp not in outcome.latency_ms:
-            below.axvline(at - first, color="red", linewidth=0.5)
+            below.axvline(at - first, color="red", linewidth=0.5, alpha=0.2, zorder=0)
     machine.set_xlabel("s")
     figure.tight_layout()
     figure.savefig(path, dpi=120)

@@ -204,6 +204,23 @@ def test_a_kill_between_label_file_and_record_loses_nothing(folder: Path) -> Non
     assert len(SparseLabels.load(store.path, clicked_scans(folder))) == 2
 
 
+@pytest.mark.parametrize("class_id", [ROAD, CAR, PERSON])
+def test_a_killed_first_click_on_labels_of_the_data_counts_for_its_own_class(tmp_path: Path, class_id: int) -> None:
+    folder = tmp_path / "drive"
+    with ScanWriter(folder, STREET, RangeSpec(), source="test", seed=0, intensity_full_scale=1.0) as out:
+        cloud = make_cloud(np.random.default_rng(0).uniform(1, 20, (POINTS, 3)).astype(np.float32))
+        out.write(cloud, np.full(POINTS, int(STREET.to_raw(np.array(CAR))), np.uint32))
+        out.write(cloud, STREET.to_raw(np.arange(POINTS) % 3 + 1).astype(np.uint32))
+    store = ClickStore(folder, STREET)
+    store.add("000000", [0], PERSON)
+    before = (store.path / "sparse.yaml").read_bytes()
+    point = int(np.flatnonzero(store.labelled("000001")[0] != class_id)[0])
+    store.add("000001", [point], class_id)
+    wanted = store.record.clicks_per_class
+    (store.path / "sparse.yaml").write_bytes(before)  # as a kill after the label file leaves it
+    assert ClickStore(folder, STREET).record.clicks_per_class == wanted
+
+
 def test_training_on_clicks_that_were_changed_by_hand_says_how_to_count_them_anew(folder: Path) -> None:
     store = ClickStore(folder, STREET)
     store.add("000000", [5], CAR)

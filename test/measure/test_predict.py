@@ -4,7 +4,9 @@
 from __future__ import annotations
 
 import json
+import resource
 import shutil
+import signal
 import zipfile
 from pathlib import Path
 
@@ -56,6 +58,27 @@ def test_each_format_reads_back(
         raw = (read_pcd(file) if kind == "pcd" else read_ply(file))["label"]
         np.testing.assert_array_equal(read_cloud_file(file).xyz, open_scans(recording / "scans")[3].cloud.xyz)
     np.testing.assert_array_equal(raw & 0xFFFF, answers[3])
+
+
+@pytest.mark.parametrize("kind", ["semantickitti", "npy", "ply"])
+def test_a_full_disk_leaves_the_earlier_predictions_whole(
+    recording: Path, known_bundle: Bundle, tmp_path: Path, kind: str
+) -> None:
+    out = tmp_path / "out"
+    assert predict(recording / "scans", known_bundle, out, "--format", kind) == 0
+    before = {path: path.read_bytes() for path in out.rglob("*") if path.is_file()}
+    folder = next(iter(before)).parent
+    (folder / ".000001.4194304-0.tmp").write_text("half")
+    (folder / ".000001.label.4194304-0.tmp").write_text("half")
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (min(map(len, before.values())) // 2, limits[1]))
+    try:
+        assert predict(recording / "scans", known_bundle, out, "--format", kind) == 2
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+        signal.signal(signal.SIGXFSZ, handler)
+    assert {path: path.read_bytes() for path in out.rglob("*") if path.is_file()} == before, "what a dead process left is gone"
 
 
 def test_predictions_of_a_bag_are_those_of_its_scans(

@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import io
+import os
 import zipfile
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -14,7 +16,7 @@ from numpy.typing import NDArray
 from weakseg_ros.data.scan_files import read_raw_labels
 from weakseg_ros.errors import DataError
 from weakseg_ros.extras import need
-from weakseg_ros.files import write_atomic
+from weakseg_ros.files import make_folder, staged, write_atomic
 from weakseg_ros.points.labels import RAW_IDS, LabelMap, instances_in, raw_ids_in
 
 SERVER_SEQUENCES = tuple(f"{number:02d}" for number in range(11, 22))
@@ -42,12 +44,21 @@ def label_path(key: str) -> Path:
     return Path(*(["sequences", recording] if recording else []), "predictions", f"{name}.label")
 
 
-def write_prediction(out: Path, key: str, kind: str, predicted: Predicted) -> Path:
-    """Write one scan's file below `out` in the format `kind` (a key of WRITERS); returns its path."""
-    path = out / (label_path(key) if kind == "semantickitti" else Path(f"{key}.{kind}"))
-    path.parent.mkdir(parents=True, exist_ok=True)
-    WRITERS[kind](path, predicted)
-    return path
+class PredictionFolder:
+    """A folder of predictions in one format (a key of FORMATS); a file in it is whole, or the one that was there before."""
+
+    def __init__(self, out: Path, kind: str) -> None:
+        self._out, self._kind = out, kind
+        self._made: set[Path] = set()
+
+    def write(self, key: str, predicted: Predicted) -> Path:
+        """Write one scan's file; returns its path."""
+        path = self._out / (label_path(key) if self._kind == "semantickitti" else Path(f"{key}.{self._kind}"))
+        if path.parent not in self._made:
+            make_folder(path.parent)
+            self._made.add(path.parent)
+        write_atomic(path, FORMATS[self._kind](predicted))
+        return path
 
 
 def server_ids(labels: LabelMap) -> NDArray[np.uint16]:
@@ -81,21 +92,24 @@ def check_submission(out: Path, points: Mapping[str, int]) -> list[str]:
         raw = raw_ids_in(read_raw_labels(out / label_path(key), count))
         if not known[raw].all():
             raise DataError(f"{out / label_path(key)}: holds the raw id {raw[~known[raw]][0]}, which the server does not know")
-    with zipfile.ZipFile(out / ZIP, "w", zipfile.ZIP_DEFLATED) as archive:
-        for key in points:
-            archive.write(out / label_path(key), label_path(key).as_posix())
+    with staged(out / ZIP) as fresh:
+        with zipfile.ZipFile(fresh / ZIP, "w", zipfile.ZIP_DEFLATED) as archive:
+            for key in points:
+                archive.write(out / label_path(key), label_path(key).as_posix())
+        os.replace(fresh / ZIP, out / ZIP)
     present = {key.rpartition("/")[0] for key in points}
     missing = [name for name in SERVER_SEQUENCES if name not in present]
     return [f"the server wants the sequences 11 to 21; these are missing: {', '.join(missing)}"] if missing else []
 
 
-def _label(path: Path, predicted: Predicted) -> None:
-    write_atomic(path, predicted.raw.astype("<u4").tobytes())
+def _label(predicted: Predicted) -> bytes:
+    return predicted.raw.astype("<u4").tobytes()
 
 
-def _npy(path: Path, predicted: Predicted) -> None:
-    with open(path, "wb") as file:
-        np.save(file, predicted.raw.astype("<u4"))
+def _npy(predicted: Predicted) -> bytes:
+    file = io.BytesIO()
+    np.save(file, predicted.raw.astype("<u4"))
+    return file.getvalue()
 
 
 COLUMNS = (
@@ -118,7 +132,7 @@ def _rows(predicted: Predicted, more: Sequence[tuple[str, str]] = ()) -> NDArray
     return rows
 
 
-def _pcd(path: Path, predicted: Predicted) -> None:
+def _pcd(predicted: Predicted) -> bytes:
     rows = _rows(predicted)
     kinds = [np.dtype(kind) for _, kind, _ in COLUMNS]
     lines = [
@@ -133,20 +147,20 @@ def _pcd(path: Path, predicted: Predicted) -> None:
         f"POINTS {len(rows)}",
         "DATA binary",
     ]
-    write_atomic(path, ("\n".join(lines) + "\n").encode() + rows.tobytes())
+    return ("\n".join(lines) + "\n").encode() + rows.tobytes()
 
 
-def _ply(path: Path, predicted: Predicted) -> None:
+def _ply(predicted: Predicted) -> bytes:
     colors = ("red", "green", "blue")
     rows = _rows(predicted, [(name, "u1") for name in colors])
     for axis, name in enumerate(colors):
         rows[name] = predicted.rgb[:, axis]
     properties = [f"property {kind} {name}" for name, _, kind in COLUMNS] + [f"property uchar {name}" for name in colors]
     lines = ["ply", "format binary_little_endian 1.0", f"element vertex {len(rows)}", *properties, "end_header"]
-    write_atomic(path, ("\n".join(lines) + "\n").encode() + rows.tobytes())
+    return ("\n".join(lines) + "\n").encode() + rows.tobytes()
 
 
-def _las(path: Path, predicted: Predicted) -> None:
+def _las(predicted: Predicted) -> bytes:
     need("laspy")
     import laspy
 
@@ -164,14 +178,16 @@ def _las(path: Path, predicted: Predicted) -> None:
         kind: Any = np.float32 if name == "confidence" else np.uint16
         file.add_extra_dim(laspy.ExtraBytesParams(name=name, type=kind))
         file[name] = values.astype(kind)
-    file.write(str(path))
+    stream = io.BytesIO()
+    file.write(stream)
+    return stream.getvalue()
 
 
-WRITERS: dict[str, Callable[[Path, Predicted], None]] = {
+FORMATS: dict[str, Callable[[Predicted], bytes]] = {
     "semantickitti": _label,
     "pcd": _pcd,
     "ply": _ply,
     "las": _las,
     "npy": _npy,
 }
-"""by the name of the format"""
+"""the content of a scan's file by the name of the format"""

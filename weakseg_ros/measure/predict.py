@@ -15,7 +15,7 @@ from tqdm import tqdm
 
 from weakseg_ros.config import parse
 from weakseg_ros.data.many_bags import Row, are_whole, bags_of, each_bag
-from weakseg_ros.data.prediction_files import ZIP, Predicted, check_submission, server_ids, write_prediction
+from weakseg_ros.data.prediction_files import ZIP, Predicted, PredictionFolder, check_submission, server_ids
 from weakseg_ros.deploy.bundle import Bundle
 from weakseg_ros.deploy.fit import Fit
 from weakseg_ros.deploy.segmentation import Segmentation
@@ -153,13 +153,14 @@ def predict(config: PredictConfig) -> PredictReport:
 def _write_all(
     config: PredictConfig, source: Input, segmenter: Segmenter, ids: NDArray[np.uint16] | None, report: PredictReport
 ) -> None:
+    folder = PredictionFolder(config.out, config.format)
     for item in tqdm(source, total=len(source), unit="scan", desc="predict", disable=None):
         try:
             answer = segmenter.run(item.cloud)
         except CloudError as error:
             report.problems.append(f"scan {item.key}: {error}")
             continue
-        write_prediction(config.out, item.key, config.format, _predicted(item, answer, segmenter.bundle.labels, ids))
+        folder.write(item.key, _predicted(item, answer, segmenter.bundle.labels, ids))
         report.points[item.key] = len(item.cloud)
         report.empty += not len(item.cloud)
         report.without_class += int(np.count_nonzero(answer.class_id == 0))

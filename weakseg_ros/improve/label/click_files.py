@@ -51,7 +51,9 @@ class ClickFiles:
         try:
             make_folder(self.path)
         except OSError as error:
-            raise DataError(f"{self.path}: cannot be made ({error.strerror}); check the rights of {opened.folder}") from None
+            raise DataError(
+                f"{self.path}: cannot be made ({error.strerror}); free some space, or check the rights of {opened.folder}"
+            ) from None
         with self.alone():
             self._follow_map()
             self._mend()
