@@ -47,6 +47,7 @@ START_S = 120.0
 WARM_SHARE = 0.1
 """memory is compared from here on: until then caches fill"""
 MOST_GROWTH_MIB = 50.0
+PARTS = 6
 LAYOUTS = {
     "packed": [("x", "<f4"), ("y", "<f4"), ("z", "<f4"), ("intensity", "<f4"), ("ring", "<u2")],
     "double": [("x", "<f8"), ("y", "<f8"), ("z", "<f8"), ("t", "<u4"), ("intensity", "<u2"), ("ring", "u1")],
@@ -307,10 +308,33 @@ def summary_of(outcome: Outcome, minutes: float, frames: int) -> dict[str, Any]:
         "latency_ms_of_the_first_quarter": describe(latencies[:quarter]),
         "latency_ms_of_the_last_quarter": describe(latencies[-quarter:]),
         "memory_mib": {"warm": round(warm[0], 1), "end": round(warm[-1], 1), "growth": round(warm[-1] - warm[0], 1)},
+        "parts": parts_of(outcome),
         "load_of_the_machine": describe(outcome.load),
         "niceness": os.nice(0),
         "environment": environment(),
     }
+
+
+def parts_of(outcome: Outcome) -> list[dict[str, Any]]:
+    """The drive in six parts of equal length: load of the machine, clouds without an answer, latency and memory of each."""
+    first, last = min(outcome.sent.values()), max(outcome.sent.values())
+    looked = list(zip(outcome.memory, outcome.load, strict=True))
+    rows = []
+    for number in range(PARTS):
+        low, high = (first + (last - first + 1e-3) * part / PARTS for part in (number, number + 1))
+        stamps = [stamp for stamp, at in outcome.sent.items() if low <= at < high]
+        seen = [(mib, load) for (at, mib), load in looked if low <= at < high]
+        rows.append(
+            {
+                "minutes": [round((low - first) / 60, 1), round((high - first) / 60, 1)],
+                "load_of_the_machine": round(float(np.median([load for _, load in seen])), 1) if seen else None,
+                "sent": len(stamps),
+                "without_an_answer": sum(stamp not in outcome.latency_ms for stamp in stamps),
+                "latency_ms": describe([outcome.latency_ms[stamp] for stamp in stamps if stamp in outcome.latency_ms]),
+                "memory_mib": round(float(np.median([mib for mib, _ in seen])), 1) if seen else None,
+            }
+        )
+    return rows
 
 
 def main() -> int:
