@@ -47,7 +47,7 @@ START_S = 120.0
 WARM_SHARE = 0.1
 """memory is compared from here on: until then caches fill"""
 MOST_GROWTH_MIB = 50.0
-PARTS = 6
+PARTS, MOST_MOMENTS = 6, 1000
 LAYOUTS = {
     "packed": [("x", "<f4"), ("y", "<f4"), ("z", "<f4"), ("intensity", "<f4"), ("ring", "<u2")],
     "double": [("x", "<f8"), ("y", "<f8"), ("z", "<f8"), ("t", "<u4"), ("intensity", "<u2"), ("ring", "u1")],
@@ -90,7 +90,7 @@ class Outcome:
             "dropped_by_the_node": counts["received"] - counts["answered"],
             "answers_that_never_came_back": counts["answered"] - len(self.latency_ms),
             "counts_of_the_node": counts,
-            "when": [self._after(at) for at in missing],
+            "when": [self._after(at) for at in missing[:MOST_MOMENTS]],
         }
 
     def _after(self, at: float) -> str:
@@ -323,6 +323,7 @@ def parts_of(outcome: Outcome) -> list[dict[str, Any]]:
     for number in range(PARTS):
         low, high = (first + (last - first + 1e-3) * part / PARTS for part in (number, number + 1))
         stamps = [stamp for stamp, at in outcome.sent.items() if low <= at < high]
+        answered = [outcome.latency_ms[stamp] for stamp in stamps if stamp in outcome.latency_ms]
         seen = [(mib, load) for (at, mib), load in looked if low <= at < high]
         rows.append(
             {
@@ -330,7 +331,7 @@ def parts_of(outcome: Outcome) -> list[dict[str, Any]]:
                 "load_of_the_machine": round(float(np.median([load for _, load in seen])), 1) if seen else None,
                 "sent": len(stamps),
                 "without_an_answer": sum(stamp not in outcome.latency_ms for stamp in stamps),
-                "latency_ms": describe([outcome.latency_ms[stamp] for stamp in stamps if stamp in outcome.latency_ms]),
+                "latency_ms": describe(answered) if answered else None,
                 "memory_mib": round(float(np.median([mib for mib, _ in seen])), 1) if seen else None,
             }
         )

@@ -121,6 +121,25 @@ def test_a_candidate_that_nobody_judged_is_promoted_only_with_a_flag(models: Pat
     assert not (folder / UNJUDGED).exists()
 
 
+def test_a_candidate_stays_unjudged_until_it_is_deployed(models: Path) -> None:
+    """What a retraining that is ended between its verdict and its deployment leaves is removed by the next one."""
+    versions = Versions(models)
+    with versions.candidate("street") as (folder, fresh):
+        candidate = make(fresh / folder.name)
+        versions.mark_unjudged(candidate.folder, models / "run")
+        put_in_place(candidate.folder, folder)
+        (models / "versions" / "history.jsonl").mkdir()  # the promotion ends before it is in force
+        with pytest.raises(BundleError, match="cannot be changed"):
+            versions.promote(folder, unjudged=True)
+    (models / "versions" / "history.jsonl").rmdir()
+    assert versions.abandoned() == [(folder, models / "run")]
+    (models / "versions" / ".street-1.4194304-0.new").mkdir()
+    (models / "current").symlink_to("versions/street-1")
+    assert versions.abandoned() == [], "it was deployed, and ended before the mark was off"
+    assert sorted(path.name for path in (models / "versions").iterdir()) == ["street-1"]
+    assert not (folder / UNJUDGED).exists()
+
+
 def test_a_candidate_of_which_nothing_came_leaves_nothing(models: Path) -> None:
     versions = Versions(models)
 

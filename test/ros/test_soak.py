@@ -35,6 +35,7 @@ def test_half_a_minute_of_everything_loses_no_cloud_unaccounted(root: Path, tmp_
     assert lost["dropped_by_the_node"] == dropped.get("dropped superseded", 0), summary
     assert lost["never_reached_the_node"] == dropped.get("dropped lost_in_transport", 0), summary
     assert summary["without_an_answer"] == len(lost["when"]), summary
+    assert sum(part["sent"] for part in summary["parts"]) == 300
     assert summary["models_announced"] >= 2
     assert summary["layouts"] >= 3
     assert (tmp_path / "soak.png").stat().st_size > 10_000

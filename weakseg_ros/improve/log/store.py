@@ -303,7 +303,7 @@ def _claim_session(folder: Path, facts: Mapping[str, Any] | None) -> tuple[int, 
 
     A number that nothing came of is taken again, and that of an unfinished session of the same facts, where they are given.
     """
-    folder.mkdir(exist_ok=True)
+    make_folder(folder)
     taken = sorted(int(name) for name in os.listdir(folder) if name.isdigit())
     for number in taken:
         path = folder / f"{number:04d}"

@@ -135,8 +135,14 @@ class Versions:
         write_atomic(folder / UNJUDGED, f"{text}\n{_RUN_LINE}{run.absolute()}\n")
 
     def abandoned(self) -> list[tuple[Path, Path | None]]:
-        """(candidate, run folder) of each retraining that was ended before its verdict; the deployed bundle is none of them."""
+        """(candidate, run folder) of each retraining that was ended before its bundle was deployed or refused.
+
+        The deployed bundle is none of them, even where it still has the mark. Half-written folders of dead processes go.
+        """
         parent = self.models / VERSIONS
+        sweep(parent)
+        if self.current is not None:
+            self.judged(self.current)
         found: list[tuple[Path, Path | None]] = []
         for folder in content_of(parent):
             unjudged = folder / UNJUDGED
@@ -170,8 +176,8 @@ class Versions:
         if before == bundle.folder:
             raise BundleError(f"{self.pointer}: means {folder} already; nothing to do")
         before = before or (previous.resolve() if previous else None)
-        self.judged(bundle.folder)
         self._change("promote", bundle, before, why)
+        self.judged(bundle.folder)  # last: a candidate that was ended before it is deployed stays one, and is trained anew
         return bundle
 
     def reject(self, folder: Path, report: str, why: str) -> None:
