@@ -25,6 +25,7 @@ SETTINGS = {
     "wrap": ("weakseg_ros.train.wrap_config:WrapConfig",),
     "label": ("weakseg_ros.improve.label.serve:LabelConfig",),
     "retrain": ("weakseg_ros.improve.retrain.config:RetrainConfig",),
+    "adapt": ("weakseg_ros.improve.adapt.config:AdaptConfig",),
     "promote": ("weakseg_ros.improve.retrain.versions:PromoteConfig",),
     "rollback": ("weakseg_ros.improve.retrain.versions:RollbackConfig",),
     "evaluate": ("weakseg_ros.measure.evaluate:EvaluateConfig",),

@@ -44,6 +44,7 @@ VERBS = {
         "weakseg_ros.improve.retrain.command:main",
         "fine-tune the deployed bundle on new clicks and deploy it if it passes the gate",
     ),
+    "adapt": Verb("weakseg_ros.improve.adapt.command:main", "adapt a bundle to your own clouds, without labels"),
     "promote": Verb("weakseg_ros.improve.retrain.versions:promote_main", "deploy a bundle as models/current"),
     "rollback": Verb("weakseg_ros.improve.retrain.versions:rollback_main", "redeploy the previous bundle"),
     "evaluate": Verb("weakseg_ros.evaluating:main", "evaluate a bundle on a bag or scans and write a report"),

@@ -1,0 +1,18 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What an adaptation changed, as one HTML page that needs no other file."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+SHOWN_SHARE = 1e-3
+
+
+def render(summary: Mapping[str, Any]) -> str:
+    """The page from the summary that `weakseg adapt` writes as JSON."""
+    from jinja2 import Environment, PackageLoader, StrictUndefined
+
+    environment = Environment(loader=PackageLoader("weakseg_ros.measure"), autoescape=True, undefined=StrictUndefined)
+    shown = [row for row in summary["classes"] if max(row["before"], row["after"]) >= SHOWN_SHARE]
+    return environment.get_template("adapt.html.j2").render(s=summary, shown=shown)
