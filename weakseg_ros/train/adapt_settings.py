@@ -17,8 +17,9 @@ class AdaptSettings:
     """Channels whose normalisation is re-estimated on the clouds: 'none' of them, the 'intensity', or 'all'."""
     statistics_share: float = setting(0.5, 0.0, 1.0)
     """Share of the clouds in the BatchNorm statistics, beside those that the bundle brings (0 to 1); 0 keeps the bundle's."""
-    steps: int = setting(300, 0, 100000)
-    """Number of self-training steps (0 to 100000); with 0 only the statistics are re-estimated."""
+    steps: int = setting(0, 0, 100000)
+    """Number of self-training steps (0 to 100000), some hundreds where it is wanted; with 0, the default, only the statistics
+    are re-estimated."""
     max_minutes: float = setting(5.0, 0.0)
     """Longest time of the self-training in minutes, with the learning rate scheduled accordingly; 0 sets no limit."""
     batch_size: int = setting(4, 2, 64)
