@@ -102,7 +102,7 @@ def opening(config: AdaptConfig, old: Bundle, clouds: UserClouds) -> list[str]:
     return [
         f"adapts {old.name} ({old.content_hash[:12]}) from {old.folder}, without labels",
         f"to {len(clouds.train)} of {clouds.found} clouds of {', '.join(clouds.names)}; the guard watches {len(clouds.guard)}",
-        f"{config.steps} steps of {config.batch_size} crops{limit}",
+        f"{config.steps} steps of {config.batch_size} crops{limit}" if config.steps else "statistics alone, no self-training",
         f"the adapted bundle will be {config.out}, and the report {config.report / REPORT}",
     ]
 
