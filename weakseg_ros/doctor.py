@@ -22,7 +22,7 @@ from typing import Any, Literal, NamedTuple
 from weakseg_ros.config import field_docs, from_mapping, load_yaml, refuse_more_paths, setting
 from weakseg_ros.errors import WeaksegError, say
 from weakseg_ros.extras import LIBRARIES, Library, explain, has_nvidia_gpu, install_command, pip_install
-from weakseg_ros.files import environment, share_folder
+from weakseg_ros.files import DEFAULT_BUNDLE, environment, share_folder
 from weakseg_ros.points.input_settings import InputSettings
 
 Mark = Literal["ok", "note", "fault"]
@@ -43,7 +43,7 @@ class CheckLine(NamedTuple):
 class DoctorConfig(InputSettings):
     """Check this machine, and with --data whether a bundle fits a sensor."""
 
-    bundle: str = "models/street64"
+    bundle: str = DEFAULT_BUNDLE
     """The model to check: the path of its folder, or a name under models/."""
     data: tuple[Path, ...] = ()
     """Bags, folders of bags, or a folder of scans from your sensor, to compare with the model's training data."""

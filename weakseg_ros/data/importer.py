@@ -25,7 +25,7 @@ from weakseg_ros.data.scan_files import MANIFEST
 from weakseg_ros.data.scan_writer import ScanWriter
 from weakseg_ros.data.side_files import DEFAULT_PERIOD_NS
 from weakseg_ros.errors import CloudError, DataError, say
-from weakseg_ros.files import check_can_write
+from weakseg_ros.files import DEFAULT_BUNDLE, check_can_write
 from weakseg_ros.points.cloud import Cloud
 from weakseg_ros.points.input_settings import InputSettings
 from weakseg_ros.points.labels import LabelMap
@@ -236,7 +236,7 @@ def main(argv: Sequence[str]) -> int:
     report = import_data(config)
     _say(config, report)
     if report.is_whole:
-        say(f"next: weakseg evaluate {config.folder} --bundle models/street64")
+        say(f"next: weakseg evaluate {config.folder} --bundle {DEFAULT_BUNDLE}")
     return 0 if report.is_whole else 1
 
 

@@ -21,7 +21,7 @@ from weakseg_ros.deploy.segmenter import Segmenter
 from weakseg_ros.deploy.tracking import Tracker
 from weakseg_ros.errors import CloudError, ConfigError, DataError, ReplayError, complain, say
 from weakseg_ros.extras import need
-from weakseg_ros.files import check_can_write
+from weakseg_ros.files import DEFAULT_BUNDLE, check_can_write
 from weakseg_ros.measure.evaluation import Evaluation
 from weakseg_ros.measure.inputs import Input, Item, open_input
 from weakseg_ros.measure.label_files import SUMMARY_FILE, compare_files, in_words
@@ -43,7 +43,7 @@ class EvaluateConfig(InputSettings):
     """A bag (folder, .mcap, .db3, .bag), a folder of bags or a quoted glob such as 'drives/*', or a folder of scans."""
     more: Annotated[tuple[Path, ...], tyro.conf.Positional] = ()
     """Further bags, which are evaluated one by one and added up in one report."""
-    bundle: str = "models/street64"
+    bundle: str = DEFAULT_BUNDLE
     """The model to evaluate: the path of its folder, or the name of an installed one."""
     topic: str = ""
     """Topic of the clouds in a bag; it can be left empty where there is only one."""
@@ -108,7 +108,7 @@ def run(argv: Sequence[str], live: LiveAnswers) -> int:
     if config.merge:
         report, summary = merge(config.merge, config.out)
     elif config.data == Path():
-        raise DataError("which data? give a bag or a folder of scans ('weakseg evaluate drive --bundle models/street64')")
+        raise DataError(f"which data? give a bag or a folder of scans ('weakseg evaluate drive --bundle {DEFAULT_BUNDLE}')")
     elif bags := bags_of(config.data, config.more):
         report, summary = evaluate_many(config, bags, lambda one: evaluate(one, live=live))
     else:

@@ -21,7 +21,7 @@ from weakseg_ros.deploy.fit import Fit
 from weakseg_ros.deploy.segmentation import Segmentation
 from weakseg_ros.deploy.segmenter import Segmenter
 from weakseg_ros.errors import CloudError, ConfigError, DataError, complain, say
-from weakseg_ros.files import check_can_write
+from weakseg_ros.files import DEFAULT_BUNDLE, check_can_write
 from weakseg_ros.measure.inputs import Input, Item, open_input
 from weakseg_ros.points.input_settings import InputSettings
 from weakseg_ros.points.labels import LabelMap, pack_raw
@@ -37,7 +37,7 @@ class PredictConfig(InputSettings):
     """A bag, a folder of bags or a quoted glob such as 'drives/*', or a folder of scans."""
     more: Annotated[tuple[Path, ...], tyro.conf.Positional] = ()
     """Further bags, whose predictions are written to a folder each, under their names."""
-    bundle: str = "models/street64"
+    bundle: str = DEFAULT_BUNDLE
     """The model to run: the path of its folder, or the name of an installed one."""
     out: Path = Path("runs/predict")
     """Output folder for the predictions; existing files of the same scans are replaced."""
@@ -82,7 +82,7 @@ def main(argv: Sequence[str]) -> int:
     """The verb; exit code 1 where some scans have no predictions, 2 (by the error) where none has."""
     config = parse(PredictConfig, argv, "predict")
     if config.data == Path():
-        raise DataError("which data? give a bag or a folder of scans ('weakseg predict scans --bundle models/street64')")
+        raise DataError(f"which data? give a bag or a folder of scans ('weakseg predict scans --bundle {DEFAULT_BUNDLE}')")
     if bags := bags_of(config.data, config.more):
         return 0 if are_whole(predict_many(config, bags)) else EXIT_PARTIAL
     return EXIT_PARTIAL if _say(config, predict(config)) else 0

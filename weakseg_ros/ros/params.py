@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from weakseg_ros.config import check_ranges, field_docs, from_mapping, setting
 from weakseg_ros.deploy.track_settings import TrackSettings
 from weakseg_ros.errors import ConfigError, did_you_mean
+from weakseg_ros.files import DEFAULT_BUNDLE
 from weakseg_ros.improve.log.admission import LogSettings
 from weakseg_ros.points.input_settings import InputSettings
 from weakseg_ros.registry import ENGINES
@@ -42,7 +43,7 @@ class NodeInputSettings(InputSettings):
 class NodeConfig:
     """Settings of the node. Those that are `read_only` are taken when the node is configured, the others at any time."""
 
-    bundle: str = "models/street64"
+    bundle: str = DEFAULT_BUNDLE
     """The model: a path to its folder, or a name among the installed models; ~/reload takes a change."""
     watch_bundle: float = setting(0.0, 0.0, 3600.0, read_only=True)
     """Seconds between two checks whether 'bundle' points to another model, as models/current does after a retraining; the

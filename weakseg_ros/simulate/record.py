@@ -25,7 +25,7 @@ from weakseg_ros.data.bags import CloudBagWriter
 from weakseg_ros.data.scan_files import MANIFEST
 from weakseg_ros.data.scan_writer import ScanWriter
 from weakseg_ros.errors import ConfigError, DataError, say
-from weakseg_ros.files import check_can_write, sha256_of_parts
+from weakseg_ros.files import DEFAULT_BUNDLE, check_can_write, sha256_of_parts
 from weakseg_ros.points.labels import LabelMap
 from weakseg_ros.processes import end_with_parent
 from weakseg_ros.simulate.drive import SimulateConfig, SimulatedScan, check_length, scan_at
@@ -127,7 +127,7 @@ def main(argv: Sequence[str]) -> int:
     if config.out:
         say(f"{config.out}: {count} labelled scans on {config.streets} streets; next: weakseg train {config.out}")
     if config.bag:
-        say(f"{config.bag}: {count} clouds on {config.topic}; next: weakseg evaluate {config.bag} --bundle models/street64")
+        say(f"{config.bag}: {count} clouds on {config.topic}; next: weakseg evaluate {config.bag} --bundle {DEFAULT_BUNDLE}")
     return 0
 
 

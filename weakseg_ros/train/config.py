@@ -230,6 +230,9 @@ class ExportConfig:
     variants: tuple[str, ...] = VARIANTS
     """Lists the arithmetic to add ONNX files in, from fp16 (GPUs), int8 (CPUs) and int8-tensorrt; one that differs too much from
     float32 is not written, and an empty list adds none."""
+    class_prior: float = setting(0.0, 0.0, 2.0)
+    """Sets the power of the class's share of the training labels by which each class becomes more likely (0 to 2); 0.5 undoes
+    what class weights exaggerate, and 0 leaves the net as it was trained."""
 
     def __post_init__(self) -> None:
         check_ranges(self)

@@ -37,6 +37,7 @@ from weakseg_ros.deploy.graph import DeployGraph, join_weights
 from weakseg_ros.deploy.input_spec import InputSpec
 from weakseg_ros.errors import BundleError, DataError, say
 from weakseg_ros.files import environment
+from weakseg_ros.nets.class_prior import adjust_to_shares
 from weakseg_ros.nets.heads.head import Heads
 from weakseg_ros.points.labels import LabelMap
 from weakseg_ros.points.projection import RangeSpec
@@ -64,7 +65,7 @@ def run(config: ExportConfig) -> int:
     """Do what `weakseg export` was asked for; returns its exit code."""
     check_bundle_place(config.out, config.overwrite, "--out")
     if config.run is not None:
-        _report(export_run(config.run, config.out, config.name, config.calibrate, config.half))
+        _report(export_run(config.run, config.out, config.name, config.calibrate, config.half, config.class_prior))
     if config.variants:
         _add_variants(config)
     return 0
@@ -104,8 +105,12 @@ def _report(bundle: Bundle) -> None:
         say(f"  no ONNX file: {why}; only the torch engine runs this bundle")
 
 
-def export_run(run_path: Path, folder: Path, name: str = "", scans: int = 24, half: bool = False) -> Bundle:
+def export_run(
+    run_path: Path, folder: Path, name: str = "", scans: int = 24, half: bool = False, class_prior: float = 0.0
+) -> Bundle:
     """The best net of a run folder as a bundle, calibrated on up to `scans` of its validation scans.
+
+    With `class_prior` its scores are shifted first, see `adjust_to_shares`.
 
     Without validation scans the temperature stays 1. Raises DataError where the run is incomplete or its data are gone,
     BundleError where the ONNX file answers otherwise than torch or cannot be written.
@@ -118,6 +123,9 @@ def export_run(run_path: Path, folder: Path, name: str = "", scans: int = 24, ha
     net = make_net(config, statistics, labels.num_classes).eval()
     weights, figures = run.load_best()
     restore(run, "net", net, weights)
+    if class_prior:
+        adjust_to_shares(net, statistics.class_counts, class_prior)
+        figures["class_prior"] = class_prior
     heads, told = _load_heads(run, config, net, statistics, labels), statistics.input_spec(spec)
     train_scans, val_scans = open_data(config)
     images, logits, class_id = measure_scans(net, val_scans or train_scans, told, scans)

@@ -15,7 +15,7 @@ import tyro
 from weakseg_ros.config import check_ranges, parse, setting
 from weakseg_ros.errors import ConfigError, DataError, say
 from weakseg_ros.extras import need
-from weakseg_ros.files import check_can_write
+from weakseg_ros.files import DEFAULT_BUNDLE, check_can_write
 from weakseg_ros.improve.label.serve import INTERRUPTED, start_server, stop_server
 from weakseg_ros.points.input_settings import InputSettings
 from weakseg_ros.view.frames import Frames, open_recording
@@ -80,7 +80,7 @@ def run(argv: Sequence[str], open_live: OpenLive) -> int:
         with open_live(config) as frames:
             return _serve(config, frames, f"node {config.node}")
     if config.data == Path():
-        raise DataError("which data? give a bag or a folder of scans ('weakseg view drive --bundle models/street64')")
+        raise DataError(f"which data? give a bag or a folder of scans ('weakseg view drive --bundle {DEFAULT_BUNDLE}')")
     if config.rrd is None and config.mcap is None:
         need("viser")
     for option, path in (("--rrd", config.rrd and config.rrd.parent), ("--mcap", config.mcap and config.mcap.parent)):

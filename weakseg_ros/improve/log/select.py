@@ -21,7 +21,7 @@ from weakseg_ros.deploy.fit import Fit
 from weakseg_ros.deploy.segmentation import Segmentation
 from weakseg_ros.deploy.segmenter import Segmenter
 from weakseg_ros.errors import CloudError, DataError, complain, say
-from weakseg_ros.files import check_can_write, environment
+from weakseg_ros.files import DEFAULT_BUNDLE, check_can_write, environment
 from weakseg_ros.improve.log.acquisition import Look, descriptor_size, look_at
 from weakseg_ros.improve.log.admission import Admission, LogSettings
 from weakseg_ros.improve.log.choice import Choice, Strategy, choose_frames, suggest_points
@@ -42,7 +42,7 @@ class SelectConfig(InputSettings):
     """A bag (folder, .mcap, .db3, .bag), a folder of bags or a quoted glob such as 'drives/*', or a folder of scans."""
     more: Annotated[tuple[Path, ...], tyro.conf.Positional] = ()
     """Further bags, of which each gives an equal share of the frames."""
-    bundle: str = "models/street64"
+    bundle: str = DEFAULT_BUNDLE
     """The model to improve: the path of its folder, or the name of an installed one."""
     out: Path = Path("runs/select")
     """Folder of the frame log; frames are added to a log that is there already."""
@@ -87,7 +87,7 @@ def main(argv: Sequence[str]) -> int:
     """The verb; exit code 1 where some scans were left out because they cannot be read."""
     config = parse(SelectConfig, argv, "select")
     if config.data == Path():
-        raise DataError("which data? give a bag or a folder of scans ('weakseg select drive --bundle models/street64')")
+        raise DataError(f"which data? give a bag or a folder of scans ('weakseg select drive --bundle {DEFAULT_BUNDLE}')")
     bags = bags_of(config.data, config.more)
     if bags:
         rows = select_many(config, bags)

@@ -2,7 +2,7 @@
 """Which bundle is deployed: `models/current` is a link to one of them, changed in one step, and its history is kept.
 
     models/current                 a symbolic link: what nodes and `--bundle models/current` mean
-    models/versions/street64-3     candidates and former ones; a refused one holds REJECTED.md, one that is yet to be
+    models/versions/street-3     candidates and former ones; a refused one holds REJECTED.md, one that is yet to be
                                    judged NOT_JUDGED.md
     models/versions/history.jsonl  one line per change, oldest first
 
