@@ -50,15 +50,26 @@ def _quality(info: BundleInfo) -> str:
     return "## How well\n\n" + "\n".join(rows) + (f"\n\n| class | IoU |\n| --- | --- |\n{table}" if table else "")
 
 
+def _mounting_limit(info: BundleInfo) -> str:
+    compared = "`weakseg doctor` and the node's diagnostics compare it with the training data."
+    if info.input.level:
+        return (
+            "- Clouds are put level, and to a usual height above the ground, by the ground found in each. Where no ground is "
+            f"seen, or z does not point up, the answers are not to be relied on; {compared}"
+        )
+    return f"- A sensor with other beams or another mounting height looks different to the network; {compared}"
+
+
 def _limits(info: BundleInfo) -> str:
     spec, iou = info.spec, _class_iou(info)
     lines = [
         f"- Points outside {spec.fov_down_deg:g} to {spec.fov_up_deg:g} deg, or outside {spec.min_range_m:g} to "
         f"{spec.max_range_m:g} m, get no class.",
-        "- A sensor with other beams or another mounting height looks different to the network; `weakseg doctor` and the node's "
-        "diagnostics compare it with the training data.",
+        _mounting_limit(info),
     ]
-    if "intensity" in info.channels:
+    if "intensity" in info.channels and info.intensity.ranks:
+        lines.append("- Intensity is told by its rank in each cloud: the driver's scale, gain and gamma do not matter.")
+    elif "intensity" in info.channels:
         scale = f"0..{info.intensity.full_scale:g}" if info.intensity.full_scale else "the training data's own units"
         lines.append(f"- Intensity is expected on the scale {scale}; another scale misleads it (the node's `intensity_scale`).")
     absent = [name for name in info.labels.names[1:] if iou and iou.get(name) is None]
