@@ -20,6 +20,8 @@ LOWEST_M, HIGHEST_M = 0.6, 2.9
 """mounting heights that need no correction"""
 LEVEL_DEG = 2.5
 """a tilt up to this is left as it is: roads slope, and vehicles sway"""
+SURE_SHARE = 0.55
+"""share from which a cloud is moved onto its ground: indoors the lowest points are chairs and tables"""
 STEEPEST = 0.94
 """least cosine between the ground's normal and z: 20 degrees"""
 NEAR_M, FAR_M = 2.0, 30.0
@@ -68,10 +70,10 @@ def find_ground(xyz: NDArray[np.floating]) -> GroundPlane:
 def stand_level(cloud: Cloud, ground: GroundPlane) -> tuple[Cloud, GroundPlane]:
     """The cloud with its ground level and its origin at a usual height, where it is far off either; and its ground then.
 
-    Non-returns stay at the origin. A cloud whose ground was not found stays as it is.
+    Non-returns stay at the origin. A cloud whose ground is not sure stays as it is.
     """
     tilted, high = ground.tilt_deg > LEVEL_DEG, not LOWEST_M < ground.offset_m < HIGHEST_M
-    if not ground.share or not (tilted or high):
+    if ground.share < SURE_SHARE or not (tilted or high):
         return cloud, ground
     xyz = cloud.xyz.astype(np.float64)
     if tilted:
