@@ -17,6 +17,9 @@ CLEAN := env -u _ROS_WHEELS_BOOTSTRAP_COMPLETE -u PYTHONPATH
 KILL ?= --signals KILL TERM INT
 FUZZ ?= --count 20000
 SOAK ?= --minutes 60
+# two processes share the tests, a file at a time; JOBS=0 runs them in one
+JOBS ?= 2
+PYTEST := -m pytest -q -n $(JOBS) --dist loadfile --no-loadscope-reorder
 
 .PHONY: help install soak fuzz kill demo test lint bench gpu rtx flywheel weak panoptic street64 clean
 
@@ -36,10 +39,10 @@ demo: $(STAMP)       ## the whole chain on a simulated street; writes runs/demo/
 	$(CLEAN) $(BIN)/weakseg demo
 
 test: $(STAMP)       ## every test; --oracles and --shared-data say where the optional data lies
-	$(CLEAN) $(BIN)/python -m pytest -q --durations=15
+	$(CLEAN) $(BIN)/python $(PYTEST) --durations=15
 
 check: $(STAMP)      ## the fast tests: neither DDS, nor a browser, nor training
-	$(CLEAN) $(BIN)/python -m pytest -q -m "not dds and not browser and not slow and not gpu"
+	$(CLEAN) $(BIN)/python $(PYTEST) -m "not dds and not browser and not slow and not gpu"
 
 lint: $(STAMP)       ## ruff and mypy
 	$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy

@@ -64,7 +64,7 @@ setup(
             "ros-lifecycle-msgs",
             "ros-rosgraph-msgs",
         ],
-        "test": ["pytest>=8.0", "pytest-timeout>=2.3", "hypothesis>=6.100", "scikit-learn>=1.3"],
+        "test": ["pytest>=8.0", "pytest-timeout>=2.3", "pytest-xdist>=3.6", "hypothesis>=6.100", "scikit-learn>=1.3"],
         "lint": ["ruff>=0.6", "mypy>=1.10", "types-PyYAML"],
     },
     tests_require=["pytest"],

@@ -17,19 +17,16 @@ from types import ModuleType
 import pytest
 from filelock import FileLock, Timeout
 
-from weakseg_ros.extras import LIBRARIES
+from support import EXTRAS
 
 ROOT = Path(__file__).resolve().parent.parent
-OPTIONAL = {library.module for library in LIBRARIES if library.extra} | {
-    "rclpy",
-    "playwright",
-    "sensor_msgs",
-    "std_msgs",
-    "sklearn",
+SLOW = {
+    *("benchmark", "train", "test_demo.py", "test_killed.py", "test_fuzzed.py", "test_doctor.py", "test_retrain.py"),
+    *("test_unwritable.py", "test_reading_options.py", "test_many_bags.py"),
 }
-"""libraries that tests, like users, may lack"""
-SLOW = {"benchmark", "train", "test_demo.py", "test_killed.py", "test_fuzzed.py"}
 """folders and files whose tests train, or take a minute; a single test elsewhere says @pytest.mark.slow"""
+LONGEST = ("test_docs_blocks.py", "test_killed.py", "test_demo.py", "test_benchmark.py", "test_train.py", "test_soak.py")
+"""the files that take longest, the longest first"""
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -45,19 +42,30 @@ def pytest_make_collect_report(collector: pytest.Collector) -> Iterator[None]:
     outcome = yield
     report = outcome.get_result()  # type: ignore[attr-defined]
     missing = re.search(r"No module named '(\w+)|import of (\w+) halted", str(report.longrepr)) if report.failed else None
-    if missing and (missing[1] or missing[2]) in OPTIONAL:
+    if missing and (missing[1] or missing[2]) in EXTRAS:
         report.outcome, report.result = "skipped", []
         report.longrepr = (str(collector.path), 0, f"Skipped: {missing[1] or missing[2]} is not installed")
 
 
+def pytest_configure(config: pytest.Config) -> None:
+    """Tests that run beside others leave the cores to them: threads of one process that wait for each other would spin."""
+    if os.environ.get("PYTEST_XDIST_WORKER"):
+        os.environ["OMP_NUM_THREADS"] = "1"
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Markers that no file can forget: who asks for the rig of test/ros talks over DDS, who asks for a browser starts one."""
+    """Markers that no file can forget: who asks for the rig of test/ros talks over DDS, who asks for a browser starts one.
+
+    Where several processes share the tests, the longest files come first, so that none of them is left for the end.
+    """
     for item in items:
         for fixture, marker in (("rig", "dds"), ("browser", "browser")):
             if fixture in getattr(item, "fixturenames", ()):
                 item.add_marker(marker)
-        if Path(item.path).relative_to(ROOT / "test").parts[0] in SLOW:
+        if SLOW & set(Path(item.path).relative_to(ROOT / "test").parts):
             item.add_marker("slow")
+    if os.environ.get("PYTEST_XDIST_WORKER"):
+        items.sort(key=lambda item: LONGEST.index(item.path.name) if item.path.name in LONGEST else len(LONGEST))
 
 
 @pytest.fixture(autouse=True)

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from support import optional
 from weakseg_ros import errors
 from weakseg_ros.cli import VERBS, main
 
@@ -33,7 +34,7 @@ def test_the_manual_lists_every_verb_and_imports_nothing_heavy() -> None:
 @pytest.mark.parametrize("verb", VERBS)
 def test_every_verb_has_a_manual(verb: str) -> None:
     if verb in ("node", "replay"):
-        pytest.importorskip("rclpy", reason="rclpy is not installed")
+        optional("rclpy")
     done = weakseg(verb, "--help")
     assert done.returncode == 0, done.stderr
     assert f"weakseg {verb}" in done.stdout
@@ -42,7 +43,7 @@ def test_every_verb_has_a_manual(verb: str) -> None:
 @pytest.mark.parametrize("verb", VERBS)
 def test_every_verb_resolves(verb: str) -> None:
     if verb in ("node", "replay"):
-        pytest.importorskip("rclpy", reason="rclpy is not installed")
+        optional("rclpy")
     module, _, attribute = VERBS[verb].entry.partition(":")
     assert callable(getattr(importlib.import_module(module), attribute))
 

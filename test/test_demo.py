@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from support import optional
 from weakseg_ros.demo import DemoConfig, run_demo
 from weakseg_ros.deploy.bundle import Bundle
 from weakseg_ros.errors import DataError
@@ -34,8 +35,8 @@ KEYS = {
 @pytest.fixture(scope="module")
 def demo(tmp_path_factory: pytest.TempPathFactory, own_domain: int) -> tuple[Path, dict[str, Any]]:
     """(folder, summary) of a demo of a few scans and steps, in a ROS domain of its own."""
-    pytest.importorskip("torch", reason="no torch: pip install weakseg_ros[train]")
-    pytest.importorskip("onnxruntime", reason="no onnxruntime: pip install weakseg_ros[onnx]")
+    optional("torch")
+    optional("onnxruntime")
     out = tmp_path_factory.mktemp("demo") / "run"
     patch = pytest.MonkeyPatch()
     patch.setenv("ROS_DOMAIN_ID", str(own_domain))
@@ -68,7 +69,7 @@ def test_the_bundle_of_the_demo_is_a_bundle(demo: tuple[Path, dict[str, Any]]) -
 
 
 def test_the_node_says_what_the_segmenter_says(demo: tuple[Path, dict[str, Any]]) -> None:
-    pytest.importorskip("rclpy", reason="rclpy is not installed: the demo went without the node")
+    optional("rclpy")
     evaluation = json.loads((demo[0] / "evaluation" / "summary.json").read_text())
     assert evaluation["agreement_with_direct"]["share"] == 1.0
     assert evaluation["live"]["answered"] == 4

@@ -11,7 +11,6 @@ import os
 import re
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -22,6 +21,7 @@ from typing import NamedTuple
 import numpy as np
 import pytest
 
+from support import PATIENCE_S, free_port
 from weakseg_ros.improve.label.clicks import ClickStore
 
 for needed in ("torch", "onnx", "safetensors", "onnxruntime", "rosbags", "viser", "matplotlib", "jinja2", "rclpy"):
@@ -32,7 +32,6 @@ PAGES = sorted(
     for root in [Path(__file__).resolve().parent.parent]
     for page in (root / "README.md", *(root / "docs").glob("*.md"))
 )
-PATIENCE_S = 240.0
 ELSEWHERE = {
     r"ros2 |rosdep |python -m colcon |source install/": "needs an installed ROS 2",
     r"sudo |docker |git clone <|python3? -m pip |python3 -m venv ": "changes the machine, or downloads",
@@ -95,12 +94,13 @@ def reason_elsewhere(command: str) -> str | None:
 
 
 @pytest.fixture(scope="module")
-def world(tmp_path_factory: pytest.TempPathFactory, root: Path) -> Path:
+def world(tmp_path_factory: pytest.TempPathFactory, root: Path, own_domain: int) -> Path:
     """What the pages take for granted: the repository's config and models, a bag my_drive, scans with labels."""
     world = tmp_path_factory.mktemp("world")
     shutil.copytree(root / "config", world / "config")
     shutil.copytree(root / "models" / "street64", world / "models" / "street64")
     (world / "bin").mkdir()
+    (world / "domain").write_text(str(own_domain))
     (world / "bin" / "weakseg").write_text(SMALL.replace("PYTHON", sys.executable))
     (world / "bin" / "weakseg").chmod(0o755)
     run(world, "weakseg simulate --bag my_drive --topic /points --sensor os1_64")
@@ -111,15 +111,14 @@ def world(tmp_path_factory: pytest.TempPathFactory, root: Path) -> Path:
 def environment(folder: Path) -> dict[str, str]:
     """Small commands first, no neighbour's ROS, a port of our own."""
     path = os.pathsep.join((str(folder / "bin"), str(Path(sys.executable).parent), os.environ["PATH"]))
-    ros = {"ROS_DOMAIN_ID": str(1 + (os.getpid() + 25) % 101), "ROS_AUTOMATIC_DISCOVERY_RANGE": "LOCALHOST"}
-    return {**os.environ, **ros, "PATH": path, "OMP_NUM_THREADS": "1", "WEAKSEG_TEST_PORT": str(free_port())}
-
-
-def free_port() -> int:
-    """A port of the loopback that nobody listens at."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    return {
+        **os.environ,
+        "ROS_DOMAIN_ID": (folder / "domain").read_text(),
+        "ROS_AUTOMATIC_DISCOVERY_RANGE": "LOCALHOST",
+        "PATH": path,
+        "OMP_NUM_THREADS": "1",
+        "WEAKSEG_TEST_PORT": str(free_port()),
+    }
 
 
 def run(folder: Path, command: str) -> None:

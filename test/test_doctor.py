@@ -10,8 +10,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-pytest.importorskip("onnxruntime", reason="no engine is installed")
-pytest.importorskip("rosbags", reason="rosbags is not installed")
+from support import optional
+
+optional("onnxruntime")
+optional("rosbags")
 
 from weakseg_ros.data.bags import CloudBagWriter
 from weakseg_ros.doctor import main

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from support import optional
 from weakseg_ros.cli import VERBS
 from weakseg_ros.doctor import _import_each, check_libraries, check_ros, check_runtimes
 from weakseg_ros.extras import LIBRARIES, Library, MissingLibraryError, explain, need
@@ -40,6 +41,7 @@ def test_a_verb_without_its_libraries_is_one_sentence_with_the_remedy(verb: str)
         assert " -m pip install " in done.stderr
 
 
+@pytest.mark.slow
 def test_doctor_runs_without_the_libraries_that_it_reports_on() -> None:
     done = hidden("scipy", "tyro", "tqdm", run="['doctor']")
     assert done.returncode in (0, 1)
@@ -55,7 +57,7 @@ def test_doctor_says_why_a_node_cannot_start(module: str, words: str, monkeypatc
         (tmp_path / f"{module}.py").write_text("raise ImportError('not today')")
         monkeypatch.setenv("PYTHONPATH", str(tmp_path))
     else:
-        pytest.importorskip("rclpy", reason="rclpy is not installed")
+        optional("rclpy")
         monkeypatch.setenv("ROS_LOG_DIR", "/proc/self/logs")
     (finding,) = check_ros()
     assert finding.mark == "note"

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from support import optional
 from weakseg_ros.cli import VERBS
 from weakseg_ros.config import field_docs
 
@@ -61,7 +62,7 @@ def test_no_verb_is_left_out() -> None:
 @pytest.mark.parametrize("verb", SETTINGS)
 def test_each_setting_is_explained_in_one_sentence(verb: str) -> None:
     if verb == "replay":
-        pytest.importorskip("rclpy", reason="rclpy is not installed")
+        optional("rclpy")
     for entry in SETTINGS[verb]:
         module, _, name = entry.partition(":")
         for cls in with_inner(getattr(importlib.import_module(module), name)):

@@ -13,19 +13,19 @@ from pathlib import Path
 
 import pytest
 
+from support import PATIENCE_S, optional
 from weakseg_ros.cli import main
 from weakseg_ros.files import content_of, is_ours, put_in_place, staged, sweep, write_atomic
 
-MINUTES_S = 240.0
 SENSOR = "name: tiny\nbeams: 8\ncolumns: 64\nmount_height_m: 1.6\n"
 SMALL = ("--net-width", "16", "--batch-size", "1", "--accelerator", "cpu", "--precision", "32-true", "--hold-out", "0.4")
 
 
 def sweep_bench(root: Path, out: Path, *arguments: str) -> dict[str, dict[str, object]]:
     """The short form of the bench; its figures by verb."""
-    pytest.importorskip("rosbags", reason="the bench prepares its data with rosbags")
+    optional("rosbags")
     command = [sys.executable, str(root / "bench" / "kill_sweep.py"), *arguments, "--out", str(out)]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=MINUTES_S, check=False)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE_S, check=False)
     assert done.returncode == 0, done.stderr + done.stdout
     found: dict[str, dict[str, object]] = json.loads(out.read_text())
     return found
@@ -60,13 +60,13 @@ def test_the_workers_of_simulate_end_with_it(tmp_path: Path, number: signal.Sign
         stats = [path.read_text().rpartition(")")[2].split() for path in Path("/proc").glob("[0-9]*/stat") if path.exists()]
         return [int(stat[2]) for stat in stats if int(stat[2]) == process.pid and stat[0] != "Z"]
 
-    deadline = time.monotonic() + MINUTES_S
+    deadline = time.monotonic() + PATIENCE_S
     while len(members()) < 3:
         assert process.poll() is None
         assert time.monotonic() < deadline
         time.sleep(0.1)
     process.send_signal(number)
-    assert process.wait(MINUTES_S) == (143 if number == signal.SIGTERM else -signal.SIGKILL)
+    assert process.wait(PATIENCE_S) == (143 if number == signal.SIGTERM else -signal.SIGKILL)
     while members():
         assert time.monotonic() < deadline, "a worker goes on without its parent"
         time.sleep(0.1)
@@ -75,7 +75,7 @@ def test_the_workers_of_simulate_end_with_it(tmp_path: Path, number: signal.Sign
 
 
 def test_a_training_without_a_checkpoint_is_none(tmp_path: Path, sensor: list[str], capsys: pytest.CaptureFixture[str]) -> None:
-    pytest.importorskip("torch", reason="no torch: pip install weakseg_ros[train]")
+    optional("torch")
     scans, run = tmp_path / "scans", tmp_path / "run"
     assert main(["simulate", "--scans", "4", "--out", str(scans), *sensor]) == 0
     train = ["train", str(scans), "--out", str(run), "--steps", "2", "--warmup-steps", "1", *SMALL]

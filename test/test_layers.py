@@ -12,6 +12,8 @@ from pathlib import Path
 
 import pytest
 
+from support import optional
+
 PACKAGE = Path(__file__).resolve().parent.parent / "weakseg_ros"
 GROUND = ("errors", "extras", "processes", "locks", "files", "memory", "config", "registry")
 LIBRARY = ("points", "data", "nets", "deploy", "simulate", "measure", "weak", "batches", "methods", "train", "benchmark")
@@ -122,7 +124,7 @@ def test_weak_supervision_is_decided_without_torch() -> None:
 @pytest.mark.parametrize("module", ROBOT)
 def test_the_robot_needs_neither_torch_nor_the_command_line_library(module: str) -> None:
     if module.startswith("ros/"):
-        pytest.importorskip("rclpy", reason="rclpy is not installed")
+        optional("rclpy")
     name = f"weakseg_ros.{module.replace('/', '.')}"
     heavy = "{'torch', 'tyro', 'rosbags', 'matplotlib'} & set(sys.modules)"
     code = f"import sys, {name}; sys.exit(', '.join({heavy}) or 0)"

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from support import optional
 from weakseg_ros.cli import VERBS
 
 ABSENT = """
@@ -31,7 +32,7 @@ def weakseg(prelude: str, *arguments: str) -> subprocess.CompletedProcess[str]:
 @pytest.mark.parametrize("verb", VERBS)
 def test_every_manual_opens_without_torch(verb: str, prelude: str) -> None:
     if verb in ("node", "replay"):
-        pytest.importorskip("rclpy", reason="rclpy is not installed")
+        optional("rclpy")
     done = weakseg(prelude, verb, "--help")
     assert done.returncode == 0, done.stderr
     assert f"usage: weakseg {verb}" in done.stdout

@@ -9,9 +9,11 @@ from types import ModuleType
 
 import pytest
 
-torch = pytest.importorskip("torch", reason="torch is not installed")
+from support import optional
 
-from torch import nn  # noqa: E402
+torch = optional("torch")
+
+from torch import nn
 
 
 @pytest.fixture(scope="module")

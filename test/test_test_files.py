@@ -39,6 +39,7 @@ def test_what_starts_the_node_has_the_marker() -> None:
             assert re.search(r"\brig\b|pytest\.mark\.dds", text), f"{file.name}: starts the node without the marker dds"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("mode", ["prepend", "importlib"])
 def test_collection_needs_no_optional_library(mode: str) -> None:
     """`colcon test` imports by `prepend`; a file whose library is absent is skipped, not an error."""

@@ -8,10 +8,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from support import optional
 from weakseg_ros.cli import main
 
-pytest.importorskip("rosbags", reason="rosbags is not installed")
-pytest.importorskip("onnxruntime", reason="no engine is installed")
+optional("rosbags")
+optional("onnxruntime")
 
 from weakseg_ros.data.bags import CloudBagWriter
 from weakseg_ros.points.cloud import Cloud
@@ -43,9 +44,9 @@ def test_it_is_said_before_the_work(
     command: tuple[str, ...], place: str, bag: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     if command[0] == "replay":
-        pytest.importorskip("rclpy", reason="rclpy is not installed")
+        optional("rclpy")
     if command[0] == "demo":
-        pytest.importorskip("torch", reason="torch is not installed")
+        optional("torch")
     (tmp_path / "a file").touch()
     target = place if place.startswith("/") else str(tmp_path / place)
     arguments = [word.replace("BAG", str(bag)).replace("PLACE", target) for word in command]

@@ -17,6 +17,7 @@ from typing import Any
 import pytest
 import yaml
 
+from support import PATIENCE_S
 from weakseg_ros.benchmark.benchmark import open_table, train_rows
 from weakseg_ros.benchmark.report import write_report
 from weakseg_ros.benchmark.rows import RowFile
@@ -249,7 +250,7 @@ def test_a_killed_table_goes_on_where_it_was(street: Path, tmp_path: Path) -> No
     )
     command = [sys.executable, "-m", "weakseg_ros", "benchmark", str(street), "--config", str(file), "--out", str(out)]
     process = subprocess.Popen(command, env={**os.environ, "OMP_NUM_THREADS": "1"}, stderr=subprocess.DEVNULL)
-    deadline = time.monotonic() + 600
+    deadline = time.monotonic() + PATIENCE_S
     while not RowFile(out).read() and process.poll() is None and time.monotonic() < deadline:
         time.sleep(0.02)
     process.send_signal(signal.SIGKILL)

@@ -13,6 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from support import optional
 from weakseg_ros.cli import main as weakseg
 from weakseg_ros.data.cloud_files import cloud_files, read_cloud_file
 from weakseg_ros.data.pcd import lzf_decompress
@@ -86,7 +87,7 @@ def ply(path: Path, kind: str) -> None:
 
 
 def las(path: Path) -> None:
-    laspy = pytest.importorskip("laspy", reason="laspy is not installed: pip install 'weakseg_ros[las]'")
+    laspy = optional("laspy")
     file = laspy.create(point_format=3)
     file.header.scales = [1e-4] * 3
     file.x, file.y, file.z = POINTS[:, :3].T.astype(float)
@@ -95,7 +96,7 @@ def las(path: Path) -> None:
 
 
 def feather(path: Path) -> None:
-    pyarrow = pytest.importorskip("pyarrow", reason="pyarrow is not installed: pip install 'weakseg_ros[feather]'")
+    pyarrow = optional("pyarrow")
     from pyarrow import feather as file
 
     names = ("x", "y", "z", "intensity")

@@ -13,7 +13,9 @@ import numpy as np
 import pytest
 import yaml
 
-pytest.importorskip("rosbags", reason="rosbags is not installed")
+from support import optional
+
+optional("rosbags")
 
 from rosbags import rosbag1, rosbag2
 from rosbags.typesys import Stores, get_types_from_msg, get_typestore

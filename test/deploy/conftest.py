@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from support import optional
 from weakseg_ros.deploy.bundle import Bundle, BundleInfo, NetRule
 from weakseg_ros.deploy.input_spec import InputSpec, IntensityRule
 from weakseg_ros.points.labels import LabelClass, LabelMap
@@ -42,8 +43,8 @@ def make_info(**changes: object) -> BundleInfo:
 
 
 def export(folder: Path, info: BundleInfo) -> Bundle:
-    pytest.importorskip("onnxruntime", reason="no onnxruntime: pip install weakseg_ros[onnx]")
-    torch = pytest.importorskip("torch", reason="no torch: pip install weakseg_ros[train]")
+    optional("onnxruntime")
+    torch = optional("torch")
     from weakseg_ros.nets.light import LightNet
     from weakseg_ros.train.export import export_bundle
 

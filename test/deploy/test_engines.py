@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from support import optional
 from weakseg_ros.deploy.bundle import KIND_ONNX, KIND_WEIGHTS, Bundle, HeadRule, NetRule, write_bundle
 from weakseg_ros.deploy.engines import example_inputs, open_engine, run_checked
 from weakseg_ros.deploy.segmenter import Segmenter
@@ -16,9 +17,9 @@ from weakseg_ros.deploy.tensors import HEAD_OUTPUTS, TensorSpec
 from weakseg_ros.errors import BundleError, ConfigError, EngineError
 from weakseg_ros.points.labels import LabelMap
 
-pytest.importorskip("onnxruntime", reason="no onnxruntime: pip install weakseg_ros[onnx]")
-onnx = pytest.importorskip("onnx", reason="no onnx: pip install weakseg_ros[train]")
-pytest.importorskip("torch", reason="no torch: pip install weakseg_ros[train]")
+optional("onnxruntime")
+onnx = optional("onnx")
+optional("torch")
 
 
 def images(bundle: Bundle, count: int) -> np.ndarray:

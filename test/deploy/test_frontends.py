@@ -12,6 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from support import optional
 from weakseg_ros.deploy.frontends import FrontendSettings, make_frontend
 from weakseg_ros.deploy.frontends.range_numpy import range_input, raw_planes
 from weakseg_ros.deploy.input_spec import CHANNELS, PLANES, InputSpec, IntensityRule, plain_spec
@@ -79,7 +80,7 @@ def test_the_input_is_normalised_where_a_point_is_and_nothing_elsewhere() -> Non
 
 
 def test_torch_and_numpy_make_the_same_input_of_the_same_planes() -> None:
-    torch = pytest.importorskip("torch", reason="no torch: pip install weakseg_ros[train]")
+    torch = optional("torch")
     cloud = scattered()
     view = project(cloud, SPEC)
     planes, mask = dict(zip(PLANES, raw_planes(cloud, view), strict=True)), view.point_of_pixel >= 0

@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from support import optional
 from weakseg_ros import registry
 from weakseg_ros.deploy.bundle import Bundle, BundleInfo, HeadRule, NetRule
 from weakseg_ros.deploy.input_spec import IntensityRule, plain_spec
@@ -24,14 +25,14 @@ from weakseg_ros.points.cloud import Cloud, make_cloud
 from weakseg_ros.points.labels import LabelClass, LabelMap
 from weakseg_ros.points.projection import RangeSpec, project
 
-pytest.importorskip("onnxruntime", reason="no onnxruntime: pip install weakseg_ros[onnx]")
-pytest.importorskip("onnx", reason="no onnx: pip install weakseg_ros[train]")
-torch = pytest.importorskip("torch", reason="no torch: pip install weakseg_ros[train]")
+optional("onnxruntime")
+optional("onnx")
+torch = optional("torch")
 
-from weakseg_ros.deploy.engines.torch import load_graph, rules_of  # noqa: E402
-from weakseg_ros.nets.heads.head import Head, Heads  # noqa: E402
-from weakseg_ros.nets.output import NetOutput  # noqa: E402
-from weakseg_ros.train.export import export_bundle  # noqa: E402
+from weakseg_ros.deploy.engines.torch import load_graph, rules_of
+from weakseg_ros.nets.heads.head import Head, Heads
+from weakseg_ros.nets.output import NetOutput
+from weakseg_ros.train.export import export_bundle
 
 ROAD, CAR, TRUCK = 1, 2, 3
 CLASSES = (("none", False), ("road", False), ("car", True), ("truck", True))
@@ -133,6 +134,7 @@ ENGINES = ("onnxruntime", "torch")
 HEADS = (("centres",), ("queries",), ("queries", "centres", "novelty"))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("heads", HEADS, ids="-".join)
 def test_a_head_parts_cars_that_touch_by_either_engine(heads: tuple[str, ...], bundles: Callable[..., Bundle]) -> None:
     bundle, cloud = bundles(*heads), two_cars(0)

@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from support import optional
 from weakseg_ros.deploy.segmentation import Segmentation
 from weakseg_ros.improve.log.acquisition import Look, descriptor_size, doubt, look_at
 from weakseg_ros.improve.log.choice import choose_frames, distances_to, size_groups, suggest_points
@@ -169,7 +170,7 @@ def test_distances_are_those_of_the_nearest() -> None:
 
 
 def test_select_writes_a_log_and_adds_to_it(shared_data: Path, tmp_path: Path) -> None:
-    pytest.importorskip("onnxruntime", reason="no onnxruntime: pip install weakseg_ros[onnx]")
+    optional("onnxruntime")
     from weakseg_ros.data.scans import open_scans
     from weakseg_ros.improve.log.select import SelectConfig, select
 
@@ -190,7 +191,7 @@ def test_select_writes_a_log_and_adds_to_it(shared_data: Path, tmp_path: Path) -
 
 @pytest.mark.parametrize("strategy", ["ours", "entropy", "random"])
 def test_select_reads_a_bag(tmp_path: Path, strategy: str) -> None:
-    pytest.importorskip("onnxruntime", reason="no onnxruntime: pip install weakseg_ros[onnx]")
+    optional("onnxruntime")
     from weakseg_ros.data.bags import CloudBagWriter
     from weakseg_ros.improve.log.select import main
 
@@ -213,7 +214,7 @@ def test_select_reads_a_bag(tmp_path: Path, strategy: str) -> None:
 
 
 def test_select_shows_the_model_the_intensity_as_told_and_says_so(tmp_path: Path) -> None:
-    pytest.importorskip("onnxruntime", reason="no onnxruntime: pip install weakseg_ros[onnx]")
+    optional("onnxruntime")
     from weakseg_ros.data.bags import CloudBagWriter
     from weakseg_ros.improve.log.select import main
 
@@ -238,7 +239,7 @@ def test_select_shows_the_model_the_intensity_as_told_and_says_so(tmp_path: Path
 
 
 def test_select_chooses_as_the_node_would_and_says_why_not_the_others(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    pytest.importorskip("onnxruntime", reason="no onnxruntime: pip install weakseg_ros[onnx]")
+    optional("onnxruntime")
     from weakseg_ros.data.bags import CloudBagWriter
     from weakseg_ros.improve.log.select import main
 

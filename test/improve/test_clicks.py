@@ -19,6 +19,7 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule, run_state_machine_as_test
 
+from support import PATIENCE_S
 from weakseg_ros.data.scan_writer import ScanWriter
 from weakseg_ros.data.scans import open_scans
 from weakseg_ros.errors import DataError
@@ -304,7 +305,7 @@ def start_clicker(folder: Path, *numbers: int) -> subprocess.Popen[str]:
 def test_processes_that_click_at_once_lose_no_click(folder: Path) -> None:
     workers = [start_clicker(folder, i, POINTS, 3) for i in range(3)]
     for worker in workers:
-        worker.communicate(timeout=120)
+        worker.communicate(timeout=PATIENCE_S)
         assert worker.returncode == 0
     store = ClickStore(folder, STREET)
     class_id, instance = store.labelled("000001")
@@ -327,7 +328,7 @@ def test_clicks_can_be_opened_at_any_moment_of_somebody_elses_work(tmp_path: Pat
             assert len(clicked_scans(folder)) == 150
     finally:
         worker.kill()
-        worker.communicate(timeout=60)
+        worker.communicate(timeout=PATIENCE_S)
 
 
 def test_a_killed_process_loses_no_click_that_it_confirmed(folder: Path) -> None:
@@ -336,7 +337,7 @@ def test_a_killed_process_loses_no_click_that_it_confirmed(folder: Path) -> None
     for _ in range(25):
         worker.stdout.readline()
     worker.kill()
-    last = 24 + len(worker.communicate(timeout=60)[0].split())
+    last = 24 + len(worker.communicate(timeout=PATIENCE_S)[0].split())
     _, instance = ClickStore(folder, STREET).labelled("000001")
     expected = np.arange(POINTS) + POINTS * ((last - np.arange(POINTS)) // POINTS)
     expected[expected < 0] = 0

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from support import optional
 from weakseg_ros.cli import main
 from weakseg_ros.deploy.segmentation import Segmentation
 from weakseg_ros.improve.log.context import TimedMessage, write_context
@@ -17,7 +18,7 @@ from weakseg_ros.points.cloud import make_cloud
 from weakseg_ros.points.labels import LabelMap
 from weakseg_ros.points.projection import RangeSpec
 
-pytest.importorskip("rosbags", reason="rosbags is not installed (pip install rosbags)")
+optional("rosbags")
 from rosbags.highlevel import AnyReader
 from rosbags.typesys import Stores, get_typestore
 

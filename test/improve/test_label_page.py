@@ -21,6 +21,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from support import PATIENCE_S, free_port, optional
 from weakseg_ros.data.scan_writer import ScanWriter
 from weakseg_ros.deploy.segmentation import Segmentation
 from weakseg_ros.files import write_atomic
@@ -36,14 +37,13 @@ from weakseg_ros.points.projection import RangeSpec
 from weakseg_ros.simulate.drive import SimulateConfig, simulate
 from weakseg_ros.simulate.lidar import SensorModel
 
-Image = pytest.importorskip("PIL.Image", reason="pillow is not installed (pip install weakseg_ros[label])")
-viser = pytest.importorskip("viser", reason="viser is not installed (pip install weakseg_ros[label])")
+Image = optional("PIL.Image")
+viser = optional("viser")
 Page = importlib.import_module("weakseg_ros.improve.label.page").Page
 Panel = importlib.import_module("weakseg_ros.improve.label.panel").Panel
 view_points = importlib.import_module("weakseg_ros.improve.label.scene").view_points
 
 STREET = LabelMap.load("street")
-SLOW_S = 60.0
 """nothing takes so long, even on a machine that does other things"""
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "chrome")
 RING_PX = np.arange(16.0, 28.0, 0.5)
@@ -56,16 +56,10 @@ SOFTWARE_GRAPHICS = ["--no-sandbox", "--use-angle=swiftshader", "--enable-unsafe
 
 
 def until(condition: Callable[[], bool], what: str) -> None:
-    end = time.monotonic() + SLOW_S
+    end = time.monotonic() + PATIENCE_S
     while not condition():
-        assert time.monotonic() < end, f"waited {SLOW_S:.0f} s in vain for: {what}"
+        assert time.monotonic() < end, f"waited {PATIENCE_S:.0f} s in vain for: {what}"
         time.sleep(0.05)
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 class Served:
@@ -86,7 +80,7 @@ class Served:
     def end(self, with_signal: int) -> int:
         assert self.process is not None
         os.kill(self.process.pid, with_signal)
-        return self.process.wait(SLOW_S)
+        return self.process.wait(PATIENCE_S)
 
     def raw(self, key: str = "000000") -> np.ndarray:
         file = self.folder / "sparse" / "clicks" / f"{key}.label"
@@ -121,19 +115,19 @@ def served(street: Path, tmp_path: Path) -> Iterator[Served]:
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Any]:
     """A headless Chromium that draws without a GPU."""
-    api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed (pip install weakseg_ros[browser])")
+    api = optional("playwright.sync_api")
     path = next(filter(None, map(shutil.which, BROWSERS)), None)
     if path is None:
         pytest.skip(f"no browser on this machine (looked for {', '.join(BROWSERS)})")
     with api.sync_playwright() as driver:
-        chromium = driver.chromium.launch(executable_path=path, args=SOFTWARE_GRAPHICS, timeout=SLOW_S * 1000)
+        chromium = driver.chromium.launch(executable_path=path, args=SOFTWARE_GRAPHICS, timeout=PATIENCE_S * 1000)
         yield chromium
         chromium.close()
 
 
 def open_tab(browser: Any, served: Served) -> Any:
     tab = browser.new_page(viewport={"width": 800, "height": 480})
-    tab.set_default_timeout(SLOW_S * 1000)
+    tab.set_default_timeout(PATIENCE_S * 1000)
     tab.goto(f"http://127.0.0.1:{served.port}")
     see(tab, r"suggested points labelled")
     tab.wait_for_selector("canvas")
@@ -234,7 +228,7 @@ def test_the_asked_point_stands_out_in_every_colour_and_one_key_flies_to_it(brow
 
 
 def see_ring(tab: Any) -> None:
-    end = time.monotonic() + SLOW_S
+    end = time.monotonic() + PATIENCE_S
     while (share := float((ring_pixels(tab) > WHITE).mean())) < 0.9:
         assert time.monotonic() < end, f"{share:.0%} of the ring are white"
         tab.wait_for_timeout(300)
@@ -282,7 +276,7 @@ def test_two_tabs_a_killed_server_and_another_program_lose_no_click(browser: Any
     served.start()
     see(one, "Frame 1 of 2")
     one.keyboard.press("3")  # a key into a lost connection does nothing, so press until it is back
-    end = time.monotonic() + SLOW_S
+    end = time.monotonic() + PATIENCE_S
     while served.labelled() < 4 and time.monotonic() < end:
         one.wait_for_timeout(1500)
         if served.labelled() < 4:
@@ -322,7 +316,7 @@ def test_the_page_outlives_a_damaged_file(street: Path, tmp_path: Path, caplog: 
         assert not caplog.records
     finally:
         page.stop()
-        worker.join(SLOW_S)
+        worker.join(PATIENCE_S)
         server.stop()
     assert not worker.is_alive()
 
@@ -402,8 +396,8 @@ def test_the_panel_outlives_a_frame_that_the_log_has_replaced(tmp_path: Path) ->
 
 
 def test_only_pages_of_this_machine_get_in() -> None:
-    client = pytest.importorskip("websockets.sync.client")
-    refused = pytest.importorskip("websockets.exceptions").InvalidStatus
+    client = optional("websockets.sync.client")
+    refused = optional("websockets.exceptions").InvalidStatus
     protocol = [f"viser-v{viser.__version__}"]
     server = start_server(free_port())
     try:
@@ -413,9 +407,9 @@ def test_only_pages_of_this_machine_get_in() -> None:
                 client.connect(f"ws://127.0.0.1:{port}", origin=origin, subprotocols=protocol)
         for origin in (f"http://localhost:{port}", f"http://127.0.0.1:{port}", "http://localhost:9000"):
             with client.connect(f"ws://127.0.0.1:{port}", origin=origin, subprotocols=protocol) as connection:
-                assert connection.recv(timeout=SLOW_S)
+                assert connection.recv(timeout=PATIENCE_S)
         with pytest.raises(ConnectionRefusedError):  # an address that a server on all interfaces would answer
-            socket.create_connection(("127.0.0.2", port), timeout=SLOW_S)
+            socket.create_connection(("127.0.0.2", port), timeout=PATIENCE_S)
     finally:
         server.stop()
 
@@ -424,21 +418,21 @@ def test_a_foreign_host_does_not_get_in_and_nothing_opens_a_tunnel(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     """DNS rebinding makes another site's name mean 127.0.0.1, and a program sends no Origin at all."""
-    client = pytest.importorskip("websockets.sync.client")
-    refused = pytest.importorskip("websockets.exceptions").InvalidStatus
-    msgspec = pytest.importorskip("msgspec")
+    client = optional("websockets.sync.client")
+    refused = optional("websockets.exceptions").InvalidStatus
+    msgspec = optional("msgspec")
     asked: list[object] = []
     monkeypatch.setattr("viser._viser.ViserTunnel", lambda *arguments: asked.append(arguments))
     protocol = [f"viser-v{viser.__version__}"]
     server = start_server(free_port())
     try:
         port = server.get_port()
-        plain = socket.create_connection(("127.0.0.1", port), timeout=SLOW_S)
+        plain = socket.create_connection(("127.0.0.1", port), timeout=PATIENCE_S)
         plain.sendall(b"GET / HTTP/1.1\r\nHost: rebound.example\r\n\r\n")
         assert b"403" in plain.recv(100)
         plain.close()
         for host in ("rebound.example", "localhost.evil.example", f"127.0.0.1.nip.io:{port}"):
-            sock = socket.create_connection(("127.0.0.1", port), timeout=SLOW_S)
+            sock = socket.create_connection(("127.0.0.1", port), timeout=PATIENCE_S)
             with pytest.raises(refused, match="403"):
                 client.connect(f"ws://{host}/", sock=sock, subprotocols=protocol)
         with client.connect(f"ws://127.0.0.1:{port}", subprotocols=protocol, max_size=None) as connection:
@@ -453,9 +447,9 @@ def test_a_foreign_host_does_not_get_in_and_nothing_opens_a_tunnel(
                 connection.send(wild)
             connection.send("text")
             connection.send(msgspec.msgpack.encode({"type": "GuiUpdateMessage", "uuid": "x", "updates": {"update_cb": []}}))
-            assert connection.recv(timeout=SLOW_S), "the connection is as it was"
-            connection.ping().wait(SLOW_S)
-            deadline = time.monotonic() + SLOW_S
+            assert connection.recv(timeout=PATIENCE_S), "the connection is as it was"
+            connection.ping().wait(PATIENCE_S)
+            deadline = time.monotonic() + PATIENCE_S
             while len(caplog.records) < 8 and time.monotonic() < deadline:
                 time.sleep(0.05)
         assert server.request_share_url() is None

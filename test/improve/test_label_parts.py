@@ -12,6 +12,7 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
+from support import optional
 from weakseg_ros.cli import main
 from weakseg_ros.data.scan_writer import ScanWriter
 from weakseg_ros.deploy.segmentation import Segmentation
@@ -392,7 +393,7 @@ def test_the_verb_says_what_is_wrong(folder: Path, capsys: pytest.CaptureFixture
 
 
 def test_a_busy_port_is_named(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    pytest.importorskip("viser", reason="viser is not installed (pip install weakseg_ros[label])")
+    optional("viser")
     with socket.socket() as other:
         other.bind(("127.0.0.1", 0))
         other.listen()

@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from support import PATIENCE_S
 from weakseg_ros.data.frame_log import BYTES_PER_POINT, part_path
 from weakseg_ros.deploy.segmentation import Segmentation
 from weakseg_ros.improve.log import recorder as frame_log
@@ -29,7 +30,6 @@ from weakseg_ros.points.labels import LabelMap
 from weakseg_ros.points.projection import RangeSpec
 
 LABELS = LabelMap.load("semantickitti")
-PATIENCE_S = 60.0
 ALL = {"per_minute": 6000.0, "spacing_s": 0.0, "min_distance": 0.0, "random_share": 0.0, "min_free_mib": 0, "points": 3}
 _stamps = itertools.count(1)
 

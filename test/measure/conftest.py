@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from support import optional
 from weakseg_ros.data.scan_writer import ScanWriter
 from weakseg_ros.deploy.bundle import KIND_ONNX, Bundle, BundleInfo, NetRule, write_bundle
 from weakseg_ros.deploy.input_spec import InputSpec, IntensityRule
@@ -30,8 +31,8 @@ def three_classes() -> LabelMap:
 
 def known_onnx() -> bytes:
     """class_id = 2 where z > 0, else 1; confidence and uncertainty are constant."""
-    pytest.importorskip("onnxruntime", reason="no onnxruntime: pip install weakseg_ros[onnx]")
-    onnx = pytest.importorskip("onnx", reason="no onnx: pip install weakseg_ros[train]")
+    optional("onnxruntime")
+    onnx = optional("onnx")
     from onnx import TensorProto, helper, numpy_helper
 
     constants: dict[str, Any] = {"axis": np.array([1]), "zero": np.float32(0), "one": np.uint8(1)}
@@ -104,7 +105,7 @@ def known_bundle(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
 @pytest.fixture(scope="session")
 def recording(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Six labelled scans in `scans/`, and the same clouds as a rosbag2 in `bag/`."""
-    pytest.importorskip("rosbags", reason="rosbags is not installed")
+    optional("rosbags")
     from weakseg_ros.data.bags import CloudBagWriter
 
     folder = tmp_path_factory.mktemp("recording")

@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from support import optional
 from weakseg_ros.cli import main as weakseg
 from weakseg_ros.data.cloud_files import read_cloud_file
 from weakseg_ros.data.pcd import read_pcd, read_ply
@@ -45,7 +46,7 @@ def test_each_format_reads_back(
     recording: Path, known_bundle: Bundle, answers: list[np.ndarray], tmp_path: Path, kind: str
 ) -> None:
     if kind == "las":
-        pytest.importorskip("laspy", reason="laspy is not installed: pip install 'weakseg_ros[las]'")
+        optional("laspy")
     assert predict(recording / "scans", known_bundle, tmp_path / "out", "--format", kind) == 0
     file = tmp_path / "out" / ("predictions/000003.label" if kind == "semantickitti" else f"000003.{kind}")
     if kind in ("semantickitti", "npy"):

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from support import optional
 from weakseg_ros.cli import main as weakseg
 from weakseg_ros.data.bags import CloudBagWriter, read_clouds
 from weakseg_ros.data.scans import open_scans
@@ -74,7 +75,7 @@ def test_a_folder_of_scans_has_one_intensity(recording: Path, known_bundle: Bund
 def test_a_report_on_an_upside_down_sensor_says_so_first(
     known_bundle: Bundle, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    pytest.importorskip("onnxruntime", reason="no engine is installed")
+    optional("onnxruntime")
     from weakseg_ros.simulate.drive import SimulateConfig, simulate
     from weakseg_ros.simulate.lidar import load_sensor
 

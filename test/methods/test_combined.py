@@ -9,19 +9,21 @@ from typing import Any
 
 import pytest
 
-torch = pytest.importorskip("torch", reason="torch is not installed")
+from support import optional
 
-from torch.nn import functional as F  # noqa: E402
+torch = optional("torch")
 
-from weakseg_ros.batches.batches import Batch  # noqa: E402
-from weakseg_ros.errors import ConfigError  # noqa: E402
-from weakseg_ros.methods.combined import Combined, build_method, reads_instances  # noqa: E402
-from weakseg_ros.methods.method import Task  # noqa: E402
-from weakseg_ros.methods.parts import parts_of  # noqa: E402
-from weakseg_ros.methods.settings import Coarse3dSettings, ErdaSettings, PointPanopticSettings, SupervisedSettings  # noqa: E402
-from weakseg_ros.nets.light import LightNet  # noqa: E402
-from weakseg_ros.nets.output import NetOutput  # noqa: E402
-from weakseg_ros.points.labels import LabelClass, LabelMap  # noqa: E402
+from torch.nn import functional as F
+
+from weakseg_ros.batches.batches import Batch
+from weakseg_ros.errors import ConfigError
+from weakseg_ros.methods.combined import Combined, build_method, reads_instances
+from weakseg_ros.methods.method import Task
+from weakseg_ros.methods.parts import parts_of
+from weakseg_ros.methods.settings import Coarse3dSettings, ErdaSettings, PointPanopticSettings, SupervisedSettings
+from weakseg_ros.nets.light import LightNet
+from weakseg_ros.nets.output import NetOutput
+from weakseg_ros.points.labels import LabelClass, LabelMap
 
 CLASSES = 5
 LABELS = LabelMap("five", tuple(LabelClass(i, f"class {i}", (i, i, i), i in (1, 2), (i,)) for i in range(CLASSES)))

@@ -133,6 +133,7 @@ def in_click_order(batch: Batch) -> Tensor:
     return number[THING[MASK]]
 
 
+@pytest.mark.slow
 def test_a_street_is_learned_by_heart_from_one_click_per_object() -> None:
     net, method, batch = learned(120, rounds=1)
     with torch.no_grad():
@@ -145,6 +146,7 @@ def test_a_street_is_learned_by_heart_from_one_click_per_object() -> None:
     assert np.mean(mask_iou(found.instance, truth)) > 0.5
 
 
+@pytest.mark.slow
 def test_the_geometric_prior_spreads_a_click_and_rounds_spread_it_farther() -> None:
     ious = []
     for changes in ({"tie_weight": 0.0, "rounds": 1}, {"tie_weight": 3.0, "rounds": 0}, {"tie_weight": 3.0, "rounds": 3}):
@@ -294,6 +296,7 @@ def config_of(folder: Path) -> TrainConfig:
     )
 
 
+@pytest.mark.slow
 def test_it_trains_from_files_with_clicks_drawn_per_object(tmp_path: Path, mask_quality: ModuleType) -> None:
     write_scans(tmp_path / "scans")
     config = config_of(tmp_path)

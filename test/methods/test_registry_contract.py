@@ -103,6 +103,7 @@ class TestNet:
 
 @pytest.mark.parametrize("name", combinations())
 class TestMethod:
+    @pytest.mark.slow
     def test_losses_fall_when_trained_on_one_batch(self, name: str) -> None:
         net, batch = make_net("light"), make_batch()
         method = make_method(name, net)

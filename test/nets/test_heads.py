@@ -10,6 +10,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from support import optional
 from weakseg_ros.batches.batches import Batch
 from weakseg_ros.deploy.bundle import BundleInfo, NetRule
 from weakseg_ros.deploy.engines.torch import rules_of
@@ -68,6 +69,7 @@ def made(kind: str) -> tuple[LightNet, nn.Module]:
     return net, head
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["centre", "query"])
 def test_a_head_learns_the_objects_of_two_scans(kind: str) -> None:
     net, head = made(kind)
@@ -189,9 +191,10 @@ def test_what_looks_like_a_thing_outside_all_objects_pays_for_it() -> None:
     assert outside_loss(probs, Targets(targets.instances, known, outside & False), THINGS).item() == 0.0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["centre", "query"])
 def test_the_exported_head_answers_as_torch_does(kind: str) -> None:
-    pytest.importorskip("onnxscript")
+    optional("onnxscript")
     from weakseg_ros.train.onnx_file import compare, export_onnx
 
     net, head = made(kind)

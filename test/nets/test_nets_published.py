@@ -7,6 +7,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
+from support import optional
 from weakseg_ros import registry
 from weakseg_ros.batches.batches import Batch
 from weakseg_ros.deploy.bundle import BundleInfo, NetRule
@@ -124,9 +125,10 @@ def test_every_method_trains_every_net(name: str, method: str) -> None:
     assert all(p.grad is not None and torch.isfinite(p.grad).all() for p in parameters if p.requires_grad)
 
 
+@pytest.mark.slow
 def test_onnx_file_answers_as_torch() -> None:
     """With padding (70 columns) and with the further heads left out of the file; the decoder is RangeNet's as well."""
-    pytest.importorskip("onnx", reason="no onnx: pip install weakseg_ros[train]")
+    optional("onnx")
     from weakseg_ros.train.onnx_file import compare, export_onnx
 
     net = build("squeezesegv3", deep_supervision=True)

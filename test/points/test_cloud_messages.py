@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from support import optional
 from weakseg_ros.errors import CloudError
 from weakseg_ros.points.cloud import Cloud, decode, decode_cdr, make_cloud, read_cdr_header
 from weakseg_ros.points.encode import fill_message, pack_cloud
@@ -31,7 +32,7 @@ def cloud() -> Cloud:
 @pytest.fixture
 def ros_message(cloud: Cloud) -> object:
     """The cloud as an rclpy message; skipped where no ROS is installed."""
-    messages = pytest.importorskip("sensor_msgs.msg", reason="the ROS message packages are not installed")
+    messages = optional("sensor_msgs.msg")
     message = messages.PointCloud2()
     fill_message(message, pack_cloud(cloud), cloud, messages.PointField)
     return message
@@ -50,7 +51,7 @@ def test_rclpy_message_there_and_back(ros_message: object, cloud: Cloud) -> None
 
 
 def test_serialized_by_rclpy(ros_message: object, cloud: Cloud) -> None:
-    serialization = pytest.importorskip("rclpy.serialization", reason="rclpy is not installed")
+    serialization = optional("rclpy.serialization")
     assert_same(decode_cdr(serialization.serialize_message(ros_message)), cloud)
 
 
@@ -71,7 +72,7 @@ def test_fill_message_refuses_points_of_another_cloud(ros_message: object, cloud
 
 def test_rclpy_checks_no_field_in_vain(cloud: Cloud) -> None:
     """With ROS_PYTHON_CHECK_FIELDS=1 rclpy refuses numpy's integers, which data sets on disk give as stamps."""
-    pytest.importorskip("sensor_msgs.msg", reason="the ROS message packages are not installed")
+    optional("sensor_msgs.msg")
     script = (
         "import numpy as np, sensor_msgs.msg as m\n"
         "from weakseg_ros.points.cloud import make_cloud\n"
@@ -109,13 +110,13 @@ def test_the_wire(shared_data: Path) -> None:
 
 
 def test_the_wire_reads_as_rosbags_and_rclpy_read_it(shared_data: Path) -> None:
-    typesys = pytest.importorskip("rosbags.typesys")
+    typesys = optional("rosbags.typesys")
     blob = (shared_data / "pointcloud2_cdr" / "dds_message.bin").read_bytes()
     store = typesys.get_typestore(typesys.Stores.ROS2_HUMBLE)
     ours = decode_cdr(blob)
     assert_same(decode(store.deserialize_cdr(blob, "sensor_msgs/msg/PointCloud2")), ours)
-    serialization = pytest.importorskip("rclpy.serialization", reason="rclpy is not installed")
-    messages = pytest.importorskip("sensor_msgs.msg", reason="the ROS message packages are not installed")
+    serialization = optional("rclpy.serialization")
+    messages = optional("sensor_msgs.msg")
     assert_same(decode(serialization.deserialize_message(blob, messages.PointCloud2)), ours)
 
 

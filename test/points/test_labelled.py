@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from rosbags.typesys import Stores, get_typestore
 
+from support import optional
 from weakseg_ros.errors import CloudError
 from weakseg_ros.points.cloud import Cloud, decode, make_cloud
 from weakseg_ros.points.labelled import (
@@ -131,8 +132,8 @@ def test_cut_labelled_cloud_is_refused() -> None:
 
 
 def test_rclpy_message_and_its_serialized_bytes() -> None:
-    messages = pytest.importorskip("sensor_msgs.msg", reason="the ROS message packages are not installed")
-    serialization = pytest.importorskip("rclpy.serialization", reason="rclpy is not installed")
+    messages = optional("sensor_msgs.msg")
+    serialization = optional("rclpy.serialization")
     cloud = make_cloud(np.ones((6, 3)), height=2, stamp_ns=5, frame_id="lidar")
     labels = labels_of(6)
     message = messages.PointCloud2()

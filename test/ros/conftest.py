@@ -12,13 +12,14 @@ from typing import Any
 
 import pytest
 
+from support import optional
 from weakseg_ros.ros.transport import apply_transport
 
 
 @pytest.fixture(scope="session")
 def rig(ros_domain: int) -> Iterator[Any]:
     """rig.py: a client, node processes, clouds and tiny models; rclpy is initialised, tuned as a driver's process should be."""
-    rclpy = pytest.importorskip("rclpy", reason="rclpy is not installed: source a ROS 2, or pip install weakseg_ros[ros-pip]")
+    rclpy = optional("rclpy")
     os.environ["ROS_DOMAIN_ID"] = str(ros_domain)
     os.environ["ROS_AUTOMATIC_DISCOVERY_RANGE"] = "LOCALHOST"
     os.environ["AMENT_PREFIX_PATH"] = os.environ.get("AMENT_PREFIX_PATH") or sys.prefix

@@ -28,13 +28,12 @@ from sensor_msgs.msg import PointCloud2, PointField
 from std_msgs.msg import String
 from std_srvs.srv import Trigger
 
+from support import PATIENCE_S, optional
 from weakseg_ros.deploy.bundle import KIND_ONNX, Bundle, BundleInfo, NetRule, write_bundle
 from weakseg_ros.deploy.input_spec import InputSpec, IntensityRule
 from weakseg_ros.points.labels import LabelClass, LabelMap
 from weakseg_ros.points.projection import RangeSpec
 
-PATIENCE_S = 240.0
-"""how long a test waits for an event before it fails; a slow machine only makes it wait, so minutes"""
 CLASSES = 5
 
 
@@ -244,8 +243,8 @@ def make_bundle(folder: Path, name: str = "tiny", seed: int = 0, poisoned: bool 
 
 def tiny_onnx(channels: int, classes: int, seed: int, poisoned: bool) -> bytes:
     """The deploy graph of a random 1 x 1 convolution, about 1 KB."""
-    pytest.importorskip("onnxruntime", reason="no onnxruntime: pip install weakseg_ros[onnx]")
-    onnx = pytest.importorskip("onnx", reason="no onnx: pip install weakseg_ros[train]")
+    optional("onnxruntime")
+    onnx = optional("onnx")
     from onnx import TensorProto, helper, numpy_helper
 
     weight = np.random.default_rng(seed).normal(size=(classes - 1, channels, 1, 1)).astype(np.float32)

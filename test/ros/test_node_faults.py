@@ -281,7 +281,7 @@ def test_a_burst_loses_nothing_in_replay_mode(rig: Any, node: tuple[Any, Any]) -
 
 def test_millions_of_points_all_get_an_answer(rig: Any, node: tuple[Any, Any]) -> None:
     points = np.tile(rig.street_points(50_000), (100, 1))
-    answer = node[1].answer_to(rig.make_cloud(points), seconds=40)
+    answer = node[1].answer_to(rig.make_cloud(points))
     labels = unpack_labelled(answer)
     assert len(labels["class_id"]) == 5_000_000
     assert (labels["class_id"] > 0).all()

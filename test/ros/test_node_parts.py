@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from support import PATIENCE_S, optional
 from weakseg_ros.config import field_docs
 from weakseg_ros.errors import ConfigError
 from weakseg_ros.ros.params import FIELDS, GROUPS, NodeConfig, explain
@@ -24,7 +25,7 @@ from weakseg_ros.ros.worker import Mailbox, Worker
 
 def run(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "weakseg_ros", "node", *arguments]
-    return subprocess.run(command, capture_output=True, text=True, timeout=60, env={**os.environ, **environment})
+    return subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE_S, env={**os.environ, **environment})
 
 
 # mailbox and worker
@@ -69,7 +70,7 @@ def test_closing_wakes_whoever_waits() -> None:
     full.close()
     empty.close()
     for thread in threads:
-        thread.join(5)
+        thread.join(PATIENCE_S)
         assert not thread.is_alive()
     assert sorted(map(str, results)) == ["False", "None"]
     assert full.take() is None, "what waited is dropped"
@@ -205,7 +206,7 @@ def test_a_wrong_argument_is_exit_code_2_and_a_sentence(arguments: tuple[str, ..
     ],
 )
 def test_an_argument_that_ros_refuses_is_exit_code_2_and_a_sentence(arguments: tuple[str, ...], text: str) -> None:
-    pytest.importorskip("rclpy", reason="rclpy is not installed: source a ROS 2, or pip install weakseg_ros[ros-pip]")
+    optional("rclpy")
     done = run(*arguments)
     assert done.returncode == 2
     assert text in done.stderr
@@ -217,5 +218,7 @@ def test_the_wrapper_finds_the_package(root: Path) -> None:
     wrapper = root / "scripts" / "segment_node"
     assert os.access(wrapper, os.X_OK)
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
-    done = subprocess.run([wrapper, "--help"], capture_output=True, text=True, timeout=60, env={**os.environ, "PATH": path})
+    done = subprocess.run(
+        [wrapper, "--help"], capture_output=True, text=True, timeout=PATIENCE_S, env={**os.environ, "PATH": path}
+    )
     assert (done.returncode, "--input-topic" in done.stdout) == (0, True)

@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from support import PATIENCE_S, optional
 from weakseg_ros.data.scans import open_scans
 from weakseg_ros.points.labelled import unpack_labelled
 
@@ -61,7 +62,7 @@ def test_no_folder_for_the_logs_of_ros_is_one_sentence(
     environment |= {name: value for name, value in settings.items() if value}
     arguments = [str(make_bag(tmp_path))] if verb == "replay" else []
     command = [sys.executable, "-m", "weakseg_ros", verb, *arguments]
-    done = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=120)
+    done = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=PATIENCE_S)
     assert done.returncode == 2
     why = "HOME is not set" if "HOME" in settings and not settings["HOME"] else "cannot be written"
     assert done.stderr.splitlines()[-1].startswith(
@@ -72,7 +73,7 @@ def test_no_folder_for_the_logs_of_ros_is_one_sentence(
 
 
 def make_bag(folder: Path) -> Path:
-    pytest.importorskip("rosbags", reason="rosbags is not installed")
+    optional("rosbags")
     from weakseg_ros.data.bags import CloudBagWriter
     from weakseg_ros.points.cloud import Cloud
 
@@ -278,7 +279,7 @@ def test_a_program_beside_the_node_waits_for_it(rig: Any, start: Start, bundle: 
         client.wait(lambda: client.node.count_subscribers(client.labels.topic_name) > 1, "its subscription")
         while beside.poll() is None:
             client.answer_to(rig.make_cloud(rig.street_points(10)), 0.2)
-    assert beside.communicate(timeout=60)[0].strip() == shown.strip()
+    assert beside.communicate(timeout=PATIENCE_S)[0].strip() == shown.strip()
     assert process.end() == 0
 
 

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from support import optional
 from weakseg_ros.deploy.bundle import KIND_ONNX, Bundle, write_bundle
 from weakseg_ros.errors import BundleError
 
@@ -19,7 +20,7 @@ MINUTES = 180.0
 
 def endless(bundle: Bundle, folder: Path) -> Bundle:
     """The bundle with a loop of 2^62 turns behind its confidence."""
-    onnx = pytest.importorskip("onnx", reason="no onnx: pip install weakseg_ros[train]")
+    onnx = optional("onnx")
     from onnx import TensorProto as T
     from onnx import helper as h
 
@@ -90,7 +91,7 @@ def test_ctrl_c_ends_a_node_whose_first_model_does_not_load(
 
 
 def test_loading_is_over_once_and_what_comes_late_is_not_used() -> None:
-    pytest.importorskip("rclpy", reason="rclpy is not installed")
+    optional("rclpy")
     from weakseg_ros.ros.loading import Loading
 
     go, used, ended = threading.Event(), [], []

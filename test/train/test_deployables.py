@@ -9,28 +9,30 @@ from typing import Any
 import numpy as np
 import pytest
 
-torch = pytest.importorskip("torch", reason="no torch: pip install weakseg_ros[train]")
-pytest.importorskip("onnx", reason="no onnx: pip install weakseg_ros[train]")
-pytest.importorskip("onnxruntime", reason="no onnxruntime: pip install weakseg_ros[onnx]")
+from support import optional
 
-from weakseg_ros import registry  # noqa: E402
-from weakseg_ros.batches.batches import Batch  # noqa: E402
-from weakseg_ros.config import from_mapping  # noqa: E402
-from weakseg_ros.deploy.bundle import BundleInfo, NetRule  # noqa: E402
-from weakseg_ros.deploy.engines import open_engine  # noqa: E402
-from weakseg_ros.deploy.engines.torch import rules_of  # noqa: E402
-from weakseg_ros.deploy.input_spec import InputSpec, IntensityRule  # noqa: E402
-from weakseg_ros.deploy.tensors import outputs_of  # noqa: E402
-from weakseg_ros.methods.coarse3d import Coarse3d  # noqa: E402
-from weakseg_ros.methods.combined import Combined, build_method  # noqa: E402
-from weakseg_ros.methods.method import Task  # noqa: E402
-from weakseg_ros.methods.parts import BASE, parts_of  # noqa: E402
-from weakseg_ros.methods.prototypes import standardise  # noqa: E402
-from weakseg_ros.nets.heads.novelty import STRIDE  # noqa: E402
-from weakseg_ros.nets.light import LightNet  # noqa: E402
-from weakseg_ros.points.labels import LabelClass, LabelMap  # noqa: E402
-from weakseg_ros.points.projection import RangeSpec  # noqa: E402
-from weakseg_ros.train.export import export_bundle  # noqa: E402
+torch = optional("torch")
+optional("onnx")
+optional("onnxruntime")
+
+from weakseg_ros import registry
+from weakseg_ros.batches.batches import Batch
+from weakseg_ros.config import from_mapping
+from weakseg_ros.deploy.bundle import BundleInfo, NetRule
+from weakseg_ros.deploy.engines import open_engine
+from weakseg_ros.deploy.engines.torch import rules_of
+from weakseg_ros.deploy.input_spec import InputSpec, IntensityRule
+from weakseg_ros.deploy.tensors import outputs_of
+from weakseg_ros.methods.coarse3d import Coarse3d
+from weakseg_ros.methods.combined import Combined, build_method
+from weakseg_ros.methods.method import Task
+from weakseg_ros.methods.parts import BASE, parts_of
+from weakseg_ros.methods.prototypes import standardise
+from weakseg_ros.nets.heads.novelty import STRIDE
+from weakseg_ros.nets.light import LightNet
+from weakseg_ros.points.labels import LabelClass, LabelMap
+from weakseg_ros.points.projection import RangeSpec
+from weakseg_ros.train.export import export_bundle
 
 CLASSES, SPEC = 4, RangeSpec(height=16, width=48)
 LABELS = LabelMap("four", tuple(LabelClass(i, f"class {i}", (i, i, i), i == 2, (i,)) for i in range(CLASSES)))

@@ -11,32 +11,34 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-torch = pytest.importorskip("torch", reason="no torch: pip install weakseg_ros[train]")
-onnx = pytest.importorskip("onnx", reason="no onnx: pip install weakseg_ros[train]")
-pytest.importorskip("onnxruntime", reason="no onnxruntime: pip install weakseg_ros[onnx]")
+from support import optional
 
-from weakseg_ros.config import parse  # noqa: E402
-from weakseg_ros.data.scan_writer import ScanWriter  # noqa: E402
-from weakseg_ros.data.scans import open_scans  # noqa: E402
-from weakseg_ros.deploy.bundle import Bundle, BundleInfo, NetRule  # noqa: E402
-from weakseg_ros.deploy.engines import open_engine  # noqa: E402
-from weakseg_ros.deploy.engines.torch import stores_half  # noqa: E402
-from weakseg_ros.deploy.graph import DeployGraph  # noqa: E402
-from weakseg_ros.deploy.input_spec import InputSpec, IntensityRule  # noqa: E402
-from weakseg_ros.deploy.segmenter import Segmenter  # noqa: E402
-from weakseg_ros.errors import BundleError, DataError, WeaksegError  # noqa: E402
-from weakseg_ros.methods.settings import Coarse3dSettings, SupervisedSettings  # noqa: E402
-from weakseg_ros.nets.light import LightNet  # noqa: E402
-from weakseg_ros.points.cloud import make_cloud  # noqa: E402
-from weakseg_ros.points.labels import LabelClass, LabelMap  # noqa: E402
-from weakseg_ros.points.projection import RangeSpec  # noqa: E402
-from weakseg_ros.train import export as exporting  # noqa: E402
-from weakseg_ros.train.calibrate import fit_temperature  # noqa: E402
-from weakseg_ros.train.commands import export_main  # noqa: E402
-from weakseg_ros.train.config import TrainConfig  # noqa: E402
-from weakseg_ros.train.export import command_of, export_bundle, export_run  # noqa: E402
-from weakseg_ros.train.onnx_file import compare, export_onnx  # noqa: E402
-from weakseg_ros.train.train import train  # noqa: E402
+torch = optional("torch")
+onnx = optional("onnx")
+optional("onnxruntime")
+
+from weakseg_ros.config import parse
+from weakseg_ros.data.scan_writer import ScanWriter
+from weakseg_ros.data.scans import open_scans
+from weakseg_ros.deploy.bundle import Bundle, BundleInfo, NetRule
+from weakseg_ros.deploy.engines import open_engine
+from weakseg_ros.deploy.engines.torch import stores_half
+from weakseg_ros.deploy.graph import DeployGraph
+from weakseg_ros.deploy.input_spec import InputSpec, IntensityRule
+from weakseg_ros.deploy.segmenter import Segmenter
+from weakseg_ros.errors import BundleError, DataError, WeaksegError
+from weakseg_ros.methods.settings import Coarse3dSettings, SupervisedSettings
+from weakseg_ros.nets.light import LightNet
+from weakseg_ros.points.cloud import make_cloud
+from weakseg_ros.points.labels import LabelClass, LabelMap
+from weakseg_ros.points.projection import RangeSpec
+from weakseg_ros.train import export as exporting
+from weakseg_ros.train.calibrate import fit_temperature
+from weakseg_ros.train.commands import export_main
+from weakseg_ros.train.config import TrainConfig
+from weakseg_ros.train.export import command_of, export_bundle, export_run
+from weakseg_ros.train.onnx_file import compare, export_onnx
+from weakseg_ros.train.train import train
 
 LABELS = LabelMap("four", tuple(LabelClass(i, f"class {i}", (i, i, i), False, (i * 10,)) for i in range(4)))
 SPEC = RangeSpec(height=8, width=32, fov_up_deg=20.0, fov_down_deg=-20.0)

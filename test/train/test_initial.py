@@ -9,13 +9,15 @@ from types import ModuleType
 
 import pytest
 
-torch = pytest.importorskip("torch", reason="training needs torch; pip install -e '.[train]'")
+from support import optional
 
-from safetensors.torch import load_file  # noqa: E402
+torch = optional("torch")
 
-from weakseg_ros.cli import main  # noqa: E402
-from weakseg_ros.nets.published import salsanext_modules  # noqa: E402
-from weakseg_ros.nets.salsanext import SalsaNext  # noqa: E402
+from safetensors.torch import load_file
+
+from weakseg_ros.cli import main
+from weakseg_ros.nets.published import salsanext_modules
+from weakseg_ros.nets.salsanext import SalsaNext
 
 STEPS = "--steps 1 --warmup-steps 0 --average-decay 0 --learning-rate 1e-8 --weight-decay 0 --batch-size 1".split()
 PLACE = "--height 16 --width 128 --validate-every 0 --accelerator cpu --precision 32-true".split()

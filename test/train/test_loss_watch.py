@@ -7,12 +7,14 @@ from pathlib import Path
 
 import pytest
 
-torch = pytest.importorskip("torch", reason="torch is not installed")
+from support import optional
 
-from weakseg_ros.errors import WeaksegError  # noqa: E402
-from weakseg_ros.train.config import TrainConfig  # noqa: E402
-from weakseg_ros.train.loss_watch import LossWatch  # noqa: E402
-from weakseg_ros.train.machine import believed, why_precision  # noqa: E402
+torch = optional("torch")
+
+from weakseg_ros.errors import WeaksegError
+from weakseg_ros.train.config import TrainConfig
+from weakseg_ros.train.loss_watch import LossWatch
+from weakseg_ros.train.machine import believed, why_precision
 
 
 def add(watch: LossWatch, step: int, focal: float, lovasz: float = 1.0) -> None:

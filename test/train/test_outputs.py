@@ -10,7 +10,9 @@ from types import ModuleType
 
 import pytest
 
-pytest.importorskip("torch", reason="training needs torch; pip install -e '.[train]'")
+from support import optional
+
+optional("torch")
 
 from weakseg_ros.cli import main
 from weakseg_ros.deploy.bundle import INFO_FILE

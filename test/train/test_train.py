@@ -17,6 +17,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from support import PATIENCE_S
 from weakseg_ros import registry
 from weakseg_ros.batches.settings import AugmentConfig
 from weakseg_ros.cli import main
@@ -336,7 +337,7 @@ def test_two_processes_train_together(scans: Path, tmp_path: Path) -> None:
     command = [sys.executable, "-m", "weakseg_ros", "train", str(scans), "--out", str(tmp_path / "run"), "--devices", "2", *size]
     command += ["--out-bundle", str(tmp_path / "bundle")]
     environment = {**os.environ, "PYTHONPROFILEIMPORTTIME": "1"}  # each process says what it imports
-    done = subprocess.run(command, capture_output=True, text=True, timeout=240, check=False, env=environment)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE_S, check=False, env=environment)
     assert done.returncode == 0, done.stderr[-2000:]
     figures = RunFolder(tmp_path / "run").load_best()[1]
     assert figures["step"] == 5

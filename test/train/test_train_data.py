@@ -13,7 +13,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-pytest.importorskip("torch", reason="training needs torch; pip install -e '.[train]'")
+from support import optional
+
+optional("torch")
 
 from weakseg_ros.cli import main
 from weakseg_ros.config import load_yaml

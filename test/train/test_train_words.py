@@ -11,7 +11,9 @@ from types import ModuleType
 
 import pytest
 
-pytest.importorskip("torch", reason="training needs torch; pip install -e '.[train]'")
+from support import PATIENCE_S, optional
+
+optional("torch")
 
 from weakseg_ros.cli import main
 from weakseg_ros.train.run_folder import BOARD, CURVES
@@ -52,7 +54,7 @@ def test_a_time_cap_that_ended_the_training_is_said(scans: Path, tmp_path: Path,
 
 
 def test_the_curves_are_drawn(scans: Path, tmp_path: Path) -> None:
-    pytest.importorskip("matplotlib", reason="the picture needs matplotlib; pip install -e '.[report]'")
+    optional("matplotlib")
     from PIL import Image
 
     words = ["train", str(scans), "--out", str(tmp_path / "run"), "--steps", "3", "--warmup-steps", "1", "--log-every", "1"]
@@ -63,7 +65,7 @@ def test_the_curves_are_drawn(scans: Path, tmp_path: Path) -> None:
 
 
 def test_tensorboard_gets_the_curves_where_it_is_installed(scans: Path, tmp_path: Path) -> None:
-    pytest.importorskip("tensorboard", reason="TensorBoard is not installed")
+    optional("tensorboard")
     words = ["train", str(scans), "--out", str(tmp_path / "run"), "--steps", "2", "--warmup-steps", "1"]
     assert main([*words, *SIZE]) == 0
     assert list((tmp_path / "run" / BOARD).glob("events.*"))
@@ -72,7 +74,7 @@ def test_tensorboard_gets_the_curves_where_it_is_installed(scans: Path, tmp_path
 def test_without_matplotlib_the_training_ends_well(scans: Path, tmp_path: Path) -> None:
     code = "import sys; sys.modules['matplotlib'] = None; from weakseg_ros.cli import main; sys.exit(main(sys.argv[1:]))"
     words = ["train", str(scans), "--out", str(tmp_path / "run"), "--steps", "2", "--warmup-steps", "1", *SIZE]
-    done = subprocess.run([sys.executable, "-c", code, *words], capture_output=True, text=True, timeout=300, check=False)
+    done = subprocess.run([sys.executable, "-c", code, *words], capture_output=True, text=True, timeout=PATIENCE_S, check=False)
     assert done.returncode == 0, done.stderr
     assert "trained 2 steps" in done.stdout
     assert not (tmp_path / "run" / CURVES).exists()

@@ -12,21 +12,21 @@ torch = pytest.importorskip("torch", reason="no torch: pip install weakseg_ros[t
 onnx = pytest.importorskip("onnx", reason="no onnx: pip install weakseg_ros[train]")
 pytest.importorskip("onnxruntime", reason="no onnxruntime: pip install weakseg_ros[onnx]")
 
-from weakseg_ros.cli import main  # noqa: E402
-from weakseg_ros.data.scan_writer import ScanWriter  # noqa: E402
-from weakseg_ros.deploy.bundle import VARIANTS, Bundle, BundleInfo, NetRule, VariantFacts  # noqa: E402
-from weakseg_ros.deploy.engines import open_engine  # noqa: E402
-from weakseg_ros.deploy.engines.choice import measure, sample_inputs  # noqa: E402
-from weakseg_ros.deploy.engines.plans import build_plan, library_of, shapes_of  # noqa: E402
-from weakseg_ros.deploy.input_spec import InputSpec, IntensityRule  # noqa: E402
-from weakseg_ros.errors import EngineError  # noqa: E402
-from weakseg_ros.nets.build import build_net  # noqa: E402
-from weakseg_ros.points.cloud import make_cloud  # noqa: E402
-from weakseg_ros.points.labels import LabelClass, LabelMap  # noqa: E402
-from weakseg_ros.points.projection import RangeSpec  # noqa: E402
-from weakseg_ros.train.export import export_bundle  # noqa: E402
-from weakseg_ros.train.quantise import MAKERS, classes_to_bytes_last, content_of, in_float32  # noqa: E402
-from weakseg_ros.train.variants import classes_of, too_much  # noqa: E402
+from weakseg_ros.cli import main
+from weakseg_ros.data.scan_writer import ScanWriter
+from weakseg_ros.deploy.bundle import VARIANTS, Bundle, BundleInfo, NetRule, VariantFacts
+from weakseg_ros.deploy.engines import open_engine
+from weakseg_ros.deploy.engines.choice import measure, sample_inputs
+from weakseg_ros.deploy.engines.plans import build_plan, library_of, shapes_of
+from weakseg_ros.deploy.input_spec import InputSpec, IntensityRule
+from weakseg_ros.errors import EngineError
+from weakseg_ros.nets.build import build_net
+from weakseg_ros.points.cloud import make_cloud
+from weakseg_ros.points.labels import LabelClass, LabelMap
+from weakseg_ros.points.projection import RangeSpec
+from weakseg_ros.train.export import export_bundle
+from weakseg_ros.train.quantise import MAKERS, classes_to_bytes_last, content_of, in_float32
+from weakseg_ros.train.variants import classes_of, too_much
 
 LABELS = LabelMap("four", tuple(LabelClass(i, f"class {i}", (i, i, i), False, (i * 10,)) for i in range(4)))
 SPEC = RangeSpec(height=32, width=64, fov_up_deg=20.0, fov_down_deg=-20.0)

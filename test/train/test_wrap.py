@@ -9,12 +9,14 @@ from types import ModuleType
 import numpy as np
 import pytest
 
-pytest.importorskip("onnxruntime", reason="no onnxruntime: pip install weakseg_ros[onnx]")
-onnx = pytest.importorskip("onnx", reason="no onnx: pip install weakseg_ros[train]")
-from onnx import TensorProto, helper, numpy_helper  # noqa: E402
+from support import optional
 
-from weakseg_ros.cli import main  # noqa: E402
-from weakseg_ros.deploy.bundle import Bundle  # noqa: E402
+optional("onnxruntime")
+onnx = optional("onnx")
+from onnx import TensorProto, helper, numpy_helper
+
+from weakseg_ros.cli import main
+from weakseg_ros.deploy.bundle import Bundle
 
 ARCH = """dataset:
   sensor:

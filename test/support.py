@@ -1,0 +1,39 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What tests of all chapters share: how long they wait, which libraries they may lack, a free port."""
+
+from __future__ import annotations
+
+import socket
+from typing import Any
+
+import pytest
+
+from weakseg_ros.extras import LIBRARIES
+
+PATIENCE_S = 600.0
+"""how long a test waits for an event or for a process to end; a slow machine only makes it wait, so minutes"""
+EXTRAS = {library.module: library.extra for library in LIBRARIES if library.extra} | {
+    "rclpy": "ros-pip",
+    "sensor_msgs": "ros-pip",
+    "std_msgs": "ros-pip",
+    "playwright": "browser",
+    "PIL": "label",
+    "websockets": "label",
+    "msgspec": "label",
+    "sklearn": "test",
+}
+"""the libraries that tests, like users, may lack, each with the extra of setup.py that brings it"""
+
+
+def optional(module: str) -> Any:
+    """The module; where its library is not installed, the test or the file is skipped, and the reason says what installs it."""
+    name = module.partition(".")[0]
+    hint = f": pip install 'weakseg_ros[{EXTRAS[name]}]'" if name in EXTRAS else ""
+    return pytest.importorskip(module, reason=f"{name} is not installed{hint}")
+
+
+def free_port() -> int:
+    """A port of the loopback that nobody listens at."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
