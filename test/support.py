@@ -27,6 +27,7 @@ EXTRAS = {library.module: library.extra for library in LIBRARIES if library.extr
 
 def optional(module: str) -> Any:
     """The module; where its library is not installed, the test or the file is skipped, and the reason says what installs it."""
+    __tracebackhide__ = True  # the reason is told at the line that asked
     name = module.partition(".")[0]
     hint = f": pip install 'weakseg_ros[{EXTRAS[name]}]'" if name in EXTRAS else ""
     return pytest.importorskip(module, reason=f"{name} is not installed{hint}")
