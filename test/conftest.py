@@ -16,6 +16,7 @@ from types import ModuleType
 
 import pytest
 from filelock import FileLock, Timeout
+from hypothesis import HealthCheck, settings
 
 from support import EXTRAS
 
@@ -27,6 +28,9 @@ SLOW = {
 """folders and files whose tests train, or take a minute; a single test elsewhere says @pytest.mark.slow"""
 LONGEST = ("test_docs_blocks.py", "test_killed.py", "test_demo.py", "test_benchmark.py", "test_train.py", "test_soak.py")
 """the files that take longest, the longest first"""
+
+settings.register_profile("any machine", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("any machine")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
