@@ -36,7 +36,7 @@ log = logging.getLogger(__name__)
 YAML_LOADER: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 """the safe loader in C where PyYAML was built with it: the manifest of 20000 scans takes 0.2 s instead of 3"""
 YAML_DUMPER: Any = getattr(yaml, "CSafeDumper", yaml.SafeDumper)
-"""likewise for writing"""
+"""the safe dumper in C, where PyYAML was built with it"""
 _YAML_FAULTS = (yaml.YAMLError, ValueError, LookupError, AttributeError, TypeError, RecursionError, OverflowError)
 """what PyYAML raises where a file is no YAML, or a tag's value does not suit the tag"""
 MOST_YAML_BYTES = 1 << 28

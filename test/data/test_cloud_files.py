@@ -176,8 +176,8 @@ WRONG = {
         pcd_head("binary_compressed") + struct.pack("<II", 4, 8000) + b"\xff\xff\xff\xff",
         "compressed data are damaged",
     ),
-    "none.pcd": (b"hello", "is no PCD file"),
-    "none.ply": (b"hello", "is no PLY file"),
+    "none.pcd": (b"hello", "is not a PCD file"),
+    "none.ply": (b"hello", "is not a PLY file"),
     "short.ply": (
         b"ply\nformat binary_little_endian 1.0\nelement vertex 9\nproperty float x\nend_header\n12",
         "copy the file again",

@@ -162,7 +162,7 @@ def write(path: str, content: bytes) -> Callable[[Path], None]:
     [
         (shorten("velodyne/000001.bin"), "not a multiple of 16 .*; the file is cut off"),
         (write("velodyne/000001.bin", b""), "000001.bin: is empty"),
-        (write("velodyne/000001.bin", bytes(64)), "has 4 points, the manifest says 4 x 8"),
+        (write("velodyne/000001.bin", bytes(64)), "has 4 points, but the manifest says 4 x 8"),
         (shorten("labels/000001.label"), "but its scan has 32 points, so 128 are due"),
         (write("labels/000001.label", b""), "000001.label: has 0 bytes"),
         (
@@ -306,7 +306,7 @@ def test_semantickitti_root_and_its_splits(tmp_path: Path) -> None:
     assert open_scans(root, "val", labels="street").labels == STREET
     with pytest.raises(DataError, match="no recording '12'"):
         open_scans(root, sequences=["12"])
-    with pytest.raises(DataError, match="no split 'vall' here; it tells apart: train, val, test"):
+    with pytest.raises(DataError, match="no split 'vall' here; it has: train, val, test"):
         open_scans(root, "vall")
 
 
@@ -317,7 +317,7 @@ def test_folders_named_after_splits(tmp_path: Path) -> None:
     train, val = open_splits(tmp_path)
     assert (len(train), len(val)) == (3, 1)
     assert train.spec == SPEC
-    with pytest.raises(DataError, match="no split 'test' here; it tells apart: train, val"):
+    with pytest.raises(DataError, match="no split 'test' here; it has: train, val"):
         open_scans(tmp_path, "test")
 
 

@@ -46,7 +46,7 @@ def test_thirteen_classes_and_its_own_splits(layouts: Any, tmp_path: Path) -> No
     root = layouts.write_poss(tmp_path, ["00", "02", "03"], scans=1)
     assert [list(part.keys) for part in open_splits(root)] == [["00/000000", "03/000000"], ["02/000000"]]
     assert isinstance(open_scans(root / "sequences" / "02"), SemanticPoss)
-    with pytest.raises(DataError, match="no split 'test' here; it tells apart: train, val"):
+    with pytest.raises(DataError, match="no split 'test' here; it has: train, val"):
         open_scans(root, "test")
 
 

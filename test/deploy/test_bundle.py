@@ -17,7 +17,8 @@ import yaml
 
 from weakseg_ros.config import from_mapping, to_mapping
 from weakseg_ros.deploy import bundle as bundles
-from weakseg_ros.deploy.bundle import Bundle, BundleInfo, ModelFile, find_bundle, write_bundle
+from weakseg_ros.deploy.bundle import Bundle, BundleInfo, ModelFile, write_bundle
+from weakseg_ros.deploy.bundle_place import find_bundle
 from weakseg_ros.errors import BundleError, ConfigError
 from weakseg_ros.files import sha256_of_parts
 
@@ -201,7 +202,7 @@ def test_write_replaces_a_bundle_whole(tiny_bundle: Bundle, copied_bundle: Path)
 
 def test_write_leaves_foreign_folders_alone(tiny_bundle: Bundle, tmp_path: Path) -> None:
     (tmp_path / "thesis.tex").write_text("years of work")
-    with pytest.raises(BundleError, match="is no bundle"):
+    with pytest.raises(BundleError, match="is not a bundle"):
         write_bundle(tmp_path, tiny_bundle.info, {"a.bin": ("onnx", b"1")}, "card")
     assert os.listdir(tmp_path) == ["thesis.tex"]
 
@@ -266,7 +267,7 @@ def test_entries_that_a_later_version_adds_do_not_make_a_bundle_edited(copied_bu
     ("changes", "expected"),
     [
         ({"heads": [{"name": "novelti"}]}, "did you mean 'novelty'"),
-        ({"heads": [{"name": "centres"}, {"name": "centres"}]}, "names one twice"),
+        ({"heads": [{"name": "centres"}, {"name": "centres"}]}, "names a head twice"),
         ({"heads": [{"name": "centres"}], "outputs": None}, "'centre' is missing"),
     ],
 )

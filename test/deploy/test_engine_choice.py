@@ -68,7 +68,7 @@ def test_openvino_refuses_in_a_sentence(tiny_bundle: Bundle, tmp_path: Path) -> 
     with pytest.raises(EngineError, match=r"has no ONNX file in int8 \(has fp32\); make one with 'weakseg export --from'"):
         open_engine(tiny_bundle, ["openvino:int8"])
     broken = write_bundle(tmp_path / "b", tiny_bundle.info, {"model.onnx": (KIND_ONNX, b"no model")}, "card")
-    with pytest.raises(EngineError, match="no model that openvino loads"):
+    with pytest.raises(EngineError, match="not a model that openvino can load"):
         open_engine(broken, ["openvino"])
 
 

@@ -16,7 +16,7 @@ from support import optional
 from weakseg_ros.deploy.frontends import FrontendSettings, make_frontend
 from weakseg_ros.deploy.frontends.range_numpy import range_input, raw_planes
 from weakseg_ros.deploy.input_spec import CHANNELS, PLANES, InputSpec, IntensityRule, plain_spec
-from weakseg_ros.deploy.tensors import ANSWERS, TensorSpec, check_tensors, outputs_of
+from weakseg_ros.deploy.tensors import ANSWERS, HEAD_OUTPUTS, TensorSpec, check_tensors
 from weakseg_ros.errors import CloudError, ConfigError, EngineError
 from weakseg_ros.points.cloud import FLAG_NON_RETURN, FLAG_OUT_OF_RANGE, Cloud, make_cloud
 from weakseg_ros.points.labels import LabelClass, LabelMap
@@ -120,7 +120,7 @@ def test_intensity_is_brought_to_the_training_datas_scale(theirs: float, asked: 
 
 def test_answers_return_to_every_point_in_order() -> None:
     xyz = np.array([[10, 0, 0], [0, 0, 0], [0, 0, 50], [10.1, 0, 0], [0, 10, 0]], np.float32)
-    frontend = make_frontend(spec_of(("range",), (0.0,), (1.0,)), LABELS, ("novelty",), outputs_of(("novelty",)))
+    frontend = make_frontend(spec_of(("range",), (0.0,), (1.0,)), LABELS, ("novelty",), {**ANSWERS, **HEAD_OUTPUTS["novelty"]})
     inputs, view = frontend.encode(make_cloud(xyz, np.ones(5, np.float32)))
     assert inputs["image"].shape == (1, 1, 16, 64)
     shape = (1, 16, 64)
@@ -176,4 +176,4 @@ def test_raw_channels_become_network_inputs_in_one_place() -> None:
 
 
 def test_every_network_answers_the_three() -> None:
-    assert list(outputs_of(())) == list(ANSWERS) == ["class_id", "confidence", "uncertainty"]
+    assert list(ANSWERS) == ["class_id", "confidence", "uncertainty"]

@@ -349,7 +349,7 @@ def test_a_mask_that_a_second_click_corrects_is_drawn_again(
         assert not session.warning
     finally:
         page.stop()
-        worker.join(SLOW_S)
+        worker.join(PATIENCE_S)
         server.stop()
     assert [record.getMessage() for record in caplog.records] == []
 

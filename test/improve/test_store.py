@@ -200,7 +200,7 @@ def test_a_folder_that_is_something_else_is_refused_and_left_alone(tmp_path: Pat
 
 
 def test_reading_says_what_is_missing(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="is no frame log"):
+    with pytest.raises(DataError, match="is not a frame log"):
         open_frames(tmp_path)
     with writer(tmp_path) as log:
         with pytest.raises(DataError, match="no whole frame yet"):

@@ -67,7 +67,7 @@ def test_many_bags_become_a_folder_of_recordings(drives: Path, tmp_path: Path, c
 def test_one_bag_is_not_many(recording: Path, drives: Path) -> None:
     assert bags_in(recording / "bag") == []
     assert [bag.name for bag in bags_in(drives / "drive_[12]*")] == ["drive_2", "drive_10", "drive_11"]
-    with pytest.raises(DataError, match="no bag has such a name"):
+    with pytest.raises(DataError, match="no bag matches this name"):
         bags_in(drives / "x*")
 
 
@@ -178,7 +178,7 @@ def test_select_looks_at_its_folder_before_the_work(
     (tmp_path / "log" / "mine.txt").write_text("x")
     command = ["select", "/nowhere", "--bundle", str(known_bundle.folder), "--out", str(tmp_path / "log")]
     assert weakseg(command) == 2
-    assert "is not empty and no frame log" in capsys.readouterr().err
+    assert "is not empty and is not a frame log" in capsys.readouterr().err
 
 
 def test_predict_says_that_clouds_hold_no_point(known_bundle: Bundle, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

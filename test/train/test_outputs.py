@@ -15,7 +15,7 @@ from support import optional
 optional("torch")
 
 from weakseg_ros.cli import main
-from weakseg_ros.deploy.bundle import INFO_FILE
+from weakseg_ros.deploy.bundle_place import INFO_FILE
 
 SIZE = "--height 16 --width 128 --net-width 16 --batch-size 1".split()
 TINY = [*SIZE, *"--steps 2 --warmup-steps 0 --validate-every 0 --accelerator cpu --precision 32-true".split()]

@@ -47,7 +47,7 @@ Motion = tuple[float, NDArray[np.float64], NDArray[np.float64]]
 def _motion(config: AugmentConfig, rng: np.random.Generator) -> Motion:
     mirror = -1.0 if rng.random() < config.flip else 1.0
     turn, pitch, roll = rng.uniform(-1.0, 1.0, 3) * (2 * math.pi * config.turn, *[math.radians(config.tilt_deg)] * 2)
-    offset = rng.uniform(-1.0, 1.0, 3) * (config.shift_m, config.shift_m, config.lift_m)
+    offset = rng.uniform(-1.0, 1.0, 3) * (config.shift_m, config.shift_m, config.sensor_height_m)
     return mirror, offset, _rotation(turn, pitch, roll) * (1.0 + rng.uniform(-config.scale, config.scale))
 
 
@@ -70,7 +70,7 @@ def augment_images(
 ) -> tuple[Tensor, Tensor]:
     """Vary raw images (B, 5, H, W) and their labels (B, H, W) u8; what the points have had already is left out.
 
-    Turning rolls the columns of a full circle; of a sector, columns that enter are empty. Tilt, scale and lift change
+    Turning rolls the columns of a full circle; of a sector, columns that enter are empty. Tilt, scale and sensor height change
     the coordinates only, which is right for small changes. `objects` are the class ids that `paste` pastes; `absent` is
     the intensity of a cloud that has none.
     """
@@ -105,19 +105,20 @@ def augment_images(
 def _vary(
     geometry: Tensor, labels: Tensor, empty: Tensor, spec: RangeSpec, config: AugmentConfig, rng: np.random.Generator
 ) -> tuple[Tensor, Tensor]:
-    """One scan (5, H, W) mirrored, turned, tilted, scaled and lifted."""
+    """One scan (5, H, W) mirrored, turned, tilted, scaled and seen from another height."""
     width = labels.shape[-1]
     mirrored = rng.random() < config.flip
     columns = int(rng.integers(-round(config.turn * width), round(config.turn * width) + 1))
     pitch, roll = rng.uniform(-1.0, 1.0, 2) * math.radians(config.tilt_deg)
-    scale, lift = 1.0 + rng.uniform(-config.scale, config.scale), rng.uniform(-config.lift_m, config.lift_m)
+    scale = 1.0 + rng.uniform(-config.scale, config.scale)
+    higher_m = rng.uniform(-config.sensor_height_m, config.sensor_height_m)
     column_rad = math.radians(spec.fov_left_deg - spec.fov_right_deg) / width
     matrix = _rotation(-columns * column_rad, pitch, roll) * scale
     if mirrored:  # columns run from left to right, so the mirror image is read backwards
         geometry, labels, empty = geometry.flip(-1), labels.flip(-1), empty.flip(-1)
         matrix = matrix @ np.diag([1.0, -1.0, 1.0])
     xyz = (torch.from_numpy(matrix.astype(np.float32)) @ geometry[:3].reshape(3, -1)).reshape(3, *labels.shape)
-    xyz[2] += lift
+    xyz[2] += higher_m
     rest = geometry[3:].clone()
     rest[HEIGHT_PLANE - 3] *= scale
     moved = torch.cat((xyz, rest))

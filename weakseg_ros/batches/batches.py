@@ -293,7 +293,7 @@ def _pasted_classes(augment: AugmentConfig, labels: LabelMap) -> list[int]:
 
 def _of_one_scan_each(instances: Tensor) -> Tensor:
     """The objects (B, H, W), 0 = none, renumbered so that none is in two scans: mixing leaves a part of an object in each."""
-    first = torch.arange(len(instances)) * (int(instances.max()) + 1)
+    first = torch.arange(len(instances), device=instances.device) * (int(instances.max()) + 1)
     return torch.where(instances > 0, instances + first[:, None, None], 0)
 
 

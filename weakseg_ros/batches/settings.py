@@ -26,7 +26,7 @@ class AugmentConfig:
     """Sets the largest roll and pitch of the sensor in degrees (0 to 45)."""
     scale: float = setting(0.05, 0.0, 0.5)
     """Sets the largest relative change of all distances (0 to 0.5)."""
-    lift_m: float = setting(0.1, 0.0, 5.0)
+    sensor_height_m: float = setting(0.1, 0.0, 5.0, was="lift_m")
     """Sets the largest change of the sensor's height in metres (0 to 5)."""
     shift_m: float = setting(0.0, 0.0, 50.0)
     """Sets the largest forward and sideways shift of the points in metres (0 to 50); it has an effect with `where` points
@@ -72,5 +72,5 @@ class AugmentConfig:
 
 
 NO_AUGMENTATION = AugmentConfig(
-    flip=0.0, turn=0.0, tilt_deg=0.0, scale=0.0, lift_m=0.0, shift_m=0.0, intensity_gain=0.0, drop=0.0, mix=0.0
+    flip=0.0, turn=0.0, tilt_deg=0.0, scale=0.0, sensor_height_m=0.0, shift_m=0.0, intensity_gain=0.0, drop=0.0, mix=0.0
 )

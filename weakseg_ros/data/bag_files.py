@@ -36,7 +36,7 @@ def bags_in(path: Path) -> list[Path]:
     if any(letter in path.name for letter in "*?[") and not path.exists():
         found = [one for one in path.parent.glob(path.name) if is_bag(one)]
         if not found:
-            raise DataError(f"{path}: no bag has such a name; check the path")
+            raise DataError(f"{path}: no bag matches this name; check the path")
         return sorted(found, key=natural)
     if not path.is_dir() or (path / METADATA).is_file():
         return []

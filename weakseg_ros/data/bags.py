@@ -223,7 +223,7 @@ class CloudBagWriter:
 
     def _publish(self, kind: type[BaseException] | None, *_: object) -> None:
         if kind is None and self.path.exists() and not self._overwrite:
-            raise DataError(f"{self.path}: was made by somebody else meanwhile; choose another name")
+            raise DataError(f"{self.path}: was created by another process meanwhile; choose another name")
         if kind is None:
             put_in_place(self._fresh, self.path)
 

@@ -223,7 +223,7 @@ def _check_sizes(folder: Path, record: FrameRecord) -> None:
         except OSError:
             raise DataError(f"{path}: is missing") from None
         if found != size:
-            raise DataError(f"{path}: has {found} bytes, {size} are due")
+            raise DataError(f"{path}: has {found} bytes, but {size} are expected")
 
 
 class FrameScans:
@@ -235,7 +235,7 @@ class FrameScans:
     def __init__(self, folder: Path, labels: LabelMap | None = None, records: Mapping[str, FrameRecord] | None = None) -> None:
         manifest = Manifest.read(folder)
         if manifest is None or not manifest.growing:
-            raise DataError(f"{folder}: has a folder 'frames' but is no frame log; check the path")
+            raise DataError(f"{folder}: has a folder 'frames' but is not a frame log; check the path")
         self.folder = folder
         self.name = manifest.name
         self.labels = labels or manifest.label_map
@@ -289,7 +289,7 @@ def read_frame_cloud(folder: Path, record: FrameRecord) -> Cloud:
     path = part_path(folder, "velodyne", record.key)
     points = scan_files.read_points(path) if record.points else np.zeros((0, 4), np.float32)
     if len(points) != record.points:
-        raise DataError(f"{path}: has {len(points)} points, its record says {record.points}; remove the frame, or copy it again")
+        raise DataError(f"{path}: has {len(points)} points, but its record says {record.points}; remove the frame or copy it")
     factor = np.float32(record.intensity_scale or 1.0)
     return make_cloud(
         np.ascontiguousarray(points[:, :3]),

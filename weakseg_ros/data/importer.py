@@ -116,9 +116,9 @@ def import_files(config: ImportConfig) -> ImportReport:
     files, report = cloud_files(config.bag), ImportReport()
     if not files:
         kinds = ", ".join(READERS)
-        raise DataError(f"{config.bag}: is no bag and holds no file of clouds ({kinds}); give a bag, a folder of them, or one")
+        raise DataError(f"{config.bag}: is not a bag and holds no point cloud files ({kinds}); give one or the other")
     if config.topic:
-        raise DataError("topic: files of clouds have none; leave --topic out")
+        raise DataError("topic: point cloud files have no topics; leave --topic out")
     clouds = _readable(config, files, report)
     return _write(config, clouds, len(files), f"{len(files)} {files[0].suffix} files of {config.bag.name}", "folder", report)
 

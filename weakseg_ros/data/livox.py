@@ -32,7 +32,7 @@ def read_custom_msg(data: bytes, is_ros1: bool) -> tuple[int, str, NDArray[np.vo
         count, at = _count(data, at, is_ros1)
         step = _POINT_BYTES if is_ros1 else _ALIGNED_BYTES
         if at + (count - 1) * step + _POINT_BYTES > len(data) and count:
-            raise ValueError(f"{count} points leave the message's {len(data)} bytes")
+            raise ValueError(f"{count} points do not fit into the message's {len(data)} bytes")
     except (struct.error, ValueError) as error:
         raise CloudError(f"CustomMsg: the serialized message is damaged ({error}); see the driver", "bad_cdr") from None
     kind: np.dtype[np.void] = np.dtype(_POINT | {"itemsize": step})
@@ -46,7 +46,7 @@ def _header(data: bytes, is_ros1: bool) -> tuple[int, str, int]:
     seconds, nanoseconds, length = struct.unpack_from("<III", data, 4)
     text = data[16 : 16 + length]
     if len(text) < length:
-        raise ValueError("the frame's name leaves the message")
+        raise ValueError("the frame name runs past the end of the message")
     return seconds * 10**9 + nanoseconds, text.rstrip(b"\0").decode("utf-8", "replace"), 16 + length
 
 

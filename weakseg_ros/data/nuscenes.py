@@ -49,7 +49,7 @@ class _Frame:
     points: str
     """path relative to the data set"""
     labels: str
-    """likewise, empty where there are none"""
+    """path of the labels relative to the data set; empty where the frame has none"""
     stamp_ns: int
 
 

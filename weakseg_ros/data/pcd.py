@@ -63,7 +63,7 @@ def _pcd_header(blob: bytes, path: Path) -> tuple[dict[str, list[str]], bytes]:
             head[words[0].upper()] = words[1:]
         if words[:1] == ["DATA"] and len(words) == 2:
             return head, blob[at:]
-    raise DataError(f"{path}: is no PCD file (its header has no line DATA); check what wrote it")
+    raise DataError(f"{path}: is not a PCD file (its header has no line DATA); check what wrote it")
 
 
 def _pcd_data(kind: str, data: bytes, dtype: np.dtype[Any], points: int, path: Path) -> NDArray[Any]:
@@ -92,7 +92,7 @@ def _text_table(data: bytes, dtype: np.dtype[Any], points: int, path: Path) -> N
     columns = sum(int(np.prod(dtype[name].shape)) for name in dtype.names or ())
     if points and rows.shape != (points, columns):
         found = f"{rows.shape[0]} points of {rows.shape[1]} numbers"
-        raise DataError(f"{path}: its header says {points} points of {columns} numbers, its data are {found}; write it again")
+        raise DataError(f"{path}: its header says {points} points of {columns} numbers, but its data are {found}; write it again")
     table, at = np.zeros(points, dtype), 0
     with np.errstate(invalid="ignore"):
         for name in dtype.names or ():
@@ -139,13 +139,13 @@ def lzf_decompress(data: bytes, size: int) -> bytes:
         start = len(out) - ((control & 31) << 8) - data[at] - 1
         at += 1
         if start < 0:
-            raise ValueError("a repetition of what is not there")
+            raise ValueError("a repetition of bytes that were never written")
         part = out[start : start + length + 2]
         while len(part) < length + 2:  # it repeats what it writes itself
             part += part[: length + 2 - len(part)]
         out += part
     if len(out) != size:
-        raise ValueError(f"{len(out)} bytes, {size} were packed")
+        raise ValueError(f"{len(out)} bytes instead of the {size} that were packed")
     return bytes(out)
 
 
@@ -156,7 +156,7 @@ def read_ply(path: Path) -> dict[str, NDArray[Any]]:
     end = blob.find(b"\n", mark)
     lines = [line.split() for line in blob[: max(mark, 0)].decode("latin-1").splitlines()]
     if mark < 0 or end < 0 or lines[:1] != [["ply"]]:
-        raise DataError(f"{path}: is no PLY file (its header does not begin with 'ply' or has no end); check what wrote it")
+        raise DataError(f"{path}: is not a PLY file (its header does not begin with 'ply' or has no end); check what wrote it")
     order, points, fields = _ply_vertices(lines, path)
     dtype = np.dtype([(f"{i}", order + kind, (1,)) for i, (_, kind) in enumerate(fields)])
     data = blob[end + 1 :]

@@ -146,7 +146,7 @@ def read_raw_labels(path: Path, count: int) -> NDArray[np.uint32]:
         raise DataError(f"{path}: has {_found(len(blob), count)}; {_due(len(blob), count)}")
     raw = np.frombuffer(blob, "<u4")
     if _looks_like_floats(raw):
-        raise DataError(f"{path}: holds float32 numbers, uint32 is due; {_AS_ARRAY}")
+        raise DataError(f"{path}: holds float32 numbers, but uint32 is expected; {_AS_ARRAY}")
     return raw
 
 
@@ -180,9 +180,9 @@ def _labels_of_array(path: Path, count: int) -> NDArray[np.uint32]:
         raise DataError(f"{path}: cannot be read as a numpy array ({error}); write it again with numpy.save") from None
     if raw.dtype.kind not in "iu" or raw.size != count:
         fault = f"holds {raw.size} values of type {raw.dtype} for {count} points"
-        raise DataError(f"{path}: {fault}; one integer a point is due, label it again or convert it")
+        raise DataError(f"{path}: {fault}; one integer per point is expected, label it again or convert it")
     if raw.size and not (raw.min() >= 0 and raw.max() < 1 << 32):
-        raise DataError(f"{path}: holds ids {raw.min()}..{raw.max()}, which uint32 cannot; use 0 for points without a class")
+        raise DataError(f"{path}: holds ids {raw.min()}..{raw.max()}, which uint32 cannot hold; use 0 for points without a class")
     labels: NDArray[np.uint32] = raw.reshape(-1).astype(np.uint32)
     return labels
 

@@ -203,7 +203,7 @@ class ScanFolder:
         grid = self.manifest.organised if self.manifest else None
         if grid and grid[0] * grid[1] != len(points):
             path = self.folder / "velodyne" / f"{key}.bin"
-            raise DataError(f"{path}: has {len(points)} points, the manifest says {grid[0]} x {grid[1]}; copy the file again")
+            raise DataError(f"{path}: has {len(points)} points, but the manifest says {grid[0]} x {grid[1]}; copy the file again")
         height, width = grid or (1, len(points))
         ring = np.repeat(np.arange(height, dtype=np.uint16), width) if self.manifest and self.manifest.ring_is_row else None
         has_intensity = not self.manifest or bool(self.manifest.intensity_field)
@@ -266,5 +266,5 @@ def _chosen(folder: Path, found: list[str], official: Sequence[str], split: str,
     names = [name for name in found if name in official] if (folder / "sequences").is_dir() else []
     if not names:
         known = ", ".join(_recognise(folder).splits(folder)) or "none; open all of it and hold a part out"
-        raise DataError(f"{folder}: no split '{split}' here; it tells apart: {known}")
+        raise DataError(f"{folder}: no split '{split}' here; it has: {known}")
     return names

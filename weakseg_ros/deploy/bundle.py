@@ -13,31 +13,25 @@ Nothing in it is executed or unpickled, and a model file is used only where its 
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import hashlib
 import json
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from weakseg_ros.config import check_ranges, dump_yaml, from_mapping, read_yaml, setting, to_mapping
+from weakseg_ros.deploy.bundle_place import INFO_FILE, find_bundle
 from weakseg_ros.deploy.input_spec import InputSpec, IntensityRule
-from weakseg_ros.deploy.tensors import HEAD_OUTPUTS, RANGE_INPUTS, TensorSpec, outputs_of
+from weakseg_ros.deploy.tensors import ANSWERS, HEAD_OUTPUTS, RANGE_INPUTS, TensorSpec
 from weakseg_ros.errors import BundleError, ConfigError, WeaksegError, did_you_mean
-from weakseg_ros.files import content_of, put_in_place, read_regular, sha256_of_parts, share_folder, staged
+from weakseg_ros.files import content_of, put_in_place, read_regular, sha256_of_parts, staged
 from weakseg_ros.points.intensity import QUANTILES as QUANTILES
 from weakseg_ros.points.labels import LabelMap
 from weakseg_ros.points.projection import RangeSpec
 
 FORMAT_VERSION = 2
-INFO_FILE = "bundle.yaml"
-CURRENT = "current"
-"""name of the link to the deployed bundle"""
-FOREIGN_FILES = ("arch_cfg.yaml", "data_cfg.yaml", "backbone", "segmentation_decoder", "segmentation_head")
-"""what model folders of lidar-bonnetal and its kin hold"""
 CARD_FILE = "MODEL_CARD.md"
 MOST_INFO_BYTES, MOST_FILE_BYTES = 1 << 24, 1 << 32
 """larger files are refused before they are read"""
@@ -65,12 +59,20 @@ class HeadRule:
     name: str
     kwargs: dict[str, Any] | None = field(default_factory=dict)
     """None: a bundle of format 1 does not say; engines that need no torch run it all the same"""
+    outputs: dict[str, TensorSpec] = field(default_factory=dict)
+    """what the head answers, by name; left empty for a head that deploy/tensors.py describes"""
 
     def __post_init__(self) -> None:
-        if self.name not in HEAD_OUTPUTS:
+        if self.name not in HEAD_OUTPUTS and not self.outputs:
             raise ConfigError(
-                f"heads: unknown '{self.name}'{did_you_mean(self.name, HEAD_OUTPUTS)}; known: {', '.join(HEAD_OUTPUTS)}"
+                f"heads: '{self.name}' is unknown and describes no outputs{did_you_mean(self.name, HEAD_OUTPUTS)}; "
+                f"known: {', '.join(HEAD_OUTPUTS)}"
             )
+
+    @property
+    def answers(self) -> dict[str, TensorSpec]:
+        """The table of its outputs, in the order of its graph."""
+        return self.outputs or HEAD_OUTPUTS[self.name]
 
 
 @dataclass(frozen=True)
@@ -164,8 +166,8 @@ class BundleInfo:
             raise ConfigError(f"name: {self.name!r} holds characters that a terminal obeys; rename the bundle")
         names = self.head_names
         if len(set(names)) != len(names):
-            raise ConfigError(f"heads: {list(names)} names one twice")
-        due = outputs_of(names)
+            raise ConfigError(f"heads: {list(names)} names a head twice; name each once")
+        due = {**ANSWERS, **{name: table for head in self.heads for name, table in head.answers.items()}}
         if not self.outputs:
             object.__setattr__(self, "outputs", due)
         missing = [name for name in due if name not in self.outputs]
@@ -276,7 +278,7 @@ class Bundle:
         path = self.folder / name
         # A plain name cannot lead outside. A link may (colcon's symlink install makes them), but the hash pins its content.
         if Path(name).name != name or name in ("", ".", "..") or not name.isprintable():
-            raise BundleError(f"{self.folder}: the file name {name!r} points outside the folder, or is none; refused")
+            raise BundleError(f"{self.folder}: the file name {name!r} is not a plain name; copy the bundle again")
         try:
             content = read_regular(path, MOST_FILE_BYTES)
         except OSError as error:
@@ -297,47 +299,6 @@ def kind_of(variant: str) -> str:
     return KIND_ONNX if variant == FP32 else f"{KIND_ONNX}-{variant}"
 
 
-def find_bundle(where: Path | str) -> Path:
-    """The bundle folder that a user's text means: a path, or the name of a bundle shipped with the package.
-
-    `street64`, `models/street64` and `/home/me/models/yard` all work; a path relative to the working folder wins. A link
-    (`models/current`) is followed here, once, so that all is read from one bundle even where it is changed meanwhile.
-    Raises BundleError where there is none.
-    """
-    text = Path(where).expanduser()
-    candidates = [text]
-    if not text.is_absolute():
-        with contextlib.suppress(WeaksegError):  # no share folder: only the path itself counts
-            candidates += [share_folder() / text, share_folder() / "models" / text]
-    for folder in candidates:
-        if (folder / INFO_FILE).is_file():
-            return folder.resolve()
-    if text.name == CURRENT and not text.exists():
-        raise BundleError(f"{where}: {_undeployed(text)}; deploy one, e.g. 'weakseg promote models/street64', or name its folder")
-    raise BundleError(
-        f"{where}: {_what_it_is(text)}; give the folder that 'weakseg export' wrote, or the name of a shipped bundle"
-    )
-
-
-def _undeployed(pointer: Path) -> str:
-    return f"leads to {os.readlink(pointer)}, which is gone" if pointer.is_symlink() else "no bundle is deployed here"
-
-
-def _what_it_is(place: Path) -> str:
-    """Why a place holds no bundle, in words: people give checkpoints and models of other projects."""
-    if place.is_file():
-        other = (
-            "an ONNX file alone says nothing of classes and image"
-            if place.suffix == ".onnx"
-            else "a checkpoint is for 'train --init'"
-        )
-        return f"is a file, a bundle is a folder ({other})"
-    if not place.is_dir():
-        return "there is no such folder"
-    foreign = sorted(file.name for file in place.iterdir() if file.suffix == ".onnx" or file.name in FOREIGN_FILES)
-    return f"holds no {INFO_FILE}" + (f", but {', '.join(foreign)}: a model of another project" if foreign else "")
-
-
 def write_bundle(folder: Path, info: BundleInfo, files: Mapping[str, tuple[str, bytes]], card: str) -> Bundle:
     """Write `{file name: (kind, content)}` and the model card as a bundle, whole or not at all; returns it verified.
 
@@ -347,7 +308,7 @@ def write_bundle(folder: Path, info: BundleInfo, files: Mapping[str, tuple[str, 
     if folder.is_symlink():
         raise BundleError(f"{folder}: is a link, which is never replaced; name another folder")
     if folder.exists() and not (folder / INFO_FILE).is_file() and (not folder.is_dir() or content_of(folder)):
-        raise BundleError(f"{folder}: exists and is no bundle; choose another folder")
+        raise BundleError(f"{folder}: exists and is not a bundle; choose another folder")
     table = {name: ModelFile(hashlib.sha256(content).hexdigest(), kind) for name, (kind, content) in files.items()}
     info = dataclasses.replace(info, files=table)
     info = dataclasses.replace(info, content_hash=info.hashed())

@@ -36,14 +36,14 @@ class DeployGraph(nn.Module):
         self.entropy_scale = 1.0 / math.log(max(num_classes - 1, 2))
         self.register_buffer("ones", torch.ones(1, num_classes - 1, 1, 1), persistent=False)
 
-    def forward(self, image: Tensor) -> tuple[Tensor, ...]:
-        """The three answers, and those of the heads.
+    def forward(self, image: Tensor, *further: Tensor) -> tuple[Tensor, ...]:
+        """The three answers, and those of the heads; a net that takes more than an image gets its `further` inputs in order.
 
         With z = (x - max x) / T, S = sum exp z: confidence = 1 / S and entropy = log S - sum(z exp z) / S. Written so that
         onnxruntime is fast on CPUs: its Softmax over channels costs seven times as much at 20 x 64 x 2048, its ReduceSum ten
         times a convolution with ones, its ReduceMax twice a chain of maxima.
         """
-        out = self.net(image)
+        out = self.net(image, *further)
         scores = out.logits[:, 1:]  # (B, K-1, H, W)
         peak = functools.reduce(torch.maximum, scores.split(1, dim=1))  # (B, 1, H, W)
         shifted = (scores - peak) * self.sharpness

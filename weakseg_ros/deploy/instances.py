@@ -28,7 +28,7 @@ class ObjectFinder:
     """
 
     def __init__(self, labels: LabelMap, heads: Collection[str], full_circle: bool) -> None:
-        self._heads = heads
+        self._of_head = next((way for head, way in OBJECTS_OF.items() if head in heads), None)
         self._things = labels.things
         self._radius_m = object_radii_m(labels)
         self._full_circle = full_circle
@@ -43,12 +43,9 @@ class ObjectFinder:
         class_image: NDArray[np.uint8] = outputs["class_id"]
         if instances == "none" or not self._things[class_image].any():
             return class_image, np.zeros(class_image.shape, np.uint16)
-        head = next((head for head in ("queries", "centres") if instances == "auto" and head in self._heads), "")
-        if head == "queries":
-            return self._of_queries(class_image, outputs["query_class"], outputs["query_mask"])
-        if head == "centres":
-            heat, offset = outputs["centre"], outputs["offset"]
-            return class_image, group_centres(class_image, xyz, view, heat, offset, self._radius_m)
+        of_head = self._of_head if instances == "auto" else None
+        if of_head is not None:
+            return of_head(self, class_image, outputs, xyz, view)
         return class_image, group_components(class_image, xyz, view, self._things, self._full_circle)
 
     def lift(
@@ -78,10 +75,17 @@ class ObjectFinder:
         of_object[0] = 0
         return np.where(of_object[instance] == class_id, instance, np.uint16(0))
 
-    def _of_queries(
-        self, class_image: NDArray[np.uint8], class_logits: NDArray[np.float32], mask_logits: NDArray[np.float32]
+    def of_centres(
+        self, class_image: NDArray[np.uint8], outputs: Mapping[str, NDArray[Any]], xyz: NDArray[np.float32], view: RangeView
     ) -> tuple[NDArray[np.uint8], NDArray[np.uint16]]:
-        """Class logits (Q, K), the last 'no object'; mask logits (Q, h, w) over the image, of its size or smaller."""
+        """Objects from `centre` (H, W) and `offset` (2, H, W); see `find`."""
+        return class_image, group_centres(class_image, xyz, view, outputs["centre"], outputs["offset"], self._radius_m)
+
+    def of_queries(
+        self, class_image: NDArray[np.uint8], outputs: Mapping[str, NDArray[Any]], xyz: NDArray[np.float32], view: RangeView
+    ) -> tuple[NDArray[np.uint8], NDArray[np.uint16]]:
+        """Objects from `query_class` (Q, K) logits, the last 'no object', and `query_mask` (Q, h, w) logits over the image."""
+        class_logits, mask_logits = outputs["query_class"], outputs["query_mask"]
         rows, cols = (
             np.arange(full) * small // full for full, small in zip(class_image.shape, mask_logits.shape[1:], strict=True)
         )
@@ -96,3 +100,7 @@ class ObjectFinder:
         classes[held] = np.append(0, segments.classes + 1)[segments.image]
         instance = np.where(self._things[class_image], coarse[np.ix_(rows, cols)], np.uint16(0))
         return np.where(instance > 0, classes[np.ix_(rows, cols)], class_image), instance
+
+
+OBJECTS_OF = {"queries": ObjectFinder.of_queries, "centres": ObjectFinder.of_centres}
+"""how objects are found in the answers of a head; where a bundle has several of these heads, the first one here decides"""

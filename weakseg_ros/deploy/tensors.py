@@ -68,12 +68,7 @@ HEAD_OUTPUTS: dict[str, dict[str, TensorSpec]] = {
         ),
     },
 }
-"""what a network answers besides, by the head that does; a head is a row of registry.HEADS"""
-
-
-def outputs_of(heads: tuple[str, ...]) -> dict[str, TensorSpec]:
-    """The table of everything that a network with these heads answers, in the order of its graph."""
-    return {**ANSWERS, **{name: spec for head in heads for name, spec in HEAD_OUTPUTS[head].items()}}
+"""what the heads answer whose answers frontends and object finding know; other heads bring their tables with them"""
 
 
 def check_tensors(

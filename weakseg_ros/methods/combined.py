@@ -56,14 +56,15 @@ class Combined(Method):
 
 
 def build_method(method: str, settings: Mapping[str, Any], task: Task) -> Combined:
-    """The method of that name, made of its parts with the `settings` of each by part.
+    """The method of that name, made of its parts with the `settings` of each by part, or its defaults where they have none.
 
     Raises ConfigError for an unknown method, and where nothing is left to be learned.
     """
     names = parts_of(method)
     if names == (BASE,) and not (task.supervised.focal_weight or task.supervised.lovasz_weight):
         raise ConfigError(f"{BASE}: focal_weight and lovasz_weight are both 0, so nothing is learned; set one of them above 0")
-    return Combined({name: load(METHODS, name)(settings[name], task) for name in names})
+    kinds = {name: load(METHODS, name) for name in names}
+    return Combined({name: kind(settings[name] if name in settings else kind.Settings(), task) for name, kind in kinds.items()})
 
 
 def reads_instances(method: str) -> bool:

@@ -211,7 +211,7 @@ def _check_row(where: str, row: LabelClass) -> None:
     if len(row.color) != 3 or not all(0 <= part <= 255 for part in row.color):
         raise ConfigError(f"{where}.color: is {list(row.color)}; expected red, green, blue, each 0..255")
     if any(not 0 <= raw < RAW_IDS for raw in row.raw_ids):
-        raise ConfigError(f"{where}.raw_ids: {list(row.raw_ids)} leave 0..{RAW_IDS - 1}, the 16 bits that label files have")
+        raise ConfigError(f"{where}.raw_ids: {list(row.raw_ids)} lie outside 0..{RAW_IDS - 1}, the 16 bits that label files have")
     if row.id == 0 and row.thing:
         raise ConfigError(f"{where}.thing: class 0 means unlabelled and cannot be a thing")
     if row.id and not row.raw_ids:

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from weakseg_ros.deploy.bundle import INFO_FILE, find_bundle
+from weakseg_ros.deploy.bundle_place import INFO_FILE, find_bundle
 from weakseg_ros.errors import BundleError
 
 

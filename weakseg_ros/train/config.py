@@ -186,8 +186,8 @@ class TrainConfig:
 
     @property
     def method_settings(self) -> dict[str, Any]:
-        """The settings of each part of the method, by its name."""
-        return {name: getattr(self, name) for name in parts_of(self.method)}
+        """The settings of each part of the method that has some here, by its name."""
+        return {name: getattr(self, name) for name in parts_of(self.method) if hasattr(self, name)}
 
     @property
     def net_arguments(self) -> dict[str, Any]:

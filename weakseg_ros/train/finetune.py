@@ -131,7 +131,7 @@ def refine(bundle: Bundle, new: ScanSet, replay: ScanSet | None, config: TrainCo
     net = graph.net.train()
     method = _method(bundle, config, net, statistics, graph.heads)
     whole = method if replay is None else ReplayMethod(method, new_per_batch, new_share)
-    session = assemble(config, fabric, run, images, None, statistics, net, whole)
+    session = assemble(config, fabric, run, images, None, statistics, net, whole, info.input)
     run_session(session)
     heads = None if session.heads_average is None else session.heads_average.net.cpu()
     return Refined(session.average.net.eval().cpu(), heads if rules_of(heads) == info.heads else None, statistics)

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from weakseg_ros.deploy.bundle import BundleInfo
+from weakseg_ros.deploy.bundle import BundleInfo, HeadRule
 
 RARE_IOU = 0.3
 _HEADS = {
@@ -26,8 +26,13 @@ def _head(info: BundleInfo) -> str:
         f"{', '.join(info.labels.names[1:])}.\n\n"
         f"Network `{info.net.name}` on a range image of {spec.height} x {spec.width}, inclination {spec.fov_down_deg:g} to "
         f"{spec.fov_up_deg:g} deg, azimuth {spec.fov_right_deg:g} to {spec.fov_left_deg:g} deg, range {spec.min_range_m:g} to "
-        f"{spec.max_range_m:g} m; channels {', '.join(info.channels)}." + "".join(f" {_HEADS[head]}" for head in info.head_names)
+        f"{spec.max_range_m:g} m; channels {', '.join(info.channels)}." + "".join(f" {_of_head(head)}" for head in info.heads)
     )
+
+
+def _of_head(head: HeadRule) -> str:
+    told = "; ".join(f"`{name}`: {table.meaning or 'not described'}" for name, table in head.answers.items())
+    return _HEADS.get(head.name, f"Its head `{head.name}` adds outputs ({told}).")
 
 
 def _data(info: BundleInfo) -> str:

@@ -43,7 +43,10 @@ def words_in_sections(words: Sequence[str], sections: Sections) -> list[str]:
             taker = given.get(word, rest)
         if word not in given:
             taker.append(word)
-    values = [dict(zip(pairs[::2], map(yaml.safe_load, pairs[1::2]), strict=False)) for pairs in given.values()]
+    for option, pairs in given.items():
+        if len(pairs) % 2:
+            raise ConfigError(f"weakseg train {option}: '{pairs[-1]}' has no value; give each setting as a name and a value")
+    values = [dict(zip(pairs[::2], map(yaml.safe_load, pairs[1::2]), strict=True)) for pairs in given.values()]
     moved = _by_section(values[0], values[1], sections, "--options")
     fresh = [word for section, names in moved.items() for name, value in names.items() for word in _option(section, name, value)]
     if fresh:

@@ -6,7 +6,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from weakseg_ros.deploy.bundle import INFO_FILE
+from weakseg_ros.deploy.bundle_place import INFO_FILE
 from weakseg_ros.errors import ConfigError
 from weakseg_ros.files import check_can_write
 from weakseg_ros.train.config import TrainConfig

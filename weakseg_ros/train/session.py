@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from weakseg_ros.batches.batches import Batch, ImageSource, ScanImages, untold
 from weakseg_ros.config import dump_yaml, load_yaml
 from weakseg_ros.data.scan_sets import ScanSet
+from weakseg_ros.deploy.input_spec import InputSpec
 from weakseg_ros.errors import DataError
 from weakseg_ros.files import environment, write_atomic, write_json
 from weakseg_ros.methods.combined import Combined, build_method, reads_instances
@@ -86,6 +87,8 @@ class TrainingSession:
     images: ImageSource
     val_scans: ScanSet | None
     statistics: DataStatistics
+    input: InputSpec
+    """what the net is told of a cloud"""
     learner: Learner
     """bare: its state is saved"""
     wrapped: Any
@@ -146,8 +149,9 @@ def assemble(
     statistics: DataStatistics,
     net: nn.Module,
     method: Method,
+    told: InputSpec | None = None,
 ) -> TrainingSession:
-    """A training at its first step from its parts."""
+    """A training at its first step from its parts; without `told`, the net's input follows from the statistics."""
     learner = Learner(net, method).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     average: WeightAverage[nn.Module] = WeightAverage(net, config.average_decay)
     heads = method.deployable()
@@ -158,7 +162,8 @@ def assemble(
     optimizer = torch.optim.AdamW(learner.parameters(), config.learning_rate, weight_decay=config.weight_decay, fused=True)
     wrapped, optimizer = fabric.setup(learner, optimizer)
     parts = (learner, wrapped, average, heads_average, optimizer)
-    return TrainingSession(config, fabric, run, images, val_scans, statistics, *parts, Position())
+    spec = told or statistics.input_spec(images.spec)
+    return TrainingSession(config, fabric, run, images, val_scans, statistics, spec, *parts, Position())
 
 
 def make_net(config: TrainConfig, statistics: DataStatistics, num_classes: int) -> nn.Module:

@@ -170,7 +170,7 @@ def learning_rate(config: TrainConfig, step: int, progress: float) -> float:
 def _batches(session: TrainingSession) -> Iterator[Batch]:
     """The batches from the session's position on, prepared ahead by `workers` threads."""
     config, fabric, images = session.config, session.fabric, session.images
-    rank, world, spec = fabric.global_rank, fabric.world_size, session.statistics.input_spec(session.images.spec)
+    rank, world, spec = fabric.global_rank, fabric.world_size, session.input
 
     def make(step: int) -> Batch:
         numbers = images.of_step(step, config.batch_size, rank, world, config.seed)
@@ -197,7 +197,7 @@ def _judge(session: TrainingSession) -> dict[str, Any]:
     figures: dict[str, Any] = {"step": position.step - 1}
     miou = position.best_miou
     if session.val_scans is not None:
-        spec, limit = session.statistics.input_spec(session.images.spec), session.config.max_val_scans
+        spec, limit = session.input, session.config.max_val_scans
         ours = validate(net, session.val_scans, spec, fabric.global_rank, fabric.world_size, limit)
         counts: Any = fabric.all_reduce(torch.from_numpy(ours.counts), reduce_op="sum")
         confusion = ConfusionMatrix(ours.num_classes, counts.cpu().numpy())

@@ -159,7 +159,9 @@ class SparseLabels:
             return self._clicked[self._keys[index]].dense()
         path = self.folder / f"{self._keys[index]}.label"
         if not path.is_file():
-            raise DataError(f"{path}: there is none, as the scan could not be read when labels were drawn; leave it out")
+            raise DataError(
+                f"{path}: does not exist, because the scan could not be read when the labels were drawn; leave the scan out"
+            )
         return read_raw_labels(path, path.stat().st_size // 4)
 
 

@@ -162,4 +162,4 @@ def open_session(model: bytes, threads: int, where: str, providers: Sequence[Any
     try:
         return onnxruntime.InferenceSession(model, options, usable)
     except Exception as error:  # onnxruntime's exceptions share no class of their own
-        raise EngineError(f"{where}: is no model that onnxruntime can load ({first_line(error)}); export it again") from None
+        raise EngineError(f"{where}: is not a model that onnxruntime can load ({first_line(error)}); export it again") from None

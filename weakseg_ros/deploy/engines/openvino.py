@@ -42,7 +42,9 @@ class OpenVinoEngine:
             self._check_interface(read)
             self._request = core.compile_model(read, "CPU", settings).create_infer_request()
         except RuntimeError as error:
-            raise EngineError(f"{self._where}: is no model that openvino loads ({first_line(error)}); export it again") from None
+            raise EngineError(
+                f"{self._where}: is not a model that openvino can load ({first_line(error)}); export it again"
+            ) from None
         self.run(example_inputs(bundle))
 
     def run(self, inputs: Inputs) -> dict[str, NDArray[Any]]:

@@ -15,9 +15,9 @@ from weakseg_ros.deploy.bundle import FP32, KIND_WEIGHTS, Bundle, BundleInfo, He
 from weakseg_ros.deploy.engines import Inputs, example_inputs, first_line, run_checked
 from weakseg_ros.deploy.engines.buffers import guarded
 from weakseg_ros.deploy.graph import DeployGraph, split_weights
-from weakseg_ros.deploy.tensors import RANGE_INPUTS
+from weakseg_ros.deploy.tensors import TensorSpec
 from weakseg_ros.errors import EngineError, WeaksegError
-from weakseg_ros.nets.heads.head import Heads
+from weakseg_ros.nets.heads.head import Head, Heads
 
 
 class TorchEngine:
@@ -33,11 +33,6 @@ class TorchEngine:
         self._where, self._bundle = str(bundle.folder), bundle
         if threads > 0:
             torch.set_num_threads(threads)
-        if set(bundle.info.inputs) != set(RANGE_INPUTS):
-            further = ", ".join(sorted(set(bundle.info.inputs) - set(RANGE_INPUTS)))
-            raise EngineError(
-                f"{bundle.folder}: takes {further} beside the image, which the torch engine cannot; use onnxruntime"
-            )
         self._graph = load_graph(bundle).to(self.device)
         self.run(example_inputs(bundle))
 
@@ -53,13 +48,21 @@ class TorchEngine:
 
     def _run(self, inputs: Inputs) -> dict[str, Any]:
         values = guarded(self._where, self.device, lambda: self._forward(inputs), self.name)
+        if len(values) != len(self._bundle.info.outputs):
+            due = ", ".join(self._bundle.info.outputs)
+            raise EngineError(f"{self._where}: its network gives {len(values)} outputs, the bundle lists {due}; export it again")
         return dict(zip(self._bundle.info.outputs, values, strict=True))
 
     @torch.inference_mode()
     def _forward(self, inputs: Inputs) -> list[Any]:
         """Numpy arrays give numpy arrays; tensors give tensors, which stay on the device."""
         stay = any(isinstance(values, torch.Tensor) for values in inputs.values())
-        values = self._graph(*(torch.as_tensor(inputs[name]).to(self.device) for name in self._bundle.info.inputs))
+        try:
+            values = self._graph(*(torch.as_tensor(inputs[name]).to(self.device) for name in self._bundle.info.inputs))
+        except TypeError as error:  # more inputs than the net's forward takes
+            info = self._bundle.info
+            fault = f"its net '{info.net.name}' does not take the inputs {', '.join(info.inputs)}, which the bundle lists"
+            raise EngineError(f"{self._where}: {fault} ({first_line(error)}); export it again") from None
         return list(values) if stay else [value.cpu().numpy() for value in values]
 
 
@@ -74,7 +77,7 @@ def load_graph(bundle: Bundle) -> DeployGraph:
         if heads is not None:
             heads.load_state_dict(head_weights)
     except SafetensorError as error:
-        raise EngineError(f"{bundle.folder}/{file}: is no safetensors file ({first_line(error)}); export it again") from None
+        raise EngineError(f"{bundle.folder}/{file}: is not a safetensors file ({first_line(error)}); export it again") from None
     except WeaksegError:
         raise
     except (RuntimeError, TypeError) as error:
@@ -111,4 +114,9 @@ def build_heads(info: BundleInfo, net: nn.Module) -> Heads | None:
 
 def rules_of(heads: Heads | None) -> tuple[HeadRule, ...]:
     """What a bundle must say to build these heads again."""
-    return () if heads is None else tuple(HeadRule(head.name, head.kwargs) for head in heads.each)
+    return () if heads is None else tuple(HeadRule(head.name, head.kwargs, tables_of(head)) for head in heads.each)
+
+
+def tables_of(head: Head) -> dict[str, TensorSpec]:
+    """What the outputs of a head of another project's making are; empty for a head that `deploy/tensors.py` describes."""
+    return {name: TensorSpec(**facts) for name, facts in head.tables.items()}

@@ -50,7 +50,8 @@ View = TypeVar("View")
 
 
 class Frontend(Protocol[View]):
-    """Made as `Frontend(spec, labels, heads, outputs, name)`; one thread calls it at a time.
+    """Made as `Frontend(spec, labels, heads, outputs, name)
+    return made`; one thread calls it at a time.
 
     `spec` says what the network is told, `outputs` is its table, `heads` are their names, `name` is the bundle's. Arrays may
     lie on a device where the engine's do.
@@ -76,7 +77,7 @@ class Frontend(Protocol[View]):
         """The answer of every point, in the cloud's order, from the network's outputs for one cloud."""
 
 
-def open_frontend(info: BundleInfo) -> Any:
+def open_frontend(info: BundleInfo) -> Frontend[Any]:
     """The frontend of a bundle; BundleError where the network needs an input that the frontend does not make."""
     frontend = make_frontend(info.input, info.labels, info.head_names, info.outputs, info.name)
     for name in info.inputs:
@@ -94,6 +95,7 @@ def make_frontend(
     heads: tuple[str, ...] = (),
     outputs: Mapping[str, TensorSpec] = ANSWERS,
     name: str = "",
-) -> Any:
+) -> Frontend[Any]:
     """The frontend of a network that is in no bundle yet; without `outputs` one that answers no more than classes."""
-    return load(FRONTENDS, spec.representation)(spec, labels, heads, outputs, name)
+    made: Frontend[Any] = load(FRONTENDS, spec.representation)(spec, labels, heads, outputs, name)
+    return made

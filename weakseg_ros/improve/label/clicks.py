@@ -60,7 +60,9 @@ class ClickStore:
         if not 1 <= class_id < self.labels.num_classes:
             raise DataError(f"{self.path}: class {class_id} is not in label map '{self.labels.name}'; choose one of its classes")
         if not 0 <= instance_id <= LARGEST_INSTANCE:
-            raise DataError(f"{self.path}: instance {instance_id} is outside 0..{LARGEST_INSTANCE}, which label files can hold")
+            raise DataError(
+                f"{self.path}: instance {instance_id} does not fit into 0..{LARGEST_INSTANCE}, as label files need it"
+            )
         raw = int(self.labels.to_raw(np.array(class_id))) | int(instance_id) << INSTANCE_SHIFT
         cost = np.size(points) if clicks is None else clicks
         self._label(key, np.asarray(points, np.int64).reshape(-1), raw, self.labels.names[class_id], cost)
@@ -186,7 +188,8 @@ class ClickStore:
                 raise DataError(f"{self.folder}: frame '{key}' was replaced in the log, nothing is saved; go to the next one")
             before = self._files.raw(key)
             if len(points) and not (points.min() >= 0 and points.max() < len(before)):
-                raise DataError(f"{self.path}: points {points.min()}..{points.max()} of scan '{key}', which has {len(before)}")
+                fault = f"points {points.min()}..{points.max()} do not fit scan '{key}', which has {len(before)} points"
+                raise DataError(f"{self.path}: {fault}; open it again")
             points, first = np.unique(points, return_index=True)
             after = np.full(len(points), raw, np.uint32) if isinstance(raw, int) else raw[first]
             change = LabelChange(key, points, before[points], after, clicked, clicks)
@@ -197,7 +200,7 @@ class ClickStore:
     def _turn(self, change: LabelChange, back: bool) -> None:
         """Write what a change found, or what it left, where nobody has labelled over it since."""
         if self._opened.is_replaced(change.key):
-            raise DataError(f"{self.folder}: frame '{change.key}' was replaced in the log, its clicks with it")
+            raise DataError(f"{self.folder}: frame '{change.key}' was replaced in the log; go to the next one")
         expected, wanted = (change.after, change.before) if back else (change.before, change.after)
         mine = self._files.raw(change.key)[change.points] == expected
         cost = -change.clicks if back else change.clicks

@@ -53,7 +53,7 @@ class LabelConfig:
     def __post_init__(self) -> None:
         check_ranges(self)
         if not self.name.strip() or "/" in self.name:
-            raise ConfigError(f"name: '{self.name}' is no name of a folder; choose a word")
+            raise ConfigError(f"name: '{self.name}' is not a folder name; choose a single word")
 
 
 def serve(config: LabelConfig, masks_of_clicks: MasksOfClicks) -> int:

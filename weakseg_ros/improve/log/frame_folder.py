@@ -79,7 +79,7 @@ def open_frames(folder: Path | str) -> FrameFolder:
     """The frames that a log holds now, the worthiest first; nothing is written. Raises DataError."""
     path = Path(folder)
     if not FrameScans.recognises(path):
-        raise DataError(f"{path}: is no frame log; name the folder given to the node as 'log_folder', or to 'weakseg select'")
+        raise DataError(f"{path}: is not a frame log; name the folder given to the node as 'log_folder', or to 'weakseg select'")
     return FrameFolder(path)
 
 

@@ -49,7 +49,7 @@ def check_is_log(folder: Path, labels: LabelMap) -> Manifest | None:
     manifest = Manifest.read(folder) if folder.is_dir() else None
     if manifest is None:  # a folder with sessions is a log that lost its manifest
         if content_of(folder) and not (folder / SESSIONS).is_dir():
-            raise DataError(f"{folder}: is not empty and no frame log; name another folder")
+            raise DataError(f"{folder}: is not empty and is not a frame log; name another folder")
         return None
     if not manifest.growing:
         raise DataError(f"{folder}: holds recorded scans, not a frame log; name another folder")

@@ -23,7 +23,8 @@ from tqdm import tqdm
 
 from weakseg_ros.config import dump_yaml
 from weakseg_ros.data.scan_sets import ScanSet
-from weakseg_ros.deploy.bundle import CURRENT, Bundle, find_bundle
+from weakseg_ros.deploy.bundle import Bundle
+from weakseg_ros.deploy.bundle_place import CURRENT, find_bundle
 from weakseg_ros.deploy.segmenter import Segmenter
 from weakseg_ros.errors import BundleError, DataError, WeaksegError, complain, say
 from weakseg_ros.files import content_of, environment, make_folder, put_in_place, sweep, write_atomic, write_json

@@ -25,7 +25,8 @@ from typing import Literal
 from tyro.conf import Positional
 
 from weakseg_ros.config import from_mapping, parse
-from weakseg_ros.deploy.bundle import CURRENT, INFO_FILE, Bundle, find_bundle
+from weakseg_ros.deploy.bundle import Bundle
+from weakseg_ros.deploy.bundle_place import CURRENT, INFO_FILE, find_bundle
 from weakseg_ros.errors import BundleError, DataError, WeaksegError, say
 from weakseg_ros.files import (
     append_json_line,
@@ -174,7 +175,7 @@ class Versions:
             )
         before = self.current
         if before == bundle.folder:
-            raise BundleError(f"{self.pointer}: means {folder} already; nothing to do")
+            raise BundleError(f"{self.pointer}: points to {folder} already; nothing to do")
         before = before or (previous.resolve() if previous else None)
         self._change("promote", bundle, before, why)
         self.judged(bundle.folder)  # last: a candidate that was ended before it is deployed stays one, and is trained anew
@@ -194,10 +195,10 @@ class Versions:
         """
         now = self.current
         if now is None:
-            raise BundleError(f"{self.pointer}: there is none; promote a bundle first")
+            raise BundleError(f"{self.pointer}: no bundle has been promoted yet; promote one first")
         stack = self.stack()
         if len(stack) < 2:
-            raise BundleError(f"{self.pointer}: nothing is known from before {self._in_words(now)}; promote another bundle")
+            raise BundleError(f"{self.pointer}: no version from before {self._in_words(now)} is recorded; promote another bundle")
         bundle = Bundle.load((self.models / stack[-2]).resolve())
         self._change("rollback", bundle, now, why)
         return bundle

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
 from torch import Tensor, nn
@@ -12,11 +12,16 @@ from weakseg_ros.nets.output import NetOutput
 
 
 class Head(nn.Module):
-    """Called with the net's output it gives one tensor for each of `outputs`, as `deploy/tensors.py` describes them."""
+    """Called with the net's output it gives one tensor for each of `outputs`, in this order.
+
+    Where `deploy/tensors.py` does not list the head, its `tables` describe the outputs, and the bundle carries them.
+    """
 
     name: ClassVar[str]
     """row of registry.HEADS"""
     outputs: ClassVar[tuple[str, ...]]
+    tables: ClassVar[Mapping[str, Mapping[str, Any]]] = {}
+    """each output by name, with the entries of deploy.tensors.TensorSpec: dtype, shape, meaning, unit, of_points"""
 
     @classmethod
     def behind(cls, net: nn.Module, num_classes: int, *args: Any, **kwargs: Any) -> Head:
