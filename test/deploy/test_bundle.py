@@ -16,7 +16,7 @@ import pytest
 import yaml
 
 from weakseg_ros.config import from_mapping, to_mapping
-from weakseg_ros.deploy import bundle as bundles
+from weakseg_ros.deploy import bundle_place
 from weakseg_ros.deploy.bundle import Bundle, BundleInfo, ModelFile, write_bundle
 from weakseg_ros.deploy.bundle_place import find_bundle
 from weakseg_ros.errors import BundleError, ConfigError
@@ -178,7 +178,7 @@ def test_found_by_path_and_by_name(copied_bundle: Path, monkeypatch: pytest.Monk
     assert find_bundle(copied_bundle) == copied_bundle
     monkeypatch.chdir(tmp_path)
     assert find_bundle("tiny") == copied_bundle
-    monkeypatch.setattr(bundles, "share_folder", lambda: tmp_path)
+    monkeypatch.setattr(bundle_place, "share_folder", lambda: tmp_path)
     monkeypatch.chdir("/")
     (tmp_path / "models").mkdir()
     copied_bundle.rename(tmp_path / "models" / "tiny")

@@ -279,7 +279,7 @@ class Bundle:
         # A plain name cannot lead outside. A link may (colcon's symlink install makes them), but the hash pins its content.
         if Path(name).name != name or name in ("", ".", "..") or not name.isprintable():
             raise BundleError(
-                f"{self.folder}: the file name {name!r} is not a plain name, so it is refused; copy the bundle again"
+                f"{self.folder}: the file name {name!r} is refused, it may lead outside the folder; copy the bundle again"
             )
         try:
             content = read_regular(path, MOST_FILE_BYTES)
