@@ -14,27 +14,27 @@ import pytest
 torch = pytest.importorskip("torch", reason="torch is not installed")
 pytest.importorskip("onnx", reason="onnx is not installed")
 
-from weakseg_ros import registry  # noqa: E402
-from weakseg_ros.cli import main  # noqa: E402
-from weakseg_ros.deploy.bundle import Bundle, BundleInfo, NetRule, Provenance, TrainingStatistics  # noqa: E402
-from weakseg_ros.deploy.engines.torch import load_graph, rules_of  # noqa: E402
-from weakseg_ros.deploy.input_spec import InputSpec, IntensityRule  # noqa: E402
-from weakseg_ros.deploy.segmenter import Segmenter  # noqa: E402
-from weakseg_ros.errors import DataError  # noqa: E402
-from weakseg_ros.improve.adapt.adapt import adapt  # noqa: E402
-from weakseg_ros.improve.adapt.clouds import read_clouds  # noqa: E402
-from weakseg_ros.improve.adapt.config import AdaptConfig  # noqa: E402
-from weakseg_ros.improve.adapt.verdict import misfits, refusals  # noqa: E402
-from weakseg_ros.nets.heads.head import Heads  # noqa: E402
-from weakseg_ros.nets.light import LightNet  # noqa: E402
-from weakseg_ros.points.cloud import Cloud, make_cloud  # noqa: E402
-from weakseg_ros.points.labels import LabelClass, LabelMap  # noqa: E402
-from weakseg_ros.points.projection import RangeSpec  # noqa: E402
-from weakseg_ros.train.adapt_settings import AdaptSettings  # noqa: E402
-from weakseg_ros.train.adapted import mean_confidence, watch  # noqa: E402
-from weakseg_ros.train.cloud_views import CloudViews, tensor_of  # noqa: E402
-from weakseg_ros.train.export import export_bundle  # noqa: E402
-from weakseg_ros.train.self_training import Look, re_estimate, self_train  # noqa: E402
+from weakseg_ros import registry
+from weakseg_ros.cli import main
+from weakseg_ros.deploy.bundle import Bundle, BundleInfo, NetRule, Provenance, TrainingStatistics
+from weakseg_ros.deploy.engines.torch import load_graph, rules_of
+from weakseg_ros.deploy.input_spec import InputSpec, IntensityRule
+from weakseg_ros.deploy.segmenter import Segmenter
+from weakseg_ros.errors import DataError
+from weakseg_ros.improve.adapt.adapt import adapt
+from weakseg_ros.improve.adapt.clouds import read_clouds
+from weakseg_ros.improve.adapt.config import AdaptConfig
+from weakseg_ros.improve.adapt.verdict import misfits, refusals
+from weakseg_ros.nets.heads.head import Heads
+from weakseg_ros.nets.light import LightNet
+from weakseg_ros.points.cloud import Cloud, make_cloud
+from weakseg_ros.points.labels import LabelClass, LabelMap
+from weakseg_ros.points.projection import RangeSpec
+from weakseg_ros.train.adapt_settings import AdaptSettings
+from weakseg_ros.train.adapted import mean_confidence, watch
+from weakseg_ros.train.cloud_views import CloudViews, tensor_of
+from weakseg_ros.train.export import export_bundle
+from weakseg_ros.train.self_training import Look, re_estimate, self_train
 
 LABELS = LabelMap(
     "street", tuple(LabelClass(i, n, (i, i, i), n == "car", (i,)) for i, n in enumerate(("none", "road", "wall", "car")))
