@@ -5,27 +5,26 @@
 
 Peers: ros2_numpy and pypcd4 for decoding and encoding, the projection of lidar-bonnetal (RangeNet++) written anew from
 its description, PyTorch eager with softmax and argmax for the network, fancy indexing of K probabilities for the lift.
-Prints a markdown table: medians in ms, and peer over ours as a ratio. Only the ratio should be quoted.
+Prints a markdown table: medians in ms, and peer over ours as a ratio. Only the ratio should be quoted. The same figures, with the
+engine that `auto` took, go to runs/bench/summary.json (`ratio`, `stage_ms`, `engine`, `machine`), beside those of end_to_end.py.
 """
 
 from __future__ import annotations
 
 import argparse
-import time
-from collections.abc import Callable
 from pathlib import Path
-from statistics import median
-from typing import Any
 
 import numpy as np
 import pypcd4
 import ros2_numpy
 import torch
+from beside import SUMMARY, Stage, add_to_summary, bonnetal_projection, time_beside
 from sensor_msgs.msg import PointCloud2, PointField
 from std_msgs.msg import Header
 
 from weakseg_ros.deploy.bundle import Bundle, BundleInfo
 from weakseg_ros.deploy.engines import open_engine
+from weakseg_ros.deploy.engines.choice import chain_of
 from weakseg_ros.deploy.engines.torch import load_graph
 from weakseg_ros.deploy.frontends.range_numpy import range_input
 from weakseg_ros.deploy.segmentation import Segmentation
@@ -34,10 +33,9 @@ from weakseg_ros.files import environment
 from weakseg_ros.points.cloud import Cloud, decode, make_cloud
 from weakseg_ros.points.labelled import fill_message, pack_labelled
 from weakseg_ros.points.lift import knn_vote, lift
-from weakseg_ros.points.projection import RangeSpec, RangeView, project
+from weakseg_ros.points.projection import RangeView, project
 
 REAL_SCAN = Path("../shared/data/semantickitti_seq00/velodyne/000000.bin")
-Stage = Callable[[], Any]
 Race = tuple[Stage, dict[str, Stage]]
 """our function, and its peers by name"""
 
@@ -55,37 +53,6 @@ def velodyne_message(points: np.ndarray) -> PointCloud2:
     message.point_step, message.row_step, message.is_dense = 22, 22 * len(points), True
     message.data.frombytes(packed.tobytes())
     return message
-
-
-def bonnetal_projection(points: np.ndarray, spec: RangeSpec) -> tuple[np.ndarray, ...]:
-    """lidar-bonnetal's way: sort all points by decreasing depth, then write five images in that order."""
-    xyz, remission = points[:, :3], points[:, 3]
-    up, down = np.radians(spec.fov_up_deg), np.radians(spec.fov_down_deg)
-    depth = np.linalg.norm(xyz, 2, axis=1)
-    u = 0.5 * (-np.arctan2(xyz[:, 1], xyz[:, 0]) / np.pi + 1.0) * spec.width
-    v = (1.0 - (np.arcsin(xyz[:, 2] / depth) + abs(down)) / (abs(up) + abs(down))) * spec.height
-    u = np.clip(np.floor(u), 0, spec.width - 1).astype(np.int32)
-    v = np.clip(np.floor(v), 0, spec.height - 1).astype(np.int32)
-    order = np.argsort(depth)[::-1]
-    images = []
-    for values in (depth, xyz, remission, np.arange(len(points))):
-        image = np.full((spec.height, spec.width, *values.shape[1:]), -1, values.dtype)
-        image[v[order], u[order]] = values[order]
-        images.append(image)
-    return *images, u, v
-
-
-def time_beside(ours: Stage, peers: dict[str, Stage], runs: int) -> dict[str, float]:
-    """Median ms of each, run in turn so that a change of the machine's speed hits all alike."""
-    stages = {"ours": ours, **peers}
-    laps: dict[str, list[float]] = {name: [] for name in stages}
-    for turn in range(runs + 3):
-        for name, stage in stages.items():
-            start = time.perf_counter()
-            stage()
-            if turn >= 3:
-                laps[name].append((time.perf_counter() - start) * 1e3)
-    return {name: median(values) for name, values in laps.items()}
 
 
 def decode_stage(message: PointCloud2) -> Race:
@@ -178,6 +145,7 @@ def main() -> None:
     parser.add_argument("--scan", type=Path, default=REAL_SCAN, help="a .bin of SemanticKITTI (N x 4 float32)")
     parser.add_argument("--bundle", default="models/street64")
     parser.add_argument("--runs", type=int, default=30)
+    parser.add_argument("--out", type=Path, default=SUMMARY)
     arguments = parser.parse_args()
     points = np.fromfile(arguments.scan, np.float32).reshape(-1, 4)
     bundle = Bundle.load(arguments.bundle)
@@ -185,11 +153,18 @@ def main() -> None:
     machine = environment()["machine"]
     print(f"{len(points)} points, {spec.height} x {spec.width}, {bundle.num_classes} classes, {arguments.runs} runs, {machine}\n")
     print("| stage | ours ms | peer | peer ms | peer / ours |\n|---|---|---|---|---|")
+    ratio: dict[str, dict[str, float]] = {}
+    stage_ms: dict[str, float] = {}
     for stage, (ours, peers) in stages_of(points, bundle).items():
         medians = time_beside(ours, peers, arguments.runs)
+        stage_ms[stage] = round(medians["ours"], 3)
+        ratio[stage] = {peer: round(medians[peer] / medians["ours"], 2) for peer in peers}
         for peer in peers or {"": None}:
-            ratio = f"{medians[peer]:.2f} | {medians[peer] / medians['ours']:.1f}" if peer else " | "
-            print(f"| {stage} | {medians['ours']:.2f} | {peer} | {ratio} |", flush=True)
+            figures = f"{medians[peer]:.2f} | {medians[peer] / medians['ours']:.1f}" if peer else " | "
+            print(f"| {stage} | {medians['ours']:.2f} | {peer} | {figures} |", flush=True)
+    chain = chain_of(bundle)
+    engine = {"taken": chain.labels[0], "why": chain.why}
+    add_to_summary(arguments.out, {"ratio": ratio, "stage_ms": stage_ms, "engine": engine, "machine": machine})
 
 
 if __name__ == "__main__":

@@ -113,6 +113,12 @@ def published_projection() -> ModuleType:
 
 
 @pytest.fixture(scope="session")
+def bench_beside() -> ModuleType:
+    """bench/beside.py: two pieces of work timed in turn."""
+    return load_file(ROOT / "bench" / "beside.py")
+
+
+@pytest.fixture(scope="session")
 def mask_quality() -> ModuleType:
     """bench/mask_quality.py: how good pseudo masks are."""
     return load_file(ROOT / "bench" / "mask_quality.py")
