@@ -21,7 +21,7 @@ SOAK ?= --minutes 60
 JOBS ?= 2
 PYTEST := -m pytest -q -n $(JOBS) --dist loadfile --no-loadscope-reorder
 
-.PHONY: help install soak fuzz kill demo test lint bench gpu rtx flywheel weak panoptic street64 clean
+.PHONY: help install soak fuzz kill demo test lint bench gpu rtx flywheel weak panoptic street street64 clean
 
 help:                ## this list
 	@grep -hE '^[a-z0-9]+: .*##|^[a-z0-9]+:  *##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -81,7 +81,10 @@ fuzz: $(STAMP)       ## wild bytes for everything that reads; make fuzz FUZZ="--
 soak: $(STAMP)       ## an hour at 10 Hz while everything changes: memory, latency, losses; make soak SOAK="--minutes 3"
 	$(CLEAN) $(BIN)/python bench/soak.py $(SOAK)
 
-street64: $(STAMP)   ## train the default bundle models/street64 again (about an hour on two cores)
+street: $(STAMP)     ## train the default bundle models/street again (about 100 minutes on two cores)
+	$(CLEAN) $(BIN)/python bench/street.py
+
+street64: $(STAMP)   ## train the former default bundle models/street64 again (about an hour on two cores)
 	$(CLEAN) $(BIN)/python bench/street64.py
 
 clean:               ## remove the environment and every run

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The README's first picture: the shipped model on a simulated scan that it never saw.
 
-    python bench/readme_picture.py            (docs/images/street64_scan.png; seconds)
+    python bench/readme_picture.py            (docs/images/street_scan.png; seconds)
 
 Street 30000 is apart from the streets of training (from 0), validation (from 10000) and test (from 20000).
 """
@@ -25,12 +25,12 @@ from weakseg_ros.simulate.drive import SimulateConfig, simulate
 from weakseg_ros.simulate.lidar import load_sensor
 
 STREET, SENSOR = 30_000, "hdl64e"
-OUT = Path("docs/images/street64_scan.png")
+OUT = Path("docs/images/street_scan.png")
 
 
 def main() -> None:
     """Simulate the scan, run the model, draw."""
-    bundle = Bundle.load(Path("models/street64"))
+    bundle = Bundle.load(Path("models/street"))
     sensor = dataclasses.replace(load_sensor(SENSOR), intensity_full_scale=1.0)
     scan = list(simulate(SimulateConfig(STREET, 2, stride=10, sensor=sensor)))[-1]
     truth = bundle.labels.to_class(scan.raw_label)

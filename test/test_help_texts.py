@@ -36,6 +36,7 @@ SETTINGS = {
     "export-frames": ("weakseg_ros.improve.log.export_frames:ExportFramesConfig",),
     "replay": ("weakseg_ros.ros.replay:ReplayConfig",),
     "node": ("weakseg_ros.ros.params:NodeConfig",),
+    "build-engine": ("weakseg_ros.deploy.engines.command:BuildConfig",),
 }
 """the classes of settings by verb; those that they hold are found from them"""
 LEAST_WORDS = 4
