@@ -21,6 +21,9 @@ from weakseg_ros.points.cloud import Cloud
 from weakseg_ros.simulate.drive import SimulateConfig, simulate
 from weakseg_ros.simulate.lidar import load_sensor
 
+TOLD_OF_VALUES = ("--bundle", "models/street64")
+"""a bundle that intensity on another scale misleads"""
+
 
 @pytest.fixture(scope="module")
 def clouds() -> list[Cloud]:
@@ -52,8 +55,11 @@ def test_a_sensor_with_another_intensity_scale_is_told_the_factor(
     clouds: list[Cloud], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     loud = [dataclasses.replace(cloud, intensity=cloud.intensity * 255) for cloud in clouds]
-    assert main(["--data", str(write_bag(tmp_path / "loud", loud)), "--topic", "/points"]) == 1
+    bag = str(write_bag(tmp_path / "loud", loud))
+    assert main(["--data", bag, "--topic", "/points", *TOLD_OF_VALUES]) == 1
     assert "intensity_scale to 0.00392" in capsys.readouterr().out
+    assert main(["--data", bag, "--topic", "/points"]) == 0, "the default is told of ranks, which no scale changes"
+    assert "intensity_scale" not in capsys.readouterr().out
 
 
 def test_a_sensor_that_looks_elsewhere_is_told_the_share_without_a_class(
@@ -115,7 +121,7 @@ def test_the_readable_part_of_a_cut_bag_is_checked(
     bag = write_bag(tmp_path / "loud", loud)
     blob = (bag / "loud.mcap").read_bytes()
     (bag / "loud.mcap").write_bytes(blob[: int(len(blob) * 0.8)])
-    assert main(["--data", str(bag)]) == 1
+    assert main(["--data", str(bag), *TOLD_OF_VALUES]) == 1
     out = capsys.readouterr().out
     assert "loud.mcap is cut off or damaged; 2 of 3 messages" in out
     assert "intensity_scale to 0.00392" in out
@@ -125,7 +131,7 @@ def test_a_note_on_the_sensor_is_not_followed_by_nothing_is_wrong(
     clouds: list[Cloud], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     loud = [dataclasses.replace(cloud, intensity=cloud.intensity * 255) for cloud in clouds]
-    assert main(["--data", str(write_bag(tmp_path / "loud", loud))]) == 1
+    assert main(["--data", str(write_bag(tmp_path / "loud", loud)), *TOLD_OF_VALUES]) == 1
     out = capsys.readouterr().out
     assert "Nothing is wrong" not in out
     assert "street64 on" in out

@@ -25,7 +25,7 @@ from weakseg_ros.deploy.input_spec import InputSpec
 from weakseg_ros.points.cloud import Cloud
 from weakseg_ros.points.projection import RangeView
 
-_MOVES = AugmentConfig(where="points", turn=0.5, tilt_deg=2.0, scale=0.05, lift_m=0.1)
+_MOVES = AugmentConfig(where="points", turn=0.5, tilt_deg=2.0, scale=0.05, sensor_height_m=0.1)
 _IN_A_SECTOR = 0.02
 """share of a turn by which a sensor that sees no full circle is turned"""
 
