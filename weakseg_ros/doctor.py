@@ -22,8 +22,9 @@ from typing import Any, Literal, NamedTuple
 from weakseg_ros.config import field_docs, from_mapping, load_yaml, refuse_more_paths, setting
 from weakseg_ros.errors import WeaksegError, say
 from weakseg_ros.extras import LIBRARIES, Library, explain, has_nvidia_gpu, install_command, pip_install
-from weakseg_ros.files import DEFAULT_BUNDLE, environment, share_folder
+from weakseg_ros.files import environment, share_folder
 from weakseg_ros.points.input_settings import InputSettings
+from weakseg_ros.registry import DEFAULT_BUNDLE
 
 Mark = Literal["ok", "note", "fault"]
 SENSOR = "sensor"

@@ -354,10 +354,6 @@ def inside(folder: Path, name: str) -> Path:
     return target
 
 
-DEFAULT_BUNDLE = "models/street"
-"""the bundle that verbs and node take where none is named"""
-
-
 def share_folder() -> Path:
     """The folder that holds `config`, `launch` and `models`: the checkout, or where pip or colcon put them.
 

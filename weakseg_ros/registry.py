@@ -16,6 +16,9 @@ from typing import Any
 
 from weakseg_ros.errors import ConfigError, did_you_mean
 
+DEFAULT_BUNDLE = "models/street"
+"""the bundle that verbs and node take where none is named"""
+
 NETS = {
     "light": "weakseg_ros.nets.light:LightNet",
     "rangenet21": "weakseg_ros.nets.rangenet:RangeNet21",

@@ -25,13 +25,14 @@ from weakseg_ros.data.scan_files import MANIFEST
 from weakseg_ros.data.scan_writer import ScanWriter
 from weakseg_ros.data.side_files import DEFAULT_PERIOD_NS
 from weakseg_ros.errors import CloudError, DataError, say
-from weakseg_ros.files import DEFAULT_BUNDLE, check_can_write
+from weakseg_ros.files import check_can_write
 from weakseg_ros.points.cloud import Cloud
 from weakseg_ros.points.input_settings import InputSettings
 from weakseg_ros.points.labels import LabelMap
 from weakseg_ros.points.projection import RangeSpec
 from weakseg_ros.points.reading import moved
 from weakseg_ros.points.rings import ring_is_row
+from weakseg_ros.registry import DEFAULT_BUNDLE
 
 FULL_CIRCLE_DEG = 300.0
 """a sweep that covers at least this is taken to be a full turn"""

@@ -21,7 +21,7 @@ from weakseg_ros.deploy.segmenter import Segmenter
 from weakseg_ros.deploy.tracking import Tracker
 from weakseg_ros.errors import CloudError, ConfigError, DataError, ReplayError, complain, say
 from weakseg_ros.extras import need
-from weakseg_ros.files import DEFAULT_BUNDLE, check_can_write
+from weakseg_ros.files import check_can_write
 from weakseg_ros.measure.evaluation import Evaluation
 from weakseg_ros.measure.inputs import Input, Item, open_input
 from weakseg_ros.measure.label_files import SUMMARY_FILE, compare_files, in_words
@@ -31,6 +31,7 @@ from weakseg_ros.measure.summary import Unanswered
 from weakseg_ros.measure.verdict import not_to_trust
 from weakseg_ros.points.input_settings import InputSettings
 from weakseg_ros.points.labels import LabelMap
+from weakseg_ros.registry import DEFAULT_BUNDLE
 
 EXIT_PARTIAL = 1
 

@@ -21,10 +21,11 @@ from weakseg_ros.deploy.fit import Fit
 from weakseg_ros.deploy.segmentation import Segmentation
 from weakseg_ros.deploy.segmenter import Segmenter
 from weakseg_ros.errors import CloudError, ConfigError, DataError, complain, say
-from weakseg_ros.files import DEFAULT_BUNDLE, check_can_write
+from weakseg_ros.files import check_can_write
 from weakseg_ros.measure.inputs import Input, Item, open_input
 from weakseg_ros.points.input_settings import InputSettings
 from weakseg_ros.points.labels import LabelMap, pack_raw
+from weakseg_ros.registry import DEFAULT_BUNDLE
 
 EXIT_PARTIAL = 1
 

@@ -12,10 +12,9 @@ from typing import TYPE_CHECKING, Any, Literal
 from weakseg_ros.config import check_ranges, field_docs, from_mapping, setting
 from weakseg_ros.deploy.track_settings import TrackSettings
 from weakseg_ros.errors import ConfigError, did_you_mean
-from weakseg_ros.files import DEFAULT_BUNDLE
 from weakseg_ros.improve.log.admission import LogSettings
 from weakseg_ros.points.input_settings import InputSettings
-from weakseg_ros.registry import ENGINES
+from weakseg_ros.registry import DEFAULT_BUNDLE, ENGINES
 from weakseg_ros.ros.poses import matrix_of_text
 
 if TYPE_CHECKING:

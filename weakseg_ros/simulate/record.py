@@ -25,9 +25,10 @@ from weakseg_ros.data.bags import CloudBagWriter
 from weakseg_ros.data.scan_files import MANIFEST
 from weakseg_ros.data.scan_writer import ScanWriter
 from weakseg_ros.errors import ConfigError, DataError, say
-from weakseg_ros.files import DEFAULT_BUNDLE, check_can_write, sha256_of_parts
+from weakseg_ros.files import check_can_write, sha256_of_parts
 from weakseg_ros.points.labels import LabelMap
 from weakseg_ros.processes import end_with_parent
+from weakseg_ros.registry import DEFAULT_BUNDLE
 from weakseg_ros.simulate.drive import SimulateConfig, SimulatedScan, check_length, scan_at
 from weakseg_ros.simulate.lidar import Shift, load_sensor
 from weakseg_ros.simulate.street import Street, build_street

@@ -15,9 +15,10 @@ import tyro
 from weakseg_ros.config import check_ranges, parse, setting
 from weakseg_ros.errors import ConfigError, DataError, say
 from weakseg_ros.extras import need
-from weakseg_ros.files import DEFAULT_BUNDLE, check_can_write
+from weakseg_ros.files import check_can_write
 from weakseg_ros.improve.label.serve import INTERRUPTED, start_server, stop_server
 from weakseg_ros.points.input_settings import InputSettings
+from weakseg_ros.registry import DEFAULT_BUNDLE
 from weakseg_ros.view.frames import Frames, open_recording
 
 

@@ -21,13 +21,14 @@ from weakseg_ros.deploy.fit import Fit
 from weakseg_ros.deploy.segmentation import Segmentation
 from weakseg_ros.deploy.segmenter import Segmenter
 from weakseg_ros.errors import CloudError, DataError, complain, say
-from weakseg_ros.files import DEFAULT_BUNDLE, check_can_write, environment
+from weakseg_ros.files import check_can_write, environment
 from weakseg_ros.improve.log.acquisition import Look, descriptor_size, look_at
 from weakseg_ros.improve.log.admission import Admission, LogSettings
 from weakseg_ros.improve.log.choice import Choice, Strategy, choose_frames, suggest_points
 from weakseg_ros.improve.log.store import FrameWriter, Origin, Worth, check_is_log
 from weakseg_ros.measure.inputs import Input, Item, open_input
 from weakseg_ros.points.input_settings import InputSettings
+from weakseg_ros.registry import DEFAULT_BUNDLE
 
 EXIT_PARTIAL = 1
 MOST_PROBLEMS = 5
