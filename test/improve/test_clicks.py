@@ -135,7 +135,7 @@ def test_recordings_below_a_folder_keep_their_keys_apart(tmp_path: Path) -> None
         ([-1], CAR, 0, "which has 40"),
         ([1], 0, 0, "class 0 is not in"),
         ([1], 99, 0, "class 99 is not in"),
-        ([1], CAR, 1 << 16, "outside 0..65535"),
+        ([1], CAR, 1 << 16, "does not fit into 0..65535"),
     ],
 )
 def test_what_no_label_file_can_hold_is_refused(folder: Path, points: list[int], class_id: int, instance: int, text: str) -> None:

@@ -229,7 +229,7 @@ def test_damaged_scans_are_left_out_with_a_report(tmp_path: Path) -> None:
     assert "000001.label" in sparse.record.problems[0]
     again = SparseLabels.load(tmp_path / "sparse", scans)
     assert again.class_id(0).any()
-    with pytest.raises(DataError, match="could not be read when labels were drawn"):
+    with pytest.raises(DataError, match="could not be read when the labels were drawn"):
         again.class_id(1)
 
 
