@@ -16,6 +16,9 @@ from weakseg_ros.points.projection import RangeSpec, RangeView, columns_of, near
 
 Arrays = Mapping[str, np.ndarray]
 
+OFFICIAL = PLANES[:4]
+"""x, y, z, intensity: what the official code takes from a cloud"""
+
 
 def project_official(cloud: Cloud, spec: RangeSpec, code: Literal["lidar-bonnetal", "coarse3d"] = "lidar-bonnetal") -> RangeView:
     """Project as the published code does, to reproduce its numbers; docs/projection.md says what is wrong with it.
@@ -62,7 +65,7 @@ def _assert_same_view(arrays: Arrays, cloud: Cloud, view: RangeView, range_key: 
     np.testing.assert_array_equal(view.range_of_point, arrays[range_key])
     np.testing.assert_array_equal(view.point_of_pixel, arrays["proj_idx"])
     np.testing.assert_array_equal(view.point_of_pixel > 0, arrays["proj_mask_official"] == 1)
-    planes = raw_planes(cloud, view)
+    planes = raw_planes(cloud, view)[: len(OFFICIAL)]
     image = np.concatenate([np.take(np.append(view.range_of_point, 0), view.point_of_pixel, mode="wrap")[None], planes])
     image[:, view.point_of_pixel < 0] = -1  # the official code's value of empty pixels
     np.testing.assert_array_equal(image[0], arrays["proj_range"])
@@ -84,7 +87,7 @@ def check_range_projection(arrays: Arrays) -> None:
 
 
 def check_network_input(arrays: Arrays) -> None:
-    channels = ("range", *PLANES)
+    channels = ("range", *OFFICIAL)
     stated = {"mean": tuple(arrays["mean"].tolist()), "std": tuple(arrays["std"].tolist())}
     spec = InputSpec(geometry=RangeSpec(), channels=channels, intensity=IntensityRule(False), **stated)
     mask = arrays["proj_mask"] == 1

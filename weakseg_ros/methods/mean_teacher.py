@@ -57,7 +57,7 @@ class MeanTeacher(nn.Module):
 
 @torch.no_grad()
 def follow(teacher: nn.Module, student: nn.Module, keep: float) -> None:
-    """teacher <- keep teacher + (1 - keep) student, weights and BatchNorm's statistics alike; whole numbers are copied.
+    """teacher <- keep teacher + (1 - keep) student, weights and BatchNorm's statistics alike; counters are rounded down.
 
     keep = 0 copies the student.
     """
@@ -65,4 +65,4 @@ def follow(teacher: nn.Module, student: nn.Module, keep: float) -> None:
     floats = [name for name, tensor in ours.items() if tensor.is_floating_point()]
     torch._foreach_lerp_([ours[name] for name in floats], [theirs[name] for name in floats], 1.0 - keep)
     for name in ours.keys() - set(floats):
-        ours[name].copy_(theirs[name])
+        ours[name].copy_((keep * ours[name] + (1.0 - keep) * theirs[name]).to(ours[name].dtype))
