@@ -26,7 +26,8 @@ STEEPEST = 0.94
 """least cosine between the ground's normal and z: 20 degrees"""
 NEAR_M, FAR_M = 2.0, 30.0
 SECTORS, RINGS = 48, 12
-FEWEST_POINTS, FEWEST_CELLS, LEAST_IN_CELL = 200, 10, 3
+FEWEST_POINTS, FEWEST_CELLS, LEAST_IN_CELL = 200, 30, 3
+FEWEST_ON_PLANE = 10
 MOST_POINTS = 24_000
 TRIES, REFITS = 120, 4
 TOLERANCE_M, TOLERANCE_PER_M = 0.12, 0.01
@@ -130,7 +131,7 @@ def _refitted(plane: NDArray[np.float64], candidates: NDArray[np.float64], toler
     normal, offset = plane[:3], float(plane[3])
     for _ in range(REFITS):
         on = np.abs(candidates @ normal + offset) < 1.5 * tolerance
-        if on.sum() < FEWEST_CELLS:
+        if on.sum() < FEWEST_ON_PLANE:
             break
         rows = np.column_stack([candidates[on, :2], np.ones(int(on.sum()))])
         slope_x, slope_y, height = np.linalg.lstsq(rows, candidates[on, 2], rcond=None)[0]

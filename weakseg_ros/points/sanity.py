@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from weakseg_ros.points.ground import USUAL_HEIGHT_M, find_ground
 from weakseg_ros.points.reading import rotation
 
-MIN_POINTS = 200
+MIN_POINTS = 400
 """fewer say nothing"""
 FAR_M = 250.0
 """no LiDAR has half of its returns farther away"""
