@@ -31,6 +31,7 @@ SETTINGS = {
     "rollback": ("weakseg_ros.improve.retrain.versions:RollbackConfig",),
     "evaluate": ("weakseg_ros.measure.evaluate:EvaluateConfig",),
     "view": ("weakseg_ros.view.command:ViewConfig",),
+    "compare": ("weakseg_ros.measure.compare:CompareConfig",),
     "predict": ("weakseg_ros.measure.predict:PredictConfig",),
     "select": ("weakseg_ros.improve.log.select:SelectConfig",),
     "export-frames": ("weakseg_ros.improve.log.export_frames:ExportFramesConfig",),

@@ -49,6 +49,7 @@ VERBS = {
     "rollback": Verb("weakseg_ros.improve.retrain.versions:rollback_main", "redeploy the previous bundle"),
     "evaluate": Verb("weakseg_ros.evaluating:main", "evaluate a bundle on a bag or scans and write a report"),
     "view": Verb("weakseg_ros.viewing:main", "view scans, labels, predictions and errors in 3D in the browser"),
+    "compare": Verb("weakseg_ros.measure.compare:main", "compare two evaluations, trainings or benchmarks"),
     "predict": Verb("weakseg_ros.measure.predict:main", "write a bundle's predictions to files, one per scan"),
     "select": Verb("weakseg_ros.improve.log.select:main", "select the frames and points of a bag or data set to label next"),
     "export-frames": Verb(

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The report of a benchmark: benchmark.md, benchmark.png and summary.json."""
+"""The report of a benchmark: benchmark.md, benchmark.png, benchmark.tex, benchmark.csv and summary.json."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from typing import Any
 
 from weakseg_ros.benchmark.paired import ENOUGH_SEEDS, LEVEL, Paired, paired
 from weakseg_ros.benchmark.rows import ROWS, RowFile, Wanted
+from weakseg_ros.benchmark.tables import Entry, write_tables
 from weakseg_ros.errors import DataError
 from weakseg_ros.files import write_atomic, write_json
 
@@ -40,7 +41,7 @@ StepTimes = dict[str, dict[str, dict[str, float]]]
 
 
 def write_report(folder: Path, classes: Sequence[str] = (), wanted: Wanted | None = None) -> Path:
-    """Write the three files from `rows.jsonl` and return the path of the markdown one.
+    """Write the files from `rows.jsonl` and return the path of the markdown one.
 
     `classes` are those whose IoUs are averaged; none: those that occur in the validation scans. `wanted` leaves out the rows
     of other settings or data. Raises DataError without a finished row.
@@ -58,6 +59,7 @@ def write_report(folder: Path, classes: Sequence[str] = (), wanted: Wanted | Non
     measured = json.loads((folder / STEPS).read_text(encoding="utf-8"))["nets"] if (folder / STEPS).is_file() else {}
     write_json(folder / SUMMARY, _summary(cells, classes, len(failures), measured))
     _draw(folder / PICTURE, cells)
+    write_tables(folder, _entries(cells))
     parts = [
         _head(rows, failures, classes),
         _main_table(cells),
@@ -68,6 +70,19 @@ def write_report(folder: Path, classes: Sequence[str] = (), wanted: Wanted | Non
     ]
     write_atomic(folder / REPORT, "\n\n".join(filter(None, parts)) + "\n")
     return folder / REPORT
+
+
+def _entries(cells: Cells) -> list[Entry]:
+    return [
+        Entry(
+            line.name,
+            line.net,
+            ratio,
+            tuple(row["miou"] for row in rows.values()),
+            statistics.fmean(row["labelled_points"] for row in rows.values()),
+        )
+        for (line, ratio), rows in sorted(cells.items(), key=lambda item: -item[0][1])
+    ]
 
 
 def _mean_iou(row: dict[str, Any], classes: Sequence[str]) -> float:

@@ -263,6 +263,7 @@ def _sentence(summary: dict[str, Any]) -> str:
     text += f", PQ {summary['panoptic']['pq_present']:.3f} over classes and objects" if "panoptic" in summary else ""
     if "tracks" in summary:
         text += f", an object's id changes in {summary['tracks']['switch_rate']:.1%} of its scans"
-    total = summary["latency_ms"].get("total", {})
-    text += f", p50 {total['p50']:.1f} ms and p95 {total['p95']:.1f} ms per scan" if total else ""
+    warm = summary["latency_warm_ms"]
+    text += f", p50 {warm['p50']:.1f} ms and p95 {warm['p95']:.1f} ms per scan" if warm["count"] else ""
+    text += f" ({summary['cold_start_ms']:.0f} ms for the first)" if summary["cold_start_ms"] else ""
     return text

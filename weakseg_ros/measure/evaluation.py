@@ -20,6 +20,7 @@ from weakseg_ros.measure.inputs import Input, Item
 from weakseg_ros.measure.panoptic import PanopticQuality, raw_labels
 from weakseg_ros.measure.pictures import ScanPictures, scan_pictures
 from weakseg_ros.measure.report import render
+from weakseg_ros.measure.scan3d import Scan3D, pack_scan
 from weakseg_ros.measure.summary import Unanswered, figures, panoptic_figures, track_figures
 from weakseg_ros.measure.tally import Tally
 from weakseg_ros.measure.tracks import TrackQuality, object_keys
@@ -140,8 +141,12 @@ class Evaluation:
         counts |= {"track_counts": self.tracks.to_mapping()}
         write_json(out / SUMMARY_FILE, {**summary, **addable, **counts})
         typical, worst = self.pictures()
-        write_atomic(out / REPORT_FILE, render(summary, typical, worst))
+        write_atomic(out / REPORT_FILE, render(summary, typical, worst, self._worst_in_3d()))
         return out / REPORT_FILE
+
+    def _worst_in_3d(self) -> Scan3D | None:
+        kept = next(iter(self._worst_first()), None)
+        return pack_scan(kept.key, kept.cloud, kept.answer, kept.truth) if kept else None
 
     def _worst_first(self) -> list[_Kept]:
         return sorted(self._worst.values(), key=lambda kept: -kept.score)[:WORST_SHOWN]

@@ -7,6 +7,7 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 from weakseg_ros.errors import DataError
 from weakseg_ros.files import environment, make_folder, sha256_of_parts, write_atomic, write_json
@@ -62,6 +63,7 @@ def merge(
         "wrong_geometry": list(dict.fromkeys(text for part in parts for text in part.get("wrong_geometry", []))),
         "fit": min((part["fit"] for part in parts if part.get("fit")), key=lambda fit: float(fit["value"]), default=None),
         "domain": list(dict.fromkeys(sentence for part in parts for sentence in part["domain"])),
+        "recordings": [_recording(path, part, out) for path, part in zip(paths, parts, strict=True)] if len(names) > 1 else [],
         "worst": sorted((scan for part in parts for scan in part["worst"]), key=lambda scan: -scan["score"])[:10],
         "environment": environment(),
     }
@@ -76,6 +78,23 @@ def merge(
     write_json(out / SUMMARY_FILE, {**summary, **addable})
     write_atomic(out / REPORT_FILE, render(summary))
     return out / REPORT_FILE, summary
+
+
+def _recording(path: Path, part: dict[str, Any], out: Path) -> dict[str, Any]:
+    """One row of the report's table of recordings, with a link to its own report where that lies below this one."""
+    report = (path if path.is_dir() else path.parent) / REPORT_FILE
+    below = report.resolve().is_relative_to(out.resolve()) and report.is_file()
+    return {
+        "name": part["data"]["name"],
+        "scans": part["scans"],
+        "miou_present": part.get("miou_present"),
+        "accuracy": part.get("accuracy"),
+        "pq_present": part.get("panoptic", {}).get("pq_present"),
+        "uncertainty": part["uncertainty_histogram"]["mean"],
+        "p50_ms": part["latency_ms"].get("total", {}).get("p50"),
+        "report": quote(report.resolve().relative_to(out.resolve()).as_posix()) if below else "",
+        "note": "partial" if part["partial"] else "",
+    }
 
 
 def _objects(path: Path, part: dict[str, Any], labels: LabelMap) -> PanopticQuality:

@@ -1,14 +1,17 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A summary and some pictures as one HTML file that needs nothing else: no network, no script, no other file."""
+"""A summary and some pictures as one HTML file that needs nothing else: no network and no other file."""
 
 from __future__ import annotations
 
 import base64
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from weakseg_ros.measure.pictures import TOP_VIEW_M, ScanPictures
+from weakseg_ros.measure.scan3d import Scan3D
+from weakseg_ros.measure.sections import costly_classes, group_rows, object_rows, parts_of
 from weakseg_ros.measure.verdict import FAIR_IOU, GOOD_IOU, next_steps, verdict
 
 SHOWN_SHARE = 1e-4
@@ -23,24 +26,68 @@ class _Shown:
     tops: list[tuple[str, str]]
 
 
-def render(summary: Mapping[str, Any], typical: ScanPictures | None = None, worst: Sequence[ScanPictures] = ()) -> str:
-    """The report as HTML. `summary` is what evaluate writes as JSON."""
+def environment() -> Any:
+    """The templates of the pages; `script('sort.js')` in them stands for the text of a script."""
     from jinja2 import Environment, PackageLoader, StrictUndefined
 
-    environment = Environment(loader=PackageLoader("weakseg_ros.measure"), autoescape=True, undefined=StrictUndefined)
-    empty: dict[str, Any] = {"live": None, "agreement_with_direct": None, "story": {}}
-    return environment.get_template("report.html.j2").render(
-        s={**empty, **_weighted(summary)},
-        verdict=verdict(summary),
-        steps=next_steps(summary, summary["bundle"]["folder"], summary["data"]["path"]),
-        typical=_shown(typical) if typical else None,
-        worst=[_shown(pictures) for pictures in worst],
-        shown_classes=[row for row in summary["classes"] if _is_shown(row)],
-        stages=_stages(summary["latency_ms"]),
-        matrix=_matrix(summary) if summary["labelled_scans"] else None,
-        half_side_m=int(TOP_VIEW_M),
-        good_iou=GOOD_IOU,
-        fair_iou=FAIR_IOU,
+    made = Environment(loader=PackageLoader("weakseg_ros.measure"), autoescape=True, undefined=StrictUndefined)
+    made.globals["script"] = lambda name: _trusted(made, name)
+    return made
+
+
+def _trusted(made: Any, name: str) -> Any:
+    from markupsafe import Markup
+
+    return Markup(made.loader.get_source(made, name)[0])
+
+
+def render(
+    summary: Mapping[str, Any],
+    typical: ScanPictures | None = None,
+    worst: Sequence[ScanPictures] = (),
+    scan3d: Scan3D | None = None,
+) -> str:
+    """The report as HTML. `summary` is what evaluate writes as JSON; `scan3d` is drawn in three dimensions."""
+    empty: dict[str, Any] = {"live": None, "agreement_with_direct": None, "story": {}, "recordings": [], "cold_start_ms": None}
+    groups, costly, objects = group_rows(summary), costly_classes(summary), object_rows(summary)
+    return str(
+        environment()
+        .get_template("report.html.j2")
+        .render(
+            s={**empty, **_weighted(summary)},
+            verdict=verdict(summary),
+            steps=next_steps(summary, summary["bundle"]["folder"], summary["data"]["path"]),
+            typical=_shown(typical) if typical else None,
+            worst=[_shown(pictures) for pictures in worst],
+            shown_classes=[row for row in summary["classes"] if _is_shown(row)],
+            stages=_stages(summary["latency_ms"]),
+            matrix=_matrix(summary) if summary["labelled_scans"] else None,
+            half_side_m=int(TOP_VIEW_M),
+            good_iou=GOOD_IOU,
+            fair_iou=FAIR_IOU,
+            groups=groups,
+            costly=costly,
+            objects=objects,
+            scan3d=scan3d,
+            palette=json.dumps([[90, 90, 90], *(row["color"] for row in summary["classes"])]),
+            view_command=f"weakseg view {summary['data']['path']} --bundle {summary['bundle']['folder']}",
+            parts=parts_of(
+                [
+                    ("recordings", "Recordings", bool(summary.get("recordings"))),
+                    ("scan", "One scan", typical is not None),
+                    ("classes", "Classes", True),
+                    ("costly", "Points lost", bool(costly)),
+                    ("groups", "Groups", bool(groups)),
+                    ("objects", "Objects", bool(objects)),
+                    ("next", "What to do next", True),
+                    ("scan3d", "3D", scan3d is not None),
+                    ("worst", "Worst scans", bool(worst)),
+                    ("times", "Times", bool(summary["latency_ms"].get("total"))),
+                    ("matrix", "Confusion matrix", bool(summary["labelled_scans"])),
+                    ("print", "Fine print", True),
+                ]
+            ),
+        )
     )
 
 

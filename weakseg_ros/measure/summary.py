@@ -35,6 +35,8 @@ def figures(tally: Tally, labels: LabelMap, shared: frozenset[int], unanswered: 
         **(_against_truth(tally, labels, shared, unanswered) if tally.labelled_scans else {}),
         "classes": _class_rows(tally, labels, shared),
         "latency_ms": tally.times.summary(),
+        "latency_warm_ms": describe(tally.warm_ms),
+        "cold_start_ms": round(max(tally.cold_ms), 3) if tally.cold_ms and tally.scans > 1 else None,
         "latency_histogram": _latency_histogram(tally),
         "uncertainty_histogram": _uncertainty_histogram(tally),
         **(_agreement(tally) if tally.compared_with_direct else {}),
@@ -54,6 +56,7 @@ def _against_truth(tally: Tally, labels: LabelMap, shared: frozenset[int], unans
         "accuracy": round(confusion.right, 4),
         "accuracy_of_answered": round(confusion.accuracy, 4),
         "unanswered": unanswered,
+        "labelled_share": round(int(tally.confusion.counts[:, 1:].sum()) / max(1, tally.points), 4),
         "unanswered_share": round(tally.confusion.unanswered, 4),
         "miou_by_range": _by_range(tally, asked),
         "calibration": _calibration(tally),
@@ -80,7 +83,15 @@ def panoptic_figures(quality: PanopticQuality, shared: frozenset[int]) -> dict[s
         if classes.any()
     }
     class_pq = {labels.names[index]: round(float(quality.pq[index]), 4) for index in np.flatnonzero(asked)}
-    return {"panoptic": {**means, "min_points": quality.min_points, "class_pq": class_pq}}
+    objects = [_object_row(quality, int(index)) for index in np.flatnonzero(asked & labels.things)]
+    return {"panoptic": {**means, "min_points": quality.min_points, "class_pq": class_pq, "objects": objects}}
+
+
+def _object_row(quality: PanopticQuality, index: int) -> dict[str, Any]:
+    """How many objects of a class were found, missed and invented, and how well."""
+    figures = {name: round(float(getattr(quality, name)[index]), 4) for name in ("pq", "sq", "rq")}
+    counts = {"found": int(quality.tp[index]), "missed": int(quality.fn[index]), "invented": int(quality.fp[index])}
+    return {"name": quality.labels.names[index], **figures, **counts}
 
 
 def track_figures(quality: TrackQuality) -> dict[str, Any]:

@@ -38,6 +38,8 @@ class Tally:
         self.uncertainty = np.zeros(UNCERTAINTY_BINS, np.int64)
         self.flags = dict.fromkeys(FLAG_NAMES.values(), 0)
         self.times = StageTimes()
+        self.cold_ms: list[float] = []
+        """total time of the first scan of each process, while its engine warmed up; among `times`, too"""
         self.same_as_direct = 0
         self.compared_with_direct = 0
 
@@ -50,9 +52,24 @@ class Tally:
         self.uncertainty += np.histogram(answer.uncertainty[known], UNCERTAINTY_BINS, (0.0, 1.0))[0]
         for flag, name in FLAG_NAMES.items():
             self.flags[name] += int(np.count_nonzero(answer.flags & flag))
-        self.times.add({**answer.timings_ms, "total": sum(answer.timings_ms.values())} if answer.timings_ms else {})
+        self._add_times(answer.timings_ms)
         if truth is not None:
             self._add_truth(cloud, answer, truth)
+
+    def _add_times(self, timings_ms: Mapping[str, float]) -> None:
+        if timings_ms:
+            total = sum(timings_ms.values())
+            self.times.add({**timings_ms, "total": total})
+            self.cold_ms = self.cold_ms or [total]
+
+    @property
+    def warm_ms(self) -> list[float]:
+        """Total times without those of first scans; all of them where there are no others."""
+        rest = list(self.times.samples_ms.get("total", ()))
+        for total in self.cold_ms:
+            if total in rest and len(rest) > 1:
+                rest.remove(total)
+        return rest
 
     def _add_truth(self, cloud: Cloud, answer: Segmentation, truth: NDArray[np.uint8]) -> None:
         self.labelled_scans += 1
@@ -87,6 +104,7 @@ class Tally:
         total.calibration = self.calibration + other.calibration
         total.flags = {name: self.flags[name] + other.flags[name] for name in self.flags}
         total.times = self.times + other.times
+        total.cold_ms = self.cold_ms + other.cold_ms
         return total
 
     def to_mapping(self) -> dict[str, Any]:
@@ -99,6 +117,7 @@ class Tally:
             "predicted": self.predicted.tolist(),
             "uncertainty": self.uncertainty.tolist(),
             "flags": self.flags,
+            "cold_ms": [round(sample, 4) for sample in self.cold_ms],
             "times_ms": {stage: [round(sample, 4) for sample in samples] for stage, samples in self.times.samples_ms.items()},
         }
 
@@ -116,6 +135,7 @@ class Tally:
             tally.uncertainty = np.asarray(mapping["uncertainty"], np.int64)
             tally.flags = {name: int(mapping["flags"][name]) for name in FLAG_NAMES.values()}
             tally.times = StageTimes(mapping["times_ms"])
+            tally.cold_ms = [float(sample) for sample in mapping.get("cold_ms", ())]
         except (KeyError, TypeError, ValueError) as error:
             raise DataError(f"{where}: its counts cannot be read ({error!r}); write it again with 'weakseg evaluate'") from None
         return tally
