@@ -21,7 +21,7 @@ SOAK ?= --minutes 60
 JOBS ?= 2
 PYTEST := -m pytest -q -n $(JOBS) --dist loadfile --no-loadscope-reorder
 
-.PHONY: help install soak fuzz kill demo test lint bench gpu rtx flywheel weak panoptic street street64 clean
+.PHONY: help api install soak fuzz kill demo test lint bench gpu rtx flywheel weak panoptic street street64 clean
 
 help:                ## this list
 	@grep -hE '^[a-z0-9]+: .*##|^[a-z0-9]+:  *##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -43,6 +43,10 @@ test: $(STAMP)       ## every test; --oracles and --shared-data say where the op
 
 check: $(STAMP)      ## the fast tests: neither DDS, nor a browser, nor training
 	$(CLEAN) $(BIN)/python $(PYTEST) -m "not dds and not browser and not slow and not gpu"
+
+api: $(STAMP)        ## the reference of the Python API; writes build/api/weakseg_ros.html
+	$(BIN)/python -m pip install -q "pdoc>=14"
+	$(CLEAN) $(BIN)/python -m pdoc weakseg_ros !weakseg_ros.__main__ -o build/api
 
 lint: $(STAMP)       ## ruff and mypy
 	$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy

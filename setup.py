@@ -47,6 +47,7 @@ setup(
         "poses": ["kiss-icp>=1.2"],
         "las": ["laspy>=2.5"],
         "rerun": ["rerun-sdk>=0.21"],
+        "docs": ["pdoc>=14"],
         "feather": ["pyarrow>=14"],
         "browser": ["playwright>=1.45"],
         "openvino": ["openvino>=2024.6"],
