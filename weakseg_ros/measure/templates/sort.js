@@ -9,8 +9,10 @@ for (const head of document.querySelectorAll("table.sortable th")) {
     const value = row => { const cell = row.cells[column], text = cell.dataset.v || cell.textContent.trim();
       const number = parseFloat(text.replaceAll(",", "")); return isNaN(number) ? text : number; };
     const before = (a, b) => typeof a === typeof b ? (a < b ? -1 : a > b ? 1 : 0) : typeof a === "number" ? -1 : 1;
-    const rows = [...body.rows].sort((a, b) => before(value(a), value(b)));
-    body.append(...(down ? rows.reverse() : rows));
+    const told = [...body.rows].filter(row => typeof value(row) === "number" || !/^[–-]?$/.test(value(row)));
+    const silent = [...body.rows].filter(row => !told.includes(row));  // rows without a figure stay below
+    told.sort((a, b) => before(value(a), value(b)));
+    body.append(...(down ? told.reverse() : told), ...silent);
     for (const other of head.parentNode.children) other.removeAttribute("aria-sort");
     head.setAttribute("aria-sort", down ? "descending" : "ascending");
   };
