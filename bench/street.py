@@ -23,7 +23,7 @@ from weakseg_ros.train.run_folder import RunFolder
 from weakseg_ros.train.train import train
 
 RUNS = Path("runs/street")
-SETTINGS = Path("config/train/street.yaml")
+SETTINGS = Path("config/train/varied_streets.yaml")
 STRIDE = 10
 CLASS_PRIOR = 0.75
 """chosen on the even scans of semantickitti_range among 0, 0.125, 0.25, 0.375, 0.5 and 0.75"""

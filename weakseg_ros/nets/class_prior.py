@@ -25,7 +25,7 @@ def adjust_to_shares(net: nn.Module, counts: Sequence[int], power: float) -> Non
     `counts` (K,) are labelled points by class id, index 0 those without. Raises ConfigError where no layer of the net holds a
     bias for each class.
     """
-    biases = [own.bias for own in net.modules() if getattr(own, "bias", None) is not None and own.bias.shape == (len(counts),)]
+    biases = [own for name, own in net.named_parameters() if name.endswith("bias") and own.shape == (len(counts),)]
     if not biases:
         raise ConfigError("class_prior: this net has no bias for each class in its last layer; leave class_prior at 0")
     shares = torch.tensor(counts[1:], dtype=torch.float64) / max(1, sum(counts[1:]))
