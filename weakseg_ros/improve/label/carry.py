@@ -14,6 +14,7 @@ from weakseg_ros.improve.label.frame_source import FrameSource
 
 REACH_M = 0.2
 """a point gets the label of a labelled one so near to it"""
+NO_POSES = "this data does not tell where the sensor was; a folder of scans with poses.txt does"
 FARTHEST_M = 30.0
 """scans taken farther apart than this show too little of the same place"""
 

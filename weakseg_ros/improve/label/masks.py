@@ -23,6 +23,8 @@ LARGEST_SHARE = 0.1
 SLACK = 1.2
 """how much larger than its class's largest extent an object may be before it is looked at twice"""
 
+SMALLEST_REACH, LARGEST_REACH = 0.1, 10.0
+
 
 @dataclass(frozen=True, eq=False)
 class Mask:
@@ -69,6 +71,11 @@ def size_m(xyz: NDArray[np.float32]) -> tuple[float, float, float]:
     ones = np.ones(len(xyz))
     found = boxes(xyz, ones.astype(np.uint16), ones.astype(np.uint8), ones.astype(np.float32))
     return tuple(map(float, found["size_m"][0])) if len(found) else (0.0, 0.0, 0.0)  # type: ignore[return-value]
+
+
+def allowed_reach(reach: float) -> float:
+    """A mask's reach, no smaller and no larger than makes sense: a factor on how far its rule grows."""
+    return min(max(reach, SMALLEST_REACH), LARGEST_REACH)
 
 
 def describe(mask: Mask, xyz: NDArray[np.float32]) -> str:

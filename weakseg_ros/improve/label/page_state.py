@@ -12,19 +12,16 @@ from numpy.typing import NDArray
 from weakseg_ros.errors import DataError
 from weakseg_ros.improve.label.advice import Mode, advice
 from weakseg_ros.improve.label.brush import GROWTH, brush_radius, brush_step, erased, painted
-from weakseg_ros.improve.label.carry import FARTHEST_M, Carrier
+from weakseg_ros.improve.label.carry import FARTHEST_M, NO_POSES, Carrier
 from weakseg_ros.improve.label.clicks import ClickStore
 from weakseg_ros.improve.label.filters import Filters, shown_points
 from weakseg_ros.improve.label.frame_source import Frame, FrameSource
 from weakseg_ros.improve.label.lasso import FEWEST_CORNERS, Lasso
-from weakseg_ros.improve.label.masks import Mask, MaskFinder, MasksOfClicks, describe, objections
+from weakseg_ros.improve.label.masks import Mask, MaskFinder, MasksOfClicks, allowed_reach, describe, objections
 from weakseg_ros.improve.label.pace import Pace
 from weakseg_ros.improve.label.pick import pick
 from weakseg_ros.improve.label.suggested import SuggestedPoints
 from weakseg_ros.weak.masks_by_rule import ClickSettings, segment_from_clicks
-
-NO_POSES = "this data does not tell where the sensor was; a folder of scans with poses.txt does"
-SMALLEST_REACH, LARGEST_REACH = 0.1, 10.0
 
 
 class PageState:
@@ -233,7 +230,7 @@ class PageState:
         """Let the mask on show reach farther or less far; while painting or erasing, the brush."""
         growth = GROWTH if larger else 1.0 / GROWTH
         if self.mask is not None and self.mask.on:
-            reach = min(max(self.mask.reach * growth, SMALLEST_REACH), LARGEST_REACH)
+            reach = allowed_reach(self.mask.reach * growth)
             self._show(self._mask_of(dataclasses.replace(self.mask, reach=reach)))
         elif self.mode in ("paint", "erase"):
             self.resize_brush(brush_step(self.brush_m, growth))
