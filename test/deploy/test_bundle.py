@@ -282,7 +282,7 @@ def test_heads_and_outputs_fit_together(tiny_bundle: Bundle, changes: dict[str, 
 
 def test_a_pointer_that_leads_nowhere_is_answered_with_the_command(tmp_path: Path) -> None:
     pointer = tmp_path / "models" / "current"
-    with pytest.raises(BundleError, match=r"no bundle is deployed here; deploy one, e\.g\. 'weakseg promote models/street64'"):
+    with pytest.raises(BundleError, match=r"no bundle is deployed here; deploy one, e\.g\. 'weakseg promote models/street'"):
         find_bundle(pointer)
     pointer.parent.mkdir()
     pointer.symlink_to("versions/gone-1")

@@ -110,7 +110,7 @@ def test_a_bad_bundle_leaves_the_old_one_and_is_said_once(rig: Any, watched: tup
     announced = at_work(client)
     good = os.readlink(versions.pointer)
     link = versions.models / ".link"
-    for target, reason in (("versions/damaged-1", "its hash is"), ("versions/absent", "there is no such folder")):
+    for target, reason in (("versions/damaged-1", "its hash is"), ("versions/absent", "leads to versions/absent, which is gone")):
         link.symlink_to(target)
         os.replace(link, versions.pointer)
         client.wait(lambda reason=reason: reason in client.status["model"].message, "the reason in the diagnostics")

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from weakseg_ros.errors import BundleError, WeaksegError
 from weakseg_ros.files import share_folder
+from weakseg_ros.registry import DEFAULT_BUNDLE
 
 INFO_FILE = "bundle.yaml"
 CURRENT = "current"
@@ -20,7 +21,7 @@ FOREIGN_FILES = ("arch_cfg.yaml", "data_cfg.yaml", "backbone", "segmentation_dec
 def find_bundle(where: Path | str) -> Path:
     """The bundle folder that a user's text means: a path, or the name of a bundle shipped with the package.
 
-    `street64`, `models/street64` and `/home/me/models/yard` all work; a path relative to the working folder wins. A link
+    `street`, `models/street` and `/home/me/models/yard` all work; a path relative to the working folder wins. A link
     (`models/current`) is followed here, once, so that all is read from one bundle even where it is changed meanwhile.
     Raises BundleError where there is none.
     """
@@ -33,7 +34,9 @@ def find_bundle(where: Path | str) -> Path:
         if (folder / INFO_FILE).is_file():
             return folder.resolve()
     if text.name == CURRENT and not text.exists():
-        raise BundleError(f"{where}: {_undeployed(text)}; deploy one, e.g. 'weakseg promote models/street64', or name its folder")
+        raise BundleError(
+            f"{where}: {_undeployed(text)}; deploy one, e.g. 'weakseg promote {DEFAULT_BUNDLE}', or name its folder"
+        )
     raise BundleError(
         f"{where}: {_what_it_is(text)}; give the folder that 'weakseg export' wrote, or the name of a shipped bundle"
     )
