@@ -172,17 +172,18 @@ def test_a_moved_models_folder_still_works(models: Path, tmp_path: Path) -> None
     assert moved.rollback().name == "street-1"
 
 
-def test_what_is_damaged_refused_or_current_is_not_promoted(models: Path) -> None:
+def test_what_is_damaged_or_refused_is_not_promoted_and_what_is_current_stays_it(models: Path) -> None:
     versions = Versions(models)
     good = make(versions.new_folder("street"))
     versions.promote(good.folder)
     damaged, refused = (make(versions.new_folder("street")) for _ in range(2))
     (damaged.folder / "weights.safetensors").write_bytes(b"other")
     versions.reject(refused.folder, "# refused\n", "mIoU fell")
-    for folder, text in ((damaged.folder, "its hash is"), (refused.folder, REJECTED), (good.folder, "already")):
+    for folder, text in ((damaged.folder, "its hash is"), (refused.folder, REJECTED)):
         with pytest.raises(BundleError, match=text):
             versions.promote(folder)
         assert versions.current == good.folder.resolve()
+    assert versions.promote(good.folder).folder == good.folder.resolve(), "given again, it is at work already"
     assert (refused.folder / REJECTED).read_text() == "# refused\n"
     assert [c.action for c in versions.history()] == ["promote", "reject"]
     Bundle.load(refused.folder)

@@ -161,10 +161,13 @@ class Versions:
     def promote(self, folder: Path, why: str = "", previous: Path | None = None, unjudged: bool = False) -> Bundle:
         """Make `current` mean the bundle in `folder`; returns it, verified.
 
-        `previous` is what a first promotion can be rolled back to. Raises BundleError for a bundle that is damaged, was
-        refused by the gate, was not judged by it (unless `unjudged`), or is current already.
+        `previous` is what a first promotion can be rolled back to. The bundle that is current already stays it. Raises
+        BundleError for a bundle that is damaged, was refused by the gate, or was not judged by it (unless `unjudged`).
         """
-        bundle = Bundle.load(find_bundle(folder).resolve())
+        bundle, before = Bundle.load(find_bundle(folder).resolve()), self.current
+        if before == bundle.folder:  # a promotion that was ended after its last step is given again
+            self.judged(bundle.folder)
+            return bundle
         if (bundle.folder / REJECTED).is_file():
             report = bundle.folder / REJECTED
             raise BundleError(f"{folder}: was refused by the gate; {report} says why, remove it to promote all the same")
@@ -173,9 +176,6 @@ class Versions:
                 f"{folder}: no gate has judged it, its retraining still runs or was ended; run 'weakseg retrain' again, or add "
                 "--unjudged to promote it all the same"
             )
-        before = self.current
-        if before == bundle.folder:
-            raise BundleError(f"{self.pointer}: points to {folder} already; nothing to do")
         before = before or (previous.resolve() if previous else None)
         self._change("promote", bundle, before, why)
         self.judged(bundle.folder)  # last: a candidate that was ended before it is deployed stays one, and is trained anew
