@@ -228,7 +228,8 @@ def test_select_shows_the_model_the_intensity_as_told_and_says_so(tmp_path: Path
     ):
         with CloudBagWriter(tmp_path / f"{name}-bag", "/points") as bag:
             bag.write(make_cloud(xyz, values, stamp_ns=10, frame_id="lidar"))
-        options = ["--intensity-scale", factor, "--out", str(tmp_path / name)]
+        told_of_values = str(Path(__file__).parents[2] / "models" / "street64")
+        options = ["--bundle", told_of_values, "--intensity-scale", factor, "--out", str(tmp_path / name)]
         assert main([str(tmp_path / f"{name}-bag"), *options]) == 0
         log = open_frames(tmp_path / name)
         answers[name] = log.uncertainty(log.frames[0].key)
