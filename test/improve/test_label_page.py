@@ -296,14 +296,23 @@ def test_the_page_outlives_a_damaged_file(street: Path, tmp_path: Path, caplog: 
     page = Page(server, session, flight_s=0.0)
     worker = threading.Thread(target=page.run)
     worker.start()
+
+    def done(mode: str) -> None:
+        """Ask for a mode and wait for it: actions are taken in order, so all that was asked before is over."""
+        page.ask(mode, "", None)
+        until(lambda: session.mode == mode, f"the mode {mode}")
+
     try:
         page.ask("class", "3", None)
-        until(lambda: session.store.count("000000") == 1, "a label")
+        done("erase")
+        assert session.store.count("000000") == 1
+        done("mark")
         file = session.store.path / "000000.label"
         whole = file.read_bytes()
         write_atomic(file, whole[:-4])
         page.ask("class", "3", None)
         until(lambda: session.warning and "000000.label" in session.message, "the complaint")
+        done("paint")  # drawing complains, too: the click must have been refused before the file is mended
         write_atomic(file, whole)
         for action in ("undo", "view", "above", "home", "following", "previous", "objects", "paint", "erase", "mark", "finish"):
             page.ask(action, "", None)

@@ -29,7 +29,7 @@ def export_onnx(graph: DeployGraph, info: BundleInfo, half: bool = False) -> byt
     """The graph as one ONNX file: any batch size, the image size of `info.spec`; it names no path of this machine."""
     spec, channels = info.spec, len(info.channels)
     sample = torch.zeros(2, channels, spec.height, spec.width)  # a batch of 1 would be taken for a constant
-    with _quiet(), torch.no_grad():
+    with quiet("torch.onnx"), torch.no_grad():
         program = torch.onnx.export(
             graph,
             (sample,),
@@ -99,9 +99,9 @@ def _forget_source(model: onnx.ModelProto) -> None:
 
 
 @contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    """Hold back the exporter's progress lines and its remarks on packages that we do not use."""
-    logger = logging.getLogger("torch.onnx")
+def quiet(logger_name: str | None) -> Iterator[None]:
+    """Hold back what a tool prints and warns of, and what the logger of that name, None for all, says below an error."""
+    logger = logging.getLogger(logger_name)
     level = logger.level
     logger.setLevel(logging.ERROR)
     try:

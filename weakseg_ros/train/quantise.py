@@ -7,12 +7,8 @@ QuantizeLinear and DequantizeLinear for each use, and biases in float.
 
 from __future__ import annotations
 
-import contextlib
-import io
-import logging
 import tempfile
-import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +18,8 @@ from numpy.typing import NDArray
 from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_static
 from onnxruntime.quantization.shape_inference import quant_pre_process
 from onnxruntime.transformers.float16 import convert_float_to_float16
+
+from weakseg_ros.train.onnx_file import quiet
 
 LEARNT = ("Conv", "ConvTranspose", "Gemm", "MatMul")
 QUANTISED = ("Conv", "Add", "Relu")
@@ -39,7 +37,7 @@ FOR_TENSORRT: dict[str, Any] = {
 def half(model: onnx.ModelProto, images: NDArray[np.float32]) -> bytes:
     """The graph in half precision, but for its inputs, outputs and the steps behind the network."""
     tail = [node.name for node in model.graph.node if node.name not in learnt_part(model)]
-    with _quiet():
+    with quiet(None):
         return content_of(convert_float_to_float16(model, keep_io_types=True, node_block_list=tail))
 
 
@@ -63,7 +61,7 @@ MAKERS: dict[str, Callable[[onnx.ModelProto, NDArray[np.float32]], bytes]] = {
 
 def _quantised(model: onnx.ModelProto, images: NDArray[np.float32], activations: QuantType, options: dict[str, Any]) -> bytes:
     """The learnt part in int8, but for its first and last convolution, which cost little and matter most."""
-    with tempfile.TemporaryDirectory() as scratch, _quiet():
+    with tempfile.TemporaryDirectory() as scratch, quiet(None):
         plain, prepared, made = (Path(scratch) / f"{name}.onnx" for name in ("plain", "prepared", "made"))
         onnx.save(model, plain)  # by its place: given the model itself, the tool loses its weights
         quant_pre_process(plain, prepared, skip_symbolic_shape=True)
@@ -163,17 +161,3 @@ def content_of(model: onnx.ModelProto) -> bytes:
     """The bytes of its file."""
     content: bytes = model.SerializeToString()
     return content
-
-
-@contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    """Hold back the tools' advice on how to call them."""
-    logger = logging.getLogger()
-    level = logger.level
-    logger.setLevel(logging.ERROR)
-    try:
-        with contextlib.redirect_stdout(io.StringIO()), warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        logger.setLevel(level)

@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import signal
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -16,7 +15,7 @@ from weakseg_ros.config import check_ranges, parse, setting
 from weakseg_ros.errors import ConfigError, DataError, say
 from weakseg_ros.extras import need
 from weakseg_ros.files import check_can_write
-from weakseg_ros.improve.label.serve import INTERRUPTED, start_server, stop_server
+from weakseg_ros.improve.label.serve import INTERRUPTED, run_until_ended, start_server, stop_server
 from weakseg_ros.points.input_settings import InputSettings
 from weakseg_ros.registry import DEFAULT_BUNDLE
 from weakseg_ros.view.frames import Frames, open_recording
@@ -121,9 +120,7 @@ def _serve(config: ViewConfig, frames: Frames, name: str) -> int:
         seen = "clouds as the node answers them" if frames.live else f"{len(frames)} scans of {name}"
         say(f"{seen}; models: {', '.join(frames.models) or 'none, only the scans and their labels'}")
         say(f"open http://localhost:{config.port} in a browser; Ctrl+C ends")
-        for number in (signal.SIGINT, signal.SIGTERM):
-            signal.signal(number, lambda *_: page.stop())
-        page.run()
+        run_until_ended(page)
     finally:
         stop_server(server)
     return INTERRUPTED

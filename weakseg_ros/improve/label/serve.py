@@ -10,7 +10,7 @@ import signal
 import threading
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 import tyro
 
@@ -70,13 +70,27 @@ def serve(config: LabelConfig, masks_of_clicks: MasksOfClicks) -> int:
         page = Page(server, state, config.flight_s)
         say(f"{len(source)} frames of {config.folder}; {store.clicks} clicks so far, in {store.path}")
         say(f"open http://localhost:{config.port} in a browser; Ctrl+C ends, nothing needs to be saved")
-        # as an exception, Ctrl+C may come up in a callback that swallows it
-        for number in (signal.SIGINT, signal.SIGTERM):
-            signal.signal(number, lambda *_: page.stop())
-        page.run()
+        run_until_ended(page)
     finally:
         stop_server(server)
     return INTERRUPTED
+
+
+class Runs(Protocol):
+    """A page that works until it is told to stop."""
+
+    def run(self) -> None:
+        """Work off what tabs ask for."""
+
+    def stop(self) -> None:
+        """End `run`."""
+
+
+def run_until_ended(page: Runs) -> None:
+    """Run a page until Ctrl+C or SIGTERM."""
+    for number in (signal.SIGINT, signal.SIGTERM):  # as an exception, Ctrl+C may come up in a callback that swallows it
+        signal.signal(number, lambda *_: page.stop())
+    page.run()
 
 
 def stop_server(server: viser.ViserServer) -> None:
