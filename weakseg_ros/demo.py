@@ -244,11 +244,11 @@ def _say_goodbye(config: DemoConfig, bundle: Bundle, summary: dict[str, Any], se
 
 def _next_frames(config: DemoConfig, summary: dict[str, Any]) -> str:
     """A line on the frames that the node kept, where it kept some."""
-    if not summary["frames_logged"]:
+    count = summary["frames_logged"]
+    if not count:
         return ""
-    return (
-        f"  weakseg label {config.out / 'log'}    label the {summary['frames_logged']} frames that the node was least sure of\n"
-    )
+    frames = "the frame" if count == 1 else f"the {count} frames"
+    return f"  weakseg label {config.out / 'log'}    label {frames} that the node was least sure of\n"
 
 
 def _heading(number: int, text: str) -> None:
