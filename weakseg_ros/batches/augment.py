@@ -36,7 +36,7 @@ def move_points(cloud: Cloud, config: AugmentConfig, rng: np.random.Generator) -
     mirror, offset, rotation = _coarse3d_motion(rng) if config.where == "coarse3d" else _motion(config, rng)
     moved = (cloud.xyz.astype(np.float64) * (1.0, mirror, 1.0) + offset) @ rotation.T
     moved[~cloud.valid] = 0.0
-    fresh = make_cloud(moved, cloud.intensity, cloud.ring, height=cloud.height, width=cloud.width)
+    fresh = make_cloud(moved, cloud.intensity, cloud.ring, rgb=cloud.rgb, height=cloud.height, width=cloud.width)
     return replace(fresh, intensity_full_scale=cloud.intensity_full_scale)
 
 

@@ -18,6 +18,7 @@ from weakseg_ros.errors import DataError
 from weakseg_ros.extras import need
 from weakseg_ros.points.cloud import Cloud, make_cloud
 from weakseg_ros.points.layout import INTENSITY_NAMES, RING_NAMES
+from weakseg_ros.points.rgb import colors_of, names_of_color
 
 Columns = Mapping[str, NDArray[Any]]
 MORE_INTENSITIES = ("remission", "reflectance", "scalar_intensity", "scalar_reflectance")
@@ -58,6 +59,7 @@ def read_cloud_file(path: Path, columns: Sequence[str] = (), intensity_field: st
         np.stack([named[axis].astype(np.float32) for axis in "xyz"], axis=1),
         None if values is None else values.astype(np.float32),
         None if ring is None or not np.isfinite(ring).all() else np.clip(ring, 0, 65535).astype(np.uint16),
+        rgb=colors_of([named[name] for name in names_of_color(named)]),
         intensity_full_scale=scale,
         stamp_ns=stamp_of(path),
     )
@@ -108,6 +110,8 @@ def _npz(path: Path, columns: tuple[str, ...]) -> Columns:
                 f"{path}: holds no table of points (has {', '.join(archive.files)}); store (N, 3) or more as 'points'"
             )
         named = dict(_array(archive[tables[0]], columns, path))
+        if "rgb" in archive.files and archive["rgb"].shape[-1:] == (3,):
+            named |= dict(zip(("red", "green", "blue"), archive["rgb"].reshape(-1, 3).T, strict=True))
         count = len(named["x"]) if "x" in named else -1
         return named | {name: archive[name].reshape(-1) for name in archive.files if archive[name].size == count}
 

@@ -22,6 +22,7 @@ from weakseg_ros.points.layout import (
     raw_of_message,
     strided,
 )
+from weakseg_ros.points.rgb import colors_of
 
 FLAG_NON_FINITE = 1
 FLAG_NON_RETURN = 2
@@ -56,6 +57,8 @@ class Cloud:
     """(N,) 0, or FLAG_NON_FINITE, or FLAG_NON_RETURN"""
     ring: NDArray[np.uint16] | None = None
     """(N,) laser index, where the driver gives it"""
+    rgb: NDArray[np.uint8] | None = None
+    """(N, 3) red, green, blue, where the cloud has colours"""
     stamp_ns: int = 0
     frame_id: str = ""
     height: int = 1
@@ -75,6 +78,8 @@ class Cloud:
             column = getattr(self, name)
             if column is not None and column.shape != (count,):
                 raise ValueError(f"Cloud.{name}: expected shape ({count},), found {column.shape}")
+        if self.rgb is not None and (self.rgb.shape != (count, 3) or self.rgb.dtype != np.uint8):
+            raise ValueError(f"Cloud.rgb: expected uint8 of shape ({count}, 3), found {self.rgb.dtype} of {self.rgb.shape}")
 
     @cached_property
     def valid(self) -> NDArray[np.bool_]:
@@ -106,15 +111,16 @@ def decode_raw(raw: RawCloud, intensity_field: str = "auto") -> Cloud:
     """The points of a message whose header is read already; as `decode`."""
     count, row_step = check_size(raw)
     if count == 0:
-        return _cloud(raw, np.zeros((0, 3), np.float32), np.zeros(0, np.float32), None, None)
+        return _cloud(raw, np.zeros((0, 3), np.float32), np.zeros(0, np.float32), None, None, None)
     layout, order_notes = _believed_layout(raw, row_step, intensity_field)
     notes = note_on_rows(raw, row_step) + layout.notes + order_notes
     xyz = _read_xyz(raw, layout, row_step)
     ring = None if layout.ring is None else _read_ring(raw, layout.ring, row_step)
+    rgb = colors_of([strided(raw, column, row_step).reshape(-1) for column in layout.color])
     if layout.intensity is None:
-        return _cloud(raw, xyz, np.zeros(count, np.float32), ring, None, notes)
+        return _cloud(raw, xyz, np.zeros(count, np.float32), ring, rgb, None, notes)
     intensity = _finite(_read_column(raw, layout.intensity, row_step, np.dtype(np.float32)))
-    return _cloud(raw, xyz, intensity, ring, layout.intensity, notes)
+    return _cloud(raw, xyz, intensity, ring, rgb, layout.intensity, notes)
 
 
 def make_cloud(
@@ -122,13 +128,14 @@ def make_cloud(
     intensity: ArrayLike | None = None,
     ring: ArrayLike | None = None,
     *,
+    rgb: ArrayLike | None = None,
     stamp_ns: int = 0,
     frame_id: str = "",
     height: int = 1,
     width: int | None = None,
     intensity_full_scale: float = 0.0,
 ) -> Cloud:
-    """A cloud from arrays: `xyz` (N, 3) in m, `intensity` and `ring` (N,); the flags are computed.
+    """A cloud from arrays: `xyz` (N, 3) in m, `intensity` and `ring` (N,), `rgb` (N, 3) uint8; the flags are computed.
 
     Without a `width` the points fill `height` rows. Raises ValueError where the shapes do not fit.
     """
@@ -139,6 +146,7 @@ def make_cloud(
         intensity=np.zeros(count, np.float32) if intensity is None else _finite(np.asarray(intensity, np.float32)),
         flags=flags_of(points),
         ring=None if ring is None else np.asarray(ring, np.uint16),
+        rgb=None if rgb is None else np.asarray(rgb, np.uint8),
         stamp_ns=stamp_ns,
         frame_id=frame_id,
         height=height,
@@ -167,6 +175,7 @@ def _cloud(
     xyz: NDArray[np.float32],
     intensity: NDArray[np.float32],
     ring: NDArray[np.uint16] | None,
+    rgb: NDArray[np.uint8] | None,
     source: Column | None,
     notes: tuple[str, ...] = (),
 ) -> Cloud:
@@ -175,6 +184,7 @@ def _cloud(
         intensity=intensity,
         flags=flags_of(xyz),
         ring=ring,
+        rgb=rgb,
         stamp_ns=raw.stamp_ns,
         frame_id=raw.frame_id,
         height=raw.height,

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from weakseg_ros.points.cloud import Cloud
 from weakseg_ros.points.layout import DATATYPES, Field
+from weakseg_ros.points.rgb import pack
 
 CLOUD_DTYPE = np.dtype(
     {
@@ -23,6 +24,15 @@ CLOUD_DTYPE = np.dtype(
     }
 )
 """the layout in which clouds of this package go out: every field aligned"""
+COLORED_DTYPE = np.dtype(
+    {
+        "names": [*(CLOUD_DTYPE.names or ()), "rgb"],
+        "formats": ["<f4", "<f4", "<f4", "<f4", "<u2", "<f4"],
+        "offsets": [0, 4, 8, 12, 16, 20],
+        "itemsize": 24,
+    }
+)
+"""the same with a packed colour"""
 
 
 @lru_cache(maxsize=16)
@@ -33,12 +43,14 @@ def fields_of(dtype: np.dtype[Any]) -> tuple[Field, ...]:
 
 
 def pack_cloud(cloud: Cloud) -> NDArray[np.void]:
-    """The cloud as (N,) records of CLOUD_DTYPE; the ring is 0 where the cloud has none."""
-    points = np.zeros(len(cloud), CLOUD_DTYPE)
+    """The cloud as (N,) records of CLOUD_DTYPE, or COLORED_DTYPE where it has colours; the ring is 0 where it has none."""
+    points = np.zeros(len(cloud), CLOUD_DTYPE if cloud.rgb is None else COLORED_DTYPE)
     points["x"], points["y"], points["z"] = cloud.xyz[:, 0], cloud.xyz[:, 1], cloud.xyz[:, 2]
     points["intensity"] = cloud.intensity
     if cloud.ring is not None:
         points["ring"] = cloud.ring
+    if cloud.rgb is not None:
+        points["rgb"] = pack(cloud.rgb)
     return points
 
 

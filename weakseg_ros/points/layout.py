@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from weakseg_ros.errors import CloudError, did_you_mean
+from weakseg_ros.points.rgb import names_of_color
 
 MAX_POINTS = 1 << 25
 """more than 33 million points in one sweep is a damaged header, not a LiDAR"""
@@ -78,11 +79,13 @@ class Column(NamedTuple):
 
 @dataclass(frozen=True)
 class FieldLayout:
-    """The columns of a layout that a Cloud is made of; intensity and ring may be absent."""
+    """The columns of a layout that a Cloud is made of; intensity, ring and colour may be absent."""
 
     xyz: tuple[Column, Column, Column]
     intensity: Column | None
     ring: Column | None
+    color: tuple[Column, ...] = ()
+    """one packed field of 4 bytes, or red, green and blue"""
     notes: tuple[str, ...] = ()
     """what had to be assumed, one sentence each"""
 
@@ -174,7 +177,8 @@ def find_layout(fields: tuple[Field, ...], point_step: int, is_bigendian: bool, 
     """Look up the fields that a Cloud needs; a fault in any other field is of no concern.
 
     `intensity_field` is a name, `auto` for the first of INTENSITY_NAMES that is there (none is fine), or empty for no
-    intensity. The ring is the first usable integer field of RING_NAMES; an unusable one counts as absent.
+    intensity. The ring is the first usable integer field of RING_NAMES; an unusable one counts as absent,
+    and so does a colour (see `rgb.names_of_color`).
     Raises CloudError: `no_xyz`, `no_intensity` (the named field is missing), `point_step` or `bad_layout`.
     """
     by_name: dict[str, list[Field]] = {}
@@ -193,7 +197,8 @@ def find_layout(fields: tuple[Field, ...], point_step: int, is_bigendian: bool, 
         for second in needed[i + 1 :]:
             if first.overlaps(second) and first.name != second.name:
                 raise CloudError(f"PointCloud2: fields '{first.name}' and '{second.name}' overlap; see the driver", "bad_layout")
-    return FieldLayout((x, y, z), intensity, _ring_column(by_name, point_step, is_bigendian, needed), notes)
+    ring = _ring_column(by_name, point_step, is_bigendian, needed)
+    return FieldLayout((x, y, z), intensity, ring, _color_columns(by_name, point_step, is_bigendian, needed), notes)
 
 
 def _mend_counts(by_name: dict[str, list[Field]], needed: list[str], fields: Sequence[Field], point_step: int) -> tuple[str, ...]:
@@ -237,6 +242,18 @@ def _ring_column(by_name: dict[str, list[Field]], point_step: int, is_bigendian:
         if column.dtype.kind in "iu" and not any(column.overlaps(other) for other in needed):
             return column
     return None
+
+
+def _color_columns(
+    by_name: dict[str, list[Field]], point_step: int, is_bigendian: bool, needed: list[Column]
+) -> tuple[Column, ...]:
+    try:
+        columns = tuple(_column(by_name[name], point_step, is_bigendian) for name in names_of_color(by_name))
+    except CloudError:
+        return ()
+    broken = any(column.overlaps(other) for column in columns for other in needed)
+    unpacked = len(columns) == 1 and columns[0].dtype.itemsize != 4
+    return () if broken or unpacked else columns
 
 
 def _column(fields: list[Field], point_step: int, is_bigendian: bool) -> Column:
