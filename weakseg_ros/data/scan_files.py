@@ -7,6 +7,7 @@ labels/000000.npy     the same as numpy saves it, of any integer type
 poses.txt             12 numbers a line, the upper rows of the 4 x 4 pose of each scan
 times.txt             seconds, one line a scan
 calib.txt             KITTI's; its 'Tr' turns the LiDAR's axes into the camera's, in which its poses are written
+expressions.jsonl     ours: English expressions about the scans, with the instances that answer them
 manifest.yaml         ours: sensor, label map, sha256 of every file
 """
 
@@ -32,6 +33,7 @@ _NAMED: set[Path] = set()
 """folders of which it was said that their files have another layout"""
 log = logging.getLogger(__name__)
 MANIFEST = "manifest.yaml"
+EXPRESSIONS = "expressions.jsonl"
 MANIFEST_VERSION = 1
 FINGERPRINT_BLOCK = 4096
 LABEL_SUFFIXES = (".label", ".npy")

@@ -243,7 +243,7 @@ def layout_files(folder: Path) -> list[str]:
     """The files of the layout that are there, relative to the folder, sorted; the manifest is not one of them."""
     labels = (path for suffix in scan_files.LABEL_SUFFIXES for path in folder.glob(f"labels/*{suffix}"))
     scans = [*folder.glob("velodyne/*.bin"), *labels]
-    single = [folder / name for name in ("calib.txt", "poses.txt", "times.txt")]
+    single = [folder / name for name in ("calib.txt", "poses.txt", "times.txt", scan_files.EXPRESSIONS)]
     return sorted(str(path.relative_to(folder)) for path in [*scans, *filter(Path.is_file, single)])
 
 
