@@ -71,7 +71,8 @@ def test_separate_fields(kind: str, factor: float) -> None:
 def test_a_colour_that_is_none_is_no_fault() -> None:
     wide = records(["rgb"], ["f8"])
     over = records(["rgb"], ["u4"])
-    over = over.view(np.dtype({**{k: over.dtype.fields[k] for k in "xyz"}, "rgb": (np.dtype("<u4"), 8)}))
+    table = {"names": ["x", "y", "z", "rgb"], "formats": ["<f4"] * 3 + ["<u4"], "offsets": [0, 4, 8, 8], "itemsize": 32}
+    over = over.view(np.uint8).view(np.dtype(table))
     for points in (wide, over, records(["r", "g"], ["u1", "u1"])):
         assert decode(message(points)).rgb is None
 
