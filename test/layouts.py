@@ -86,6 +86,30 @@ def write_kitti(root: Path, sequences: list[str], scans: int = 2, points: int = 
     return root
 
 
+S3DIS_OBJECTS = ("ceiling_1", "floor_1", "wall_1", "wall_2", "wall_10", "chair_1", "table_1", "stairs_1", "clutter_1")
+
+
+def write_s3dis(root: Path, rooms: list[str], points: int = 40) -> Path:
+    """Rooms of S3DIS ('Area_1/office_1'), each object a text file with `points` lines; the room's own file holds them all."""
+    for index, name in enumerate(rooms):
+        room = root / name
+        (room / "Annotations").mkdir(parents=True)
+        every = []
+        for number, thing in enumerate(S3DIS_OBJECTS):
+            lines = "".join(f"{line}\n" for line in s3dis_lines(index, number, points))
+            (room / "Annotations" / f"{thing}.txt").write_text(lines)
+            every.append(lines)
+        (room / f"{room.name}.txt").write_text("".join(reversed(every)))
+    return root
+
+
+def s3dis_lines(room: int, number: int, points: int = 40) -> list[str]:
+    """The lines of one object's file."""
+    rng = np.random.default_rng([room, number])
+    xyz, rgb = rng.uniform(0, 4, (points, 3)) + np.array([10 * room, -5, 0]), rng.integers(0, 256, (points, 3))
+    return [" ".join([*(f"{value:.3f}" for value in xyz[i]), *map(str, rgb[i])]) for i in range(points)]
+
+
 def street(frame: int = 0, up_deg: float = 3.0, down_deg: float = -25.0, rows: int = 16, columns: int = 128) -> tuple[Any, Any]:
     """A road between two walls, seen by evenly spaced lasers: (N, 4) float32 points and (N,) raw ids of SemanticKITTI."""
     up, around = np.radians(np.linspace(up_deg, down_deg, rows))[:, None], np.radians(np.linspace(180, -180, columns, False))

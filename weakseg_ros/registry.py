@@ -39,6 +39,7 @@ METHODS = {
 DATASETS = {
     "frame_log": "weakseg_ros.data.frame_log:FrameScans",
     "nuscenes": "weakseg_ros.data.nuscenes:NuScenes",
+    "s3dis": "weakseg_ros.data.s3dis:S3dis",
     "semanticposs": "weakseg_ros.data.semantic_poss:SemanticPoss",
     "scans": "weakseg_ros.data.scans:ScanFolder",
     "semantickitti_range": "weakseg_ros.data.semantickitti_range:SemanticKittiRange",
