@@ -110,6 +110,96 @@ def s3dis_lines(room: int, number: int, points: int = 40) -> list[str]:
     return [" ".join([*(f"{value:.3f}" for value in xyz[i]), *map(str, rgb[i])]) for i in range(points)]
 
 
+def write_ply(path: Path, columns: dict[str, np.ndarray], faces: int = 0) -> Path:
+    """A binary .ply file of vertices, and of triangles behind them."""
+    kinds = {"f4": "float", "f8": "double", "u1": "uchar", "u2": "ushort", "i4": "int"}
+    count = len(next(iter(columns.values())))
+    head = ["ply", "format binary_little_endian 1.0", "comment written by a test", f"element vertex {count}"]
+    head += [f"property {kinds[column.dtype.str[1:]]} {name}" for name, column in columns.items()]
+    head += [f"element face {faces}", "property list uchar int vertex_indices"] if faces else []
+    table = np.zeros(count, [(name, column.dtype.newbyteorder("<")) for name, column in columns.items()])
+    for name, column in columns.items():
+        table[name] = column
+    triangles = np.zeros(faces, [("n", "u1"), ("v", "<i4", 3)])
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes("\n".join([*head, "end_header", ""]).encode() + table.tobytes() + triangles.tobytes())
+    return path
+
+
+def colored_points(seed: int, count: int, kind: str = "f4") -> dict[str, np.ndarray]:
+    """Columns x, y, z, red, green, blue of points in a room."""
+    rng = np.random.default_rng(seed)
+    xyz, rgb = rng.uniform(0.1, 4, (count, 3)).astype(kind), rng.integers(0, 256, (count, 3)).astype("u1")
+    return dict(zip(("x", "y", "z"), xyz.T, strict=True)) | dict(zip(("red", "green", "blue"), rgb.T, strict=True))
+
+
+SCANNET_OBJECTS = (("wall", 1), ("floor", 2), ("chair", 5), ("office chair", 5), ("shower curtain", 28), ("monitor", 40))
+"""raw category and id of NYU40 of each object of a scene"""
+SCANNET_COUNT = 20 * len(SCANNET_OBJECTS) + 10
+
+
+def write_scannet(root: Path, train: list[str], val: list[str], test: tuple[str, ...] = ()) -> Path:
+    """Scenes of ScanNet v2 of six objects of two segments each, and ten vertices that belong to none; lists and table."""
+    root.mkdir(parents=True, exist_ok=True)
+    for split, names in (("train", train), ("val", val), ("test", test)):
+        (root / f"scannetv2_{split}.txt").write_text("".join(f"{name}\n" for name in names))
+    lines = ["id\traw_category\tcategory\tcount\tnyu40id\tnyu40class"]
+    lines += [f"{i}\t{name}\t{name}\t1\t{nyu40}\t{name}" for i, (name, nyu40) in enumerate(SCANNET_OBJECTS, 1)]
+    (root / "scannetv2-labels.combined.tsv").write_text("\n".join(lines) + "\n")
+    for index, name in enumerate([*train, *val]):
+        _write_scene(root / "scans" / name, index)
+    for index, name in enumerate(test):
+        scene = root / "scans_test" / name
+        write_ply(scene / f"{name}_vh_clean_2.ply", colored_points(100 + index, SCANNET_COUNT), faces=3)
+        (scene / f"{name}.txt").write_text("sceneType = Office\n")
+    return root
+
+
+def scannet_segments(count: int = SCANNET_COUNT) -> np.ndarray:
+    """The segment of each vertex: tens of neighbours, numbered as the segmentator numbers them."""
+    return 7 * (np.arange(count) // 10) + 3
+
+
+def _write_scene(scene: Path, index: int) -> None:
+    points = colored_points(index, SCANNET_COUNT)
+    alpha = {"alpha": np.full(SCANNET_COUNT, 255, "u1")}
+    raw = np.repeat([nyu40 for _, nyu40 in SCANNET_OBJECTS], 20)
+    label = {"label": np.concatenate([raw, np.zeros(10)]).astype("u2")}
+    write_ply(scene / f"{scene.name}_vh_clean_2.ply", points | alpha, faces=4)
+    write_ply(scene / f"{scene.name}_vh_clean_2.labels.ply", points | alpha | label, faces=4)
+    segments = scannet_segments()
+    groups = [
+        {"id": i, "objectId": i, "segments": [int(segments[20 * i]), int(segments[20 * i + 10])], "label": name}
+        for i, (name, _) in enumerate(SCANNET_OBJECTS)
+    ]
+    (scene / f"{scene.name}_vh_clean_2.0.010000.segs.json").write_text(
+        json.dumps({"sceneId": scene.name, "segIndices": segments.tolist()})
+    )
+    (scene / f"{scene.name}.aggregation.json").write_text(json.dumps({"sceneId": scene.name, "segGroups": groups}))
+    quarter_turn = "0 -1 0 1.5 1 0 0 -2 0 0 1 0.25 0 0 0 1"
+    (scene / f"{scene.name}.txt").write_text(f"axisAlignment = {quarter_turn} \ncolorHeight = 968\nsceneType = Office\n")
+
+
+def write_sensaturban(root: Path, train: list[str], test: tuple[str, ...] = (), points: int = 260) -> Path:
+    """Tiles of SensatUrban; only those in train/ have a class."""
+    for index, (folder, tile) in enumerate([*(("train", tile) for tile in train), *(("test", tile) for tile in test)]):
+        columns = colored_points(index, points)
+        labels = {"class": (np.arange(points) % 13).astype("u1")} if folder == "train" else {}
+        write_ply(root / folder / f"{tile}.ply", columns | labels)
+    return root
+
+
+def write_toronto3d(root: Path, names: tuple[str, ...] = ("L001", "L002"), points: int = 90) -> Path:
+    """Stretches of Toronto-3D, in UTM coordinates."""
+    for index, name in enumerate(names):
+        columns = colored_points(index, points, "f8")
+        columns |= {"x": columns["x"] + 627285.0, "y": columns["y"] + 4841948.0}
+        columns["scalar_Intensity"] = np.arange(points, dtype="f4")
+        columns["scalar_Label"] = (np.arange(points) % 9).astype("f4")
+        write_ply(root / f"{name}.ply", columns)
+    return root
+
+
 def street(frame: int = 0, up_deg: float = 3.0, down_deg: float = -25.0, rows: int = 16, columns: int = 128) -> tuple[Any, Any]:
     """A road between two walls, seen by evenly spaced lasers: (N, 4) float32 points and (N,) raw ids of SemanticKITTI."""
     up, around = np.radians(np.linspace(up_deg, down_deg, rows))[:, None], np.radians(np.linspace(180, -180, columns, False))

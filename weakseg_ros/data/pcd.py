@@ -28,7 +28,8 @@ _PLY = {
     **dict.fromkeys(("double", "float64"), "f8"),
 }
 _PLY_ORDERS = {"ascii": "=", "binary_little_endian": "<", "binary_big_endian": ">"}
-MAX_POINTS = 1 << 27
+MAX_POINTS = 1 << 29
+_PLY_HEAD_BYTES = 1 << 16
 
 
 def read_pcd(path: Path) -> dict[str, NDArray[Any]]:
@@ -71,7 +72,7 @@ def _pcd_data(kind: str, data: bytes, dtype: np.dtype[Any], points: int, path: P
         return _text_table(data, dtype, points, path)
     if kind == "binary_compressed":
         data, width = _unpacked(data, path), dtype.itemsize
-        _check_length(data, points * width, points, path)
+        _check_length(len(data), points * width, points, path)
         table, at = np.empty(points, dtype), 0
         for name in dtype.names or ():
             part = dtype[name]
@@ -80,7 +81,7 @@ def _pcd_data(kind: str, data: bytes, dtype: np.dtype[Any], points: int, path: P
         return table
     if kind != "binary":
         raise DataError(f"{path}: its DATA is '{kind}'; ascii, binary and binary_compressed are read")
-    _check_length(data, points * dtype.itemsize, points, path)
+    _check_length(len(data), points * dtype.itemsize, points, path)
     return np.frombuffer(data, dtype, points)
 
 
@@ -102,9 +103,9 @@ def _text_table(data: bytes, dtype: np.dtype[Any], points: int, path: Path) -> N
     return table
 
 
-def _check_length(data: bytes, due: int, points: int, path: Path) -> None:
-    if len(data) < due:
-        raise DataError(f"{path}: its header says {points} points in {due} bytes, its data have {len(data)}; copy the file again")
+def _check_length(there: int, due: int, points: int, path: Path) -> None:
+    if there < due:
+        raise DataError(f"{path}: its header says {points} points in {due} bytes, its data have {there}; copy the file again")
 
 
 def _unpacked(data: bytes, path: Path) -> bytes:
@@ -149,9 +150,14 @@ def lzf_decompress(data: bytes, size: int) -> bytes:
     return bytes(out)
 
 
-def read_ply(path: Path) -> dict[str, NDArray[Any]]:
-    """Columns of the vertices by name, (N,) each; DataError for a header that is no PLY's or does not fit the data."""
-    blob = path.read_bytes()
+def read_ply(path: Path, short: bool = False) -> dict[str, NDArray[Any]]:
+    """Columns of the vertices by name, (N,) each; DataError for a header that is no PLY's or does not fit the data.
+
+    Binary data are read column by column, not whole. With `short`, data with fewer points than the header says are read as far
+    as they go.
+    """
+    with open(path, "rb") as file:
+        blob = file.read(_PLY_HEAD_BYTES)
     mark = blob.find(b"end_header")
     end = blob.find(b"\n", mark)
     lines = [line.split() for line in blob[: max(mark, 0)].decode("latin-1").splitlines()]
@@ -159,13 +165,20 @@ def read_ply(path: Path) -> dict[str, NDArray[Any]]:
         raise DataError(f"{path}: is not a PLY file (its header does not begin with 'ply' or has no end); check what wrote it")
     order, points, fields = _ply_vertices(lines, path)
     dtype = np.dtype([(f"{i}", order + kind, (1,)) for i, (_, kind) in enumerate(fields)])
-    data = blob[end + 1 :]
     if order == "=":
-        table = _text_table(data, dtype, points, path)
+        table = _text_table(path.read_bytes()[end + 1 :], dtype, points, path)
     else:
-        _check_length(data, points * dtype.itemsize, points, path)
-        table = np.frombuffer(data, dtype, points)
+        table = _ply_binary(path, end + 1, dtype, points, short)
     return {name: table[f"{i}"][:, 0].astype(dtype[f"{i}"].base.newbyteorder("=")) for i, (name, _) in enumerate(fields)}
+
+
+def _ply_binary(path: Path, start: int, dtype: np.dtype[Any], points: int, short: bool) -> NDArray[Any]:
+    """(N,) records of a PLY file, mapped and not read."""
+    there = path.stat().st_size - start
+    if short:
+        points = min(points, there // dtype.itemsize)
+    _check_length(there, points * dtype.itemsize, points, path)
+    return np.memmap(path, dtype, "r", start, (points,)) if points else np.zeros(0, dtype)
 
 
 def _ply_vertices(lines: Sequence[Sequence[str]], path: Path) -> tuple[str, int, list[tuple[str, str]]]:

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -19,6 +19,7 @@ from weakseg_ros.files import sha256_of_parts
 from weakseg_ros.points.cloud import make_cloud
 from weakseg_ros.points.labels import LabelMap
 from weakseg_ros.points.projection import RangeSpec
+from weakseg_ros.points.rgb import from_channels
 
 
 @dataclass(frozen=True)
@@ -42,6 +43,8 @@ class StaticScans:
     map_name: ClassVar[str]
     """the label map that ships for it"""
     split_names: ClassVar[tuple[str, ...]] = ("train", "val")
+    split_advice: ClassVar[str] = ""
+    """where the owner's lists of the splits come from, if the folder lacks them"""
     spec = RangeSpec(256, 1024, fov_up_deg=90.0, fov_down_deg=-90.0)
     intensity_full_scale = 0.0
 
@@ -75,7 +78,9 @@ class StaticScans:
             if name not in known:
                 raise DataError(f"{folder}: has no place '{name}'{did_you_mean(name, known)}; it has {len(places)} places")
         if split and not sequences and split not in cls.splits(folder):
-            raise DataError(f"{folder}: no split '{split}' here; it has: {', '.join(cls.splits(folder)) or 'none'}")
+            raise DataError(
+                f"{folder}: no split '{split}' here; it has: {', '.join(cls.splits(folder)) or 'none'}{cls.split_advice}"
+            )
         wanted = [place for place in places if _is_wanted(place, split, sequences)]
         if not wanted:
             raise DataError(f"{folder}: holds no cloud of what was asked for; 'weakseg check {folder}' says what is missing")
@@ -93,6 +98,29 @@ class StaticScans:
 
     def __getitem__(self, index: int) -> Scan:
         return self.read(self.places[index])
+
+    def scan_of_columns(
+        self,
+        place: Place,
+        columns: Mapping[str, NDArray[Any]],
+        raw: NDArray[Any] | None,
+        instance_id: NDArray[np.uint16] | None = None,
+        xyz: NDArray[np.float32] | None = None,
+        intensity: NDArray[np.float32] | None = None,
+    ) -> Scan:
+        """A scan of a .ply file's columns x, y, z, red, green, blue; `xyz` (N, 3) replaces the positions. See `scan_of`."""
+        missing = [name for name in ("x", "y", "z", "red", "green", "blue") if name not in columns]
+        if missing:
+            has = ", ".join(columns)
+            raise DataError(
+                f"{place.files[0]}: has no column {', '.join(missing)} (has {has}); it is of another data set or version"
+            )
+        if not len(columns["x"]):
+            raise DataError(f"{place.files[0]}: holds no point; copy the file again")
+        if xyz is None:
+            xyz = np.stack([columns[axis].astype(np.float32) for axis in "xyz"], axis=1)
+        rgb = from_channels(columns["red"], columns["green"], columns["blue"])
+        return self.scan_of(place, xyz, rgb, raw, instance_id, intensity)
 
     def scan_of(
         self,
