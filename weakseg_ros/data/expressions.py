@@ -44,6 +44,8 @@ class Expression:
     """instance ids of the other objects that the expression names, such as the truck of "the car behind the truck" """
     confusable: tuple[int, ...] = ()
     """instance ids that are of the class that the expression names, but not the answer"""
+    held_out: bool = False
+    """True where a word or a phrase is one that the words for training do not have"""
 
     def __post_init__(self) -> None:
         if self.case not in CASES:

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
@@ -113,11 +114,17 @@ class ScanWriter:
             self._poses.append(np.asarray(pose, np.float64))
         return key
 
+    def write_lines(self, name: str, lines: Sequence[str]) -> None:
+        """Write a text file of the layout beside the scans."""
+        text = "".join(f"{line}\n" for line in lines)
+        write_atomic(self._fresh / name, text)
+        self._files[name] = hashlib.sha256(text.encode()).hexdigest()
+
     def close(self) -> None:
         """Write times, poses and the manifest, and put everything in place."""
-        self._write_lines("times.txt", [scan_files.format_stamp(stamp) for stamp in self._stamps])
+        self.write_lines("times.txt", [scan_files.format_stamp(stamp) for stamp in self._stamps])
         if self._poses:
-            self._write_lines("poses.txt", [scan_files.format_pose(pose) for pose in self._poses])
+            self.write_lines("poses.txt", [scan_files.format_pose(pose) for pose in self._poses])
         self._manifest(complete=True).save(self._fresh)
         with self._stack:
             self._publish()
@@ -145,11 +152,6 @@ class ScanWriter:
             raise DataError(f"{self.folder}: is a frame log; choose another folder")
         if layout_files(self.folder) and not (self.folder / scan_files.MANIFEST).is_file():
             raise DataError(f"{self.folder}: holds scans that this program did not write; choose another folder")
-
-    def _write_lines(self, name: str, lines: list[str]) -> None:
-        text = "".join(f"{line}\n" for line in lines)
-        write_atomic(self._fresh / name, text)
-        self._files[name] = hashlib.sha256(text.encode()).hexdigest()
 
     def _manifest(self, complete: bool) -> Manifest:
         grid = next(iter(self._shapes)) if len(self._shapes) == 1 else (1, 0)

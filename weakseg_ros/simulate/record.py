@@ -22,7 +22,8 @@ from tqdm import tqdm
 
 from weakseg_ros.config import check_ranges, dump_yaml, parse, read_yaml, setting
 from weakseg_ros.data.bags import CloudBagWriter
-from weakseg_ros.data.scan_files import MANIFEST
+from weakseg_ros.data.expressions import Expression, expression_lines, read_expressions
+from weakseg_ros.data.scan_files import EXPRESSIONS, MANIFEST
 from weakseg_ros.data.scan_writer import ScanWriter
 from weakseg_ros.errors import ConfigError, DataError, say
 from weakseg_ros.files import check_can_write, sha256_of_parts
@@ -30,13 +31,18 @@ from weakseg_ros.points.labels import LabelMap
 from weakseg_ros.processes import end_with_parent
 from weakseg_ros.registry import DEFAULT_BUNDLE
 from weakseg_ros.simulate.drive import SimulateConfig, SimulatedScan, check_length, scan_at
+from weakseg_ros.simulate.expressions import expressions_of
+from weakseg_ros.simulate.grammar import Words
 from weakseg_ros.simulate.lidar import Shift, load_sensor
+from weakseg_ros.simulate.scene_graph import scene_of
 from weakseg_ros.simulate.street import Street, build_street
 from weakseg_ros.simulate.variety import ANY_SENSOR, DRAWN, draw_sensor, draw_shift
 
 log = logging.getLogger(__name__)
 
 LABELS = "street"
+Described = tuple[SimulatedScan, list[Expression]]
+"""a scan, and what was said of it"""
 MOST_WORKERS = 8
 
 
@@ -67,6 +73,10 @@ class RecordConfig:
     """Domain shift relative to a clear day: intensity, lost rays, noise and fog."""
     topic: str = "/points"
     """Topic of the clouds in the bag."""
+    expressions: int = setting(0, 0, 1000)
+    """Number of English expressions about objects to write for each scan (0 to 1000); a scan that shows little gets fewer."""
+    expression_words: Words = "training"
+    """Words of the expressions: 'training', or 'test' for further synonyms that training never shows."""
     workers: int = setting(0, 0, 256)
     """Number of worker processes (up to 256); 0 starts one per core, at most 8."""
     overwrite: bool = False
@@ -76,6 +86,8 @@ class RecordConfig:
         check_ranges(self)
         if self.out is None and self.bag is None:
             raise ConfigError("out: nothing would be written; give --out FOLDER, --bag FOLDER, or both")
+        if self.expressions and self.out is None:
+            raise ConfigError("expressions: they are written beside scans, and a bag has none; give --out FOLDER, too")
 
     def drives(self) -> list[SimulateConfig]:
         """One drive per street."""
@@ -105,19 +117,25 @@ def record(config: RecordConfig) -> int:
         log.info("%s: holds %d of the %d drives already; they are kept", config.out, len(there), len(drives))
     wanted = drives if config.bag else [drive for drive in drives if drive not in there]
     street_ns = round(1e9 * config.scans_per_street * config.stride / sensor.rate_hz)
-    scans = _scans(wanted, config.workers or min(os.cpu_count() or 1, MOST_WORKERS))
+    asked = (config.expressions, config.expression_words)
+    scans = _scans(wanted, asked, config.workers or min(os.cpu_count() or 1, MOST_WORKERS))
     with ExitStack() as stack:
         stack.callback(scans.close)
         bag = stack.enter_context(CloudBagWriter(config.bag, config.topic, overwrite=config.overwrite)) if config.bag else None
         bar = stack.enter_context(tqdm(total=len(wanted) * config.scans_per_street, unit="scan", disable=None))
         for number, drive in enumerate(wanted):
+            rows: list[Expression] = []
             with _writer(config, drive) as writer:
-                for scan in islice(scans, drive.scans):
+                for scan, said in islice(scans, drive.scans):
                     if writer is not None:
                         writer.write(scan.cloud, scan.raw_label, scan.pose)
+                    first = 1 + max((row.group for row in rows), default=-1)
+                    rows += [dataclasses.replace(row, group=first + row.group) for row in said]
                     if bag is not None:
                         bag.write(dataclasses.replace(scan.cloud, stamp_ns=scan.cloud.stamp_ns + number * street_ns))
                     bar.update()
+                if writer is not None and config.expressions:
+                    writer.write_lines(EXPRESSIONS, expression_lines(rows))
     return total
 
 
@@ -125,6 +143,9 @@ def main(argv: Sequence[str]) -> int:
     """Run the verb; returns the exit code."""
     config = parse(RecordConfig, argv, "simulate")
     count = record(config)
+    if config.out and config.expressions:
+        rows = read_expressions(config.out)
+        say(f"{config.out}: {len(rows)} expressions, of which {sum(not row.targets for row in rows)} match nothing")
     if config.out:
         say(f"{config.out}: {count} labelled scans on {config.streets} streets; next: weakseg train {config.out}")
     if config.bag:
@@ -136,9 +157,10 @@ def _folder(config: RecordConfig, drive: SimulateConfig) -> Path | None:
     return config.out and (config.out / f"street_{drive.seed:04d}" if config.streets > 1 else config.out)
 
 
-def _source(drive: SimulateConfig) -> str:
+def _source(config: RecordConfig, drive: SimulateConfig) -> str:
     settings = sha256_of_parts([dump_yaml(drive)])[:12]
-    return f"weakseg simulate, street {drive.seed}, stride {drive.stride}, settings {settings}"
+    said = f", {config.expressions} expressions a scan, {config.expression_words} words" if config.expressions else ""
+    return f"weakseg simulate, street {drive.seed}, stride {drive.stride}, settings {settings}{said}"
 
 
 def _is_there(config: RecordConfig, drive: SimulateConfig) -> bool:
@@ -147,7 +169,7 @@ def _is_there(config: RecordConfig, drive: SimulateConfig) -> bool:
     if folder is None or config.overwrite or not (folder / MANIFEST).is_file():
         return False
     content = read_yaml(folder / MANIFEST)
-    known = {"source": _source(drive), "count": drive.scans, "complete": True}
+    known = {"source": _source(config, drive), "count": drive.scans, "complete": True}
     return isinstance(content, dict) and known.items() <= content.items()
 
 
@@ -160,7 +182,7 @@ def _writer(config: RecordConfig, drive: SimulateConfig) -> AbstractContextManag
         folder,
         LabelMap.load(LABELS),
         ANY_SENSOR if config.sensor == DRAWN else drive.sensor.range_spec(),
-        source=_source(drive),
+        source=_source(config, drive),
         seed=drive.seed,
         intensity_full_scale=drive.sensor.intensity_full_scale,
         sensor=drive.sensor.name,
@@ -168,9 +190,9 @@ def _writer(config: RecordConfig, drive: SimulateConfig) -> AbstractContextManag
     )
 
 
-def _scans(drives: Sequence[SimulateConfig], workers: int) -> Generator[SimulatedScan, None, None]:
+def _scans(drives: Sequence[SimulateConfig], asked: tuple[int, Words], workers: int) -> Generator[Described, None, None]:
     """Every scan of every drive, in order; more than one worker keeps a few scans ahead in processes."""
-    tasks = ((drive, index) for drive in drives for index in range(drive.scans))
+    tasks = ((drive, index, *asked) for drive in drives for index in range(drive.scans))
     if workers == 1:
         yield from (_scan(*task) for task in tasks)
         return
@@ -185,8 +207,13 @@ def _scans(drives: Sequence[SimulateConfig], workers: int) -> Generator[Simulate
             pool.shutdown(wait=False, cancel_futures=True)
 
 
-def _scan(drive: SimulateConfig, index: int) -> SimulatedScan:
-    return scan_at(_street(drive.seed, drive.varied), drive, index)
+def _scan(drive: SimulateConfig, index: int, expressions: int, words: Words) -> Described:
+    street = _street(drive.seed, drive.varied)
+    scan = scan_at(street, drive, index)
+    if not expressions:
+        return scan, []
+    seed = (drive.seed << 16) + index * drive.stride
+    return scan, expressions_of(scene_of(street, drive, index, scan), f"{index:06d}", expressions, seed, words)
 
 
 @lru_cache(maxsize=2)
