@@ -130,7 +130,8 @@ def test_training_never_shows_the_words_that_are_held_out_for_the_test():
     assert not any(row.held_out for row in training)
     assert not [row.text for row in training if words & set(re.findall(r"[\w-]+", row.text))]
     shown = [row for row in test if words & set(re.findall(r"[\w-]+", row.text))]
-    assert len(shown) > 60 and all(row.held_out for row in shown)
+    assert len(shown) > 60
+    assert all(row.held_out for row in shown)
 
 
 def test_every_slot_of_a_phrase_is_filled():
@@ -149,7 +150,8 @@ def test_simulate_writes_expressions_whose_answers_are_instances_of_the_scan(tmp
     scans, rows = open_scans(tmp_path / "sim"), read_expressions(tmp_path / "sim")
     assert f"{len(rows)} expressions" in said
     assert not check(scans)
-    assert {row.scan for row in rows} <= set(scans.keys) and len(rows) > 30
+    assert {row.scan for row in rows} <= set(scans.keys)
+    assert len(rows) > 30
     for key in scans.keys:
         scan = scans[scans.keys.index(key)]
         present = set(np.unique(scan.instance_id)) - {0}
