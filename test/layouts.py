@@ -89,13 +89,13 @@ def write_kitti(root: Path, sequences: list[str], scans: int = 2, points: int = 
 S3DIS_OBJECTS = ("ceiling_1", "floor_1", "wall_1", "wall_2", "wall_10", "chair_1", "table_1", "stairs_1", "clutter_1")
 
 
-def write_s3dis(root: Path, rooms: list[str], points: int = 40) -> Path:
+def write_s3dis(root: Path, rooms: list[str], points: int = 40, objects: tuple[str, ...] = S3DIS_OBJECTS) -> Path:
     """Rooms of S3DIS ('Area_1/office_1'), each object a text file with `points` lines; the room's own file holds them all."""
     for index, name in enumerate(rooms):
         room = root / name
         (room / "Annotations").mkdir(parents=True)
         every = []
-        for number, thing in enumerate(S3DIS_OBJECTS):
+        for number, thing in enumerate(objects):
             lines = "".join(f"{line}\n" for line in s3dis_lines(index, number, points))
             (room / "Annotations" / f"{thing}.txt").write_text(lines)
             every.append(lines)

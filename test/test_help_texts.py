@@ -19,6 +19,7 @@ SETTINGS = {
     "demo": ("weakseg_ros.demo:DemoConfig",),
     "simulate": ("weakseg_ros.simulate.record:RecordConfig", "weakseg_ros.simulate.lidar:SensorModel"),
     "import": ("weakseg_ros.data.importer:ImportConfig",),
+    "check": ("weakseg_ros.data.check:CheckConfig",),
     "sparse": ("weakseg_ros.weak.draw:SparseVerb",),
     "train": ("weakseg_ros.train.config:TrainConfig",),
     "benchmark": ("weakseg_ros.benchmark.table:BenchmarkConfig",),

@@ -31,6 +31,7 @@ VERBS = {
     "demo": Verb("weakseg_ros.demo:main", "run the whole pipeline on simulated streets, without ROS or GPU"),
     "simulate": Verb("weakseg_ros.simulate.record:main", "simulate drives through procedural streets and record scans or a bag"),
     "import": Verb("weakseg_ros.data.importer:main", "convert a bag or point cloud files to a folder of scans"),
+    "check": Verb("weakseg_ros.data.check:main", "check whether a data set is whole: missing, damaged, of another version"),
     "sparse": Verb("weakseg_ros.weak.draw:main", "draw sparse labels from dense ones at random, with a fixed seed"),
     "train": Verb("weakseg_ros.train.commands:train_main", "train a network on dense or sparse labels and export a bundle"),
     "benchmark": Verb("weakseg_ros.benchmark.command:main", "compare methods, networks and label ratios in one table"),

@@ -24,7 +24,7 @@ import numpy as np
 from weakseg_ros.config import read_yaml
 from weakseg_ros.data import scan_files
 from weakseg_ros.data.scan_files import POINT_BYTES, Manifest
-from weakseg_ros.data.scan_sets import Scan, ScanSet
+from weakseg_ros.data.scan_sets import OpensAsOne, Scan, ScanSet
 from weakseg_ros.errors import ConfigError, DataError
 from weakseg_ros.files import sha256_of_parts
 from weakseg_ros.points.cloud import Cloud, make_cloud
@@ -226,7 +226,7 @@ def _check_sizes(folder: Path, record: FrameRecord) -> None:
             raise DataError(f"{path}: has {found} bytes, but {size} are expected")
 
 
-class FrameScans:
+class FrameScans(OpensAsOne):
     """The whole frames of a log at the moment of opening, in the order of keeping; without labels.
 
     Raises DataError where there is none; `problems` says which entries were left out.

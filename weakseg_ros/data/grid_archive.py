@@ -18,7 +18,7 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from weakseg_ros.data.scan_sets import Scan
+from weakseg_ros.data.scan_sets import OpensAsOne, Scan
 from weakseg_ros.data.side_files import DEFAULT_PERIOD_NS
 from weakseg_ros.errors import DataError
 from weakseg_ros.files import sha256_of, sha256_of_parts
@@ -45,7 +45,7 @@ class ArchiveFormat:
     frame_id: str
 
 
-class GridArchive:
+class GridArchive(OpensAsOne):
     """All scans of the .npz files of a folder, or of one split; keys are '<split>/<scan>'.
 
     With a `labels` map of its own, classes go through the raw ids of both maps. Raises DataError for a file that is

@@ -11,7 +11,7 @@ The axes are the sensor's own: x right, y forward, z up.
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path, PurePosixPath
@@ -21,7 +21,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from weakseg_ros.data import scan_files
-from weakseg_ros.data.scan_sets import Scan
+from weakseg_ros.data.findings import Finding, fault, some
+from weakseg_ros.data.scan_sets import OpensAsOne, Scan
 from weakseg_ros.errors import DataError, did_you_mean
 from weakseg_ros.files import sha256_of_parts
 from weakseg_ros.points.cloud import make_cloud
@@ -30,6 +31,8 @@ from weakseg_ros.points.projection import RangeSpec
 
 VERSIONS = ("v1.0-trainval", "v1.0-mini", "v1.0-test")
 """in order of preference, where several lie in one folder"""
+SCENES = {"v1.0-trainval": 850, "v1.0-mini": 10, "v1.0-test": 150}
+"""scenes in each version"""
 SENSOR = "samples/LIDAR_TOP/"
 POINT_FLOATS = 5
 _VAL_RANGES = (
@@ -53,7 +56,7 @@ class _Frame:
     stamp_ns: int
 
 
-class NuScenes:
+class NuScenes(OpensAsOne):
     """The LiDAR's key frames of all scenes, of a split, or of the scenes named; keys are '<scene>/<number>'.
 
     Labels are those of config/labels/nuscenes.yaml; frames without a lidarseg file have none. There are neither
@@ -89,6 +92,25 @@ class NuScenes:
         if split and split not in cls.splits(folder):
             raise DataError(f"{folder}: no split '{split}' here; it has {', '.join(cls.splits(folder))}")
         return cls(folder, split, labels, sequences)
+
+    @classmethod
+    def inspect(cls, folder: Path) -> Iterator[Finding]:
+        """Scenes that the tables lack, files that they name and that are not there, tables without lidarseg."""
+        tables = folder / _version(folder)
+        scenes = len(_table(tables, "scene"))
+        if scenes != SCENES[tables.name]:
+            yield fault(
+                f"{tables / 'scene.json'}: lists {scenes} scenes, {SCENES[tables.name]} were published; copy the tables again"
+            )
+        if tables.name != "v1.0-test" and not (tables / "lidarseg.json").is_file():
+            yield fault(f"{tables}: has no lidarseg.json, so there are no labels; unpack nuScenes-lidarseg over the data set")
+        if any("index" not in row for row in _table(tables, "category", needed=False)):
+            yield fault(f"{tables / 'category.json'}: is older than lidarseg (it has no index); unpack nuScenes-lidarseg over it")
+        frames = cls(folder)._frames
+        for what, names in (("scans", [f.points for f in frames]), ("label files", [f.labels for f in frames if f.labels])):
+            absent = [name for name in names if not (folder / name).is_file()]
+            if absent:
+                yield fault(f"{folder}: lacks {len(absent)} of the {len(names)} {what} in its tables ({some(absent)}); copy them")
 
     @cached_property
     def content_hash(self) -> str:

@@ -18,6 +18,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from weakseg_ros.data.findings import Finding, fault, missing_parts, note, some
 from weakseg_ros.data.point_text import read_point_text
 from weakseg_ros.data.scan_sets import Scan
 from weakseg_ros.data.static_scans import Place, StaticScans
@@ -36,6 +37,10 @@ RAW_IDS = {
 """raw id by the class in an object file's name"""
 ALIGNED, RAW = "Stanford3dDataset_v1.2_Aligned_Version", "Stanford3dDataset_v1.2"
 ANNOTATIONS = "Annotations"
+SIMULATED = "simulated.yaml"
+"""beside the areas of a simulated building, of which no rooms were published"""
+UNLABELLED_ALLOWED = 0.01
+"""share of a room's points that may belong to no object: a few rooms were published so"""
 
 
 class S3dis(StaticScans):
@@ -60,6 +65,16 @@ class S3dis(StaticScans):
             for room in rooms_in(area)
         ]
 
+    @classmethod
+    def inspect(cls, folder: Path) -> Iterator[Finding]:
+        """The version, areas and rooms that are missing, and rooms whose objects do not hold all of their points."""
+        yield from version_findings(folder)
+        if not (root_of(folder) / SIMULATED).is_file():
+            yield from missing_rooms(folder)
+        for area in areas_in(folder):
+            for room in rooms_in(area):
+                yield from room_findings(room)
+
     def read(self, place: Place) -> Scan:
         tables = [read_point_text(file, 6) for file in place.files]
         if not sum(map(len, tables)):
@@ -71,7 +86,7 @@ class S3dis(StaticScans):
         if place.files[0].parent.name != ANNOTATIONS:
             return self.scan_of(place, xyz, rgb, None)
         counts = list(map(len, tables))
-        raw = np.repeat(np.array([RAW_IDS[class_of(file)] for file in place.files], np.uint16), counts)
+        raw = np.repeat(np.array([raw_id_of(file) for file in place.files], np.uint16), counts)
         instance = np.repeat(np.arange(1, len(counts) + 1, dtype=np.uint16), counts)
         return self.scan_of(place, xyz, rgb, raw, instance)
 
@@ -94,12 +109,59 @@ def rooms_in(area: Path) -> list[Path]:
     return [room for room in content_of(area) if (room / ANNOTATIONS).is_dir() or (room / f"{room.name}.txt").is_file()]
 
 
+def version_findings(folder: Path) -> Iterator[Finding]:
+    """Which of the two versions it is."""
+    root = root_of(folder)
+    turned = [area.name for area in areas_in(folder) if (area / f"{area.name}_alignmentAngle.txt").is_file()]
+    if root.resolve().name == ALIGNED or not turned:
+        yield note(f"{root}: is read as the aligned version; its rooms are left as they stand")
+        return
+    yield note(f"{root}: is the version that is not aligned; rooms are turned by the angles of its files as they are read")
+    without = [area.name for area in areas_in(folder) if area.name not in turned]
+    if without:
+        yield fault(f"{root}: has no alignmentAngle.txt of {some(without)}; copy these areas again")
+
+
+def missing_rooms(folder: Path) -> Iterator[Finding]:
+    """Areas that are not there, and those with another number of rooms than was published."""
+    areas = {area.name: len(rooms_in(area)) for area in areas_in(folder)}
+    if folder.name not in AREAS:
+        yield from missing_parts(
+            root_of(folder), "areas", areas, {"train": [a for a in AREAS if a != VAL_AREA], "val": [VAL_AREA]}
+        )
+    for name, rooms in areas.items():
+        if rooms != ROOMS[name]:
+            yield fault(f"{root_of(folder) / name}: has {rooms} rooms, {ROOMS[name]} were published; copy the area again")
+
+
+def room_findings(room: Path) -> Iterator[Finding]:
+    """Whether a room has its objects, and whether they hold as many points as its own file."""
+    objects = content_of(room / ANNOTATIONS)
+    if not any(file.suffix == ".txt" for file in objects):
+        yield fault(f"{room}: has no {ANNOTATIONS}, so its points have no labels; copy the room again")
+        return
+    own = next((file for file in content_of(room) if file.suffix == ".txt"), None)  # copyRoom_1 calls it copy_Room_1.txt
+    if own is None:
+        return
+    labelled, points = sum(_lines(file) for file in objects if file.suffix == ".txt"), _lines(own)
+    if labelled != points:
+        text = f"{room}: its objects hold {labelled} points and {own.name} {points}"
+        much = abs(labelled - points) > UNLABELLED_ALLOWED * points
+        yield fault(f"{text}; one of them is damaged, copy the room again") if much else note(f"{text}; the objects count")
+
+
+def _lines(file: Path) -> int:
+    """Lines of a text file, also one without its line break."""
+    count, last = 0, b"\n"
+    with open(file, "rb") as stream:
+        while block := stream.read(1 << 20):
+            count, last = count + block.count(b"\n"), block
+    return count + (not last.endswith(b"\n"))
+
+
 def room_files(room: Path) -> list[Path]:
-    """The object files of a room by class and number, or its own file where it has none. DataError for an unknown class."""
+    """The object files of a room by class and number, or its own file where it has none."""
     files = [file for file in content_of(room / ANNOTATIONS) if file.suffix == ".txt"]
-    for file in files:
-        if class_of(file) not in RAW_IDS:
-            raise DataError(f"{file}: its name begins with no class of S3DIS ({', '.join(RAW_IDS)}); rename or remove it")
     return sorted(files, key=_by_class_and_number) or [room / f"{room.name}.txt"]
 
 
@@ -114,9 +176,16 @@ def class_of(file: Path) -> str:
     return file.stem.partition("_")[0]
 
 
+def raw_id_of(file: Path) -> int:
+    """The raw id of an object file's class; DataError for an unknown one."""
+    if class_of(file) not in RAW_IDS:
+        raise DataError(f"{file}: its name begins with no class of S3DIS ({', '.join(RAW_IDS)}); rename or remove it")
+    return RAW_IDS[class_of(file)]
+
+
 def _by_class_and_number(file: Path) -> tuple[int, int, str]:
     number = re.search(r"\d+", file.stem)
-    return RAW_IDS[class_of(file)], int(number[0]) if number else 0, file.name
+    return RAW_IDS.get(class_of(file), len(RAW_IDS) + 1), int(number[0]) if number else 0, file.name
 
 
 def angle_of(room: Path) -> float:

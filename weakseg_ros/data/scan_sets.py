@@ -14,6 +14,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from weakseg_ros.data.findings import Finding
 from weakseg_ros.errors import DataError
 from weakseg_ros.files import sha256_of_parts
 from weakseg_ros.points.cloud import Cloud
@@ -84,6 +85,26 @@ class OpensScans(Protocol):
 
     def open(self, folder: Path, split: str, labels: LabelMap | None, sequences: Sequence[str]) -> ScanSet:
         """The data set, or one part of it; DataError where there is no such part."""
+
+    def inspect(self, folder: Path) -> Iterator[Finding]:
+        """What `weakseg check` says of a folder beside what reading its scans says: missing parts, other versions."""
+
+    def parts(self, folder: Path, sequences: Sequence[str]) -> Sequence[Sequence[str]]:
+        """The `sequences` to open one after another, so that together they are those asked for, or all."""
+
+
+class OpensAsOne:
+    """For data sets that are opened whole and of which nothing can be missing that opening them does not miss."""
+
+    @classmethod
+    def inspect(cls, folder: Path) -> Iterator[Finding]:
+        """Nothing beside what reading says."""
+        return iter(())
+
+    @classmethod
+    def parts(cls, folder: Path, sequences: Sequence[str]) -> Sequence[Sequence[str]]:
+        """All at once."""
+        return [sequences]
 
 
 class ScanCollection:

@@ -17,6 +17,7 @@ import csv
 import json
 import logging
 import re
+from collections.abc import Collection, Iterator
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from weakseg_ros.data.findings import Finding, fault, missing_parts, note, some
 from weakseg_ros.data.pcd import read_ply
 from weakseg_ros.data.scan_sets import Scan
 from weakseg_ros.data.static_scans import Place, StaticScans
@@ -71,6 +73,16 @@ class ScanNet(StaticScans):
             split = split_of.get(scene.name, "test" if scene.parent.name == TEST_SCENES else "")
             places.append(Place(scene.name, split, tuple(file for file in scene_files(scene) if file.is_file())))
         return places
+
+    @classmethod
+    def inspect(cls, folder: Path) -> Iterator[Finding]:
+        """Lists, scenes and files that are missing, and those of ScanNet's first version."""
+        yield from version_findings(folder)
+        scenes = {scene.name: scene for scene in scenes_in(folder)}
+        if folder == root_of(folder):
+            yield from list_findings(folder, scenes)
+        for scene in scenes.values():
+            yield from scene_findings(scene, official_splits(folder).get(scene.name, ""))
 
     def read(self, place: Place) -> Scan:
         scene = place.files[0].parent
@@ -121,6 +133,48 @@ def list_file(folder: Path, name: str) -> Path | None:
     """Where an official list or table lies, None where it does not."""
     places = (root_of(folder) / below / name for below in LIST_FOLDERS)
     return next((place for place in places if place.is_file()), None)
+
+
+def version_findings(folder: Path) -> Iterator[Finding]:
+    """Whether tables and meshes are those of version 2."""
+    if list_file(folder, CATEGORIES) is None:
+        old = list_file(folder, CATEGORIES.replace("scannetv2", "scannet"))
+        what = f"has {old.name}, the table of ScanNet's first version, and no" if old else "has no"
+        yield fault(f"{root_of(folder)}: {what} {CATEGORIES}; download it with the owners' script")
+    places = [folder / SCENES, folder / TEST_SCENES] if folder == root_of(folder) else [folder]
+    scenes = [scene for place in places for scene in content_of(place) if _SCENE.fullmatch(scene.name)]
+    without = [scene for scene in scenes if not (scene / f"{scene.name}{MESH}").is_file()]
+    full = [scene.name for scene in without if (scene / f"{scene.name}_vh_clean.ply").is_file()]
+    if full:
+        what = "only the full mesh (*_vh_clean.ply), which has no labels of its own"
+        yield fault(f"{folder}: {len(full)} scenes have {what} ({some(full)}); download *{MESH}")
+    others = [scene.name for scene in without if scene.name not in full]
+    if others:
+        yield fault(f"{folder}: {len(others)} scenes have no mesh *{MESH} ({some(others)}); download it")
+
+
+def list_findings(folder: Path, scenes: Collection[str]) -> Iterator[Finding]:
+    """The official lists: whether they are there, are those of version 2, and name scenes that are there."""
+    listed = official_splits(folder)
+    for split, count in COUNTS.items():
+        names = [name for name, its in listed.items() if its == split]
+        if not names:
+            yield Finding(split != "test", f"{folder}: has no {LISTS[split]}{ScanNet.split_advice}")
+        elif len(names) != count:
+            file = list_file(folder, LISTS[split])
+            yield fault(f"{file}: lists {len(names)} scenes, version 2 has {count}; take the list of version 2")
+        if names:
+            yield from missing_parts(folder, "scenes", scenes, {split: names})
+    others = [name for name in scenes if name not in listed]
+    if listed and others:
+        yield note(f"{folder}: {len(others)} scenes are in none of the official lists ({some(others)})")
+
+
+def scene_findings(scene: Path, split: str) -> Iterator[Finding]:
+    """Files that a labelled scene lacks."""
+    absent = [file.name for file in scene_files(scene) if not file.is_file()]
+    if absent and split != "test" and scene.parent.name != TEST_SCENES:
+        yield fault(f"{scene}: lacks {', '.join(absent)}; download the scene again")
 
 
 def upright(columns: dict[str, NDArray[Any]], scene: Path) -> NDArray[np.float32]:

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import ClassVar, cast
@@ -15,6 +15,8 @@ from weakseg_ros import registry
 from weakseg_ros.data import scan_files
 from weakseg_ros.data.bare_spec import spec_of_bare
 from weakseg_ros.data.cloud_files import cloud_files
+from weakseg_ros.data.findings import Finding, fault
+from weakseg_ros.data.recordings_check import KITTI_COUNTS, published_findings, recording_findings
 from weakseg_ros.data.scan_files import Manifest
 from weakseg_ros.data.scan_sets import OpensScans, Scan, ScanCollection, ScanSet, Subset, check, holdout, readable
 from weakseg_ros.data.side_files import label_file, poses_of, say_strays, stamps_of
@@ -77,14 +79,18 @@ def splits_of(path: Path | str) -> tuple[str, ...]:
 
 
 def _recognise(folder: Path) -> OpensScans:
+    return cast(OpensScans, registry.load(registry.DATASETS, recognised_as(folder)))
+
+
+def recognised_as(folder: Path) -> str:
+    """The row of `registry.DATASETS` whose layout a folder has; DataError where it has none."""
     if folder.is_file():
         raise DataError(f"{folder}: is a file; scans lie in a folder ('weakseg import {folder}' makes one of a bag or of clouds)")
     if not folder.is_dir():
         raise DataError(f"{folder}: there is no such folder; check the path")
     for name in registry.DATASETS:
-        kind = cast(OpensScans, registry.load(registry.DATASETS, name))
-        if kind.recognises(folder):
-            return kind
+        if cast(OpensScans, registry.load(registry.DATASETS, name)).recognises(folder):
+            return name
     looked = "velodyne/, sequences/, and undamaged train.npz or val.npz of a known kind"
     raise DataError(f"{folder}: holds no scans (looked for {looked}){_what_lies_there(folder)}")
 
@@ -108,6 +114,7 @@ class ScanFolder:
     """
 
     official_splits: ClassVar[dict[str, tuple[str, ...]]] = OFFICIAL_SPLITS
+    published_counts: ClassVar[dict[str, int]] = KITTI_COUNTS
 
     def __init__(self, folder: Path, labels: LabelMap | None = None, name: str = "") -> None:
         self.folder = folder
@@ -156,6 +163,25 @@ class ScanFolder:
         _share_spec(opened)
         parts = list(zip(names, opened, strict=True))
         return ScanCollection(" ".join(filter(None, [folder.resolve().name, split])), parts)
+
+    @classmethod
+    def inspect(cls, folder: Path) -> Iterator[Finding]:
+        """What is missing: of a published data set, of each recording; and what a manifest says was changed."""
+        found = dict(recordings(folder))
+        manifests = {name: Manifest.read(path) for name, path in found.items() if (path / scan_files.MANIFEST).is_file()}
+        published = (folder / "sequences").is_dir() and not manifests
+        if published:
+            yield from published_findings(folder, found, cls.official_splits, cls.published_counts)
+        labelled = {name for split in ("train", "val") for name in cls.official_splits[split]} if published else set()
+        for name, path in found.items():
+            yield from recording_findings(path, name in labelled)
+            if name in manifests:
+                yield from (fault(f"{text}; copy the folder again") for text in cls(path).verify())
+
+    @classmethod
+    def parts(cls, folder: Path, sequences: Sequence[str]) -> list[tuple[str, ...]]:
+        """One recording at a time, so that a damaged one hides no other."""
+        return [(name,) if name else () for name in sequences or dict(recordings(folder))]
 
     @cached_property
     def content_hash(self) -> str:

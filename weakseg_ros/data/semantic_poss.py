@@ -14,6 +14,7 @@ from typing import ClassVar, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from weakseg_ros.data.recordings_check import POSS_COUNTS
 from weakseg_ros.data.scan_sets import Scan
 from weakseg_ros.data.scans import ScanFolder, recordings
 from weakseg_ros.errors import DataError
@@ -35,6 +36,7 @@ class SemanticPoss(ScanFolder):
     """
 
     official_splits: ClassVar[dict[str, tuple[str, ...]]] = {"train": ("00", "01", "03", "04", "05"), "val": ("02",)}
+    published_counts: ClassVar[dict[str, int]] = POSS_COUNTS
     grid = RangeSpec(40, 1800, fov_up_deg=15.0, fov_down_deg=-25.0, max_range_m=1000.0, rows="grid")
 
     def __init__(self, folder: Path, labels: LabelMap | None = None, name: str = "") -> None:

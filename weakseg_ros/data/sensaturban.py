@@ -10,10 +10,12 @@ The tiles may also lie in ply/train and ply/test, or all in original_block_ply, 
 from __future__ import annotations
 
 import logging
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 
+from weakseg_ros.data.findings import Finding, fault, missing_parts
 from weakseg_ros.data.pcd import read_ply
 from weakseg_ros.data.scan_sets import Scan
 from weakseg_ros.data.static_scans import Place, StaticScans
@@ -62,6 +64,17 @@ class SensatUrban(StaticScans):
             if found:
                 return sorted(found, key=lambda place: place.key)
         return []
+
+    @classmethod
+    def inspect(cls, folder: Path) -> Iterator[Finding]:
+        """Tiles that are missing, and tiles that were thinned out."""
+        places = cls.places_in(folder)
+        tiles = {split: [tile for tile, its in SPLIT_OF.items() if its == split] for split in cls.split_names}
+        yield from missing_parts(folder, "tiles", {place.key for place in places}, tiles)
+        if places and places[0].files[0].parent.name.startswith("grid_"):
+            yield fault(
+                f"{folder}: holds tiles that were thinned out; results count on all points, so name the folder of the originals"
+            )
 
     def read(self, place: Place) -> Scan:
         file = place.files[0]

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from weakseg_ros.data import scan_files
-from weakseg_ros.data.scan_sets import Scan
+from weakseg_ros.data.scan_sets import OpensAsOne, Scan
 from weakseg_ros.errors import DataError, did_you_mean
 from weakseg_ros.files import sha256_of_parts
 from weakseg_ros.points.cloud import make_cloud
@@ -33,7 +33,7 @@ class Place:
     files: tuple[Path, ...]
 
 
-class StaticScans:
+class StaticScans(OpensAsOne):
     """Places as a data set: a subclass says which places a folder holds and reads one of them.
 
     A merged cloud has no sensor. `spec` looks around its origin, for what asks for a range image; nets that take points

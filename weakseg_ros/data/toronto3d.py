@@ -6,11 +6,13 @@ Toronto_3D/L001.ply    x, y, z (float64, UTM), red, green, blue, scalar_Intensit
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import ClassVar
 
 import numpy as np
 
+from weakseg_ros.data.findings import Finding, missing_parts
 from weakseg_ros.data.pcd import read_ply
 from weakseg_ros.data.scan_sets import Scan
 from weakseg_ros.data.static_scans import Place, StaticScans
@@ -43,11 +45,19 @@ class Toronto3d(StaticScans):
                 return found
         return []
 
+    @classmethod
+    def inspect(cls, folder: Path) -> Iterator[Finding]:
+        """Files that are missing."""
+        names = {split: [name for name, its in SPLIT_OF.items() if its == split] for split in cls.split_names}
+        yield from missing_parts(folder, "files", {place.key for place in cls.places_in(folder)}, names)
+
     def read(self, place: Place) -> Scan:
         file = place.files[0]
         columns = read_ply(file)
         if LABEL not in columns:
             raise DataError(f"{file}: has no column {LABEL} (has {', '.join(columns)}); it is of another data set or version")
+        if columns["x"].size and abs(float(columns["x"].mean())) < OFFSET_M[0] / 2:
+            raise DataError(f"{file}: its positions are not UTM's (x is about {columns['x'].mean():.0f} m); use the owners' file")
         positions = [(columns[axis] - offset).astype(np.float32) for axis, offset in zip("xyz", OFFSET_M, strict=True)]
         raw = np.nan_to_num(columns[LABEL]).astype(np.int64)
         intensity = columns.get("scalar_Intensity")

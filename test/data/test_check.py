@@ -1,0 +1,218 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`weakseg check`: for every published layout what is missing, damaged or of another version, and no crash on what is none."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from weakseg_ros.cli import main
+from weakseg_ros.data.check import findings
+from weakseg_ros.data.s3dis import ALIGNED, AREAS, ROOMS
+from weakseg_ros.data.sensaturban import SPLIT_OF
+
+
+def faults(folder: Path, **options: Any) -> list[str]:
+    return [finding.text for finding in findings(folder, **options) if finding.wrong]
+
+
+def s3dis(layouts: Any, root: Path) -> Path:
+    return layouts.write_s3dis(root / ALIGNED, ["Area_1/office_1", "Area_1/office_2", "Area_3/office_1"], points=1)
+
+
+def whole_s3dis(layouts: Any, root: Path) -> Path:
+    rooms = [f"{area}/office_{n + 1}" for area in AREAS for n in range(ROOMS[area])]
+    return layouts.write_s3dis(root / ALIGNED, rooms, points=1, objects=("floor_1",))
+
+
+def scannet(layouts: Any, root: Path) -> Path:
+    return layouts.write_scannet(root / "scannet", ["scene0000_00"], ["scene0011_00"], ("scene0707_00",))
+
+
+def kitti(layouts: Any, root: Path) -> Path:
+    return layouts.write_kitti(root / "kitti", ["00", "08"], points=50)
+
+
+def poss(layouts: Any, root: Path) -> Path:
+    return layouts.write_poss(root / "poss", ["00", "02"])
+
+
+def nuscenes(layouts: Any, root: Path) -> Path:
+    return layouts.write_nuscenes(root / "nuscenes", list(range(10)))
+
+
+def sensaturban(layouts: Any, root: Path) -> Path:
+    tiles = [tile for tile, split in SPLIT_OF.items() if split != "test"]
+    return layouts.write_sensaturban(root / "data_release", tiles, ("birmingham_block_2",), points=26)
+
+
+def toronto(layouts: Any, root: Path) -> Path:
+    return layouts.write_toronto3d(root / "Toronto_3D", ("L001", "L002", "L003", "L004"))
+
+
+WHOLE = (whole_s3dis, nuscenes, sensaturban, toronto)
+"""writers of a data set with as many parts as were published"""
+
+
+@pytest.mark.parametrize("write", WHOLE)
+def test_a_whole_data_set_has_no_fault(
+    write: Callable[[Any, Path], Path], layouts: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    root = write(layouts, tmp_path)
+    assert main(["check", str(root)]) == 0
+    said = capsys.readouterr().out
+    assert f"{root}: no fault was found (every scan was looked at)" in said
+    assert f"{root}: is read as '" in said
+
+
+def cut(file: Path) -> None:
+    file.write_bytes(file.read_bytes()[:-7])
+
+
+@pytest.mark.parametrize(
+    ("write", "damage", "text"),
+    [
+        (s3dis, lambda r: cut(r / "Area_1/office_1/Annotations/wall_2.txt"), "wall_2.txt:1: .* is not 6 numbers"),
+        (s3dis, lambda r: None, "Area_3: has 1 rooms, 23 were published"),
+        (s3dis, lambda r: None, r"lacks 1 of the 1 areas of the split val \(Area_5\); copy them"),
+        (
+            s3dis,
+            lambda r: (r / "Area_1/office_2/Annotations/chair_1.txt").unlink(),
+            "its objects hold 8 points and office_2.txt 9",
+        ),
+        (s3dis, lambda r: (r / "Area_1/office_2/Annotations").rename(r / "away"), "office_2: has no Annotations"),
+        (
+            s3dis,
+            lambda r: (r / "Area_1/office_2/Annotations/lamp_1.txt").write_text(""),
+            "its name begins with no class of S3DIS",
+        ),
+        (
+            scannet,
+            lambda r: cut(r / "scans/scene0011_00/scene0011_00_vh_clean_2.0.010000.segs.json"),
+            "segs.json: is not whole JSON",
+        ),
+        (scannet, lambda r: (r / "scannetv2_val.txt").unlink(), "has no scannetv2_val.txt; the official lists"),
+        (scannet, lambda r: None, "scannetv2_train.txt: lists 1 scenes, version 2 has 1201"),
+        (scannet, lambda r: (r / "scans/scene0011_00").rename(r / "away"), "lacks 1 of the 1 scenes of the split val"),
+        (
+            scannet,
+            lambda r: (r / "scans/scene0000_00/scene0000_00.aggregation.json").unlink(),
+            "lacks scene0000_00.aggregation.json",
+        ),
+        (
+            scannet,
+            lambda r: (r / "scannetv2-labels.combined.tsv").rename(r / "scannet-labels.combined.tsv"),
+            "has scannet-labels.combined.tsv, the table of ScanNet's first version, and no scannetv2-labels",
+        ),
+        (
+            scannet,
+            lambda r: (r / "scans/scene0011_00/scene0011_00_vh_clean_2.ply").rename(
+                r / "scans/scene0011_00/scene0011_00_vh_clean.ply"
+            ),
+            r"1 scenes have only the full mesh .* \(scene0011_00\)",
+        ),
+        (kitti, lambda r: None, r"lacks 9 of the 10 sequences of the split train \(01, 02, 03, 04, 05 and 4 more\)"),
+        (kitti, lambda r: None, "08/velodyne: has 2 scans, 4071 were published"),
+        (kitti, lambda r: cut(r / "sequences/08/velodyne/000001.bin"), "000001.bin: has 793 bytes"),
+        (kitti, lambda r: cut(r / "sequences/08/labels/000001.label"), "000001.label: has 193 bytes"),
+        (kitti, lambda r: (r / "sequences/08/labels/000000.label").unlink(), r"lacks the labels of 1 of 2 scans \(000000\)"),
+        (kitti, lambda r: (r / "sequences/00/velodyne/000000.bin").unlink(), r"lacks the scans of 1 label files \(000000\)"),
+        (kitti, lambda r: (r / "sequences/00/poses.txt").write_text("1 0 0 0\n"), "poses.txt: has 1 lines for 2 scans"),
+        (poss, lambda r: cut(r / "sequences/02/tag/000001.tag"), "000001.tag: marks"),
+        (poss, lambda r: None, "02/velodyne: has 2 scans, 500 were published"),
+        (nuscenes, lambda r: next((r / "samples/LIDAR_TOP").iterdir()).unlink(), "lacks 1 of the 20 scans in its tables"),
+        (nuscenes, lambda r: cut(next((r / "lidarseg/v1.0-mini").iterdir())), "has 33 labels, its scan 40 points"),
+        (nuscenes, lambda r: (r / "v1.0-mini/lidarseg.json").unlink(), "has no lidarseg.json"),
+        (nuscenes, lambda r: (r / "v1.0-mini/scene.json").write_text("[]"), "lists 0 scenes, 10 were published"),
+        (nuscenes, lambda r: (r / "v1.0-mini/category.json").write_text('[{"token": "a"}]'), "is older than lidarseg"),
+        (nuscenes, lambda r: (r / "v1.0-mini/sample.json").write_text('[{"token": "a"}]'), "holds what no reader expects"),
+        (sensaturban, lambda r: cut(r / "train/cambridge_block_2.ply"), "cambridge_block_2.ply: its header says 26 points"),
+        (sensaturban, lambda r: (r / "train/birmingham_block_1.ply").unlink(), "lacks 1 of the 4 tiles of the split val"),
+        (toronto, lambda r: (r / "L002.ply").unlink(), r"lacks 1 of the 1 files of the split val \(L002\)"),
+    ],
+)
+def test_what_is_wrong_is_one_sentence(
+    write: Callable[[Any, Path], Path], damage: Callable[[Path], None], text: str, layouts: Any, tmp_path: Path
+) -> None:
+    root = write(layouts, tmp_path)
+    damage(root)
+    found = faults(root)
+    assert [sentence for sentence in found if re.search(text, sentence)], found
+
+
+def test_the_verb_ends_with_1_and_limits_what_it_prints(layouts: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    root = kitti(layouts, tmp_path)
+    for file in root.glob("sequences/*/velodyne/*.bin"):
+        cut(file)
+    assert main(["check", str(root), "--sequences", "00", "08"]) == 1
+    assert capsys.readouterr().out.count("FAULT") == 4
+    assert main(["check", str(root), "--sequences", "00", "08", "--most", "1"]) == 1
+    said = capsys.readouterr().out
+    assert "3 more faults are not printed; raise --most to see them" in said
+    assert said.count("000000.bin: has") == 1
+    assert main(["check", str(root), "--no-read", "--sequences", "00"]) == 0
+    assert main(["check", str(tmp_path / "nowhere")]) == 2
+    assert main(["check"]) == 2
+
+
+def test_the_version_is_named(layouts: Any, tmp_path: Path) -> None:
+    root = layouts.write_s3dis(tmp_path / "Stanford3dDataset_v1.2", ["Area_1/office_1", "Area_2/office_1"])
+    (root / "Area_1" / "Area_1_alignmentAngle.txt").write_text("office_1 0\n")
+    told = [finding.text for finding in findings(root)]
+    assert any("is the version that is not aligned; rooms are turned" in text for text in told)
+    assert any("has no alignmentAngle.txt of Area_2" in text for text in told)
+
+
+def test_archives_that_were_never_unpacked_are_named(tmp_path: Path) -> None:
+    (tmp_path / "Stanford3dDataset_v1.2_Aligned_Version.zip").write_bytes(b"PK")
+    assert "archives lie there (Stanford3dDataset_v1.2_Aligned_Version.zip): unpack them" in faults(tmp_path)[0]
+
+
+def test_a_pipe_is_not_waited_for(layouts: Any, tmp_path: Path) -> None:
+    root = kitti(layouts, tmp_path)
+    os.mkfifo(root / "sequences" / "00" / "velodyne" / "000009.bin")
+    (root / "sequences" / "00" / "labels" / "000009.label").symlink_to("nowhere")
+    assert len(faults(root)) == 1
+    assert "holds 2 entries that are neither files nor folders" in faults(root)[0]
+
+
+CONTENT = st.one_of(
+    st.binary(max_size=200),
+    st.sampled_from([b"", b"[]", b"{}", b'[{"token": 1}]', b'{"segIndices": [[1]], "segGroups": [{}]}', b"ply\nend_header\n"]),
+    st.recursive(
+        st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5),
+        lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from(["token", "label", "segGroups"]), inner),
+        max_leaves=6,
+    ).map(lambda value: json.dumps(value).encode()),
+)
+
+
+@pytest.fixture(scope="module")
+def every_layout(layouts: Any, tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+    root = tmp_path_factory.mktemp("every")
+    small = layouts.write_s3dis(root / "s3dis", ["Area_1/office_1", "Area_5/office_1"], points=2)
+    return [small, *(write(layouts, root) for write in (scannet, kitti, nuscenes, toronto))]
+
+
+@settings(max_examples=30)
+@given(st.data())
+def test_whatever_a_file_holds_a_check_ends_with_sentences(every_layout: list[Path], data: st.DataObject) -> None:
+    folder = data.draw(st.sampled_from(every_layout))
+    files = sorted(path for path in folder.rglob("*") if path.is_file())
+    file = data.draw(st.sampled_from(files))
+    before = file.read_bytes()
+    file.write_bytes(data.draw(CONTENT))
+    try:
+        for finding in findings(folder):
+            assert str(folder) in finding.text
+            assert "; " in finding.text or not finding.wrong
+    finally:
+        file.write_bytes(before)

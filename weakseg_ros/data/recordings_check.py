@@ -1,0 +1,50 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What is missing from recordings in SemanticKITTI's layout: sequences, scans, labels, lines beside them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+
+from weakseg_ros.data.findings import Finding, fault, missing_parts, note, some
+from weakseg_ros.data.side_files import label_file, numbers_of
+
+KITTI_COUNTS = {
+    **{"00": 4541, "01": 1101, "02": 4661, "03": 801, "04": 271, "05": 2761, "06": 1101, "07": 1101, "08": 4071, "09": 1591},
+    **{"10": 1201, "11": 921, "12": 1061, "13": 3281, "14": 631, "15": 1901, "16": 1731, "17": 491, "18": 1801, "19": 4981},
+    **{"20": 831, "21": 2721},
+}
+"""scans in each sequence of SemanticKITTI"""
+POSS_COUNTS = {"00": 500, "01": 500, "02": 500, "03": 500, "04": 500, "05": 488}
+"""scans in each sequence of SemanticPOSS"""
+
+
+def published_findings(
+    root: Path, found: Mapping[str, Path], splits: Mapping[str, Sequence[str]], counts: Mapping[str, int]
+) -> Iterator[Finding]:
+    """What a copy of a published data set lacks: sequences of its splits, scans of its sequences."""
+    yield from missing_parts(root / "sequences", "sequences", found, splits)
+    for name, folder in found.items():
+        scans = len(list(folder.glob("velodyne/*.bin")))
+        if scans != counts.get(name, scans):
+            yield fault(f"{folder / 'velodyne'}: has {scans} scans, {counts[name]} were published; copy the sequence again")
+        elif name not in counts:
+            yield note(f"{folder}: is no sequence of the published data set; it counts only where it is named with --sequences")
+
+
+def recording_findings(folder: Path, labelled: bool) -> Iterator[Finding]:
+    """What one recording lacks: labels of its scans where it should be `labelled`, lines of poses.txt and times.txt."""
+    keys = sorted(file.stem for file in folder.glob("velodyne/*.bin"))
+    without = [key for key in keys if label_file(folder, key) is None]
+    if without and (labelled or len(without) < len(keys)):
+        yield fault(f"{folder / 'labels'}: lacks the labels of {len(without)} of {len(keys)} scans ({some(without)}); copy them")
+    elif without:
+        yield note(f"{folder}: has no labels")
+    strays = sorted({file.stem for kind in ("label", "npy") for file in folder.glob(f"labels/*.{kind}")} - set(keys))
+    if strays:
+        yield fault(f"{folder / 'velodyne'}: lacks the scans of {len(strays)} label files ({some(strays)}); copy them")
+    for name in ("poses.txt", "times.txt"):
+        file = folder / name
+        lines = len([line for line in file.read_bytes().splitlines() if line.strip()]) if file.is_file() else len(keys)
+        if numbers_of(keys, lines) is None:
+            yield fault(f"{file}: has {lines} lines for {len(keys)} scans; copy it again, or remove it")
