@@ -139,6 +139,14 @@ def own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         yield folder
 
 
+@pytest.fixture(scope="session", autouse=True)
+def same_engine_everywhere() -> Iterator[None]:
+    """`auto` is onnxruntime for the tests and their child processes: what is fastest on a CPU may calculate in bfloat16."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("WEAKSEG_AUTO", "onnxruntime")
+        yield
+
+
 @contextlib.contextmanager
 def free_domain() -> Iterator[int]:
     """A ROS_DOMAIN_ID that no other test run on this machine has at the same time."""

@@ -18,10 +18,25 @@ from weakseg_ros.deploy.engines import cache as caching
 from weakseg_ros.deploy.engines import choice, label_of, open_engine
 from weakseg_ros.deploy.engines.cache import Cache, cache_folder
 from weakseg_ros.deploy.engines.choice import Measured, candidates_of, chain_of, measure, rank
-from weakseg_ros.errors import EngineError
+from weakseg_ros.errors import ConfigError, EngineError
 from weakseg_ros.extras import has_nvidia_gpu
 
 pytest.importorskip("onnxruntime", reason="no onnxruntime: pip install weakseg_ros[onnx]")
+
+
+@pytest.fixture(autouse=True)
+def auto_is_measured(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As for a user; the other tests say what `auto` is."""
+    monkeypatch.delenv(choice.VARIABLE)
+
+
+def test_the_environment_says_what_auto_is(tiny_bundle: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(choice.VARIABLE, "openvino, torch")
+    assert chain_of(tiny_bundle, ("openvino:bf16", "auto")).labels == ("openvino:bf16", "openvino", "torch", "onnxruntime")
+    assert "as the environment variable WEAKSEG_AUTO says" in chain_of(tiny_bundle).why
+    monkeypatch.setenv(choice.VARIABLE, "onnxruntim")
+    with pytest.raises(ConfigError, match="variable WEAKSEG_AUTO: unknown engine 'onnxruntim'; did you mean 'onnxruntime'"):
+        chain_of(tiny_bundle)
 
 
 @pytest.fixture
@@ -112,9 +127,14 @@ def test_the_fastest_comes_first_and_the_reason_names_all() -> None:
     chain = rank([Measured("a", 60.0, 1.0), Measured("b", 58.0, 1.0), Measured("c:int8", 30.0, 0.98)], ["d: broken"])
     assert chain.labels == ("c:int8", "a", "b")  # b is not faster by enough to be worth a change
     assert chain.why == (
-        "auto takes c:int8 30.0 ms (98.00% as in float32); slower: a 60.0 ms (100.00% as in float32), "
+        "auto takes c:int8 30.0 ms (98.00% as in float32); others: a 60.0 ms (100.00% as in float32), "
         "b 58.0 ms (100.00% as in float32); not taken: d: broken"
     )
+
+
+def test_a_coarser_arithmetic_has_to_save_a_fifth() -> None:
+    assert rank([Measured("a", 1.5, 1.0), Measured("b:bf16", 1.3, 0.998)], []).labels == ("a", "b:bf16")
+    assert rank([Measured("a", 1.5, 1.0), Measured("b:bf16", 1.1, 0.998)], []).labels == ("b:bf16", "a")
 
 
 def test_a_choice_is_measured_once_and_remembered(

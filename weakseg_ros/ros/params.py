@@ -10,11 +10,12 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 from weakseg_ros.config import check_ranges, field_docs, from_mapping, setting
+from weakseg_ros.deploy.engines import engine_names
 from weakseg_ros.deploy.track_settings import TrackSettings
 from weakseg_ros.errors import ConfigError, did_you_mean
 from weakseg_ros.improve.log.admission import LogSettings
 from weakseg_ros.points.input_settings import InputSettings
-from weakseg_ros.registry import DEFAULT_BUNDLE, ENGINES
+from weakseg_ros.registry import DEFAULT_BUNDLE
 from weakseg_ros.ros.poses import matrix_of_text
 
 if TYPE_CHECKING:
@@ -101,16 +102,12 @@ class NodeConfig:
         check_ranges(self)
         if self.odometry_extrinsic not in ("", "tf"):
             matrix_of_text(self.odometry_extrinsic, "odometry_extrinsic")
-        for name in self.engines:
-            if name != "auto" and name.partition(":")[0] not in ENGINES:
-                raise ConfigError(
-                    f"engine: unknown '{name}'{did_you_mean(name, ENGINES)}; known: auto, {', '.join(sorted(ENGINES))}"
-                )
+        _ = self.engines
 
     @property
     def engines(self) -> tuple[str, ...]:
-        """The names of `engine`, in the order to try them."""
-        return tuple(name.strip() for name in self.engine.split(","))
+        """The names of `engine`, in the order to try them; ConfigError for one that is not registered."""
+        return engine_names(self.engine, "engine", "auto")
 
 
 AT_THE_START = frozenset({"autostart"})

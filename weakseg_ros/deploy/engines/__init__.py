@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from weakseg_ros.deploy.bundle import FP32, Bundle, kind_of
 from weakseg_ros.deploy.tensors import check_tensors
-from weakseg_ros.errors import BundleError, ConfigError, EngineError
+from weakseg_ros.errors import BundleError, ConfigError, EngineError, did_you_mean
 from weakseg_ros.extras import explain
 from weakseg_ros.registry import ENGINES, load
 
@@ -63,6 +63,19 @@ def open_engine(bundle: Bundle, preference: Sequence[str] = ("auto",), threads: 
     if chain.why:
         log.info("%s: %s", bundle.name, chain.why)
     return open_first(bundle, chain.labels, threads)
+
+
+def engine_names(text: str, where: str, *also: str) -> tuple[str, ...]:
+    """The engines of a list that is separated by commas, each ENGINE or ENGINE:VARIANT, or one of `also`.
+
+    Raises ConfigError that begins with `where` for a name that is not registered.
+    """
+    names = tuple(name.strip() for name in text.split(","))
+    for name in names:
+        if name not in also and name.partition(":")[0] not in ENGINES:
+            known = ", ".join([*also, *sorted(ENGINES)])
+            raise ConfigError(f"{where}: unknown engine '{name}'{did_you_mean(name, ENGINES)}; known: {known}")
+    return names
 
 
 def open_first(bundle: Bundle, labels: Sequence[str], threads: int) -> tuple[Engine, list[str]]:

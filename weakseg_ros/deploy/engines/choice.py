@@ -22,7 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from weakseg_ros.deploy.bundle import FP32, KIND_SAMPLE, Bundle
-from weakseg_ros.deploy.engines import Engine, example_inputs, try_to_open
+from weakseg_ros.deploy.engines import Engine, engine_names, example_inputs, try_to_open
 from weakseg_ros.deploy.engines.cache import Cache
 from weakseg_ros.errors import EngineError, WeaksegError
 from weakseg_ros.extras import has_nvidia_gpu, is_here
@@ -31,6 +31,9 @@ from weakseg_ros.files import cpu_name, sha256_of_parts, version_of
 log = logging.getLogger(__name__)
 
 AUTO = "auto"
+VARIABLE = "WEAKSEG_AUTO"
+"""the environment variable that says what `auto` is on this machine, where nothing shall be timed: a fleet that must give the
+same figures everywhere, a container that starts without its cache"""
 REFERENCE = "onnxruntime"
 LAST_RESORT = "torch"
 ON_CPU = {"onnxruntime": (FP32, "int8"), "openvino": (FP32, "bf16", "int8")}
@@ -45,6 +48,8 @@ LEAST_AGREEMENT = {FP32: 0.999, "bf16": 0.98, "fp16": 0.99, "int8": 0.95, "int8-
 ROUNDS, ROUNDS_TO_WARM_UP = 7, 2
 WORTH_A_CHANGE = 0.95
 """a later candidate is taken where its time is below this share of an earlier one's, so that noise decides nothing"""
+WORTH_PRECISION = 0.8
+"""the same where the later one calculates more coarsely: some pixels change their class, and all confidences lose digits"""
 
 
 class Chain(NamedTuple):
@@ -63,16 +68,29 @@ class Measured(NamedTuple):
 
 
 def chain_of(bundle: Bundle, preference: Sequence[str] = (AUTO,), threads: int = 0) -> Chain:
-    """The engines of a preference in the order to try them, each once; `auto` stands for what is fastest here."""
+    """The engines of a preference in the order to try them, each once; `auto` stands for what is fastest here.
+
+    Raises ConfigError where WEAKSEG_AUTO names no engine.
+    """
     labels: list[str] = []
     why = ""
     for entry in preference:
         if entry == AUTO:
-            chosen = _automatic(bundle, threads)
+            chosen = _told() or _automatic(bundle, threads)
             labels, why = [*labels, *chosen.labels], chosen.why
         else:
             labels.append(entry)
     return Chain(tuple(dict.fromkeys(labels)), why)
+
+
+def _told() -> Chain | None:
+    """What the environment says `auto` is, or None where it says nothing."""
+    text = os.environ.get(VARIABLE, "").strip()
+    if not text:
+        return None
+    labels = engine_names(text, f"the environment variable {VARIABLE}")
+    why = f"auto takes {', else '.join(labels)}, as the environment variable {VARIABLE} says"
+    return Chain((*labels, REFERENCE, LAST_RESORT), why)
 
 
 def _automatic(bundle: Bundle, threads: int) -> Chain:
@@ -147,12 +165,16 @@ def rank(measured: Sequence[Measured], refused: Sequence[str]) -> Chain:
     """The candidates from the fastest on, and what was found of each in words."""
     best: list[Measured] = []
     for each in measured:  # in the candidates' order, which decides between equals
-        place = next((i for i, other in enumerate(best) if each.milliseconds < WORTH_A_CHANGE * other.milliseconds), len(best))
-        best.insert(place, each)
+        best.insert(next((i for i, other in enumerate(best) if _is_better(each, other)), len(best)), each)
     figures = [f"{each.label} {each.milliseconds:.1f} ms ({each.agreement:.2%} as in float32)" for each in best]
     why = f"auto takes {figures[0]}" if figures else "auto found no engine that can be measured"
-    others = f"; slower: {', '.join(figures[1:])}" if figures[1:] else ""
+    others = f"; others: {', '.join(figures[1:])}" if figures[1:] else ""
     return Chain(tuple(each.label for each in best), f"{why}{others}{''.join(f'; not taken: {text}' for text in refused)}")
+
+
+def _is_better(later: Measured, earlier: Measured) -> bool:
+    coarser = _variant(later.label) != FP32 and _variant(earlier.label) == FP32
+    return later.milliseconds < (WORTH_PRECISION if coarser else WORTH_A_CHANGE) * earlier.milliseconds
 
 
 def time_in_turn(engines: Mapping[str, Engine], inputs: Mapping[str, NDArray[Any]]) -> dict[str, float]:
