@@ -4,6 +4,7 @@
 velodyne/000000.bin   (N, 4) little-endian float32: x, y, z in m, intensity
 labels/000000.label   (N,) little-endian uint32: raw id in the low 16 bits, instance in the high 16
 labels/000000.npy     the same as numpy saves it, of any integer type
+rgb/000000.rgb        ours: (N, 3) uint8 red, green, blue of each point, where the sensor sees colours
 poses.txt             12 numbers a line, the upper rows of the 4 x 4 pose of each scan
 times.txt             seconds, one line a scan
 calib.txt             KITTI's; its 'Tr' turns the LiDAR's axes into the camera's, in which its poses are written
@@ -137,6 +138,21 @@ def read_points(path: Path) -> NDArray[np.float32]:
         text = f"has {len(blob)} bytes, not a multiple of {layout.point_bytes} ({SHOWN})"
         raise DataError(f"{path}: {text}; the file is cut off: copy it again, or bring it into the layout with 'weakseg import'")
     return read_bin(blob, layout)[:, :4]
+
+
+def read_rgb(path: Path, count: int) -> NDArray[np.uint8]:
+    """(N, 3) red, green, blue of a scan of `count` points; DataError for another number of bytes."""
+    blob = _read_bytes(path)
+    if len(blob) != 3 * count:
+        raise DataError(f"{path}: has {len(blob)} bytes, its scan of {count} points needs {3 * count}; copy the file again")
+    return np.frombuffer(blob, np.uint8).reshape(count, 3)
+
+
+def write_rgb(path: Path, rgb: NDArray[np.uint8]) -> bytes:
+    """Write the colours of a scan; returns the bytes."""
+    blob = np.ascontiguousarray(rgb, np.uint8).tobytes()
+    write_atomic(path, blob)
+    return blob
 
 
 def read_raw_labels(path: Path, count: int) -> NDArray[np.uint32]:

@@ -105,6 +105,10 @@ class ScanWriter:
             (self._fresh / "labels").mkdir(exist_ok=True)
             blob = scan_files.write_raw_labels(self._fresh / "labels" / f"{key}.label", raw_label)
             self._files[f"labels/{key}.label"] = hashlib.sha256(blob).hexdigest()
+        if cloud.rgb is not None:
+            (self._fresh / "rgb").mkdir(exist_ok=True)
+            blob = scan_files.write_rgb(self._fresh / "rgb" / f"{key}.rgb", cloud.rgb)
+            self._files[f"rgb/{key}.rgb"] = hashlib.sha256(blob).hexdigest()
         self._ring_is_row &= ring_is_row
         self._shapes.add((cloud.height, cloud.width))
         self._frame_id = self._frame_id or cloud.frame_id

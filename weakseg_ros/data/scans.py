@@ -233,10 +233,12 @@ class ScanFolder:
         height, width = grid or (1, len(points))
         ring = np.repeat(np.arange(height, dtype=np.uint16), width) if self.manifest and self.manifest.ring_is_row else None
         has_intensity = not self.manifest or bool(self.manifest.intensity_field)
+        colors = self.folder / "rgb" / f"{key}.rgb"
         return make_cloud(
             np.ascontiguousarray(points[:, :3]),
             np.ascontiguousarray(points[:, 3]) if has_intensity else None,
             ring,
+            rgb=scan_files.read_rgb(colors, len(points)) if colors.is_file() else None,
             stamp_ns=stamp_ns,
             frame_id=self.manifest.frame_id if self.manifest else "velodyne",
             height=height,
@@ -268,7 +270,7 @@ def _points_of(folder: Path) -> list[Path]:
 def layout_files(folder: Path) -> list[str]:
     """The files of the layout that are there, relative to the folder, sorted; the manifest is not one of them."""
     labels = (path for suffix in scan_files.LABEL_SUFFIXES for path in folder.glob(f"labels/*{suffix}"))
-    scans = [*folder.glob("velodyne/*.bin"), *labels]
+    scans = [*folder.glob("velodyne/*.bin"), *labels, *folder.glob("rgb/*.rgb")]
     single = [folder / name for name in ("calib.txt", "poses.txt", "times.txt", scan_files.EXPRESSIONS)]
     return sorted(str(path.relative_to(folder)) for path in [*scans, *filter(Path.is_file, single)])
 

@@ -115,7 +115,7 @@ def scan_at(street: Street, config: SimulateConfig, index: int) -> SimulatedScan
     parts = parts[reach < sensor.range_max_m]
     ground_m, kind, ground_cosine = cast_ground(street.ground, pose[:3, 3], rays, sensor.range_max_m)
     hits = cast(parts, pose[:3, 3], rays, ground_m, rng)
-    scene = Scene(parts, street.ground, pose, rays, hits, kind, ground_cosine)
+    scene = Scene(parts, street.ground.albedo, pose, rays, hits, kind, ground_cosine)
     cloud, raw_label = measure(scene, sensor, config.shift, rng)
     stamp_ns = START_NS + round(time_s * 1e9)
     return SimulatedScan(dataclasses.replace(cloud, stamp_ns=stamp_ns), raw_label, pose)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -42,6 +43,34 @@ class Rays:
     direction: Floats
     """(3, H * W) unit vectors along the world's axes"""
 
+    @property
+    def circle(self) -> int:
+        """Number of columns in a full turn."""
+        return int(np.ceil(2 * np.pi / self.step_rad - 1e-6))
+
+    def windows(self, parts: Parts, origin: NDArray[np.float64]) -> Windows:
+        """Rows and columns that can see each part, from its bounding box, widened for the sensor's tilt; nearest part first."""
+        return _windows(parts, origin, self)
+
+
+class RayField(Protocol):
+    """What `cast` needs to know of rays that fill an image row by row, of a LiDAR or of a camera."""
+
+    @property
+    def columns(self) -> int:
+        """Number of columns of the image."""
+
+    @property
+    def circle(self) -> int:
+        """Number of columns after which the first one follows again; more than `columns` where the image is no full turn."""
+
+    @property
+    def direction(self) -> Floats:
+        """(3, H * W) unit vectors along the world's axes."""
+
+    def windows(self, parts: Parts, origin: NDArray[np.float64]) -> Windows:
+        """The part of the image that can see each part, nearest part first."""
+
 
 @dataclass(frozen=True)
 class Hits:
@@ -68,13 +97,13 @@ def make_rays(
     return Rays(rotation, beams, columns, float(np.radians(left_deg)), float(step), (rotation @ own).astype(np.float32))
 
 
-def cast(parts: Parts, origin: NDArray[np.float64], rays: Rays, limit: Floats, rng: np.random.Generator) -> Hits:
+def cast(parts: Parts, origin: NDArray[np.float64], rays: RayField, limit: Floats, rng: np.random.Generator) -> Hits:
     """The nearest part that each ray meets before `limit` (H * W) m; `rng` decides how deep a ray gets into foliage.
 
     `distance` is `limit` where no part was met.
     """
     hits = Hits(limit.astype(np.float32, copy=True), np.full(len(limit), -1, np.int32), np.ones(len(limit), np.float32))
-    windows = _windows(parts, origin, rays)
+    windows = rays.windows(parts, origin)
     for window in _batches(windows):
         for kind in np.unique(parts["kind"][window.part]):
             group = window.take(parts["kind"][window.part] == kind)
@@ -85,7 +114,9 @@ def cast(parts: Parts, origin: NDArray[np.float64], rays: Rays, limit: Floats, r
 
 
 @dataclass(frozen=True)
-class _Windows:
+class Windows:
+    """For each part the rectangle of the image that can see it, and a distance that it is not nearer than."""
+
     part: Ints
     near: Floats
     top: Ints
@@ -93,12 +124,11 @@ class _Windows:
     left: Ints
     width: Ints
 
-    def take(self, index: NDArray[np.generic] | slice) -> _Windows:
-        return _Windows(*(getattr(self, name)[index] for name in ("part", "near", "top", "height", "left", "width")))
+    def take(self, index: NDArray[np.generic] | slice) -> Windows:
+        return Windows(*(getattr(self, name)[index] for name in ("part", "near", "top", "height", "left", "width")))
 
 
-def _windows(parts: Parts, origin: NDArray[np.float64], rays: Rays) -> _Windows:
-    """Rows and columns that can see each part, from its bounding box, widened for the sensor's tilt; nearest part first."""
+def _windows(parts: Parts, origin: NDArray[np.float64], rays: Rays) -> Windows:
     up = rays.rotation[:, 2]
     tilt = float(np.hypot(up[0], up[1]))
     size = parts["size"].astype(np.float64)
@@ -124,17 +154,16 @@ def _windows(parts: Parts, origin: NDArray[np.float64], rays: Rays) -> _Windows:
     corners = [(i * half_x * cos - j * half_y * sin, i * half_x * sin + j * half_y * cos) for i in (1, -1) for j in (1, -1)]
     turns = np.stack([np.arctan2(own[:, 1] + y, own[:, 0] + x) - bearing for x, y in corners])
     turns = (turns + np.pi) % (2 * np.pi) - np.pi
-    circle = int(np.ceil(2 * np.pi / rays.step_rad - 1e-6))
     left = np.floor((rays.left_rad - bearing - turns.max(axis=0)) / rays.step_rad).astype(np.int32) - 1
     width = np.ceil((turns.max(axis=0) - turns.min(axis=0)) / rays.step_rad).astype(np.int32) + 3
-    width = np.where(near <= 1e-3, circle, np.minimum(width, circle))
+    width = np.where(near <= 1e-3, rays.circle, np.minimum(width, rays.circle))
     seen = np.flatnonzero(bottom > top)
     order = seen[np.argsort(near[seen], kind="stable")]
-    every = _Windows(np.arange(len(parts), dtype=np.int32), near.astype(np.float32), top, bottom - top, left, width)
+    every = Windows(np.arange(len(parts), dtype=np.int32), near.astype(np.float32), top, bottom - top, left, width)
     return every.take(order)
 
 
-def _batches(windows: _Windows) -> Iterator[_Windows]:
+def _batches(windows: Windows) -> Iterator[Windows]:
     """The windows in runs of about PAIRS_PER_BATCH pairs."""
     total = np.cumsum(windows.height.astype(np.int64) * windows.width)
     start = 0
@@ -145,9 +174,9 @@ def _batches(windows: _Windows) -> Iterator[_Windows]:
         start = end
 
 
-def _pairs(windows: _Windows, rays: Rays, distance: Floats) -> tuple[Ints, Ints]:
+def _pairs(windows: Windows, rays: RayField, distance: Floats) -> tuple[Ints, Ints]:
     """Pixel and window index of every pair whose ray is not yet stopped in front of the part."""
-    circle = int(np.ceil(2 * np.pi / rays.step_rad - 1e-6))
+    circle = rays.circle
     strips = np.repeat(np.arange(len(windows.part), dtype=np.int32), windows.height)
     first = np.cumsum(windows.height) - windows.height
     rows = windows.top[strips] + np.arange(len(strips)) - first[strips]
@@ -168,7 +197,7 @@ def _pairs(windows: _Windows, rays: Rays, distance: Floats) -> tuple[Ints, Ints]
 def _meet(
     parts: Parts,
     origin: NDArray[np.float64],
-    rays: Rays,
+    rays: RayField,
     part: Ints,
     pixel: Ints,
     hits: Hits,

@@ -5,11 +5,7 @@ from __future__ import annotations
 
 import dataclasses
 import logging
-import multiprocessing
-import os
-from collections import deque
-from collections.abc import Generator, Sequence
-from concurrent.futures import ProcessPoolExecutor
+from collections.abc import Sequence
 from contextlib import AbstractContextManager, ExitStack, nullcontext
 from dataclasses import dataclass, field
 from functools import lru_cache
@@ -28,22 +24,22 @@ from weakseg_ros.data.scan_writer import ScanWriter
 from weakseg_ros.errors import ConfigError, DataError, say
 from weakseg_ros.files import check_can_write, sha256_of_parts
 from weakseg_ros.points.labels import LabelMap
-from weakseg_ros.processes import end_with_parent
 from weakseg_ros.registry import DEFAULT_BUNDLE
 from weakseg_ros.simulate.drive import SimulateConfig, SimulatedScan, check_length, scan_at
 from weakseg_ros.simulate.expressions import expressions_of
 from weakseg_ros.simulate.grammar import Words
 from weakseg_ros.simulate.lidar import Shift, load_sensor
+from weakseg_ros.simulate.rooms.record import ROOMS, simulate_rooms
 from weakseg_ros.simulate.scene_graph import scene_of
 from weakseg_ros.simulate.street import Street, build_street
 from weakseg_ros.simulate.variety import ANY_SENSOR, DRAWN, draw_sensor, draw_shift
+from weakseg_ros.simulate.workers import in_order
 
 log = logging.getLogger(__name__)
 
 LABELS = "street"
 Described = tuple[SimulatedScan, list[Expression]]
 """a scan, and what was said of it"""
-MOST_WORKERS = 8
 
 
 @dataclass(frozen=True)
@@ -81,6 +77,8 @@ class RecordConfig:
     """Number of worker processes (up to 256); 0 starts one per core, at most 8."""
     overwrite: bool = False
     """Replace scans and bags that are already there."""
+    rooms: bool = False
+    """Simulate a building with rooms in place of streets; its own settings are shown by 'weakseg simulate --rooms --help'."""
 
     def __post_init__(self) -> None:
         check_ranges(self)
@@ -118,7 +116,8 @@ def record(config: RecordConfig) -> int:
     wanted = drives if config.bag else [drive for drive in drives if drive not in there]
     street_ns = round(1e9 * config.scans_per_street * config.stride / sensor.rate_hz)
     asked = (config.expressions, config.expression_words)
-    scans = _scans(wanted, asked, config.workers or min(os.cpu_count() or 1, MOST_WORKERS))
+    tasks = ((drive, index, *asked) for drive in wanted for index in range(drive.scans))
+    scans = in_order(_scan, tasks, config.workers)
     with ExitStack() as stack:
         stack.callback(scans.close)
         bag = stack.enter_context(CloudBagWriter(config.bag, config.topic, overwrite=config.overwrite)) if config.bag else None
@@ -141,6 +140,8 @@ def record(config: RecordConfig) -> int:
 
 def main(argv: Sequence[str]) -> int:
     """Run the verb; returns the exit code."""
+    if ROOMS in argv:
+        return simulate_rooms([word for word in argv if word != ROOMS])
     config = parse(RecordConfig, argv, "simulate")
     count = record(config)
     if config.out and config.expressions:
@@ -188,23 +189,6 @@ def _writer(config: RecordConfig, drive: SimulateConfig) -> AbstractContextManag
         sensor=drive.sensor.name,
         overwrite=config.overwrite,
     )
-
-
-def _scans(drives: Sequence[SimulateConfig], asked: tuple[int, Words], workers: int) -> Generator[Described, None, None]:
-    """Every scan of every drive, in order; more than one worker keeps a few scans ahead in processes."""
-    tasks = ((drive, index, *asked) for drive in drives for index in range(drive.scans))
-    if workers == 1:
-        yield from (_scan(*task) for task in tasks)
-        return
-    # Fresh processes: a fork of one that holds threads (torch, onnxruntime) may hang.
-    with ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"), end_with_parent, (os.getpid(),)) as pool:
-        waiting = deque(pool.submit(_scan, *task) for task in islice(tasks, 3 * workers))
-        try:
-            while waiting:
-                yield waiting.popleft().result()
-                waiting.extend(pool.submit(_scan, *task) for task in islice(tasks, 1))
-        finally:
-            pool.shutdown(wait=False, cancel_futures=True)
 
 
 def _scan(drive: SimulateConfig, index: int, expressions: int, words: Words) -> Described:

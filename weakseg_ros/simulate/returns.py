@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from weakseg_ros.points.cloud import FLAG_NON_RETURN, Cloud
-from weakseg_ros.simulate.ground import RAW_ID, ROUGHNESS_M, Ground
+from weakseg_ros.simulate.ground import ALBEDO, RAW_ID, ROUGHNESS_M
 from weakseg_ros.simulate.lidar import SensorModel, Shift
 from weakseg_ros.simulate.raycast import Floats, Hits, Rays, face_coordinates, in_pattern
 from weakseg_ros.simulate.solids import BLOCK, GLASS, WINDOWS, Parts
@@ -28,7 +28,8 @@ class Scene:
     """One moment: what is there, and what each of the H * W rays met."""
 
     parts: Parts
-    ground: Ground
+    ground_albedo: Floats
+    """of each kind of ground"""
     pose: NDArray[np.float64]
     """(4, 4) sensor to world"""
     rays: Rays
@@ -36,6 +37,12 @@ class Scene:
     kind: NDArray[np.uint8]
     """kind of the ground below each ray"""
     ground_cosine: Floats
+
+    @staticmethod
+    def indoors(parts: Parts, pose: NDArray[np.float64], rays: Rays, hits: Hits) -> Scene:
+        """A moment where everything is a part, the floor too."""
+        count = len(hits.distance)
+        return Scene(parts, ALBEDO, pose, rays, hits, np.zeros(count, np.uint8), np.ones(count, np.float32))
 
 
 @dataclass(frozen=True)
@@ -81,7 +88,7 @@ def _surfaces(scene: Scene) -> Surfaces:
     row = parts[["raw", "instance", "albedo", "gloss"]][part[solid]]
     raw = RAW_ID[kind].astype(np.uint32)
     raw[solid] = row["raw"].astype(np.uint32) | row["instance"].astype(np.uint32) << np.uint32(16)
-    albedo, roughness, gloss = scene.ground.albedo[kind], ROUGHNESS_M[kind], np.zeros(len(part), np.float32)
+    albedo, roughness, gloss = scene.ground_albedo[kind], ROUGHNESS_M[kind], np.zeros(len(part), np.float32)
     albedo[solid], gloss[solid], roughness[solid] = row["albedo"], row["gloss"], 0
     cosine = np.where(solid, scene.hits.cosine, scene.ground_cosine)
     return Surfaces(raw, scene.hits.distance.copy(), albedo, gloss, cosine, roughness)

@@ -30,12 +30,14 @@ PART = np.dtype(
         ("albedo", "f4"),
         ("gloss", "f4"),
         ("pattern", "f4", 4),
+        ("rgb", "u1", 3),
     ]
 )
 """size: half length (x), half width (y), full height (z) in m, the first one the radius of a cylinder. taper: how far the
 front, the rear and both flanks of a block lean inwards per metre of height. pattern: period and share along the face,
 period and share upwards, of the bars of GAPS or the panes of WINDOWS. albedo: intensity at perpendicular incidence, 0..1;
-gloss: how much of it is lost at oblique incidence."""
+gloss: how much of it is lost at oblique incidence. rgb: what a
+camera sees, black on a street."""
 
 Parts = NDArray[np.void]
 

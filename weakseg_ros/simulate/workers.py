@@ -1,0 +1,37 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Tasks on several processes, their results in order, a few ahead; the processes end with the one that started them."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+from collections import deque
+from collections.abc import Callable, Generator, Iterable
+from concurrent.futures import ProcessPoolExecutor
+from itertools import islice
+from typing import Any, TypeVar
+
+from weakseg_ros.processes import end_with_parent
+
+MOST_WORKERS = 8
+Result = TypeVar("Result")
+
+
+def in_order(
+    function: Callable[..., Result], tasks: Iterable[tuple[Any, ...]], workers: int = 0
+) -> Generator[Result, None, None]:
+    """function(*task) for each task, in the tasks' order; one worker is this process, 0 takes one per core, at most 8."""
+    workers = workers or min(os.cpu_count() or 1, MOST_WORKERS)
+    waiting_tasks = iter(tasks)
+    if workers == 1:
+        yield from (function(*task) for task in waiting_tasks)
+        return
+    # Fresh processes: a fork of one that holds threads (torch, onnxruntime) may hang.
+    with ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"), end_with_parent, (os.getpid(),)) as pool:
+        waiting = deque(pool.submit(function, *task) for task in islice(waiting_tasks, 3 * workers))
+        try:
+            while waiting:
+                yield waiting.popleft().result()
+                waiting.extend(pool.submit(function, *task) for task in islice(waiting_tasks, 1))
+        finally:
+            pool.shutdown(wait=False, cancel_futures=True)
