@@ -48,7 +48,9 @@ SERVERS = {r"weakseg (label|view) (?!.*--(mcap|rrd))": "open http://", r"weakseg
 SMALL = """#!/bin/bash
 train="--steps 3 --warmup-steps 1 --width 64 --batch-size 2 --validate-every 3 --workers 1 --net-width 16"
 case "$1" in
-simulate) more="--scans 3 --columns 256 --workers 1"; [[ "$*" == *--streets* ]] && more="$more --streets 2" ;;
+simulate) more="--scans 3 --columns 256 --workers 1"; [[ "$*" == *--streets* ]] && more="$more --streets 2"
+  small="--points 1000 --camera.width 32 --camera.height 24"
+  [[ "$*" == *--rooms* ]] && more="--scans 2 --columns 256 --workers 1 --buildings 1 $small" ;;
 train) more="$train" ;;
 benchmark)
   override="steps=3 warmup_steps=1 width=64 batch_size=2 validate_every=3 workers=1 net_width=16"

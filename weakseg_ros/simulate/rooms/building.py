@@ -136,7 +136,7 @@ def _door_angle(rng: Random) -> float | None:
     draw = rng.random()
     if draw < 0.1:
         return None
-    return 0.0 if draw < 0.25 else float(rng.uniform(0.15, 0.6) if draw < 0.3 else rng.uniform(1.1, 1.9))
+    return 0.0 if draw < 0.25 else float(rng.uniform(0.15, 0.6) if draw < 0.3 else rng.uniform(1.35, 1.95))
 
 
 def _windows(room: Room, rng: Random) -> None:

@@ -77,6 +77,8 @@ class RoomsConfig:
     sensor: str = "vlp16"
     """Model of the LiDAR: the name of one that ships (config/sensors), the path of a YAML file, or 'varied' for another one on
     every floor; it is mounted 0.3 to 1.2 m above the floor, and with 'varied' every other scan is taken from a random place."""
+    columns: int = setting(0, 0, 16384)
+    """Number of shots per turn of the LiDAR (up to 16384); 0 takes the sensor's own."""
     camera: CameraModel = field(default_factory=CameraModel)
     """Model of the depth camera."""
     shift: Shift = field(default_factory=Shift)
@@ -112,6 +114,7 @@ class RoomsConfig:
             camera, height, pitch = camera_of(self.camera, seed, floor)
             return Tour(seed, floor, self.scans, self.step_m, camera, height, pitch)
         sensor, height = lidar_of(self.sensor, seed, floor)
+        sensor = dataclasses.replace(sensor, columns=self.columns) if self.columns else sensor
         drawn = self.sensor == DRAWN and self.shift == Shift()
         shift = dataclasses.replace(draw_shift(seed), clutter=0.0) if drawn else self.shift
         return Tour(seed, floor, self.scans, self.step_m, sensor, height, shift=shift, anywhere=self.sensor == DRAWN)
