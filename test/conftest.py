@@ -18,6 +18,8 @@ import pytest
 from filelock import FileLock, Timeout
 from hypothesis import HealthCheck, settings
 
+pytest.register_assert_rewrite("support")
+
 from support import EXTRAS
 
 ROOT = Path(__file__).resolve().parent.parent

@@ -3,96 +3,19 @@
 
 from __future__ import annotations
 
-import itertools
-import os
-import shutil
-import subprocess
-import time
-from collections import Counter
-from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 
-from support import PATIENCE_S
+from support.logged_frames import ALL, LABELS, Start, fill, frame, keep, kept, offer_until, reasons_in, wait
 from weakseg_ros.data.frame_log import BYTES_PER_POINT, part_path
-from weakseg_ros.deploy.segmentation import Segmentation
-from weakseg_ros.improve.log import recorder as frame_log
 from weakseg_ros.improve.log.admission import LogSettings
 from weakseg_ros.improve.log.context import read_context
 from weakseg_ros.improve.log.frame_folder import open_frames
 from weakseg_ros.improve.log.recorder import FrameLog
-from weakseg_ros.improve.log.store import FrameWriter, Origin, Worth
-from weakseg_ros.points.cloud import Cloud, make_cloud
-from weakseg_ros.points.labels import LabelMap
+from weakseg_ros.improve.log.store import FrameWriter, Worth
 from weakseg_ros.points.projection import RangeSpec
-
-LABELS = LabelMap.load("semantickitti")
-ALL = {"per_minute": 6000.0, "spacing_s": 0.0, "min_distance": 0.0, "random_share": 0.0, "min_free_mib": 0, "points": 3}
-_stamps = itertools.count(1)
-
-
-def frame(count: int = 400, uncertainty: float = 0.5) -> tuple[Cloud, Segmentation, Origin]:
-    stamp = next(_stamps)
-    rng = np.random.default_rng(stamp)
-    cloud = make_cloud(rng.normal(size=(count, 3)) * 10, rng.random(count), stamp_ns=stamp)
-    image = np.zeros((1, 1), np.uint8)
-    answer = Segmentation(
-        class_id=rng.integers(1, 5, count).astype(np.uint8),
-        instance_id=np.zeros(count, np.uint16),
-        confidence=np.full(count, 1 - uncertainty, np.float32),
-        uncertainty=np.full(count, uncertainty, np.float32),
-        flags=cloud.flags,
-        class_image=image,
-        instance_image=image.astype(np.uint16),
-    )
-    return cloud, answer, Origin("street", "hash")
-
-
-Start = Callable[..., FrameLog]
-
-
-@pytest.fixture
-def start(monkeypatch: pytest.MonkeyPatch) -> Iterator[Start]:
-    """Open a log that keeps all it can unless told otherwise; `log.words` has what it said. A short retry saves waiting."""
-    monkeypatch.setattr(frame_log, "RETRY_S", 0.05)
-    opened: list[FrameLog] = []
-
-    def run(folder: Path, **changes: Any) -> FrameLog:
-        words: list[tuple[str, bool]] = []
-        settings = LogSettings(folder=str(folder), **{**ALL, **changes})
-        log = FrameLog(settings, LABELS, RangeSpec(), say=lambda text, is_fault: words.append((text, is_fault)))
-        log.words = words  # type: ignore[attr-defined]
-        opened.append(log)
-        return log
-
-    yield run
-    for log in opened:
-        log.close()
-
-
-def wait(condition: Callable[[], Any], what: str) -> Any:
-    deadline = time.monotonic() + PATIENCE_S
-    while not (value := condition()):
-        assert time.monotonic() < deadline, f"waited {PATIENCE_S} s for {what}"
-        time.sleep(0.01)
-    return value
-
-
-def offer_until(log: FrameLog, condition: Callable[[], Any], what: str, points: int = 400) -> Any:
-    """Offer frames until `condition` holds."""
-
-    def step() -> Any:
-        log.offer(*frame(points))
-        return condition()
-
-    return wait(step, what)
-
-
-def kept(log: FrameLog) -> int:
-    return sum(log.status().kept.values())
 
 
 def test_what_is_offered_is_kept_whole(start: Start, tmp_path: Path) -> None:
@@ -179,25 +102,6 @@ def test_frames_with_clicks_and_asked_ones_are_never_replaced(start: Start, tmp_
     assert set(keys) & left == set(keys[:3])
 
 
-def fill(folder: Path, reasons: list[str]) -> list[str]:
-    """Frames that were kept for these reasons, all of a low score."""
-    with FrameWriter(folder, LABELS, RangeSpec(), source="a test") as writer:
-        return [writer.write(*frame(), Worth(0.01, reason)).key for reason in reasons]
-
-
-def keep(log: FrameLog, **changes: float) -> str:
-    """Offer frames until one is handed to the disk, and wait for it: the reason it was offered for, or what was in the way."""
-    before = sum(log.status().dropped.get(name, 0) for name in ("budget", "outdone"))
-    reason = wait(lambda: log.offer(*frame(**changes)), "a decision")
-    wait(lambda: not log._pending, "the disk")
-    dropped = log.status().dropped
-    return "dropped" if sum(dropped.get(name, 0) for name in ("budget", "outdone")) > before else str(reason)
-
-
-def reasons_in(folder: Path) -> Counter[str]:
-    return Counter(record.reason for record in open_frames(folder).frames)
-
-
 def test_drawn_frames_neither_fill_the_log_nor_stop_it(start: Start, tmp_path: Path) -> None:
     keys = fill(tmp_path, ["random"] * 6)
     log = start(tmp_path, max_frames=6, random_share=0.34)
@@ -267,105 +171,6 @@ def test_the_byte_budget_counts_what_lies_on_the_disk(start: Start, tmp_path: Pa
 
 
 # disks
-
-
-def test_a_full_disk_pauses_the_log_and_space_resumes_it(start: Start, small_disk: Path) -> None:
-    log = start(small_disk / "log")
-    offer_until(log, lambda: log.status().fault, "the disk to be full", points=30_000)
-    assert "No space left" in log.status().fault
-    full = len(open_frames(log.folder))
-    assert full >= 1
-    for _ in range(20):
-        log.offer(*frame(30_000))
-        time.sleep(0.005)
-    wait(lambda: not log._pending, "the attempt at hand")
-    parts = {path.stem for part in ("velodyne", "predictions", "uncertainty") for path in (log.folder / part).iterdir()}
-    frames = open_frames(log.folder)
-    assert len(frames) == full
-    assert not frames.problems
-    assert parts == {record.key for record in frames.frames}, "no half frame is left"
-    assert [is_fault for _, is_fault in log.words].count(True) == 1, "said once"
-    for record in frames.frames[:2]:
-        part_path(log.folder, "frames", record.key).unlink()
-        part_path(log.folder, "velodyne", record.key).unlink()
-    before = kept(log)
-    offer_until(log, lambda: kept(log) > before, "the log to go on", points=30_000)  # the next frame may find the disk full again
-    assert any("goes on" in text for text, _ in log.words)
-    log.close()
-    assert len(open_frames(log.folder)) >= full - 1
-
-
-def test_the_free_space_that_must_stay_is_left_alone(start: Start, small_disk: Path) -> None:
-    log = start(small_disk / "log", min_free_mib=3)
-    offer_until(log, lambda: log.status().fault, "the limit", points=10_000)
-    assert "3 MiB must stay free" in log.status().fault
-    log.close()
-    assert shutil.disk_usage(small_disk).free >= 3 << 20
-    assert len(open_frames(log.folder)) >= 1
-
-
-def test_a_read_only_disk_is_one_clear_sentence(start: Start, small_disk: Path) -> None:
-    subprocess.run(["mount", "-o", "remount,ro", small_disk], check=True)
-    log = start(small_disk / "log")
-    wait(lambda: log.status().fault, "the fault")
-    assert "Read-only file system" in log.status().fault
-    assert str(small_disk) in log.status().fault
-    assert log.offer(*frame()) in ("", "uncertain", "novel")
-    subprocess.run(["mount", "-o", "remount,rw", small_disk], check=True)
-    offer_until(log, lambda: kept(log) and not log.status().fault, "the log to go on")
-
-
-def test_a_fault_ends_with_the_disk_although_the_log_is_full(start: Start, tmp_path: Path) -> None:
-    fill(tmp_path / "log", ["asked"] * 2)
-    (tmp_path / "log").rename(tmp_path / "away")
-    (tmp_path / "log").write_text("in the way")
-    log = start(tmp_path / "log", max_frames=2)
-    wait(lambda: log.status().fault, "the fault")
-    (tmp_path / "log").unlink()
-    (tmp_path / "away").rename(tmp_path / "log")
-    offer_until(log, lambda: log.status().dropped.get("budget"), "a look at the mended folder")
-    wait(lambda: not log._pending, "the disk")
-    assert log.status().fault == ""
-    assert log.status().full
-
-
-def test_a_deleted_folder_is_made_again(start: Start, tmp_path: Path) -> None:
-    log = start(tmp_path / "log")
-    for _ in range(3):
-        offer_until(log, lambda: any(log.folder.glob("frames/[0-9]*.yaml")), "a frame")
-        wait(lambda: not log._pending, "the disk")
-        shutil.rmtree(log.folder)
-    offer_until(log, lambda: any(log.folder.glob("frames/[0-9]*.yaml")), "a frame in the new folder")
-    log.close()
-    assert not open_frames(log.folder).problems
-
-
-def test_a_folder_deleted_in_the_middle_of_a_frame(start: Start, tmp_path: Path) -> None:
-    log = start(tmp_path / "log")
-    stop = time.monotonic() + 1.5
-    while time.monotonic() < stop:
-        log.offer(*frame(5000))
-        shutil.rmtree(log.folder, ignore_errors=True)
-    offer_until(log, lambda: any(log.folder.glob("frames/[0-9]*.yaml")), "a frame")
-    log.close()
-    assert not open_frames(log.folder).problems
-    assert not log.status().dropped.get("internal")
-
-
-def test_a_path_that_cannot_be_and_foreign_folders_are_said_once(start: Start, tmp_path: Path) -> None:
-    (tmp_path / "file").write_text("in the way")
-    (tmp_path / "thesis").mkdir()
-    (tmp_path / "thesis" / "chapter").write_text("mine")
-    for folder in (tmp_path / "file", tmp_path / "file" / "log", tmp_path / "thesis"):
-        log = start(folder)
-        wait(lambda log=log: log.status().fault, "the fault")
-        for _ in range(20):
-            log.offer(*frame())
-            time.sleep(0.01)
-        log.close()
-        assert str(tmp_path) in log.status().fault
-        assert len([text for text, is_fault in log.words if is_fault]) == 1
-    assert os.listdir(tmp_path / "thesis") == ["chapter"]
 
 
 def test_a_listener_that_fails_takes_no_frame_away(start: Start, tmp_path: Path) -> None:

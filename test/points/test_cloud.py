@@ -8,69 +8,30 @@ from typing import Any
 
 import numpy as np
 import pytest
-from rosbags.typesys import Stores, get_typestore
 
+from support.cloud_messages import (
+    CLOUD,
+    F32,
+    F64,
+    I8,
+    I16,
+    I32,
+    OUSTER,
+    STORE,
+    TYPES,
+    U8,
+    U16,
+    U32,
+    XYZ,
+    XYZI,
+    XYZIRC,
+    message,
+    reason,
+    records,
+)
 from weakseg_ros.errors import CloudError
 from weakseg_ros.points.cloud import FLAG_NON_FINITE, FLAG_NON_RETURN, Cloud, decode, decode_cdr, flags_of, make_cloud
 from weakseg_ros.points.layout import MAX_POINTS
-
-STORE = get_typestore(Stores.ROS2_HUMBLE)
-TYPES = STORE.types
-CLOUD = "sensor_msgs/msg/PointCloud2"
-I8, U8, I16, U16, I32, U32, F32, F64 = range(1, 9)
-FORMATS = {I8: "i1", U8: "u1", I16: "i2", U16: "u2", I32: "i4", U32: "u4", F32: "f4", F64: "f8"}
-
-XYZ = [("x", 0, F32), ("y", 4, F32), ("z", 8, F32)]
-XYZI = [*XYZ, ("intensity", 12, F32)]
-XYZIRC = [*XYZ, ("intensity", 12, U8), ("return_type", 13, U8), ("channel", 14, U16)]
-OUSTER = [*XYZ, ("intensity", 16, F32), ("t", 20, U32), ("reflectivity", 24, U16), ("ring", 26, U16), ("ambient", 28, U16)]
-
-
-def records(fields: list[tuple[str, int, int]], step: int, count: int, order: str = "<") -> np.ndarray:
-    """(count,) records with a different number in every field; coordinates are never 0."""
-    dtype = np.dtype(
-        {
-            "names": [name for name, _, _ in fields],
-            "formats": [order + FORMATS[kind] for _, _, kind in fields],
-            "offsets": [offset for _, offset, _ in fields],
-            "itemsize": step,
-        }
-    )
-    points = np.zeros(count, dtype)
-    for number, (name, _, _) in enumerate(fields, 1):
-        points[name] = np.arange(count) % 50 + number
-    return points
-
-
-def message(fields: list[tuple[Any, ...]], step: int, content: np.ndarray | bytes, **changes: Any) -> Any:
-    """A PointCloud2 of one row; a field is (name, offset, datatype[, count]); `changes` replace header values."""
-    blob = np.frombuffer(content if isinstance(content, bytes) else content.tobytes(), np.uint8)
-    count = len(blob) // step if step else 0
-    header = TYPES["std_msgs/msg/Header"](
-        TYPES["builtin_interfaces/msg/Time"](sec=7, nanosec=8), changes.pop("frame_id", "lidar")
-    )
-    described = [TYPES["sensor_msgs/msg/PointField"](f[0], f[1], f[2], f[3] if len(f) > 3 else 1) for f in fields]
-    values = {
-        "header": header,
-        "height": 1,
-        "width": count,
-        "fields": described,
-        "is_bigendian": False,
-        "point_step": step,
-        "row_step": count * step,
-        "data": blob,
-        "is_dense": True,
-    }
-    return TYPES[CLOUD](**(values | changes))
-
-
-def reason(bad: Any, intensity_field: str = "auto") -> str:
-    with pytest.raises(CloudError) as caught:
-        decode(bad, intensity_field)
-    assert str(caught.value).startswith("PointCloud2: ")
-    assert ";" in str(caught.value), "says what to do"
-    return caught.value.reason
-
 
 LAYOUTS = {
     # name: (fields, point_step, intensity field, full scale, ring field)
@@ -171,109 +132,6 @@ REFUSED = {
 def test_refused(name: str) -> None:
     bad, expected = REFUSED[name]
     assert reason(bad) == expected
-
-
-UNCONCERNED = {
-    "duplicate extra": [("tag", 12, U8), ("tag", 12, U8)],
-    "empty name": [("", 12, F32)],
-    "datatype 0": [("tag", 12, 0)],
-    "datatype 99": [("tag", 12, 99)],
-    "count 0": [("tag", 12, U8, 0)],
-    "count 4": [("rgba", 12, U8, 4)],
-    "over x": [("everything", 0, F32, 4)],
-    "beyond the point": [("tag", 4_000_000_000, F64)],
-    "ring of floats": [("ring", 12, F32)],
-    "ring over z": [("ring", 10, U16)],
-    "ring of count 2": [("ring", 12, U16, 2)],
-}
-
-
-@pytest.mark.parametrize("name", UNCONCERNED)
-def test_faults_of_fields_that_nobody_reads(name: str) -> None:
-    points = records(XYZ, 16, 3)
-    cloud = decode(message([*XYZ, *UNCONCERNED[name]], 16, points))
-    np.testing.assert_array_equal(cloud.xyz[:, 2], points["z"])
-    assert cloud.ring is None
-
-
-@pytest.mark.parametrize(("height", "width", "row_step"), [(0, 0, 0), (0, 5, 60), (4, 0, 0), (2**32 - 1, 0, 0)])
-@pytest.mark.parametrize("fields", [XYZ, []])
-def test_empty_cloud_keeps_its_header(height: int, width: int, row_step: int, fields: list[Any]) -> None:
-    cloud = decode(message(fields, 12, b"", height=height, width=width, row_step=row_step))
-    assert (len(cloud), cloud.height, cloud.width, cloud.frame_id, cloud.stamp_ns) == (0, height, width, "lidar", 7_000_000_008)
-
-
-@pytest.mark.parametrize("row_step", [0, 1, 35, 37, 2**32 - 1])
-def test_wrong_row_step_of_a_single_row_is_derived(row_step: int) -> None:
-    points = records(XYZ, 12, 3)
-    np.testing.assert_array_equal(decode(message(XYZ, 12, points, row_step=row_step)).xyz[:, 0], points["x"])
-
-
-@pytest.mark.parametrize("row_step", [0, 3, 35, 36 * 2, 2**32 - 1])
-def test_rows_are_packed_where_the_data_are_exactly_the_points(row_step: int) -> None:
-    """ROS 2's PointCloud2Modifier wrote the size of all rows as row_step, other drivers 0 or the width."""
-    points = records(XYZ, 12, 6)
-    cloud = decode(message(XYZ, 12, points, height=2, width=3, row_step=row_step))
-    np.testing.assert_array_equal(cloud.xyz, np.stack([points[n] for n in "xyz"], 1))
-    assert len(cloud.notes) == 1
-    assert f"row_step {row_step} is wrong" in cloud.notes[0]
-    assert decode(message(XYZ, 12, points, height=2, width=3, row_step=36)).notes == ()
-
-
-@pytest.mark.parametrize("count", [0, 3, 6, 16384])
-def test_a_field_whose_count_cannot_be_true_is_one_number(count: int) -> None:
-    points = records(XYZI, 16, 6)
-    fields = [(name, offset, datatype, count) for name, offset, datatype in XYZI]
-    cloud = decode(message(fields, 16, points))
-    np.testing.assert_array_equal(cloud.intensity, points["intensity"])
-    np.testing.assert_array_equal(cloud.xyz[:, 2], points["z"])
-    assert len(cloud.notes) == 1
-    assert f"'x' {count}" in cloud.notes[0]
-
-
-@pytest.mark.parametrize("stated", [True, False])
-@pytest.mark.parametrize("kind", [F32, F64])
-def test_a_byte_order_that_gives_no_lengths_is_not_believed(stated: bool, kind: int) -> None:
-    """UnitySensors sends little-endian data under is_bigendian = true."""
-    rng = np.random.default_rng(1)
-    size = 4 if kind == F32 else 8
-    fields = [
-        *((name, i * size, kind) for i, name in enumerate("xyz")),
-        ("intensity", 3 * size, F32),
-        ("ring", 3 * size + 4, U16),
-    ]
-    step = 3 * size + 6
-    points = records(fields, step, 200, "<" if stated else ">")
-    for name in "xyz":
-        points[name] = rng.uniform(-50, 50, 200)
-        points[name][::7] = np.nan
-    points["intensity"] = rng.uniform(0, 1, 200)
-    lying = decode(message(fields, step, points, height=10, width=20, row_step=20 * step, is_bigendian=stated))
-    honest = decode(message(fields, step, points, height=10, width=20, row_step=20 * step, is_bigendian=not stated))
-    for name in ("xyz", "intensity", "ring", "flags"):
-        np.testing.assert_array_equal(getattr(lying, name), getattr(honest, name))
-    assert honest.notes == ()
-    assert "only the other byte order gives lengths" in lying.notes[0]
-
-
-@pytest.mark.parametrize("x", [1e30, -1e38, 1e-40, np.nan, 0.0])
-def test_strange_numbers_do_not_change_the_byte_order(x: float) -> None:
-    points = records(XYZ, 12, 100)
-    for name in "xyz":
-        points[name] = x
-    cloud = decode(message(XYZ, 12, points))
-    np.testing.assert_array_equal(cloud.xyz[:, 0], points["x"])
-    assert cloud.notes == ()
-
-
-@pytest.mark.parametrize("fields", [XYZ, [("x", 0, F64), ("y", 8, F32), ("z", 12, F32)]])
-@pytest.mark.parametrize("tail", [0, 5])
-def test_padded_rows_and_a_tail(fields: list[Any], tail: int) -> None:
-    points = records(fields, 16, 6).reshape(2, 3)
-    rows = [points[0].tobytes() + b"\xff" * 9, points[1].tobytes() + b"\xff" * tail]
-    cloud = decode(message(fields, 16, b"".join(rows), height=2, width=3, row_step=57))
-    for axis, name in enumerate("xyz"):
-        np.testing.assert_array_equal(cloud.xyz[:, axis], points[name].ravel())
 
 
 def test_flags_say_why_a_point_is_unusable() -> None:

@@ -1,0 +1,136 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Trees of recordings: SemanticKITTI's layout, splits, and parts that are held out."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from support.small_scans import SPEC, STREET, grid_cloud, record, writer
+from weakseg_ros.data.scans import Subset, check, holdout, open_scans, open_splits
+from weakseg_ros.errors import DataError
+from weakseg_ros.points.projection import RangeSpec
+
+
+def kitti_root(root: Path, sequences: list[str]) -> Path:
+    """A SemanticKITTI tree without manifests."""
+    for name in sequences:
+        folder = record(root / "sequences" / name, 2)
+        for extra in ("manifest.yaml", "times.txt", "poses.txt"):
+            (folder / extra).unlink()
+    return root
+
+
+def test_semantickitti_root_and_its_splits(tmp_path: Path) -> None:
+    root = kitti_root(tmp_path, ["00", "08", "11"])
+    scans = open_scans(root)
+    assert list(scans.keys) == ["00/000000", "00/000001", "08/000000", "08/000001", "11/000000", "11/000001"]
+    assert scans[2].key == "08/000000"
+    assert scans[-1].key == "11/000001"
+    np.testing.assert_array_equal(scans[3].cloud.xyz, grid_cloud(1).xyz)
+    assert scans.labels.name == "semantickitti"
+    assert [key[:2] for key in open_scans(root, "train").keys] == ["00", "00"]
+    assert open_scans(root, "val").keys[0] == "08/000000"
+    assert list(open_scans(root, sequences=["11"]).keys) == ["11/000000", "11/000001"]
+    assert [s.name for s in open_splits(root)] == [f"{root.name} train", f"{root.name} val"]
+    assert open_scans(root, "val", labels="street").labels == STREET
+    with pytest.raises(DataError, match="no recording '12'"):
+        open_scans(root, sequences=["12"])
+    with pytest.raises(DataError, match="no split 'vall' here; it has: train, val, test"):
+        open_scans(root, "vall")
+
+
+def test_folders_named_after_splits(tmp_path: Path) -> None:
+    record(tmp_path / "train" / "a", 2)
+    record(tmp_path / "train" / "b", 1)
+    record(tmp_path / "val", 1)
+    train, val = open_splits(tmp_path)
+    assert (len(train), len(val)) == (3, 1)
+    assert train.spec == SPEC
+    with pytest.raises(DataError, match="no split 'test' here; it has: train, val"):
+        open_scans(tmp_path, "test")
+
+
+def test_recordings_that_differ_are_not_joined(tmp_path: Path) -> None:
+    record(tmp_path / "a", 1)
+    with writer(tmp_path / "b", RangeSpec()) as out:
+        out.write(grid_cloud(0))
+    with pytest.raises(DataError, match="'b' and 'a' differ in their spec"):
+        open_scans(tmp_path)
+
+
+def test_places_without_scans(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="holds no scans"):
+        open_scans(tmp_path)
+    with pytest.raises(DataError, match="no such folder"):
+        open_scans(tmp_path / "absent")
+    (tmp_path / "drive.mcap").touch()
+    with pytest.raises(DataError, match="weakseg import"):
+        open_scans(tmp_path / "drive.mcap")
+    (tmp_path / "velodyne").mkdir()
+    with pytest.raises(DataError, match=r"holds no \.bin file"):
+        open_scans(tmp_path)
+
+
+def test_poses_of_the_camera_become_the_lidars(tmp_path: Path) -> None:
+    folder = kitti_root(tmp_path, ["00"]) / "sequences" / "00"
+    (folder / "calib.txt").write_text("P0: 1 2 3\nTr: 0 -1 0 0.1 0 0 -1 0.2 1 0 0 0.3\n")
+    (folder / "poses.txt").write_text("1 0 0 0 0 1 0 0 0 0 1 0\n1 0 0 0 0 1 0 0 0 0 1 5\n")
+    scans = open_scans(folder)
+    np.testing.assert_allclose(scans[0].pose, np.eye(4), atol=1e-12)
+    forward = np.eye(4)
+    forward[0, 3] = 5  # the camera's z is the LiDAR's x
+    np.testing.assert_allclose(scans[1].pose, forward, atol=1e-12)
+
+
+@settings(deadline=None, max_examples=50)
+@given(st.integers(2, 40), st.floats(0.01, 0.99), st.integers(1, 6))
+def test_holdout_cuts_whole_stretches(count: int, fraction: float, blocks: int) -> None:
+    class Row:
+        name, content_hash, labels, spec, intensity_full_scale = "row", "h", STREET, SPEC, 1.0
+        keys = tuple(map(str, range(count)))
+
+        def __len__(self) -> int:
+            return count
+
+    kept, held = holdout(Row(), fraction, blocks)  # type: ignore[arg-type]
+    assert sorted(kept.indices + held.indices) == list(range(count))
+    assert len(kept)
+    assert len(held)
+    stretches = 1 + int((np.diff(held.indices) > 1).sum())
+    assert stretches <= blocks
+    assert held.indices[-1] == count - 1
+
+
+def test_holdout_needs_two_scans(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="needs at least 2"):
+        holdout(open_scans(record(tmp_path, 1)), 0.5)
+
+
+def test_subset_is_a_data_set(tmp_path: Path) -> None:
+    scans = open_scans(record(tmp_path))
+    part = Subset(scans, [2, 0])
+    assert list(part.keys) == ["000002", "000000"]
+    assert part[0].key == "000002"
+    assert part.content_hash not in (scans.content_hash, Subset(scans, [0, 2]).content_hash)
+
+
+def test_real_semantickitti(shared_data: Path) -> None:
+    scans = open_scans(shared_data / "semantickitti_seq00")
+    assert len(scans) == 5
+    assert check(scans) == []
+    assert scans[3].class_id is None
+    cars = scans.labels.id_of("car")
+    for scan in (scans[i] for i in range(3)):
+        assert len(scan.cloud) > 120_000
+        assert scan.cloud.valid.all()
+        assert scan.class_id is not None
+        assert scan.instance_id is not None
+        assert len(np.unique(scan.class_id[scan.class_id > 0])) >= 12
+        things = np.flatnonzero(scan.instance_id)
+        assert set(np.unique(scan.class_id[things])) == {cars, scans.labels.id_of("motorcyclist")}
+        assert len(np.unique(scan.instance_id[scan.class_id == cars])) >= 13
