@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import ast
+import functools
 import re
 import subprocess
 import sys
@@ -53,24 +54,18 @@ ROBOT = (
 )
 
 
+@functools.cache
+def nodes(file: Path) -> tuple[ast.AST, ...]:
+    return tuple(ast.walk(ast.parse(file.read_text())))
+
+
 def imports(file: Path) -> Iterator[str]:
     """Every module that a file names in an import, at its top or inside a function."""
-    for node in ast.walk(ast.parse(file.read_text())):
+    for node in nodes(file):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom) and node.module:
             yield from (f"{node.module}.{alias.name}" for alias in node.names)
-
-
-def named(file: Path) -> Iterator[str]:
-    """Every "weakseg_ros.module:attribute" among a file's strings, which is an import by another way."""
-    for node in ast.walk(ast.parse(file.read_text())):
-        if (
-            isinstance(node, ast.Constant)
-            and isinstance(node.value, str)
-            and re.fullmatch(r"weakseg_ros(\.\w+)+:\w+", node.value)
-        ):
-            yield node.value
 
 
 def chapter(module: str) -> int | None:
@@ -86,8 +81,7 @@ def test_imports_point_upwards_only(file: Path) -> None:
         return
     own = relative.parts[0].removesuffix(".py")
     assert own in CHAPTERS, f"{relative}: its chapter is not in the list; add it where it belongs"
-    tables = ("registry.py", "cli.py")  # what can be plugged in, and the verbs: by name, resolved on use
-    for module in (*imports(file), *(named(file) if relative.name not in tables else ())):
+    for module in imports(file):
         if module.startswith("weakseg_ros."):
             other = chapter(module)
             assert other is None or other <= CHAPTERS.index(own), f"{relative} imports {module}, a later chapter"
@@ -100,7 +94,7 @@ def test_no_string_hides_an_import_of_a_later_chapter(file: Path) -> None:
     if relative.as_posix() in ("registry.py", "cli.py", "__main__.py", "__init__.py"):
         return
     own = CHAPTERS.index(relative.parts[0].removesuffix(".py"))
-    constants = (node.value for node in ast.walk(ast.parse(file.read_text())) if isinstance(node, ast.Constant))
+    constants = (node.value for node in nodes(file) if isinstance(node, ast.Constant))
     texts = [value for value in constants if isinstance(value, str)]
     for module in (word for text in texts for word in re.findall(r"weakseg_ros\.[a-z_.]+", text)):
         other = chapter(module)
@@ -115,21 +109,43 @@ def test_heavy_libraries_stay_in_their_room(file: Path) -> None:
         assert places is None or relative.startswith(places), f"{relative} imports {module}; it belongs into {places}"
 
 
-def test_weak_supervision_is_decided_without_torch() -> None:
-    modules = ", ".join(f"weakseg_ros.weak.{file.stem}" for file in (PACKAGE / "weak").glob("[a-z]*.py"))
-    code = f"import sys, {modules}; sys.exit('torch' in sys.modules)"
-    assert subprocess.run([sys.executable, "-c", code]).returncode == 0
+IMPORTER = """
+import importlib, sys
+for name in sys.argv[1:]:
+    try:
+        importlib.import_module(name)
+    except ImportError as error:
+        print(name, "fails", error)
+        continue
+    print(name, *({"torch", "tyro", "rosbags", "matplotlib"} & set(sys.modules)))
+"""
+
+
+@pytest.fixture(scope="module")
+def brought() -> dict[str, list[str]]:
+    """Which heavy libraries are loaded once a module has been imported, module by module in one process."""
+    weak = (f"weak/{file.stem}" for file in sorted((PACKAGE / "weak").glob("[a-z]*.py")))
+    names = [dotted(module) for module in (*ROBOT, *weak)]  # the robot's first: labels read data sets, bags among them
+    done = subprocess.run([sys.executable, "-c", IMPORTER, *names], capture_output=True, text=True, check=True)
+    lines = [line.split() for line in done.stdout.splitlines() if line.startswith("weakseg_ros.")]
+    return {name: libraries for name, *libraries in lines}
+
+
+def dotted(module: str) -> str:
+    return f"weakseg_ros.{module.replace('/', '.')}"
+
+
+def test_weak_supervision_is_decided_without_torch(brought: dict[str, list[str]]) -> None:
+    weak = {name: libraries for name, libraries in brought.items() if name.startswith("weakseg_ros.weak.")}
+    assert len(weak) > 5
+    assert not [name for name, libraries in weak.items() if {"torch", "fails"} & set(libraries)]
 
 
 @pytest.mark.parametrize("module", ROBOT)
-def test_the_robot_needs_neither_torch_nor_the_command_line_library(module: str) -> None:
+def test_the_robot_needs_neither_torch_nor_the_command_line_library(module: str, brought: dict[str, list[str]]) -> None:
     if module.startswith("ros/"):
         optional("rclpy")
-    name = f"weakseg_ros.{module.replace('/', '.')}"
-    heavy = "{'torch', 'tyro', 'rosbags', 'matplotlib'} & set(sys.modules)"
-    code = f"import sys, {name}; sys.exit(', '.join({heavy}) or 0)"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
+    assert brought[dotted(module)] == []
 
 
 @pytest.mark.parametrize("file", sorted((PACKAGE / "improve" / "label").glob("*.py")), ids=lambda file: file.name)
