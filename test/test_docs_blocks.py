@@ -1,14 +1,16 @@
 # SPDX-License-Identifier: Apache-2.0
 """Every command of README and docs runs as it is printed, page by page and in order, on data that is made here.
 
-Data and trainings are small, since a script named `weakseg` stands first on the PATH and appends small settings. What cannot
-run here is listed in ELSEWHERE with its reason; everything else runs.
+Data and trainings are small: support/small_commands.py appends small settings, and a script named `weakseg` that calls it
+stands first on the PATH. A command that needs no shell is a call in this process, which spares it the imports. What cannot run
+here is listed in ELSEWHERE with its reason; everything else runs.
 """
 
 from __future__ import annotations
 
 import os
 import re
+import shlex
 import shutil
 import signal
 import subprocess
@@ -16,16 +18,17 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
 
-from support import PATIENCE_S, free_port
+from support import PATIENCE_S, free_port, optional, small_commands
+from weakseg_ros.cli import main
 from weakseg_ros.improve.label.clicks import ClickStore
 
 for needed in ("torch", "onnx", "safetensors", "onnxruntime", "rosbags", "viser", "matplotlib", "jinja2", "rclpy"):
-    pytest.importorskip(needed, reason="the README's commands need it")
+    optional(needed)
 
 PAGES = sorted(
     page.relative_to(root).as_posix()
@@ -45,21 +48,8 @@ RECORDS = "docs/results.md"
 PROGRAMS = re.compile(r"(weakseg|make|python3?|ros2|pip|sudo|docker|git|ssh|export) ")
 SERVERS = {r"weakseg (label|view) (?!.*--(mcap|rrd))": "open http://", r"weakseg node (?!--print)": "active"}
 """commands that run until Ctrl+C, with a word of what they print once they are ready"""
-SMALL = """#!/bin/bash
-train="--steps 3 --warmup-steps 1 --width 64 --batch-size 2 --validate-every 3 --workers 1 --net-width 16"
-case "$1" in
-simulate) more="--scans 3 --columns 256 --workers 1"; [[ "$*" == *--streets* ]] && more="$more --streets 2"
-  small="--points 1000 --camera.width 32 --camera.height 24"
-  [[ "$*" == *--rooms* ]] && more="--scans 2 --columns 256 --workers 1 --buildings 1 $small" ;;
-train) more="$train" ;;
-benchmark)
-  override="steps=3 warmup_steps=1 width=64 batch_size=2 validate_every=3 workers=1 net_width=16"
-  more="--methods supervised --nets light --ratios 0.01 --seeds 1 --override $override" ;;
-label | view) more="--port $WEAKSEG_TEST_PORT" ;;
-retrain) more="--steps 3 --gate.miou-drop 1 --gate.class-drop 1 --gate.pq-drop 1 --gate.latency-ratio 100 --gate.new-gain -1" ;;
-esac
-exec PYTHON -m weakseg_ros "$@" $more
-"""
+SHELL = re.compile(r"[$|&;<>*`]")
+"""what a shell reads as more than a word"""
 
 
 class Block(NamedTuple):
@@ -103,7 +93,7 @@ def world(tmp_path_factory: pytest.TempPathFactory, root: Path, own_domain: int)
     shutil.copytree(root / "models" / "street64", world / "models" / "street64")
     (world / "bin").mkdir()
     (world / "domain").write_text(str(own_domain))
-    (world / "bin" / "weakseg").write_text(SMALL.replace("PYTHON", sys.executable))
+    (world / "bin" / "weakseg").write_text(f'#!/bin/bash\nexec {sys.executable} {small_commands.__file__} "$@"\n')
     (world / "bin" / "weakseg").chmod(0o755)
     run(world, "weakseg simulate --bag my_drive --topic /points --sensor os1_64")
     run(world, "weakseg simulate --out dense_scans --streets 2 --sensor os1_64")
@@ -125,10 +115,23 @@ def environment(folder: Path) -> dict[str, str]:
 
 def run(folder: Path, command: str) -> None:
     """Run a command to its end; its exit code must be 0."""
+    verb, *words = shlex.split(command)
+    if verb == "weakseg" and not SHELL.search(command):
+        with pytest.MonkeyPatch.context() as patch:
+            patch.chdir(folder)
+            assert main(small_commands.small(words)) == 0, command
+        return
     done = subprocess.run(
         ["bash", "-c", command], cwd=folder, env=environment(folder), capture_output=True, text=True, timeout=PATIENCE_S
     )
     assert done.returncode == 0, f"{command}\nended with {done.returncode}:\n{done.stdout}\n{done.stderr}"
+
+
+def run_python(folder: Path, block: Block, names: dict[str, Any]) -> None:
+    """Run a block of Python among the names of the blocks before it."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        exec(compile(block.text, f"block at line {block.line}", "exec"), names)
 
 
 def serve(folder: Path, command: str, ready: str) -> None:
@@ -171,15 +174,14 @@ def click(scans: Path) -> None:
 def test_every_command_of_a_page_runs_in_order(page: str, world: Path, root: Path, tmp_path: Path) -> None:
     if page == RECORDS:
         pytest.skip("the commands of the results take hours, on data of their own")
-    folder, text, python = tmp_path / "place", (root / page).read_text(), ""
+    folder, text, names = tmp_path / "place", (root / page).read_text(), {"__name__": "__main__"}
     shutil.copytree(
         world, folder, ignore=lambda _, names: [name for name in names if f"--out {name}\n" in re.sub(r" +#.*", "", text)]
     )
     for block in blocks(text):
         if block.language == "python":
-            python += block.text + "\n"
-            (folder / "block.py").write_text(python)
-        for command in {"bash": commands(block), "python": ["python block.py"]}.get(block.language, []):
+            run_python(folder, block, names)
+        for command in commands(block) if block.language == "bash" else ():
             begin_s = time.monotonic()
             why = reason_elsewhere(command)
             if not why:
