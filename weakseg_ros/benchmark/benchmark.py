@@ -54,13 +54,13 @@ _TIMED_PARTS = 40
 def run(config: BenchmarkConfig) -> int:
     """Do what `weakseg benchmark` was asked for; returns its exit code."""
     if config.report_only:
-        say(write_report(config.out, config.classes).read_text(encoding="utf-8"))
+        say(write_report(config.out, config.classes, published=config.published).read_text(encoding="utf-8"))
         return 0
     rows = table(config)
     scans, data_hash = open_table(config)
     failed = train_rows(config, rows, scans, data_hash)
     wanted = {row.key: (row.settings_hash, data_hash) for row in rows}
-    say(write_report(config.out, config.classes, wanted).read_text(encoding="utf-8"))
+    say(write_report(config.out, config.classes, wanted, config.published).read_text(encoding="utf-8"))
     return 1 if failed else 0
 
 

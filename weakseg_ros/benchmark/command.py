@@ -4,14 +4,30 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 
 from weakseg_ros.benchmark.table import BenchmarkConfig
 from weakseg_ros.config import parse
+from weakseg_ros.errors import ConfigError, did_you_mean
+from weakseg_ros.files import share_folder
 
 
 def main(argv: Sequence[str]) -> int:
     """The verb; exit code 1 where a row failed."""
-    config = parse(BenchmarkConfig, argv, "benchmark")
+    config = parse(BenchmarkConfig, with_shipped_table(argv), "benchmark")
     from weakseg_ros.benchmark.benchmark import run
 
     return run(config)
+
+
+def with_shipped_table(argv: Sequence[str]) -> list[str]:
+    """The arguments with the path of a table that ships instead of its name: '--config s3dis_erda'. ConfigError for neither."""
+    words = list(argv)
+    at = words.index("--config") + 1 if "--config" in words else len(words)
+    if at < len(words) and not Path(words[at]).is_file() and not Path(words[at]).suffix:
+        shipped = {file.stem: file for file in sorted((share_folder() / "config" / "benchmark").glob("*.yaml"))}
+        if words[at] not in shipped:
+            hint = did_you_mean(words[at], shipped)
+            raise ConfigError(f"config: '{words[at]}' is no file and no table that ships{hint}; these do: {', '.join(shipped)}")
+        words[at] = str(shipped[words[at]])
+    return words

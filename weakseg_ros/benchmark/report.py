@@ -12,8 +12,9 @@ from pathlib import Path
 from typing import Any
 
 from weakseg_ros.benchmark.paired import ENOUGH_SEEDS, LEVEL, Paired, paired
+from weakseg_ros.benchmark.published import Published
 from weakseg_ros.benchmark.rows import ROWS, RowFile, Wanted
-from weakseg_ros.benchmark.tables import Entry, write_tables
+from weakseg_ros.benchmark.tables import Entry, beside, write_tables
 from weakseg_ros.errors import DataError
 from weakseg_ros.files import write_atomic, write_json
 
@@ -40,11 +41,13 @@ StepTimes = dict[str, dict[str, dict[str, float]]]
 """by net and method: `ms` of a step, and its `share`, the ratio to the supervised one"""
 
 
-def write_report(folder: Path, classes: Sequence[str] = (), wanted: Wanted | None = None) -> Path:
+def write_report(
+    folder: Path, classes: Sequence[str] = (), wanted: Wanted | None = None, published: Sequence[Published] = ()
+) -> Path:
     """Write the files from `rows.jsonl` and return the path of the markdown one.
 
     `classes` are those whose IoUs are averaged; none: those that occur in the validation scans. `wanted` leaves out the rows
-    of other settings or data. Raises DataError without a finished row.
+    of other settings or data; `published` figures are set beside the rows. Raises DataError without a finished row.
     """
     latest = RowFile(folder).latest(wanted).values()
     rows = [row for row in latest if "error" not in row]
@@ -59,10 +62,11 @@ def write_report(folder: Path, classes: Sequence[str] = (), wanted: Wanted | Non
     measured = json.loads((folder / STEPS).read_text(encoding="utf-8"))["nets"] if (folder / STEPS).is_file() else {}
     write_json(folder / SUMMARY, _summary(cells, classes, len(failures), measured))
     _draw(folder / PICTURE, cells)
-    write_tables(folder, _entries(cells))
+    write_tables(folder, _entries(cells), published)
     parts = [
         _head(rows, failures, classes),
         _main_table(cells),
+        _published_table(cells, published),
         _variants_table(cells),
         _against_baseline(cells),
         _class_table(cells),
@@ -166,6 +170,20 @@ def _label_counts(cells: Cells) -> str:
         if rows:
             counts.append(f"{_percent(ratio)}: {statistics.fmean(row['labelled_points'] for row in rows):.0f}")
     return f"Labelled points, {', '.join(counts)}."
+
+
+def _published_table(cells: Cells, published: Sequence[Published]) -> str:
+    """Each published figure beside ours, in percent."""
+    body = []
+    for one, entry in beside(published, _entries(cells)):
+        ours = "not trained" if entry is None else _with_spread(100 * entry.mean, 100 * entry.deviation, ".1f")
+        apart = "" if entry is None else f"{100 * entry.mean - one.miou:+.1f}"
+        net = one.net if entry is None else f"{one.net} ({entry.net})"
+        body.append([one.method, net, _percent(one.ratio), ours, f"{one.miou:.1f}", apart, one.source])
+    if not body:
+        return ""
+    head = ["method", "net (ours)", "labels", "mIoU", "published", "difference", "source of the published figure"]
+    return "## Beside the published figures\n\n" + markdown(head, body)
 
 
 def _variants_table(cells: Cells) -> str:

@@ -16,6 +16,7 @@ import tyro
 import yaml
 
 from weakseg_ros import registry
+from weakseg_ros.benchmark.published import Published
 from weakseg_ros.config import check_ranges, from_mapping, load_yaml, setting, shard_of, to_mapping
 from weakseg_ros.data.scans import splits_of
 from weakseg_ros.errors import ConfigError, did_you_mean
@@ -77,6 +78,9 @@ class BenchmarkConfig:
     variants: Annotated[dict[str, Mapped], FILE_ONLY] = field(default_factory=dict)
     """Adds rows with other settings, by the name of the variant, for example {without_contrast: {methods: [coarse3d],
     ratios: [0.001], coarse3d: {weight: 0.0}}}; methods, nets and ratios say which rows have the variant."""
+
+    published: Annotated[tuple[Published, ...], FILE_ONLY] = ()
+    """Lists figures of papers to set beside the rows, each with its source."""
 
     step_turns: int = setting(15, 0, 10000)
     """Sets how many steps of each method are timed in turn once all rows are finished, for steps.json (1 to 10000); 0 times
@@ -146,7 +150,10 @@ class Row:
         """
         asked = _asked_for(self.train, TrainConfig())
         used = {name: value for name, value in asked.items() if name not in self.train.without_effect}
-        return _hash({"train": used, "draw": to_mapping(self.draw)})
+        draw = to_mapping(self.draw)
+        if self.draw.protocol != "per_scan":
+            del draw["points"]  # it came later than rows that know nothing of it
+        return _hash({"train": used, "draw": draw})
 
 
 def base_settings(config: BenchmarkConfig) -> TrainConfig:

@@ -1,0 +1,75 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Tables that reproduce published rows: found by name, with the papers' figures beside ours, and run on tiny folders."""
+
+from __future__ import annotations
+
+import csv
+import importlib
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from weakseg_ros.cli import main
+from weakseg_ros.errors import ConfigError
+
+pytest.importorskip("torch", reason="torch is not installed (pip install weakseg_ros[train])")
+command = importlib.import_module("weakseg_ros.benchmark.command")
+report = importlib.import_module("weakseg_ros.benchmark.report")
+Published = importlib.import_module("weakseg_ros.benchmark.published").Published
+
+FIGURES = (
+    Published("erda", "RandLA-Net", 67.2, 0.01, "Tang et al. 2023, README_1"),
+    Published("erda", "RandLA-Net", 68.3, 1.0, "Tang et al. 2023, README_1"),
+)
+
+
+def row(method: str, ratio: float, miou: float, seed: int = 1) -> dict[str, Any]:
+    return {
+        **{"key": f"{method}-{ratio}-{seed}", "method": method, "variant": "", "net": "randlanet", "ratio": ratio, "seed": seed},
+        **{"settings": "s", "data": "S3DIS", "data_hash": "d", "miou_present": miou, "class_iou": {"wall": miou}, "steps": 1},
+        **{"labelled_points": 10, "step_ms": 1.0, "wall_s": 1.0, "peak_mib": 1, "device": "cpu", "environment": {"machine": "m"}},
+    }
+
+
+def test_published_figures_stand_beside_ours_with_their_source(tmp_path: Path) -> None:
+    rows = [row("supervised", 0.01, 0.6), row("erda", 0.01, 0.66), row("erda", 0.01, 0.68, seed=2)]
+    (tmp_path / "rows.jsonl").write_text("".join(f"{json.dumps(one)}\n" for one in rows))
+    text = report.write_report(tmp_path, published=FIGURES).read_text()
+    assert "| erda | RandLA-Net (randlanet) | 1 % | 67.0 ± 1.4 | 67.2 | -0.2 | Tang et al. 2023, README_1 |" in text
+    assert "| erda | RandLA-Net | 100 % | not trained | 68.3 |  | Tang et al. 2023, README_1 |" in text
+    sheet = list(csv.DictReader((tmp_path / "benchmark.csv").read_text().splitlines()))
+    assert [(line["method"], line["published_miou"], line["published_net"]) for line in sheet] == [
+        ("supervised", "", ""),
+        ("erda", "0.6720", "RandLA-Net"),
+    ]
+    latex = (tmp_path / "benchmark.tex").read_text()
+    assert "\\midrule\n% Tang et al. 2023, README_1\nerda, published & RandLA-Net & 67.2 \\\\" in latex
+    assert "published" not in report.write_report(tmp_path).read_text()
+
+
+def test_a_table_that_ships_goes_by_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    words = command.with_shipped_table(["DATA", "--config", "semantickitti_coarse3d", "--seeds", "1"])
+    assert words[2].endswith("config/benchmark/semantickitti_coarse3d.yaml")
+    with pytest.raises(ConfigError, match=r"'semantickitti_coarse' is no file .*; did you mean 'semantickitti_coarse3d'\?"):
+        command.with_shipped_table(["--config", "semantickitti_coarse"])
+    assert command.with_shipped_table(["--config", "mine.yaml"]) == ["--config", "mine.yaml"]
+    assert command.with_shipped_table(["--config"]) == ["--config"]
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "vlp32").write_text("")
+    assert command.with_shipped_table(["--config", "vlp32"]) == ["--config", "vlp32"]
+
+
+def test_coarse3d_takes_its_first_steps_on_semantickitti(
+    layouts: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    root = layouts.write_kitti(tmp_path / "kitti", ["00", "08"], points=400)
+    small = ["steps=2", "warmup_steps=1", "batch_size=1", "net_width=8", "height=16", "width=64", "workers=1", "validate_every=0"]
+    arguments = ["--config", "semantickitti_coarse3d", "--out", str(tmp_path / "out"), "--step-turns", "0"]
+    few = ["--methods", "coarse3d", "--ratios", "0.01"]
+    assert main(["benchmark", str(root), *arguments, *few, "--override", *small, "accelerator=cpu"]) == 0
+    said = capsys.readouterr().out
+    assert "| coarse3d | SalsaNext (salsanext) | 1 % |" in said
+    assert "| 58.3 |" in said
+    assert "Li et al., COARSE3D, BMVC 2022" in said
