@@ -50,6 +50,7 @@ CONFINED = {
 }
 ROBOT = (
     *("points/cloud", "points/projection", "points/lift", "deploy/segmenter", "deploy/bundle"),
+    "deploy/referring",
     *("improve/log/store", "improve/log/choice", "improve/log/recorder", "ros/node", "ros/params", "ros/frame_recording"),
 )
 

@@ -53,6 +53,7 @@ HEADS = {
     "centres": "weakseg_ros.nets.heads.centres:CentreHead",
     "novelty": "weakseg_ros.nets.heads.novelty:NoveltyHead",
     "queries": "weakseg_ros.nets.heads.queries:QueryHead",
+    "referring": "weakseg_ros.nets.heads.referring:ReferringHead",
 }
 
 FRONTENDS = {

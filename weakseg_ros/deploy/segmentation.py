@@ -8,6 +8,18 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
+from weakseg_ros.points.projection import RangeView
+
+
+@dataclass(frozen=True)
+class Seen:
+    """What a referring head looks at."""
+
+    pixels: RangeView
+    """the range image"""
+    features: NDArray[np.float32]
+    """(D, ceil(H / 2), ceil(W / 2)) the network's features, means of two by two pixels"""
+
 
 @dataclass(frozen=True)
 class Segmentation:
@@ -31,6 +43,8 @@ class Segmentation:
     """milliseconds by stage: project, image, engine, group, lift, ..."""
     novelty: NDArray[np.float32] | None = None
     """(N,) how unlike anything labelled a point is, 0..1; 0 where class_id is 0; None where the bundle cannot say"""
+    seen: Seen | None = None
+    """kept where a referring head asks for it, see FrontendSettings.refer"""
 
     def __post_init__(self) -> None:
         count = len(self.class_id)

@@ -55,11 +55,16 @@ ANSWERS = {
 }
 """what every network answers"""
 
+REFERRING_FEATURES = "referring_features"
+
 HEAD_OUTPUTS: dict[str, dict[str, TensorSpec]] = {
     "novelty": {"novelty": TensorSpec("float32", IMAGE, "how unlike anything labelled, 0..1", of_points=True)},
     "centres": {
         "centre": TensorSpec("float32", IMAGE, "how near the object's centre is, 0..1"),
         "offset": TensorSpec("float32", ("B", "2", "H", "W"), "way to the centre, away from the sensor and to the left", "m"),
+    },
+    "referring": {
+        REFERRING_FEATURES: TensorSpec("float32", ("B", "D", "H/2", "W/2"), "means of two by two pixels' features"),
     },
     "queries": {
         "query_class": TensorSpec("float32", ("B", "Q", "K"), "logits of classes 1..K-1 and of 'no object'"),

@@ -7,7 +7,7 @@ import copy
 import dataclasses
 import math
 import shlex
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -46,6 +46,7 @@ from weakseg_ros.train.config import ExportConfig, TrainConfig
 from weakseg_ros.train.model_card import model_card
 from weakseg_ros.train.onnx_file import HALVED_ELEMENTS, compare, export_onnx
 from weakseg_ros.train.outputs import check_bundle_place
+from weakseg_ros.train.referring_export import referring_files
 from weakseg_ros.train.run_folder import CONFIG, LABELS, SPEC, STATISTICS, RunFolder
 from weakseg_ros.train.session import make_method, make_net, restore
 from weakseg_ros.train.survey import DataStatistics
@@ -180,6 +181,9 @@ def export_bundle(
     if not getattr(net, "why_no_onnx", ""):
         model, parity = _proven_onnx(graph, info, folder, sample_images, half)
         files["model.onnx"] = (KIND_ONNX, model)
+        more, further = referring_files(heads)
+        _check_referring(further, folder)
+        files, parity = files | more, parity | further
     info = dataclasses.replace(info, parity=parity, metrics=_plain(info.metrics), variants={})
     return write_bundle(folder, info, files, model_card(info))
 
@@ -198,6 +202,16 @@ def _proven_onnx(
             f"largest difference {apart:.2g}), so nothing was written; try another version of torch or onnxruntime"
         )
     return model, parity
+
+
+def _check_referring(parity: Mapping[str, float], folder: Path) -> None:
+    """BundleError where a referring head's files do not answer as torch does."""
+    apart = max(parity.values(), default=0.0)
+    if not apart <= MAX_DIFFERENCE:
+        raise BundleError(
+            f"{folder}: the ONNX files of the referring head differ from torch by {apart:.2g}, so nothing was written; try "
+            "another version of torch or onnxruntime"
+        )
 
 
 @torch.inference_mode()

@@ -7,7 +7,7 @@ import contextlib
 import io
 import logging
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 import numpy as np
 import onnx
@@ -44,10 +44,15 @@ def export_onnx(graph: DeployGraph, info: BundleInfo, half: bool = False) -> byt
     if program is None:
         raise BundleError("export: torch returned no ONNX program; try another version of torch")
     model = program.model_proto
-    _forget_source(model)
     if half:
         _halve_weights(model)
-    onnx.helper.set_model_props(model, {"num_classes": str(info.labels.num_classes), "channels": ",".join(info.channels)})
+    return clean(model, {"num_classes": str(info.labels.num_classes), "channels": ",".join(info.channels)})
+
+
+def clean(model: onnx.ModelProto, facts: Mapping[str, str] | None = None) -> bytes:
+    """A model's content with these facts in it and without the exporter's notes; onnx's checker has seen it."""
+    _forget_source(model)
+    onnx.helper.set_model_props(model, dict(facts or {}))
     onnx.checker.check_model(model, full_check=True)
     content: bytes = model.SerializeToString()
     return content

@@ -43,6 +43,8 @@ class FrontendSettings:
     they are."""
     allow_no_intensity: bool = False
     """Feed zeros to a network that requires intensity where a cloud has none."""
+    refer: bool = False
+    """Keep the network's features with the answer, for expressions that name an object; the bundle needs a referring head."""
 
 
 View = TypeVar("View")

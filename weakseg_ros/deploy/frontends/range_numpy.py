@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 from weakseg_ros.deploy.frontends import FrontendSettings, Lap
 from weakseg_ros.deploy.input_spec import PLANES, InputSpec
 from weakseg_ros.deploy.instances import ObjectFinder
-from weakseg_ros.deploy.segmentation import Segmentation
-from weakseg_ros.deploy.tensors import RANGE_INPUTS, TensorSpec
+from weakseg_ros.deploy.segmentation import Seen, Segmentation
+from weakseg_ros.deploy.tensors import RANGE_INPUTS, REFERRING_FEATURES, TensorSpec
 from weakseg_ros.points.cloud import FLAG_OUT_OF_RANGE, Cloud
 from weakseg_ros.points.ground import GroundPlane, find_ground, stand_level
 from weakseg_ros.points.intensity import intensity_ranks
@@ -140,6 +140,7 @@ class RangeFrontend:
             flags=np.where(cloud.valid & (pixels.pixel_of_point < 0), np.uint8(FLAG_OUT_OF_RANGE), cloud.flags),
             class_image=class_image,
             instance_image=instance_image,
+            seen=Seen(pixels, images[REFERRING_FEATURES]) if settings.refer and REFERRING_FEATURES in images else None,
         )
         lap("lift")
         return answer

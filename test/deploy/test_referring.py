@@ -1,0 +1,173 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A bundle with a referring head answers as torch does, reads a sentence once, and finds nothing where nothing is."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from support import optional
+
+torch = optional("torch")
+optional("onnx")
+
+from weakseg_ros.deploy.bundle import Bundle, BundleInfo, NetRule  # noqa: E402
+from weakseg_ros.deploy.engines.torch import load_graph, rules_of  # noqa: E402
+from weakseg_ros.deploy.input_spec import IntensityRule, plain_spec  # noqa: E402
+from weakseg_ros.deploy.referring import KIND_MATCH, Referrer  # noqa: E402
+from weakseg_ros.deploy.segmenter import Segmenter  # noqa: E402
+from weakseg_ros.deploy.superpoints import find_superpoints  # noqa: E402
+from weakseg_ros.errors import BundleError  # noqa: E402
+from weakseg_ros.nets.heads.head import Heads  # noqa: E402
+from weakseg_ros.nets.heads.referring import ReferringHead  # noqa: E402
+from weakseg_ros.nets.light import LightNet  # noqa: E402
+from weakseg_ros.points.cloud import Cloud, make_cloud  # noqa: E402
+from weakseg_ros.points.labels import LabelClass, LabelMap  # noqa: E402
+from weakseg_ros.points.projection import RangeSpec  # noqa: E402
+from weakseg_ros.points.superpoints import GEOMETRY, Superpoints, columns, describe  # noqa: E402
+from weakseg_ros.train.export import export_bundle  # noqa: E402
+
+CLASSES = ("nothing", "road", "pole", "car", "person")
+LABELS = LabelMap("five", tuple(LabelClass(i, name, (i, 0, 0), i > 2, (i,)) for i, name in enumerate(CLASSES)))
+
+
+@pytest.fixture(scope="module")
+def bundle(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
+    torch.manual_seed(0)
+    net = LightNet(5, LABELS.num_classes, width=16)
+    torch.nn.init.normal_(net.classifier.weight, std=5.0)
+    heads = Heads([ReferringHead.behind(net, LABELS.num_classes, "the car left person", width=16, layers=2, parts=2)])
+    torch.nn.init.constant_(heads.each[0].presence[-1].bias, 5.0)  # type: ignore[union-attr]
+    channels = ("range", "x", "y", "z", "intensity")
+    spec = plain_spec(RangeSpec(height=17, width=65, fov_up_deg=15.0, fov_down_deg=-25.0), channels, IntensityRule(False))
+    info = BundleInfo(name="told", input=spec, labels=LABELS, net=NetRule("light", {"width": 16}), heads=rules_of(heads))
+    images = np.random.default_rng(0).normal(size=(2, 5, 17, 65)).astype(np.float32)
+    return export_bundle(net.eval(), info, tmp_path_factory.mktemp("told") / "told", images, heads=heads.eval())
+
+
+@pytest.fixture(scope="module")
+def cloud() -> Cloud:
+    azimuth, inclination = np.meshgrid(np.linspace(-3.1, 3.1, 65), np.radians(np.linspace(14, -24, 17)))
+    ranges = np.random.default_rng(1).uniform(4, 30, azimuth.shape)
+    xyz = np.stack([np.cos(inclination) * np.cos(azimuth), np.cos(inclination) * np.sin(azimuth), np.sin(inclination)])
+    return make_cloud((ranges * xyz).reshape(3, -1).T.astype(np.float32), np.zeros(azimuth.size, np.float32))
+
+
+def test_the_files_answer_as_torch_does_on_a_real_answer(bundle: Bundle, cloud: Cloud) -> None:
+    segmenter, referrer = Segmenter(bundle, "onnxruntime", watch="never"), Referrer(bundle)
+    segmenter.settings.refer = True
+    answer = segmenter.run(cloud)
+    question = referrer.ask("the zebra left of a person")
+    referred = referrer.answer(question, cloud, answer)
+    found = find_superpoints(answer, cloud.xyz, LABELS, bundle.info.spec.full_circle)
+    heads = load_graph(bundle).heads
+    assert heads is not None
+    head = heads.each[0]
+    assert isinstance(head, ReferringHead)
+    told = torch.from_numpy(describe(found.superpoints))[None]
+    with torch.inference_mode():
+        words, spoken = head.read(torch.from_numpy(question.sentence.tokens)[None])
+        matched = head.match(words, spoken, told, torch.ones(told.shape[:2], dtype=torch.bool))
+    torch.testing.assert_close(torch.from_numpy(referred.candidates), matched.masks[-1][0].sigmoid(), atol=1e-4, rtol=1e-3)
+    assert referred.present == pytest.approx(float(matched.present.sigmoid()), abs=1e-4)
+    assert question.sentence.unknown == ("zebra", "of", "a")
+    chosen = set(referred.chosen.tolist())
+    assert chosen == set(np.flatnonzero(referred.candidates >= 0.5).tolist())
+    assert answer.seen is not None
+    pixel = answer.seen.pixels.pixel_of_point
+    of_point = np.where(pixel >= 0, found.image.ravel()[pixel], -1)
+    np.testing.assert_array_equal(referred.mask, np.isin(of_point, list(chosen)))
+
+
+def test_padding_changes_no_answer(bundle: Bundle) -> None:
+    heads = load_graph(bundle).heads
+    assert heads is not None
+    head = heads.each[0]
+    assert isinstance(head, ReferringHead)
+    told = torch.randn(2, 9, columns(LABELS.num_classes, 16), generator=torch.Generator().manual_seed(0))
+    there = torch.ones(2, 9, dtype=torch.bool)
+    there[1, 4:] = False
+    tokens = torch.tensor([[2, 3, 4, 5], [4, 2, 0, 0]])
+    with torch.inference_mode():
+        both = head.match(*head.read(tokens), told, there)
+        alone = head.match(*head.read(tokens[1:, :2]), told[1:, :4], there[1:, :4])
+    torch.testing.assert_close(both.masks[-1][1, :4], alone.masks[-1][0], atol=1e-5, rtol=1e-4)
+    torch.testing.assert_close(both.present[1:], alone.present, atol=1e-5, rtol=1e-4)
+
+
+def test_the_net_answers_the_same_with_and_without_the_question(bundle: Bundle, cloud: Cloud) -> None:
+    segmenter = Segmenter(bundle, "onnxruntime", watch="never")
+    plain = segmenter.run(cloud)
+    assert plain.seen is None
+    segmenter.settings.refer = True
+    asked = segmenter.run(cloud)
+    np.testing.assert_array_equal(plain.class_id, asked.class_id)
+    assert asked.seen is not None
+    assert asked.seen.features.shape == (16, 9, 33)
+    with pytest.raises(BundleError, match="refer before it runs"):
+        Referrer(bundle).answer(Referrer(bundle).ask("the car"), cloud, plain)
+
+
+@pytest.mark.parametrize("text", ["", "?!", "the car"])
+def test_nothing_matches_where_nothing_is_seen_or_asked(bundle: Bundle, cloud: Cloud, text: str) -> None:
+    segmenter, referrer = Segmenter(bundle, "onnxruntime", watch="never"), Referrer(bundle)
+    segmenter.settings.refer = True
+    nothing = make_cloud(np.full((5, 3), np.nan, np.float32), np.zeros(5, np.float32))
+    for seen in [
+        nothing,
+        make_cloud(np.zeros((0, 3), np.float32), np.zeros(0, np.float32)),
+        *([] if text == "the car" else [cloud]),
+    ]:
+        referred = referrer.answer(referrer.ask(text), seen, segmenter.run(seen))
+        assert not referred.matches
+        assert referred.mask.shape == (len(seen),)
+        assert not referred.mask.any()
+        assert referred.score == 0.0
+
+
+def test_superpoints_part_the_cloud(bundle: Bundle, cloud: Cloud) -> None:
+    segmenter = Segmenter(bundle, "onnxruntime", watch="never")
+    segmenter.settings.refer = True
+    answer = segmenter.run(cloud)
+    found = find_superpoints(answer, cloud.xyz, LABELS, True)
+    count = len(found.superpoints)
+    np.testing.assert_array_equal(np.unique(found.image[found.image >= 0]), np.arange(count))
+    np.testing.assert_allclose(found.superpoints.classes.sum(axis=1), 1.0, rtol=1e-5)
+    for number in np.flatnonzero(found.superpoints.single):
+        inside = found.image == number
+        points = cloud.xyz[answer.seen.pixels.point_of_pixel[inside]]  # type: ignore[union-attr]
+        np.testing.assert_allclose(found.superpoints.centre[number], points.mean(axis=0), atol=1e-3)
+        assert len(np.unique(answer.class_image[inside])) == 1
+    table = describe(found.superpoints)
+    assert table.shape == (count, columns(LABELS.num_classes, 16))
+    assert np.isfinite(table).all()
+
+
+def test_orders_and_sides_are_told_and_mirrored() -> None:
+    place = np.array([[10, 4, 0], [5, -2, 0], [20, 1, 0], [-6, 1, 0]], np.float32)
+    ones = np.ones(4, np.float32)
+    car, nothing = np.eye(5, dtype=np.float32)[[3, 3, 3, 3]], np.zeros((4, 5), np.float32)
+    superpoints = Superpoints(place, ones, ones, ones, ones, car, nothing, ones > 0, np.zeros((4, 2), np.float32))
+    told = dict(zip(GEOMETRY, describe(superpoints).T, strict=False))
+    np.testing.assert_allclose(told["nearest"], [1 / 3, 1, 1 / 4, 1 / 2], rtol=1e-6)
+    np.testing.assert_allclose(told["nearest_ahead"], [1 / 2, 1, 1 / 3, 0], rtol=1e-6)
+    np.testing.assert_allclose(told["nearest_on_side"], [1, 1, 1 / 2, 0], rtol=1e-6)
+    np.testing.assert_allclose(told["leftmost"], [1, 1 / 3, 1 / 2, 0], rtol=1e-6)
+    np.testing.assert_allclose(told["alone"], 1 / 4)
+    mirrored = dict(zip(GEOMETRY, describe(superpoints.mirrored()).T, strict=False))
+    np.testing.assert_allclose(mirrored["rightmost"], told["leftmost"])
+    np.testing.assert_allclose(mirrored["left"], -told["left"])
+    turned = superpoints.turned(np.pi / 2)
+    np.testing.assert_allclose(turned.centre[:, 1], place[:, 0], atol=1e-5)
+
+
+def test_a_bundle_without_the_head_or_its_files_says_so(bundle: Bundle, tmp_path: Path) -> None:
+    without = dataclasses.replace(bundle, info=dataclasses.replace(bundle.info, heads=()))
+    with pytest.raises(BundleError, match="has no referring head"):
+        Referrer(without)
+    files = {name: file for name, file in bundle.info.files.items() if file.kind != KIND_MATCH}
+    with pytest.raises(BundleError, match="has no file of kind"):
+        Referrer(dataclasses.replace(bundle, info=dataclasses.replace(bundle.info, files=files)))
