@@ -22,6 +22,7 @@ SETTINGS = {
     "check": ("weakseg_ros.data.check:CheckConfig",),
     "sparse": ("weakseg_ros.weak.draw:SparseVerb",),
     "train": ("weakseg_ros.train.config:TrainConfig",),
+    "train-referring": ("weakseg_ros.train.referring_config:TrainReferringConfig",),
     "benchmark": ("weakseg_ros.benchmark.table:BenchmarkConfig",),
     "export": ("weakseg_ros.train.config:ExportConfig",),
     "wrap": ("weakseg_ros.train.wrap_config:WrapConfig",),

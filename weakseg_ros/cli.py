@@ -34,6 +34,9 @@ VERBS = {
     "check": Verb("weakseg_ros.data.check:main", "check whether a data set is whole: missing, damaged, of another version"),
     "sparse": Verb("weakseg_ros.weak.draw:main", "draw sparse labels from dense ones at random, with a fixed seed"),
     "train": Verb("weakseg_ros.train.commands:train_main", "train a network on dense or sparse labels and export a bundle"),
+    "train-referring": Verb(
+        "weakseg_ros.train.commands:train_referring_main", "train a bundle to find the object that an English expression means"
+    ),
     "benchmark": Verb("weakseg_ros.benchmark.command:main", "compare methods, networks and label ratios in one table"),
     "export": Verb("weakseg_ros.train.commands:export_main", "export a training run as a bundle (ONNX, label map, statistics)"),
     "build-engine": Verb(

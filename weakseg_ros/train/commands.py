@@ -10,6 +10,7 @@ from weakseg_ros.errors import complain
 from weakseg_ros.registry import METHODS, NETS, summaries
 from weakseg_ros.train.config import ExportConfig, TrainConfig, sections
 from weakseg_ros.train.older import words_in_sections
+from weakseg_ros.train.referring_config import TrainReferringConfig
 from weakseg_ros.train.wrap_config import WrapConfig
 
 
@@ -46,6 +47,14 @@ def export_main(argv: Sequence[str]) -> int:
     """The verb: writes the bundle and says how good it is."""
     config = parse(ExportConfig, argv, "export")
     from weakseg_ros.train.export import run
+
+    return run(config)
+
+
+def train_referring_main(argv: Sequence[str]) -> int:
+    """The verb: trains a referring head behind a bundle's network and writes the bundle with it."""
+    config = parse(TrainReferringConfig, argv, "train-referring")
+    from weakseg_ros.train.referring_run import run
 
     return run(config)
 

@@ -14,28 +14,11 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from weakseg_ros.config import check_ranges, setting
+from weakseg_ros.methods.referring.settings import ReferringWeights as ReferringWeights
 
 EPSILON = 1e-6
 SURE_IOU = 0.5
 """The predicted IoU of a mask is trained only where the true IoU is larger than this."""
-
-
-@dataclass(frozen=True)
-class ReferringWeights:
-    """Sets the weights of the losses; the defaults are the published ones."""
-
-    mask: float = setting(1.0, 0.0, 1000.0)
-    """Sets the weight of the cross-entropy of the masks (0 to 1000)."""
-    dice: float = setting(1.0, 0.0, 1000.0)
-    """Sets the weight of the dice loss of the masks (0 to 1000)."""
-    score: float = setting(0.5, 0.0, 1000.0)
-    """Sets the weight of the loss on the IoU that is predicted for each mask (0 to 1000)."""
-    sampling: float = setting(5.0, 0.0, 1000.0)
-    """Sets the weight of the focal loss on the scores that select superpoints (0 to 1000)."""
-
-    def __post_init__(self) -> None:
-        check_ranges(self)
 
 
 @dataclass(frozen=True)

@@ -9,32 +9,12 @@ renewed, the teacher's pace, the weight of the unlabelled) is ours, and a settin
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from weakseg_ros.config import check_ranges, setting
 from weakseg_ros.methods.referring.criterion import ReferredMask, ReferringWeights, losses_by_expression, mask_iou
-
-
-@dataclass(frozen=True)
-class TeacherSettings:
-    """Sets how the teacher is updated and when its masks are used as labels."""
-
-    keep: float = setting(0.9996, 0.0, 1.0)
-    """Sets the momentum of the teacher's weights, which follow those of the student at each step (0 to 1)."""
-    agreement: float = setting(0.95, 0.0, 1.0)
-    """Sets the IoU between the masks of teacher and student above which the teacher's mask becomes a label (0 to 1)."""
-    patience: float = setting(0.1, 0.0, 1.0)
-    """Sets how far the IoU may fall below `agreement` before such a label is dropped again (0 to 1)."""
-
-    def __post_init__(self) -> None:
-        check_ranges(self)
-
-    def keep_at(self, step: int) -> float:
-        """The share kept at a step, counted from 0 where the teacher is the student: less at the start of a short run."""
-        return min(1.0 - 1.0 / (step + 1), self.keep)
+from weakseg_ros.methods.referring.settings import TeacherSettings as TeacherSettings
 
 
 @torch.no_grad()
@@ -76,6 +56,10 @@ class AgreedMasks:
 
     def __contains__(self, key: str) -> bool:
         return key in self._masks
+
+    def keys(self) -> tuple[str, ...]:
+        """The expressions, in the order in which they were taken in."""
+        return tuple(self._masks)
 
     def mask(self, key: str) -> Tensor:
         """(S,) bool; KeyError where the expression is not among them."""

@@ -22,6 +22,8 @@ from weakseg_ros.points.superpoints import PLACE_M, columns
 LONGEST_SENTENCE = 64
 """words, the root counted, that have a place of their own"""
 BLOCKED = -1e4
+RELATIONS, FARTHEST = 5, 6.0
+"""how many numbers tell where another superpoint is; deviations from the mean beyond which a description is cut"""
 SAME_MASK = 0.5
 POOLED = 2
 
@@ -62,7 +64,7 @@ class ReferringHead(Head):
         self.place = nn.Parameter(torch.randn(LONGEST_SENTENCE, width) * 0.1)
         self.reader = _Block(width, parts, dropout)
         self.content = nn.Sequential(nn.Linear(superpoint, width), nn.LayerNorm(width), nn.ReLU())
-        self.relation = nn.Sequential(nn.Linear(6, 16), nn.ReLU(), nn.Linear(16, parts))
+        self.relation = nn.Linear(RELATIONS, parts)
         self.neighbours = _Block(width, parts, dropout)
         self.mask_features = nn.Sequential(nn.Linear(width, width), nn.ReLU(), nn.Linear(width, width))
         self.asks, self.asked = nn.Linear(width, width), nn.Linear(width, width)
@@ -99,9 +101,17 @@ class ReferringHead(Head):
 
     def match(self, words: Tensor, spoken: Tensor, superpoints: Tensor, there: Tensor) -> Matched:
         """Words as `read` gives them, superpoints (B, S, F) as described, `there` (B, S) False on padding."""
+        return self.ask(words, spoken, self.survey(superpoints, there), there)
+
+    def survey(self, superpoints: Tensor, there: Tensor) -> Tensor:
+        """(B, S, width) what each superpoint is beside the others, whatever is asked: once for all sentences of a scan."""
+        content = self.drop(self.content(((superpoints - self.mean) / self.std).clamp(-FARTHEST, FARTHEST)))
+        surveyed: Tensor = self.neighbours(content, _blocked(there) + self._near(superpoints[..., :2] * PLACE_M))
+        return surveyed
+
+    def ask(self, words: Tensor, spoken: Tensor, content: Tensor, there: Tensor) -> Matched:
+        """See `match`, with the superpoints as `survey` gives them."""
         hidden = _blocked(there)  # (B, 1, 1, S)
-        content = self.drop(self.content((superpoints - self.mean) / self.std))
-        content = self.neighbours(content, hidden + self._near(superpoints[..., :2] * PLACE_M))
         sampling = self._sampling(words, spoken, content)
         masks, scores = [], []
         features = self.mask_features(content)
@@ -144,7 +154,9 @@ class ReferringHead(Head):
         behind = (azimuth[:, None] - azimuth[:, :, None])[..., None]  # farther from the sensor
         across = (place[:, :, None, 0] * place[:, None, :, 1] - place[:, :, None, 1] * place[:, None, :, 0])[..., None]
         across = across / azimuth[:, :, None, None].clamp_min(1.0)  # to the left, as seen from the sensor
-        told = torch.cat([way / 10, distance.log1p(), torch.exp(-distance / 4), behind / 10, across / 10], dim=3)
+        near = torch.exp(-distance / 6)
+        sides = (near * (behind / 3).tanh(), near * (across / 3).tanh())
+        told = torch.cat([torch.exp(-distance / 2), near, distance.log1p(), *sides], dim=3)
         bias: Tensor = self.relation(told).permute(0, 3, 1, 2)
         return bias
 

@@ -1,0 +1,179 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Train a referring head on a frozen network's superpoints, with masks for all or few of the sentences."""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+import logging
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from tqdm import tqdm
+
+from weakseg_ros.deploy.vocabulary import Vocabulary
+from weakseg_ros.methods.mean_teacher import follow
+from weakseg_ros.methods.referring.semi_supervised import SemiSupervised
+from weakseg_ros.nets.heads.referring import ReferringHead
+from weakseg_ros.points.superpoints import columns, describe
+from weakseg_ros.train.referring_config import ReferringTraining as ReferringTraining
+from weakseg_ros.train.referring_data import ReferringData, Views
+
+log = logging.getLogger(__name__)
+PARTS = 4
+"""of the attention"""
+
+
+@dataclass
+class State:
+    """A training under way: student, teacher, and what the optimiser knows."""
+
+    student: ReferringHead
+    teacher: ReferringHead
+    optimizer: torch.optim.Optimizer
+    method: SemiSupervised
+    step: int = 0
+
+    def turned_to(self, config: ReferringTraining) -> State:
+        """A copy that goes on by another method: what was learnt on masks alone is the same for all of them."""
+        again = copy.deepcopy(self)
+        again.method = SemiSupervised(config.switched)
+        return again
+
+
+def draw_labelled(data: ReferringData, ratio: float, seed: int) -> NDArray[np.int64]:
+    """The expressions whose masks are used, drawn uniformly; at least one. A larger ratio holds those of a smaller one."""
+    order = np.random.default_rng([seed, 0x1A]).permutation(len(data))
+    return np.sort(order[: max(round(ratio * len(data)), 1)])
+
+
+def begin(data: ReferringData, num_classes: int, config: ReferringTraining, words: Vocabulary) -> State:
+    """A fresh head that knows the data's mean and deviation, and the optimiser."""
+    torch.manual_seed(config.seed)
+    features = next(iter(data.scans.values())).superpoints.features.shape[1]
+    described = columns(num_classes, features)
+    head = ReferringHead(described, " ".join(words.words), config.width, config.layers, PARTS, config.dropout)
+    told = np.concatenate([describe(scan.superpoints) for scan in list(data.scans.values())[:200]])
+    head.mean.copy_(torch.from_numpy(told.mean(axis=0)))
+    head.std.copy_(torch.from_numpy(told.std(axis=0)).clamp_min(0.05))
+    optimizer = torch.optim.AdamW(head.parameters(), config.learning_rate, weight_decay=config.weight_decay)
+    teacher = copy.deepcopy(head).eval().requires_grad_(False)
+    return State(head, teacher, optimizer, SemiSupervised(config.switched))
+
+
+def train(state: State, views: Views, labelled: Sequence[int], config: ReferringTraining, until: int) -> dict[str, float]:
+    """Train in place up to the step `until`; returns the last means of the losses, and the size of the pool."""
+    method, semi = state.method, config.method != "supervised"
+    rng = np.random.default_rng([config.seed, state.step, 0x5E])
+    unlabelled = _by_scan(views.data, labelled)
+    state.student.train()
+    seen: list[list[float]] = []
+    for step in tqdm(range(state.step, until), desc=f"{config.method} {config.ratio:g}", unit="step", disable=None):
+        _set_rate(state.optimizer, config, step)
+        chosen, pooled = _draw(labelled, method, config, rng)
+        loss = method.labelled(state.student, views.batch(chosen, strong=True), pooled)
+        more = torch.zeros(())
+        if semi and step >= config.burn_in:
+            chosen = _of_few_scans(unlabelled, config, rng)
+            strong, weak = views.pair(chosen)
+            more = method.unlabelled(state.student, state.teacher, strong, weak)
+        state.optimizer.zero_grad()
+        (loss + more).backward()
+        torch.nn.utils.clip_grad_norm_(state.student.parameters(), 5.0)
+        state.optimizer.step()
+        follow(state.teacher, state.student, method.settings.teacher.keep_at(step))
+        seen.append([float(loss.detach()), float(more.detach())])
+    state.step = until
+    means = np.mean(seen[-100:], axis=0) if seen else np.zeros(2)
+    return {"labelled": float(means[0]), "unlabelled": float(means[1]), "pool": float(len(method.pool))}
+
+
+@dataclass(frozen=True)
+class Measured:
+    """ScanRefer's measures on a data set, each over the expressions that mean something, and the false ones."""
+
+    miou: float
+    acc25: float
+    acc50: float
+    unique: float
+    """mIoU of the only ones of their class"""
+    multiple: float
+    """mIoU of the others"""
+    false_positives: float
+    """share of the expressions that mean nothing, and are answered all the same"""
+    ceiling: float
+    """mIoU that the right superpoints would have"""
+
+
+@torch.inference_mode()
+def evaluate(head: ReferringHead, views: Views, batch: int = 64, least: float = 0.5) -> Measured:
+    """How well a head answers all expressions of a data set, over the points of the clouds."""
+    head.eval()
+    rows = views.data.expressions
+    order = sorted(range(len(rows)), key=lambda number: rows[number].scan)
+    ious, best, answered = np.zeros(len(rows)), np.zeros(len(rows)), np.zeros(len(rows), np.bool_)
+    for start in range(0, len(order), batch):
+        chosen = order[start : start + batch]
+        told = views.batch(chosen, strong=False)
+        matched = told.answered_by(head)
+        masks = (matched.masks[-1].sigmoid() >= least) & told.valid & (matched.present[:, None] >= 0)
+        for number, mask in zip(chosen, masks.numpy(), strict=True):
+            scan, row = views.data.scans[rows[number].scan], rows[number]
+            chosen_points = mask[: len(scan.superpoints)]
+            answered[number] = chosen_points.any()
+            ious[number] = scan.iou(chosen_points, row.targets)
+            best[number] = scan.iou(scan.covered(row.targets), row.targets)
+    true = np.array([bool(row.targets) for row in rows])
+    cases = np.array([row.case for row in rows])
+    hit = ious[true]
+    return Measured(
+        *(float(value) for value in (hit.mean(), (hit > 0.25).mean(), (hit > 0.5).mean())),
+        *(float(ious[cases == case].mean()) if (cases == case).any() else float("nan") for case in ("unique", "multiple")),
+        false_positives=float(answered[~true].mean()) if (~true).any() else float("nan"),
+        ceiling=float(best[true].mean()),
+    )
+
+
+def _set_rate(optimizer: torch.optim.Optimizer, config: ReferringTraining, step: int) -> None:
+    warm = min(1.0, (step + 1) / 50)
+    rate = config.learning_rate * warm * (0.1 + 0.45 * (1 + math.cos(math.pi * step / config.steps)))
+    for group in optimizer.param_groups:
+        group["lr"] = rate
+
+
+def _draw(
+    labelled: Sequence[int], method: SemiSupervised, config: ReferringTraining, rng: np.random.Generator
+) -> tuple[list[int], dict[int, Tensor]]:
+    """Expressions of a labelled batch, and the masks of those among them that come from the pool."""
+    pool = list(method.pool.keys())
+    share = min(len(pool) / (len(pool) + len(labelled)), method.settings.pool_share)
+    count = int(rng.binomial(config.batch, share)) if pool else 0
+    true = rng.choice(np.asarray(labelled), config.batch - count, replace=config.batch - count > len(labelled)).tolist()
+    taken = rng.choice(np.asarray(pool), count).tolist() if count else []
+    masks = {len(true) + i: method.pool.mask(key) for i, key in enumerate(taken)}
+    return [*true, *map(int, taken)], masks
+
+
+def _by_scan(data: ReferringData, labelled: Sequence[int]) -> list[list[int]]:
+    """The expressions without a mask, by scan."""
+    known = set(map(int, labelled))
+    found = [[number for number in numbers if number not in known] for numbers in data.by_scan.values()]
+    return [numbers for numbers in found if numbers]
+
+
+def _of_few_scans(unlabelled: list[list[int]], config: ReferringTraining, rng: np.random.Generator) -> list[int]:
+    """A batch of expressions about few scans, which is quick as each scan is surveyed once."""
+    scans = rng.choice(len(unlabelled), min(config.scans_per_batch, len(unlabelled)), replace=False)
+    each = max(config.batch // len(scans), 1)
+    return [int(n) for scan in scans for n in rng.choice(unlabelled[scan], min(each, len(unlabelled[scan])), replace=False)]
+
+
+def as_row(measured: Measured, **facts: Any) -> dict[str, Any]:
+    """The measures as plain numbers, with further facts."""
+    return {**facts, **dataclasses.asdict(measured)}

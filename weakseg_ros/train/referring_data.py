@@ -1,0 +1,263 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Sentences and superpoints to train a referring head on; each scan goes through the frozen network once and is kept on disk."""
+
+from __future__ import annotations
+
+import dataclasses
+import io
+import logging
+from collections import Counter, defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from tqdm import tqdm
+
+from weakseg_ros.data.expressions import Expression, mirrored, read_expressions
+from weakseg_ros.data.scans import open_scans
+from weakseg_ros.deploy.bundle import Bundle
+from weakseg_ros.deploy.engines.torch import load_graph, rules_of, stores_half
+from weakseg_ros.deploy.frontends import FrontendSettings, make_frontend
+from weakseg_ros.deploy.segmenter import Segmenter
+from weakseg_ros.deploy.superpoints import find_superpoints
+from weakseg_ros.deploy.vocabulary import UNKNOWN, Vocabulary, words_of
+from weakseg_ros.errors import DataError
+from weakseg_ros.files import write_atomic
+from weakseg_ros.methods.referring.batch import ReferringBatch
+from weakseg_ros.nets.heads.head import Heads
+from weakseg_ros.nets.heads.referring import ReferringHead
+from weakseg_ros.points.cloud import Cloud
+from weakseg_ros.points.lift import lift
+from weakseg_ros.points.superpoints import Superpoints, describe
+from weakseg_ros.train.export import export_bundle
+
+log = logging.getLogger(__name__)
+
+CACHE_FORMAT = 1
+"""changed where superpoints are made otherwise, so that older ones on disk are not taken"""
+FEWEST_USES = 2
+"""how often a word must be said to be in the vocabulary"""
+MOST_TURN_RAD = 0.1
+DROPPED, DROPPED_WORDS = 0.15, 0.08
+"""share of the superpoints, and of the words, that a strong view leaves out"""
+
+
+@dataclass(frozen=True)
+class EncodedScan:
+    """The superpoints of a scan and how its true objects lie in them."""
+
+    superpoints: Superpoints
+    points: NDArray[np.int64]
+    """(S,) points of the cloud in each superpoint"""
+    instances: NDArray[np.int64]
+    """(M,) the true objects"""
+    whole: NDArray[np.int64]
+    """(M,) points of each in the cloud"""
+    inside: NDArray[np.int64]
+    """(M, S) points of each in each superpoint"""
+
+    def shared(self, instances: Sequence[int]) -> NDArray[np.int64]:
+        """(S,) points of these objects in each superpoint."""
+        shared: NDArray[np.int64] = self.inside[np.isin(self.instances, instances)].sum(axis=0)
+        return shared
+
+    def covered(self, instances: Sequence[int]) -> NDArray[np.bool_]:
+        """(S,) whether more than half of a superpoint is of these objects."""
+        return 2 * self.shared(instances) > self.points
+
+    def iou(self, chosen: NDArray[np.bool_], instances: Sequence[int]) -> float:
+        """IoU over the points of the cloud of the chosen superpoints (S,) with these objects; 0 where both are empty."""
+        shared = int(self.shared(instances)[chosen].sum())
+        union = int(self.points[chosen].sum()) + int(self.whole[np.isin(self.instances, instances)].sum()) - shared
+        return shared / union if union else 0.0
+
+
+def encode_scan(segmenter: Segmenter, cloud: Cloud, instance_id: NDArray[np.uint16]) -> EncodedScan:
+    """A cloud as a bundle's network sees it, with the true instance (N,) of each point, 0 = none."""
+    answer = segmenter.run(cloud)
+    assert answer.seen is not None, "the segmenter was told to keep what it saw"
+    info = segmenter.bundle.info
+    found = find_superpoints(answer, cloud.xyz, info.labels, info.spec.full_circle)
+    of_point, count = lift(found.image, answer.seen.pixels, -1), len(found.superpoints)
+    instances, number = np.unique(instance_id, return_inverse=True)
+    table = np.bincount(number * (count + 1) + of_point + 1, minlength=len(instances) * (count + 1)).reshape(len(instances), -1)
+    objects = instances > 0
+    return EncodedScan(
+        found.superpoints,
+        points=table[:, 1:].sum(axis=0),
+        instances=instances[objects].astype(np.int64),
+        whole=table[objects].sum(axis=1),
+        inside=table[objects, 1:],
+    )
+
+
+def with_head(bundle: Bundle, head: ReferringHead | None, folder: Path, clouds: Sequence[Cloud], **facts: Any) -> Bundle:
+    """The bundle with this referring head, None: a fresh one, in place of its own, at `folder`; its net is as it was.
+
+    `clouds` are what the files are compared with torch on; `facts` are changed in its info. Its variants are left out.
+    """
+    graph, info = load_graph(bundle), bundle.info
+    own = [each for each in (() if graph.heads is None else graph.heads.each) if each.name != ReferringHead.name]
+    heads = Heads([*own, head or ReferringHead.behind(graph.net, info.labels.num_classes)]).eval()
+    frontend = make_frontend(info.input, info.labels)
+    frontend.settings = FrontendSettings(allow_no_intensity=True)
+    images = np.concatenate([frontend.encode(cloud)[0]["image"] for cloud in clouds])
+    fresh: dict[str, Any] = {"outputs": {}, "files": {}, "parity": {}, "content_hash": "", "name": folder.name}
+    info = dataclasses.replace(info, heads=rules_of(heads), **{**fresh, **facts})
+    return export_bundle(graph.net, info, folder, images, stores_half(bundle), heads)
+
+
+def open_encoder(bundle: Bundle, place: Path, cloud: Cloud) -> Segmenter:
+    """A segmenter that keeps what it sees; a bundle without a referring head is copied to `place` with a fresh one."""
+    has = any(head.name == ReferringHead.name for head in bundle.info.heads)
+    told = bundle if has else with_head(bundle, None, place, [cloud])
+    segmenter = Segmenter(told, "onnxruntime", watch="never", allow_no_intensity=True)
+    segmenter.settings.refer = True
+    return segmenter
+
+
+class ReferringData:
+    """Expressions of a folder of scans, each scan encoded by one bundle. The network runs where a scan is not kept yet."""
+
+    def __init__(self, folder: Path, bundle: Bundle, cache: Path) -> None:
+        self.name = str(folder)
+        self.expressions = read_expressions(folder)
+        self.cache = cache / f"{bundle.content_hash[:16]}-{CACHE_FORMAT}"
+        keys = {row.scan: None for row in self.expressions}
+        self.scans = self._encoded(folder, bundle, list(keys))
+
+    def __len__(self) -> int:
+        return len(self.expressions)
+
+    @cached_property
+    def paraphrases(self) -> dict[int, list[int]]:
+        """The expressions of each group."""
+        groups: dict[int, list[int]] = defaultdict(list)
+        for number, row in enumerate(self.expressions):
+            groups[row.group].append(number)
+        return groups
+
+    @cached_property
+    def by_scan(self) -> dict[str, list[int]]:
+        """The expressions of each scan."""
+        found: dict[str, list[int]] = defaultdict(list)
+        for number, row in enumerate(self.expressions):
+            found[row.scan].append(number)
+        return found
+
+    def vocabulary(self) -> Vocabulary:
+        """The words that are said at least FEWEST_USES times, the commonest first."""
+        uses = Counter(word for row in self.expressions for text in (row.text, mirrored(row.text)) for word in words_of(text))
+        return Vocabulary([word for word, count in uses.most_common() if count >= 2 * FEWEST_USES])
+
+    def _encoded(self, folder: Path, bundle: Bundle, keys: list[str]) -> dict[str, EncodedScan]:
+        missing = [key for key in keys if not self._place(key).is_file()]
+        if missing:
+            scans = open_scans(folder)
+            number = {key: i for i, key in enumerate(scans.keys)}
+            segmenter = open_encoder(bundle, self.cache / "encoder", scans[0].cloud)
+            for key in tqdm(missing, desc="encode", unit="scan", disable=None):
+                if key not in number:
+                    raise DataError(f"{folder}: an expression is about scan '{key}', which is not there; write both again")
+                scan = scans[number[key]]
+                if scan.instance_id is None:
+                    raise DataError(f"{folder}: scan '{key}' has no instances, so that no expression has an answer in it")
+                _save(self._place(key), encode_scan(segmenter, scan.cloud, scan.instance_id))
+        return {key: _load(self._place(key)) for key in keys}
+
+    def _place(self, key: str) -> Path:
+        return self.cache / f"{key}.npz"
+
+
+@dataclass
+class Views:
+    """Makes batches of a data set's expressions: plainly, or as a strong view in which what is meant stays the same."""
+
+    data: ReferringData
+    vocabulary: Vocabulary
+    rng: np.random.Generator
+
+    def __post_init__(self) -> None:
+        self._plain = {key: describe(scan.superpoints) for key, scan in self.data.scans.items()}
+        texts = {text for row in self.data.expressions for text in (row.text, mirrored(row.text))}
+        self._tokens = {text: self.vocabulary.read(text).tokens for text in texts}
+
+    def batch(self, chosen: Sequence[int], strong: bool) -> ReferringBatch:
+        """The chosen expressions; a strong view mirrors, turns and thins out the scans, and rewords the expressions."""
+        rows = [self.data.expressions[number] for number in chosen]
+        keys = list(dict.fromkeys(row.scan for row in rows))
+        flipped = {key: bool(strong and self.rng.random() < 0.5) for key in keys}
+        scans = [self.data.scans[key] for key in keys]
+        told = [self._told(key, flipped[key]) if strong else self._plain[key] for key in keys]
+        most = max(map(len, told))
+        there = np.stack([np.arange(most) < len(table) for table in told])
+        if strong:
+            there &= self.rng.random(there.shape) >= DROPPED
+            there[:, 0] = True
+        place = {key: i for i, key in enumerate(keys)}
+        said = [self._said(number, flipped[row.scan], strong) for number, row in zip(chosen, rows, strict=True)]
+        meant = [self._meant(row, most) for row in rows]
+        return ReferringBatch(
+            superpoints=torch.from_numpy(np.stack([_padded(table, most) for table in told])),
+            there=torch.from_numpy(there),
+            points=torch.from_numpy(np.stack([_padded(scan.points.astype(np.float32), most) for scan in scans])),
+            tokens=torch.from_numpy(np.stack(said)),
+            scan=torch.tensor([place[row.scan] for row in rows]),
+            target=torch.from_numpy(np.stack([mask for mask, _ in meant])),
+            reference=torch.from_numpy(np.stack([mask for _, mask in meant])),
+            present=torch.tensor([float(bool(row.targets)) for row in rows]),
+            keys=tuple(map(str, chosen)),
+        )
+
+    def pair(self, chosen: Sequence[int]) -> tuple[ReferringBatch, ReferringBatch]:
+        """The strong and the weak view of the same expressions."""
+        return self.batch(chosen, strong=True), self.batch(chosen, strong=False)
+
+    def _told(self, key: str, flipped: bool) -> NDArray[np.float32]:
+        superpoints = self.data.scans[key].superpoints
+        superpoints = superpoints.mirrored() if flipped else superpoints
+        return describe(superpoints.turned(float(self.rng.uniform(-MOST_TURN_RAD, MOST_TURN_RAD))))
+
+    def _said(self, number: int, flipped: bool, strong: bool) -> NDArray[np.int64]:
+        """The expression's words, or in a strong view those of a paraphrase, some of them not understood."""
+        if strong:
+            number = int(self.rng.choice(self.data.paraphrases[self.data.expressions[number].group]))
+        text = self.data.expressions[number].text
+        tokens = self._tokens[mirrored(text) if flipped else text]
+        if not strong:
+            return tokens
+        return np.where((tokens > 0) & (self.rng.random(len(tokens)) < DROPPED_WORDS), UNKNOWN, tokens)
+
+    def _meant(self, row: Expression, most: int) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        scan = self.data.scans[row.scan]
+        target = scan.covered(row.targets)
+        reference = np.where(target, 1.0, 0.5 * scan.covered((*row.context, *row.confusable)))
+        return _padded(target.astype(np.float32), most), _padded(reference.astype(np.float32), most)
+
+
+def _padded(table: NDArray[np.float32], most: int) -> NDArray[np.float32]:
+    return np.pad(table, [(0, most - len(table)), *[(0, 0)] * (table.ndim - 1)])
+
+
+def _save(path: Path, scan: EncodedScan) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    arrays = {field.name: getattr(scan.superpoints, field.name) for field in dataclasses.fields(Superpoints)}
+    counts = {name: getattr(scan, name) for name in ("instances", "whole", "inside")}
+    buffer = io.BytesIO()
+    np.savez(buffer, **arrays, **counts, all_points=scan.points)
+    write_atomic(path, buffer.getvalue())
+
+
+def _load(path: Path) -> EncodedScan:
+    try:
+        with np.load(path) as arrays:
+            superpoints = Superpoints(**{field.name: arrays[field.name] for field in dataclasses.fields(Superpoints)})
+            counts = {name: arrays[name] for name in ("instances", "whole", "inside")}
+            return EncodedScan(superpoints, points=arrays["all_points"], **counts)
+    except (OSError, ValueError, KeyError):
+        raise DataError(f"{path}: cannot be read; remove it, and the scan is encoded again") from None

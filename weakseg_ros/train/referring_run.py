@@ -1,0 +1,55 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`weakseg train-referring`: encode the scans once, train the head, measure it, and write the bundle with it."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+
+import numpy as np
+
+from weakseg_ros.data.scans import open_scans
+from weakseg_ros.deploy.bundle import Bundle
+from weakseg_ros.errors import say
+from weakseg_ros.train.outputs import check_bundle_place
+from weakseg_ros.train.referring import Measured, begin, draw_labelled, evaluate, train
+from weakseg_ros.train.referring_config import TrainReferringConfig
+from weakseg_ros.train.referring_data import ReferringData, Views, with_head
+
+PARITY_SCANS = 2
+
+
+def run(config: TrainReferringConfig) -> int:
+    """Do what was asked for; returns the exit code."""
+    check_bundle_place(config.out_bundle, config.overwrite, "--out-bundle")
+    bundle, asked = Bundle.load(config.bundle), config.training
+    data = ReferringData(config.data, bundle, config.cache)
+    words = data.vocabulary()
+    labelled = draw_labelled(data, asked.ratio, asked.seed)
+    say(f"{data.name}: {len(data)} expressions about {len(data.scans)} scans, {len(labelled)} with a mask; {len(words)} words")
+    state = begin(data, bundle.num_classes, asked, words)
+    views = Views(data, words, np.random.default_rng(asked.seed))
+    figures = train(state, views, labelled, asked, asked.steps)
+    say("  loss " + ", ".join(f"{name} {value:.3g}" for name, value in figures.items()))
+    measured = None
+    if config.test is not None:
+        test = ReferringData(config.test, bundle, config.cache)
+        measured = evaluate(state.teacher, Views(test, words, np.random.default_rng(0)))
+        say(f"  on {test.name}: {in_words(measured)}")
+    head = state.teacher.eval()
+    scans = open_scans(config.data)
+    clouds = [scans[number].cloud for number in range(min(PARITY_SCANS, len(scans)))]
+    figures = {} if measured is None else {f"referring_{name}": value for name, value in _known(measured).items()}
+    metrics = {**bundle.info.metrics, **figures, "referring_expressions": len(labelled)}
+    made = with_head(bundle, head, config.out_bundle, clouds, metrics=metrics)
+    say(f"{made.folder}: {made.name}, with a referring head that knows {len(words)} words")
+    return 0
+
+
+def in_words(measured: Measured) -> str:
+    """The measures in one line."""
+    return ", ".join(f"{name} {value:.3f}" for name, value in _known(measured).items())
+
+
+def _known(measured: Measured) -> dict[str, float]:
+    return {name: value for name, value in dataclasses.asdict(measured).items() if not math.isnan(value)}
