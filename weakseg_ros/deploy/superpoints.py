@@ -16,7 +16,7 @@ from weakseg_ros.points.superpoints import Superpoints
 
 STANDS_ALONE = ("pole", "trunk", "traffic-sign", "traffic-cone", "traffic cone", "barrier", "bench")
 """classes of stuff whose connected pixels are single objects all the same"""
-MOST_SINGLE, MOST_PIECES = 80, 32
+MOST_SINGLE, MOST_PIECES = 48, 16
 STRIDE = 2
 """the rest is looked at in every second row and column, and the features are means of two by two pixels"""
 CELL_M = 6.0

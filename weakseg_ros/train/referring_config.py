@@ -30,9 +30,9 @@ class ReferringTraining:
     """Sets the share of the expressions whose masks are used (0 to 1)."""
     seed: int = setting(0, 0)
     """Sets the random seed of the draw of labels, the weights and the batches (0 or more)."""
-    burn_in: int = setting(500, 1)
+    burn_in: int = setting(300, 1)
     """Sets the number of steps on masks alone (1 or more), after which the teacher begins."""
-    steps: int = setting(1000, 1)
+    steps: int = setting(600, 1)
     """Sets the number of steps in all (1 or more)."""
     batch: int = setting(32, 1, 4096)
     """Sets the number of expressions with a mask in a batch, and as many without (1 to 4096)."""
@@ -44,9 +44,9 @@ class ReferringTraining:
     """Sets the weight decay of AdamW (0 to 10)."""
     dropout: float = setting(0.1, 0.0, 0.9)
     """Sets the share of the values that are dropped while training (0 to 0.9)."""
-    width: int = setting(64, 8, 1024)
+    width: int = setting(48, 8, 1024)
     """Sets the length of the vectors of words and superpoints (8 to 1024)."""
-    layers: int = setting(3, 1, 12)
+    layers: int = setting(2, 1, 12)
     """Sets the number of decoder layers (1 to 12)."""
     memory: float = setting(0.03, 0.0, 1.0)
     """Sets the share of the training over which the teacher averages its student (0 to 1)."""

@@ -77,7 +77,7 @@ class ReferringHead(Head):
 
     @classmethod
     def behind(
-        cls, net: nn.Module, num_classes: int, vocabulary: str = "car", width: int = 64, layers: int = 3, parts: int = 4
+        cls, net: nn.Module, num_classes: int, vocabulary: str = "car", width: int = 48, layers: int = 2, parts: int = 4
     ) -> ReferringHead:
         """See Head.behind."""
         features: int = net.feature_channels  # type: ignore[assignment]
