@@ -104,17 +104,17 @@ def draw_form(facts: Facts, target: int, rng: np.random.Generator) -> Form:
     """Something that is true of one object, drawn in about the proportions in which people say it to a car."""
     scene = facts.scene
     form = Form(_concept(str(scene.kind[target]), rng))
-    if rng.random() < 0.62:
+    if rng.random() < 0.36:
         form = replace(form, side=_true_name(facts.sides, target, rng))
-    if rng.random() < 0.30:
+    if rng.random() < 0.14:
         form = replace(form, motion=_true_name(facts.motions, target, rng))
-    if rng.random() < 0.15 and scene.zone[target] in ("sidewalk", "road"):
+    if rng.random() < 0.10 and scene.zone[target] in ("sidewalk", "road"):
         form = replace(form, zone=str(scene.zone[target]))
-    if rng.random() < 0.34:
+    if rng.random() < 0.2:
         form = _with_relation(form, facts, target, rng)
-    if rng.random() < 0.13 and form.anchor is None:
+    if rng.random() < 0.08 and form.anchor is None:
         form = replace(form, order=str(rng.choice(ORDERS, p=_ORDER_SHARE)))
-    if rng.random() < 0.006:
+    if rng.random() < 0.003:
         form = replace(form, metres=max(5, 5 * round(float(scene.distance[target]) / 5)))
     return form
 
@@ -122,13 +122,13 @@ def draw_form(facts: Facts, target: int, rng: np.random.Generator) -> Form:
 def narrowed(form: Form, facts: Facts, target: int, rng: np.random.Generator) -> Form:
     """A form that says one thing more about the same object, for one that could mean several."""
     scene = facts.scene
-    if not form.side:
+    if not form.side and rng.random() < 0.6:
         return replace(form, side=_true_name(facts.sides, target, rng))
-    if rng.random() < 0.4 and form.anchor is None:
+    if rng.random() < 0.5 and form.anchor is None and not form.order:
         return _with_relation(form, facts, target, rng)
-    if not form.order and form.anchor is None:
+    if not form.order and form.anchor is None and rng.random() < 0.5:
         return replace(form, order=str(rng.choice(ORDERS[:6])))
-    if not form.motion and rng.random() < 0.5:
+    if not form.motion:
         return replace(form, motion=_true_name(facts.motions, target, rng))
     return replace(form, zone=str(scene.zone[target])) if scene.zone[target] in ("sidewalk", "road") else form
 

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -18,6 +19,7 @@ _INNERMOST = re.compile(r"\{([^{}]*)\}")
 _HELD_OUT = "~"
 ROLLING = (*VEHICLES, "vehicle", "cyclist", "motorcyclist")
 TYPO_SHARE = 0.03
+_DETERMINERS = ("the", "that", "this", "a", "an", "one")
 
 
 @dataclass
@@ -55,23 +57,53 @@ class Speaker:
         return common[int(self.rng.integers(len(common)))]
 
 
+def spoken_words(words: Words = "training") -> set[str]:
+    """Every word in small letters that expressions may hold, without numbers and typing errors."""
+    tables = [value for name, value in vars(phrases).items() if name.isupper()]
+    texts = [*_texts(tables), *phrases.SUBJECTS, *_DETERMINERS]
+    return {word for text in texts for word in re.findall(r"[a-z]+(?:'[a-z]+)?", _without(text, words))}
+
+
+def spoken_nouns(words: Words = "training") -> dict[str, set[str]]:
+    """The nouns of each concept."""
+    return {name: set(_without(text, words).strip("{}").split("|")) for name, text in phrases.NOUNS.items()}
+
+
+def _texts(tables: Iterable[object]) -> Iterator[str]:
+    for table in tables:
+        if isinstance(table, str):
+            yield table
+        elif isinstance(table, dict):
+            yield from _texts(table.values())
+        elif isinstance(table, tuple):
+            yield from _texts(table)
+
+
+def _without(template: str, words: Words) -> str:
+    """A template without slots and, for training, without what is held out."""
+    plain = re.sub(r"<\w+>", " ", template)
+    return plain.replace(_HELD_OUT, "") if words == "test" else re.sub(rf"{_HELD_OUT}[^|{{}}]*", "", plain)
+
+
 def say_form(form: Form, speaker: Speaker) -> str:
     """One way to say a form: bare as in ScanRefer, as a command, or in two sentences of which one has a pronoun.
 
     The speaker's `one_anchor` says whether the form's anchor is a single object of the scene.
     """
     style = speaker.rng.random()
-    if style < 0.10:
+    if style < 0.05:
         text = noun_phrase(form, speaker)[0]
-    elif style < 0.27:
+    elif style < 0.25:
         text = _in_two_sentences(form, speaker)
     else:
         text = _as_command(form, speaker)
+    if style >= 0.05 and speaker.chance(0.04):
+        text = speaker.say(phrases.STARTS) + text
     text = _tidy(text)
     return _with_typo(text, speaker.rng) if speaker.chance(TYPO_SHARE) else text
 
 
-def noun_phrase(form: Form, speaker: Speaker, determiner: str = "{the|the|that|the}") -> tuple[str, str]:
+def noun_phrase(form: Form, speaker: Speaker, determiner: str = "{the|the|the|that|that|this}") -> tuple[str, str]:
     """The object as a noun phrase, and the pronoun for it."""
     noun = speaker.say(phrases.NOUNS[form.concept])
     front, back = _qualifiers(form, speaker)
@@ -110,7 +142,7 @@ def _colour(concept: str, front: list[str], back: list[str], speaker: Speaker) -
     if concept in PEOPLE:
         if speaker.chance(0.24):
             back.insert(0, speaker.say(phrases.CLOTHES if speaker.chance(0.8) else phrases.MORE_CLOTHES))
-    elif speaker.chance(0.33):
+    elif speaker.chance(0.28):
         front.append(speaker.say(phrases.COLOURS))
 
 
@@ -121,7 +153,7 @@ def _as_command(form: Form, speaker: Speaker) -> str:
     elif form.concept == "person" and speaker.chance(0.55):
         ways = phrases.PEOPLE
     text = speaker.one(ways).replace("<np>", noun_phrase(form, speaker)[0])
-    return f"{text} {speaker.say(phrases.ENDINGS)}" if speaker.chance(0.18) else text
+    return f"{text} {speaker.say(phrases.ENDINGS)}" if speaker.chance(0.09) else text
 
 
 def _in_two_sentences(form: Form, speaker: Speaker) -> str:
@@ -132,8 +164,8 @@ def _in_two_sentences(form: Form, speaker: Speaker) -> str:
     if speaker.chance(0.5):
         rolling = form.concept in ROLLING and form.motion != "parked"
         closings = phrases.PEOPLE_CLOSINGS if person else phrases.ROLLING_CLOSINGS if rolling else closings
-    second = speaker.one(closings).replace("<it>", pronoun)
-    return f"{opening.replace('<np>', phrase)}{speaker.say('{. |. |, |. }')}{second}{speaker.say('{.|}')}"
+    second = speaker.one(closings).replace("<it>", pronoun).replace("<they>", phrases.SUBJECTS[pronoun])
+    return f"{opening.replace('<np>', phrase)}{speaker.say('{. |. |. |. |, }')}{second}{speaker.say('{.|}')}"
 
 
 def _pronoun(concept: str, noun: str) -> str:

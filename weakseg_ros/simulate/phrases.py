@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The words of expressions: `{a|b}` is one of both, `{a|}` a or nothing, and `~` marks what only the test's words have.
 
-`<np>` stands for the object, `<it>`, `<its>` for a pronoun of it.
+`<np>` stands for the object, `<it>` and `<they>` for a pronoun of it.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 NOUNS = {
     "car": "{car|car|car|car|car|sedan|suv|taxi|hatchback|cab|jeep|~automobile|~saloon|~auto|~coupe}",
     "van": "{van|van|van|minivan|delivery van|~transporter|~minibus|~panel van}",
-    "truck": "{truck|truck|truck|lorry|semi|delivery truck|box truck|~hauler|~wagon|~big rig}",
+    "truck": "{truck|truck|truck|lorry|semi|pickup|delivery truck|box truck|~hauler|~wagon|~big rig}",
     "bus": "{bus|bus|bus|city bus|coach|~omnibus|~shuttle}",
     "vehicle": "{vehicle|vehicle|vehicle|motor vehicle|~ride}",
     "person": "{person|pedestrian|man|guy|woman|pedestrian|person|man|lady|girl|friend of mine|worker|boy"
@@ -24,7 +24,8 @@ NOUNS = {
 }
 PRONOUNS = {"him": "man guy boy gentleman fellow dude", "her": "woman lady girl"}
 """by pronoun: the words for people after which it is said; 'them' after the others, 'it' after things"""
-POSSESSIVE = {"him": "his", "her": "her", "them": "their", "it": "its"}
+SUBJECTS = {"him": "he", "her": "she", "them": "they", "it": "it"}
+"""by pronoun: the same as the subject of a sentence"""
 
 SIDES = {
     "left": "{on the left|on the left|on the left side|on our left|to the left|to our left|on the left hand side"
@@ -108,6 +109,9 @@ MORE_CLOTHES = (
     "{with the backpack|with the phone|with a bag|with the {red|yellow|black} bag|in {white|black|red|blue}|~with the umbrella}"
 )
 
+STARTS = "{oh|well|ok|actually|hey|hi|oh no|wow|sorry|look}{ |, }"
+"""what people begin with now and then"""
+
 # whole sentences: what people say to a car; `<np>` once in each
 
 PARTS = {
@@ -125,6 +129,9 @@ ANY: tuple[str, ...] = (
     "<stop> <place> <np>",
     "<stop> <place> <np>",
     "<stop> <place> <np>",
+    "<stop> <place> <np>",
+    "<stop> <place> <np>",
+    "<stop> <place> <np>",
     "<please><stop> <place> <np>",
     "<stop> {on the left|on the right|here|there|at the curb|at the corner|over there} <place> <np>",
     "<sided> {and|then|and then} <stop> <place> <np>",
@@ -137,6 +144,11 @@ ANY: tuple[str, ...] = (
     "|~steer clear of} <np>",
     "{drive|go|move|pull} {up to|towards|closer to|over to|around|past|right up to|near} <np>",
     "{change|switch|move|get|merge} {into|in|to|over to} the <lane> {after|before|behind|once we are past} <np>",
+    "{change|switch} lanes {after|before|behind|once we are past|in front of} <np>",
+    "{proceed|continue|drive on|go on} {slowly|carefully|straight|forward|} {behind|past|after|towards|until we are at} <np>",
+    "{turn|pull|go|steer} {into|onto} the {parking lot|driveway|side street|intersection|entrance|other lane} {after|before"
+    "|behind|next to|near|by} <np>",
+    "{i'm|we are} {going|turning|looking|trying to get|supposed to go} {to|towards|past} <np>{ actually| i think|}",
     "{get|stay|remain|keep} {behind|in front of|next to|close to|clear of} <np>",
     "{wait|stop|hold on|slow down|~hold still} {here |}until {we are clear of|you can see the street behind"
     "|there is space next to} <np>",
@@ -190,6 +202,7 @@ CLOSINGS: tuple[str, ...] = (
     "{get|go|drive|pull up|move} {closer to|next to|behind|over to|to|towards} <it>",
     "{be careful|slow down|watch out|keep some distance|take care} {of|near|for|with} <it>",
     "{pull over|stop|park|wait} {there|here|over there|nearby}",
+    "<they> {looks|seems} {lost|stuck|close|safe|far|ready|new}, {so|but} {be careful|slow down|go on slowly|do not stop}",
 )
 ROLLING_CLOSINGS: tuple[str, ...] = (
     "{follow|follow|pass|overtake|let us follow|wait for|stay behind|~tail} <it>",
@@ -199,6 +212,7 @@ PEOPLE_CLOSINGS: tuple[str, ...] = (
     "{pick|let us pick|we need to pick|please pick} <it> up",
     "{let|allow} <it> {cross|in|get in|cross first}",
     "{wait for|stop for|ask|talk to|drop me off near|pull over by} <it>",
+    "<they> {will be waiting|said to stop here|might need help|might be crossing|would like a ride|should get in}",
 )
 ENDINGS = (
     "{please|so i can get out|so that i can see it|and wait|and let me out|for a moment|when you can|when it is safe"
