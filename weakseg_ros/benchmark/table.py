@@ -33,6 +33,8 @@ _WITHOUT_EFFECT = (
     "poses_file",
 )
 """settings that say where things are and how fast they are read, not what is trained"""
+_LATER = ("points", "grid_m")
+"""settings of the draw that rows of an earlier version know nothing of"""
 
 Mapped = dict[str, Any]
 
@@ -150,9 +152,8 @@ class Row:
         """
         asked = _asked_for(self.train, TrainConfig())
         used = {name: value for name, value in asked.items() if name not in self.train.without_effect}
-        draw = to_mapping(self.draw)
-        if self.draw.protocol != "per_scan":
-            del draw["points"]  # it came later than rows that know nothing of it
+        usual = to_mapping(SparseConfig())
+        draw = {name: value for name, value in to_mapping(self.draw).items() if name not in _LATER or value != usual[name]}
         return _hash({"train": used, "draw": draw})
 
 

@@ -3,7 +3,6 @@
 
 voxel         COARSE3D (arXiv 2210.01784): clicked voxels, drawn over the whole scan, each passing its label on
 per_class     ERDA (arXiv 2305.15832): a share of the points of every class, at least one
-per_class_cell the same of the cells that a grid thins the points to, as ERDA draws for nets on points
 per_scan      a number of points of each scan, whatever their classes
 per_instance  one click per object, and a share of the points of every stuff class
 full          every label
@@ -32,16 +31,14 @@ LARGEST_CODE = 1 << 63
 class SparseConfig:
     """Sets which labels are kept."""
 
-    protocol: Literal["voxel", "per_class", "per_class_cell", "per_scan", "per_instance", "full"] = "voxel"
-    """Selects how labels are drawn; voxel labels random voxels, per_class a share of the points of each class, per_class_cell
-    a share of the voxels of each class at one point each, per_scan a number of points, per_instance one point of each object,
-    and full keeps every label."""
+    protocol: Literal["voxel", "per_class", "per_scan", "per_instance", "full"] = "voxel"
+    """Selects how labels are drawn; voxel labels random voxels, per_class a share of the points of each class, per_scan a
+    number of points, per_instance one point of each object, and full keeps every label."""
     ratio: float = setting(0.001, 0.0, 1.0)
     """Sets the share of labels that is kept (0 to 1): voxel draws this many voxels per usable point, per_class this share of
-    the points of each class, per_class_cell of its voxels, and per_instance of the points of each stuff class, where 0 draws
-    none."""
+    the points of each class, and per_instance this share of the points of each stuff class, where 0 draws none."""
     voxel_m: float = setting(0.06, 1e-3, 100.0)
-    """Sets the edge length of a voxel in metres (0.001 to 100), with `protocol` voxel or per_class_cell only."""
+    """Sets the edge length of a voxel in metres (0.001 to 100), with `protocol` voxel only."""
     points: int = setting(20, 1)
     """Sets the number of labelled points of each scan, at least 1, with `protocol` per_scan only."""
     propagate: bool = True
@@ -52,7 +49,7 @@ class SparseConfig:
 
     def __post_init__(self) -> None:
         check_ranges(self)
-        if self.ratio == 0 and self.protocol in ("voxel", "per_class", "per_class_cell"):
+        if self.ratio == 0 and self.protocol in ("voxel", "per_class"):
             raise ConfigError(f"ratio: 0 labels nothing with protocol '{self.protocol}'; choose a share above 0")
 
     @property
@@ -88,9 +85,6 @@ def draw_scan(scan: Scan, labels: LabelMap, config: SparseConfig) -> Draw:
         return _draw_voxels(scan, class_id, config, rng)
     if config.protocol == "per_class":
         clicks = _draw_per_class(class_id, range(1, labels.num_classes), config.ratio, rng)
-    elif config.protocol == "per_class_cell":
-        in_cells = _only_at(class_id, _points_of_cells(scan.cloud.xyz, class_id, config.voxel_m))
-        clicks = _draw_per_class(in_cells, range(1, labels.num_classes), config.ratio, rng)
     elif config.protocol == "per_scan":
         labelled = np.flatnonzero(class_id)
         clicks = np.sort(rng.choice(labelled, min(config.points, len(labelled)), replace=False))
@@ -168,19 +162,6 @@ def _draw_per_class(
         if len(points):
             drawn.append(rng.choice(points, max(int(len(points) * ratio), 1), replace=False))
     return np.sort(np.concatenate(drawn))
-
-
-def _points_of_cells(xyz: NDArray[np.float32], class_id: NDArray[np.uint8], cell_m: float) -> NDArray[np.int64]:
-    """For each cell with labels, the first of its points that has its most frequent class (the smallest of equals)."""
-    labelled = np.flatnonzero(class_id)
-    if not len(labelled):
-        return labelled
-    cell = group_voxels(xyz[labelled], cell_m).voxel_of_point
-    pair, first, count = np.unique(cell << 8 | class_id[labelled], return_index=True, return_counts=True)
-    order = np.lexsort((-count, pair >> 8))
-    _, most = np.unique(pair[order] >> 8, return_index=True)
-    points: NDArray[np.int64] = labelled[first[order[most]]]
-    return points
 
 
 def _draw_per_instance(
