@@ -9,7 +9,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 comma := ,
 # rclpy is on PyPI for x86-64 only; elsewhere the tests that need it say so and skip
-EXTRAS := onnx,openvino,bags,report,train,poses,label,browser,test,lint$(if $(filter x86_64,$(shell uname -m)),$(comma)ros-pip)
+EXTRAS := onnx,openvino,bags,report,train,poses,label,browser,ray,test,lint$(if $(filter x86_64,$(shell uname -m)),$(comma)ros-pip)
 INDEX := $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX))
 # the marker tells that the wheels' environment variables are set already; a child of another venv must not inherit it
 CLEAN := env -u _ROS_WHEELS_BOOTSTRAP_COMPLETE -u PYTHONPATH
@@ -17,11 +17,12 @@ CLEAN := env -u _ROS_WHEELS_BOOTSTRAP_COMPLETE -u PYTHONPATH
 KILL ?= --signals KILL TERM INT
 FUZZ ?= --count 20000
 SOAK ?= --minutes 60
+FLEET ?= --bags 200
 # two processes share the tests, a file at a time; JOBS=0 runs them in one
 JOBS ?= 2
 PYTEST := -m pytest -q -n $(JOBS) --dist loadfile --no-loadscope-reorder
 
-.PHONY: help api install soak fuzz kill demo test lint bench gpu rtx flywheel weak panoptic street street64 clean
+.PHONY: help api install soak fleet fuzz kill demo test lint bench gpu rtx flywheel weak panoptic street street64 clean
 
 help:                ## this list
 	@grep -hE '^[a-z0-9]+: .*##|^[a-z0-9]+:  *##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -84,6 +85,9 @@ fuzz: $(STAMP)       ## wild bytes for everything that reads; make fuzz FUZZ="--
 
 soak: $(STAMP)       ## an hour at 10 Hz while everything changes: memory, latency, losses; make soak SOAK="--minutes 3"
 	$(CLEAN) $(BIN)/python bench/soak.py $(SOAK)
+
+fleet: $(STAMP)      ## a fleet's bags in one process and on Ray workers, killed workers, damaged bags, memory; make fleet FLEET="--bags 20"
+	$(CLEAN) $(BIN)/python bench/fleet.py $(FLEET)
 
 street: $(STAMP)     ## train the default bundle models/street again (about 100 minutes on two cores)
 	$(CLEAN) $(BIN)/python bench/street.py

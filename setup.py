@@ -49,6 +49,7 @@ setup(
         "rerun": ["rerun-sdk>=0.21"],
         "docs": ["pdoc>=14"],
         "feather": ["pyarrow>=14"],
+        "ray": ["ray>=2.40"],
         "browser": ["playwright>=1.45"],
         "openvino": ["openvino>=2024.6"],
         "tensorrt": ["tensorrt>=10.12"],

@@ -32,6 +32,7 @@ SETTINGS = {
     "promote": ("weakseg_ros.improve.retrain.versions:PromoteConfig",),
     "rollback": ("weakseg_ros.improve.retrain.versions:RollbackConfig",),
     "evaluate": ("weakseg_ros.measure.evaluate:EvaluateConfig",),
+    "fleet": ("weakseg_ros.fleet.config:FleetConfig",),
     "view": ("weakseg_ros.view.command:ViewConfig",),
     "compare": ("weakseg_ros.measure.compare:CompareConfig",),
     "predict": ("weakseg_ros.measure.predict:PredictConfig",),

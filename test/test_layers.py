@@ -24,6 +24,7 @@ CHAPTERS = (
     "improve",
     "view",
     "ros",
+    "fleet",
     "labelling",
     "evaluating",
     "viewing",
@@ -47,6 +48,7 @@ CONFINED = {
     "rerun": ("view/rerun_file.py",),
     "kiss_icp": ("weak/scan_poses.py",),
     "lightning_fabric": TRAINING,
+    "ray": ("fleet/cluster.py",),
 }
 ROBOT = (
     *("points/cloud", "points/projection", "points/lift", "deploy/segmenter", "deploy/bundle"),

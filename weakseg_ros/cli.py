@@ -30,7 +30,7 @@ VERBS = {
     "doctor": Verb("weakseg_ros.doctor:main", "report what works on this machine and what is missing"),
     "demo": Verb("weakseg_ros.demo:main", "run the whole pipeline on simulated streets, without ROS or GPU"),
     "simulate": Verb("weakseg_ros.simulate.record:main", "simulate drives through procedural streets and record scans or a bag"),
-    "import": Verb("weakseg_ros.data.importer:main", "convert a bag or point cloud files to a folder of scans"),
+    "import": Verb("weakseg_ros.fleet.verbs:import_main", "convert a bag or point cloud files to a folder of scans"),
     "check": Verb("weakseg_ros.data.check:main", "check whether a data set is whole: missing, damaged, of another version"),
     "sparse": Verb("weakseg_ros.weak.draw:main", "draw sparse labels from dense ones at random, with a fixed seed"),
     "train": Verb("weakseg_ros.train.commands:train_main", "train a network on dense or sparse labels and export a bundle"),
@@ -52,10 +52,11 @@ VERBS = {
     "promote": Verb("weakseg_ros.improve.retrain.versions:promote_main", "deploy a bundle as models/current"),
     "rollback": Verb("weakseg_ros.improve.retrain.versions:rollback_main", "redeploy the previous bundle"),
     "evaluate": Verb("weakseg_ros.evaluating:main", "evaluate a bundle on a bag or scans and write a report"),
+    "fleet": Verb("weakseg_ros.fleet.report:main", "write one report over the bags of many robots"),
     "view": Verb("weakseg_ros.viewing:main", "view scans, labels, predictions and errors in 3D in the browser"),
     "compare": Verb("weakseg_ros.measure.compare:main", "compare two evaluations, trainings or benchmarks"),
-    "predict": Verb("weakseg_ros.measure.predict:main", "write a bundle's predictions to files, one per scan"),
-    "select": Verb("weakseg_ros.improve.log.select:main", "select the frames and points of a bag or data set to label next"),
+    "predict": Verb("weakseg_ros.fleet.verbs:predict_main", "write a bundle's predictions to files, one per scan"),
+    "select": Verb("weakseg_ros.fleet.verbs:select_main", "select the frames and points of a bag or data set to label next"),
     "export-frames": Verb(
         "weakseg_ros.improve.log.export_frames:main", "export the frames of a log as MCAP bags, with their tags"
     ),

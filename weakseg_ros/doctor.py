@@ -17,14 +17,17 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
 from importlib import metadata
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from weakseg_ros.config import field_docs, from_mapping, load_yaml, refuse_more_paths, setting
+from weakseg_ros.data.ray_settings import RaySettings
 from weakseg_ros.errors import WeaksegError, say
 from weakseg_ros.extras import LIBRARIES, Library, explain, has_nvidia_gpu, install_command, pip_install
 from weakseg_ros.files import environment, share_folder
-from weakseg_ros.points.input_settings import InputSettings
 from weakseg_ros.registry import DEFAULT_BUNDLE
+
+if TYPE_CHECKING:
+    from weakseg_ros.deploy.bundle import Bundle
 
 Mark = Literal["ok", "note", "fault"]
 SENSOR = "sensor"
@@ -41,7 +44,7 @@ class CheckLine(NamedTuple):
 
 
 @dataclass(frozen=True)
-class DoctorConfig(InputSettings):
+class DoctorConfig(RaySettings):
     """Check this machine, and with --data whether a bundle fits a sensor."""
 
     bundle: str = DEFAULT_BUNDLE
@@ -201,28 +204,37 @@ def check_bundle(name: str) -> Iterator[CheckLine]:
 
 def check_sensor(config: DoctorConfig, data: Sequence[Path]) -> Iterator[CheckLine]:
     """What the model would meet on this sensor that its training never showed it."""
-    from weakseg_ros.data.many_bags import bags_of, names_of
+    from weakseg_ros.data.fetching import fetched
+    from weakseg_ros.data.many_bags import Job, bags_for, names_of
     from weakseg_ros.deploy.bundle import Bundle
+    from weakseg_ros.fleet.cluster import runner_of
+
+    bags = bags_for(config, data[0], data[1:])
+    if not bags:
+        bundle = Bundle.load(config.bundle)
+        yield from (CheckLine(mark, SENSOR, text) for mark, text in _findings(config, bundle, data[0]))
+        return
+
+    def look(bag: Path, name: str) -> dict[str, Any]:
+        return {"complete": True, "findings": list(_findings(config, Bundle.load(config.bundle), bag))}
+
+    work = fetched(look, config.fetch) if config.fetch else look
+    for job, row in runner_of(config, None)(work, [Job(*one) for one in zip(bags, names_of(bags), strict=True)]):
+        faults = [("fault", row["problem"])] if "problem" in row else []  # the next bag may be sound
+        yield from (CheckLine(mark, SENSOR, f"{job.name}: {text}") for mark, text in (*row.get("findings", ()), *faults))
+
+
+def _findings(config: DoctorConfig, bundle: Bundle, bag: Path) -> Iterator[tuple[Mark, str]]:
+    """What one bag or folder of scans shows the model that its training did not."""
     from weakseg_ros.deploy.segmenter import Segmenter
     from weakseg_ros.measure import sensor_check
     from weakseg_ros.measure.inputs import open_input
 
-    bags = bags_of(data[0], data[1:])
-    bundle = Bundle.load(config.bundle)
-
-    def findings(bag: Path) -> Iterator[tuple[Mark, str]]:
-        source = open_input(bag, bundle.labels, config.topic, reading=config)
-        segmenter = Segmenter(bundle, intensity_scale=config.intensity_scale, allow_no_intensity=not config.intensity_field)
-        yield from sensor_check.check_sensor(segmenter, source, bag, config.clouds)
-        segmenter.close()
-
-    for bag, name in zip(bags, names_of(bags), strict=True):
-        try:
-            yield from (CheckLine(mark, SENSOR, f"{name}: {text}") for mark, text in findings(bag))
-        except WeaksegError as error:  # the next bag may be sound
-            yield CheckLine("fault", SENSOR, f"{name}: {error}")
-    if not bags:
-        yield from (CheckLine(mark, SENSOR, text) for mark, text in findings(data[0]))
+    source = open_input(bag, bundle.labels, config.topic, reading=config)
+    options = {"intensity_scale": config.intensity_scale, "allow_no_intensity": not config.intensity_field}
+    segmenter = Segmenter(bundle, threads=config.engine_threads, **options)
+    yield from sensor_check.check_sensor(segmenter, source, bag, config.clouds)
+    segmenter.close()
 
 
 def read_arguments(argv: Sequence[str]) -> DoctorConfig:

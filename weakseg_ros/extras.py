@@ -49,6 +49,7 @@ LIBRARIES = (
     Library("kiss_icp", "kiss-icp>=1.2", "estimating the poses of scans that come without", "poses"),
     Library("laspy", "laspy>=2.5", "reading and writing .las files", "las"),
     Library("pyarrow", "pyarrow>=14", "reading .feather files", "feather"),
+    Library("ray", "ray>=2.40", "working on many bags at once (--ray)", "ray"),
     Library("openvino", "openvino>=2024.6", "the openvino engine, for CPUs with matrix units", "openvino"),
     Library("tensorrt", "tensorrt>=10.12", "the tensorrt engine, for NVIDIA GPUs", "tensorrt"),
     Library("tensorrt_rtx", "tensorrt-rtx-cu13>=1.4", "the tensorrt_rtx engine, for NVIDIA GPUs", "rtx"),

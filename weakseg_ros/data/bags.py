@@ -97,10 +97,13 @@ def find_cloud_topic(bag: Path | str, topic: str = "") -> BagTopic:
         return _choose(opened, topic)
 
 
-def read_raw(bag: Path | str, topic: str = "", from_ns: int | None = None) -> Iterator[RawMessage]:
+def read_raw(
+    bag: Path | str, topic: str = "", from_ns: int | None = None, beside: Mapping[str, Callable[[bytes], None]] | None = None
+) -> Iterator[RawMessage]:
     """The serialized messages of one PointCloud2 topic in recorded order; `topic` as in `find_cloud_topic`.
 
-    With `from_ns` only those recorded at that time or later, which the bag's index finds without reading the rest.
+    With `from_ns` only those recorded at that time or later, which the bag's index finds without reading the rest. The messages
+    of the topics `beside` are given to their functions as ROS 2 serialized them, in between and on the same way through the file.
     A damaged bag gives what can be read of it and then raises PartialBagError, so that a caller keeps the part.
     """
     with _open(Path(bag)) as opened:
@@ -109,9 +112,12 @@ def read_raw(bag: Path | str, topic: str = "", from_ns: int | None = None) -> It
         damage = opened.damage
         try:
             for reader in opened.readers:
-                connections = [c for c in reader.connections if c.topic == chosen.name]
+                connections = [c for c in reader.connections if c.topic == chosen.name or c.topic in (beside or {})]
                 messages = reader.messages(connections, start=from_ns) if connections else ()
                 for connection, stamp_ns, data in messages:
+                    if connection.topic != chosen.name:
+                        _hand_over(beside or {}, connection, data)
+                        continue
                     yield RawMessage(stamp_ns, _as_cdr(data, connection), POINT_CLOUD)
                     read += 1
         except CloudError as error:
@@ -125,6 +131,12 @@ def read_raw(bag: Path | str, topic: str = "", from_ns: int | None = None) -> It
             share = f"{read} of {promised}" if promised else str(read)
             text = f"{bag}: {damage}; {share} messages of '{chosen.name}' could be read: record or copy the bag again"
             raise PartialBagError(text, read)
+
+
+def _hand_over(beside: Mapping[str, Callable[[bytes], None]], connection: Any, data: bytes) -> None:
+    """Give a message of another topic to whoever wants it; those of ROS 1 are laid out otherwise and are passed over."""
+    if getattr(connection.ext, "serialization_format", "ros1") == "cdr":
+        beside[connection.topic](bag_files.unzipped(data))
 
 
 def read_clouds(

@@ -6,7 +6,7 @@ from __future__ import annotations
 import dataclasses
 import logging
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import chain
 from pathlib import Path
@@ -20,14 +20,14 @@ from weakseg_ros.config import parse, setting
 from weakseg_ros.data.bag_files import is_bag
 from weakseg_ros.data.bags import PartialBagError, find_cloud_topic, read_clouds
 from weakseg_ros.data.cloud_files import READERS, cloud_files, read_cloud_file
-from weakseg_ros.data.many_bags import Row, are_whole, bags_of, each_bag
+from weakseg_ros.data.many_bags import Row, Runner, are_whole, bags_for, each_bag, one_by_one, only_here
+from weakseg_ros.data.ray_settings import RaySettings, anywhere
 from weakseg_ros.data.scan_files import MANIFEST
 from weakseg_ros.data.scan_writer import ScanWriter
 from weakseg_ros.data.side_files import DEFAULT_PERIOD_NS
 from weakseg_ros.errors import CloudError, DataError, say
 from weakseg_ros.files import check_can_write
 from weakseg_ros.points.cloud import Cloud
-from weakseg_ros.points.input_settings import InputSettings
 from weakseg_ros.points.labels import LabelMap
 from weakseg_ros.points.projection import RangeSpec
 from weakseg_ros.points.reading import moved
@@ -42,7 +42,7 @@ log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class ImportConfig(InputSettings):
+class ImportConfig(RaySettings):
     """Turn a bag or files of clouds into a folder of scans (SemanticKITTI's layout, with a manifest)."""
 
     bag: Annotated[Path, tyro.conf.Positional]
@@ -228,12 +228,15 @@ def guess_spec(cloud: Cloud) -> RangeSpec:
     )
 
 
-def main(argv: Sequence[str]) -> int:
-    """The verb; exit code 1 where the bag was damaged and only a part of it could be written."""
+def main(argv: Sequence[str], runner_of: Callable[[RaySettings, Path], Runner] = only_here) -> int:
+    """The verb, where `runner_of` tells where many bags are worked on.
+
+    Exit code 1 where a bag was damaged and only a part of it could be written.
+    """
     config = parse(ImportConfig, argv, "import")
-    bags = bags_of(config.bag, config.more)
+    bags = bags_for(config, config.bag, config.more)
     if bags:
-        return 0 if are_whole(import_many(config, bags)) else 1
+        return 0 if are_whole(import_many(config, bags, runner_of(config, config.folder))) else 1
     report = import_data(config)
     _say(config, report)
     if report.is_whole:
@@ -241,10 +244,10 @@ def main(argv: Sequence[str]) -> int:
     return 0 if report.is_whole else 1
 
 
-def import_many(config: ImportConfig, bags: Sequence[Path]) -> list[Row]:
+def import_many(config: ImportConfig, bags: Sequence[Path], over: Runner = one_by_one) -> list[Row]:
     """Import each bag into a folder of its own; one that was imported whole with these settings is not imported again."""
     out = config.folder
-    asked = {"settings": str(replace(config, out=Path(), bag=Path(), more=(), overwrite=False))}
+    asked = {"settings": str(anywhere(config, out=Path(), bag=Path(), more=(), overwrite=False))}
 
     def work(bag: Path, name: str) -> Row:
         again = config.overwrite or (out / name / MANIFEST).is_file()  # this program's scans of that bag
@@ -256,7 +259,7 @@ def import_many(config: ImportConfig, bags: Sequence[Path]) -> list[Row]:
     def is_there(name: str) -> bool:
         return not config.overwrite and (out / name / MANIFEST).is_file()
 
-    rows = each_bag(bags, out, asked, work, lambda row: f"{row['scans']} scans", is_there)
+    rows = each_bag(bags, out, asked, work, lambda row: f"{row['scans']} scans", is_there, over=over, fetch=config.fetch)
     say(f"{len(rows)} bags in {out}, {sum(row['complete'] for row in rows)} of them whole")
     return rows
 

@@ -3,63 +3,171 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from weakseg_ros.data.bag_files import bags_in
-from weakseg_ros.errors import DataError, WeaksegError, complain
-from weakseg_ros.files import write_json
+from weakseg_ros.data.fetching import fetched
+from weakseg_ros.data.ray_settings import RaySettings
+from weakseg_ros.errors import ConfigError, DataError, WeaksegError, complain
+from weakseg_ros.files import append_json_line, read_json_lines, write_json
 
 MANIFEST = "bags.json"
+JOURNAL = "bags.jsonl"
+"""the rows of a run that goes on, one a line; the manifest takes them in when the run ends"""
+LIST_SUFFIX = ".txt"
 Row = dict[str, Any]
 """what became of a bag: bag, name, complete, what the verb counted, and `problem` where it could not be read"""
+Work = Callable[[Path, str], Row]
+"""works on one bag under its name; raises WeaksegError where the bag cannot be read"""
 
 
-def bags_of(first: Path, more: Sequence[Path] = ()) -> list[Path]:
-    """The bags that the paths of a command line name, each once: bags, folders of bags and globs; none for a single bag."""
-    if not more:
+class Job(NamedTuple):
+    """One bag, or one part of one, under a name that no other has."""
+
+    bag: Path
+    name: str
+
+
+Runner = Callable[[Work, Sequence[Job]], Iterator[tuple[Job, Row]]]
+"""Does the work for each job and gives its row, in the order in which they end: `one_by_one`, or `fleet.cluster`'s."""
+
+
+def one_by_one(work: Work, jobs: Sequence[Job]) -> Iterator[tuple[Job, Row]]:
+    """The jobs in this process, in order."""
+    for job in jobs:
+        yield job, tried(work, job)
+
+
+def only_here(settings: Any, out: Path | None) -> Runner:
+    """`one_by_one`, for callers that have no cluster at hand; ConfigError where the settings ask for one."""
+    if settings.ray:
+        raise ConfigError(f"ray: this call works in its own process; use the command line for '{settings.ray}'")
+    return one_by_one
+
+
+def tried(work: Work, job: Job) -> Row:
+    """The row of one job; a bag that cannot be read has a `problem` in it."""
+    row: Row = {"bag": str(job.bag), "name": job.name, "complete": False}
+    try:
+        return row | work(job.bag, job.name)
+    except WeaksegError as error:
+        return row | {"problem": str(error)}
+
+
+def bags_of(first: Path, more: Sequence[Path] = (), is_elsewhere: bool = False) -> list[Path]:
+    """The bags that the paths of a command line name, each once: bags, folders of bags, globs and lists; none for a single bag.
+
+    A list is a text file (.txt) with one bag a line. Bags that lie `is_elsewhere` are taken as they are named, also a single one.
+    """
+    named = [line for path in (first, *more) for line in _listed(path)]
+    if is_elsewhere:
+        return list(dict.fromkeys(named))
+    if not more and named == [first]:
         return bags_in(first)
-    every = [bag for path in (first, *more) for bag in bags_in(path) or [path]]
+    every = [bag for path in named for bag in bags_in(path) or [path]]
     return list({path.absolute(): path for path in every}.values())
+
+
+def bags_for(settings: RaySettings, first: Path, more: Sequence[Path] = ()) -> list[Path]:
+    """The bags that the paths name, as `bags_of` gives them; where a cluster is asked for, a single bag is one, too."""
+    return bags_of(first, more, bool(settings.fetch)) or ([first] if settings.ray else [])
+
+
+def _listed(path: Path) -> list[Path]:
+    """The lines of a list of bags, or the path itself where it is none."""
+    if path.suffix != LIST_SUFFIX:
+        return [path]
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except (OSError, ValueError) as error:
+        raise DataError(f"{path}: cannot be read as a list of bags ({error}); write one bag a line") from None
+    found = [Path(line.strip()) for line in lines if line.strip() and not line.startswith("#")]
+    if not found:
+        raise DataError(f"{path}: lists no bag; write one bag a line")
+    return found
 
 
 def each_bag(
     bags: Sequence[Path],
     out: Path | None,
     asked: Mapping[str, Any],
-    work: Callable[[Path, str], Row],
+    work: Work,
     line: Callable[[Row], str],
     is_there: Callable[[str], bool] = lambda name: True,
+    *,
+    over: Runner = one_by_one,
+    fetch: str = "",
+    parts: int = 1,
 ) -> list[Row]:
     """Call `work(bag, name)` for each bag, where `name` is like that of no other; returns the rows in order.
 
     `out`/bags.json holds the rows, and a bag whose row is complete, was `asked` for in the same way and `is_there` is not done
     again. A bag that cannot be read gets a row with its sentence, and the others go on. `line` is printed to stderr for each
-    row. Raises DataError where none can be read.
+    row. `over` says where the work is done; with `parts` there are so many jobs for each bag, and as many rows. Raises DataError
+    where none can be read.
     """
-    before = {row["bag"]: row for row in _rows_before(out / MANIFEST) if row.get("asked") == asked} if out else {}
-    rows: list[Row] = []
-    for bag, name in zip(bags, names_of(bags), strict=True):
-        row, when = before.get(str(bag), {}), ", done before"
-        if not row.get("complete") or row.get("name") != name or not is_there(name):
-            row, when = _tried(work, bag, name), ""
-        rows.append({**row, "asked": dict(asked)})
-        if out is not None and out.is_dir():  # the first bag that can be read makes it
-            write_json(out / MANIFEST, rows)
-        complain(f"{name}: {row['problem']}" if "problem" in row else f"{name}: {line(row)}{when}")
+    jobs = [Job(bag, part) for bag, name in zip(bags, names_of(bags), strict=True) for part in _parts_of(name, parts)]
+    with _Manifest(out, asked, jobs) as manifest:
+        for job in jobs:
+            row = manifest.before.get((str(job.bag), job.name), {})
+            if row.get("complete") and is_there(job.name):
+                manifest.keep(job, row)
+                complain(f"{job.name}: {line(row)}, done before")
+        here = fetched(work, fetch) if fetch else work
+        for job, row in over(here, [job for job in jobs if job not in manifest.rows]):
+            manifest.add(job, row)
+            complain(f"{job.name}: {row['problem']}" if "problem" in row else f"{job.name}: {line(row)}")
+        rows = manifest.in_order()
     if all("problem" in row for row in rows):
         raise DataError(f"none of the {len(bags)} bags could be read; {rows[0]['problem']}")
     return rows
 
 
-def _tried(work: Callable[[Path, str], Row], bag: Path, name: str) -> Row:
-    row: Row = {"bag": str(bag), "name": name, "complete": False}
-    try:
-        return row | work(bag, name)
-    except WeaksegError as error:
-        return row | {"problem": str(error)}
+def _parts_of(name: str, parts: int) -> list[str]:
+    """The names of the jobs of one bag; each of several ends in its shard, see `config.shard_of`."""
+    return [name] if parts == 1 else [f"{name}/{part}of{parts}" for part in range(1, parts + 1)]
+
+
+class _Manifest:
+    """The rows of a run, on the disk as soon as they are there and the output folder is."""
+
+    def __init__(self, out: Path | None, asked: Mapping[str, Any], jobs: Sequence[Job]) -> None:
+        self._out, self._asked, self._jobs = out, dict(asked), jobs
+        self.rows: dict[Job, Row] = {}
+        self._waiting: list[Row] = []
+        known = _rows_before(out) if out is not None else []
+        self.before = {(row["bag"], row["name"]): row for row in known if row.get("asked") == asked and "name" in row}
+
+    def __enter__(self) -> _Manifest:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Gather all rows in the manifest, also where the run was ended; what a killed one leaves is its journal."""
+        if self._out is not None and self._out.is_dir() and self.rows:
+            write_json(self._out / MANIFEST, self.in_order())
+            (self._out / JOURNAL).unlink(missing_ok=True)
+
+    def keep(self, job: Job, row: Row) -> None:
+        """Take over a row of an earlier run."""
+        self.rows[job] = row
+
+    def add(self, job: Job, row: Row) -> None:
+        """Take a new row; one line is written, so that ten thousand bags cost ten thousand lines."""
+        self.rows[job] = {**row, "asked": self._asked}
+        self._waiting.append(self.rows[job])
+        if self._out is not None and self._out.is_dir():  # the first bag that can be read makes it
+            for waiting in self._waiting:
+                append_json_line(self._out / JOURNAL, waiting)
+            self._waiting = []
+
+    def in_order(self) -> list[Row]:
+        """The rows that there are, in the order of the bags."""
+        return [self.rows[job] for job in self._jobs if job in self.rows]
 
 
 def are_whole(rows: Sequence[Row]) -> bool:
@@ -70,12 +178,25 @@ def are_whole(rows: Sequence[Row]) -> bool:
 def names_of(bags: Sequence[Path]) -> list[str]:
     """A name for each bag that no other has: that of its folder or file, with its number in front where two share it."""
     names = [bag.name if bag.is_dir() else bag.name.split(".")[0] for bag in bags]
-    return [name if names.count(name) == 1 else f"{index + 1}_{name}" for index, name in enumerate(names)]
+    counts = Counter(names)
+    return [name if counts[name] == 1 else f"{index + 1}_{name}" for index, name in enumerate(names)]
 
 
-def _rows_before(path: Path) -> list[Row]:
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return []
-    return [row for row in content if isinstance(row, dict) and "bag" in row] if isinstance(content, list) else []
+def read_rows(out: Path) -> list[Row]:
+    """The rows of a run over many bags, ended or not; DataError where `out` holds none."""
+    rows = _rows_before(out)
+    if not rows:
+        raise DataError(
+            f"{out}: holds no {MANIFEST} of a run over several bags; give the folder that one was written to with --out"
+        )
+    return rows
+
+
+def _rows_before(out: Path) -> list[Row]:
+    """The rows of the manifest, and those of a journal in place of them."""
+    content: Any = []
+    with contextlib.suppress(OSError, ValueError):
+        content = json.loads((out / MANIFEST).read_text(encoding="utf-8"))
+    rows = [row for row in content if isinstance(row, dict) and "bag" in row] if isinstance(content, list) else []
+    later = read_json_lines(out / JOURNAL, "bag")
+    return list({(row["bag"], row.get("name")): row for row in (*rows, *later)}.values())

@@ -6,6 +6,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -13,7 +14,8 @@ import tyro
 from tqdm import tqdm
 
 from weakseg_ros.config import parse, setting, shard_of
-from weakseg_ros.data.many_bags import bags_of
+from weakseg_ros.data.many_bags import Runner, bags_for
+from weakseg_ros.data.ray_settings import RaySettings
 from weakseg_ros.deploy.bundle import Bundle
 from weakseg_ros.deploy.engines import label_of
 from weakseg_ros.deploy.segmentation import Segmentation
@@ -29,7 +31,6 @@ from weakseg_ros.measure.many import evaluate_many
 from weakseg_ros.measure.merge import merge
 from weakseg_ros.measure.summary import Unanswered
 from weakseg_ros.measure.verdict import not_to_trust
-from weakseg_ros.points.input_settings import InputSettings
 from weakseg_ros.points.labels import LabelMap
 from weakseg_ros.registry import DEFAULT_BUNDLE
 
@@ -37,7 +38,7 @@ EXIT_PARTIAL = 1
 
 
 @dataclass(frozen=True)
-class EvaluateConfig(InputSettings):
+class EvaluateConfig(RaySettings):
     """Run a bundle over a bag or a folder of scans and write report.html and summary.json."""
 
     data: Annotated[Path, tyro.conf.Positional] = Path()
@@ -72,6 +73,9 @@ class EvaluateConfig(InputSettings):
     """Share of the work as i/n, where process i of n (from 1) takes every n-th scan; --merge adds the results up."""
     merge: tuple[Path, ...] = ()
     """Add up the summary.json files of earlier evaluations instead of running a new one."""
+    parts: int = setting(1, 1, 1000)
+    """Number of parts (1 to 1000) that each bag is split into, so that several workers share a long one; objects are not followed
+    from scan to scan then."""
     live: bool = False
     """Start a node, send it every scan over DDS, and compare its answers with those of a direct run."""
     attach: bool = False
@@ -88,6 +92,10 @@ class EvaluateConfig(InputSettings):
         parts = shard_of(self.shard)[1]
         if self.live and parts > 1:
             raise ConfigError("shard: a live evaluation sends every scan; leave --shard or --live out")
+        if self.parts > 1 and parts > 1:
+            raise ConfigError("parts: each part is a shard of its own; leave --parts or --shard out")
+        if self.live and self.ray:
+            raise ConfigError("ray: a live evaluation goes through one node on this machine; leave --live or --ray out")
         if self.log is not None and (self.attach or not self.live):
             raise ConfigError("log: it is the node that keeps frames, one that --live starts; leave --log out, or --attach")
 
@@ -98,8 +106,8 @@ LiveAnswers = Callable[[Iterable[Item], Bundle, EvaluateConfig, OnAnswer], dict[
 which a verb above both chapters hands in."""
 
 
-def run(argv: Sequence[str], live: LiveAnswers) -> int:
-    """The verb, where `live` is what --live goes through.
+def run(argv: Sequence[str], live: LiveAnswers, runner_of: Callable[[RaySettings, Path], Runner]) -> int:
+    """The verb, where `live` is what --live goes through, and `runner_of` tells where many bags are worked on.
 
     Exit code 1: a partial result, or no point with a class; 2 (by the error): no result.
     """
@@ -110,8 +118,9 @@ def run(argv: Sequence[str], live: LiveAnswers) -> int:
         report, summary = merge(config.merge, config.out)
     elif config.data == Path():
         raise DataError(f"which data? give a bag or a folder of scans ('weakseg evaluate drive --bundle {DEFAULT_BUNDLE}')")
-    elif bags := bags_of(config.data, config.more):
-        report, summary = evaluate_many(config, bags, lambda one: evaluate(one, live=live))
+    elif bags := bags_for(config, config.data, config.more) or [config.data] * (config.parts > 1):
+        evaluate_one = partial(evaluate, live=live) if config.live else evaluate
+        report, summary = evaluate_many(config, bags, evaluate_one, runner_of(config, config.out))
     else:
         report, summary = evaluate(config, live=live)
     say(_sentence(summary))
@@ -166,7 +175,12 @@ def evaluate(
     source = open_input(config.data, bundle.labels, config.topic, config.split, config.truth, config)
     evaluation = Evaluation(bundle, source, in_sequence=shard_of(config.shard)[1] == 1, unanswered=config.unanswered)
     segmenter = Segmenter(
-        bundle, config.engine, 0, config.lift, config.intensity_scale, allow_no_intensity=not config.intensity_field
+        bundle,
+        config.engine,
+        config.engine_threads,
+        config.lift,
+        config.intensity_scale,
+        allow_no_intensity=not config.intensity_field,
     )
     facts: dict[str, Any] = {"engine": f"{label_of(segmenter.engine)} ({segmenter.engine.device})"}
     try:

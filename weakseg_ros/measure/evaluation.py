@@ -16,6 +16,7 @@ from weakseg_ros.deploy.bundle import Bundle
 from weakseg_ros.deploy.segmentation import Segmentation
 from weakseg_ros.errors import CloudError
 from weakseg_ros.files import environment, make_folder, write_atomic, write_json
+from weakseg_ros.measure.course import Course
 from weakseg_ros.measure.inputs import Input, Item
 from weakseg_ros.measure.panoptic import PanopticQuality, raw_labels
 from weakseg_ros.measure.pictures import ScanPictures, scan_pictures
@@ -62,6 +63,7 @@ class Evaluation:
         self.tally = Tally(bundle.num_classes)
         self.panoptic = PanopticQuality(bundle.labels)
         self.tracks = TrackQuality()
+        self.course = Course(len(source))
         self._in_sequence, self._unanswered = in_sequence, unanswered
         self._recording = ""
         self._bundle = bundle
@@ -73,6 +75,7 @@ class Evaluation:
         """Count the answer to one scan; a scan without any labelled point counts as unlabelled."""
         truth = item.truth if item.truth is not None and item.truth.any() else None
         self.tally.add(item.cloud, answer, truth)
+        self.course.add(item.index, item.cloud.stamp_ns, item.place, answer, truth)
         self._add_objects(answer, truth, item)
         kept = _Kept(item.key, _badness(answer, truth), item.cloud, truth, answer)
         if self._typical is None or item.index <= len(self._source) // 2:
@@ -125,6 +128,7 @@ class Evaluation:
             **track_figures(self.tracks),
             "notes": list(self._source.notes),
             "worst": [{"key": kept.key, "score": round(kept.score, 4)} for kept in self._worst_first()],
+            "course": {**self.course.to_mapping(), "left_out": len(self._source.problems)},
             **facts,
             "environment": environment(),
         }

@@ -6,8 +6,9 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Protocol
 
@@ -16,7 +17,8 @@ from numpy.typing import NDArray
 
 from weakseg_ros.data.bag_cursor import BagCursor
 from weakseg_ros.data.bag_files import is_bag
-from weakseg_ros.data.bags import find_cloud_topic, read_raw
+from weakseg_ros.data.bags import find_cloud_topic, list_topics, read_raw
+from weakseg_ros.data.places import PLACE_TYPES, Place, place_of
 from weakseg_ros.data.scan_files import read_raw_labels
 from weakseg_ros.data.scan_sets import Scan, readable
 from weakseg_ros.data.scans import open_scans
@@ -42,6 +44,8 @@ class Item:
     serialized: bytes = b""
     """the message it was decoded from; empty for scans from a folder"""
     decode_ms: float = 0.0
+    place: Place | None = None
+    """where the robot was, as far as the data tell"""
 
     @property
     def recording(self) -> str:
@@ -112,6 +116,7 @@ class BagInput:
         self._label_files = _label_files(label_folder) if label_folder else []
         self._digest = hashlib.sha256()
         self._cursor = BagCursor(path, self.topic)
+        self._place: Place | None = None
 
     @property
     def content_hash(self) -> str:
@@ -121,14 +126,23 @@ class BagInput:
         return self._count
 
     def __iter__(self) -> Iterator[Item]:
-        for index, message in enumerate(read_raw(self._path, self.topic)):
+        for index, message in enumerate(read_raw(self._path, self.topic, beside=self._places())):
             self._digest.update(message.stamp_ns.to_bytes(8, "little", signed=True) + message.data)
             try:
                 item = self._item(index, message.data)
             except CloudError as error:
                 self.problems.append(f"message {index}: {error}")
                 continue
-            yield item
+            yield dataclasses.replace(item, place=self._place)
+
+    def _places(self) -> dict[str, Callable[[bytes], None]]:
+        """The best topic of the bag that tells where the robot is, if any."""
+        topics = [topic for topic in list_topics(self._path) if topic.msgtype in PLACE_TYPES]
+        best = min(topics, key=lambda topic: list(PLACE_TYPES).index(topic.msgtype), default=None)
+        return {} if best is None else {best.name: partial(self._note_place, best.msgtype)}
+
+    def _note_place(self, kind: str, data: bytes) -> None:
+        self._place = place_of(kind, data) or self._place
 
     def item(self, index: int) -> Item:
         return self._item(index, self._cursor.at(index).data)
@@ -185,7 +199,8 @@ class ScanInput:
         truth = scan.class_id, scan.instance_id
         if self._label_files:
             truth = _read_truth(self._label_files[index], len(scan.cloud), self._labels)
-        return Item(index, scan.key, as_asked(scan.cloud, self._reading), *truth)
+        place = None if scan.pose is None else Place(float(scan.pose[0, 3]), float(scan.pose[1, 3]), False)
+        return Item(index, scan.key, as_asked(scan.cloud, self._reading), *truth, place=place)
 
 
 def _label_files(folder: Path) -> list[Path]:

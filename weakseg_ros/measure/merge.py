@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,13 @@ from weakseg_ros.measure.tally import Tally
 from weakseg_ros.measure.tracks import TrackQuality
 from weakseg_ros.points.labels import LabelMap
 
+KEPT_OF_FIRST = ("bundle", "seed", "data", "labels", "unanswered")
+KEPT_OF_EACH = (
+    *("made", "partial", "partial_reason", "data_hash", "data", "engine", "notes", "wrong_geometry", "fit", "domain", "worst"),
+)
+MOST_NAMES = 20
+"""recordings that a title line names"""
+
 
 def merge(
     paths: Sequence[Path], out: Path, more_notes: Sequence[str] = (), problems: Sequence[str] = ()
@@ -29,55 +37,89 @@ def merge(
     in the single reports. `more_notes` are listed in the report; `problems` make it partial. Raises DataError for files
     that are no summary, or of different bundles.
     """
-    parts = [_read(path / SUMMARY_FILE if path.is_dir() else path) for path in paths]
-    first = parts[0]
-    for path, part in zip(paths, parts, strict=True):
-        if part["bundle"]["hash"] != first["bundle"]["hash"]:
-            other = f"{part['bundle']['name']} ({part['bundle']['hash'][:12]})"
-            raise DataError(f"{path}: is of model {other}, {paths[0]} is not; merge evaluations of one model")
-    tallies = [Tally.from_mapping(part["counts"], str(path)) for path, part in zip(paths, parts, strict=True)]
-    tally = sum(tallies[1:], start=tallies[0])
-    shared = frozenset(k for part in parts for k in part["shared"])
-    labels = LabelMap.from_rows(first["labels"], first["bundle"]["name"])
-    panoptic = sum((_objects(path, part, labels) for path, part in zip(paths, parts, strict=True)), PanopticQuality(labels))
-    tracks = sum((_tracks(path, part) for path, part in zip(paths, parts, strict=True)), TrackQuality())
-    names = list(dict.fromkeys(part["data"]["name"] for part in parts))
-    summary = {
-        "title": f"{first['bundle']['name']} on {names[0] if len(names) == 1 else f'{len(names)} recordings'}",
-        "made": max(part["made"] for part in parts),
-        "partial": any(part["partial"] for part in parts) or bool(problems),
-        "partial_reason": " | ".join(filter(None, (*(part["partial_reason"] for part in parts), *problems))),
-        "seed": first["seed"],
-        "data_hash": sha256_of_parts(part["data_hash"] for part in parts),
-        "data": {
-            "path": " ".join(dict.fromkeys(part["data"]["path"] for part in parts)),
-            "name": ", ".join(names),
-            "topic": first["data"]["topic"],
-        },
-        "bundle": first["bundle"],
-        "engine": ", ".join(dict.fromkeys(part["engine"] for part in parts)),
-        **figures(tally, labels, shared, first.get("unanswered", "wrong")),
-        **panoptic_figures(panoptic, shared),
-        **track_figures(tracks),
-        "notes": list(dict.fromkeys((*(note for part in parts for note in part["notes"]), *more_notes))),
-        "wrong_geometry": list(dict.fromkeys(text for part in parts for text in part.get("wrong_geometry", []))),
-        "fit": min((part["fit"] for part in parts if part.get("fit")), key=lambda fit: float(fit["value"]), default=None),
-        "domain": list(dict.fromkeys(sentence for part in parts for sentence in part["domain"])),
-        "recordings": [_recording(path, part, out) for path, part in zip(paths, parts, strict=True)] if len(names) > 1 else [],
-        "worst": sorted((scan for part in parts for scan in part["worst"]), key=lambda scan: -scan["score"])[:10],
-        "environment": environment(),
-    }
+    sums = _Sums(paths[0], out)
+    for path in paths:
+        sums.add(path, _read(path / SUMMARY_FILE if path.is_dir() else path))
+    summary, addable = sums.result(more_notes, problems)
     make_folder(out)
-    addable = {
-        "labels": first["labels"],
-        "shared": sorted(shared),
-        "counts": tally.to_mapping(),
-        "panoptic_counts": panoptic.to_mapping(),
-        "track_counts": tracks.to_mapping(),
-    }
     write_json(out / SUMMARY_FILE, {**summary, **addable})
     write_atomic(out / REPORT_FILE, render(summary))
     return out / REPORT_FILE, summary
+
+
+class _Sums:
+    """What adds up, one summary after the other, so that memory holds one of them and a few words of each."""
+
+    def __init__(self, first_path: Path, out: Path) -> None:
+        self._first_path, self._out = first_path, out
+        self._first: dict[str, Any] = {}
+        self._parts: list[dict[str, Any]] = []
+        self._recordings: list[dict[str, Any]] = []
+
+    def add(self, path: Path, part: dict[str, Any]) -> None:
+        """Add one summary; DataError where it is of another bundle, or its counts cannot be read."""
+        if not self._first:
+            self._first = {key: part[key] for key in KEPT_OF_FIRST if key in part}
+            self.labels = LabelMap.from_rows(part["labels"], part["bundle"]["name"])
+            self.tally, self.shared = Tally(self.labels.num_classes), frozenset(part["shared"])
+            self.panoptic, self.tracks = PanopticQuality(self.labels), TrackQuality()
+        if part["bundle"]["hash"] != self._first["bundle"]["hash"]:
+            other = f"{part['bundle']['name']} ({part['bundle']['hash'][:12]})"
+            raise DataError(f"{path}: is of model {other}, {self._first_path} is not; merge evaluations of one model")
+        self.tally += Tally.from_mapping(part["counts"], str(path))
+        self.shared |= frozenset(part["shared"])
+        self.panoptic += _objects(path, part, self.labels)
+        self.tracks += _tracks(path, part)
+        self._parts.append({key: part.get(key) for key in KEPT_OF_EACH})
+        self._recordings.append(_recording(path, part, self._out))
+
+    def result(self, more_notes: Sequence[str], problems: Sequence[str]) -> tuple[dict[str, Any], dict[str, Any]]:
+        """(the summary of all, the counts that make it addable again)."""
+        first, parts = self._first, self._parts
+        names = list(dict.fromkeys(part["data"]["name"] for part in parts))
+        paths = list(dict.fromkeys(part["data"]["path"] for part in parts))
+        reasons = [part["partial_reason"] for part in parts if part["partial_reason"]]
+        summary = {
+            "title": f"{first['bundle']['name']} on {names[0] if len(paths) == len(names) == 1 else f'{len(paths)} recordings'}",
+            "made": max(part["made"] for part in parts),
+            "partial": any(part["partial"] for part in parts) or bool(problems),
+            "partial_reason": " | ".join((*reasons, *problems)),
+            "seed": first["seed"],
+            "data_hash": sha256_of_parts(part["data_hash"] for part in parts),
+            "data": {"path": _some(paths, " "), "name": _some(names, ", "), "topic": first["data"]["topic"]},
+            "bundle": first["bundle"],
+            "engine": ", ".join(dict.fromkeys(part["engine"] for part in parts)),
+            **figures(self.tally, self.labels, self.shared, first.get("unanswered", "wrong")),
+            **panoptic_figures(self.panoptic, self.shared),
+            **track_figures(self.tracks),
+            "notes": list(dict.fromkeys((*(note for part in parts for note in part["notes"]), *more_notes))),
+            "wrong_geometry": list(dict.fromkeys(text for part in parts for text in part["wrong_geometry"] or ())),
+            "fit": min((part["fit"] for part in parts if part["fit"]), key=lambda fit: float(fit["value"]), default=None),
+            "domain": list(dict.fromkeys(sentence for part in parts for sentence in part["domain"])),
+            "recordings": _told_apart(self._recordings) if len(paths) > 1 or len(names) > 1 else [],
+            "worst": sorted((scan for part in parts for scan in part["worst"]), key=lambda scan: -scan["score"])[:10],
+            "environment": environment(),
+        }
+        addable = {
+            "labels": first["labels"],
+            "shared": sorted(self.shared),
+            "counts": self.tally.to_mapping(),
+            "panoptic_counts": self.panoptic.to_mapping(),
+            "track_counts": self.tracks.to_mapping(),
+        }
+        return summary, addable
+
+
+def _told_apart(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The rows by the names of their recordings, or of their folders where several robots call theirs alike."""
+    counts = Counter(row["name"] for row in rows)
+    return [{**row, "name": row["name"] if counts[row["name"]] == 1 else row["folder"]} for row in rows]
+
+
+def _some(names: Sequence[str], between: str) -> str:
+    """All names, or the first of very many and their number."""
+    more = f"{between}and {len(names) - MOST_NAMES} more" if len(names) > MOST_NAMES else ""
+    return between.join(names[:MOST_NAMES]) + more
 
 
 def _recording(path: Path, part: dict[str, Any], out: Path) -> dict[str, Any]:
@@ -86,6 +128,7 @@ def _recording(path: Path, part: dict[str, Any], out: Path) -> dict[str, Any]:
     below = report.resolve().is_relative_to(out.resolve()) and report.is_file()
     return {
         "name": part["data"]["name"],
+        "folder": (path if path.is_dir() else path.parent).name,
         "scans": part["scans"],
         "miou_present": part.get("miou_present"),
         "accuracy": part.get("accuracy"),

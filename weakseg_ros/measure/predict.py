@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Annotated, Literal
@@ -14,16 +14,17 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from weakseg_ros.config import parse
-from weakseg_ros.data.many_bags import Row, are_whole, bags_of, each_bag
+from weakseg_ros.data.many_bags import Row, Runner, are_whole, bags_for, each_bag, one_by_one, only_here
 from weakseg_ros.data.prediction_files import ZIP, Predicted, PredictionFolder, check_submission, server_ids
+from weakseg_ros.data.ray_settings import RaySettings, anywhere
 from weakseg_ros.deploy.bundle import Bundle
+from weakseg_ros.deploy.engines.choice import pinned
 from weakseg_ros.deploy.fit import Fit
 from weakseg_ros.deploy.segmentation import Segmentation
 from weakseg_ros.deploy.segmenter import Segmenter
 from weakseg_ros.errors import CloudError, ConfigError, DataError, complain, say
 from weakseg_ros.files import check_can_write
 from weakseg_ros.measure.inputs import Input, Item, open_input
-from weakseg_ros.points.input_settings import InputSettings
 from weakseg_ros.points.labels import LabelMap, pack_raw
 from weakseg_ros.registry import DEFAULT_BUNDLE
 
@@ -31,7 +32,7 @@ EXIT_PARTIAL = 1
 
 
 @dataclass(frozen=True)
-class PredictConfig(InputSettings):
+class PredictConfig(RaySettings):
     """Write a bundle's predictions for a bag or a folder of scans, one file for each scan."""
 
     data: Annotated[Path, tyro.conf.Positional] = Path()
@@ -79,21 +80,25 @@ class PredictReport:
     """how far the predictions can be trusted; None where no scan tells"""
 
 
-def main(argv: Sequence[str]) -> int:
-    """The verb; exit code 1 where some scans have no predictions, 2 (by the error) where none has."""
+def main(argv: Sequence[str], runner_of: Callable[[RaySettings, Path], Runner] = only_here) -> int:
+    """The verb, where `runner_of` tells where many bags are worked on.
+
+    Exit code 1 where some scans have no predictions, 2 (by the error) where none has.
+    """
     config = parse(PredictConfig, argv, "predict")
     if config.data == Path():
         raise DataError(f"which data? give a bag or a folder of scans ('weakseg predict scans --bundle {DEFAULT_BUNDLE}')")
-    if bags := bags_of(config.data, config.more):
-        return 0 if are_whole(predict_many(config, bags)) else EXIT_PARTIAL
+    if bags := bags_for(config, config.data, config.more):
+        return 0 if are_whole(predict_many(config, bags, runner_of(config, config.out))) else EXIT_PARTIAL
     return EXIT_PARTIAL if _say(config, predict(config)) else 0
 
 
-def predict_many(config: PredictConfig, bags: Sequence[Path]) -> list[Row]:
+def predict_many(config: PredictConfig, bags: Sequence[Path], over: Runner = one_by_one) -> list[Row]:
     """Predict each bag into `config.out`/NAME; what was written whole with this bundle and these settings stays."""
     check_can_write(config.out, "--out")
-    alone = replace(config, out=Path(), data=Path(), more=())
-    asked = {"bundle": Bundle.load(config.bundle).content_hash, "settings": str(alone)}
+    bundle = Bundle.load(config.bundle)
+    config = replace(config, engine=pinned(bundle, config.engine)) if config.ray else config
+    asked = {"bundle": bundle.content_hash, "settings": str(anywhere(config, out=Path(), data=Path(), more=()))}
 
     def work(bag: Path, name: str) -> Row:
         one = replace(config, data=bag, more=(), out=config.out / name)
@@ -104,7 +109,7 @@ def predict_many(config: PredictConfig, bags: Sequence[Path]) -> list[Row]:
     def is_there(name: str) -> bool:
         return any((config.out / name).glob("*"))
 
-    return each_bag(bags, config.out, asked, work, lambda row: f"{row['scans']} scans", is_there)
+    return each_bag(bags, config.out, asked, work, lambda row: f"{row['scans']} scans", is_there, over=over, fetch=config.fetch)
 
 
 def _say(config: PredictConfig, report: PredictReport) -> bool:
@@ -133,7 +138,12 @@ def predict(config: PredictConfig) -> PredictReport:
     ids = server_ids(bundle.labels) if config.submission else None
     source = open_input(config.data, bundle.labels, config.topic, config.split, reading=config)
     segmenter = Segmenter(
-        bundle, config.engine, 0, config.lift, config.intensity_scale, allow_no_intensity=not config.intensity_field
+        bundle,
+        config.engine,
+        config.engine_threads,
+        config.lift,
+        config.intensity_scale,
+        allow_no_intensity=not config.intensity_field,
     )
     report = PredictReport()
     try:

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
 from typing import Any
 
@@ -65,11 +66,15 @@ class Tally:
     @property
     def warm_ms(self) -> list[float]:
         """Total times without those of first scans; all of them where there are no others."""
-        rest = list(self.times.samples_ms.get("total", ()))
-        for total in self.cold_ms:
-            if total in rest and len(rest) > 1:
-                rest.remove(total)
-        return rest
+        every = self.times.samples_ms.get("total", [])
+        cold = Counter(self.cold_ms)
+        rest = []
+        for total in every:
+            if cold[total] > 0:
+                cold[total] -= 1
+            else:
+                rest.append(total)
+        return rest or list(every)
 
     def _add_truth(self, cloud: Cloud, answer: Segmentation, truth: NDArray[np.uint8]) -> None:
         self.labelled_scans += 1
@@ -118,6 +123,8 @@ class Tally:
             "uncertainty": self.uncertainty.tolist(),
             "flags": self.flags,
             "cold_ms": [round(sample, 4) for sample in self.cold_ms],
+            "times_stride": self.times.stride,
+            "worst_ms": {stage: round(worst, 4) for stage, worst in self.times.worst_ms.items()},
             "times_ms": {stage: [round(sample, 4) for sample in samples] for stage, samples in self.times.samples_ms.items()},
         }
 
@@ -134,7 +141,7 @@ class Tally:
             tally.predicted = np.asarray(mapping["predicted"], np.int64)
             tally.uncertainty = np.asarray(mapping["uncertainty"], np.int64)
             tally.flags = {name: int(mapping["flags"][name]) for name in FLAG_NAMES.values()}
-            tally.times = StageTimes(mapping["times_ms"])
+            tally.times = StageTimes(mapping["times_ms"], int(mapping.get("times_stride", 1)), mapping.get("worst_ms"))
             tally.cold_ms = [float(sample) for sample in mapping.get("cold_ms", ())]
         except (KeyError, TypeError, ValueError) as error:
             raise DataError(f"{where}: its counts cannot be read ({error!r}); write it again with 'weakseg evaluate'") from None

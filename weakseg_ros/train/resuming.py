@@ -16,7 +16,9 @@ log = logging.getLogger(__name__)
 
 CHANGEABLE = ("data", "steps", "max_minutes", "validate_every", "log_every", "accelerator", "workers", "cache_gib", "out_bundle")
 """settings that a resumed run takes from the command line; the data are compared by their hash"""
-_NOT_COMPARED = ("out", "resume", "overwrite")
+PROCESSES = ("devices", "num_nodes")
+"""settings that are those of the command alone: a run that was started on many devices goes on where there is one"""
+_NOT_COMPARED = ("out", "resume", "overwrite", *PROCESSES)
 
 
 def resumed(config: TrainConfig) -> TrainConfig:
@@ -33,16 +35,32 @@ def resumed(config: TrainConfig) -> TrainConfig:
             return dataclasses.replace(config, resume=False)
     stored, usual = load_yaml(TrainConfig, config.out / CONFIG), TrainConfig()
     asked = {field.name: getattr(config, field.name) for field in dataclasses.fields(config)}
-    asked = {name: value for name, value in asked.items() if value not in (getattr(usual, name), getattr(stored, name))}
+    machine = _on_these_processes(stored, config)
+    known = {name: (getattr(usual, name), getattr(stored, name), machine.get(name)) for name in asked}
+    asked = {name: value for name, value in asked.items() if value not in known[name]}
     changes = {name: value for name, value in asked.items() if name not in _NOT_COMPARED}
     refused = sorted(set(changes) - set(CHANGEABLE))
     if refused:
         name = refused[0]
         raise ConfigError(
             f"{name}: the run in {config.out} was started with {getattr(stored, name)!r}, not {changes[name]!r}; a resumed run "
-            f"may change only {', '.join(CHANGEABLE)}; leave it out, or start a new run"
+            f"may change only {', '.join((*CHANGEABLE, *PROCESSES))}; leave it out, or start a new run"
         )
-    return dataclasses.replace(stored, **changes, out=config.out, resume=resume, overwrite=config.overwrite)
+    return dataclasses.replace(stored, **changes, **machine, out=config.out, resume=resume, overwrite=config.overwrite)
+
+
+def _on_these_processes(stored: TrainConfig, config: TrainConfig) -> dict[str, int]:
+    """The processes that the command asks for, and the scans for each that leave those of a step as they were.
+
+    All processes of a step together take the same scans then, in the same order.
+    """
+    together, processes = stored.batch_size * stored.devices * stored.num_nodes, config.devices * config.num_nodes
+    if together % processes or together < processes:
+        raise ConfigError(
+            f"devices: the run in {config.out} takes {together} scans per step, which {processes} processes cannot share evenly; "
+            f"use a number of processes that divides {together}"
+        )
+    return {"devices": config.devices, "num_nodes": config.num_nodes, "batch_size": together // processes}
 
 
 def keep_settings(run: RunFolder, config: TrainConfig, done: int) -> None:

@@ -7,6 +7,7 @@ import dataclasses
 import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -118,7 +119,7 @@ def open_training(config: TrainConfig) -> TrainingSession:
     planes = (reads_instances(config.method), told, bool(config.propagate.scans))
     images = ScanImages(train_scans, sparse, spec, config.augment, config.cache_gib, *planes)
     initial = read_initial(config) if config.init and not config.resume else None
-    statistics = _reopen(run, images, fabric) if config.resume else _look_at(images, config)
+    statistics = _reopen(run, images, fabric) if config.resume else _look_at(images, config, fabric)
     if initial and initial.channels == statistics.channels and not config.mean:
         statistics = dataclasses.replace(statistics, mean=initial.mean, std=initial.std)  # what the weights expect
     torch.manual_seed(config.seed)
@@ -238,11 +239,12 @@ def _begin(session: TrainingSession) -> None:
     write_start(session.run, config, images.spec, images.scans.labels, session.statistics, facts)
 
 
-def _look_at(images: ScanImages, config: TrainConfig) -> DataStatistics:
+def _look_at(images: ScanImages, config: TrainConfig, fabric: Fabric) -> DataStatistics:
     """What the training scans look like; normalised as the settings say, where they do."""
-    statistics = survey(images, config.channels, images.scans.labels.num_classes)
+    whose = (fabric.global_rank, fabric.world_size, partial(_gathered, fabric.world_size))
+    statistics = survey(images, config.channels, images.scans.labels.num_classes, *whose)
     outside, spec = statistics.clouds.outside_share, images.spec
-    if outside > OUTSIDE_WORTH_SAYING:
+    if outside > OUTSIDE_WORTH_SAYING and fabric.is_global_zero:
         log.warning(
             "%s: %.1f %% of the points lie outside the range image (%g..%g deg, up to %g m) and are not learnt or classified; "
             "set its edges with --fov-up-deg and --fov-down-deg",
@@ -253,6 +255,15 @@ def _look_at(images: ScanImages, config: TrainConfig) -> DataStatistics:
             spec.max_range_m,
         )
     return dataclasses.replace(statistics, mean=config.mean, std=config.std) if config.mean else statistics
+
+
+def _gathered(world: int, own: list[Any]) -> list[list[Any]]:
+    """The lists of all processes, by rank."""
+    if world == 1:
+        return [own]
+    every: list[list[Any]] = [[] for _ in range(world)]
+    torch.distributed.all_gather_object(every, own)
+    return every
 
 
 def write_start(

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -65,47 +66,84 @@ class DataStatistics:
         return sum(self.class_counts[1:]) / max(1, sum(self.class_counts))
 
 
-def survey(images: ScanImages, channels: tuple[str, ...], num_classes: int) -> DataStatistics:
-    """Look at every training scan once. Raises DataError where none of them has a labelled point."""
-    spec = images.spec
-    rule, level = images.told.intensity, images.told.level
-    plain = plain_spec(spec, channels, rule, level)
-    counts = np.zeros(num_classes, np.int64)
-    sums = np.zeros((3, len(channels)))  # pixels, values, squared values
-    usable = outside = unlabelled = 0
-    samples = []
-    beams = 0
-    for i in tqdm(range(len(images)), desc="survey", unit="scan", disable=None):
-        cloud, labels = images.points(i)
-        standing = stand(cloud, plain)
-        view = standing.pixels
-        image = range_input(standing.cloud, view, plain, rule.scale_of(cloud), standing.ground)
-        values = image[:, view.point_of_pixel >= 0].astype(np.float64)  # (C, P)
-        sums += np.stack([np.full(len(channels), values.shape[1]), values.sum(axis=1), (values**2).sum(axis=1)])
-        counts += np.bincount(labels[cloud.valid], minlength=num_classes)[:num_classes]
-        usable += int(cloud.valid.sum())
-        unlabelled += not labels.any()
-        outside += int((cloud.valid & (view.pixel_of_point < 0)).sum())
-        samples.append(_sample(standing.cloud, view, rule.scale_of(cloud)))
-        beams = max(beams, _beams(cloud, spec))
+@dataclass(frozen=True)
+class _OneScan:
+    """What one scan adds; sums of doubles are taken scan by scan in order, so that they do not depend on who looked."""
+
+    sums: NDArray[np.float64]
+    """(3, C) pixels, values, squared values"""
+    counts: NDArray[np.int64]
+    usable: int
+    outside: int
+    is_labelled: bool
+    sample: NDArray[np.float32]
+    beams: int
+
+
+Gather = Callable[[list[_OneScan]], list[list[_OneScan]]]
+"""Gives every process the lists of all, by rank."""
+
+
+def survey(
+    images: ScanImages,
+    channels: tuple[str, ...],
+    num_classes: int,
+    rank: int = 0,
+    world: int = 1,
+    gather: Gather = lambda own: [own],
+) -> DataStatistics:
+    """Look at every training scan once; of `world` processes, number `rank` reads its share, and `gather` brings all together.
+
+    Raises DataError where none of the scans has a labelled point.
+    """
+    spec, rule = images.spec, images.told.intensity
+    numbers = range(rank, len(images), world)
+    progress = tqdm(numbers, desc="survey", unit="scan", disable=None if rank == 0 else True)
+    shares = gather([_look_at(images, i, channels, num_classes) for i in progress])
+    scans = [shares[i % world][i // world] for i in range(len(images))]
+    counts = np.sum([scan.counts for scan in scans], axis=0)
+    sums = np.zeros((3, len(channels)))
+    for scan in scans:
+        sums += scan.sums
+    unlabelled = sum(not scan.is_labelled for scan in scans)
     if not counts[1:].any():
         raise DataError(f"{images.scans.name}: none of the {len(images)} training scans has a labelled point; draw or add labels")
-    if unlabelled:
+    if unlabelled and rank == 0:
         log.info("%s: %d of the %d training scans have no labelled point", images.scans.name, unlabelled, len(images))
     mean, std = _moments(sums, channels)
-    table = np.concatenate(samples, axis=1)  # (3, samples)
+    table = np.concatenate([scan.sample for scan in scans], axis=1)  # (3, samples)
     clouds = TrainingStatistics(
         intensity=quantiles(table[0]),
         range_m=quantiles(table[1]),
         inclination_deg=quantiles(table[2]),
-        outside_share=outside / max(1, usable),
+        outside_share=sum(scan.outside for scan in scans) / max(1, sum(scan.usable for scan in scans)),
         filled_share=float(sums[0, 0]) / (len(images) * spec.height * spec.width),
-        beams=beams,
+        beams=max(scan.beams for scan in scans),
     )
     full_scale, has_intensity = images.scans.intensity_full_scale, bool(np.any(table[0] != 0))
     optional = images.augment.intensity_drop > 0
-    facts = (tuple(counts.tolist()), full_scale, has_intensity, clouds, rule.ranks, optional, level, len(images))
+    facts = (tuple(counts.tolist()), full_scale, has_intensity, clouds, rule.ranks, optional, images.told.level, len(images))
     return DataStatistics(channels, mean, std, *facts)
+
+
+def _look_at(images: ScanImages, i: int, channels: tuple[str, ...], num_classes: int) -> _OneScan:
+    """Look at one scan."""
+    rule = images.told.intensity
+    plain = plain_spec(images.spec, channels, rule, images.told.level)
+    cloud, labels = images.points(i)
+    standing = stand(cloud, plain)
+    view = standing.pixels
+    image = range_input(standing.cloud, view, plain, rule.scale_of(cloud), standing.ground)
+    values = image[:, view.point_of_pixel >= 0].astype(np.float64)  # (C, P)
+    return _OneScan(
+        sums=np.stack([np.full(len(channels), values.shape[1]), values.sum(axis=1), (values**2).sum(axis=1)]),
+        counts=np.bincount(labels[cloud.valid], minlength=num_classes)[:num_classes],
+        usable=int(cloud.valid.sum()),
+        outside=int((cloud.valid & (view.pixel_of_point < 0)).sum()),
+        is_labelled=bool(labels.any()),
+        sample=_sample(standing.cloud, view, rule.scale_of(cloud)),
+        beams=_beams(cloud, images.spec),
+    )
 
 
 def _moments(sums: NDArray[np.float64], channels: tuple[str, ...]) -> tuple[tuple[float, ...], tuple[float, ...]]:

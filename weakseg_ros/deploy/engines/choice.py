@@ -22,7 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from weakseg_ros.deploy.bundle import FP32, KIND_SAMPLE, Bundle
-from weakseg_ros.deploy.engines import Engine, engine_names, example_inputs, try_to_open
+from weakseg_ros.deploy.engines import Engine, engine_names, example_inputs, label_of, open_first, try_to_open
 from weakseg_ros.deploy.engines.cache import Cache
 from weakseg_ros.errors import EngineError, WeaksegError
 from weakseg_ros.extras import has_nvidia_gpu, is_here
@@ -91,6 +91,16 @@ def _told() -> Chain | None:
     labels = engine_names(text, f"the environment variable {VARIABLE}")
     why = f"auto takes {', else '.join(labels)}, as the environment variable {VARIABLE} says"
     return Chain((*labels, REFERENCE, LAST_RESORT), why)
+
+
+def pinned(bundle: Bundle, engine: str) -> str:
+    """The engine itself, or for `auto` the label of the one that this machine takes: other machines are to answer as it does."""
+    if engine != AUTO:
+        return engine
+    opened, _ = open_first(bundle, chain_of(bundle).labels, 0)
+    opened.close()
+    log.info("%s: 'auto' means %s here, and all workers take that; --engine names another", bundle.name, label_of(opened))
+    return label_of(opened)
 
 
 def _automatic(bundle: Bundle, threads: int) -> Chain:

@@ -76,10 +76,7 @@ def choose_frames(
 def _centres(looks: Sequence[Look], count: int, known: NDArray[np.float32] | None, evenly: bool = False) -> list[Choice]:
     if not looks:
         return []
-    descriptors = np.stack([look.descriptor for look in looks])
-    scores = np.array([look.score for look in looks])
-    weight = SCORE_FLOOR + (1.0 - SCORE_FLOOR) * scores / max(float(scores.max()), 1e-9)
-    weight = np.ones_like(weight) if evenly else weight
+    descriptors, weight = np.stack([look.descriptor for look in looks]), weights(looks, evenly)
     far = np.full(len(looks), FARTHEST)
     distance = distances_to(descriptors, known) if known is not None and len(known) else far
     chosen: list[Choice] = []
@@ -90,6 +87,13 @@ def _centres(looks: Sequence[Look], count: int, known: NDArray[np.float32] | Non
         chosen.append(Choice(best, float(worth[best]) / FARTHEST))
         distance = np.minimum(distance, np.linalg.norm(descriptors - descriptors[best], axis=1))
     return chosen
+
+
+def weights(looks: Sequence[Look], evenly: bool) -> NDArray[np.float64]:
+    """(n,) what a frame's distance counts, by its score; all alike where they are chosen `evenly`."""
+    scores = np.array([look.score for look in looks])
+    weight: NDArray[np.float64] = SCORE_FLOOR + (1.0 - SCORE_FLOOR) * scores / max(float(scores.max()), 1e-9)
+    return np.ones_like(weight) if evenly else weight
 
 
 def distances_to(descriptors: NDArray[np.float32], known: NDArray[np.float32]) -> NDArray[np.float64]:

@@ -3,9 +3,11 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -15,7 +17,8 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from weakseg_ros.config import parse, setting, to_mapping
-from weakseg_ros.data.many_bags import Row, are_whole, bags_of, each_bag
+from weakseg_ros.data.many_bags import Runner, bags_for, only_here
+from weakseg_ros.data.ray_settings import RaySettings
 from weakseg_ros.deploy.bundle import Bundle
 from weakseg_ros.deploy.fit import Fit
 from weakseg_ros.deploy.segmentation import Segmentation
@@ -27,7 +30,6 @@ from weakseg_ros.improve.log.admission import Admission, LogSettings
 from weakseg_ros.improve.log.choice import Choice, Strategy, choose_frames, suggest_points
 from weakseg_ros.improve.log.store import FrameWriter, Origin, Worth, check_is_log
 from weakseg_ros.measure.inputs import Input, Item, open_input
-from weakseg_ros.points.input_settings import InputSettings
 from weakseg_ros.registry import DEFAULT_BUNDLE
 
 EXIT_PARTIAL = 1
@@ -36,13 +38,13 @@ MOST_PROBLEMS = 5
 
 
 @dataclass(frozen=True)
-class SelectConfig(InputSettings):
+class SelectConfig(RaySettings):
     """Choose frames and points to label out of a bag or a data set, and write them as a frame log."""
 
     data: Annotated[Path, tyro.conf.Positional] = Path()
     """A bag (folder, .mcap, .db3, .bag), a folder of bags or a quoted glob such as 'drives/*', or a folder of scans."""
     more: Annotated[tuple[Path, ...], tyro.conf.Positional] = ()
-    """Further bags, of which each gives an equal share of the frames."""
+    """Further bags or frame logs, of which each gives an equal share of the frames unless they are chosen together."""
     bundle: str = DEFAULT_BUNDLE
     """The model to improve: the path of its folder, or the name of an installed one."""
     out: Path = Path("runs/select")
@@ -57,6 +59,12 @@ class SelectConfig(InputSettings):
     those with the highest uncertainty, and 'random' draws them."""
     random_share: float = setting(0.05, 0.0, 1.0)
     """Fraction of the frames (0 to 1) drawn at random whatever the strategy, so that a model can be evaluated on them."""
+    together: bool = False
+    """Choose over all bags and frame logs together under one budget, the most worthwhile frames first and spread over the
+    robots, instead of an equal share from each; with --ray it is always so."""
+    robot: str = ""
+    """Regular expression that finds the robot's name in the path of a bag, in its first group; empty takes the name of the
+    folder that the bag lies in."""
     topic: str = ""
     """Topic of the clouds in a bag; it can be left empty where there is only one."""
     split: str = ""
@@ -74,8 +82,21 @@ class SelectConfig(InputSettings):
     """Random seed of the selection (0 or more)."""
 
 
+REASONS = {"ours": "chosen", "spread": "chosen", "entropy": "uncertain", "random": "random"}
+"""why a frame is in the log, by the strategy that chose it"""
+
+
 @dataclass(frozen=True)
-class _Seen:
+class Pick:
+    """A frame that was chosen."""
+
+    index: int
+    reason: str
+    worth: float
+
+
+@dataclass(frozen=True)
+class Seen:
     """A frame after the first pass."""
 
     index: int
@@ -84,46 +105,23 @@ class _Seen:
     look: Look
 
 
-def main(argv: Sequence[str]) -> int:
-    """The verb; exit code 1 where some scans were left out because they cannot be read."""
+def main(argv: Sequence[str], runner_of: Callable[[RaySettings, Path], Runner] = only_here) -> int:
+    """The verb, where `runner_of` tells where many bags are worked on; exit code 1 where scans were left out as unreadable."""
+    from weakseg_ros.improve.log.select_many import select_many  # it chooses with what is below
+
     config = parse(SelectConfig, argv, "select")
     if config.data == Path():
         raise DataError(f"which data? give a bag or a folder of scans ('weakseg select drive --bundle {DEFAULT_BUNDLE}')")
-    bags = bags_of(config.data, config.more)
+    bags = bags_for(config, config.data, config.more)
     if bags:
-        rows = select_many(config, bags)
-        new, is_whole = sum(row["frames"] for row in rows if "frames" in row), are_whole(rows)
+        new, is_whole = select_many(config, bags, runner_of(config, config.out))
     else:
         selection = select(config)
-        _say(config, selection)
+        say_why_fewer(config, selection)
         new, is_whole = len(selection.keys), not selection.problems
     say(f"{config.out}: {new} frames with at most {config.points} suggested points each")
     say(f"next: weakseg label {config.out}")
     return 0 if is_whole else EXIT_PARTIAL
-
-
-def select_many(config: SelectConfig, bags: Sequence[Path]) -> list[Row]:
-    """Choose an equal share of the frames from each bag, and write them into one log with a row for each bag.
-
-    What one bag has too few frames for goes to those after it. A bag that was looked through whole is not looked through again.
-    """
-    bundle = Bundle.load(config.bundle)
-    check_is_log(config.out, bundle.labels)
-    alone = replace(config, out=Path(), data=Path(), more=())
-    asked = {"bundle": bundle.content_hash, "settings": str(alone), "bags": [str(bag) for bag in bags]}
-    done: list[int] = []
-
-    def work(bag: Path, name: str) -> Row:
-        share = (config.frames - sum(done)) // (len(bags) - bags.index(bag))
-        selection = select(replace(config, data=bag, more=(), frames=share)) if share else Selection()
-        _say(config, selection)
-        return {"complete": not selection.problems, "frames": len(selection.keys), "known": selection.known}
-
-    def line(row: Row) -> str:
-        done.append(row["frames"])
-        return f"{row['frames']} frames"
-
-    return each_bag(bags, config.out, asked, work, line)
 
 
 @dataclass
@@ -140,7 +138,7 @@ class Selection:
     """how far the predictions that were chosen by can be trusted; None where no scan tells"""
 
 
-def _say(config: SelectConfig, selection: Selection) -> None:
+def say_why_fewer(config: SelectConfig, selection: Selection) -> None:
     """Print why there are fewer frames than asked for."""
     for problem in selection.problems[:MOST_PROBLEMS]:
         complain(f"weakseg select: left out: {problem}")
@@ -164,20 +162,9 @@ def select(config: SelectConfig) -> Selection:
     that the log holds already are not chosen again. Raises DataError where no scan can be read or the log cannot be
     written.
     """
-    check_can_write(config.out, "--out")
-    bundle = Bundle.load(config.bundle)
-    check_is_log(config.out, bundle.labels)
-    source = open_input(config.data, bundle.labels, config.topic, config.split, reading=config)
-    segmenter = Segmenter(
-        bundle, config.engine, 0, config.lift, config.intensity_scale, allow_no_intensity=not config.intensity_field
-    )
-    try:
-        seen = [
-            _Seen(item.index, item.key, item.cloud.stamp_ns, look_at(item.cloud, answer, bundle.labels.num_classes))
-            for item, answer in _answers(source, segmenter, "looking")
-        ]
-        if not seen:
-            raise DataError(f"{config.data}: no scan could be read; {next(iter(source.problems), 'it is empty')}")
+    with open_parts(config) as (source, segmenter):
+        bundle = segmenter.bundle
+        seen = look_through(config, source, segmenter)
         facts = {
             "config": to_mapping(config),
             "data_hash": source.content_hash,
@@ -187,18 +174,46 @@ def select(config: SelectConfig) -> Selection:
         with FrameWriter(
             config.out, bundle.labels, bundle.info.spec, source=str(config.data), facts=facts, resume=True
         ) as writer:
-            free = _not_in_log(source, seen, writer)
+            free = not_in_log(source, seen, writer)
             choices = _choose(config, free, writer, bundle.labels.num_classes)
-            keys = _write(config, source, segmenter, writer, choices)
+            picks = {index: Pick(index, reason, choice.worth) for index, (reason, choice) in choices.items()}
+            keys = write_chosen(config, source, segmenter, writer, picks, partial(name_in_log, source))
             writer.finish()
             return Selection(keys, len(seen) - len(free), list(dict.fromkeys(source.problems)), segmenter.fit())
+
+
+@contextlib.contextmanager
+def open_parts(config: SelectConfig) -> Iterator[tuple[Input, Segmenter]]:
+    """The data and the model; DataError where the log cannot be written, or holds something else."""
+    check_can_write(config.out, "--out")
+    bundle = Bundle.load(config.bundle)
+    check_is_log(config.out, bundle.labels)
+    source = open_input(config.data, bundle.labels, config.topic, config.split, reading=config)
+    no_intensity = not config.intensity_field
+    segmenter = Segmenter(
+        bundle, config.engine, config.engine_threads, config.lift, config.intensity_scale, allow_no_intensity=no_intensity
+    )
+    try:
+        yield source, segmenter
     except OSError as error:
         raise DataError(f"{config.out}: cannot be written ({error.strerror}); make room, or choose another folder") from None
     finally:
         segmenter.close()
 
 
-def _answers(
+def look_through(config: SelectConfig, source: Input, segmenter: Segmenter) -> list[Seen]:
+    """Every scan of the data as the choice sees it; DataError where none can be read."""
+    classes = segmenter.bundle.labels.num_classes
+    seen = [
+        Seen(item.index, item.key, item.cloud.stamp_ns, look_at(item.cloud, answer, classes))
+        for item, answer in answers(source, segmenter, "looking")
+    ]
+    if not seen:
+        raise DataError(f"{config.data}: no scan could be read; {next(iter(source.problems), 'it is empty')}")
+    return seen
+
+
+def answers(
     source: Input, segmenter: Segmenter, what: str, wanted: Mapping[int, object] | None = None
 ) -> Iterator[tuple[Item, Segmentation]]:
     """Each scan, or each of those wanted, with the model's answer; one that cannot be answered goes to the problems."""
@@ -216,22 +231,20 @@ def _answers(
         source.problems.append(str(error))
 
 
-def _not_in_log(source: Input, seen: Sequence[_Seen], writer: FrameWriter) -> list[_Seen]:
+def not_in_log(source: Input, seen: Sequence[Seen], writer: FrameWriter) -> list[Seen]:
     """The scans that no earlier session has put into the log."""
     others = [record for key, record in writer.records.items() if key not in writer.earlier]
     present = {(record.source_key, record.stamp_ns) for record in others}
-    return [frame for frame in seen if (_name_in_log(source, frame.key), frame.stamp_ns) not in present]
+    return [frame for frame in seen if (name_in_log(source, frame.key), frame.stamp_ns) not in present]
 
 
-def _name_in_log(source: Input, key: str) -> str:
+def name_in_log(source: Input, key: str) -> str:
     """The scan's name with that of its bag: two bags of a simulator may share every stamp."""
     return f"{source.name}/{key}" if source.topic else key
 
 
-def _choose(
-    config: SelectConfig, free: Sequence[_Seen], writer: FrameWriter, num_classes: int
-) -> dict[int, tuple[str, Choice, Look]]:
-    """Reason, choice and look by the scan's index, in the order of choice."""
+def _choose(config: SelectConfig, free: Sequence[Seen], writer: FrameWriter, num_classes: int) -> dict[int, tuple[str, Choice]]:
+    """Reason and choice by the scan's index, in the order of choice."""
     others = [record for key, record in writer.records.items() if key not in writer.earlier]
     if config.like_node:
         return _as_the_node_would(config.log, free)
@@ -249,13 +262,12 @@ def _choose(
         config.seed,
         np.stack(known).astype(np.float32) if known else None,
     )
-    reason = {"ours": "chosen", "spread": "chosen", "entropy": "uncertain", "random": "random"}[config.strategy]
-    rows = [(reason, rest[choice.index], choice) for choice in picked]
+    rows = [(REASONS[config.strategy], rest[choice.index], choice) for choice in picked]
     rows += [("random", choice.index, Choice(choice.index, free[choice.index].look.score)) for choice in drawn]
-    return {free[place].index: (why, choice, free[place].look) for why, place, choice in rows}
+    return {free[place].index: (why, choice) for why, place, choice in rows}
 
 
-def _as_the_node_would(settings: LogSettings, free: Sequence[_Seen]) -> dict[int, tuple[str, Choice, Look]]:
+def _as_the_node_would(settings: LogSettings, free: Sequence[Seen]) -> dict[int, tuple[str, Choice]]:
     """What the node's log would keep of the scans, one after another; tells how many, and why not the others."""
     admission = Admission(settings)
     known: list[NDArray[np.float32]] = []
@@ -267,7 +279,7 @@ def _as_the_node_would(settings: LogSettings, free: Sequence[_Seen]) -> dict[int
         counts[f"kept {decision.reason}" if decision.reason else f"passed over: {decision.obstacle}"] += 1
         if decision.reason:
             known.append(frame.look.descriptor)
-            chosen[frame.index] = (decision.reason, Choice(frame.index, frame.look.score), frame.look)
+            chosen[frame.index] = (decision.reason, Choice(frame.index, frame.look.score))
     minutes = (free[-1].stamp_ns - free[0].stamp_ns) / 60e9 if free else 0.0
     say(f"the node's log would keep {len(chosen)} of {len(free)} scans in {minutes:.1f} minutes:")
     for what, count in sorted(counts.items()):
@@ -275,24 +287,31 @@ def _as_the_node_would(settings: LogSettings, free: Sequence[_Seen]) -> dict[int
     return chosen
 
 
-def _write(
+def write_chosen(
     config: SelectConfig,
     source: Input,
     segmenter: Segmenter,
     writer: FrameWriter,
-    choices: Mapping[int, tuple[str, Choice, Look]],
+    picks: Mapping[int, Pick],
+    name_of: Callable[[str], str],
 ) -> list[str]:
+    """Write the scans that were picked, by their index; returns their keys in the order of choice.
+
+    `name_of` gives the name in the log from the scan's own. A frame that the log holds under its name and stamp already, from an
+    attempt that was ended, is not written again.
+    """
     bundle = segmenter.bundle
-    earlier = {(record.source_key, record.stamp_ns): key for key, record in writer.earlier.items()}
+    there = {(record.source_key, record.stamp_ns): key for key, record in writer.records.items()}
     keys = {}
-    for item, answer in _answers(source, segmenter, "writing", choices):
-        name = _name_in_log(source, item.key)
-        if (name, item.cloud.stamp_ns) in earlier:
-            keys[item.index] = earlier[name, item.cloud.stamp_ns]
+    for item, answer in answers(source, segmenter, "writing", picks):
+        name = name_of(item.key)
+        if (name, item.cloud.stamp_ns) in there:
+            keys[item.index] = there[name, item.cloud.stamp_ns]
             continue
-        reason, choice, look = choices[item.index]
+        pick = picks[item.index]
         suggestions = suggest_points(item.cloud, answer, config.points, strategy=config.strategy, seed=config.seed + item.index)
         origin = Origin(bundle.name, bundle.content_hash, source.topic or source.name, name, config.intensity_scale)
-        worth = Worth(choice.worth, reason, look.descriptor.tolist(), suggestions)
+        look = look_at(item.cloud, answer, bundle.labels.num_classes)
+        worth = Worth(pick.worth, pick.reason, look.descriptor.tolist(), suggestions)
         keys[item.index] = writer.write(item.cloud, answer, origin, worth).key
-    return [keys[index] for index in choices if index in keys]
+    return [keys[index] for index in picks if index in keys]

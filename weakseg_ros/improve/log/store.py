@@ -25,6 +25,8 @@ from weakseg_ros.data.frame_log import (
     part_path,
     read_records,
 )
+from weakseg_ros.data.many_bags import JOURNAL
+from weakseg_ros.data.many_bags import MANIFEST as MANIFEST_OF_BAGS
 from weakseg_ros.data.scan_files import MANIFEST, Manifest
 from weakseg_ros.deploy.segmentation import Segmentation
 from weakseg_ros.errors import DataError
@@ -39,6 +41,8 @@ from weakseg_ros.points.projection import RangeSpec
 __all__ = ["FrameRecord", "FrameWriter", "Origin", "Suggestion", "Worth"]
 
 FINISHED = "finished"
+BESIDE_FRAMES = ("looks", ".attempts", MANIFEST_OF_BAGS, JOURNAL)
+"""what a choice over many bags puts into its log before the first frame"""
 OUR_KEY = re.compile(r"(\d{4,})_\d{6,}")
 REMOVED_IN_INDEX = 100
 """lines of removed frames that the index may hold before it is written anew"""
@@ -48,7 +52,8 @@ def check_is_log(folder: Path, labels: LabelMap) -> Manifest | None:
     """The manifest of the log in `folder`, None where none was begun there; DataError where no log of these classes may be."""
     manifest = Manifest.read(folder) if folder.is_dir() else None
     if manifest is None:  # a folder with sessions is a log that lost its manifest
-        if content_of(folder) and not (folder / SESSIONS).is_dir():
+        others = [entry for entry in content_of(folder) if entry.name not in BESIDE_FRAMES]
+        if others and not (folder / SESSIONS).is_dir():
             raise DataError(f"{folder}: is not empty and is not a frame log; name another folder")
         return None
     if not manifest.growing:
