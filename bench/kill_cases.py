@@ -108,6 +108,10 @@ def cases(data: Path) -> dict[str, Case]:
         Case("label", (), scans, own_call=label),
         Case("predict", (sim, "--bundle", street, "--out", "out", *ENGINE)),
         Case("predict --format npy", (sim, "--bundle", street, "--out", "out", "--format", "npy", *ENGINE), predicted),
+        Case("adapt", (sim, "--bundle", street, "--out", "models/adapted", "--report", "report", *ADAPT), codes=(0, 1)),
+        Case("view --mcap", (sim, "--bundle", street, "--mcap", "out", *ENGINE)),
+        Case("compare", (str(data / "eval_a"), str(data / "eval_b"), "--out", "out")),
+        Case("build-engine", (), own_call=keep_a_plan),
         Case("wrap", (str(data / "other.onnx"), *foreign, "--out", "models/other")),
         Case("export-frames", ("log", "--out", "frames"), selected),
         Case("promote", ("b",), models),
@@ -118,6 +122,10 @@ def cases(data: Path) -> dict[str, Case]:
 
 
 ENGINE = ("--engine", "onnxruntime")
+ADAPT = (
+    *("--steps", "2", "--batch-size", "2", "--crop-columns", "0", "--check-every", "1", "--unfit", "--least-agreement", "0"),
+    *("--steadiness-drop", "1", "--guard-clouds", "1"),
+)
 RETRAIN = (
     *("--steps", "2", "--batch-size", "2", "--gate.new-gain", "-1", "--gate.latency-ratio", "100", "--gate.miou-drop", "1"),
     *("--gate.class-drop", "1", "--gate.pq-drop", "1"),
@@ -158,7 +166,33 @@ def label() -> int:
     return 0
 
 
-TRAINED = {"train", "export", "benchmark", "evaluate", "predict", "wrap", "select", "export-frames", "retrain"}
+def keep_a_plan() -> int:
+    """What build-engine changes on disk, without the GPU that builds: a plan is kept, by whoever is the first to need it."""
+    from weakseg_ros.deploy.engines.cache import Cache
+
+    plan = b"a plan of TensorRT" * 10_000
+    try:
+        return int(Cache("plans", Path("cache")).get_or_make("bundle-fp16", lambda: plan) != plan)
+    except KeyboardInterrupt:
+        return 130
+
+
+TRAINED = {
+    *(
+        "adapt",
+        "view",
+        "compare",
+        "train",
+        "export",
+        "benchmark",
+        "evaluate",
+        "predict",
+        "wrap",
+        "select",
+        "export-frames",
+        "retrain",
+    ),
+}
 """verbs that need torch, or a model that was trained"""
 
 
@@ -171,6 +205,8 @@ def prepare_data(data: Path, trained: bool) -> None:
     if trained:
         quietly(["train", str(data / "sim"), "--out", "run", "--out-bundle", "bundle", *TRAIN])
         quietly(["select", str(data / "sim"), "--bundle", "bundle", "--out", "log", "--frames", "2", "--points", "2"])
+        for name in ("eval_a", "eval_b"):
+            quietly(["evaluate", str(data / "sim"), "--bundle", "bundle", "--out", name, *ENGINE])
         foreign_model(data)
     else:
         tiny_bundle(data / "bundle")
@@ -260,7 +296,7 @@ def content(folder: Path) -> dict[str, str]:
 UNDONE = ".changes"
 """what a person can take back, named by the time of day; of a click under way when it was ended, only the click is kept"""
 VOLATILE = re.compile(
-    r"elapsed_s|wall_s|peak_mib|step_ms|made|time|latency|ms$|_ms|ms:|environment|machine|cores|command|histogram|hash|folder|path"
+    r"elapsed_s|wall_s|seconds|peak_mib|step_ms|made|time|latency|ms$|_ms|ms:|environment|machine|cores|command|histogram|hash|folder|path"
 )
 """what a file says of when, where and how fast it was made, and the hashes over that"""
 LOCKS = ("_holder", ".lock")
@@ -272,7 +308,7 @@ def _of(path: Path) -> str:
         return os.readlink(path)
     if path.is_dir():
         return "folder"
-    if path.suffix in (".html", ".png", ".mcap", ".md", ".npz") or path.name.endswith(LOCKS):
+    if path.suffix in (".html", ".png", ".mcap", ".md", ".npz", ".rrd") or path.name.endswith(LOCKS):
         return path.suffix  # hold the time of day, or the process
     blob = path.read_bytes()
     if path.suffix == ".json":

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from weakseg_ros.deploy.bundle_place import INFO_FILE
 from weakseg_ros.errors import ConfigError
-from weakseg_ros.files import check_can_write
+from weakseg_ros.files import check_can_write, sweep
 from weakseg_ros.train.config import TrainConfig
 from weakseg_ros.train.run_folder import RunFolder
 
@@ -24,6 +24,7 @@ def check_outputs(config: TrainConfig) -> None:
 
 def check_bundle_place(folder: Path, overwrite: bool, option: str) -> None:
     """Raise ConfigError where a bundle must not be written to `folder`, DataError where it cannot; `option` names the setting."""
+    sweep(folder)
     if folder.is_symlink():
         target = os.readlink(folder)
         raise ConfigError(

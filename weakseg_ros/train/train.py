@@ -9,6 +9,7 @@ import time
 from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -43,17 +44,17 @@ def run(config: TrainConfig) -> int:
     if is_first:
         complain(*opening(session))
     finished = run_session(session)
+    curves = draw_curves(session.run) if is_first else None
     if config.out_bundle is not None and is_first:
         from weakseg_ros.train.export import export_run  # onnx is needed only here
 
-        export_run(finished.path, config.out_bundle)
+        export_run(finished.path, config.out_bundle)  # last: once the bundle is there, the same command is refused
     if is_first:
-        _say_goodbye(session)
+        _say_goodbye(session, curves)
     return 0
 
 
-def _say_goodbye(session: TrainingSession) -> None:
-    curves = draw_curves(session.run)
+def _say_goodbye(session: TrainingSession, curves: Path | None) -> None:
     say(*closing(session, session.config.out_bundle))
     if curves is not None:
         say(f"curves of the training: {curves}")

@@ -3,12 +3,14 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import numpy as np
 
 from weakseg_ros.errors import ConfigError
 from weakseg_ros.extras import need
+from weakseg_ros.files import staged
 from weakseg_ros.view.frames import Frames
 from weakseg_ros.view.panes import CLASSES, ERRORS, boxes_of, colors_of, share_wrong, sides_of
 
@@ -22,15 +24,18 @@ def write_rrd(frames: Frames, path: Path, every: int = 1) -> str:
 
     if path.exists():
         raise ConfigError(f"rrd: {path} exists already; choose another name, or remove it")
-    recording = rerun.RecordingStream("weakseg")
-    recording.save(path)
-    rows = [(row.id, row.name, row.color) for row in frames.labels.classes]
-    recording.log("/", rerun.AnnotationContext(rows), static=True)
     numbers = range(0, len(frames), every)
-    for index in numbers:
-        recording.set_time("scan", sequence=index)
-        _log_scan(recording, frames, index)
-    recording.flush()
+    with staged(path) as fresh:
+        recording = rerun.RecordingStream("weakseg")
+        recording.save(fresh / path.name)
+        rows = [(row.id, row.name, row.color) for row in frames.labels.classes]
+        recording.log("/", rerun.AnnotationContext(rows), static=True)
+        for index in numbers:
+            recording.set_time("scan", sequence=index)
+            _log_scan(recording, frames, index)
+        recording.flush()
+        recording.disconnect()
+        os.replace(fresh / path.name, path)
     return f"{path}: {len(numbers)} scans; open it with 'rerun {path}'"
 
 

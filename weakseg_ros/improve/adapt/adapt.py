@@ -82,18 +82,24 @@ def adapt(config: AdaptConfig) -> dict[str, Any]:
     complain(*opening(config, old, clouds))
     adapted = adapt_net(watched, config)
     refused = refusals(watched.source, adapted.after, old.labels.names, config)
-    if not refused:
-        facts = {"adapted_from": old.content_hash, "adapted_clouds": len(clouds.train), "agreement": adapted.after.agreement}
-        with staged(config.out) as fresh:
-            export_adapted(adapted, watched, fresh / config.out.name, facts, command_of(config))
-            put_in_place(fresh / config.out.name, config.out)
     summary = _summary(config, watched.source, clouds, adapted, old)
     summary |= {"domain": domain, "misfits": unfit, "refused": refused}
+    if refused:
+        _write_report(config, summary)
+        return summary
+    facts = {"adapted_from": old.content_hash, "adapted_clouds": len(clouds.train), "agreement": adapted.after.agreement}
+    with staged(config.out) as fresh:
+        export_adapted(adapted, watched, fresh / config.out.name, facts, command_of(config))
+        _write_report(config, summary)
+        put_in_place(fresh / config.out.name, config.out)  # last: once the bundle is there, the same command is refused
+    return summary
+
+
+def _write_report(config: AdaptConfig, summary: dict[str, Any]) -> None:
     make_folder(config.report)
     write_atomic(config.report / SETTINGS, dump_yaml(config))
     write_json(config.report / SUMMARY, summary)
     write_atomic(config.report / REPORT, render(summary))
-    return summary
 
 
 def opening(config: AdaptConfig, old: Bundle, clouds: UserClouds) -> list[str]:

@@ -24,7 +24,7 @@ from tqdm import tqdm
 from weakseg_ros.config import dump_yaml
 from weakseg_ros.data.scan_sets import ScanSet
 from weakseg_ros.deploy.bundle import Bundle
-from weakseg_ros.deploy.bundle_place import CURRENT, find_bundle
+from weakseg_ros.deploy.bundle_place import CURRENT, INFO_FILE, find_bundle
 from weakseg_ros.deploy.segmenter import Segmenter
 from weakseg_ros.errors import BundleError, DataError, WeaksegError, complain, say
 from weakseg_ros.files import content_of, environment, make_folder, put_in_place, sweep, write_atomic, write_json
@@ -91,12 +91,13 @@ def retrain(config: RetrainConfig) -> Outcome:
     with versions.candidate(config.name or versions.stem_of(old)) as (folder, fresh):
         out = _run_folder(config, folder.name)
         versions.mark_unjudged(folder, out)
-        make_folder(out)
-        write_atomic(out / OF_RETRAINING, dump_yaml(config))
-        complain(*opening(config, old, data, folder, out), *doubts(old, data))
-        new = _train(config, old, data, fresh / folder.name, out)
-        versions.mark_unjudged(new.folder, out)
-        put_in_place(new.folder, folder)
+        with _no_run_without_candidate(folder, out):
+            make_folder(out)
+            write_atomic(out / OF_RETRAINING, dump_yaml(config))
+            complain(*opening(config, old, data, folder, out), *doubts(old, data))
+            new = _train(config, old, data, fresh / folder.name, out)
+            versions.mark_unjudged(new.folder, out)
+            put_in_place(new.folder, folder)
         bundle = Bundle.load(folder)
         with refused_on_failure(versions, folder):
             before, after, verdict = compare(old, bundle, data, config)
@@ -173,12 +174,28 @@ def _summary(
 
 def _clear_up(candidate: Path, run: Path | None) -> None:
     """Remove what a retraining left that was ended before its verdict; nobody has judged it, and it is trained anew."""
-    ours = {*BEFORE_A_CHECKPOINT, LAST, SUMMARY, REPORT}
-    if run is not None and run.is_dir() and {entry.name for entry in content_of(run)} <= ours:
-        shutil.rmtree(run, ignore_errors=True)
+    if run is not None:
+        _remove_run(run)
     sweep(candidate)
     shutil.rmtree(candidate, ignore_errors=True)
     log.warning("%s: was never judged, its retraining was ended; removed", candidate)
+
+
+def _remove_run(run: Path) -> None:
+    """Remove a run folder, unless it holds something that no retraining writes."""
+    ours = {*BEFORE_A_CHECKPOINT, LAST, SUMMARY, REPORT}
+    if run.is_dir() and {entry.name for entry in content_of(run)} <= ours:
+        shutil.rmtree(run, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def _no_run_without_candidate(folder: Path, run: Path) -> Iterator[None]:
+    """Remove the run folder where the block ends before the candidate lies in `folder`: the next retraining trains it anew."""
+    try:
+        yield
+    finally:
+        if not (folder / INFO_FILE).is_file():
+            _remove_run(run)
 
 
 @contextlib.contextmanager

@@ -147,7 +147,7 @@ class Versions:
         found: list[tuple[Path, Path | None]] = []
         for folder in content_of(parent):
             unjudged = folder / UNJUDGED
-            unfinished = folder.is_dir() and (unjudged.is_file() or not any(folder.iterdir()))
+            unfinished = folder.is_dir() and (unjudged.is_file() or not content_of(folder))
             if unfinished and folder.resolve() != self.current and not is_being_written(folder):
                 lines = unjudged.read_text(encoding="utf-8").splitlines() if unjudged.is_file() else []
                 runs = [Path(line.removeprefix(_RUN_LINE)) for line in lines if line.startswith(_RUN_LINE)]
