@@ -16,7 +16,7 @@ import pytest
 from support import optional
 
 PACKAGE = Path(__file__).resolve().parent.parent / "weakseg_ros"
-GROUND = ("errors", "extras", "processes", "locks", "files", "memory", "config", "registry")
+GROUND = ("errors", "extras", "processes", "locks", "files", "reads", "memory", "config", "registry")
 LIBRARY = ("points", "data", "nets", "deploy", "simulate", "measure", "weak", "batches", "methods", "train", "benchmark")
 CHAPTERS = (
     *GROUND,

@@ -112,17 +112,19 @@ def read_json_lines(path: Path, key: str) -> list[dict[str, Any]]:
 def _parsed(line: str) -> Any:
     try:
         return json.loads(line)
-    except ValueError:
+    except (ValueError, RecursionError):
         return None
 
 
-def read_regular(path: Path, most_bytes: int) -> bytes:
+def read_regular(path: Path, most_bytes: int | None = None) -> bytes:
     """The content of a regular file; OSError for a pipe or a device, which may never end, and for a file above `most_bytes`."""
     descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     with open(descriptor, "rb") as file:
         status = os.fstat(descriptor)
         if not stat.S_ISREG(status.st_mode):
             raise OSError(errno.EINVAL, "not a regular file", str(path))
+        if most_bytes is None:
+            return file.read()
         if status.st_size > most_bytes:
             raise OSError(errno.EFBIG, f"{status.st_size} bytes, at most {most_bytes} are read", str(path))
         return file.read(most_bytes + 1)[:most_bytes]

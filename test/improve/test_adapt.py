@@ -109,7 +109,9 @@ def test_a_whole_bundle_is_written_with_heads_report_and_provenance(scans: Path,
     assert summary["after"]["agreement"] >= 0.5
     assert sum(row["after"] for row in summary["classes"]) == pytest.approx(1.0)
     assert json.loads((tmp_path / "report" / "summary.json").read_text()) == summary
-    assert "Points by class" in (tmp_path / "report" / "report.html").read_text()
+    page = tmp_path / "report" / "report.html"
+    assert "Points by class" in page.read_text()
+    assert page.stat().st_mtime_ns <= (tmp_path / "mine").stat().st_ctime_ns, "with a bundle there, nothing is missing"
     segmenter = Segmenter(new)
     answer = segmenter.run(street(0))
     segmenter.close()

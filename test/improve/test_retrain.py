@@ -5,7 +5,9 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import resource
 import shutil
+import signal
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -25,6 +27,7 @@ from weakseg_ros.deploy.bundle import Bundle
 from weakseg_ros.deploy.engines.torch import stores_half
 from weakseg_ros.deploy.segmentation import Segmentation
 from weakseg_ros.errors import DataError
+from weakseg_ros.files import content_of
 from weakseg_ros.improve.label.clicks import ClickStore
 from weakseg_ros.improve.log.store import FrameWriter, Origin, Worth
 from weakseg_ros.improve.retrain.data import logs_in, open_clicks, open_retrain_data, split_by_name
@@ -321,6 +324,22 @@ def test_frames_that_were_answered_without_intensity_are_compared_so(world: Path
     before, after, _ = compare(bundle, bundle, data, config)
     assert before["clicks"] == after["clicks"]
     assert before["clicks"]["points"] == data.held_out_clicks > 0
+
+
+@pytest.mark.parametrize("limit", [20_000, 100])
+def test_a_retraining_that_is_ended_leaves_neither_run_nor_candidate(world: Path, place: Path, limit: int) -> None:
+    """Ended by the disk, which takes no file above a size: the next retraining has the same names."""
+    click(place / "log", world / "night", KEYS)
+    before, former = resource.getrlimit(resource.RLIMIT_FSIZE), signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (limit, before[1]))
+    try:
+        with pytest.raises(OSError, match="too large"):
+            retrain(settings(place, steps=1))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+        signal.signal(signal.SIGXFSZ, former)
+    assert not (place / "run").exists()
+    assert content_of(place / "models" / "versions") == []
 
 
 def test_a_candidate_that_cannot_be_compared_is_refused(world: Path, place: Path) -> None:

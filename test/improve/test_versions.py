@@ -140,6 +140,12 @@ def test_a_candidate_stays_unjudged_until_it_is_deployed(models: Path) -> None:
     assert not (folder / UNJUDGED).exists()
 
 
+def test_a_candidate_whose_mark_was_being_written_is_abandoned(models: Path) -> None:
+    folder = Versions(models).new_folder("street")
+    (folder / f".{UNJUDGED}.4194304-0.tmp").write_text("half")
+    assert Versions(models).abandoned() == [(folder, None)]
+
+
 def test_a_candidate_of_which_nothing_came_leaves_nothing(models: Path) -> None:
     versions = Versions(models)
 

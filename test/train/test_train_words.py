@@ -43,6 +43,8 @@ def test_a_training_ends_with_quality_bundle_time_and_the_next_command(
     assert "trained 3 steps in" in shown.out
     assert "over all 19) at step 3, on 1 validation scans" in shown.out
     assert f"next: weakseg evaluate {scans} --bundle {bundle}" in shown.out
+    newest = max(path.stat().st_mtime_ns for path in run.rglob("*") if path.is_file())
+    assert newest <= (bundle / "bundle.yaml").stat().st_mtime_ns, "with a bundle there, nothing is missing"
 
 
 def test_a_time_cap_that_ended_the_training_is_said(scans: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

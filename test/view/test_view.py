@@ -219,7 +219,10 @@ def test_the_recording_for_rerun_is_written_where_it_is_installed(
     folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pytest.importorskip("rerun", reason="rerun-sdk is not installed")
+    half = tmp_path / ".scans.rrd.4194304-0.new"  # of a process that was killed
+    half.mkdir()
     assert main(["view", str(folder), "--rrd", str(tmp_path / "scans.rrd")]) == 0
+    assert not half.exists()
     assert (tmp_path / "scans.rrd").read_bytes()[:3] == b"RRF"
     assert "5 scans" in capsys.readouterr().out
 

@@ -4,18 +4,21 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from weakseg_ros.data.arrays import load_array, open_archive
 from weakseg_ros.data.bag_files import natural
 from weakseg_ros.data.bin_layout import LAYOUTS, SHOWN, USUAL, find_layout, named_layout, read_bin
 from weakseg_ros.data.pcd import read_pcd, read_ply
 from weakseg_ros.errors import DataError
 from weakseg_ros.extras import need
+from weakseg_ros.files import read_regular
 from weakseg_ros.points.cloud import Cloud, make_cloud
 from weakseg_ros.points.layout import INTENSITY_NAMES, RING_NAMES
 from weakseg_ros.points.rgb import colors_of, names_of_color
@@ -84,7 +87,7 @@ def _intensity(named: Columns, wanted: str, path: Path) -> str | None:
 
 
 def _bin(path: Path, columns: tuple[str, ...]) -> Columns:
-    blob = path.read_bytes()
+    blob = read_regular(path)
     layout = named_layout(blob, columns, str(path)) if columns else find_layout(blob)
     if layout is None:
         whole = [str(one) for one in LAYOUTS if len(blob) % one.point_bytes == 0] or ["no usual layout"]
@@ -97,29 +100,31 @@ def _bin(path: Path, columns: tuple[str, ...]) -> Columns:
 
 
 def _npy(path: Path, columns: tuple[str, ...]) -> Columns:
-    return _array(_load(path), columns, path)
+    with _as_sentence(path):
+        values = load_array(path)
+    return _array(values, columns, path)
 
 
 def _npz(path: Path, columns: tuple[str, ...]) -> Columns:
-    with _load(path) as archive:
-        if {"x", "y", "z"} <= set(archive.files):
-            return {name: archive[name].reshape(-1) for name in archive.files}
-        tables = [name for name in archive.files if archive[name].ndim >= 2 and archive[name].shape[-1] >= 3]
-        if not tables:
-            raise DataError(
-                f"{path}: holds no table of points (has {', '.join(archive.files)}); store (N, 3) or more as 'points'"
-            )
-        named = dict(_array(archive[tables[0]], columns, path))
-        if "rgb" in archive.files and archive["rgb"].shape[-1:] == (3,):
-            named |= dict(zip(("red", "green", "blue"), archive["rgb"].reshape(-1, 3).T, strict=True))
-        count = len(named["x"]) if "x" in named else -1
-        return named | {name: archive[name].reshape(-1) for name in archive.files if archive[name].size == count}
+    with _as_sentence(path), open_archive(path) as archive:
+        arrays = {name: archive[name] for name in archive}
+    if {"x", "y", "z"} <= arrays.keys():
+        return {name: values.reshape(-1) for name, values in arrays.items()}
+    tables = [values for values in arrays.values() if values.ndim >= 2 and values.shape[-1] >= 3]
+    if not tables:
+        raise DataError(f"{path}: holds no table of points (has {', '.join(arrays)}); store (N, 3) or more as 'points'")
+    named = dict(_array(tables[0], columns, path))
+    if "rgb" in arrays and arrays["rgb"].shape[-1:] == (3,):
+        named |= dict(zip(("red", "green", "blue"), arrays["rgb"].reshape(-1, 3).T, strict=True))
+    count = len(named["x"]) if "x" in named else -1
+    return named | {name: values.reshape(-1) for name, values in arrays.items() if values.size == count}
 
 
-def _load(path: Path) -> Any:
+@contextmanager
+def _as_sentence(path: Path) -> Iterator[None]:
     try:
-        return np.load(path, allow_pickle=False)
-    except (ValueError, EOFError, OSError) as error:
+        yield
+    except (ValueError, OSError) as error:
         raise DataError(f"{path}: cannot be read as NumPy's ({str(error).splitlines()[0]}); save it with numpy.save") from None
 
 

@@ -26,9 +26,10 @@ from weakseg_ros.data import scan_files
 from weakseg_ros.data.scan_files import POINT_BYTES, Manifest
 from weakseg_ros.data.scan_sets import OpensAsOne, Scan, ScanSet
 from weakseg_ros.errors import ConfigError, DataError
-from weakseg_ros.files import sha256_of_parts
+from weakseg_ros.files import read_regular, sha256_of_parts
 from weakseg_ros.points.cloud import Cloud, make_cloud
 from weakseg_ros.points.labels import LabelMap
+from weakseg_ros.reads import parse_json
 
 INDEX = "index.jsonl"
 BYTES_PER_POINT = POINT_BYTES + 4 + 2
@@ -202,12 +203,12 @@ def read_index(folder: Path) -> dict[str, FrameRecord]:
     """The records that the index holds, by key; a line that a kill cut off is passed over."""
     records = {}
     try:
-        lines = (folder / INDEX).read_bytes().split(b"\n")
+        lines = read_regular(folder / INDEX).split(b"\n")
     except OSError:
         return {}
     for line in lines:
         try:
-            record = FrameRecord.from_plain(json.loads(line), INDEX) if line else None
+            record = FrameRecord.from_plain(parse_json(line), INDEX) if line else None
         except (ValueError, DataError):
             continue
         if record is not None:

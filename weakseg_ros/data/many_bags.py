@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -15,6 +14,7 @@ from weakseg_ros.data.fetching import fetched
 from weakseg_ros.data.ray_settings import RaySettings
 from weakseg_ros.errors import ConfigError, DataError, WeaksegError, complain
 from weakseg_ros.files import append_json_line, read_json_lines, write_json
+from weakseg_ros.reads import read_json
 
 MANIFEST = "bags.json"
 JOURNAL = "bags.jsonl"
@@ -196,7 +196,7 @@ def _rows_before(out: Path) -> list[Row]:
     """The rows of the manifest, and those of a journal in place of them."""
     content: Any = []
     with contextlib.suppress(OSError, ValueError):
-        content = json.loads((out / MANIFEST).read_text(encoding="utf-8"))
+        content = read_json(out / MANIFEST)
     rows = [row for row in content if isinstance(row, dict) and "bag" in row] if isinstance(content, list) else []
     later = read_json_lines(out / JOURNAL, "bag")
     return list({(row["bag"], row.get("name")): row for row in (*rows, *later)}.values())

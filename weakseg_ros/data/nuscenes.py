@@ -10,7 +10,6 @@ The axes are the sensor's own: x right, y forward, z up.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -24,10 +23,11 @@ from weakseg_ros.data import scan_files
 from weakseg_ros.data.findings import Finding, fault, some
 from weakseg_ros.data.scan_sets import OpensAsOne, Scan
 from weakseg_ros.errors import DataError, did_you_mean
-from weakseg_ros.files import sha256_of_parts
+from weakseg_ros.files import read_regular, sha256_of_parts
 from weakseg_ros.points.cloud import make_cloud
 from weakseg_ros.points.labels import LabelMap
 from weakseg_ros.points.projection import RangeSpec
+from weakseg_ros.reads import parse_json
 
 VERSIONS = ("v1.0-trainval", "v1.0-mini", "v1.0-test")
 """in order of preference, where several lie in one folder"""
@@ -204,7 +204,7 @@ def _table(tables: Path, name: str, only: str = "", needed: bool = True) -> list
         return row if not only or str(row.get(only, "")).startswith(SENSOR) else None
 
     try:
-        rows = json.loads(path.read_text(encoding="utf-8"), object_hook=keep)
+        rows = parse_json(read_regular(path).decode("utf-8"), keep)
     except (OSError, ValueError) as error:
         raise DataError(f"{path}: cannot be read ({error}); copy the tables again") from None
     return [row for row in rows if row is not None]
@@ -213,7 +213,7 @@ def _table(tables: Path, name: str, only: str = "", needed: bool = True) -> list
 def _read(path: Path, dtype: str, columns: int) -> NDArray[Any]:
     """(N, columns) values; DataError for a file that is missing, empty or cut off."""
     try:
-        blob = path.read_bytes()
+        blob = read_regular(path)
     except OSError as error:
         raise DataError(f"{path}: cannot be read ({error.strerror}); check the data set") from None
     row_bytes = np.dtype(dtype).itemsize * columns

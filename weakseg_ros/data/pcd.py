@@ -15,6 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from weakseg_ros.errors import DataError
+from weakseg_ros.files import read_regular
+from weakseg_ros.reads import check_regular
 
 _LETTERS = {"F": "f", "U": "u", "I": "i"}
 _PLY = {
@@ -34,7 +36,7 @@ _PLY_HEAD_BYTES = 1 << 16
 
 def read_pcd(path: Path) -> dict[str, NDArray[Any]]:
     """Columns by name, (N,) each; DataError for a header that is no PCD's or does not fit the data."""
-    blob = path.read_bytes()
+    blob = read_regular(path)
     head, data = _pcd_header(blob, path)
     try:
         names, sizes, types = head["FIELDS"], [int(s) for s in head["SIZE"]], head["TYPE"]
@@ -156,7 +158,7 @@ def read_ply(path: Path, short: bool = False) -> dict[str, NDArray[Any]]:
     Binary data are read column by column, not whole. With `short`, data with fewer points than the header says are read as far
     as they go.
     """
-    with open(path, "rb") as file:
+    with open(check_regular(path), "rb") as file:
         blob = file.read(_PLY_HEAD_BYTES)
     mark = blob.find(b"end_header")
     end = blob.find(b"\n", mark)

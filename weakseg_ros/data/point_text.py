@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from weakseg_ros.errors import DataError
+from weakseg_ros.files import read_regular
 
 log = logging.getLogger(__name__)
 
@@ -30,7 +31,7 @@ MOST_MENDED = 20
 def read_point_text(path: Path, columns: int) -> NDArray[np.float64]:
     """(N, columns) numbers of a text file, N = 0 for an empty one; DataError with the line where one cannot be read."""
     try:
-        blob = path.read_bytes()
+        blob = read_regular(path)
     except OSError as error:
         raise DataError(f"{path}: cannot be read ({error.strerror or error}); check the data set") from None
     blob = mended(blob, columns, path)

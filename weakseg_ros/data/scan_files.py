@@ -23,11 +23,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from weakseg_ros.config import dump_yaml, from_mapping, read_yaml
+from weakseg_ros.data.arrays import load_array
 from weakseg_ros.data.bin_layout import KITTI, SHOWN, find_layout, read_bin
 from weakseg_ros.errors import DataError
-from weakseg_ros.files import sha256_of_parts, write_atomic
+from weakseg_ros.files import read_regular, sha256_of_parts, write_atomic
 from weakseg_ros.points.labels import LabelClass, LabelMap
 from weakseg_ros.points.projection import RangeSpec
+from weakseg_ros.reads import check_regular
 
 POINT_BYTES = KITTI.point_bytes
 _NAMED: set[Path] = set()
@@ -115,7 +117,7 @@ def fingerprint(folder: Path, names: list[str]) -> str:
     for name in names:
         size = (folder / name).stat().st_size
         parts += [name, str(size)]
-        with open(folder / name, "rb") as file:
+        with open(check_regular(folder / name), "rb") as file:
             for start in (0, max(0, size // 2), max(0, size - FINGERPRINT_BLOCK)):
                 file.seek(start)
                 parts.append(file.read(FINGERPRINT_BLOCK))
@@ -193,8 +195,8 @@ def _looks_like_floats(raw: NDArray[np.uint32]) -> bool:
 
 def _labels_of_array(path: Path, count: int) -> NDArray[np.uint32]:
     try:
-        raw = np.load(path, allow_pickle=False)
-    except (OSError, ValueError, EOFError) as error:
+        raw = load_array(path)
+    except (OSError, ValueError) as error:
         raise DataError(f"{path}: cannot be read as a numpy array ({error}); write it again with numpy.save") from None
     if raw.dtype.kind not in "iu" or raw.size != count:
         fault = f"holds {raw.size} values of type {raw.dtype} for {count} points"
@@ -287,6 +289,6 @@ def _read_lines(path: Path) -> list[str]:
 
 def _read_bytes(path: Path) -> bytes:
     try:
-        return path.read_bytes()
+        return read_regular(path)
     except OSError as error:
         raise DataError(f"{path}: cannot be read ({error.strerror}); check the path") from None

@@ -18,6 +18,7 @@ from weakseg_ros.data.recordings_check import POSS_COUNTS
 from weakseg_ros.data.scan_sets import Scan
 from weakseg_ros.data.scans import ScanFolder, recordings
 from weakseg_ros.errors import DataError
+from weakseg_ros.files import read_regular
 from weakseg_ros.points.cloud import make_cloud
 from weakseg_ros.points.labels import LabelMap
 from weakseg_ros.points.projection import RangeSpec
@@ -74,7 +75,7 @@ class SemanticPoss(ScanFolder):
         """(40 * 1800,) True where the scan's points lie, in their order."""
         path = self.folder / TAG_FOLDER / f"{key}.tag"
         try:
-            slots: NDArray[np.bool_] = np.fromfile(path, np.uint8) != 0
+            slots: NDArray[np.bool_] = np.frombuffer(read_regular(path), np.uint8) != 0
         except OSError as error:
             raise DataError(f"{path}: cannot be read ({error.strerror}); copy the data set again") from None
         if slots.size != self.spec.height * self.spec.width or slots.sum() != count:

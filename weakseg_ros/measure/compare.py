@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -17,6 +16,7 @@ from weakseg_ros.extras import need
 from weakseg_ros.files import check_can_write, make_folder, write_atomic, write_json
 from weakseg_ros.measure.evaluation import SUMMARY_FILE
 from weakseg_ros.measure.sections import group_rows
+from weakseg_ros.reads import read_json
 
 PAGE, FIGURES = "compare.html", "compare.json"
 BEST, CONFIG = "best.json", "config.yaml"
@@ -119,7 +119,7 @@ def _read(path: Path) -> tuple[str, Mapping[str, Any]]:
 
 def _json(path: Path) -> dict[str, Any]:
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = read_json(path)
     except (OSError, ValueError) as error:
         reason = error.strerror if isinstance(error, OSError) else error
         raise DataError(f"{path}: cannot be read ({reason}); give the folder of an evaluation, training or benchmark") from None

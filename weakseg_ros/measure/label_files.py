@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from weakseg_ros.data.arrays import load_array
 from weakseg_ros.data.scan_files import LABEL_SUFFIXES, read_raw_labels
 from weakseg_ros.errors import DataError
 from weakseg_ros.files import check_can_write, environment, write_json
@@ -108,7 +109,10 @@ def _files_by_scan(folder: Path) -> dict[str, Path]:
 def _points_in(file: Path) -> int:
     """How many points a label file is of, from its size or its own header."""
     if file.suffix == ".npy":
-        return int(np.load(file, mmap_mode="r", allow_pickle=False).size)
+        try:
+            return int(load_array(file).size)
+        except (OSError, ValueError) as error:
+            raise DataError(f"{file}: cannot be read as a numpy array ({error}); write it again with numpy.save") from None
     return file.stat().st_size // 4
 
 

@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
@@ -19,6 +18,7 @@ from weakseg_ros.measure.summary import figures, panoptic_figures, track_figures
 from weakseg_ros.measure.tally import Tally
 from weakseg_ros.measure.tracks import TrackQuality
 from weakseg_ros.points.labels import LabelMap
+from weakseg_ros.reads import read_json
 
 KEPT_OF_FIRST = ("bundle", "seed", "data", "labels", "unanswered")
 KEPT_OF_EACH = (
@@ -162,7 +162,7 @@ def _tracks(path: Path, part: dict[str, Any]) -> TrackQuality:
 
 def _read(path: Path) -> dict[str, Any]:
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = read_json(path)
     except (OSError, ValueError) as error:
         raise DataError(f"{path}: cannot be read ({error}); give the {SUMMARY_FILE} of an evaluation") from None
     if not isinstance(content, dict) or not {"counts", "labels", "shared", "bundle"} <= content.keys():

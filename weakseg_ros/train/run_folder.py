@@ -33,8 +33,19 @@ from torch import Tensor
 
 from weakseg_ros.deploy.graph import join_weights, split_weights
 from weakseg_ros.errors import DataError
-from weakseg_ros.files import append_json_line, content_of, put_in_place, read_json_lines, staged, sweep, write_atomic, write_json
+from weakseg_ros.files import (
+    append_json_line,
+    content_of,
+    put_in_place,
+    read_json_lines,
+    read_regular,
+    staged,
+    sweep,
+    write_atomic,
+    write_json,
+)
 from weakseg_ros.locks import hold, let_go
+from weakseg_ros.reads import parse_json
 
 CONFIG, ENVIRONMENT, STATISTICS, LABELS, SPEC = "config.yaml", "environment.json", "statistics.yaml", "labels.yaml", "spec.yaml"
 METRICS, BEST, BEST_FIGURES = "metrics.jsonl", "best.safetensors", "best.json"
@@ -96,8 +107,8 @@ class RunFolder:
 
     def load_best(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
         """Weights and figures of the best validation; DataError where the run has none yet."""
-        figures = _read(self.path / BEST_FIGURES)
-        return split_weights(_unpacked(self.path / BEST))[0], json.loads(figures)
+        figures = _read_json(self.path / BEST_FIGURES)
+        return split_weights(_unpacked(self.path / BEST))[0], figures
 
     def load_best_heads(self) -> dict[str, Tensor]:
         """The tensors of the heads that the method had at the best validation; none where it had nothing to deploy."""
@@ -119,15 +130,14 @@ class RunFolder:
     def load_last(self) -> tuple[dict[str, dict[str, Tensor]], dict[str, Any], dict[str, Any]]:
         """(tensors by part, optimiser state, position) of the last checkpoint; DataError where there is none."""
         last = self.path / LAST
-        position = json.loads(_read(last / POSITION))
+        position = _read_json(last / POSITION)
         tensors = {file.stem: _unpacked(file) for file in sorted(last.glob("*.safetensors"))}
         optimizer = torch.load(io.BytesIO(_read(last / "optimizer.pt")), map_location="cpu", weights_only=True)
         return tensors, optimizer, position
 
     def environment(self) -> dict[str, Any]:
         """Machine, versions, seed and data hashes; DataError where the folder holds no run."""
-        facts: dict[str, Any] = json.loads(_read(self.path / ENVIRONMENT))
-        return facts
+        return _read_json(self.path / ENVIRONMENT)
 
     def log(self, row: Mapping[str, Any]) -> None:
         """Append one line to metrics.jsonl."""
@@ -155,8 +165,18 @@ def _unpacked(path: Path) -> dict[str, Tensor]:
         raise DataError(f"{path}: is damaged ({error}); train again, or copy the run again") from None
 
 
+def _read_json(path: Path) -> dict[str, Any]:
+    try:
+        content = parse_json(_read(path))
+    except ValueError as error:
+        raise DataError(f"{path}: is damaged ({error}); train again, or copy the run again") from None
+    if not isinstance(content, dict):
+        raise DataError(f"{path}: holds no figures by name; train again, or copy the run again")
+    return content
+
+
 def _read(path: Path) -> bytes:
     try:
-        return path.read_bytes()
+        return read_regular(path)
     except OSError as error:
         raise DataError(f"{path}: cannot be read ({error.strerror}); the run is incomplete, train again") from None

@@ -7,7 +7,6 @@ remembered for this bundle, machine, number of threads and these versions.
 
 from __future__ import annotations
 
-import io
 import json
 import logging
 import os
@@ -21,6 +20,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from weakseg_ros.data.arrays import open_archive
 from weakseg_ros.deploy.bundle import FP32, KIND_SAMPLE, Bundle
 from weakseg_ros.deploy.engines import Engine, engine_names, example_inputs, label_of, open_first, try_to_open
 from weakseg_ros.deploy.engines.cache import Cache
@@ -46,6 +46,7 @@ ON_GPU = {
 LEAST_AGREEMENT = {FP32: 0.999, "bf16": 0.98, "fp16": 0.99, "int8": 0.95, "int8-tensorrt": 0.93}
 """share of the pixels with a point that must get the class that they get in float32"""
 ROUNDS, ROUNDS_TO_WARM_UP = 7, 2
+MOST_SAMPLE_BYTES = 1 << 30
 WORTH_A_CHANGE = 0.95
 """a later candidate is taken where its time is below this share of an earlier one's, so that noise decides nothing"""
 WORTH_PRECISION = 0.8
@@ -210,7 +211,7 @@ def sample_inputs(bundle: Bundle) -> tuple[dict[str, NDArray[Any]], NDArray[np.b
         }
     else:
         try:
-            with np.load(io.BytesIO(bundle.read(file)), allow_pickle=False) as stored:
+            with open_archive(bundle.read(file), MOST_SAMPLE_BYTES) as stored:
                 inputs = {name: stored[name].astype(spec.dtype) for name, spec in bundle.info.inputs.items()}
         except (OSError, ValueError, KeyError) as error:
             raise EngineError(f"{bundle.folder}/{file}: cannot be read ({error}); export the model again") from None

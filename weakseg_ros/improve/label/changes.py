@@ -6,13 +6,13 @@ from __future__ import annotations
 import contextlib
 import io
 import time
-import zipfile
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
+from weakseg_ros.data.arrays import open_archive
 from weakseg_ros.files import write_atomic
 
 KEPT = 200
@@ -100,10 +100,10 @@ def _packed(change: LabelChange) -> bytes:
 def _unpacked(path: Path) -> LabelChange | None:
     """The change in a file, None where it is gone or damaged."""
     try:
-        with np.load(path, allow_pickle=False) as content:
+        with open_archive(path) as content:
             points, before, after = content["points"], content["before"], content["after"]
             key, clicked, clicks = str(content["key"]), str(content["clicked"]), int(content["clicks"])
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
+    except (OSError, ValueError, KeyError):
         return None
     if not (points.ndim == 1 and points.shape == before.shape == after.shape and points.dtype == np.int64):
         return None

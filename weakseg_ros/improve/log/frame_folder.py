@@ -3,13 +3,13 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from weakseg_ros.data import scan_files
+from weakseg_ros.data.arrays import load_array
 from weakseg_ros.data.frame_log import (
     FrameRecord,
     FrameScans,
@@ -19,6 +19,7 @@ from weakseg_ros.data.frame_log import (
 )
 from weakseg_ros.errors import DataError
 from weakseg_ros.points.labels import instances_in
+from weakseg_ros.reads import read_json
 
 SESSIONS = "sessions"
 
@@ -66,8 +67,8 @@ class FrameFolder:
         """(N,) the model's calibrated entropy, 0..1."""
         path, count = part_path(self.folder, "uncertainty", key), self.record(key).points
         try:
-            values = np.load(path, allow_pickle=False)
-        except (OSError, ValueError, EOFError) as error:
+            values = load_array(path)
+        except (OSError, ValueError) as error:
             raise DataError(f"{path}: cannot be read ({error}); remove the frame, or copy it again") from None
         if values.shape != (count,) or values.dtype != np.float16:
             raise DataError(f"{path}: holds {values.dtype} {values.shape}, expected float16 ({count},); copy it again")
@@ -86,6 +87,6 @@ def open_frames(folder: Path | str) -> FrameFolder:
 def _origin(session: Path) -> str:
     """The name of the data that the facts of a session tell; empty where they tell none."""
     try:
-        return Path(json.loads(session.read_text(encoding="utf-8"))["config"]["data"]).name
+        return Path(read_json(session)["config"]["data"]).name
     except (OSError, ValueError, KeyError, TypeError):
         return ""
