@@ -44,7 +44,8 @@ def open_archive(source: Path | bytes, most_bytes: int = MOST_UNPACKED_BYTES) ->
         if not isinstance(archive, np.lib.npyio.NpzFile):
             raise ValueError("it is one array, not an archive of arrays by name")
         with archive:
-            size = sum(entry.file_size for entry in archive.zip.infolist())
+            entries = archive.zip.infolist() if archive.zip else []
+            size = sum(int(entry.file_size) for entry in entries)
             if size > most_bytes:
                 raise ValueError(f"it unpacks to {size} bytes, at most {most_bytes} are taken")
             yield archive
