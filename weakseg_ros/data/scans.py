@@ -91,7 +91,7 @@ def recognised_as(folder: Path) -> str:
     for name in registry.DATASETS:
         if cast(OpensScans, registry.load(registry.DATASETS, name)).recognises(folder):
             return name
-    looked = "velodyne/, sequences/, and undamaged train.npz or val.npz of a known kind"
+    looked = "velodyne/, sequences/, undamaged train.npz or val.npz of a known kind, and the layouts in docs/datasets.md"
     raise DataError(f"{folder}: holds no scans (looked for {looked}){_what_lies_there(folder)}")
 
 
