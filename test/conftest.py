@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import contextlib
-import importlib.util
 import os
 import random
 import re
@@ -20,7 +19,7 @@ from hypothesis import HealthCheck, settings
 
 pytest.register_assert_rewrite("support")
 
-from support import EXTRAS
+from support import EXTRAS, load_file
 
 ROOT = Path(__file__).resolve().parent.parent
 SLOW = {
@@ -171,14 +170,3 @@ def own_domain() -> Iterator[int]:
     """A domain for the nodes of one file that are not those of test/ros."""
     with free_domain() as number:
         yield number
-
-
-def load_file(path: Path) -> ModuleType:
-    """A file that belongs to no package, as a module."""
-    spec = importlib.util.spec_from_file_location(path.stem, path)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[path.stem] = module  # dataclasses look their module up there
-    spec.loader.exec_module(module)
-    return module

@@ -11,6 +11,8 @@ from pathlib import Path
 
 import pytest
 
+from support import optional
+
 
 def test_the_reference_of_the_robots_chapters_builds(tmp_path: Path) -> None:
     pytest.importorskip("pdoc", reason="pdoc is not installed (pip install weakseg_ros[docs])")
@@ -31,7 +33,7 @@ def test_the_page_names_what_there_is() -> None:
     for name in names:
         module, _, attribute = name.rpartition(".")
         if module.startswith("train"):
-            pytest.importorskip("lightning_fabric", reason="lightning-fabric is not installed")
+            optional("lightning_fabric")
         if module.split(".")[0] in ("train", "methods"):
-            pytest.importorskip("torch", reason="torch is not installed")
+            optional("torch")
         assert hasattr(importlib.import_module(f"weakseg_ros.{module}"), attribute), name

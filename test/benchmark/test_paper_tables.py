@@ -8,9 +8,9 @@ import importlib
 import io
 from pathlib import Path
 
-import pytest
+from support import optional
 
-pytest.importorskip("torch", reason="torch is not installed (pip install weakseg_ros[train])")
+optional("torch")
 tables = importlib.import_module("weakseg_ros.benchmark.tables")
 ENTRIES = [
     tables.Entry("erda+coarse3d", "light", 0.01, (0.5, 0.6), 1000.0),

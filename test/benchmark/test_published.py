@@ -11,10 +11,11 @@ from typing import Any
 
 import pytest
 
+from support import optional
 from weakseg_ros.cli import main
 from weakseg_ros.errors import ConfigError
 
-pytest.importorskip("torch", reason="torch is not installed (pip install weakseg_ros[train])")
+optional("torch")
 command = importlib.import_module("weakseg_ros.benchmark.command")
 report = importlib.import_module("weakseg_ros.benchmark.report")
 Published = importlib.import_module("weakseg_ros.benchmark.published").Published

@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from support import optional
 from weakseg_ros.deploy.bundle import KIND_ONNX, KIND_SAMPLE, KIND_WEIGHTS, Bundle, kind_of, write_bundle
 from weakseg_ros.deploy.engines import cache as caching
 from weakseg_ros.deploy.engines import choice, label_of, open_engine
@@ -21,7 +22,7 @@ from weakseg_ros.deploy.engines.choice import Measured, candidates_of, chain_of,
 from weakseg_ros.errors import ConfigError, EngineError
 from weakseg_ros.extras import has_nvidia_gpu
 
-pytest.importorskip("onnxruntime", reason="no onnxruntime: pip install weakseg_ros[onnx]")
+optional("onnxruntime")
 
 
 @pytest.fixture(autouse=True)
@@ -60,7 +61,7 @@ def with_variant(bundle: Bundle, folder: Path, variant: str, model: bytes, name:
 
 
 def test_openvino_answers_as_onnxruntime_does(tiny_bundle: Bundle) -> None:
-    pytest.importorskip("openvino", reason="no openvino: pip install weakseg_ros[openvino]")
+    optional("openvino")
     spec = tiny_bundle.info.spec
     image = np.random.default_rng(1).normal(size=(1, len(tiny_bundle.info.channels), spec.height, spec.width)).astype(np.float32)
     reference = open_engine(tiny_bundle, ["onnxruntime"], threads=1)[0].run({"image": image})
@@ -77,7 +78,7 @@ def test_openvino_answers_as_onnxruntime_does(tiny_bundle: Bundle) -> None:
 
 
 def test_openvino_refuses_in_a_sentence(tiny_bundle: Bundle, tmp_path: Path) -> None:
-    pytest.importorskip("openvino", reason="no openvino: pip install weakseg_ros[openvino]")
+    optional("openvino")
     with pytest.raises(EngineError, match=r"openvino: runs fp32, bf16, int8 on a CPU, not fp16"):
         open_engine(tiny_bundle, ["openvino:fp16"])
     with pytest.raises(EngineError, match=r"has no ONNX file in int8 \(has fp32\); make one with 'weakseg export --from'"):
@@ -106,7 +107,7 @@ def test_the_candidates_are_what_is_installed_and_has_a_file(tiny_bundle: Bundle
 
 def test_what_answers_otherwise_is_not_taken_however_fast(tiny_bundle: Bundle, tmp_path: Path) -> None:
     """The int8 file is another network of the same interface, as after a bad quantisation."""
-    onnx = pytest.importorskip("onnx", reason="no onnx: pip install weakseg_ros[train]")
+    onnx = optional("onnx")
     model = onnx.load_model_from_string(tiny_bundle.read("model.onnx"))
     for weight in model.graph.initializer:
         if weight.name == "net.classifier.weight":

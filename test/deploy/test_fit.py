@@ -9,6 +9,7 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
+from support import optional
 from weakseg_ros.deploy.bundle import Bundle
 from weakseg_ros.deploy.fit import FLOOR, LOW, WEIGHTS, Fit, combine, ground_classes, thinned
 from weakseg_ros.deploy.segmenter import Segmenter
@@ -17,7 +18,7 @@ from weakseg_ros.points.labels import LabelMap
 from weakseg_ros.simulate.drive import SimulateConfig, simulate
 from weakseg_ros.simulate.lidar import load_sensor
 
-pytest.importorskip("onnxruntime", reason="no engine is installed")
+optional("onnxruntime")
 
 
 @pytest.fixture(scope="module")

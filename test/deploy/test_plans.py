@@ -11,6 +11,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
+from support import optional
 from weakseg_ros.cli import main
 from weakseg_ros.deploy.bundle import Bundle
 from weakseg_ros.deploy.engines.cache import Cache
@@ -53,7 +54,7 @@ def test_shapes_are_those_of_one_frame_and_an_open_size_is_refused(tiny_bundle: 
 def test_a_damaged_plan_is_built_anew(
     tiny_bundle: Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    trt = pytest.importorskip("tensorrt_rtx", reason="no TensorRT-RTX: pip install weakseg_ros[rtx]")
+    trt = optional("tensorrt_rtx")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
 
     def get() -> tuple[bytes, bool]:
@@ -77,7 +78,7 @@ def test_a_damaged_plan_is_built_anew(
 def test_without_a_gpu_the_reason_is_a_sentence(tiny_bundle: Bundle, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(EngineError, match=r"no NVIDIA driver is installed|CUDA finds no GPU"):
         first_gpu()
-    pytest.importorskip("tensorrt_rtx", reason="no TensorRT-RTX: pip install weakseg_ros[rtx]")
+    optional("tensorrt_rtx")
     assert main(["build-engine", str(tiny_bundle.folder), "--engine", "tensorrt_rtx"]) == 2
     assert "engines are built on the machine that runs them" in capsys.readouterr().err
 
@@ -89,7 +90,7 @@ def test_an_old_tensorrt_is_refused() -> None:
 
 
 def test_buffers_keep_their_addresses_and_answer_in_kind() -> None:
-    torch = pytest.importorskip("torch", reason="no torch: pip install weakseg_ros[train]")
+    torch = optional("torch")
     from weakseg_ros.deploy.engines.buffers import FrameBuffers, joined
 
     buffers = FrameBuffers("cpu", {"image": ((1, 2, 3), "float32")}, {"double": ((1, 2, 3), "float32")})
@@ -111,7 +112,7 @@ def test_buffers_keep_their_addresses_and_answer_in_kind() -> None:
 
 
 def test_out_of_memory_is_asked_once_more_and_a_lost_device_is_named() -> None:
-    torch = pytest.importorskip("torch", reason="no torch: pip install weakseg_ros[train]")
+    torch = optional("torch")
     from weakseg_ros.deploy.engines import DeviceLostError
     from weakseg_ros.deploy.engines.buffers import guarded
 

@@ -14,21 +14,21 @@ from support import optional
 torch = optional("torch")
 optional("onnx")
 
-from weakseg_ros.deploy.bundle import Bundle, BundleInfo, NetRule  # noqa: E402
-from weakseg_ros.deploy.engines.torch import load_graph, rules_of  # noqa: E402
-from weakseg_ros.deploy.input_spec import IntensityRule, plain_spec  # noqa: E402
-from weakseg_ros.deploy.referring import KIND_MATCH, Referrer  # noqa: E402
-from weakseg_ros.deploy.segmenter import Segmenter  # noqa: E402
-from weakseg_ros.deploy.superpoints import find_superpoints  # noqa: E402
-from weakseg_ros.errors import BundleError  # noqa: E402
-from weakseg_ros.nets.heads.head import Heads  # noqa: E402
-from weakseg_ros.nets.heads.referring import ReferringHead  # noqa: E402
-from weakseg_ros.nets.light import LightNet  # noqa: E402
-from weakseg_ros.points.cloud import Cloud, make_cloud  # noqa: E402
-from weakseg_ros.points.labels import LabelClass, LabelMap  # noqa: E402
-from weakseg_ros.points.projection import RangeSpec  # noqa: E402
-from weakseg_ros.points.superpoints import GEOMETRY, Superpoints, columns, describe  # noqa: E402
-from weakseg_ros.train.export import export_bundle  # noqa: E402
+from weakseg_ros.deploy.bundle import Bundle, BundleInfo, NetRule
+from weakseg_ros.deploy.engines.torch import load_graph, rules_of
+from weakseg_ros.deploy.input_spec import IntensityRule, plain_spec
+from weakseg_ros.deploy.referring import KIND_MATCH, Referrer
+from weakseg_ros.deploy.segmenter import Segmenter
+from weakseg_ros.deploy.superpoints import find_superpoints
+from weakseg_ros.errors import BundleError
+from weakseg_ros.nets.heads.head import Heads
+from weakseg_ros.nets.heads.referring import ReferringHead
+from weakseg_ros.nets.light import LightNet
+from weakseg_ros.points.cloud import Cloud, make_cloud
+from weakseg_ros.points.labels import LabelClass, LabelMap
+from weakseg_ros.points.projection import RangeSpec
+from weakseg_ros.points.superpoints import GEOMETRY, Superpoints, columns, describe
+from weakseg_ros.train.export import export_bundle
 
 CLASSES = ("nothing", "road", "pole", "car", "person")
 LABELS = LabelMap("five", tuple(LabelClass(i, name, (i, 0, 0), i > 2, (i,)) for i, name in enumerate(CLASSES)))

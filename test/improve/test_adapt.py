@@ -11,8 +11,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-torch = pytest.importorskip("torch", reason="torch is not installed")
-pytest.importorskip("onnx", reason="onnx is not installed")
+from support import optional
+
+torch = optional("torch")
+optional("onnx")
 
 from weakseg_ros import registry
 from weakseg_ros.cli import main

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from support import optional
 from weakseg_ros.cli import main
 from weakseg_ros.deploy.bundle import Bundle
 from weakseg_ros.deploy.segmentation import Segmentation
@@ -134,7 +135,7 @@ def test_a_merged_report_has_a_row_with_a_link_for_each_recording(run: tuple[Pat
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Any]:
-    api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed (pip install weakseg_ros[browser])")
+    api = optional("playwright.sync_api")
     path = next(filter(None, map(shutil.which, BROWSERS)), None)
     if path is None:
         pytest.skip(f"no browser on this machine (looked for {', '.join(BROWSERS)})")

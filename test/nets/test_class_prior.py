@@ -5,13 +5,15 @@ from __future__ import annotations
 
 import pytest
 
-torch = pytest.importorskip("torch", reason="nets need torch")
+from support import optional
 
-from torch import nn  # noqa: E402
+torch = optional("torch")
 
-from weakseg_ros.errors import ConfigError  # noqa: E402
-from weakseg_ros.nets.build import build_net  # noqa: E402
-from weakseg_ros.nets.class_prior import adjust_to_shares  # noqa: E402
+from torch import nn
+
+from weakseg_ros.errors import ConfigError
+from weakseg_ros.nets.build import build_net
+from weakseg_ros.nets.class_prior import adjust_to_shares
 
 COUNTS = (7, 900, 90, 10)
 CHANNELS, MEAN, STD = ("range", "x", "y", "z", "intensity"), (0.0,) * 5, (1.0,) * 5

@@ -16,7 +16,7 @@ from weakseg_ros.points.encode import fields_of, pack_cloud
 from weakseg_ros.points.rgb import from_channels, pack, unpack
 
 rosbags = optional("rosbags")
-from rosbags.typesys import Stores, get_typestore  # noqa: E402
+from rosbags.typesys import Stores, get_typestore
 
 TYPES = get_typestore(Stores.ROS2_HUMBLE).types
 RGB = np.array([[255, 0, 1], [2, 128, 254], [0, 0, 0], [9, 8, 7]], np.uint8)

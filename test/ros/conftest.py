@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import os
 import sys
 from collections.abc import Callable, Iterator
@@ -12,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from support import optional
+from support import load_file, optional
 from weakseg_ros.ros.transport import apply_transport
 
 
@@ -24,12 +23,7 @@ def rig(ros_domain: int) -> Iterator[Any]:
     os.environ["ROS_AUTOMATIC_DISCOVERY_RANGE"] = "LOCALHOST"
     os.environ["AMENT_PREFIX_PATH"] = os.environ.get("AMENT_PREFIX_PATH") or sys.prefix
     apply_transport()
-    spec = importlib.util.spec_from_file_location("rig", Path(__file__).with_name("rig.py"))
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules["rig"] = module
-    spec.loader.exec_module(module)
+    module = load_file(Path(__file__).with_name("rig.py"))
     rclpy.init()
     yield module
     rclpy.try_shutdown()

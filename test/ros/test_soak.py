@@ -15,12 +15,14 @@ from pathlib import Path
 
 import pytest
 
+from support import optional
+
 pytestmark = [pytest.mark.dds, pytest.mark.slow]
 
 
 def test_half_a_minute_of_everything_loses_no_cloud_unaccounted(root: Path, tmp_path: Path, own_domain: int) -> None:
     for module in ("rclpy", "torch", "onnx", "onnxruntime", "matplotlib"):
-        pytest.importorskip(module, reason=f"the soak needs {module}")
+        optional(module)
     environment = {**os.environ, "ROS_DOMAIN_ID": str(own_domain)}
     command = [sys.executable, str(root / "bench" / "soak.py"), "--minutes", "0.5", "--out", str(tmp_path)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=1100, check=False, env=environment)

@@ -1,9 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What tests of all chapters share: how long they wait, which libraries they may lack, a free port."""
+"""What tests of all chapters share: how long they wait, which libraries they may lack, a free port, files of no package."""
 
 from __future__ import annotations
 
+import importlib.util
 import socket
+import sys
+from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import pytest
@@ -38,3 +42,15 @@ def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
+
+
+def load_file(path: Path, name: str = "") -> ModuleType:
+    """A file that belongs to no package, as a module, under this name or its own."""
+    name = name or path.stem
+    spec = importlib.util.spec_from_file_location(name, path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module  # dataclasses look their module up there
+    spec.loader.exec_module(module)
+    return module

@@ -8,9 +8,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-torch = pytest.importorskip("torch", reason="no torch: pip install weakseg_ros[train]")
-onnx = pytest.importorskip("onnx", reason="no onnx: pip install weakseg_ros[train]")
-pytest.importorskip("onnxruntime", reason="no onnxruntime: pip install weakseg_ros[onnx]")
+from support import optional
+
+torch = optional("torch")
+onnx = optional("onnx")
+optional("onnxruntime")
 
 from weakseg_ros.cli import main
 from weakseg_ros.data.scan_writer import ScanWriter
@@ -171,7 +173,7 @@ def test_auto_compares_what_the_bundle_has(exported: Bundle) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("variant", ["fp32", *VARIANTS])
 def test_tensorrt_rtx_builds_every_variant(exported: Bundle, variant: str) -> None:
-    trt = pytest.importorskip("tensorrt_rtx", reason="no TensorRT-RTX: pip install weakseg_ros[rtx]")
+    trt = optional("tensorrt_rtx")
     if variant not in exported.variants:
         pytest.skip(f"this net loses too much in {variant}")
     file = "model.onnx" if variant == "fp32" else f"model-{variant}.onnx"
@@ -187,7 +189,7 @@ def test_tensorrt_rtx_builds_every_variant(exported: Bundle, variant: str) -> No
 @pytest.mark.slow
 @pytest.mark.parametrize("net", ["salsanext", "rangenet21", "squeezesegv3"])
 def test_tensorrt_rtx_builds_the_published_nets(net: str, tmp_path: Path) -> None:
-    trt = pytest.importorskip("tensorrt_rtx", reason="no TensorRT-RTX: pip install weakseg_ros[rtx]")
+    trt = optional("tensorrt_rtx")
     bundle = export(tmp_path / "b", net)
     base = in_float32(onnx.load_model_from_string(bundle.read("model.onnx")))
     images = np.random.default_rng(0).normal(size=(2, 5, 32, 64)).astype(np.float32)
@@ -197,7 +199,7 @@ def test_tensorrt_rtx_builds_the_published_nets(net: str, tmp_path: Path) -> Non
 
 @pytest.mark.slow
 def test_what_tensorrt_refuses_is_one_sentence(exported: Bundle) -> None:
-    trt = pytest.importorskip("tensorrt_rtx", reason="no TensorRT-RTX: pip install weakseg_ros[rtx]")
+    trt = optional("tensorrt_rtx")
     with pytest.raises(EngineError, match="m: tensorrt_rtx cannot read it"):
         build_plan(trt, b"no model", "m", shapes_of(exported))
     with pytest.raises(EngineError, match="which the bundle does not describe"):

@@ -105,7 +105,7 @@ def test_a_published_net_is_wrapped_with_its_answers(
     net: str, probabilities: bool, place: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """As their own projects export them: SalsaNext ends in a softmax, RangeNet in scores; both have a channel of 'unlabeled'."""
-    torch = pytest.importorskip("torch", reason="no torch: pip install weakseg_ros[train]")
+    torch = optional("torch")
     from weakseg_ros.data.scans import open_scans
     from weakseg_ros.deploy.segmenter import Segmenter
     from weakseg_ros.registry import NETS, load

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from support import optional
 from weakseg_ros.cli import main
 from weakseg_ros.data.scan_writer import ScanWriter
 from weakseg_ros.deploy.segmentation import Segmentation
@@ -67,7 +68,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module", params=["mcap", "sqlite3"])
 def bag(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    rosbag2 = pytest.importorskip("rosbags.rosbag2", reason="rosbags is not installed")
+    rosbag2 = optional("rosbags.rosbag2")
     from weakseg_ros.data.bags import CloudBagWriter
 
     path = tmp_path_factory.mktemp("bag") / "drive"
@@ -118,7 +119,7 @@ def test_scans_of_a_bag_come_in_any_order(bag: Path) -> None:
 
 
 def test_messages_that_were_recorded_at_one_time_are_told_apart(tmp_path: Path) -> None:
-    pytest.importorskip("rosbags", reason="rosbags is not installed")
+    optional("rosbags")
     from weakseg_ros.data.bag_cursor import BagCursor
     from weakseg_ros.data.bags import CloudBagWriter, read_raw
 
@@ -145,7 +146,7 @@ def test_a_folder_shows_its_own_labels_and_few_scans_stay_in_memory(folder: Path
 
 
 def test_two_bags_are_one_row_of_scans(folder: Path, tmp_path: Path) -> None:
-    pytest.importorskip("rosbags", reason="rosbags is not installed")
+    optional("rosbags")
     from weakseg_ros.data.bags import CloudBagWriter
 
     for number in range(2):
@@ -196,7 +197,7 @@ def test_classes_of_another_map_are_found_by_name() -> None:
 
 
 def test_the_bag_for_foxglove_holds_what_was_shown(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    pytest.importorskip("rosbags", reason="rosbags is not installed")
+    optional("rosbags")
     from weakseg_ros.data.bags import list_topics, read_clouds, read_raw
     from weakseg_ros.points.labelled import unpack_labelled
 
@@ -218,7 +219,7 @@ def test_the_bag_for_foxglove_holds_what_was_shown(folder: Path, tmp_path: Path,
 def test_the_recording_for_rerun_is_written_where_it_is_installed(
     folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    pytest.importorskip("rerun", reason="rerun-sdk is not installed")
+    optional("rerun")
     half = tmp_path / ".scans.rrd.4194304-0.new"  # of a process that was killed
     half.mkdir()
     assert main(["view", str(folder), "--rrd", str(tmp_path / "scans.rrd")]) == 0
@@ -275,7 +276,7 @@ class Still:
 
 @pytest.fixture
 def server() -> Iterator[Any]:
-    pytest.importorskip("viser", reason="viser is not installed (pip install weakseg_ros[label])")
+    optional("viser")
     import socket
 
     from weakseg_ros.improve.label.serve import start_server, stop_server
@@ -335,7 +336,7 @@ def test_the_page_follows_a_node_until_someone_goes_back(server: Any, shown: Sho
 
 
 def test_a_node_that_says_its_classes_and_answers_becomes_frames() -> None:
-    pytest.importorskip("rclpy", reason="rclpy is not installed")
+    optional("rclpy")
     from weakseg_ros.points.input_settings import InputSettings
     from weakseg_ros.ros.live_view import NodeFrames, labels_of
 

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from support import optional
 from weakseg_ros.data.scan_files import format_pose
 from weakseg_ros.data.scan_sets import Scan, ScanSet
 from weakseg_ros.data.scan_writer import ScanWriter
@@ -156,7 +157,7 @@ def test_nothing_is_carried_between_recordings_nor_between_scans_that_do_not_lie
 
 
 def test_poses_are_estimated_from_the_scans_and_their_stamps() -> None:
-    pytest.importorskip("kiss_icp", reason="kiss-icp is not installed")
+    optional("kiss_icp")
     drive = Drive(8, with_poses=False, gap=4)  # a pause of four periods in which the sensor went on
     poses = poses_of_scans(drive)
     truth = np.array([drive.pose(i)[:3, 3] for i in range(8)])
@@ -214,7 +215,7 @@ def test_the_hash_tells_other_settings_and_other_poses() -> None:
 
 
 def test_clicks_reach_scans_that_nobody_has_clicked_and_no_validation_scan(tmp_path: Path) -> None:
-    pytest.importorskip("torch", reason="torch is not installed")
+    optional("torch")
     from weakseg_ros.improve.label.clicks import ClickStore
     from weakseg_ros.train.config import TrainConfig
     from weakseg_ros.train.training_data import open_data, with_carried_labels

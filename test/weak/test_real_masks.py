@@ -6,14 +6,14 @@ from __future__ import annotations
 from types import ModuleType
 
 import numpy as np
-import pytest
 
+from support import optional
 from weakseg_ros.data.scan_sets import Scan
 from weakseg_ros.points.cloud import make_cloud
 from weakseg_ros.points.labels import LabelMap
 
-pytest.importorskip("torch", reason="the bench's click segmenter needs torch")
-pytest.importorskip("matplotlib", reason="the bench draws")
+optional("torch")
+optional("matplotlib")
 
 STREET = LabelMap.load("street")
 CAR, PERSON, ROAD = (STREET.id_of(name) for name in ("car", "person", "road"))
