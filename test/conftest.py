@@ -4,14 +4,16 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 import random
 import re
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import pytest
 from filelock import FileLock, Timeout
@@ -146,6 +148,22 @@ def same_engine_everywhere() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("WEAKSEG_AUTO", "onnxruntime")
         yield
+
+
+@pytest.fixture(scope="session")
+def doctors_view() -> Callable[[str], list[Any]]:
+    """What doctor finds of the libraries and of ROS here, each found out once, in the processes that it starts for that."""
+    from weakseg_ros import doctor
+
+    checks = {"check_libraries": doctor.check_libraries, "check_ros": doctor.check_ros}
+    return functools.cache(lambda name: list(checks[name]()))
+
+
+@pytest.fixture
+def known_machine(doctors_view: Callable[[str], list[Any]], monkeypatch: pytest.MonkeyPatch) -> None:
+    """For tests of what doctor says about data and models: it has looked at the libraries before."""
+    for name in ("check_libraries", "check_ros"):
+        monkeypatch.setattr(f"weakseg_ros.doctor.{name}", functools.partial(doctors_view, name))
 
 
 @contextlib.contextmanager

@@ -170,6 +170,7 @@ def click(scans: Path) -> None:
 
 @pytest.mark.dds
 @pytest.mark.slow
+@pytest.mark.usefixtures("known_machine")
 @pytest.mark.parametrize("page", PAGES)
 def test_every_command_of_a_page_runs_in_order(page: str, world: Path, root: Path, tmp_path: Path) -> None:
     if page == RECORDS:

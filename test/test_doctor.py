@@ -21,6 +21,7 @@ from weakseg_ros.points.cloud import Cloud
 from weakseg_ros.simulate.drive import SimulateConfig, simulate
 from weakseg_ros.simulate.lidar import load_sensor
 
+known_machine = pytest.mark.usefixtures("known_machine")
 TOLD_OF_VALUES = ("--bundle", "models/street64")
 """a bundle that intensity on another scale misleads"""
 
@@ -45,12 +46,14 @@ def test_a_sound_machine_has_no_fault(capsys: pytest.CaptureFixture[str]) -> Non
     assert "Nothing is wrong" in out
 
 
+@known_machine
 def test_a_missing_model_is_a_fault_with_its_reason(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     assert main(["--bundle", str(tmp_path / "absent")]) == 1
     assert "fault  model             " in (out := capsys.readouterr().out)
     assert "there is no such folder" in out
 
 
+@known_machine
 def test_a_sensor_with_another_intensity_scale_is_told_the_factor(
     clouds: list[Cloud], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -62,6 +65,7 @@ def test_a_sensor_with_another_intensity_scale_is_told_the_factor(
     assert "intensity_scale" not in capsys.readouterr().out
 
 
+@known_machine
 def test_a_sensor_that_looks_elsewhere_is_told_the_share_without_a_class(
     clouds: list[Cloud], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -70,6 +74,7 @@ def test_a_sensor_that_looks_elsewhere_is_told_the_share_without_a_class(
     assert "of its points get no class" in capsys.readouterr().out
 
 
+@known_machine
 def test_a_bag_without_the_topic_names_those_it_has(clouds: list[Cloud], tmp_path: Path) -> None:
     from weakseg_ros.cli import main as weakseg
 
@@ -96,6 +101,7 @@ def unreadable(bag: Path, names: dict[int, str], count: int = 3) -> Path:
     return bag
 
 
+@known_machine
 @pytest.mark.parametrize(
     ("bad", "count", "text"),
     [
@@ -114,6 +120,7 @@ def test_clouds_that_cannot_be_read_are_a_fault(
     assert "look like" not in out
 
 
+@known_machine
 def test_the_readable_part_of_a_cut_bag_is_checked(
     clouds: list[Cloud], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -127,6 +134,7 @@ def test_the_readable_part_of_a_cut_bag_is_checked(
     assert "intensity_scale to 0.00392" in out
 
 
+@known_machine
 def test_a_note_on_the_sensor_is_not_followed_by_nothing_is_wrong(
     clouds: list[Cloud], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -138,6 +146,7 @@ def test_a_note_on_the_sensor_is_not_followed_by_nothing_is_wrong(
     assert "of 1: only" in out, "the fit is low, and says why"
 
 
+@known_machine
 def test_a_sensor_none_of_whose_points_gets_a_class_is_a_fault(
     clouds: list[Cloud], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -146,6 +155,7 @@ def test_a_sensor_none_of_whose_points_gets_a_class_is_a_fault(
     assert "no point of 3 clouds gets a class" in capsys.readouterr().out
 
 
+@known_machine
 @pytest.mark.parametrize(
     ("change", "text"),
     [

@@ -71,6 +71,7 @@ def test_one_bag_is_not_many(recording: Path, drives: Path) -> None:
         bags_in(drives / "x*")
 
 
+@pytest.mark.usefixtures("known_machine")
 def test_doctor_select_and_predict_go_through_all_bags(
     drives: Path, known_bundle: Bundle, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -130,6 +131,7 @@ def _files(folder: Path) -> dict[str, int]:
     return {str(path): path.stat().st_mtime_ns for path in folder.rglob("*") if path.is_file() and path.name not in merged}
 
 
+@pytest.mark.usefixtures("known_machine")
 def test_doctor_takes_several_bags_and_goes_on_behind_a_bad_one(
     two: list[str], known_bundle: Bundle, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

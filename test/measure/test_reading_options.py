@@ -53,6 +53,7 @@ def test_import_writes_what_a_model_is_to_see(recording: Path, hung: Path, tmp_p
     np.testing.assert_allclose(written.intensity, sent.intensity * 0.5, rtol=1e-6)
 
 
+@pytest.mark.usefixtures("known_machine")
 def test_select_and_doctor_take_the_same_options(hung: Path, known_bundle: Bundle, tmp_path: Path) -> None:
     bundle = ["--bundle", str(known_bundle.folder)]
     assert weakseg(["select", str(hung), *bundle, "--out", str(tmp_path / "log"), "--frames", "2", *HUNG]) == 0

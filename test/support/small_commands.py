@@ -21,7 +21,7 @@ def small(words: Sequence[str]) -> list[str]:
         "train": TRAIN,
         "benchmark": f"--methods supervised --nets light --ratios 0.01 --seeds 1 --override {ROW}",
         "retrain": f"--steps 3 {GATE}",
-        **dict.fromkeys(("label", "view"), f"--port {os.environ.get('WEAKSEG_TEST_PORT', 0)}"),
+        **dict.fromkeys(("label", "view"), f"--port {os.environ.get('WEAKSEG_TEST_PORT', 8081)}"),
     }
     return [*words, *more.get(words[0], "").split()]
 
