@@ -171,6 +171,20 @@ def test_the_version_is_named(layouts: Any, tmp_path: Path) -> None:
     assert any("has no alignmentAngle.txt of Area_2" in text for text in told)
 
 
+def test_a_simulated_area_lacks_no_published_room(layouts: Any, tmp_path: Path) -> None:
+    root = layouts.write_s3dis(tmp_path, ["Area_1/office_1"])
+    assert len(faults(root)) == 3
+    (root / "Area_1" / "simulated.yaml").write_text("seed: 1\n")
+    assert faults(root) == []
+
+
+def test_a_recording_of_ones_own_may_be_labelled_in_part(layouts: Any, tmp_path: Path) -> None:
+    root = layouts.write_bare(tmp_path / "mine", frames=2)
+    (root / "labels" / "000001.label").unlink()
+    assert faults(root) == []
+    assert any("lacks the labels of 1 of 2 scans (000001)" in finding.text for finding in findings(root))
+
+
 def test_archives_that_were_never_unpacked_are_named(tmp_path: Path) -> None:
     (tmp_path / "Stanford3dDataset_v1.2_Aligned_Version.zip").write_bytes(b"PK")
     assert "archives lie there (Stanford3dDataset_v1.2_Aligned_Version.zip): unpack them" in faults(tmp_path)[0]

@@ -63,7 +63,7 @@ def _say_findings(config: CheckConfig, folder: Path) -> int:
     if faults > config.most:
         say(f"FAULT  {folder}: {faults - config.most} more faults are not printed; raise --most to see them")
     what = "names and sizes were" if not config.read else "every scan was"
-    say(f"{folder}: {faults} faults" if faults else f"{folder}: no fault was found ({what} looked at)")
+    say(f"{folder}: {faults} fault{'s' * (faults > 1)}" if faults else f"{folder}: no fault was found ({what} looked at)")
     return int(faults > 0)
 
 

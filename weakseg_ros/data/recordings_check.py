@@ -36,10 +36,9 @@ def recording_findings(folder: Path, labelled: bool) -> Iterator[Finding]:
     """What one recording lacks: labels of its scans where it should be `labelled`, lines of poses.txt and times.txt."""
     keys = sorted(file.stem for file in folder.glob("velodyne/*.bin"))
     without = [key for key in keys if label_file(folder, key) is None]
-    if without and (labelled or len(without) < len(keys)):
-        yield fault(f"{folder / 'labels'}: lacks the labels of {len(without)} of {len(keys)} scans ({some(without)}); copy them")
-    elif without:
-        yield note(f"{folder}: has no labels")
+    if without:
+        text = f"{folder / 'labels'}: lacks the labels of {len(without)} of {len(keys)} scans ({some(without)})"
+        yield fault(f"{text}; copy them") if labelled else note(text)
     strays = sorted({file.stem for kind in ("label", "npy") for file in folder.glob(f"labels/*.{kind}")} - set(keys))
     if strays:
         yield fault(f"{folder / 'velodyne'}: lacks the scans of {len(strays)} label files ({some(strays)}); copy them")
