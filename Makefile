@@ -22,7 +22,7 @@ FLEET ?= --bags 200
 JOBS ?= 2
 PYTEST := -m pytest -q -n $(JOBS) --dist loadfile --no-loadscope-reorder
 
-.PHONY: help api install soak fleet fuzz kill demo test lint bench gpu rtx flywheel weak panoptic street street64 clean
+.PHONY: help api install soak fleet fuzz kill demo test lint bench gpu rtx flywheel weak panoptic refer street street64 clean
 
 help:                ## this list
 	@grep -hE '^[a-z0-9]+: .*##|^[a-z0-9]+:  *##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -72,6 +72,9 @@ weak: $(STAMP)       ## what sparse labels cost and buy on the VLP-32C drive: ma
 
 panoptic: $(STAMP)   ## objects from one click each on simulated streets, rules beside the learned distance, in short
 	$(CLEAN) $(BIN)/python bench/panoptic.py --short
+
+refer: $(STAMP)      ## find the object that an expression means, with masks for 1 % of them; writes runs/refer/summary.json
+	$(CLEAN) $(BIN)/python bench/refer.py
 
 flywheel: $(STAMP)   ## select, click, retrain, gate, swap in the live node: mIoU against clicks; writes runs/flywheel/report.md
 	$(CLEAN) $(BIN)/python bench/flywheel.py

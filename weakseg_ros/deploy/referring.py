@@ -125,11 +125,12 @@ def _referred(
     found: FoundSuperpoints, answer: Segmentation, mask: NDArray[np.float32], score: np.float32, present: np.float32
 ) -> Referred:
     assert answer.seen is not None
-    chosen = np.flatnonzero(mask >= MEANT) if present >= MEANT else np.zeros(0, np.int64)
+    meant = (mask >= MEANT) | (mask >= mask.max())  # what is there at all is at least what is likeliest
+    chosen = np.flatnonzero(meant) if present >= MEANT else np.zeros(0, np.int64)
     chosen = chosen[np.argsort(-mask[chosen], kind="stable")]
-    meant = np.zeros(len(mask) + 1, np.bool_)  # the last is what -1, "none", picks
-    meant[chosen] = True
-    points = meant[lift(found.image, answer.seen.pixels, -1)]
+    picked = np.zeros(len(mask) + 1, np.bool_)  # the last is what -1, "none", picks
+    picked[chosen] = True
+    points = picked[lift(found.image, answer.seen.pixels, -1)]
     return Referred(points, float(score * present), float(present), mask, found.superpoints, chosen)
 
 

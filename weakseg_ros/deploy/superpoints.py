@@ -16,7 +16,7 @@ from weakseg_ros.points.superpoints import Superpoints
 
 STANDS_ALONE = ("pole", "trunk", "traffic-sign", "traffic-cone", "traffic cone", "barrier", "bench")
 """classes of stuff whose connected pixels are single objects all the same"""
-MOST_SINGLE, MOST_PIECES = 48, 16
+MOST_SINGLE, MOST_PIECES = 64, 16
 STRIDE = 2
 """the rest is looked at in every second row and column, and the features are means of two by two pixels"""
 CELL_M = 6.0
@@ -126,7 +126,7 @@ def _measured(
     values = np.concatenate([points, answer.confidence[owner][:, None], features], axis=1)
     mean = (np.add.reduceat(values, start, axis=0) if count else values[:0]) * share[:, None]
     centre = mean[:, :3].astype(np.float32)
-    classes = np.bincount(number * num_classes + kind, minlength=count * num_classes).reshape(count, -1) * share[:, None]
+    classes = np.bincount(number * num_classes + kind, minlength=count * num_classes).reshape(count, num_classes) * share[:, None]
     is_single = np.arange(count) < singles
     return Superpoints(
         centre=centre,
@@ -154,9 +154,11 @@ def _around(centre: NDArray[np.float32], answer: Segmentation, xyz: NDArray[np.f
     own = np.clip(_cells(centre[:, :2]), 1, side - 2)
     near = sum(counts[own[:, 0] + i, own[:, 1] + j] for i in (-1, 0, 1) for j in (-1, 0, 1))
     total = np.asarray(near, np.float32).reshape(len(centre), num_classes)
-    return total / np.maximum(total.sum(axis=1, keepdims=True), 1)
+    share: NDArray[np.float32] = total / np.maximum(total.sum(axis=1, keepdims=True), 1)
+    return share
 
 
 def _cells(xy: NDArray[np.float32]) -> NDArray[np.int64]:
     """(P, 2) the cell of each place; what is farther away falls in the outermost."""
-    return np.clip(np.floor(xy / NEAR_M), -_HALF_CELLS, _HALF_CELLS - 1).astype(np.int64) + _HALF_CELLS
+    inside: NDArray[np.float32] = np.clip(np.floor(xy / NEAR_M), -_HALF_CELLS, _HALF_CELLS - 1)
+    return inside.astype(np.int64) + _HALF_CELLS

@@ -72,6 +72,7 @@ def train(state: State, views: Views, labelled: Sequence[int], config: Referring
     method, semi = state.method, config.method != "supervised"
     rng = np.random.default_rng([config.seed, state.step, 0x5E])
     unlabelled = _by_scan(views.data, labelled)
+    labelled = [number for number in labelled if views.data.can_be_found(int(number))]
     state.student.train()
     seen: list[list[float]] = []
     for step in tqdm(range(state.step, until), desc=f"{config.method} {config.ratio:g}", unit="step", disable=None):
@@ -112,7 +113,7 @@ class Measured:
 
 
 @torch.inference_mode()
-def evaluate(head: ReferringHead, views: Views, batch: int = 64, least: float = 0.5) -> Measured:
+def evaluate(head: ReferringHead, views: Views, batch: int = 64) -> Measured:
     """How well a head answers all expressions of a data set, over the points of the clouds."""
     head.eval()
     rows = views.data.expressions
@@ -122,7 +123,7 @@ def evaluate(head: ReferringHead, views: Views, batch: int = 64, least: float = 
         chosen = order[start : start + batch]
         told = views.batch(chosen, strong=False)
         matched = told.answered_by(head)
-        masks = (matched.masks[-1].sigmoid() >= least) & told.valid & (matched.present[:, None] >= 0)
+        masks = answered(matched, told.valid)
         for number, mask in zip(chosen, masks.numpy(), strict=True):
             scan, row = views.data.scans[rows[number].scan], rows[number]
             chosen_points = mask[: len(scan.superpoints)]

@@ -40,6 +40,8 @@ log = logging.getLogger(__name__)
 
 CACHE_FORMAT = 1
 """changed where superpoints are made otherwise, so that older ones on disk are not taken"""
+LEAST_ALIKE = 0.1
+"""IoU of a superpoint that stands for an object which fills no superpoint by half"""
 FEWEST_USES = 2
 """how often a word must be said to be in the vocabulary"""
 MOST_TURN_RAD = 0.1
@@ -67,8 +69,13 @@ class EncodedScan:
         return shared
 
     def covered(self, instances: Sequence[int]) -> NDArray[np.bool_]:
-        """(S,) whether more than half of a superpoint is of these objects."""
-        return 2 * self.shared(instances) > self.points
+        """(S,) superpoints more than half of which is of these objects; where there is none, the one that is most alike."""
+        shared = self.shared(instances)
+        covered = 2 * shared > self.points
+        if covered.any() or not shared.any():
+            return covered
+        iou = shared / (self.points + self.whole[np.isin(self.instances, instances)].sum() - shared)
+        return (iou == iou.max()) & (iou >= LEAST_ALIKE)
 
     def iou(self, chosen: NDArray[np.bool_], instances: Sequence[int]) -> float:
         """IoU over the points of the cloud of the chosen superpoints (S,) with these objects; 0 where both are empty."""
@@ -150,6 +157,11 @@ class ReferringData:
             found[row.scan].append(number)
         return found
 
+    def can_be_found(self, number: int) -> bool:
+        """Whether an expression means nothing, or something that any superpoint holds; others would teach to find nothing."""
+        row = self.expressions[number]
+        return not row.targets or bool(self.scans[row.scan].covered(row.targets).any())
+
     def vocabulary(self) -> Vocabulary:
         """The words that are said at least FEWEST_USES times, the commonest first."""
         uses = Counter(word for row in self.expressions for text in (row.text, mirrored(row.text)) for word in words_of(text))
@@ -167,7 +179,7 @@ class ReferringData:
                 scan = scans[number[key]]
                 if scan.instance_id is None:
                     raise DataError(f"{folder}: scan '{key}' has no instances, so that no expression has an answer in it")
-                _save(self._place(key), encode_scan(segmenter, scan.cloud, scan.instance_id))
+                save_scan(self._place(key), encode_scan(segmenter, scan.cloud, scan.instance_id))
         return {key: _load(self._place(key)) for key in keys}
 
     def _place(self, key: str) -> Path:
@@ -244,7 +256,7 @@ def _padded(table: NDArray[np.float32], most: int) -> NDArray[np.float32]:
     return np.pad(table, [(0, most - len(table)), *[(0, 0)] * (table.ndim - 1)])
 
 
-def _save(path: Path, scan: EncodedScan) -> None:
+def save_scan(path: Path, scan: EncodedScan) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     arrays = {field.name: getattr(scan.superpoints, field.name) for field in dataclasses.fields(Superpoints)}
     counts = {name: getattr(scan, name) for name in ("instances", "whole", "inside")}

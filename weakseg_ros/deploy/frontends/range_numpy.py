@@ -140,10 +140,16 @@ class RangeFrontend:
             flags=np.where(cloud.valid & (pixels.pixel_of_point < 0), np.uint8(FLAG_OUT_OF_RANGE), cloud.flags),
             class_image=class_image,
             instance_image=instance_image,
-            seen=Seen(pixels, images[REFERRING_FEATURES]) if settings.refer and REFERRING_FEATURES in images else None,
+            seen=self._seen(pixels, images) if settings.refer else None,
         )
         lap("lift")
         return answer
+
+    def _seen(self, pixels: RangeView, images: Mapping[str, NDArray[Any]]) -> Seen | None:
+        """What a referring head looks at; without features where the network was not asked, as no pixel holds a point."""
+        if REFERRING_FEATURES not in self._outputs:
+            return None
+        return Seen(pixels, images.get(REFERRING_FEATURES, np.zeros((0, 0, 0), np.float32)))
 
     def classes_of_points(self, class_image: NDArray[np.uint8], pixels: RangeView) -> NDArray[np.uint8]:
         """(H, W) classes -> (N,), 0 for points without a pixel, as `settings.lift` says."""

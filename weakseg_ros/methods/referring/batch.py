@@ -5,9 +5,19 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor
 
 from weakseg_ros.nets.heads.referring import Matched, ReferringHead
+
+MEANT = 0.5
+
+
+def answered(matched: Matched, valid: Tensor) -> Tensor:
+    """(B, S) bool what the last layer answers: as on the robot, nothing, or what is likely, and at least the likeliest."""
+    logits = matched.masks[-1].detach().masked_fill(~valid, -torch.inf)
+    best = logits >= logits.amax(dim=1, keepdim=True)
+    return ((logits.sigmoid() >= MEANT) | best) & valid & (matched.present.detach()[:, None] >= 0)
 
 
 @dataclass(frozen=True)

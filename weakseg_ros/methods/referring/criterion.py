@@ -83,6 +83,18 @@ def layer_losses(predicted: ReferredMask, target: Tensor, valid: Tensor) -> dict
     return {"mask": terms["mask"].mean(), "dice": terms["dice"].mean(), "score": score}
 
 
+def choice_loss(layers: Sequence[ReferredMask], target: Tensor, valid: Tensor) -> Tensor:
+    """(B,) -log of the share that a softmax over the superpoints gives to those that are meant, mean over the layers.
+
+    Ours: the published losses alone find nothing where one superpoint of many is meant and examples are few. 0 where none is.
+    """
+    meant = (target > 0) & valid
+    shares = [
+        layer.logits.masked_fill(~valid, -1e4).log_softmax(dim=1).masked_fill(~meant, -1e4).logsumexp(1) for layer in layers
+    ]
+    return -torch.stack(shares).mean(dim=0) * meant.any(dim=1)
+
+
 def sampling_loss(scores: Tensor, reference: Tensor, valid: Tensor) -> Tensor:
     """Focal loss of the scores (logits, (B, S)) by which superpoints are chosen, mean over the batch.
 

@@ -12,8 +12,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from weakseg_ros.methods.referring.batch import ReferringBatch
-from weakseg_ros.methods.referring.criterion import ReferredMask, referring_losses, sampling_loss
+from weakseg_ros.methods.referring.batch import ReferringBatch, answered
+from weakseg_ros.methods.referring.criterion import ReferredMask, choice_loss, referring_losses, sampling_loss
 from weakseg_ros.methods.referring.settings import SemiSupervisedSettings
 from weakseg_ros.methods.referring.teacher import AgreedMasks, agreement, quality_weighted_loss
 from weakseg_ros.nets.heads.referring import Matched, ReferringHead
@@ -39,6 +39,7 @@ class SemiSupervised:
         target, matched = target * batch.valid, batch.answered_by(student)
         losses = referring_losses(layers_of(matched), target, batch.valid, self.settings.losses)
         total = torch.stack(list(losses.values())).sum()
+        total = total + self.settings.choice_weight * choice_loss(layers_of(matched), target, batch.valid).mean()
         if known.any():
             total = total + known.float().mean() * self._only_known(matched, batch, known)
         return total
@@ -51,17 +52,19 @@ class SemiSupervised:
         settings = self.settings
         with torch.no_grad():
             taught = weak.answered_by(teacher)
-        logits = torch.where(taught.present[:, None] >= 0, taught.masks[-1], -torch.inf)
+        whole = answered(taught, weak.valid).float()
         matched = strong.answered_by(student)
-        agreed, pseudo = agreement(matched.masks[-1].detach(), logits, strong.sizes)
+        agreed, pseudo = agreement(_as_logits(answered(matched, strong.valid)), _as_logits(whole), strong.sizes)
         inside = [settings.pooled_leave and key in self.pool for key in strong.keys]
         if settings.sampling:
-            whole = (logits.sigmoid() >= 0.5).float() * weak.valid
             self.pool.offer(strong.keys, agreed, whole, weak.valid)
         quality = agreed if settings.weighting == "quality" else confident(taught, weak.valid, settings)
         quality = quality * (~torch.tensor(inside)).float()
-        target = logits.sigmoid() * strong.valid if settings.soft else pseudo
-        return settings.weight * quality_weighted_loss(layers_of(matched), target, strong.valid, quality, settings.losses)
+        target = taught.masks[-1].sigmoid() * strong.valid if settings.soft else pseudo
+        layers = layers_of(matched)
+        chosen = (quality * choice_loss(layers, pseudo, strong.valid)).mean()
+        masks = quality_weighted_loss(layers, target, strong.valid, quality, settings.losses)
+        return settings.weight * (masks + settings.choice_weight * chosen)
 
     def _only_known(self, matched: Matched, batch: ReferringBatch, known: Tensor) -> Tensor:
         """What only true labels teach: which superpoints a sentence speaks of, and whether anything matches."""
@@ -69,6 +72,11 @@ class SemiSupervised:
         spoken_of = sampling_loss(matched.sampling[known], batch.reference[known] * valid, valid)
         present = F.binary_cross_entropy_with_logits(matched.present[known], batch.present[known])
         return settings.losses.sampling * spoken_of + settings.presence_weight * present
+
+
+def _as_logits(mask: Tensor) -> Tensor:
+    """A mask in the form of logits."""
+    return torch.where(mask > 0, 1.0, -1.0)
 
 
 def layers_of(matched: Matched) -> list[ReferredMask]:
@@ -79,11 +87,11 @@ def layers_of(matched: Matched) -> list[ReferredMask]:
 def confident(taught: Matched, valid: Tensor, settings: SemiSupervisedSettings) -> Tensor:
     """(B,) 1 where the teacher is surer of its mask than the threshold, else 0; all 0 where the weighting is 'none'.
 
-    Its confidence is the mean probability inside its mask; an empty mask has none.
+    Its confidence is the mean probability inside its answer; an empty one has none.
     """
     if settings.weighting == "none":
         return torch.zeros(len(valid))
     probability = taught.masks[-1].sigmoid() * valid
-    inside = (probability >= 0.5).float() * (taught.present >= 0).float()[:, None]
+    inside = answered(taught, valid).float()
     confidence = (probability * inside).sum(dim=1) / inside.sum(dim=1).clamp(min=1)
     return (confidence >= settings.threshold).float()

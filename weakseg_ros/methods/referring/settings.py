@@ -64,6 +64,8 @@ class SemiSupervisedSettings:
     """Leaves pseudo-masks of the pool out among the unlabelled ones, as they count among the labelled."""
     soft: bool = False
     """Teaches the teacher's probabilities instead of its mask; the agreement is measured on masks all the same."""
+    choice_weight: float = setting(1.0, 0.0, 100.0)
+    """Sets the weight of the cross-entropy of what is meant among all superpoints (0 to 100), which helps with few labels."""
     presence_weight: float = setting(1.0, 0.0, 100.0)
     """Sets the weight of the loss that teaches whether anything in the scan matches (0 to 100)."""
     teacher: TeacherSettings = field(default_factory=TeacherSettings)

@@ -144,7 +144,8 @@ class ReferringHead(Head):
     def _sampling(self, words: Tensor, spoken: Tensor, content: Tensor) -> Tensor:
         """(B, S) how much the words together ask for each superpoint."""
         asked = (self.asks(content) @ self.asked(words).transpose(1, 2)) / self.width**0.5  # (B, S, T)
-        return (asked * spoken[:, None].to(asked.dtype)).sum(dim=2) / spoken.sum(dim=1, keepdim=True)
+        together: Tensor = (asked * spoken[:, None].to(asked.dtype)).sum(dim=2) / spoken.sum(dim=1, keepdim=True)
+        return together
 
     def _near(self, place: Tensor) -> Tensor:
         """(B, parts, S, S) what superpoints at (B, S, 2) m are to one another, as a bias of their attention."""

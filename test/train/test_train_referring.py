@@ -1,0 +1,105 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A referring head learns which object a sentence means, from superpoints on disk; views keep what is meant."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from support import optional
+
+torch = optional("torch")
+optional("onnx")
+
+from weakseg_ros.data.expressions import Expression, write_expressions  # noqa: E402
+from weakseg_ros.data.scan_files import EXPRESSIONS  # noqa: E402
+from weakseg_ros.deploy.bundle import Bundle  # noqa: E402
+from weakseg_ros.points.superpoints import Superpoints  # noqa: E402
+from weakseg_ros.train.referring import begin, draw_labelled, evaluate, train  # noqa: E402
+from weakseg_ros.train.referring_config import ReferringTraining  # noqa: E402
+from weakseg_ros.train.referring_data import CACHE_FORMAT, EncodedScan, ReferringData, Views, save_scan  # noqa: E402
+
+CAR, PERSON, ROAD = 11, 13, 1
+NAMES = {CAR: "car", PERSON: "pedestrian"}
+SCANS = 40
+
+
+def made_up(seed: int) -> tuple[EncodedScan, list[tuple[str, tuple[int, ...], tuple[int, ...]]]]:
+    """A car and a person on each side or on one, and what is said of them: (text, meant, alike)."""
+    rng = np.random.default_rng(seed)
+    kinds, sides = np.array([CAR, CAR, PERSON, PERSON, ROAD]), np.array([1, -1, 1, -1, 1])
+    kept = np.append(rng.random(4) < 0.7, True)
+    kinds, sides = kinds[kept], sides[kept]
+    count, ones = len(kinds), np.ones(len(kinds), np.float32)
+    centre = np.stack([rng.uniform(4, 12, count), sides * rng.uniform(2, 8, count), np.zeros(count)], axis=1).astype(np.float32)
+    classes = np.eye(15, dtype=np.float32)[kinds]
+    superpoints = Superpoints(
+        centre, ones, ones, ones, ones, classes, classes * 0, kinds != ROAD, np.zeros((count, 16), np.float32)
+    )
+    points = np.full(count, 10)
+    scan = EncodedScan(superpoints, points, np.arange(1, count + 1), points, np.diag(points))
+    said = []
+    for kind, name in NAMES.items():
+        for side, word in ((1, "left"), (-1, "right")):
+            meant = tuple(int(i) + 1 for i in np.flatnonzero((kinds == kind) & (sides == side)))
+            alike = tuple(int(i) + 1 for i in np.flatnonzero((kinds == kind) & (sides != side)))
+            said += [(f"the {name} on the {word}", meant, alike), (f"stop beside the {word} {name}", meant, alike)]
+    return scan, said
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> ReferringData:
+    folder, bundle = tmp_path_factory.mktemp("told"), Bundle.load("models/street")
+    rows = []
+    for number in range(SCANS):
+        scan, said = made_up(number)
+        save_scan(folder / "cache" / f"{bundle.content_hash[:16]}-{CACHE_FORMAT}" / f"{number:06d}.npz", scan)
+        for i, (text, meant, alike) in enumerate(said):
+            case = "none" if not meant else "multiple" if alike else "unique"
+            rows.append(Expression(f"{number:06d}", text, meant, case, number * 10 + i // 2, (), alike if meant else ()))
+    write_expressions(folder / EXPRESSIONS, rows)
+    return ReferringData(folder, bundle, folder / "cache")
+
+
+def config(**changes: object) -> ReferringTraining:
+    return ReferringTraining(**{"width": 16, "layers": 1, "steps": 120, "burn_in": 80, "batch": 32, "dropout": 0.0, **changes})  # type: ignore[arg-type]
+
+
+def test_strong_views_keep_what_is_meant(data: ReferringData) -> None:
+    views = Views(data, data.vocabulary(), np.random.default_rng(0))
+    number = next(i for i, row in enumerate(data.expressions) if row.targets and "left" in row.text)
+    sides = set()
+    for _ in range(20):
+        strong, weak = views.pair([number])
+        assert torch.equal(strong.target, weak.target)
+        known = {word: views.vocabulary.read(word).tokens[0] for word in ("left", "right")}
+        side = next((word for word, token in known.items() if token in strong.tokens[0]), None)
+        across = float(strong.superpoints[0, int(strong.target[0].argmax()), 1])
+        if side is not None:  # it was understood
+            assert (across > 0) == (side == "left")
+            sides.add(side)
+    assert sides == {"left", "right"}
+
+
+def test_labels_are_drawn_once_and_a_larger_share_holds_a_smaller(data: ReferringData) -> None:
+    few, many = (draw_labelled(data, ratio, seed=3) for ratio in (0.05, 0.5))
+    assert len(few) == round(0.05 * len(data))
+    assert set(few) < set(many)
+    assert not np.array_equal(few, draw_labelled(data, 0.05, seed=4))
+
+
+@pytest.mark.slow
+def test_a_head_learns_with_and_without_masks_for_all(data: ReferringData) -> None:
+    views = Views(data, data.vocabulary(), np.random.default_rng(0))
+    fresh = begin(data, 15, config(), views.vocabulary)
+    before = evaluate(fresh.teacher, views)
+    train(fresh, views, draw_labelled(data, 1.0, 0), config(method="supervised"), 120)
+    after = evaluate(fresh.teacher, views)
+    assert after.ceiling == 1.0
+    assert after.miou > max(0.8, before.miou + 0.3)
+    assert after.false_positives < 0.3
+    few = config(method="both", ratio=0.2)
+    state = begin(data, 15, few, views.vocabulary)
+    figures = train(state, views, draw_labelled(data, 0.2, 0), few, 120)
+    assert figures["pool"] > 0
+    assert evaluate(state.teacher, views).miou > before.miou + 0.3
