@@ -19,6 +19,7 @@ from tqdm import tqdm
 
 from weakseg_ros.deploy.vocabulary import Vocabulary
 from weakseg_ros.methods.mean_teacher import follow
+from weakseg_ros.methods.referring.batch import answered
 from weakseg_ros.methods.referring.semi_supervised import SemiSupervised
 from weakseg_ros.nets.heads.referring import ReferringHead
 from weakseg_ros.points.superpoints import columns, describe
@@ -69,9 +70,9 @@ def begin(data: ReferringData, num_classes: int, config: ReferringTraining, word
 
 def train(state: State, views: Views, labelled: Sequence[int], config: ReferringTraining, until: int) -> dict[str, float]:
     """Train in place up to the step `until`; returns the last means of the losses, and the size of the pool."""
-    method, semi = state.method, config.method != "supervised"
+    method = state.method
     rng = np.random.default_rng([config.seed, state.step, 0x5E])
-    unlabelled = _by_scan(views.data, labelled)
+    unlabelled = [] if config.method == "supervised" else _by_scan(views.data, labelled)
     labelled = [number for number in labelled if views.data.can_be_found(int(number))]
     state.student.train()
     seen: list[list[float]] = []
@@ -80,7 +81,7 @@ def train(state: State, views: Views, labelled: Sequence[int], config: Referring
         chosen, pooled = _draw(labelled, method, config, rng)
         loss = method.labelled(state.student, views.batch(chosen, strong=True), pooled)
         more = torch.zeros(())
-        if semi and step >= config.burn_in:
+        if unlabelled and step >= config.burn_in:
             chosen = _of_few_scans(unlabelled, config, rng)
             strong, weak = views.pair(chosen)
             more = method.unlabelled(state.student, state.teacher, strong, weak)
@@ -118,7 +119,7 @@ def evaluate(head: ReferringHead, views: Views, batch: int = 64) -> Measured:
     head.eval()
     rows = views.data.expressions
     order = sorted(range(len(rows)), key=lambda number: rows[number].scan)
-    ious, best, answered = np.zeros(len(rows)), np.zeros(len(rows)), np.zeros(len(rows), np.bool_)
+    ious, best, any_answer = np.zeros(len(rows)), np.zeros(len(rows)), np.zeros(len(rows), np.bool_)
     for start in range(0, len(order), batch):
         chosen = order[start : start + batch]
         told = views.batch(chosen, strong=False)
@@ -127,7 +128,7 @@ def evaluate(head: ReferringHead, views: Views, batch: int = 64) -> Measured:
         for number, mask in zip(chosen, masks.numpy(), strict=True):
             scan, row = views.data.scans[rows[number].scan], rows[number]
             chosen_points = mask[: len(scan.superpoints)]
-            answered[number] = chosen_points.any()
+            any_answer[number] = chosen_points.any()
             ious[number] = scan.iou(chosen_points, row.targets)
             best[number] = scan.iou(scan.covered(row.targets), row.targets)
     true = np.array([bool(row.targets) for row in rows])
@@ -136,7 +137,7 @@ def evaluate(head: ReferringHead, views: Views, batch: int = 64) -> Measured:
     return Measured(
         *(float(value) for value in (hit.mean(), (hit > 0.25).mean(), (hit > 0.5).mean())),
         *(float(ious[cases == case].mean()) if (cases == case).any() else float("nan") for case in ("unique", "multiple")),
-        false_positives=float(answered[~true].mean()) if (~true).any() else float("nan"),
+        false_positives=float(any_answer[~true].mean()) if (~true).any() else float("nan"),
         ceiling=float(best[true].mean()),
     )
 
