@@ -11,13 +11,13 @@ from support import optional
 torch = optional("torch")
 optional("onnx")
 
-from weakseg_ros.data.expressions import Expression, write_expressions  # noqa: E402
-from weakseg_ros.data.scan_files import EXPRESSIONS  # noqa: E402
-from weakseg_ros.deploy.bundle import Bundle  # noqa: E402
-from weakseg_ros.points.superpoints import Superpoints  # noqa: E402
-from weakseg_ros.train.referring import begin, draw_labelled, evaluate, train  # noqa: E402
-from weakseg_ros.train.referring_config import ReferringTraining  # noqa: E402
-from weakseg_ros.train.referring_data import CACHE_FORMAT, EncodedScan, ReferringData, Views, save_scan  # noqa: E402
+from weakseg_ros.data.expressions import Expression, write_expressions
+from weakseg_ros.data.scan_files import EXPRESSIONS
+from weakseg_ros.deploy.bundle import Bundle
+from weakseg_ros.points.superpoints import Superpoints
+from weakseg_ros.train.referring import begin, draw_labelled, evaluate, train
+from weakseg_ros.train.referring_config import ReferringTraining
+from weakseg_ros.train.referring_data import CACHE_FORMAT, EncodedScan, ReferringData, Views, save_scan
 
 CAR, PERSON, ROAD = 11, 13, 1
 NAMES = {CAR: "car", PERSON: "pedestrian"}
