@@ -23,10 +23,11 @@ from weakseg_ros.data.bags import CloudBagWriter
 from weakseg_ros.data.many_bags import Job
 from weakseg_ros.data.ray_settings import RaySettings
 from weakseg_ros.files import environment, make_folder, write_json
-from weakseg_ros.fleet.cluster import runner_of
+from weakseg_ros.fleet.cluster import cluster, runner_of
 from weakseg_ros.measure.merge import merge
 from weakseg_ros.points.cloud import make_cloud
 
+RUNS: dict[str, list[str]] = {"one_process": [], "ray_1": ["--ray-workers", "1"], "ray_2": ["--ray-workers", "2"]}
 ROBOTS = 10
 SCANS_A_BAG = 2
 TIMES = ("times_ms", "cold_ms", "worst_ms", "times_stride")
@@ -54,16 +55,20 @@ def main() -> None:
     make_folder(chosen.out)
     found: dict[str, Any] = {"bags": chosen.bags, "scans_a_bag": SCANS_A_BAG, "environment": environment()}
     write_bags(chosen.out / "bags", chosen.bags)
-    for name, options in {"one_process": [], "ray_1": ["1"], "ray_2": ["2"]}.items():
-        ray = ["--ray", "local", "--ray-workers", *options] if options else []
-        found[name] = evaluate(chosen.out / "bags" / "*" / "*", chosen.out / name, chosen.bundle, ray)
+    begin = time.monotonic()
+    with cluster(RaySettings(ray="local", ray_workers=2)) as ray:
+        found["start_of_the_cluster_s"] = round(time.monotonic() - begin, 1)
+        address = ["--ray", ray.get_runtime_context().gcs_address]
+        for name, options in RUNS.items():
+            joined = [*address, *options] if options else []
+            found[name] = evaluate(chosen.out / "bags" / "*" / "*", chosen.out / name, chosen.bundle, joined)
+            keep(chosen.out, found)
+        figures = [counts_of(chosen.out / name) for name in RUNS]
+        found["same_to_the_last_digit"] = all(figure == figures[0] for figure in figures)
+        found["killed_and_damaged"] = killed_and_damaged(chosen.out, chosen.bundle, address)
         keep(chosen.out, found)
-    figures = [counts_of(chosen.out / name) for name in ("one_process", "ray_1", "ray_2")]
-    found["same_to_the_last_digit"] = figures[0] == figures[1] == figures[2]
-    found["killed_and_damaged"] = killed_and_damaged(chosen.out, chosen.bundle)
-    keep(chosen.out, found)
-    found["memory"] = memory(chosen.out, chosen.many)
-    keep(chosen.out, found)
+        found["memory"] = memory(chosen.out, chosen.many)
+        keep(chosen.out, found)
 
 
 def keep(out: Path, found: dict[str, Any]) -> None:
@@ -98,7 +103,18 @@ def evaluate(bags: Path, out: Path, bundle: str, options: list[str]) -> dict[str
     listed = out.with_suffix(".txt")
     found = sorted(bags.parent.parent.glob("*/*"), key=lambda bag: int(bag.name.rpartition("_")[2]))
     listed.write_text("\n".join(map(str, found)))
-    command = [sys.executable, "-m", "weakseg_ros", "evaluate", str(listed), "--bundle", bundle, "--engine", "onnxruntime"]
+    command = [
+        sys.executable,
+        "-m",
+        "weakseg_ros",
+        "evaluate",
+        str(listed),
+        "--bundle",
+        bundle,
+        "--engine",
+        "onnxruntime",
+        "--no-pictures",
+    ]
     before, begin = resource.getrusage(resource.RUSAGE_CHILDREN), time.monotonic()
     done = subprocess.run([*command, "--out", str(out), *options], capture_output=True, text=True)
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
@@ -121,7 +137,7 @@ def counts_of(out: Path) -> str:
     return json.dumps([counts, summary["panoptic_counts"], summary["track_counts"], summary["data_hash"], summary["classes"]])
 
 
-def killed_and_damaged(out: Path, bundle: str) -> dict[str, Any]:
+def killed_and_damaged(out: Path, bundle: str, address: list[str]) -> dict[str, Any]:
     """Ten bags, of which two lose their worker to SIGKILL, and three damaged ones beside them."""
     folder, marks = out / "some", out / "marks"
     marks.mkdir()
@@ -133,7 +149,7 @@ def killed_and_damaged(out: Path, bundle: str) -> dict[str, Any]:
         broken.mkdir(parents=True)
         (broken / "a.mcap").write_bytes(b"no bag")
     fetch = f"{sys.executable} {out / 'fetch.py'} {{bag}} {{folder}} {marks}"
-    options = ["--ray", "local", "--ray-workers", "2", "--ray-retries", "1", "--fetch", fetch]
+    options = [*address, "--ray-workers", "2", "--ray-retries", "1", "--fetch", fetch]
     done = evaluate(folder / "*" / "*", out / "killed", bundle, options)
     rows = json.loads((out / "killed" / "bags.json").read_text())
     return {

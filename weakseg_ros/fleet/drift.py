@@ -107,11 +107,11 @@ def over_places(stretches: Sequence[Stretch], cell_m: float) -> dict[str, Any]:
     cells: dict[tuple[str, int, int], list[Stretch]] = defaultdict(list)
     for stretch in stretches:
         if stretch.place_m is not None:
-            column, row = (math.floor(value / cell_m) for value in stretch.place_m)
-            cells["" if stretch.is_global else stretch.bag, column, row].append(stretch)
+            column, line = (math.floor(value / cell_m) for value in stretch.place_m)
+            cells["" if stretch.is_global else stretch.bag, column, line].append(stretch)
     rows = [
-        {"map": frame, "x_m": (column + 0.5) * cell_m, "y_m": (row + 0.5) * cell_m, **_means(inside), "bags": _bags(inside)}
-        for (frame, column, row), inside in sorted(cells.items())
+        {"map": frame, "x_m": (column + 0.5) * cell_m, "y_m": (line + 0.5) * cell_m, **_means(inside), "bags": _bags(inside)}
+        for (frame, column, line), inside in sorted(cells.items())
     ]
     scans: dict[str, int] = defaultdict(int)
     for row in rows:

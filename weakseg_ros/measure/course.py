@@ -74,7 +74,7 @@ class Course:
 
 def missing_between(stamps_ns: Sequence[int]) -> int:
     """How many clouds were lost between those with these rising stamps, going by the usual time between two."""
-    steps = np.diff(np.asarray(stamps_ns, np.int64))
+    steps = np.diff(np.asarray(stamps_ns, np.int64)).astype(np.float64)
     usual = float(np.median(steps)) if len(steps) else 0.0
     if usual <= 0:
         return 0

@@ -137,15 +137,15 @@ class Evaluation:
         """The typical scan and the worst ones, drawn."""
         return self._draw(self._typical) if self._typical else None, [self._draw(kept) for kept in self._worst_first()]
 
-    def write(self, out: Path, summary: dict[str, Any]) -> Path:
+    def write(self, out: Path, summary: dict[str, Any], pictures: bool = True) -> Path:
         """Write summary.json (with the counts, for merging) and report.html into `out`; returns the report's path."""
         make_folder(out)
         addable = {"labels": self._bundle.labels.to_rows(), "shared": sorted(self._source.shared)}
         counts = {"counts": self.tally.to_mapping(), "panoptic_counts": self.panoptic.to_mapping()}
         counts |= {"track_counts": self.tracks.to_mapping()}
         write_json(out / SUMMARY_FILE, {**summary, **addable, **counts})
-        typical, worst = self.pictures()
-        write_atomic(out / REPORT_FILE, render(summary, typical, worst, self._worst_in_3d()))
+        typical, worst = self.pictures() if pictures else (None, [])
+        write_atomic(out / REPORT_FILE, render(summary, typical, worst, self._worst_in_3d() if pictures else None))
         return out / REPORT_FILE
 
     def _worst_in_3d(self) -> Scan3D | None:

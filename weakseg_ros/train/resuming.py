@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import dataclasses
 import logging
+from typing import Any
 
 from weakseg_ros.config import dump_yaml, load_yaml
 from weakseg_ros.errors import ConfigError
@@ -49,7 +50,7 @@ def resumed(config: TrainConfig) -> TrainConfig:
     return dataclasses.replace(stored, **changes, **machine, out=config.out, resume=resume, overwrite=config.overwrite)
 
 
-def _on_these_processes(stored: TrainConfig, config: TrainConfig) -> dict[str, int]:
+def _on_these_processes(stored: TrainConfig, config: TrainConfig) -> dict[str, Any]:
     """The processes that the command asks for, and the scans for each that leave those of a step as they were.
 
     All processes of a step together take the same scans then, in the same order.
