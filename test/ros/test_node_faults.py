@@ -163,6 +163,8 @@ def named(*names: str) -> list[tuple[str, int, int, int]]:
     return [(name, 4 * i, F32, 1) for i, name in enumerate(names)]
 
 
+HOSTILE = "zz\x1b]0;pwned\x07"
+"""a name of a field that would rename the terminal of whoever reads the node's log"""
 # name: (message, the reason under which it is counted)
 BROKEN: dict[str, tuple[Callable[[Any, np.ndarray], Any], str]] = {
     "2 short data": (lambda rig, p: rig.make_cloud(p, data=p.tobytes()[:-1]), "short_data"),
@@ -173,7 +175,7 @@ BROKEN: dict[str, tuple[Callable[[Any, np.ndarray], Any], str]] = {
     ),
     "7 step zero": (lambda rig, p: rig.make_cloud(p, point_step=0), "point_step"),
     "7 step too small": (lambda rig, p: rig.make_cloud(p, point_step=11), "point_step"),
-    "8 no z": (lambda rig, p: layout(rig, named("x", "y", "zz", "intensity"), 16, xyzi(p)), "no_xyz"),
+    "8 no z": (lambda rig, p: layout(rig, named("x", "y", HOSTILE, "intensity"), 16, xyzi(p)), "no_xyz"),
     "8 no fields": (lambda rig, p: rig.make_cloud(p, fields=[]), "no_xyz"),
     "12 x twice": (lambda rig, p: layout(rig, [*XYZI, ("x", 4, F32, 1)], 16, xyzi(p)), "bad_layout"),
     "12 x without a type": (lambda rig, p: layout(rig, [("x", 0, 0, 1), *XYZI[1:]], 16, {"y": p[:, 1]}), "bad_layout"),
@@ -293,6 +295,7 @@ def test_it_is_still_the_same_healthy_process(node: tuple[Any, Any]) -> None:
     assert "internal" not in {item.key.removeprefix("dropped ") for item in client.status["input"].values}
     assert process.end() == 0
     assert "Traceback" not in process.text()
+    assert "\x1b]" not in process.text(), "names that publishers chose are shown, not obeyed"
 
 
 def test_a_bad_cloud_is_a_warning_for_a_while_and_a_figure_for_good(rig: Any) -> None:

@@ -16,7 +16,7 @@ from std_msgs.msg import Header, String
 
 from weakseg_ros.deploy.bundle import Bundle
 from weakseg_ros.deploy.segmentation import Segmentation
-from weakseg_ros.errors import ConfigError
+from weakseg_ros.errors import ConfigError, printable
 from weakseg_ros.improve.log.admission import LogSettings
 from weakseg_ros.improve.log.recorder import MIB, FrameLog, LogStatus
 from weakseg_ros.improve.log.store import FrameRecord, Origin
@@ -117,7 +117,7 @@ class FrameRecording:
 
     def _on_event(self, message: String) -> None:
         """Somebody outside saw something: 'tag: reason'."""
-        tag, _, note = (part.strip() for part in message.data.partition(":"))
+        tag, _, note = (part.strip() for part in printable(message.data).partition(":"))
         logger = self._node.get_logger()
         if not tag:
             logger.warning("log_event: an event without a tag is not kept; send 'tag: reason'")

@@ -13,7 +13,7 @@ from rclpy.node import Node
 
 from weakseg_ros.deploy.engines import DeviceLostError
 from weakseg_ros.deploy.segmentation import Segmentation
-from weakseg_ros.errors import CloudError, EngineError
+from weakseg_ros.errors import CloudError, EngineError, printable
 from weakseg_ros.points.cloud import Cloud, decode_cdr
 from weakseg_ros.points.reading import followed_by, moved
 from weakseg_ros.ros.diagnostics import FrameStatistics, Throttle
@@ -142,10 +142,11 @@ class Pipeline:
         self._statistics.dropped(reason)
         if not self._throttle.passes(reason):
             return
+        sentence = printable(f"cloud dropped: {text}")  # names of fields and frames are whatever a publisher sent
         if reason == "no_xyz":
-            self._node.get_logger().error(f"cloud dropped: {text}")
+            self._node.get_logger().error(sentence)
         else:
-            self._node.get_logger().warning(f"cloud dropped: {text}")
+            self._node.get_logger().warning(sentence)
 
     def _fall_back(self, config: NodeConfig, reason: str) -> None:
         failed = self.model.engine
