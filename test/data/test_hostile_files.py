@@ -51,6 +51,14 @@ def test_a_folder_of_scans_with_a_pipe_in_it_ends_in_a_sentence(tmp_path: Path, 
     assert "Traceback" not in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("name", ["train.npz", "drives.txt", "scene0000_00.aggregation.json"])
+def test_a_pipe_under_the_name_of_a_data_set_or_list_ends_in_a_sentence(tmp_path: Path, name: str) -> None:
+    pipe(tmp_path / name)
+    for data in (tmp_path, tmp_path / name):
+        assert main(["import", str(data), "--out", str(tmp_path / "out")]) == 2
+        assert main(["sparse", str(data), "--out", str(tmp_path / "out")]) == 2
+
+
 def test_json_of_others_is_a_value_or_a_value_error(tmp_path: Path) -> None:
     (tmp_path / "deep.json").write_text(DEEP)
     with pytest.raises(ValueError, match="nested too deep"):

@@ -7,8 +7,6 @@ Such archives hold `xyz` (n, H, W, 3) float32 m with (0, 0, 0) where nothing cam
 
 from __future__ import annotations
 
-import zipfile
-import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -18,6 +16,7 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
+from weakseg_ros.data.arrays import open_archive
 from weakseg_ros.data.scan_sets import OpensAsOne, Scan
 from weakseg_ros.data.side_files import DEFAULT_PERIOD_NS
 from weakseg_ros.errors import DataError
@@ -27,8 +26,6 @@ from weakseg_ros.points.labels import LabelMap
 from weakseg_ros.points.projection import RangeSpec
 
 SPLITS = ("train", "val")
-_DAMAGE = (OSError, EOFError, zipfile.BadZipFile, zlib.error)
-"""what reading an empty file, one cut short or one with flipped bits raises"""
 
 
 @dataclass(frozen=True)
@@ -118,19 +115,19 @@ class GridArchive(OpensAsOne):
 
 def _fits(path: Path, form: ArchiveFormat) -> bool:
     try:
-        with np.load(path) as arrays:
-            same_kind = {"xyz", "intensity", "label"} <= set(arrays.files) and ("stamp_ns" in arrays.files) == form.has_stamps
+        with open_archive(path) as arrays:
+            same_kind = {"xyz", "intensity", "label"} <= arrays.keys() and ("stamp_ns" in arrays) == form.has_stamps
             return same_kind and arrays["label"].shape[1:] == (form.spec.height, form.spec.width)
-    except (*_DAMAGE, ValueError):
+    except (OSError, ValueError):
         return False
 
 
 def _load(path: Path, form: ArchiveFormat) -> dict[str, NDArray[Any]]:
     fields = ["xyz", "intensity", "label", *(["stamp_ns"] if form.has_stamps else [])]
     try:
-        with np.load(path) as archive:
+        with open_archive(path) as archive:
             arrays = {field: archive[field] for field in fields}
-    except (*_DAMAGE, ValueError, KeyError) as error:
+    except (OSError, ValueError, KeyError) as error:
         raise DataError(f"{path}: cannot be read ({error}); copy the file again") from None
     grid = (len(arrays["xyz"]), form.spec.height, form.spec.width)
     expected = {"xyz": (*grid, 3), "intensity": grid, "label": grid, "stamp_ns": grid[:1]}

@@ -13,7 +13,7 @@ from weakseg_ros.data.bag_files import bags_in
 from weakseg_ros.data.fetching import fetched
 from weakseg_ros.data.ray_settings import RaySettings
 from weakseg_ros.errors import ConfigError, DataError, WeaksegError, complain
-from weakseg_ros.files import append_json_line, read_json_lines, write_json
+from weakseg_ros.files import append_json_line, read_json_lines, read_regular, write_json
 from weakseg_ros.reads import read_json
 
 MANIFEST = "bags.json"
@@ -83,7 +83,7 @@ def _listed(path: Path) -> list[Path]:
     if path.suffix != LIST_SUFFIX:
         return [path]
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
+        lines = read_regular(path).decode("utf-8").splitlines()
     except (OSError, ValueError) as error:
         raise DataError(f"{path}: cannot be read as a list of bags ({error}); write one bag a line") from None
     found = [Path(line.strip()) for line in lines if line.strip() and not line.startswith("#")]

@@ -30,7 +30,7 @@ from weakseg_ros.data.pcd import read_ply
 from weakseg_ros.data.scan_sets import Scan
 from weakseg_ros.data.static_scans import Place, StaticScans
 from weakseg_ros.errors import DataError
-from weakseg_ros.files import content_of
+from weakseg_ros.files import content_of, read_regular
 
 log = logging.getLogger(__name__)
 
@@ -303,6 +303,6 @@ def _json(file: Path) -> Any:
 
 def _text(file: Path) -> str:
     try:
-        return file.read_text(encoding="utf-8")
+        return read_regular(file).decode("utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise DataError(f"{file}: cannot be read ({error}); copy it again") from None

@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -19,6 +18,7 @@ from weakseg_ros.measure.evaluation import REPORT_FILE, SUMMARY_FILE
 from weakseg_ros.measure.summary import figures
 from weakseg_ros.measure.tally import Tally
 from weakseg_ros.points.labels import LabelMap
+from weakseg_ros.reads import read_json
 
 NO_ROBOT = "(no name)"
 
@@ -55,7 +55,7 @@ def _parts(run: Path, rows: Sequence[Row]) -> Iterator[tuple[Row, dict[str, Any]
     """Each row with the summary of its bag, which is empty where there is none."""
     for row in rows:
         try:
-            yield row, {} if "problem" in row else json.loads((run / row["name"] / SUMMARY_FILE).read_text(encoding="utf-8"))
+            yield row, {} if "problem" in row else read_json(run / row["name"] / SUMMARY_FILE)
         except (OSError, ValueError) as error:
             yield {**row, "problem": f"{run / row['name'] / SUMMARY_FILE}: cannot be read ({error})"}, {}
 

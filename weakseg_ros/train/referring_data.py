@@ -18,6 +18,7 @@ import torch
 from numpy.typing import NDArray
 from tqdm import tqdm
 
+from weakseg_ros.data.arrays import open_archive
 from weakseg_ros.data.expressions import Expression, mirrored, read_expressions
 from weakseg_ros.data.scans import open_scans
 from weakseg_ros.deploy.bundle import Bundle
@@ -267,7 +268,7 @@ def save_scan(path: Path, scan: EncodedScan) -> None:
 
 def _load(path: Path) -> EncodedScan:
     try:
-        with np.load(path) as arrays:
+        with open_archive(path) as arrays:
             superpoints = Superpoints(**{field.name: arrays[field.name] for field in dataclasses.fields(Superpoints)})
             counts = {name: arrays[name] for name in ("instances", "whole", "inside")}
             return EncodedScan(superpoints, points=arrays["all_points"], **counts)

@@ -24,6 +24,7 @@ from weakseg_ros.files import environment, inside, make_folder, sha256_of, write
 from weakseg_ros.improve.label.labelled_folder import LabelledFolder
 from weakseg_ros.improve.label.map_changes import brought_to
 from weakseg_ros.locks import Turns
+from weakseg_ros.reads import read_json
 from weakseg_ros.weak.sparse_labels import RECORD, RECORD_VERSION, SparseRecord, raw_ids_of, read_record
 
 log = logging.getLogger(__name__)
@@ -251,7 +252,7 @@ class ClickFiles:
         Turns let no more than one change be under way.
         """
         try:
-            change = json.loads((self.path / UNDER_WAY).read_text(encoding="utf-8"))
+            change = read_json(self.path / UNDER_WAY)
             file, digest, clicked, clicks = change["file"], change["sha256"], str(change["class"]), int(change["clicks"])
         except (OSError, ValueError, TypeError, KeyError):
             return "", 0

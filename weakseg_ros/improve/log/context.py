@@ -18,6 +18,7 @@ from pathlib import Path
 
 from weakseg_ros.errors import DataError
 from weakseg_ros.files import write_atomic
+from weakseg_ros.reads import parse_json
 
 CONTEXT = "context"
 NANOSECONDS = 1_000_000_000
@@ -107,7 +108,7 @@ def read_context(folder: Path, key: str) -> Iterator[TimedMessage]:
         while length := file.read(_LENGTH.size):
             try:
                 size = _LENGTH.unpack(length)[0]
-                header = json.loads(file.read(min(size, LARGEST_HEADER)))
+                header = parse_json(file.read(min(size, LARGEST_HEADER)))
                 data = file.read(int(header["size"]))
                 message = TimedMessage(str(header["topic"]), str(header["type"]), int(header["stamp_ns"]), data)
             except (struct.error, ValueError, KeyError, TypeError, OverflowError, MemoryError):

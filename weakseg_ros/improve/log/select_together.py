@@ -8,7 +8,6 @@ choice over everything at once (Mirzasoleiman et al. 2013, GreeDi), and only the
 from __future__ import annotations
 
 import io
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -17,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from weakseg_ros.config import to_mapping
+from weakseg_ros.data.arrays import open_archive
 from weakseg_ros.data.frame_log import FrameScans, read_records
 from weakseg_ros.data.many_bags import Row
 from weakseg_ros.data.ray_settings import anywhere
@@ -28,6 +28,7 @@ from weakseg_ros.improve.log.choice import Choice, choose_frames
 from weakseg_ros.improve.log.choice_over_robots import choose_over_robots
 from weakseg_ros.improve.log.select import REASONS, Pick, Seen, SelectConfig, look_through, open_parts, write_chosen
 from weakseg_ros.improve.log.store import BESIDE_FRAMES, FrameWriter
+from weakseg_ros.reads import read_json
 
 LOOKS, CHOICE = BESIDE_FRAMES[0], "choice.json"
 MOST_CANDIDATES = 50
@@ -96,7 +97,7 @@ def _save(path: Path, free: Sequence[Seen], best: Sequence[Choice], some: Sequen
 def kept_choices(out: Path, asked: Mapping[str, Any]) -> Choices:
     """What an earlier call chose that was asked the same and may have been ended before all was written."""
     try:
-        content = json.loads((out / LOOKS / CHOICE).read_text(encoding="utf-8"))
+        content = read_json(out / LOOKS / CHOICE)
         if content["asked"] != asked:
             return {}
         return {name: [Pick(*pick) for pick in picks] for name, picks in content["picks"].items()}
@@ -146,7 +147,7 @@ class _Candidates:
 
     def _read(self, path: Path, row: Row, taken: set[int]) -> None:
         try:
-            with np.load(path, allow_pickle=False) as stored:
+            with open_archive(path) as stored:
                 parts = {name: stored[name] for name in ("index", "score", "entropy", "descriptor", "drawn", "scans")}
         except (OSError, ValueError, KeyError) as error:
             raise DataError(f"{path}: cannot be read ({error}); remove it, and give the same command again") from None
