@@ -22,7 +22,7 @@ FLEET ?= --bags 200
 JOBS ?= 2
 PYTEST := -m pytest -q -n $(JOBS) --dist loadfile --no-loadscope-reorder
 
-.PHONY: help api install soak fleet fuzz kill demo test lint bench gpu rtx flywheel weak panoptic refer street street64 clean
+.PHONY: help api install soak fleet fuzz kill demo test lint bench gpu rtx flywheel weak panoptic refer street street64 rooms clean
 
 help:                ## this list
 	@grep -hE '^[a-z0-9]+: .*##|^[a-z0-9]+:  *##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -94,6 +94,9 @@ fleet: $(STAMP)      ## a fleet's bags in one process and on Ray workers, killed
 
 street: $(STAMP)     ## train the default bundle models/street again (about 100 minutes on two cores)
 	$(CLEAN) $(BIN)/python bench/street.py
+
+rooms: $(STAMP)      ## train the bundle for indoor robots models/rooms again (about half an hour on two quiet cores)
+	$(CLEAN) $(BIN)/python bench/rooms.py
 
 street64: $(STAMP)   ## train the former default bundle models/street64 again (about an hour on two cores)
 	$(CLEAN) $(BIN)/python bench/street64.py

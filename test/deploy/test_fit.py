@@ -15,8 +15,11 @@ from weakseg_ros.deploy.fit import FLOOR, LOW, WEIGHTS, Fit, combine, ground_cla
 from weakseg_ros.deploy.segmenter import Segmenter
 from weakseg_ros.points.cloud import Cloud, make_cloud
 from weakseg_ros.points.labels import LabelMap
+from weakseg_ros.points.surroundings import difference
 from weakseg_ros.simulate.drive import SimulateConfig, simulate
 from weakseg_ros.simulate.lidar import load_sensor
+from weakseg_ros.simulate.rooms.scans import Tour
+from weakseg_ros.simulate.rooms.scans import scan_at as scan_in_room
 
 optional("onnxruntime")
 
@@ -136,3 +139,22 @@ def test_half_of_the_points_are_left() -> None:
     assert 0.45 < fewer.valid.mean() < 0.55
     np.testing.assert_array_equal(fewer.xyz[fewer.valid], cloud.xyz[fewer.valid])
     assert not fewer.xyz[~fewer.valid].any()
+
+
+def test_a_model_of_streets_says_indoors_in_a_room(shipped: Bundle, clouds: list[Cloud]) -> None:
+    sensor = dataclasses.replace(load_sensor("os0_32"), columns=256, vehicle_m=(0.0, 0.0, 0.0))
+    rooms = [scan_in_room(Tour(5, 0, 3, 6.0, sensor, 0.7), index).cloud for index in range(3)]
+    fit, _ = fit_of(shipped, rooms)
+    assert fit.low
+    assert "this looks indoors, and the model was trained outdoors; use models/rooms" in fit.reasons[0]
+    outdoors, _ = fit_of(shipped, clouds)
+    assert "surroundings" not in outdoors.parts
+
+
+@pytest.mark.parametrize(
+    ("reach", "trained", "word"),
+    [(5.0, 37.0, "indoors"), (9.0, 15.0, ""), (35.0, 37.0, ""), (30.0, 5.0, "outdoors"), (10.9, 5.0, ""), (60.0, 37.0, "")],
+)
+def test_surroundings_differ_where_ranges_say_room_on_one_side_only(reach: float, trained: float, word: str) -> None:
+    said = difference(reach, trained)
+    assert (f"looks {word}," in said) if word else not said

@@ -24,14 +24,17 @@ from weakseg_ros.points.cloud import FLAG_NON_RETURN, Cloud
 from weakseg_ros.points.ground import find_ground
 from weakseg_ros.points.intensity import intensity_fit
 from weakseg_ros.points.labels import LabelMap
+from weakseg_ros.points.surroundings import SHARE, difference, reach_m
 
 LOW, FAIR = 0.4, 0.6
 """below the one a model's answers are not to be built on; below the other they are to be looked at"""
-WEIGHTS = {"geometry": 1.0, "ground": 0.55, "stability": 0.4, "answered": 0.4, "intensity": 0.5}
+WEIGHTS = {"geometry": 1.0, "surroundings": 1.0, "ground": 0.55, "stability": 0.4, "answered": 0.4, "intensity": 0.5}
 """exponents of the parts in their product, from a fit of its logarithm to that of the accuracy"""
 FLOOR = 0.1
 """a part counts no less than this, so that none decides alone"""
 WRONG_GEOMETRY = 0.3
+ELSEWHERE = 0.3
+"""a model of streets in a room, or the reverse"""
 WITHOUT_INTENSITY = 0.3
 """a model of intensity whose clouds have none, or a constant"""
 FIRST, EVERY, KEPT = 4, 16, 32
@@ -82,6 +85,7 @@ class FitMonitor:
         self._ground = ground_classes(info.labels)
         self._seen = 0
         self._parts: deque[Parts] = deque(maxlen=KEPT)
+        self._reach_m: deque[float] = deque(maxlen=KEPT)
 
     def look(self, view: CloudView, answer: Segmentation, again: Callable[[Cloud], NDArray[np.uint8]]) -> bool:
         """Count a cloud, and measure its answer where its turn has come; whether it was measured.
@@ -94,6 +98,7 @@ class FitMonitor:
         parts = measure(view, answer, again, self._info, self._ground)
         if parts:
             self._parts.append(parts)
+            self._reach_m.append(reach_m(view.cloud.xyz[view.cloud.valid]))
         return bool(parts)
 
     def fit(self, wrong_geometry: Sequence[str] = ()) -> Fit | None:
@@ -108,15 +113,24 @@ class FitMonitor:
         parts = {name: float(np.median([one[name] for one in looked if name in one])) for name in names}
         if wrong_geometry:
             parts["geometry"] = WRONG_GEOMETRY
-        return combine(parts, wrong_geometry)
+        elsewhere = self._elsewhere()
+        if elsewhere:
+            parts["surroundings"] = ELSEWHERE
+        return combine(parts, (*wrong_geometry, *elsewhere))
+
+    def _elsewhere(self) -> tuple[str, ...]:
+        """A sentence where the clouds are from a room and the training data was not, or the reverse; none where it is unknown."""
+        trained = self._info.statistics.range_m.get(SHARE)
+        found = difference(float(np.median(self._reach_m)), trained) if trained else ""
+        return (found,) if found else ()
 
 
-def combine(parts: Parts, wrong_geometry: Sequence[str] = ()) -> Fit:
-    """The fit of some parts: their weighted product."""
+def combine(parts: Parts, first: Sequence[str] = ()) -> Fit:
+    """The fit of some parts: their weighted product; `first` are the reasons for a low geometry or other surroundings."""
     costs = {name: -WEIGHTS[name] * math.log(max(FLOOR, value)) for name, value in parts.items()}
     worst = sorted(costs, key=lambda name: -costs[name])
-    found = [_reason(name, parts[name]) for name in worst if name != "geometry"]
-    return Fit(math.exp(-sum(costs.values())), dict(parts), (*wrong_geometry, *filter(None, found)))
+    found = [_reason(name, parts[name]) for name in worst if name not in ("geometry", "surroundings")]
+    return Fit(math.exp(-sum(costs.values())), dict(parts), (*first, *filter(None, found)))
 
 
 def _reason(name: str, value: float) -> str:
