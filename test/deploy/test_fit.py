@@ -149,6 +149,11 @@ def test_a_model_of_streets_says_indoors_in_a_room(shipped: Bundle, clouds: list
     assert "this looks indoors, and the model was trained outdoors; use models/rooms" in fit.reasons[0]
     outdoors, _ = fit_of(shipped, clouds)
     assert "surroundings" not in outdoors.parts
+    own, _ = fit_of(Bundle.load("models/rooms"), rooms)
+    assert own.value > 0.6
+    assert "surroundings" not in own.parts
+    away, _ = fit_of(Bundle.load("models/rooms"), clouds)
+    assert "this looks outdoors, and the model was trained in rooms" in away.reasons[0]
 
 
 @pytest.mark.parametrize(

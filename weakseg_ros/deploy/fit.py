@@ -21,10 +21,10 @@ from weakseg_ros.deploy.bundle import BundleInfo
 from weakseg_ros.deploy.frontends.range_numpy import CloudView
 from weakseg_ros.deploy.segmentation import Segmentation
 from weakseg_ros.points.cloud import FLAG_NON_RETURN, Cloud
-from weakseg_ros.points.ground import find_ground
+from weakseg_ros.points.ground import SURE_SHARE, find_ground
 from weakseg_ros.points.intensity import intensity_fit
 from weakseg_ros.points.labels import LabelMap
-from weakseg_ros.points.surroundings import SHARE, difference, reach_m
+from weakseg_ros.points.surroundings import ROOM_M, SHARE, difference, reach_m
 
 LOW, FAIR = 0.4, 0.6
 """below the one a model's answers are not to be built on; below the other they are to be looked at"""
@@ -161,7 +161,7 @@ def measure(
         return {}
     sample = usable[:: math.ceil(len(usable) / SAMPLE)]
     parts = {"answered": float(np.mean(answer.class_id[usable] > 0))}
-    _put(parts, "ground", _ground_recall(cloud.xyz[sample], answer.class_id[sample], ground))
+    _put(parts, "ground", _ground_recall(cloud.xyz[sample], answer.class_id[sample], ground, _least_share(info)))
     _put(parts, "stability", _stability(cloud, answer.class_id, again))
     _put(parts, "intensity", _intensity(view, sample, info))
     return parts
@@ -185,10 +185,17 @@ def _put(parts: dict[str, float], name: str, value: float | None) -> None:
         parts[name] = value
 
 
-def _ground_recall(xyz: NDArray[np.float32], class_id: NDArray[np.uint8], ground: NDArray[np.bool_]) -> float | None:
+def _least_share(info: BundleInfo) -> float:
+    """How clear a ground plane must be to count: in rooms, the lowest points are often tables and chairs."""
+    return SURE_SHARE if 0 < info.statistics.range_m.get(SHARE, 0.0) < ROOM_M else 0.0
+
+
+def _ground_recall(
+    xyz: NDArray[np.float32], class_id: NDArray[np.uint8], ground: NDArray[np.bool_], least_share: float
+) -> float | None:
     """Share of the points on the ground, found from their places alone, that the model takes for ground."""
     plane = find_ground(xyz)
-    if not ground.any() or not plane.share:
+    if not ground.any() or plane.share <= least_share:
         return None
     near = np.hypot(xyz[:, 0], xyz[:, 1]) < NEAR_M
     on = near & (np.abs(plane.height(xyz)) < ON_GROUND_M) & (class_id > 0)
