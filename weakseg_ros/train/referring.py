@@ -13,7 +13,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 from tqdm import tqdm
 
@@ -48,10 +47,10 @@ class State:
         return again
 
 
-def draw_labelled(data: ReferringData, ratio: float, seed: int) -> NDArray[np.int64]:
+def draw_labelled(data: ReferringData, ratio: float, seed: int) -> list[int]:
     """The expressions whose masks are used, drawn uniformly; at least one. A larger ratio holds those of a smaller one."""
     order = np.random.default_rng([seed, 0x1A]).permutation(len(data))
-    return np.sort(order[: max(round(ratio * len(data)), 1)])
+    return sorted(map(int, order[: max(round(ratio * len(data)), 1)]))
 
 
 def begin(data: ReferringData, num_classes: int, config: ReferringTraining, words: Vocabulary) -> State:
@@ -86,7 +85,7 @@ def train(state: State, views: Views, labelled: Sequence[int], config: Referring
             strong, weak = views.pair(chosen)
             more = method.unlabelled(state.student, state.teacher, strong, weak)
         state.optimizer.zero_grad()
-        (loss + more).backward()
+        (loss + more).backward()  # type: ignore[no-untyped-call]
         torch.nn.utils.clip_grad_norm_(state.student.parameters(), 5.0)
         state.optimizer.step()
         follow(state.teacher, state.student, method.settings.teacher.keep_at(step))
@@ -134,9 +133,13 @@ def evaluate(head: ReferringHead, views: Views, batch: int = 64) -> Measured:
     true = np.array([bool(row.targets) for row in rows])
     cases = np.array([row.case for row in rows])
     hit = ious[true]
+    means = [float(ious[cases == case].mean()) if (cases == case).any() else float("nan") for case in ("unique", "multiple")]
     return Measured(
-        *(float(value) for value in (hit.mean(), (hit > 0.25).mean(), (hit > 0.5).mean())),
-        *(float(ious[cases == case].mean()) if (cases == case).any() else float("nan") for case in ("unique", "multiple")),
+        miou=float(hit.mean()),
+        acc25=float((hit > 0.25).mean()),
+        acc50=float((hit > 0.5).mean()),
+        unique=means[0],
+        multiple=means[1],
         false_positives=float(any_answer[~true].mean()) if (~true).any() else float("nan"),
         ceiling=float(best[true].mean()),
     )

@@ -76,7 +76,8 @@ class EncodedScan:
         if covered.any() or not shared.any():
             return covered
         iou = shared / (self.points + self.whole[np.isin(self.instances, instances)].sum() - shared)
-        return (iou == iou.max()) & (iou >= LEAST_ALIKE)
+        nearest: NDArray[np.bool_] = (iou == iou.max()) & (iou >= LEAST_ALIKE)
+        return nearest
 
     def iou(self, chosen: NDArray[np.bool_], instances: Sequence[int]) -> float:
         """IoU over the points of the cloud of the chosen superpoints (S,) with these objects; 0 where both are empty."""
