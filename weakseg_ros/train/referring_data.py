@@ -201,8 +201,11 @@ class Views:
         texts = {text for row in self.data.expressions for text in (row.text, mirrored(row.text))}
         self._tokens = {text: self.vocabulary.read(text).tokens for text in texts}
 
-    def batch(self, chosen: Sequence[int], strong: bool) -> ReferringBatch:
-        """The chosen expressions; a strong view mirrors, turns and thins out the scans, and rewords the expressions."""
+    def batch(self, chosen: Sequence[int], strong: bool, thinned: bool = False) -> ReferringBatch:
+        """The chosen expressions; a strong view mirrors and turns the scans, and rewords the expressions.
+
+        `thinned` leaves superpoints out, too. What has a mask is not thinned out, as what is meant may be missing then.
+        """
         rows = [self.data.expressions[number] for number in chosen]
         keys = list(dict.fromkeys(row.scan for row in rows))
         flipped = {key: bool(strong and self.rng.random() < 0.5) for key in keys}
@@ -210,7 +213,7 @@ class Views:
         told = [self._told(key, flipped[key]) if strong else self._plain[key] for key in keys]
         most = max(map(len, told))
         there = np.stack([np.arange(most) < len(table) for table in told])
-        if strong:
+        if thinned:
             there &= self.rng.random(there.shape) >= DROPPED
             there[:, 0] = True
         place = {key: i for i, key in enumerate(keys)}
@@ -230,7 +233,7 @@ class Views:
 
     def pair(self, chosen: Sequence[int]) -> tuple[ReferringBatch, ReferringBatch]:
         """The strong and the weak view of the same expressions."""
-        return self.batch(chosen, strong=True), self.batch(chosen, strong=False)
+        return self.batch(chosen, strong=True, thinned=True), self.batch(chosen, strong=False)
 
     def _told(self, key: str, flipped: bool) -> NDArray[np.float32]:
         superpoints = self.data.scans[key].superpoints
