@@ -112,7 +112,9 @@ def lap(action: Callable[[], object], turns: int, clock: Callable[[], float]) ->
 def main() -> None:
     """Print the table."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--nets", nargs="+", default=list(registry.NETS), choices=registry.NETS)
+    kinds = {name: registry.load(registry.NETS, name) for name in registry.NETS}
+    on_images = [name for name, kind in kinds.items() if getattr(kind, "representation", "range") == "range"]
+    parser.add_argument("--nets", nargs="+", default=on_images, choices=on_images)
     parser.add_argument("--turns", type=int, default=3)
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     parser.add_argument("--clock", choices=CLOCKS, default="wall")

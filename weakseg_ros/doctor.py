@@ -195,7 +195,8 @@ def check_bundle(name: str) -> Iterator[CheckLine]:
         return
     spec = bundle.info.spec
     image = f"{spec.height} x {spec.width}, {spec.fov_down_deg}..{spec.fov_up_deg} deg"
-    yield CheckLine("ok", "model", f"{bundle.info.name}, {image}, runs on {label_of(engine)} ({engine.device})")
+    seen = image if bundle.info.input.points is None else str(bundle.info.input)
+    yield CheckLine("ok", "model", f"{bundle.info.name}, {seen}, runs on {label_of(engine)} ({engine.device})")
     if chain.why:
         yield CheckLine("ok", "engine", chain.why)
     yield from (CheckLine("note", "engine", text) for text in refused)

@@ -57,8 +57,15 @@ HEADS = {
 }
 
 FRONTENDS = {
+    "points": "weakseg_ros.deploy.frontends.points_numpy:PointsFrontend",
     "range": "weakseg_ros.deploy.frontends.range_numpy:RangeFrontend",
 }
+
+SOURCES = {
+    "points": "weakseg_ros.batches.point_crops:PointCrops",
+    "range": "weakseg_ros.batches.batches:ScanImages",
+}
+"""what a training draws its batches from, for each frontend"""
 
 ENGINES = {
     "onnxruntime": "weakseg_ros.deploy.engines.onnxruntime:OnnxRuntimeEngine",
@@ -77,6 +84,7 @@ _KIND_OF_TABLE = {
     id(ENGINES): "engine",
     id(HEADS): "head",
     id(FRONTENDS): "frontend",
+    id(SOURCES): "source of batches",
 }
 
 

@@ -14,7 +14,7 @@ from weakseg_ros.batches.augment import HEIGHT_PLANE, INTENSITY_PLANE, augment_i
 from weakseg_ros.batches.batches import make_batch, raw_image, untold
 from weakseg_ros.batches.settings import NO_AUGMENTATION
 from weakseg_ros.deploy.frontends import make_frontend
-from weakseg_ros.deploy.input_spec import CHANNELS, InputSpec, IntensityRule, plain_spec
+from weakseg_ros.deploy.input_spec import CHANNELS, COLORS, InputSpec, IntensityRule, plain_spec
 from weakseg_ros.points.cloud import Cloud
 from weakseg_ros.points.intensity import ABSENT_RANK, intensity_ranks
 from weakseg_ros.points.labels import LabelMap
@@ -24,7 +24,7 @@ from weakseg_ros.simulate.lidar import SensorModel
 
 GEOMETRY = RangeSpec(48, 256, fov_up_deg=10.0, fov_down_deg=-26.0, max_range_m=120.0)
 RANKS = IntensityRule(required=False, ranks=True)
-SPEC = plain_spec(GEOMETRY, tuple(CHANNELS), RANKS, level=True)
+SPEC = plain_spec(GEOMETRY, tuple(name for name in CHANNELS if name not in COLORS), RANKS, level=True)
 
 
 @pytest.fixture(scope="module")

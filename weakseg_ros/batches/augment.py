@@ -17,7 +17,8 @@ from torch import Tensor
 
 from weakseg_ros.batches.mixing import OBJECT_PLANE, WEIGHT_PLANE, mix_bands, mix_sectors, paste_objects, shift_columns
 from weakseg_ros.batches.settings import AugmentConfig
-from weakseg_ros.deploy.input_spec import PLANES
+from weakseg_ros.deploy.input_spec import COLORS, PLANES
+from weakseg_ros.errors import ConfigError
 from weakseg_ros.points.cloud import Cloud, make_cloud
 from weakseg_ros.points.projection import RangeSpec
 
@@ -57,6 +58,37 @@ def _coarse3d_motion(rng: np.random.Generator) -> Motion:
     offset = rng.uniform((-5.0, -3.0, -1.0), (5.0, 3.0, 0.0)) * (rng.random(3) < 0.5)
     turn, pitch, roll = np.radians(rng.uniform(-5.0, 5.0, 3)) * (rng.random(3) < 0.5)
     return mirror, offset, _rotation(turn, pitch, roll)
+
+
+def moved_crop(planes: dict[str, NDArray[np.float32]], config: AugmentConfig, rng: np.random.Generator) -> None:
+    """Mirror, turn, tilt and scale the points of a crop about its middle, in place; planes (P,) by name."""
+    if config.where == "coarse3d":
+        raise ConfigError("augment.where: 'coarse3d' moves range images' points; take images or points with a net on points")
+    mirror, offset, rotation = _motion(config, rng)
+    xyz = np.stack([planes[axis] for axis in "xyz"], axis=1) * (1.0, mirror, 1.0) @ rotation.T
+    planes |= {axis: xyz[:, number].astype(np.float32) for number, axis in enumerate("xyz")}
+    planes["height"] = planes["height"] * np.float32(np.linalg.norm(rotation[:, 2])) + np.float32(offset[2])
+
+
+def varied_intensity(
+    planes: dict[str, NDArray[np.float32]], config: AugmentConfig, absent: float, rng: np.random.Generator
+) -> None:
+    """The intensity of a crop with another gain, with noise, or lost, and the height with an error, in place."""
+    values = planes["intensity"] * np.float32(1.0 + rng.uniform(-config.intensity_gain, config.intensity_gain))
+    if config.intensity_noise:
+        width = rng.uniform(0.0, config.intensity_noise)
+        values = np.maximum(values + rng.standard_normal(len(values), np.float32) * np.float32(width), 0.0)
+    if config.intensity_drop and rng.random() < config.intensity_drop:
+        values = np.full_like(values, absent)
+    planes["intensity"] = values
+    if config.ground_error_m:
+        planes["height"] = planes["height"] + np.float32(rng.normal(0.0, config.ground_error_m))
+
+
+def colors_lost(planes: dict[str, NDArray[np.float32]], config: AugmentConfig, rng: np.random.Generator) -> None:
+    """A crop without its colours, with the probability that the settings give, in place."""
+    if config.color_drop and rng.random() < config.color_drop:
+        planes |= {name: np.zeros_like(planes[name]) for name in COLORS}
 
 
 def augment_images(

@@ -21,9 +21,10 @@ from weakseg_ros.batches.mixing import OBJECT_PLANE, WEIGHT_PLANE
 from weakseg_ros.batches.settings import AugmentConfig
 from weakseg_ros.data.scan_sets import Scan, ScanSet
 from weakseg_ros.deploy.frontends.range_numpy import raw_planes, stand
-from weakseg_ros.deploy.input_spec import PLANES, InputSpec, IntensityRule, plain_spec
+from weakseg_ros.deploy.input_spec import COLORS, PLANES, InputSpec, IntensityRule, plain_spec
 from weakseg_ros.errors import ConfigError
 from weakseg_ros.points.cloud import Cloud
+from weakseg_ros.points.crops import PointsSpec
 from weakseg_ros.points.labels import LabelMap
 from weakseg_ros.points.projection import RangeSpec, RangeView
 
@@ -54,6 +55,8 @@ class Batch:
     weights: Tensor | None = None
     """(B, H, W) f32 how much each label counts, 1 where a person gave it, less where it was carried there, 0 without one; None
     where all labels count 1"""
+    further: tuple[Tensor, ...] = ()
+    """what a net is given besides the image, each (B, ...): a net on points, the pyramid of its points"""
 
 
 def make_batch(spec: InputSpec, geometry: Tensor, labels: Tensor) -> Batch:
@@ -132,8 +135,30 @@ class ImageSource(Protocol):
     def of_step(self, step: int, batch_size: int, rank: int, world: int, seed: int) -> list[int]:
         """Which scans a process trains on in a step."""
 
-    def draw(self, numbers: Iterable[int], rng: np.random.Generator) -> tuple[Tensor, Tensor]:
-        """Raw images and labels of the scans with these numbers; see `ScanImages.draw`."""
+    def batch(self, spec: InputSpec, numbers: Iterable[int], rng: np.random.Generator) -> Batch:
+        """The scans, or parts of them, with these numbers, augmented, as what a network of `spec` is given."""
+
+
+class SurveyedSource(ImageSource, Protocol):
+    """A row of registry.SOURCES, made as `ScanImages` is, which can be looked through before a training."""
+
+    told: InputSpec
+    augment: AugmentConfig
+
+    def __init__(
+        self,
+        scans: ScanSet,
+        labels_of: LabelsOf,
+        spec: RangeSpec,
+        augment: AugmentConfig,
+        cache_gib: float = ...,
+        instances: bool = ...,
+        told: InputSpec | None = ...,
+        weights: bool = ...,
+    ) -> None: ...
+
+    def points(self, i: int) -> tuple[Cloud, NDArray[np.uint8]]:
+        """The i-th training scan's cloud and given labels (N,), read from disk; carried labels are left out."""
 
 
 _Points = tuple[Cloud, "NDArray[np.uint8]", "NDArray[np.uint16] | None", "NDArray[np.float32] | None"]
@@ -182,6 +207,10 @@ class ScanImages:
         """Which scans a process trains on in a step; see `scans_of_step`."""
         return scans_of_step(step, len(self), batch_size, rank, world, seed)
 
+    def batch(self, spec: InputSpec, numbers: Iterable[int], rng: np.random.Generator) -> Batch:
+        """See `ImageSource.batch`."""
+        return make_batch(spec, *self.draw(numbers, rng))
+
     def draw(self, numbers: Iterable[int], rng: np.random.Generator) -> tuple[Tensor, Tensor]:
         """Augmented raw images (B, 5, H, W) f32 and labels (B, H, W) u8 of the scans with these numbers."""
         pairs = [self._one(i, rng) for i in numbers]
@@ -225,13 +254,15 @@ class ScanImages:
         return value
 
 
-def untold(spec: RangeSpec, intensity_full_scale: float, ranks: bool = False, level: bool = False) -> InputSpec:
+def untold(
+    spec: RangeSpec, intensity_full_scale: float, ranks: bool = False, level: bool = False, points: PointsSpec | None = None
+) -> InputSpec:
     """What raw images need to know before their statistics do: the range image, what intensity is, whether clouds are levelled.
 
-    All PLANES are taken: which of them a net is told of is decided later.
+    All PLANES are taken, and of `points` the colours too: which of them a net is told of is decided later.
     """
     rule = IntensityRule(required=False, full_scale=intensity_full_scale, ranks=ranks)
-    return plain_spec(spec, ("height",), rule, level)
+    return plain_spec(spec, ("height", *(COLORS if points else ())), rule, level, points)
 
 
 def raw_image(

@@ -12,7 +12,11 @@ from weakseg_ros.errors import ConfigError
 
 @dataclass(frozen=True)
 class AugmentConfig:
-    """Sets how training scans are augmented; 0 turns a switch off."""
+    """Sets how training scans are augmented; 0 turns a switch off.
+
+    Crops of nets on points are mirrored, turned, tilted and scaled, and their readings vary; what is said of rows, columns,
+    pixels and other scans has an effect on range images only.
+    """
 
     where: Literal["images", "points", "coarse3d"] = "images"
     """Selects what is augmented; images augments cached range images, which is fast, points moves the points and projects
@@ -37,6 +41,8 @@ class AugmentConfig:
     """Sets the largest standard deviation of the noise added to a scan's intensity, as a share of its full scale (0 to 1)."""
     intensity_drop: float = setting(0.0, 0.0, 1.0)
     """Sets the probability that a scan loses its intensity (0 to 1); a net trained so needs none on the robot."""
+    color_drop: float = setting(0.0, 0.0, 1.0)
+    """Sets the probability that a crop loses its colours (0 to 1); it has an effect with nets on points only."""
     ground_error_m: float = setting(0.0, 0.0, 1.0)
     """Sets the standard deviation of the error of a scan's ground height in metres (0 to 1); it has an effect on the channel
     height only."""

@@ -11,7 +11,8 @@ from pathlib import Path
 
 import torch
 
-from weakseg_ros.batches.batches import ScanImages, make_batch, step_generator, untold
+from weakseg_ros import registry
+from weakseg_ros.batches.batches import SurveyedSource, step_generator, untold
 from weakseg_ros.data.scan_sets import ScanSet
 from weakseg_ros.train.config import TrainConfig
 from weakseg_ros.train.machine import launch_fabric
@@ -46,8 +47,8 @@ def time_in_turns(configs: Mapping[str, TrainConfig], scans: ScanSet, facts: Dat
     first = next(iter(sessions.values()))
     images, config = first.images, first.config
     numbers = images.of_step(0, config.batch_size, 0, 1, config.seed)
-    drawn = images.draw(numbers, step_generator(0, 0, config.seed))
-    batch = to_device(make_batch(facts.input_spec(images.spec), *drawn), first.fabric.device)
+    drawn = images.batch(first.input, numbers, step_generator(0, 0, config.seed))
+    batch = to_device(drawn, first.fabric.device)
     laps: dict[str, list[float]] = {name: [] for name in sessions}
     for turn in range(WARM_UP + turns):
         for name, session in sessions.items():
@@ -68,8 +69,10 @@ def time_in_turns(configs: Mapping[str, TrainConfig], scans: ScanSet, facts: Dat
 
 def _open(config: TrainConfig, scans: ScanSet, facts: DataStatistics) -> TrainingSession:
     """The training at its first step, without a run folder."""
-    told = untold(image_spec(config, scans), scans.intensity_full_scale, config.intensity == "ranks", config.level)
-    images = ScanImages(scans, labels_of(config, scans), image_spec(config, scans), config.augment, told=told)
+    ranks, spec = config.intensity == "ranks", image_spec(config, scans)
+    told = untold(spec, scans.intensity_full_scale, ranks, config.level, config.points_spec)
+    kind: type[SurveyedSource] = registry.load(registry.SOURCES, told.representation)
+    images = kind(scans, labels_of(config, scans), spec, config.augment, told=told)
     torch.manual_seed(config.seed)
     net = make_net(config, facts, scans.labels.num_classes)
     method = make_method(config, net, facts, scans.labels)

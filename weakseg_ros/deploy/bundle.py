@@ -209,8 +209,15 @@ class BundleInfo:
     @property
     def sizes(self) -> dict[str, int]:
         """The sizes that the tables' symbols stand for, as far as the bundle settles them."""
-        spec = self.input.geometry
-        return {"C": len(self.input.channels), "H": spec.height, "W": spec.width, "K": self.labels.num_classes}
+        return {"C": len(self.input.channels), **self.input.image_sizes, "K": self.labels.num_classes}
+
+    def refuse_points(self, verb: str) -> None:
+        """BundleError where the network is on points, which `verb` cannot take."""
+        if self.input.points is not None:
+            raise BundleError(
+                f"models/{self.name}: is a network on points, and {verb} takes networks on range images alone; train it again "
+                "with 'weakseg train'"
+            )
 
     def hashed(self) -> str:
         """The hex SHA-256 that `content_hash` must hold."""

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
+from scipy.spatial import cKDTree
 
 from weakseg_ros.config import check_ranges, setting
 from weakseg_ros.points.labels import LabelMap
@@ -253,3 +254,16 @@ def _number(
     ids[kept[np.argsort(first[kept])]] = np.arange(1, len(kept) + 1, dtype=np.uint16)
     image.ravel()[at[inside]] = ids[of_pixel]
     return image
+
+
+def group_nearby(xyz: NDArray[np.float32], class_id: NDArray[np.uint8], reach_m: float) -> NDArray[np.uint16]:
+    """(P,) number of the object of each of the (P, 3) points, from 1 up, 0 = none: same class, and no gap of `reach_m`.
+
+    Objects of fewer than `GroupingSettings.min_pixels` points are none.
+    """
+    settings = GroupingSettings()
+    pairs = cKDTree(xyz).query_pairs(reach_m, output_type="ndarray")
+    pairs = pairs[class_id[pairs[:, 0]] == class_id[pairs[:, 1]]]
+    links = coo_array((np.ones(len(pairs), np.bool_), (pairs[:, 0], pairs[:, 1])), shape=(len(xyz), len(xyz)))
+    component = connected_components(links, directed=False)[1]
+    return _number(component, np.arange(len(xyz)), (len(xyz),), settings)

@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """What a network is told of a cloud: the one place where raw channels, their scale and their normalisation are defined.
 
-Raw channels are planes of an image, one value for each pixel's point. `InputSpec.image` makes the network's input of them,
-on numpy arrays and on torch tensors alike, so that training, validation, export and the robot share it.
+Raw channels are planes of an image, one value for each pixel's point; a list of points is an image of one row.
+`InputSpec.image` makes the network's input of them, on numpy arrays and on torch tensors alike, so that training,
+validation, export and the robot share it.
 """
 
 from __future__ import annotations
@@ -11,17 +12,21 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from types import ModuleType
-from typing import Any, Literal
+from typing import Any
 
 from weakseg_ros.config import check_ranges, setting
 from weakseg_ros.errors import CloudError, ConfigError, did_you_mean
 from weakseg_ros.points.cloud import Cloud
+from weakseg_ros.points.crops import PointsSpec
 from weakseg_ros.points.intensity import ABSENT_RANK
 from weakseg_ros.points.projection import RangeSpec
+from weakseg_ros.registry import FRONTENDS
 
 PLANES = ("x", "y", "z", "intensity", "height")
 """the raw channels that a frontend takes from a cloud: m, the training data's intensity or its rank, and m above the ground;
 all others follow from them"""
+COLORS = ("red", "green", "blue")
+"""the raw channels that a frontend for points takes besides: 0 to 1, all 0 where a cloud has no colours"""
 Planes = Mapping[str, Any]
 """PLANES by name and "mask", 1 where a point is and else 0; arrays of one shape (..., H, W), of numpy or torch"""
 
@@ -70,6 +75,9 @@ CHANNELS: dict[str, Callable[[Planes, ModuleType], Any]] = {
     "z": lambda raw, xp: raw["z"],
     "height": lambda raw, xp: xp.clip(raw["height"], LOWEST_M, HIGHEST_M),
     "intensity": lambda raw, xp: raw["intensity"],
+    "red": lambda raw, xp: raw["red"],
+    "green": lambda raw, xp: raw["green"],
+    "blue": lambda raw, xp: raw["blue"],
     "relief_left": _step(-1, 1),
     "relief_right": _step(-1, -1),
     "relief_above": _step(-2, 1),
@@ -78,6 +86,12 @@ CHANNELS: dict[str, Callable[[Planes, ModuleType], Any]] = {
     "valid": lambda raw, xp: xp.ones_like(raw["x"]),
 }
 """what a network can be fed, by name, from the raw planes; `xp` is numpy or torch"""
+
+OF_ONE_REPRESENTATION = {
+    "range": ("relief_left", "relief_right", "relief_above", "relief_below", "bend"),
+    "points": COLORS,
+}
+"""channels that ask for neighbouring pixels, or for colours, and so belong to one kind of input"""
 
 NOT_NORMALISED = frozenset({"valid"})
 """channels that are passed on as they are, whatever mean and std say"""
@@ -133,10 +147,12 @@ class IntensityRule:
 class InputSpec:
     """What a network is told of a cloud; travels in the bundle."""
 
-    representation: Literal["range"] = "range"
+    representation: str = "range"
     """row of registry.FRONTENDS: what the cloud becomes"""
     geometry: RangeSpec
-    """the range image"""
+    """the range image; a network on points sees none, and pictures of its answers are drawn in it"""
+    points: PointsSpec | None = None
+    """the points of a network on points"""
     channels: tuple[str, ...]
     """names of the input's channels, in order"""
     mean: tuple[float, ...]
@@ -150,12 +166,27 @@ class InputSpec:
 
     def __post_init__(self) -> None:
         check_ranges(self)
-        check_channels(self.channels)
+        check_representation(self.representation)
+        if (self.representation == "points") != (self.points is not None):
+            raise ConfigError(f"points: is {self.points} for representation '{self.representation}'; export the model again")
+        check_channels(self.channels, self.representation)
         for key, values in (("mean", self.mean), ("std", self.std)):
             if len(values) != len(self.channels) or not all(map(math.isfinite, values)):
                 raise ConfigError(f"{key}: expected {len(self.channels)} finite values, one per channel; found {list(values)}")
         if min(self.std) <= 0:
             raise ConfigError(f"std: {list(self.std)} must be positive")
+
+    @property
+    def image_sizes(self) -> dict[str, int]:
+        """The sides of the network's input that are settled: rows and columns of an image; a list of points has one row."""
+        return {"H": 1} if self.points else {"H": self.geometry.height, "W": self.geometry.width}
+
+    def __str__(self) -> str:
+        if self.points:
+            spec = self.points
+            return f"points of a {spec.grid_m:g} m grid, up to {spec.points} at once, {spec.neighbours} neighbours each"
+        image = self.geometry
+        return f"a range image of {image.height} x {image.width}, inclination {image.fov_down_deg:g} to {image.fov_up_deg:g} deg"
 
     @property
     def needs_ground(self) -> bool:
@@ -181,11 +212,19 @@ class InputSpec:
         return channels
 
 
-def plain_spec(geometry: RangeSpec, channels: Sequence[str], intensity: IntensityRule, level: bool = False) -> InputSpec:
+def plain_spec(
+    geometry: RangeSpec,
+    channels: Sequence[str],
+    intensity: IntensityRule,
+    level: bool = False,
+    points: PointsSpec | None = None,
+) -> InputSpec:
     """The spec that passes raw channels on as they are: what statistics are taken from."""
     count = len(channels)
     return InputSpec(
+        representation=representation_of(points),
         geometry=geometry,
+        points=points,
         channels=tuple(channels),
         mean=(0.0,) * count,
         std=(1.0,) * count,
@@ -195,10 +234,29 @@ def plain_spec(geometry: RangeSpec, channels: Sequence[str], intensity: Intensit
     )
 
 
-def check_channels(channels: Sequence[str]) -> None:
-    """ConfigError for an unknown channel, none at all, or one named twice."""
+def representation_of(points: PointsSpec | None) -> str:
+    """The row of registry.FRONTENDS for a network on these points, or on range images where there are none."""
+    return "range" if points is None else "points"
+
+
+def check_representation(name: str) -> None:
+    """ConfigError for a representation that no frontend makes."""
+    if name not in FRONTENDS:
+        raise ConfigError(f"representation: unknown '{name}'{did_you_mean(name, FRONTENDS)}; known: {', '.join(FRONTENDS)}")
+
+
+def check_channels(channels: Sequence[str], representation: str = "range") -> None:
+    """ConfigError for an unknown channel, none at all, one named twice, or one that the representation has not."""
     for name in channels:
         if name not in CHANNELS:
             raise ConfigError(f"channels: unknown '{name}'{did_you_mean(name, CHANNELS)}; known: {', '.join(CHANNELS)}")
+        for owner, own in OF_ONE_REPRESENTATION.items():
+            if name in own and owner != representation:
+                raise ConfigError(
+                    f"channels: '{name}' is for nets on {_KINDS.get(owner, owner)}; leave it out, or take another net"
+                )
     if not channels or len(set(channels)) != len(channels):
         raise ConfigError(f"channels: {list(channels)} must name at least one channel, each once")
+
+
+_KINDS = {"range": "range images", "points": "points"}

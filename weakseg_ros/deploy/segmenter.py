@@ -20,6 +20,7 @@ from weakseg_ros.deploy.engines import open_first
 from weakseg_ros.deploy.engines.choice import chain_of
 from weakseg_ros.deploy.fit import Fit, FitMonitor, combine, ground_classes, measure
 from weakseg_ros.deploy.frontends import FrontendSettings, Instances, Lift, open_frontend
+from weakseg_ros.deploy.frontends import answer as ask
 from weakseg_ros.deploy.segmentation import Segmentation
 from weakseg_ros.errors import EngineError
 from weakseg_ros.points.cloud import Cloud
@@ -52,6 +53,7 @@ class Segmenter:
         allow_no_intensity: bool = False,
         instances: Instances = "auto",
         watch: Watch = "now",
+        passes: int = 1,
     ) -> None:
         self.bundle = bundle
         self.frontend = open_frontend(bundle.info)
@@ -59,7 +61,7 @@ class Segmenter:
         if self.chain.why:
             log.info("%s: %s", bundle.name, self.chain.why)
         self.engine, self.why_not = open_first(bundle, self.chain.labels, threads)
-        self.frontend.settings = FrontendSettings(lift, instances, intensity_scale, allow_no_intensity)
+        self.frontend.settings = FrontendSettings(lift, instances, intensity_scale, allow_no_intensity, passes=passes)
         self._monitor = DomainMonitor(bundle.info)
         self._fit, self._ground, self._watch = FitMonitor(bundle.info), ground_classes(bundle.labels), watch
         self._last: tuple[Any, Segmentation] | None = None
@@ -83,7 +85,7 @@ class Segmenter:
         """
         timings = _Timings()
         inputs, view = self.frontend.encode(cloud, timings.lap)
-        outputs = self.frontend.nothing() if self.frontend.sees_nothing(view) else self.engine.run(inputs)
+        outputs = ask(self.frontend, self.engine.run, inputs, view)
         timings.lap("engine")
         answer: Segmentation = self.frontend.decode(outputs, view, timings.lap)
         self._monitor.add(view)
@@ -119,7 +121,7 @@ class Segmenter:
         self.frontend.settings = dataclasses.replace(settings, instances="none", allow_no_intensity=True, intensity_scale=scale)
         try:
             inputs, view = self.frontend.encode(cloud)
-            outputs = self.frontend.nothing() if self.frontend.sees_nothing(view) else self.engine.run(inputs)
+            outputs = ask(self.frontend, self.engine.run, inputs, view)
             class_id: NDArray[np.uint8] = self.frontend.decode(outputs, view).class_id
             return class_id
         finally:

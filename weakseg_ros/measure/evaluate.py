@@ -64,6 +64,8 @@ class EvaluateConfig(RaySettings):
     lift: Literal["pixel", "knn"] = "pixel"
     """How points behind the nearest one of their pixel get their class: 'pixel' copies the pixel's, 'knn' lets neighbours
     vote."""
+    passes: int = setting(1, 1, 100)
+    """Sets how often a network on points sees every point at least (1 to 100); its answers vote, and papers report 20 votes."""
     unanswered: Unanswered = "wrong"
     """How labelled points without a predicted class count: 'wrong', or 'left_out' of all figures, as published evaluations
     do."""
@@ -183,6 +185,7 @@ def evaluate(
         config.lift,
         config.intensity_scale,
         allow_no_intensity=not config.intensity_field,
+        passes=config.passes,
     )
     facts: dict[str, Any] = {"engine": f"{label_of(segmenter.engine)} ({segmenter.engine.device})"}
     try:

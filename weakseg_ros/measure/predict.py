@@ -13,7 +13,7 @@ import tyro
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from weakseg_ros.config import parse
+from weakseg_ros.config import parse, setting
 from weakseg_ros.data.many_bags import Row, Runner, are_whole, bags_for, each_bag, one_by_one, only_here
 from weakseg_ros.data.prediction_files import ZIP, Predicted, PredictionFolder, check_submission, server_ids
 from weakseg_ros.data.ray_settings import RaySettings, anywhere
@@ -57,6 +57,8 @@ class PredictConfig(RaySettings):
     lift: Literal["pixel", "knn"] = "pixel"
     """How points behind the nearest one of their pixel get their class: 'pixel' copies the pixel's, 'knn' lets neighbours
     vote."""
+    passes: int = setting(1, 1, 100)
+    """Sets how often a network on points sees every point at least (1 to 100); its answers vote, and papers report 20 votes."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -144,6 +146,7 @@ def predict(config: PredictConfig) -> PredictReport:
         config.lift,
         config.intensity_scale,
         allow_no_intensity=not config.intensity_field,
+        passes=config.passes,
     )
     report = PredictReport()
     try:

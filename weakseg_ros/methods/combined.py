@@ -64,6 +64,11 @@ def build_method(method: str, settings: Mapping[str, Any], task: Task) -> Combin
     if names == (BASE,) and not (task.supervised.focal_weight or task.supervised.lovasz_weight):
         raise ConfigError(f"{BASE}: focal_weight and lovasz_weight are both 0, so nothing is learned; set one of them above 0")
     kinds = {name: load(METHODS, name) for name in names}
+    for name, kind in kinds.items():
+        if kind.why_no_points and getattr(task.net, "representation", "range") == "points":
+            raise ConfigError(
+                f"method: '{name}' needs a net on range images, as {kind.why_no_points}; take another net, or leave it out"
+            )
     return Combined({name: kind(settings[name] if name in settings else kind.Settings(), task) for name, kind in kinds.items()})
 
 

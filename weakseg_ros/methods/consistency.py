@@ -34,6 +34,7 @@ class Consistency(Method):
     """Mean teacher and LaserMix (CVPR 2023): unlabelled pixels learn from a slow teacher, on scans mixed of two."""
 
     Settings = ConsistencySettings
+    why_no_points = "it mixes rows and columns of two scans"
 
     def __init__(self, settings: ConsistencySettings, task: Task) -> None:
         super().__init__(settings, task)

@@ -43,6 +43,9 @@ class Method(nn.Module):
     reads_instances: ClassVar[bool] = False
     """whether batches shall say which object each labelled pixel belongs to"""
 
+    why_no_points: ClassVar[str] = ""
+    """why it cannot train a net on points, whose image is a list; empty where it can"""
+
     def __init__(self, settings: Any, task: Task) -> None:
         super().__init__()
 

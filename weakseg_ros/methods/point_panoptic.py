@@ -46,6 +46,7 @@ class PointPanoptic(Method):
     """
 
     Settings = PointPanopticSettings
+    why_no_points = "it measures distances between neighbouring pixels"
     reads_instances = True
     things: Tensor
     radius_m: Tensor

@@ -31,19 +31,6 @@ class SqueezeSegSettings:
 
 
 @dataclass(frozen=True)
-class RandLaSettings:
-    """Sets RandLA-Net apart from its width."""
-
-    points: int = setting(45_056, 1)
-    """Sets the number of points sampled from a scan, at least 1; the other points get the prediction of the nearest one."""
-    neighbours: int = setting(16, 1)
-    """Sets the number of nearest neighbours of each point, at least 1."""
-
-    def __post_init__(self) -> None:
-        check_ranges(self)
-
-
-@dataclass(frozen=True)
 class QueryHeadSettings:
     """Sets the size of the query head."""
 

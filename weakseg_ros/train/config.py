@@ -23,7 +23,8 @@ from weakseg_ros.methods.settings import (
     PointPanopticSettings,
     SupervisedSettings,
 )
-from weakseg_ros.nets.settings import RandLaSettings, RangeNetSettings, SqueezeSegSettings
+from weakseg_ros.nets.settings import RangeNetSettings, SqueezeSegSettings
+from weakseg_ros.points.crops import PointsSpec
 from weakseg_ros.registry import METHODS, NETS
 from weakseg_ros.train.older import in_sections
 from weakseg_ros.weak.propagate import PropagateSettings
@@ -81,7 +82,8 @@ class TrainConfig:
     """Sets the number of channels of the net at full resolution (2 to 512); the published nets have 32."""
     channels: tuple[str, ...] = ("range", "x", "y", "z", "intensity")
     """Lists the input channels of the net, in order, from range, log_range, x, y, z, height (above the ground), intensity,
-    relief_left, relief_right, relief_above, relief_below (steps to the neighbouring pixels), bend (roughness) and valid."""
+    relief_left, relief_right, relief_above, relief_below (steps to the neighbouring pixels), bend (roughness) and valid; a net
+    on points has no neighbouring pixels, but red, green and blue (0 to 1), and x, y and z count from the middle of its crop."""
     intensity: Literal["scaled", "ranks"] = "scaled"
     """Selects what the net is fed as intensity; scaled means values on the scale of the training data, and ranks means each
     point's rank in its own scan, which no scale or gain of another driver changes."""
@@ -114,12 +116,17 @@ class TrainConfig:
     """Ends the training after this many minutes, with the learning rate scheduled accordingly, so that the run cannot be
     repeated exactly; 0 sets no limit."""
     batch_size: int = setting(4, 1, 4096)
-    """Sets the number of scans per step and process (1 to 4096)."""
+    """Sets the number of scans, or of crops for a net on points, per step and process (1 to 4096)."""
     learning_rate: float = setting(4e-3, 1e-8, 10.0)
-    """Sets the peak learning rate of the AdamW optimiser, reached after the warm-up and then lowered to 0 along half a cosine
+    """Sets the peak learning rate of the AdamW optimiser, reached after the warm-up and then lowered as `schedule` says
     (1e-08 to 10)."""
     warmup_steps: int = setting(100, 0)
     """Sets the number of steps over which the learning rate rises from 0; it must be less than `steps`."""
+    schedule: Literal["cosine", "exponential"] = "cosine"
+    """Selects how the learning rate falls after the warm-up; cosine lowers it to 0 along half a cosine, and exponential to a
+    tenth by the same factor each step, as ERDA trains nets on points."""
+    clip_norm: float = setting(0.0, 0.0)
+    """Limits the norm of the gradient to this length (0 or more); 0 does not limit it."""
     weight_decay: float = setting(0.01, 0.0, 1.0)
     """Sets the weight decay of the AdamW optimiser (0 to 1)."""
     average_decay: float = setting(0.99, 0.0, 0.99999)
@@ -162,8 +169,8 @@ class TrainConfig:
     """Sets the net rangenet53; these settings have an effect where `net` names it."""
     squeezesegv3: SqueezeSegSettings = field(default_factory=SqueezeSegSettings)
     """Sets the net squeezesegv3; these settings have an effect where `net` names it."""
-    randlanet: RandLaSettings = field(default_factory=RandLaSettings)
-    """Sets the net randlanet; these settings have an effect where `net` names it."""
+    randlanet: PointsSpec = field(default_factory=PointsSpec)
+    """Sets the points of the net randlanet; these settings have an effect where `net` names it."""
 
     def __post_init__(self) -> None:
         check_ranges(self)
@@ -192,8 +199,16 @@ class TrainConfig:
     @property
     def net_arguments(self) -> dict[str, Any]:
         """What the net is made with besides channels and classes, by name."""
+        if self.points_spec is not None:
+            return {"width": self.net_width, "layers": len(self.points_spec.ratios)}
         own = to_mapping(getattr(self, self.net)) if self.net in sections() else {}
         return {"width": self.net_width, **own}
+
+    @property
+    def points_spec(self) -> PointsSpec | None:
+        """The points of the net, where it is one on points; None for a net on range images."""
+        own = getattr(self, self.net, None)
+        return own if isinstance(own, PointsSpec) else None
 
     @property
     def without_effect(self) -> tuple[str, ...]:

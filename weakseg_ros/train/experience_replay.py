@@ -16,8 +16,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from weakseg_ros.batches.batches import Batch, ScanImages
+from weakseg_ros.batches.batches import Batch, ScanImages, make_batch
 from weakseg_ros.data.scan_sets import ScanCollection
+from weakseg_ros.deploy.input_spec import InputSpec
 from weakseg_ros.methods.method import Method
 from weakseg_ros.nets.heads.head import Heads
 from weakseg_ros.nets.output import NetOutput
@@ -47,6 +48,10 @@ class ReplayImages:
         fresh = self.new.of_step(step, self.new_per_batch, rank, world, seed)
         known = self.replay.of_step(step, batch_size - self.new_per_batch, rank, world, seed)
         return [*fresh, *(number + len(self.new) for number in known)]
+
+    def batch(self, spec: InputSpec, numbers: Iterable[int], rng: np.random.Generator) -> Batch:
+        """See `ImageSource.batch`."""
+        return make_batch(spec, *self.draw(numbers, rng))
 
     def draw(self, numbers: Iterable[int], rng: np.random.Generator) -> tuple[Tensor, Tensor]:
         """Each kind is varied among its own: a sector of dense labels has no place in an image of few clicks."""

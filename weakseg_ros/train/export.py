@@ -32,7 +32,7 @@ from weakseg_ros.deploy.bundle import (
     write_bundle,
 )
 from weakseg_ros.deploy.engines.torch import rules_of
-from weakseg_ros.deploy.frontends import FrontendSettings, make_frontend
+from weakseg_ros.deploy.frontends import Answers, FrontendSettings, answer, make_frontend
 from weakseg_ros.deploy.graph import DeployGraph, join_weights
 from weakseg_ros.deploy.input_spec import InputSpec
 from weakseg_ros.errors import BundleError, DataError, say
@@ -44,7 +44,7 @@ from weakseg_ros.points.projection import RangeSpec
 from weakseg_ros.train.calibrate import fit_temperature
 from weakseg_ros.train.config import ExportConfig, TrainConfig
 from weakseg_ros.train.model_card import model_card
-from weakseg_ros.train.onnx_file import HALVED_ELEMENTS, compare, export_onnx
+from weakseg_ros.train.onnx_file import HALVED_ELEMENTS, Samples, compare, export_onnx
 from weakseg_ros.train.outputs import check_bundle_place
 from weakseg_ros.train.referring_export import referring_files
 from weakseg_ros.train.run_folder import CONFIG, LABELS, SPEC, STATISTICS, RunFolder
@@ -78,6 +78,9 @@ def _add_variants(config: ExportConfig) -> None:
 
     bundle = Bundle.load(config.from_bundle or config.out)
     if bundle.file_of(KIND_ONNX) is None and config.run is not None:
+        return
+    if bundle.info.input.points is not None and config.run is not None:
+        say("  float32 alone: half precision and int8 are made of networks on range images")
         return
     if config.scans is not None:
         train_scans, val_scans = open_data_for(bundle, config.scans)
@@ -127,12 +130,14 @@ def export_run(
     if class_prior:
         adjust_to_shares(net, statistics.class_counts, class_prior)
         figures["class_prior"] = class_prior
-    heads, told = _load_heads(run, config, net, statistics, labels), statistics.input_spec(spec)
+    heads = _load_heads(run, config, net, statistics, labels)
+    told = statistics.input_spec(spec, config.points_spec)
     train_scans, val_scans = open_data(config)
     images, logits, class_id = measure_scans(net, val_scans or train_scans, told, scans)
     info = BundleInfo(
         name=name or folder.absolute().name,
         input=told,
+        inputs=dict(make_frontend(told, labels).inputs),
         labels=labels,
         net=NetRule(config.net, config.net_arguments),
         heads=rules_of(heads),
@@ -161,14 +166,15 @@ def export_bundle(
     net: nn.Module,
     info: BundleInfo,
     folder: Path,
-    sample_images: NDArray[np.float32],
+    sample_images: Samples,
     half: bool = False,
     heads: Heads | None = None,
 ) -> Bundle:
     """Write `net` as a bundle and prove it: the ONNX file must answer as torch does on `sample_images`.
 
-    `sample_images` (M, C, H, W) are network inputs of real scans. `info` brings everything but parity, files and hash. With
-    `half` the weights are stored in half precision. `heads` are those that `info.heads` names.
+    `sample_images` are network inputs of real scans, images (M, C, H, W) or all inputs by name. `info` brings everything
+    but parity, files and hash. With `half` the weights are stored in half precision. `heads` are those that `info.heads`
+    names.
     Both modules are left as they are. A net that states `why_no_onnx` gets a bundle for torch alone. Raises BundleError
     where ONNX and torch disagree, before anything is written at `folder`.
     """
@@ -189,7 +195,7 @@ def export_bundle(
 
 
 def _proven_onnx(
-    graph: DeployGraph, info: BundleInfo, folder: Path, sample_images: NDArray[np.float32], half: bool
+    graph: DeployGraph, info: BundleInfo, folder: Path, sample_images: Samples, half: bool
 ) -> tuple[bytes, dict[str, float]]:
     """The ONNX file and its parity with torch; BundleError where that is not good enough for the bundle at `folder`."""
     model = export_onnx(graph, info, half)
@@ -215,31 +221,36 @@ def _check_referring(parity: Mapping[str, float], folder: Path) -> None:
 
 
 @torch.inference_mode()
-def measure_scans(net: nn.Module, scans: ScanSet, spec: InputSpec, count: int) -> tuple[NDArray[np.float32], Tensor, Tensor]:
-    """Network inputs (M, C, H, W) of a few scans, and logits (P, K) with class ids (P,) of labelled pixels of `count` scans."""
+def measure_scans(net: nn.Module, scans: ScanSet, spec: InputSpec, count: int) -> tuple[Samples, Tensor, Tensor]:
+    """Network inputs of a few scans, and logits (P, K) with class ids (P,) of labelled pixels of `count` scans."""
     frontend = make_frontend(spec, scans.labels)
     frontend.settings = FrontendSettings(allow_no_intensity=True)
-    images: list[NDArray[np.float32]] = []
+    samples: list[dict[str, NDArray[Any]]] = []
     logits, class_id = [], []
     rng = np.random.default_rng(0)
     numbers = np.unique(np.linspace(0, len(scans) - 1, min(count, len(scans))).round().astype(int))
     for number in tqdm(numbers, desc="calibrate", unit="scan", disable=None):
         scan = scans[int(number)]
         inputs, view = frontend.encode(scan.cloud)
-        image = inputs["image"][0]
-        if len(images) < PARITY_IMAGES:
-            images.append(image)
-        if scan.class_id is None:
+        if len(samples) < PARITY_IMAGES and not frontend.sees_nothing(view):
+            samples.append({name: values[: frontend.at_once] for name, values in inputs.items()})
+        if scan.class_id is None or frontend.sees_nothing(view):
             continue
         truth = label_image(scan.class_id, view.pixels).ravel()
         labelled = np.flatnonzero(truth)
         chosen = rng.choice(labelled, min(PIXELS_PER_SCAN, len(labelled)), replace=False)
-        logits.append(net(torch.from_numpy(image)[None]).logits[0].flatten(1).T[chosen])  # (P, K)
+        found = answer(frontend, lambda part: {"logits": _logits(net, part)}, inputs, view)["logits"]
+        logits.append(torch.from_numpy(np.moveaxis(found, 1, -1).reshape(-1, found.shape[1])[chosen]))  # (P, K)
         class_id.append(torch.from_numpy(truth[chosen]))
-    if not images:
+    if not samples:
         raise DataError(f"{scans.name}: holds no scan to compare the exported model on; give the data the run was trained with")
     empty = torch.zeros(0, scans.labels.num_classes), torch.zeros(0, dtype=torch.uint8)
-    return np.stack(images), torch.cat([empty[0], *logits]), torch.cat([empty[1], *class_id])
+    return samples, torch.cat([empty[0], *logits]), torch.cat([empty[1], *class_id])
+
+
+def _logits(net: nn.Module, inputs: Answers) -> NDArray[np.float32]:
+    logits: NDArray[np.float32] = net(*map(torch.from_numpy, inputs.values())).logits.numpy()
+    return logits
 
 
 def command_of(config: TrainConfig) -> str:

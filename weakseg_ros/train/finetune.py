@@ -110,6 +110,7 @@ def refine(bundle: Bundle, new: ScanSet, replay: ScanSet | None, config: TrainCo
     """
     keep_large_blocks()
     info, run = bundle.info, RunFolder(config.out)
+    info.refuse_points("retraining")
     fabric = launch_fabric(config)
     torch.manual_seed(config.seed)
     graph = load_graph(bundle)

@@ -73,6 +73,8 @@ def why_precision(config: TrainConfig, cpu_info: Path = Path("/proc/cpuinfo")) -
     """
     if config.precision != "auto":
         return config.precision, "the settings ask for it"
+    if config.points_spec is not None:
+        return "32-true", "a net on points reads places in metres, for which half precision is too coarse"
     if _on_cuda(config):
         name, level = torch.cuda.get_device_name(), torch.cuda.get_device_capability()[0]
         promise: tuple[Precision, str] = (

@@ -19,14 +19,22 @@ def model_card(info: BundleInfo) -> str:
 
 
 def _head(info: BundleInfo) -> str:
-    spec = info.spec
     return (
         f"# {info.name}\n\n"
-        f"Labels every point of a LiDAR sweep with one of {info.labels.num_classes - 1} classes: "
-        f"{', '.join(info.labels.names[1:])}.\n\n"
-        f"Network `{info.net.name}` on a range image of {spec.height} x {spec.width}, inclination {spec.fov_down_deg:g} to "
-        f"{spec.fov_up_deg:g} deg, azimuth {spec.fov_right_deg:g} to {spec.fov_left_deg:g} deg, range {spec.min_range_m:g} to "
-        f"{spec.max_range_m:g} m; channels {', '.join(info.channels)}." + "".join(f" {_of_head(head)}" for head in info.heads)
+        f"Labels every point of a {'cloud' if info.input.points else 'LiDAR sweep'} with one of {info.labels.num_classes - 1} "
+        f"classes: {', '.join(info.labels.names[1:])}.\n\n"
+        f"Network `{info.net.name}` on {_seen(info)}; channels {', '.join(info.channels)}."
+        + "".join(f" {_of_head(head)}" for head in info.heads)
+    )
+
+
+def _seen(info: BundleInfo) -> str:
+    spec = info.spec
+    if info.input.points:
+        return str(info.input)
+    return (
+        f"{info.input}, azimuth {spec.fov_right_deg:g} to {spec.fov_left_deg:g} deg, range {spec.min_range_m:g} to "
+        f"{spec.max_range_m:g} m"
     )
 
 
@@ -67,11 +75,10 @@ def _mounting_limit(info: BundleInfo) -> str:
 
 def _limits(info: BundleInfo) -> str:
     spec, iou = info.spec, _class_iou(info)
-    lines = [
-        f"- Points outside {spec.fov_down_deg:g} to {spec.fov_up_deg:g} deg, or outside {spec.min_range_m:g} to "
-        f"{spec.max_range_m:g} m, get no class.",
-        _mounting_limit(info),
-    ]
+    lines = [_mounting_limit(info)]
+    if info.input.points is None:
+        outside = f"outside {spec.fov_down_deg:g} to {spec.fov_up_deg:g} deg, or outside {spec.min_range_m:g} to "
+        lines.insert(0, f"- Points {outside}{spec.max_range_m:g} m, get no class.")
     if "intensity" in info.channels and info.intensity.ranks:
         lines.append("- Intensity is told by its rank in each cloud: the driver's scale, gain and gamma do not matter.")
     elif "intensity" in info.channels:

@@ -6,13 +6,16 @@ from __future__ import annotations
 import contextlib
 import io
 import logging
+import math
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import onnx
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from weakseg_ros.deploy.bundle import BundleInfo
 from weakseg_ros.deploy.engines.onnxruntime import open_session
@@ -25,20 +28,23 @@ HALVED_ELEMENTS = 256
 """weights with fewer elements stay float32"""
 
 
+Samples = NDArray[np.float32] | Sequence[Mapping[str, NDArray[Any]]]
+"""network inputs by name, or images (M, C, H, W) where an image is all that the network takes"""
+
+
 def export_onnx(graph: DeployGraph, info: BundleInfo, half: bool = False) -> bytes:
-    """The graph as one ONNX file: any batch size, the image size of `info.spec`; it names no path of this machine."""
-    spec, channels = info.spec, len(info.channels)
-    sample = torch.zeros(2, channels, spec.height, spec.width)  # a batch of 1 would be taken for a constant
+    """The graph as one ONNX file: any batch size, and any number of points; it names no path of this machine."""
+    samples = sample_tensors(info)
     with quiet("torch.onnx"), torch.no_grad():
         program = torch.onnx.export(
             graph,
-            (sample,),
+            tuple(sample for sample, _ in samples),
             dynamo=True,
             external_data=False,
             opset_version=OPSET,
             input_names=list(info.inputs),
             output_names=list(info.outputs),
-            dynamic_shapes={"image": {0: torch.export.Dim("batch")}},
+            dynamic_shapes=(samples[0][1], *([tuple(free for _, free in samples[1:])] if samples[1:] else [])),
             verbose=False,
         )
     if program is None:
@@ -58,8 +64,26 @@ def clean(model: onnx.ModelProto, facts: Mapping[str, str] | None = None) -> byt
     return content
 
 
-def compare(graph: DeployGraph, model: bytes, images: NDArray[np.float32]) -> dict[str, float]:
-    """How far onnxruntime's answers for the ONNX file are from torch's over (M, C, H, W) images.
+def sample_tensors(info: BundleInfo) -> list[tuple[Tensor, dict[int, Any]]]:
+    """Zeros of each input's shape, and its free dimensions by number: the batch, and the sizes that the bundle does not settle.
+
+    A size of 1 would be taken for a constant, so that a free one is larger.
+    """
+    ratios = () if info.input.points is None else info.input.points.ratios
+    points = {f"P{level}" if level else "W": 2 * math.prod(ratios[level:]) for level in range(len(ratios) + 1)} if ratios else {}
+    sizes = {"B": 2, **points, **info.sizes}
+    free: dict[str, Any] = {symbol: torch.export.Dim(symbol) for symbol in ("B", *points)}
+    return [
+        (
+            torch.zeros([int(s) if s.isdigit() else sizes[s] for s in table.shape], dtype=getattr(torch, table.dtype)),
+            {number: free[s] for number, s in enumerate(table.shape) if s in free},
+        )
+        for table in info.inputs.values()
+    ]
+
+
+def compare(graph: DeployGraph, model: bytes, samples: Samples) -> dict[str, float]:
+    """How far onnxruntime's answers for the ONNX file are from torch's over some inputs.
 
     `class_agreement` is the share of pixels with equal classes, `max_difference` the largest one of confidence or uncertainty.
     For each further output there is `NAME_difference`, the largest one over the largest value of torch's, or over 1.
@@ -67,17 +91,18 @@ def compare(graph: DeployGraph, model: bytes, images: NDArray[np.float32]) -> di
     names = (*ANSWERS, *(() if graph.heads is None else graph.heads.outputs))
     session = open_session(model, 0, "export", ["CPUExecutionProvider"])  # a GPU rounds to TF32
     worst, equal = dict.fromkeys(names[1:], 0.0), []
-    for image in images[:, None]:
+    each = [{"image": image} for image in samples[:, None]] if isinstance(samples, np.ndarray) else samples
+    for inputs in each:
         with torch.inference_mode():
-            ours = [value.numpy() for value in graph(torch.from_numpy(image))]
-        theirs = session.run(names, {"image": image})
+            ours = [value.numpy() for value in graph(*map(torch.from_numpy, inputs.values()))]
+        theirs = session.run(names, dict(inputs))
         for name, a, b in zip(names[1:], ours[1:], theirs[1:], strict=True):
             apart = float(np.abs(a - b).max() / max(1.0, float(np.abs(a).max())))
             worst[name] = float(np.fmax(worst[name], apart)) if np.isfinite(apart) else np.inf
         equal.append(float(np.mean(ours[0] == theirs[0])))
     plain = max(worst[name] for name in names[1 : len(ANSWERS)])
     more = {f"{name}_difference": worst[name] for name in names[len(ANSWERS) :]}
-    return {"images": float(len(images)), "class_agreement": float(np.mean(equal)), "max_difference": plain, **more}
+    return {"images": float(len(each)), "class_agreement": float(np.mean(equal)), "max_difference": plain, **more}
 
 
 def _halve_weights(model: onnx.ModelProto) -> None:

@@ -23,6 +23,7 @@ def run(config: TrainReferringConfig) -> int:
     """Do what was asked for; returns the exit code."""
     check_bundle_place(config.out_bundle, config.overwrite, "--out-bundle")
     bundle, asked = Bundle.load(config.bundle), config.training
+    bundle.info.refuse_points("a referring head")
     data = ReferringData(config.data, bundle, config.cache)
     words = data.vocabulary()
     labelled = draw_labelled(data, asked.ratio, asked.seed)

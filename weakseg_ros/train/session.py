@@ -14,7 +14,8 @@ import torch
 from lightning_fabric import Fabric
 from torch import Tensor, nn
 
-from weakseg_ros.batches.batches import Batch, ImageSource, ScanImages, untold
+from weakseg_ros import registry
+from weakseg_ros.batches.batches import Batch, ImageSource, SurveyedSource, untold
 from weakseg_ros.config import dump_yaml, load_yaml
 from weakseg_ros.data.scan_sets import ScanSet
 from weakseg_ros.deploy.input_spec import InputSpec
@@ -60,8 +61,10 @@ class Learner(nn.Module):
         xyz: Tensor | None = None,
         instances: Tensor | None = None,
         weights: Tensor | None = None,
+        *further: Tensor,
     ) -> dict[str, Tensor]:
-        return self.method.losses(Batch(image, labels, mask, xyz, instances, weights), self.net(image), progress)
+        batch = Batch(image, labels, mask, xyz, instances, weights, further)
+        return self.method.losses(batch, self.net(image, *further), progress)
 
 
 HEADS = "extra"
@@ -115,9 +118,10 @@ def open_training(config: TrainConfig) -> TrainingSession:
         val_scans = labelled_only(val_scans, config.max_val_scans)
     train_scans = with_carried_labels(config, train_scans)
     sparse, spec = labels_of(config, train_scans), image_spec(config, train_scans)
-    told = untold(spec, train_scans.intensity_full_scale, config.intensity == "ranks", config.level)
+    told = untold(spec, train_scans.intensity_full_scale, config.intensity == "ranks", config.level, config.points_spec)
     planes = (reads_instances(config.method), told, bool(config.propagate.scans))
-    images = ScanImages(train_scans, sparse, spec, config.augment, config.cache_gib, *planes)
+    kind: type[SurveyedSource] = registry.load(registry.SOURCES, told.representation)
+    images = kind(train_scans, sparse, spec, config.augment, config.cache_gib, *planes)
     initial = read_initial(config) if config.init and not config.resume else None
     statistics = _reopen(run, images, fabric) if config.resume else _look_at(images, config, fabric)
     if initial and initial.channels == statistics.channels and not config.mean:
@@ -163,7 +167,7 @@ def assemble(
     optimizer = torch.optim.AdamW(learner.parameters(), config.learning_rate, weight_decay=config.weight_decay, fused=True)
     wrapped, optimizer = fabric.setup(learner, optimizer)
     parts = (learner, wrapped, average, heads_average, optimizer)
-    spec = told or statistics.input_spec(images.spec)
+    spec = told or statistics.input_spec(images.spec, config.points_spec)
     return TrainingSession(config, fabric, run, images, val_scans, statistics, spec, *parts, Position())
 
 
@@ -239,7 +243,7 @@ def _begin(session: TrainingSession) -> None:
     write_start(session.run, config, images.spec, images.scans.labels, session.statistics, facts)
 
 
-def _look_at(images: ScanImages, config: TrainConfig, fabric: Fabric) -> DataStatistics:
+def _look_at(images: SurveyedSource, config: TrainConfig, fabric: Fabric) -> DataStatistics:
     """What the training scans look like; normalised as the settings say, where they do."""
     whose = (fabric.global_rank, fabric.world_size, partial(_gathered, fabric.world_size))
     statistics = survey(images, config.channels, images.scans.labels.num_classes, *whose)
@@ -282,7 +286,7 @@ def write_start(
     write_atomic(run.path / LABELS, dump_yaml(labels))
 
 
-def _reopen(run: RunFolder, images: ScanImages, fabric: Fabric) -> DataStatistics:
+def _reopen(run: RunFolder, images: SurveyedSource, fabric: Fabric) -> DataStatistics:
     if fabric.is_global_zero:
         run.hold()
     known = run.environment()["data"]["hash"]

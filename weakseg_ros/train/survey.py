@@ -11,12 +11,13 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from weakseg_ros.batches.batches import ScanImages
+from weakseg_ros.batches.batches import SurveyedSource
 from weakseg_ros.deploy.bundle import TrainingStatistics
-from weakseg_ros.deploy.frontends.range_numpy import range_input, stand
-from weakseg_ros.deploy.input_spec import NOT_NORMALISED, InputSpec, IntensityRule, plain_spec
+from weakseg_ros.deploy.frontends import make_frontend
+from weakseg_ros.deploy.input_spec import NOT_NORMALISED, InputSpec, IntensityRule, plain_spec, representation_of
 from weakseg_ros.errors import DataError
 from weakseg_ros.points.cloud import Cloud
+from weakseg_ros.points.crops import PointsSpec
 from weakseg_ros.points.intensity import quantiles
 from weakseg_ros.points.projection import RangeSpec, RangeView
 
@@ -48,11 +49,13 @@ class DataStatistics:
     scans: int = 0
     """scans that were counted; 0 in runs of older versions, and where two kinds of scans are mixed"""
 
-    def input_spec(self, geometry: RangeSpec) -> InputSpec:
-        """What the net is told of a cloud, in range images of that geometry."""
+    def input_spec(self, geometry: RangeSpec, points: PointsSpec | None = None) -> InputSpec:
+        """What the net is told of a cloud, in range images of that geometry, or as such points."""
         required = "intensity" in self.channels and self.has_intensity and not self.intensity_optional
         return InputSpec(
+            representation=representation_of(points),
             geometry=geometry,
+            points=points,
             channels=self.channels,
             mean=self.mean,
             std=self.std,
@@ -75,6 +78,8 @@ class _OneScan:
     counts: NDArray[np.int64]
     usable: int
     outside: int
+    pixels: int
+    """of the network's image, with a point or without"""
     is_labelled: bool
     sample: NDArray[np.float32]
     beams: int
@@ -85,7 +90,7 @@ Gather = Callable[[list[_OneScan]], list[list[_OneScan]]]
 
 
 def survey(
-    images: ScanImages,
+    images: SurveyedSource,
     channels: tuple[str, ...],
     num_classes: int,
     rank: int = 0,
@@ -96,7 +101,7 @@ def survey(
 
     Raises DataError where none of the scans has a labelled point.
     """
-    spec, rule = images.spec, images.told.intensity
+    rule = images.told.intensity
     numbers = range(rank, len(images), world)
     progress = tqdm(numbers, desc="survey", unit="scan", disable=None if rank == 0 else True)
     shares = gather([_look_at(images, i, channels, num_classes) for i in progress])
@@ -117,7 +122,7 @@ def survey(
         range_m=quantiles(table[1]),
         inclination_deg=quantiles(table[2]),
         outside_share=sum(scan.outside for scan in scans) / max(1, sum(scan.usable for scan in scans)),
-        filled_share=float(sums[0, 0]) / (len(images) * spec.height * spec.width),
+        filled_share=float(sums[0, 0]) / max(1, sum(scan.pixels for scan in scans)),
         beams=max(scan.beams for scan in scans),
     )
     full_scale, has_intensity = images.scans.intensity_full_scale, bool(np.any(table[0] != 0))
@@ -126,22 +131,21 @@ def survey(
     return DataStatistics(channels, mean, std, *facts)
 
 
-def _look_at(images: ScanImages, i: int, channels: tuple[str, ...], num_classes: int) -> _OneScan:
+def _look_at(images: SurveyedSource, i: int, channels: tuple[str, ...], num_classes: int) -> _OneScan:
     """Look at one scan."""
     rule = images.told.intensity
-    plain = plain_spec(images.spec, channels, rule, images.told.level)
+    plain = plain_spec(images.spec, channels, rule, images.told.level, images.told.points)
     cloud, labels = images.points(i)
-    standing = stand(cloud, plain)
-    view = standing.pixels
-    image = range_input(standing.cloud, view, plain, rule.scale_of(cloud), standing.ground)
-    values = image[:, view.point_of_pixel >= 0].astype(np.float64)  # (C, P)
+    values, view = make_frontend(plain, images.scans.labels).channels(cloud)
+    values = values.astype(np.float64)  # (C, P)
     return _OneScan(
         sums=np.stack([np.full(len(channels), values.shape[1]), values.sum(axis=1), (values**2).sum(axis=1)]),
         counts=np.bincount(labels[cloud.valid], minlength=num_classes)[:num_classes],
         usable=int(cloud.valid.sum()),
-        outside=int((cloud.valid & (view.pixel_of_point < 0)).sum()),
+        outside=int((cloud.valid & (view.pixels.pixel_of_point < 0)).sum()),
+        pixels=view.pixels.point_of_pixel.size,
         is_labelled=bool(labels.any()),
-        sample=_sample(standing.cloud, view, rule.scale_of(cloud)),
+        sample=_sample(cloud if view.upright is None else view.upright, view.pixels, rule.scale_of(cloud)),
         beams=_beams(cloud, images.spec),
     )
 

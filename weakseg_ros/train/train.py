@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from weakseg_ros.batches.batches import Batch, make_batch, step_generator
+from weakseg_ros.batches.batches import Batch, step_generator
 from weakseg_ros.errors import complain, say
 from weakseg_ros.measure.metrics import ConfusionMatrix
 from weakseg_ros.memory import keep_large_blocks
@@ -27,7 +27,7 @@ from weakseg_ros.train.loss_watch import PATIENCE, LossWatch, figures
 from weakseg_ros.train.messages import ProgressLines, closing, cut_short, opening, quality
 from weakseg_ros.train.resuming import resumed
 from weakseg_ros.train.run_folder import RunFolder
-from weakseg_ros.train.schedule import warmup_cosine_lr
+from weakseg_ros.train.schedule import warmup_cosine_lr, warmup_exponential_lr
 from weakseg_ros.train.session import Position, TrainingSession, open_training, save_checkpoint
 from weakseg_ros.train.validate import validate
 
@@ -148,12 +148,13 @@ def _nothing_left(config: TrainConfig, position: Position) -> bool:
 def take_step(session: TrainingSession, batch: Batch, progress: float) -> tuple[Tensor, dict[str, Tensor]]:
     """Forward, losses, backward and optimiser: the total loss, and its parts by name, left on the device."""
     step, method = session.position.step, session.learner.method
-    losses: dict[str, Tensor] = session.wrapped(
-        batch.image, batch.labels, batch.mask, progress, batch.xyz, batch.instances, batch.weights
-    )
+    optional = (batch.xyz, batch.instances, batch.weights)
+    losses: dict[str, Tensor] = session.wrapped(batch.image, batch.labels, batch.mask, progress, *optional, *batch.further)
     total = torch.stack(list(losses.values())).sum()
     session.optimizer.zero_grad(set_to_none=True)
     session.fabric.backward(total)
+    if session.config.clip_norm:
+        session.fabric.clip_gradients(session.wrapped, session.optimizer, max_norm=session.config.clip_norm)
     session.optimizer.step()
     method.after_step(session.learner.net, progress)
     session.average.follow(session.learner.net, step)
@@ -165,7 +166,8 @@ def take_step(session: TrainingSession, batch: Batch, progress: float) -> tuple[
 def learning_rate(config: TrainConfig, step: int, progress: float) -> float:
     """The rate of a step; where time is short, `progress` runs ahead of the steps and the rate falls with it."""
     position = step if step < config.warmup_steps else max(step, progress * config.steps)
-    return warmup_cosine_lr(position, config.steps, config.warmup_steps, config.learning_rate)
+    shape = {"cosine": warmup_cosine_lr, "exponential": warmup_exponential_lr}[config.schedule]
+    return shape(position, config.steps, config.warmup_steps, config.learning_rate)
 
 
 def _batches(session: TrainingSession) -> Iterator[Batch]:
@@ -175,7 +177,7 @@ def _batches(session: TrainingSession) -> Iterator[Batch]:
 
     def make(step: int) -> Batch:
         numbers = images.of_step(step, config.batch_size, rank, world, config.seed)
-        return make_batch(spec, *images.draw(numbers, step_generator(step, rank, config.seed)))
+        return images.batch(spec, numbers, step_generator(step, rank, config.seed))
 
     with ThreadPoolExecutor(config.workers) as pool:
         ahead = deque(pool.submit(make, session.position.step + i) for i in range(config.workers + 1))
@@ -189,7 +191,8 @@ def to_device(batch: Batch, device: torch.device) -> Batch:
     """The batch where the net is."""
     image = batch.image.to(device, memory_format=torch.channels_last, non_blocking=True)
     optional = (None if part is None else part.to(device) for part in (batch.xyz, batch.instances, batch.weights))
-    return Batch(image, batch.labels.to(device), batch.mask.to(device), *optional)
+    further = tuple(part.to(device) for part in batch.further)
+    return Batch(image, batch.labels.to(device), batch.mask.to(device), *optional, further)
 
 
 def _judge(session: TrainingSession) -> dict[str, Any]:

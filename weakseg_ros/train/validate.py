@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from weakseg_ros.data.scan_sets import ScanSet, Subset, readable
-from weakseg_ros.deploy.frontends import FrontendSettings, make_frontend
+from weakseg_ros.deploy.frontends import Answers, FrontendSettings, answer, make_frontend
 from weakseg_ros.deploy.graph import DeployGraph
 from weakseg_ros.deploy.input_spec import InputSpec
 from weakseg_ros.deploy.segmentation import Segmentation
@@ -37,10 +37,12 @@ class Predictor:
     def classes(self, cloud: Cloud) -> NDArray[np.uint8]:
         """The class of each of the N points, 0 where a point has no pixel."""
         inputs, view = self._frontend.encode(cloud)
+        found: Segmentation = self._frontend.decode(answer(self._frontend, self._run, inputs, view), view)
+        return found.class_id
+
+    def _run(self, inputs: Answers) -> Answers:
         tensors = [torch.from_numpy(values).to(self._device) for values in inputs.values()]
-        values = [value.cpu().numpy() for value in self._graph(*tensors)]
-        answer: Segmentation = self._frontend.decode(dict(zip(ANSWERS, values, strict=True)), view)
-        return answer.class_id
+        return dict(zip(ANSWERS, (value.cpu().numpy() for value in self._graph(*tensors)), strict=True))
 
 
 def validate(net: nn.Module, scans: ScanSet, spec: InputSpec, rank: int = 0, world: int = 1, limit: int = 0) -> ConfusionMatrix:

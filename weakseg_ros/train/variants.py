@@ -58,6 +58,7 @@ def add_variants(bundle: Bundle, folder: Path, variants: Sequence[str], train: S
     They are calibrated on training scans and measured on validation scans against the float32 file, which stays as it is but
     for turning classes into bytes in its last step. Raises BundleError where there is no such file, DataError without scans.
     """
+    bundle.info.refuse_points("other arithmetic")
     file = bundle.file_of(KIND_ONNX)
     if file is None:
         raise BundleError(f"{bundle.folder}: has no ONNX file, so that no variant can be made of it")

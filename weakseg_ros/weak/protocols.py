@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 from weakseg_ros.config import check_ranges, setting
 from weakseg_ros.data.scans import Scan
 from weakseg_ros.errors import ConfigError
+from weakseg_ros.points.grid import group_points, points_of_scene
 from weakseg_ros.points.labels import LabelMap
 
 LARGEST_CODE = 1 << 63
@@ -41,6 +42,9 @@ class SparseConfig:
     """Sets the edge length of a voxel in metres (0.001 to 100), with `protocol` voxel only."""
     points: int = setting(20, 1)
     """Sets the number of labelled points of each scan, at least 1, with `protocol` per_scan only."""
+    grid_m: float = setting(0.0, 0.0, 10.0)
+    """Sets the edge length in metres of a grid (0 to 10), with `protocol` per_class only; the share is then one of the cells,
+    each of its most frequent class, as ERDA draws labels for nets on points, and 0 draws from all points."""
     propagate: bool = True
     """Gives every point of a drawn voxel the class of its first point, with `protocol` voxel only; False labels the first
     point alone."""
@@ -56,6 +60,7 @@ class SparseConfig:
     def folder_name(self) -> str:
         """Name of the folder that such a draw is stored in."""
         share = {"full": "1", "per_scan": str(self.points)}.get(self.protocol, f"{self.ratio:g}")
+        share += f"-g{self.grid_m:g}" if self.grid_m and self.protocol == "per_class" else ""
         return f"{self.protocol}-{share}-s{self.seed}"
 
 
@@ -83,7 +88,9 @@ def draw_scan(scan: Scan, labels: LabelMap, config: SparseConfig) -> Draw:
     class_id = np.where(scan.cloud.valid, scan.class_id, 0).astype(np.uint8)
     if config.protocol == "voxel":
         return _draw_voxels(scan, class_id, config, rng)
-    if config.protocol == "per_class":
+    if config.protocol == "per_class" and config.grid_m:
+        clicks = _draw_cells(scan, class_id, labels.num_classes, config, rng)
+    elif config.protocol == "per_class":
         clicks = _draw_per_class(class_id, range(1, labels.num_classes), config.ratio, rng)
     elif config.protocol == "per_scan":
         labelled = np.flatnonzero(class_id)
@@ -162,6 +169,21 @@ def _draw_per_class(
         if len(points):
             drawn.append(rng.choice(points, max(int(len(points) * ratio), 1), replace=False))
     return np.sort(np.concatenate(drawn))
+
+
+def _draw_cells(
+    scan: Scan, class_id: NDArray[np.uint8], num_classes: int, config: SparseConfig, rng: np.random.Generator
+) -> NDArray[np.int64]:
+    """One point of each cell that is drawn: the first that has the cell's most frequent class."""
+    usable = points_of_scene(scan.cloud)
+    grid = group_points(scan.cloud.xyz[usable], config.grid_m)
+    of_cell = grid.most_frequent(class_id[usable])
+    drawn = _draw_per_class(of_cell, range(1, num_classes), config.ratio, rng)
+    chosen = np.zeros(grid.count, np.bool_)
+    chosen[drawn] = True
+    own = np.flatnonzero(chosen[grid.cell_of_point] & (class_id[usable] == of_cell[grid.cell_of_point]))
+    first = np.unique(grid.cell_of_point[own], return_index=True)[1]
+    return np.sort(usable[own[first]])
 
 
 def _draw_per_instance(

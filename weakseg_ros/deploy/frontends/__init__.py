@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol, TypeVar
 
+import numpy as np
 from numpy.typing import NDArray
 
 from weakseg_ros.deploy.bundle import BundleInfo
@@ -45,6 +46,8 @@ class FrontendSettings:
     """Feed zeros to a network that requires intensity where a cloud has none."""
     refer: bool = False
     """Keep the network's features with the answer, for expressions that name an object; the bundle needs a referring head."""
+    passes: int = 1
+    """How often a network on points sees every point at least; the answers vote."""
 
 
 View = TypeVar("View")
@@ -62,14 +65,19 @@ class Frontend(Protocol[View]):
     settings: FrontendSettings
     inputs: Mapping[str, TensorSpec]
     """the table of what `encode` makes"""
+    at_once: int
+    """the largest batch that an engine is to be asked for at once, see `answer`"""
 
     def encode(self, cloud: Cloud, lap: Lap = ...) -> tuple[dict[str, NDArray[Any]], View]:
-        """The network's inputs by name, as the bundle's table says, for a batch of one, and the view of the cloud.
+        """The network's inputs by name, as the bundle's table says, and the view of the cloud; a batch of one, or of its crops.
 
         Raises CloudError (`no_intensity`, `no_ring`, `grid_size`) where the network needs what the cloud has not.
         """
 
-    def nothing(self) -> dict[str, NDArray[Any]]:
+    def channels(self, cloud: Cloud) -> tuple[NDArray[np.float32], View]:
+        """(C, P) the network's channels at its P points, in the order of the view's pixels; what statistics are taken from."""
+
+    def nothing(self, view: View) -> dict[str, NDArray[Any]]:
         """What the network would answer for an image without any point, which it is not asked about."""
 
     def sees_nothing(self, view: View) -> bool:
@@ -77,6 +85,24 @@ class Frontend(Protocol[View]):
 
     def decode(self, outputs: Mapping[str, NDArray[Any]], view: View, lap: Lap = ...) -> Segmentation:
         """The answer of every point, in the cloud's order, from the network's outputs for one cloud."""
+
+
+Answers = Mapping[str, NDArray[Any]]
+
+
+def answer(frontend: Frontend[Any], run: Callable[[Any], Answers], inputs: Answers, view: Any) -> Answers:
+    """What a network, called by `run`, answers to what a frontend made of a cloud: nothing where there is no point.
+
+    A large batch is asked for in parts, so that memory does not grow with the cloud.
+    """
+    if frontend.sees_nothing(view):
+        return frontend.nothing(view)
+    count = len(next(iter(inputs.values())))
+    if count <= frontend.at_once:
+        return run(inputs)
+    starts = range(0, count, frontend.at_once)
+    parts = [run({name: values[at : at + frontend.at_once] for name, values in inputs.items()}) for at in starts]
+    return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
 
 
 def open_frontend(info: BundleInfo) -> Frontend[Any]:

@@ -33,6 +33,8 @@ class CloudView:
     """what its intensity was multiplied by"""
     ground: GroundPlane | None = None
     """the ground below it as it was put upright, where the network is told of it"""
+    upright: Cloud | None = None
+    """the cloud as it was put upright; None = as it came"""
 
 
 @dataclass(frozen=True)
@@ -45,13 +47,17 @@ class Standing:
     """None where the network is not told of it"""
 
 
+def put_upright(cloud: Cloud, spec: InputSpec) -> tuple[Cloud, GroundPlane | None]:
+    """The cloud level and at a usual height, and the ground below it then, as far as `spec` asks for it."""
+    ground = find_ground(cloud.xyz[cloud.valid]) if spec.needs_ground else None
+    return stand_level(cloud, ground) if spec.level and ground is not None else (cloud, ground)
+
+
 def stand(cloud: Cloud, spec: InputSpec) -> Standing:
     """Find the cloud's ground, put it level and project it, as far as `spec` asks for it."""
     if not len(cloud):
         return Standing(cloud, nothing_seen(spec.geometry), None)
-    ground = find_ground(cloud.xyz[cloud.valid]) if spec.needs_ground else None
-    if spec.level and ground is not None:
-        cloud, ground = stand_level(cloud, ground)
+    cloud, ground = put_upright(cloud, spec)
     return Standing(cloud, project(cloud, spec.geometry), ground)
 
 
@@ -93,6 +99,7 @@ class RangeFrontend:
     """See Frontend; inputs are {"image": (1, C, H, W)}."""
 
     inputs = RANGE_INPUTS
+    at_once = 1
 
     def __init__(
         self, spec: InputSpec, labels: LabelMap, heads: tuple[str, ...], outputs: Mapping[str, TensorSpec], name: str
@@ -112,15 +119,20 @@ class RangeFrontend:
         lap("project")
         image = range_input(standing.cloud, standing.pixels, self._spec, scale, standing.ground)
         lap("image")
-        return {"image": image[None]}, CloudView(cloud, standing.pixels, scale, standing.ground)
+        return {"image": image[None]}, CloudView(cloud, standing.pixels, scale, standing.ground, standing.cloud)
+
+    def channels(self, cloud: Cloud) -> tuple[NDArray[np.float32], CloudView]:
+        """See Frontend.channels."""
+        inputs, view = self.encode(cloud)
+        return inputs["image"][0][:, view.pixels.point_of_pixel >= 0], view
 
     def sees_nothing(self, view: CloudView) -> bool:
         """See Frontend.sees_nothing."""
         return bool((view.pixels.point_of_pixel < 0).all())
 
-    def nothing(self) -> dict[str, NDArray[Any]]:
+    def nothing(self, view: CloudView) -> dict[str, NDArray[Any]]:
         """See Frontend.nothing."""
-        shape = (1, self._spec.geometry.height, self._spec.geometry.width)
+        shape = (1, *view.pixels.point_of_pixel.shape)
         return {name: np.zeros(shape, self._outputs[name].dtype) for name in ("class_id", *self._of_points)}
 
     def decode(self, outputs: Mapping[str, NDArray[Any]], view: CloudView, lap: Lap = lambda stage: None) -> Segmentation:

@@ -68,6 +68,7 @@ def adapt(config: AdaptConfig) -> dict[str, Any]:
     check_bundle_place(config.out, config.overwrite, "--out")
     check_can_write(config.report, "--report")
     old = Bundle.load(config.bundle)
+    old.info.refuse_points("weakseg adapt")
     clouds = read_clouds(config, old.labels)
     for problem in clouds.problems[:5]:
         log.warning("left out: %s", problem)

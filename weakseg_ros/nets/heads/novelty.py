@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from weakseg_ros.nets.heads.head import Head
-from weakseg_ros.nets.heads.projector import Projector, resize
+from weakseg_ros.nets.heads.projector import Projector, coarser, resize
 from weakseg_ros.nets.output import NetOutput
 
 STRIDE = (4, 8)
@@ -66,7 +66,7 @@ class NoveltyHead(Head):
     def forward(self, out: NetOutput) -> tuple[Tensor]:
         """(B, H, W), computed at every STRIDE-th row and column and interpolated."""
         size = (out.logits.shape[-2], out.logits.shape[-1])
-        coarse = tuple(-(-side // stride) for side, stride in zip(size, STRIDE, strict=True))
+        coarse = coarser(size, STRIDE)
         embedding = self.projector(out, coarse).flatten(2).transpose(1, 2)  # (B, P, D): a maximum over P x N is fast
         embedding = embedding - embedding.mean(dim=2, keepdim=True)
         keys = F.normalize(self.bank.keys, dim=2).flatten(0, 1)  # (N, D)

@@ -32,7 +32,7 @@ class Projector(nn.Module):
 
     def forward(self, net_output: NetOutput, size: tuple[int, ...] = ()) -> Tensor:
         """(B, D, *size); only the direction of each pixel's vector counts. `size` () is (ceil(H/2), ceil(W/2))."""
-        size = size or tuple(-(-side // 2) for side in net_output.logits.shape[-2:])
+        size = size or coarser(net_output.logits.shape[-2:], (2, 2))
         maps = [stage.detach() if self.detached else stage for stage in net_output.stages]
         mixed = self.norm(self._mix(maps, size))
         embedding: Tensor = self.out(F.leaky_relu(mixed, _LEAKY_SLOPE))
@@ -52,6 +52,11 @@ class Projector(nn.Module):
         biases = [self.mix.bias, *[None] * (len(groups) - 1)]  # added once, where it costs least
         mixed = [F.conv2d(torch.cat(ms, dim=1), w, bias) for (ms, w), bias in zip(groups, biases, strict=True)]
         return functools.reduce(torch.add, [resize(m, size) for m in mixed])
+
+
+def coarser(size: Sequence[int], stride: Sequence[int]) -> tuple[int, ...]:
+    """The size of an image of every so many rows and columns. One row is a list of points, whose neighbours are no neighbours."""
+    return tuple(size) if size[0] == 1 else tuple(-(-side // step) for side, step in zip(size, stride, strict=True))
 
 
 def resize(values: Tensor, size: Sequence[int]) -> Tensor:
