@@ -74,3 +74,30 @@ def test_coarse3d_takes_its_first_steps_on_semantickitti(
     assert "| coarse3d | SalsaNext (salsanext) | 1 % |" in said
     assert "| 58.3 |" in said
     assert "Li et al., COARSE3D, BMVC 2022" in said
+
+
+@pytest.mark.parametrize(
+    ("name", "write", "labelled"),
+    [
+        ("s3dis_erda", lambda layouts, root: layouts.write_s3dis(root, ["Area_1/office_1", "Area_5/office_1"]), 6),
+        ("scannet_erda", lambda layouts, root: layouts.write_scannet(root, ["scene0000_00"], ["scene0011_00"]), 20),
+        (
+            "sensaturban_erda",
+            lambda layouts, root: layouts.write_sensaturban(root, ["birmingham_block_0", "birmingham_block_1"]),
+            13,
+        ),
+    ],
+)
+def test_erda_takes_its_first_steps_on_points(
+    name: str, write: Any, labelled: int, layouts: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    root = write(layouts, tmp_path / "data")
+    net = ["randlanet.points=64", "randlanet.neighbours=4", "randlanet.ratios=[2, 2]", "net_width=8"]
+    small = ["steps=2", "batch_size=1", "workers=1", "validate_every=0", "accelerator=cpu"]
+    ratios = [] if name == "scannet_erda" else ["--ratios", "0.01" if name == "s3dis_erda" else "0.001"]
+    arguments = ["--config", name, "--out", str(tmp_path / "out"), "--step-turns", "0", "--methods", "erda", *ratios]
+    assert main(["benchmark", str(root), *arguments, "--override", *net, *small]) == 0
+    said = capsys.readouterr().out
+    assert ("| erda | RandLA-Net (randlanet) | 1 % |" in said) == (name == "s3dis_erda")
+    row = json.loads((tmp_path / "out" / "rows.jsonl").read_text())
+    assert row["labelled_points"] == labelled

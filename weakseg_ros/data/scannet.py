@@ -81,8 +81,9 @@ class ScanNet(StaticScans):
         scenes = {scene.name: scene for scene in scenes_in(folder)}
         if folder == root_of(folder):
             yield from list_findings(folder, scenes)
+        split_of = official_splits(folder)
         for scene in scenes.values():
-            yield from scene_findings(scene, official_splits(folder).get(scene.name, ""))
+            yield from scene_findings(scene, split_of.get(scene.name, ""))
 
     def read(self, place: Place) -> Scan:
         scene = place.files[0].parent
