@@ -39,6 +39,7 @@ def main() -> int:
     parser.add_argument("--ratios", type=float, nargs="+", default=[0.01], help="shares of the expressions that have a mask")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0])
     parser.add_argument("--steps", type=int, default=600)
+    parser.add_argument("--batch", type=int, default=32, help="expressions with a mask in a batch, and as many without")
     parser.add_argument("--streets", type=int, default=220, help="training streets of five scans each")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--out", type=Path, default=RUNS)
@@ -52,7 +53,7 @@ def main() -> int:
     for seed in asked.seeds:
         for ratio in (1.0, *asked.ratios):
             rows = ("supervised",) if ratio == 1.0 else ROWS
-            config = ReferringTraining(ratio=ratio, seed=seed, steps=asked.steps, burn_in=asked.steps // 2)
+            config = ReferringTraining(ratio=ratio, seed=seed, steps=asked.steps, burn_in=asked.steps // 2, batch=asked.batch)
             _train_rows(config, rows, views, bundle, file)
     write_json(asked.out / "summary.json", _summary(_read(file), len(data), len(test)))
     print((asked.out / "summary.json").read_text(encoding="utf-8"))
