@@ -250,7 +250,7 @@ def test_an_event_from_outside_keeps_a_frame_with_its_tag_and_the_seconds_around
     folder = tmp_path / "events"
     options = ("--bundle", str(bundle.folder), "--log-folder", str(folder), "--log-per-minute", "0", "--log-min-free-mib", "0")
     context = ("--log-before-s", "30", "--log-after-s", "0.5", "--log-context-topics", "/speech")
-    _, client = start(*options, *context)
+    process, client = start(*options, *context)
     client.connect()
     speech = client.node.create_publisher(rig.String, "/speech", 10)
     events = client.node.create_publisher(rig.String, "weakseg/log_event", 10)
@@ -259,7 +259,7 @@ def test_an_event_from_outside_keeps_a_frame_with_its_tag_and_the_seconds_around
     speech.publish(rig.String(data="look out"))
     client.answer_to(rig.make_cloud(rig.street_points(300)))
     assert not any(folder.glob("frames/[0-9]*.yaml"))
-    events.publish(rig.String(data="near_miss: a dog on the road"))
+    events.publish(rig.String(data="near\x1b]0;miss\x07: a dog on the road"))
 
     def send() -> bool:
         client.answer_to(rig.make_cloud(rig.street_points(400)))
@@ -268,7 +268,8 @@ def test_an_event_from_outside_keeps_a_frame_with_its_tag_and_the_seconds_around
     client.wait(send, "the frame of the event")
     client.wait(lambda: any(folder.glob("context/*.msgs")), "the seconds around it")
     (record,) = open_frames(folder).frames
-    assert (record.reason, record.tag, record.note) == ("asked", "near_miss", "a dog on the road")
+    assert (record.reason, record.tag, record.note) == ("asked", r"near\x1b]0;miss\x07", "a dog on the road")
+    assert "\x1b]" not in process.text(), "a tag that a publisher chose is shown, not obeyed"
     messages = list(read_context(folder, record.key))
     assert {message.topic for message in messages} >= {"/speech", record.sensor}
     assert any(b"look out" in message.data for message in messages)
