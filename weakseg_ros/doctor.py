@@ -232,7 +232,7 @@ def _findings(config: DoctorConfig, bundle: Bundle, bag: Path) -> Iterator[tuple
     from weakseg_ros.measure.inputs import open_input
 
     source = open_input(bag, bundle.labels, config.topic, reading=config)
-    options = {"intensity_scale": config.intensity_scale, "allow_no_intensity": not config.intensity_field}
+    options: dict[str, Any] = {"intensity_scale": config.intensity_scale, "allow_no_intensity": not config.intensity_field}
     segmenter = Segmenter(bundle, threads=config.engine_threads, **options)
     yield from sensor_check.check_sensor(segmenter, source, bag, config.clouds)
     segmenter.close()

@@ -62,7 +62,7 @@ class RandLaNet(nn.Module):
         batch, points = features.shape[0], features.shape[-1]
         levels = [_Level.of(parts[at : at + _PARTS]) for at in range(0, len(parts), _PARTS)]
         x = self.start(features[:, :, 0].transpose(1, 2).flatten(0, 1))  # (B * P, D)
-        skips = []
+        skips: list[Tensor] = []
         for block, level in zip(self.encoder, levels, strict=True):
             seen = block(x, level)
             skips.append(x if skips else seen)

@@ -63,7 +63,8 @@ class Grid:
 def points_of_scene(cloud: Cloud) -> NDArray[np.intp]:
     """The usable points that are no farther than FARTHEST_M, in order."""
     with np.errstate(invalid="ignore"):
-        return np.flatnonzero(cloud.valid & (np.abs(cloud.xyz) < FARTHEST_M).all(axis=1))
+        near: NDArray[np.bool_] = cloud.valid & (np.abs(cloud.xyz) < FARTHEST_M).all(axis=1)
+    return np.flatnonzero(near)
 
 
 def group_points(xyz: NDArray[np.float32], cell_m: float) -> Grid:

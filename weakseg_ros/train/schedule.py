@@ -29,4 +29,5 @@ def warmup_exponential_lr(step: float, total_steps: int, warmup_steps: int, base
     if step < warmup_steps:
         return base_lr * (step + 1) / warmup_steps
     share = min(1.0, (step - warmup_steps + 1) / (total_steps - warmup_steps))
-    return base_lr * LAST_SHARE**share
+    rate: float = base_lr * LAST_SHARE**share
+    return rate

@@ -190,9 +190,9 @@ def _batches(session: TrainingSession) -> Iterator[Batch]:
 def to_device(batch: Batch, device: torch.device) -> Batch:
     """The batch where the net is."""
     image = batch.image.to(device, memory_format=torch.channels_last, non_blocking=True)
-    optional = (None if part is None else part.to(device) for part in (batch.xyz, batch.instances, batch.weights))
+    xyz, instances, weights = (None if part is None else part.to(device) for part in (batch.xyz, batch.instances, batch.weights))
     further = tuple(part.to(device) for part in batch.further)
-    return Batch(image, batch.labels.to(device), batch.mask.to(device), *optional, further)
+    return Batch(image, batch.labels.to(device), batch.mask.to(device), xyz, instances, weights, further)
 
 
 def _judge(session: TrainingSession) -> dict[str, Any]:

@@ -181,10 +181,11 @@ class PointsFrontend:
         class_id = _to_points(classes, view)
         instance_id = _to_points(instances, view)
         grid = (cloud.height, cloud.width)
+        of_points: dict[str, Any] = {name: _to_points(values.astype(np.float32), view) for name, values in of_cells.items()}
         answer = Segmentation(
             class_id=class_id,
             instance_id=instance_id,
-            **{name: _to_points(values.astype(np.float32), view) for name, values in of_cells.items()},
+            **of_points,
             flags=np.where(cloud.valid & (view.pixels.pixel_of_point < 0), np.uint8(FLAG_OUT_OF_RANGE), cloud.flags),
             class_image=class_id.reshape(grid),
             instance_image=instance_id.reshape(grid),
@@ -208,8 +209,9 @@ def _vote(
 ) -> tuple[NDArray[np.uint8], NDArray[np.float64]]:
     """(classes (M,), their sums of confidence (M,)) of answers to some grid points."""
     sums = np.bincount(cells * num_classes + class_id, confidence, count * num_classes).reshape(count, num_classes)
-    classes = sums.argmax(axis=1).astype(np.uint8)
-    return classes, np.take_along_axis(sums, classes[:, None].astype(np.intp), axis=1)[:, 0]
+    classes: NDArray[np.uint8] = sums.argmax(axis=1).astype(np.uint8)
+    largest: NDArray[np.float64] = sums.max(axis=1)
+    return classes, largest
 
 
 def _to_points(values: NDArray[Any], view: PointsView) -> NDArray[Any]:
