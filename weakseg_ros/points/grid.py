@@ -88,5 +88,5 @@ def group_points(xyz: NDArray[np.float32], cell_m: float) -> Grid:
 def _layers(axis: NDArray[np.float64], cell_m: float) -> NDArray[np.int64]:
     layer = np.floor((axis - axis.min()) / cell_m)
     if layer.max() < MOST_LAYERS:
-        return layer.astype(np.int64)
+        return np.asarray(layer, np.int64)
     return np.unique(layer, return_inverse=True)[1].astype(np.int64)
