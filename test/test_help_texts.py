@@ -36,6 +36,7 @@ SETTINGS = {
     "view": ("weakseg_ros.view.command:ViewConfig",),
     "compare": ("weakseg_ros.measure.compare:CompareConfig",),
     "predict": ("weakseg_ros.measure.predict:PredictConfig",),
+    "refer": ("weakseg_ros.referring:ReferConfig",),
     "select": ("weakseg_ros.improve.log.select:SelectConfig",),
     "export-frames": ("weakseg_ros.improve.log.export_frames:ExportFramesConfig",),
     "replay": ("weakseg_ros.ros.replay:ReplayConfig",),

@@ -28,6 +28,7 @@ CHAPTERS = (
     "labelling",
     "evaluating",
     "viewing",
+    "referring",
     "doctor",
     "demo",
     "cli",
@@ -52,7 +53,7 @@ CONFINED = {
 }
 ROBOT = (
     *("points/cloud", "points/projection", "points/lift", "deploy/segmenter", "deploy/bundle"),
-    "deploy/referring",
+    *("deploy/referring", "deploy/followed_words"),
     *("improve/log/store", "improve/log/choice", "improve/log/recorder", "ros/node", "ros/params", "ros/frame_recording"),
 )
 

@@ -55,6 +55,7 @@ VERBS = {
     "fleet": Verb("weakseg_ros.fleet.report:main", "write one report over the bags of many robots"),
     "view": Verb("weakseg_ros.viewing:main", "view scans, labels, predictions and errors in 3D in the browser"),
     "compare": Verb("weakseg_ros.measure.compare:main", "compare two evaluations, trainings or benchmarks"),
+    "refer": Verb("weakseg_ros.referring:main", "say which object of a scan an English expression means, with a picture"),
     "predict": Verb("weakseg_ros.fleet.verbs:predict_main", "write a bundle's predictions to files, one per scan"),
     "select": Verb("weakseg_ros.fleet.verbs:select_main", "select the frames and points of a bag or data set to label next"),
     "export-frames": Verb(

@@ -33,6 +33,7 @@ from weakseg_ros.ros.loading import Loading
 from weakseg_ros.ros.model import Model, open_segmenter
 from weakseg_ros.ros.params import NodeConfig, Parameters
 from weakseg_ros.ros.pipeline import Arrival, Pipeline
+from weakseg_ros.ros.prompting import Prompting
 from weakseg_ros.ros.publish import Outputs
 from weakseg_ros.ros.transforms import Transforms
 from weakseg_ros.ros.watch import BundleWatch
@@ -153,13 +154,14 @@ class SegmentNode(LifecycleNode):
             following = Following(self, config)
             reliable = config.labels_reliability == "reliable"
             outputs = Outputs(self, config.mode == "replay", reliable, config.target_frame)
-            frame_recording = FrameRecording(self)
+            frame_recording, prompting = FrameRecording(self), Prompting(self, model)
             transforms = Transforms(self, "input.target_frame") if config.input.target_frame else None
         except Exception:
             model.close()
             raise
         self._pipeline = Pipeline(
-            self, model, outputs, following, frame_recording, self._settings, self._statistics, self._on_device_lost, transforms
+            *(self, model, outputs, following, frame_recording, self._settings, self._statistics, self._on_device_lost),
+            *(prompting, transforms),
         )
         self.get_logger().info(f"loaded the model {model}")
 

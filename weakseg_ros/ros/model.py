@@ -58,13 +58,17 @@ class Model:
         """Why the engines before this one are not used, one sentence each."""
         return list(self._refused)
 
-    def run(self, cloud: Cloud, config: NodeConfig) -> tuple[Segmentation, Bundle]:
-        """Segment with the settings of this moment, and say which bundle did; see Segmenter.run for the errors."""
+    def run(self, cloud: Cloud, config: NodeConfig, refer: bool = False) -> tuple[Segmentation, Bundle]:
+        """Segment with the settings of this moment, and say which bundle did; see Segmenter.run for the errors.
+
+        `refer` keeps the features that an expression is answered from.
+        """
         with self._lock:
             settings = self._segmenter.settings
             settings.lift, settings.instances = config.lift, config.instances
             settings.intensity_scale = config.input.intensity_scale
             settings.allow_no_intensity = not config.input.intensity_field
+            settings.refer = refer
             return self._segmenter.run(cloud), self._segmenter.bundle
 
     def look(self) -> None:

@@ -21,6 +21,7 @@ from weakseg_ros.ros.following import Following
 from weakseg_ros.ros.frame_recording import FrameRecording
 from weakseg_ros.ros.model import Model
 from weakseg_ros.ros.params import NodeConfig, Parameters
+from weakseg_ros.ros.prompting import Prompting
 from weakseg_ros.ros.publish import Outputs
 from weakseg_ros.ros.transforms import Transforms
 
@@ -36,7 +37,7 @@ class Arrival(NamedTuple):
 
 
 class Pipeline:
-    """decode -> segment -> follow objects -> publish -> count.
+    """decode -> segment -> follow objects -> publish -> answer the expression -> count.
 
     A cloud that cannot be answered is counted by its reason and said once in a while.
 
@@ -54,12 +55,14 @@ class Pipeline:
         parameters: Parameters,
         statistics: FrameStatistics,
         on_device_lost: Callable[[str], None],
+        prompting: Prompting,
         transforms: Transforms | None = None,
     ) -> None:
         self.model = model
         self.outputs = outputs
         self.frame_recording = frame_recording
         self._following = following
+        self._prompting = prompting
         self._node = node
         self._parameters = parameters
         self._statistics = statistics
@@ -72,6 +75,7 @@ class Pipeline:
         """Release model and topics; nobody may call `answer` any more. A model that still runs cannot be released."""
         self.frame_recording.close()
         self._following.close()
+        self._prompting.close()
         self.outputs.close()
         if self._transforms is not None:
             self._transforms.close()
@@ -104,17 +108,19 @@ class Pipeline:
         config = self._in_frame(cloud, config)
         seen = moved(cloud, config.input)
         decoded = time.perf_counter()
-        answer, bundle = self.model.run(seen, config)
+        answer, bundle = self.model.run(seen, config, self._prompting.wants_features)
         answer = self._following.update(answer, seen, bundle.labels, config)
         labelled = time.perf_counter()
         sure = _confident(answer, config.min_confidence)
         self.outputs.send(cloud, sure, bundle.labels, config.publish_rgb, config.object_texts)
+        referred = self._prompting.update(cloud, seen, answer, bundle, config.track_instances)
         sent = time.perf_counter()
         milliseconds = {
             "wait": (started - arrival.at_s) * 1e3,
             "decode": (decoded - started) * 1e3,
             **answer.timings_ms,
-            "publish": (sent - labelled) * 1e3,
+            "publish": (sent - labelled) * 1e3 - sum(referred.values()),
+            **referred,
             "total": (sent - arrival.at_s) * 1e3,
         }
         self._statistics.answered(len(cloud), milliseconds)

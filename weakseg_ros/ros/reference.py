@@ -35,6 +35,7 @@ class Topic(NamedTuple):
 HEARD = (
     Topic("points", "sensor_msgs/msg/PointCloud2", "parameter `reliability`", "The clouds; remap it to the LiDAR's topic."),
     Topic("parameter `odometry_topic`", "nav_msgs/msg/Odometry", "best effort", "The motion that keeps ids of objects."),
+    Topic("~/prompt", "std_msgs/msg/String", "reliable", "An English expression that names an object; empty switches it off."),
     Topic("~/log_event", "std_msgs/msg/String", "reliable", "Keep the next frame under a tag: `tag: reason`."),
     Topic("parameter `log.context_topics`", "any", "best effort", "Messages that are kept beside the frames of the log."),
 )
@@ -49,6 +50,7 @@ SAID = (
         "reliable",
         "The same boxes, where vision_msgs is installed.",
     ),
+    Topic("~/referred", "sensor_msgs/msg/PointCloud2", "reliable", "The points that the expression on `~/prompt` means."),
     Topic("~/uncertain", "sensor_msgs/msg/PointCloud2", "reliable", "The points to label of each frame that was kept."),
     Topic(
         "~/classes",
@@ -71,6 +73,7 @@ SERVICES = (
         "",
         "Take the bundle that the parameter names; on a fault the old one stays.",
     ),
+    Topic("~/refer", "std_srvs/srv/Trigger", "", "The answer to the expression on `~/prompt` in the latest cloud, as JSON."),
     Topic("~/log_frame", "std_srvs/srv/Trigger", "", "Keep the next frame whatever its score."),
 )
 POSITIONS = """
@@ -80,6 +83,11 @@ was sent with, as TF knows its frame, or those of `target_frame` (without `input
 both frames empty where the unit is not the metre, since TF is in metres.
 """.lstrip()
 """what stands below the fields"""
+REFERRED = """
+`~/referred` has x, y, z (m, as the cloud was sent and in its own frame), `score` (float32, how good the answer is expected to
+be) and `instance_id` (uint16, of the object that is followed, 0 = none): one message for each cloud while an expression is set,
+without points where nothing matches. See [referring](referring.md).
+""".strip()
 LABEL_FIELDS = """\
 | field | type | offset | meaning |
 |---|---|---|---|
@@ -138,6 +146,7 @@ def page() -> str:
         "Each of them takes `qos_overrides`. `~/labels` has every point of the input, in its order:",
         LABEL_FIELDS.rstrip(),
         POSITIONS.rstrip(),
+        REFERRED,
         "## Services",
         _table(("service", "type", "what"), [(row.name, row.type, row.text) for row in SERVICES]),
         "It also has the services of every lifecycle node (`~/change_state`, `~/get_state`, ...) and those of parameters.",

@@ -1,0 +1,127 @@
+# SPDX-License-Identifier: Apache-2.0
+"""An expression's object is followed by its id, asked for anew when it is lost; and `weakseg refer` says what was found."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from support import optional
+
+optional("torch")
+optional("onnx")
+
+from support.told import cloud_around, told_bundle
+from weakseg_ros.cli import main
+from weakseg_ros.data.scan_writer import ScanWriter
+from weakseg_ros.deploy.bundle import Bundle
+from weakseg_ros.deploy.followed_words import LOST_AFTER, FollowedWords
+from weakseg_ros.deploy.referring import Referrer
+from weakseg_ros.deploy.segmentation import Segmentation
+from weakseg_ros.deploy.segmenter import Segmenter
+
+CLOUD = cloud_around()
+
+
+@pytest.fixture(scope="module")
+def told(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
+    return told_bundle(tmp_path_factory.mktemp("told"))
+
+
+@pytest.fixture(scope="module")
+def answer(told: Bundle) -> Segmentation:
+    """What the bundle says of CLOUD, with its features."""
+    segmenter = Segmenter(told, "onnxruntime", watch="never")
+    segmenter.settings.refer = True
+    return segmenter.run(CLOUD)
+
+
+def with_object(answer: Segmentation, mask: np.ndarray, instance: int) -> Segmentation:
+    """The answer with one object, as a tracker calls it."""
+    ids = np.where(mask, instance, 0).astype(np.uint16)
+    return dataclasses.replace(answer, instance_id=ids)
+
+
+def test_a_single_object_is_asked_for_once_and_then_followed(told: Bundle, answer: Segmentation) -> None:
+    words = FollowedWords(Referrer(told), "the zebra")
+    assert words.unknown_words == ("zebra",)
+    assert words.wants_features
+    mask = Referrer(told).answer(Referrer(told).ask("the zebra"), CLOUD, answer).mask
+    assert mask.any()
+    first = words.update(CLOUD, with_object(answer, mask, 7))
+    assert (first.instance_id, first.asked) == (7, True)
+    np.testing.assert_array_equal(first.mask, mask)
+    assert not words.wants_features
+    elsewhere = np.arange(len(CLOUD)) < 30
+    without = dataclasses.replace(with_object(answer, elsewhere, 7), seen=None)
+    then = words.update(CLOUD, without)
+    np.testing.assert_array_equal(then.mask, elsewhere)
+    assert (then.asked, then.score) == (False, first.score)
+    gone = with_object(without, elsewhere, 9)
+    for _ in range(LOST_AFTER):
+        assert not words.wants_features
+        lost = words.update(CLOUD, gone)
+        assert not lost.mask.any()
+        assert lost.score == 0.0
+    assert words.wants_features
+    assert words.update(CLOUD, with_object(answer, mask, 11)).instance_id == 11
+
+
+def test_ids_that_mean_nothing_beyond_their_scan_are_not_followed(told: Bundle, answer: Segmentation) -> None:
+    words = FollowedWords(Referrer(told), "the car", follow=False)
+    for _ in range(2):
+        assert words.wants_features
+        found = words.update(CLOUD, answer)
+        assert (found.asked, found.instance_id) == (True, 0)
+
+
+def test_a_scan_that_was_segmented_before_the_expression_came_has_no_answer(told: Bundle, answer: Segmentation) -> None:
+    words = FollowedWords(Referrer(told), "the car")
+    found = words.update(CLOUD, dataclasses.replace(answer, seen=None))
+    assert not found.mask.any()
+    assert not found.asked
+    assert words.wants_features
+
+
+@pytest.fixture(scope="module")
+def scans(tmp_path_factory: pytest.TempPathFactory, told: Bundle) -> Path:
+    folder = tmp_path_factory.mktemp("scans") / "drive"
+    with ScanWriter(folder, told.labels, told.info.spec, source="test", seed=0, intensity_full_scale=1.0) as out:
+        out.write(CLOUD)
+    return folder
+
+
+def refer(scans: Path, words: str, *more: str) -> int:
+    return main(["refer", str(scans), words, "--engine", "onnxruntime", *more])
+
+
+def test_the_verb_says_what_is_meant_and_draws_it(told, scans, tmp_path, capsys):
+    picture = tmp_path / "new" / "answer.png"
+    assert refer(scans, "the zebra", "--bundle", str(told.folder), "--out", str(picture)) == 0
+    said = capsys.readouterr().out
+    assert "left out: zebra" in said
+    assert "scan 000000: " in said
+    assert "score 0." in said
+    assert picture.read_bytes().startswith(b"\x89PNG")
+
+
+def test_nothing_matches_is_exit_code_1(told, scans, tmp_path, capsys):
+    assert refer(scans, "?!", "--bundle", str(told.folder), "--out", str(tmp_path / "a.png")) == 1
+    assert "nothing matches" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("words", "more", "sentence"),
+    [
+        ("the car", [], "has no referring head"),
+        ("  ", [], "what to look for"),
+        ("the car", ["--scan", "3"], "there is no scan 3"),
+    ],
+)
+def test_what_cannot_be_answered_is_one_sentence(told, scans, tmp_path, capsys, words, more, sentence):
+    bundle = [] if "head" in sentence else ["--bundle", str(told.folder)]
+    assert refer(scans, words, "--out", str(tmp_path / "a.png"), *bundle, *more) == 2
+    assert sentence in capsys.readouterr().err

@@ -1,0 +1,112 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`weakseg refer SCAN "..."`: which points of a scan an English expression means, as a sentence and a picture."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+import numpy as np
+import tyro
+from numpy.typing import NDArray
+
+from weakseg_ros.config import parse, setting
+from weakseg_ros.deploy.bundle import Bundle
+from weakseg_ros.deploy.referring import Question, Referred, Referrer
+from weakseg_ros.deploy.segmenter import Segmenter
+from weakseg_ros.errors import DataError, say
+from weakseg_ros.files import check_can_write, write_atomic
+from weakseg_ros.measure.inputs import Item, open_input
+from weakseg_ros.measure.pictures import WITHOUT, png, top_view
+from weakseg_ros.points.cloud import Cloud
+from weakseg_ros.points.input_settings import InputSettings
+from weakseg_ros.points.labels import LabelMap
+from weakseg_ros.registry import DEFAULT_BUNDLE
+
+MEANT = (230, 60, 50)
+FAINTEST = 110
+"""opacity of the points that are not meant"""
+
+
+@dataclass(frozen=True)
+class ReferConfig(InputSettings):
+    """Say which object of a scan an English expression means, and write a picture of the answer."""
+
+    data: Annotated[Path, tyro.conf.Positional] = Path()
+    """A bag or a folder of scans."""
+    expression: Annotated[str, tyro.conf.Positional] = ""
+    """What is looked for, in English, for example "the second car on the left"."""
+    scan: int = setting(0, 0)
+    """Number of the scan to look at, counted from 0."""
+    bundle: str = DEFAULT_BUNDLE
+    """The model to ask: the path of its folder, or the name of an installed one; it needs a referring head."""
+    out: Path = Path("runs/refer/answer.png")
+    """File for the picture, seen from above with the vehicle's front up; the answer is red."""
+    topic: str = ""
+    """Topic of the clouds in a bag; it can be left empty where there is only one."""
+    engine: str = "auto"
+    """Inference engine to run; 'auto' takes the first that works on this machine."""
+
+
+def main(argv: Sequence[str]) -> int:
+    """The verb; exit code 1 where nothing in the scan matches."""
+    config = parse(ReferConfig, argv, "refer")
+    if config.data == Path() or not config.expression.strip():
+        raise DataError('refer: give a scan and what to look for in it (weakseg refer scans "the truck on the right")')
+    check_can_write(config.out.parent, "--out")
+    bundle = Bundle.load(config.bundle)
+    referrer = Referrer(bundle)
+    source = open_input(config.data, bundle.labels, config.topic, reading=config)
+    if config.scan >= len(source):
+        raise DataError(f"{config.data}: has {len(source)} scans, so there is no scan {config.scan}; choose one from 0 up")
+    item, question = source.item(config.scan), referrer.ask(config.expression)
+    referred = ask(referrer, question, item.cloud, config)
+    config.out.parent.mkdir(parents=True, exist_ok=True)
+    write_atomic(config.out, picture(item.cloud, referred.mask))
+    say(*sentences(item, question, referred, bundle.labels), f"picture: {config.out}")
+    return 0 if referred.matches else 1
+
+
+def ask(referrer: Referrer, question: Question, cloud: Cloud, config: ReferConfig) -> Referred:
+    """Segment one cloud and answer a question about it."""
+    segmenter = Segmenter(
+        referrer.bundle,
+        config.engine,
+        intensity_scale=config.intensity_scale,
+        allow_no_intensity=not config.intensity_field,
+        watch="never",
+    )
+    try:
+        segmenter.settings.refer = True
+        return referrer.answer(question, cloud, segmenter.run(cloud))
+    finally:
+        segmenter.close()
+
+
+def sentences(item: Item, question: Question, referred: Referred, labels: LabelMap) -> list[str]:
+    """The answer for people: what, where, how sure; and which words were not understood."""
+    told = question.sentence
+    lines = [f"not known to the model, and left out: {', '.join(told.unknown)}"] if told.unknown else []
+    lines += [f"read '{typed}' as '{read}'" for typed, read in told.mended]
+    if not referred.matches or not referred.mask.any():
+        return [*lines, f"scan {item.key}: nothing matches (something would match with a probability of {referred.present:.0%})"]
+    shares = referred.superpoints.classes[referred.chosen[0]]
+    x, y, _ = item.cloud.xyz[referred.mask].mean(axis=0).tolist()
+    side = "to the left" if y > 0 else "to the right"
+    ahead = "ahead" if x > 0 else "behind"
+    where = f"{abs(x):.1f} m {ahead}, {abs(y):.1f} m {side}"
+    name = labels.names[int(shares.argmax())]
+    return [*lines, f"scan {item.key}: {name}, {np.count_nonzero(referred.mask)} points, {where}, score {referred.score:.2f}"]
+
+
+def picture(cloud: Cloud, mask: NDArray[np.bool_]) -> bytes:
+    """A PNG of the cloud from above: faint grey, and over it the answer in red."""
+    look = np.empty((len(cloud), 4), np.uint8)
+    look[:] = (*WITHOUT, FAINTEST)
+    seen = top_view(cloud.xyz, look)
+    look[:] = (*MEANT, 255)
+    answer = top_view(cloud.xyz[mask], look[mask])
+    seen[answer[..., 3] > 0] = answer[answer[..., 3] > 0]
+    return png(seen)
