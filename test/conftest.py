@@ -29,7 +29,17 @@ SLOW = {
     *("test_unwritable.py", "test_reading_options.py", "test_many_bags.py"),
 }
 """folders and files whose tests train, or take a minute; a single test elsewhere says @pytest.mark.slow"""
-LONGEST = ("test_docs_blocks.py", "test_killed.py", "test_demo.py", "test_benchmark.py", "test_train.py", "test_soak.py")
+LONGEST = (
+    *("test_docs_blocks.py", "test_killed.py", "test_demo.py", "test_soak.py", "test_node_start.py", "test_train.py"),
+    *(
+        "test_retrain.py",
+        "test_benchmark_report.py",
+        "test_benchmark.py",
+        "test_adapt.py",
+        "test_label_page.py",
+        "test_export.py",
+    ),
+)
 """the files that take longest, the longest first"""
 
 settings.register_profile("any machine", deadline=None, suppress_health_check=[HealthCheck.too_slow])

@@ -40,7 +40,6 @@ SMALL = {"coarse3d": {"embedding": 16, "prototypes_per_class": 4}}
 QUERIES = {"point_panoptic": {"head": "query", "queries": 7, "query_width": 16}}
 ROWS: dict[str, dict[str, Any]] = {
     "coarse3d": SMALL,
-    "erda+coarse3d": SMALL,
     "point_panoptic": {},
     "point_panoptic, by queries": QUERIES,
     "coarse3d+point_panoptic": SMALL,
