@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import ast
-import json
 import re
 import subprocess
 import sys
@@ -13,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from support import optional
+from support.manuals import Manual, manuals
 from weakseg_ros.cli import VERBS
 from weakseg_ros.doctor import _import_each, check_libraries, check_ros, check_runtimes
 from weakseg_ros.extras import LIBRARIES, Library, MissingLibraryError, explain, need
@@ -29,41 +29,21 @@ def hidden(*modules: str, run: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
 
 
-EACH_VERB = """
-import contextlib, io, json, sys
-sys.modules.update(dict.fromkeys(sys.argv[1].split()))
-from weakseg_ros.cli import VERBS, main
-for verb in VERBS:
-    said = io.StringIO()
-    with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(said):
-        try:
-            code = main([verb, "--help"])
-        except SystemExit as end:
-            code = end.code
-    print(json.dumps([verb, code or 0, said.getvalue()]))
-"""
-
-
 @pytest.fixture(scope="module")
-def without_libraries() -> dict[str, tuple[int, str]]:
-    """Exit code and complaint of each verb's help where none of the libraries can be imported, verb by verb in one process."""
-    hide = " ".join(library.module for library in LIBRARIES if library.module not in ("numpy", "yaml"))
-    done = subprocess.run([sys.executable, "-c", EACH_VERB, hide], capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    return {verb: (code, said) for verb, code, said in map(json.loads, done.stdout.splitlines())}
+def without_libraries() -> dict[str, Manual]:
+    hide = [library.module for library in LIBRARIES if library.module not in ("numpy", "yaml")]
+    return manuals(f"import sys; sys.modules.update(dict.fromkeys({hide!r}))\n")
 
 
 @pytest.mark.parametrize("verb", VERBS)
-def test_a_verb_without_its_libraries_is_one_sentence_with_the_remedy(
-    verb: str, without_libraries: dict[str, tuple[int, str]]
-) -> None:
-    code, said = without_libraries[verb]
-    assert "Traceback" not in said
-    assert code in (0, 2)
-    if code:
-        assert len(said.splitlines()) == 1
-        assert "is not installed, and it is needed for" in said
-        assert " -m pip install " in said
+def test_a_verb_without_its_libraries_is_one_sentence_with_the_remedy(verb: str, without_libraries: dict[str, Manual]) -> None:
+    manual = without_libraries[verb]
+    assert "Traceback" not in manual.err
+    assert manual.code in (0, 2)
+    if manual.code:
+        assert len(manual.err.splitlines()) == 1
+        assert "is not installed, and it is needed for" in manual.err
+        assert " -m pip install " in manual.err
 
 
 @pytest.mark.slow

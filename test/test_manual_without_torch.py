@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from support import optional
+from support.manuals import Manual, manuals
 from weakseg_ros.cli import VERBS
 
 ABSENT = """
@@ -28,22 +29,27 @@ def weakseg(prelude: str, *arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run([sys.executable, "-c", code, *arguments], capture_output=True, text=True)
 
 
-@pytest.mark.parametrize("prelude", [ABSENT, BLOCKED], ids=["absent", "blocked"])
+@pytest.fixture(scope="module", params=[ABSENT, BLOCKED], ids=["absent", "blocked"])
+def without_torch(request: pytest.FixtureRequest) -> dict[str, Manual]:
+    return manuals(request.param)
+
+
 @pytest.mark.parametrize("verb", VERBS)
-def test_every_manual_opens_without_torch(verb: str, prelude: str) -> None:
+def test_every_manual_opens_without_torch(verb: str, without_torch: dict[str, Manual]) -> None:
     if verb in ("node", "replay"):
         optional("rclpy")
-    done = weakseg(prelude, verb, "--help")
-    assert done.returncode == 0, done.stderr
-    assert f"usage: weakseg {verb}" in done.stdout
+    manual = without_torch[verb]
+    assert manual.code == 0, manual.err
+    assert f"usage: weakseg {verb}" in manual.out
 
 
 @pytest.mark.parametrize("verb", ["train", "benchmark", "export", "retrain"])
 def test_a_manual_does_not_import_torch_where_it_is_there(verb: str) -> None:
+    heavy = {"torch", "lightning_fabric", "onnx", "matplotlib", *(["scipy.spatial"] if verb == "train" else [])}
     code = (
         "import sys; from weakseg_ros.cli import main\n"
         "try:\n    main([sys.argv[1], '--help'])\nexcept SystemExit:\n    pass\n"
-        "sys.exit(str({'torch', 'lightning_fabric', 'onnx', 'matplotlib'} & set(sys.modules) or '') or 0)"
+        f"sys.exit(str({heavy!r} & set(sys.modules) or '') or 0)"
     )
     done = subprocess.run([sys.executable, "-c", code, verb], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr

@@ -10,13 +10,16 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.spatial import cKDTree
 
 from weakseg_ros.config import check_ranges, setting
 from weakseg_ros.errors import ConfigError
+
+if TYPE_CHECKING:
+    from scipy.spatial import cKDTree
 
 _SMALL_POSSIBILITY = 1e-3
 
@@ -58,6 +61,8 @@ class Level:
 
 def pyramid(xyz: NDArray[np.float32], spec: PointsSpec, threads: int = -1) -> list[Level]:
     """The levels of a crop (P, 3) in random order, from dense to sparse."""
+    from scipy.spatial import cKDTree  # here, since a manual reads the settings above
+
     levels, tree = [], cKDTree(xyz, compact_nodes=False, balanced_tree=False)
     for ratio in spec.ratios:
         count = len(xyz)
@@ -110,6 +115,8 @@ def covering_crops(xyz: NDArray[np.float32], points: int, passes: int = 1) -> ND
     rng = np.random.default_rng(0)
     if len(xyz) <= points:
         return np.stack([rng.permutation(len(xyz)) for _ in range(max(passes, 1))])
+    from scipy.spatial import cKDTree
+
     possibilities, times = Possibilities([cKDTree(xyz)], points, rng), np.zeros(len(xyz), np.intp)
     crops = []
     while times.min() < passes:

@@ -18,7 +18,6 @@ from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.spatial import cKDTree
 
 from weakseg_ros.config import check_ranges, setting
 from weakseg_ros.data.scan_files import content_hash
@@ -158,6 +157,8 @@ class Propagation:
 
     def _nearest(self, around: _Around, xyz: NDArray[np.float32]) -> Reached:
         """What points (P, 3) take from the labels around them."""
+        from scipy.spatial import cKDTree
+
         settings = self.settings
         classes = np.unique(around.class_id)
         distance = np.full((len(classes), len(xyz)), np.inf)

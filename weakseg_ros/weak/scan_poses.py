@@ -12,12 +12,10 @@ import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.spatial import cKDTree
-from scipy.spatial.transform import Rotation
 from tqdm import tqdm
 
 from weakseg_ros.data.scan_files import format_pose, read_poses
@@ -27,6 +25,9 @@ from weakseg_ros.errors import DataError
 from weakseg_ros.extras import need
 from weakseg_ros.files import write_atomic
 from weakseg_ros.points.cloud import Cloud
+
+if TYPE_CHECKING:
+    from scipy.spatial import cKDTree
 
 log = logging.getLogger(__name__)
 
@@ -138,6 +139,8 @@ class _Odometry:
 
 def scaled_motion(motion: NDArray[np.float64], factor: float) -> NDArray[np.float64]:
     """A motion (4, 4) that goes on for `factor` times as long: translation and angle scaled."""
+    from scipy.spatial.transform import Rotation
+
     scaled = np.eye(4)
     scaled[:3, 3] = factor * motion[:3, 3]
     scaled[:3, :3] = Rotation.from_rotvec(factor * Rotation.from_matrix(motion[:3, :3]).as_rotvec()).as_matrix()
@@ -180,6 +183,8 @@ def _from_file(scans: ScanSet, file: Path) -> NDArray[np.float64]:
 
 def _with_drives(scans: ScanSet, matrices: NDArray[np.float64], source: str) -> ScanPoses:
     """The poses, cut into drives where recordings end and where neighbouring scans do not lie on each other."""
+    from scipy.spatial import cKDTree  # here, since 'weakseg train --help' reads the settings above
+
     drive = np.zeros(len(scans), np.int64)
     count = 0
     broken: list[str] = []
