@@ -47,8 +47,8 @@ def test_no_scale_gain_gamma_or_offset_of_intensity_is_seen(cloud: Cloud, change
 def test_a_cloud_without_intensity_is_told_as_one_whose_levels_say_nothing(cloud: Cloud) -> None:
     none = dataclasses.replace(cloud, intensity=np.zeros_like(cloud.intensity), intensity_field="")
     flat = dataclasses.replace(cloud, intensity=np.full_like(cloud.intensity, 7.0))
-    seen = image_of(none)[list(CHANNELS).index("valid")] == 1
-    assert (image_of(none)[list(CHANNELS).index("intensity")][seen] == ABSENT_RANK).all()
+    seen = image_of(none)[SPEC.channels.index("valid")] == 1
+    assert (image_of(none)[SPEC.channels.index("intensity")][seen] == ABSENT_RANK).all()
     np.testing.assert_array_equal(image_of(none), image_of(flat))
 
 
@@ -64,7 +64,7 @@ def test_height_is_that_above_the_ground_whatever_the_mounting(cloud: Cloud, dow
     cos, sin = np.cos(np.radians(pitch_deg)), np.sin(np.radians(pitch_deg))
     turn = np.array([[cos, 0, sin], [0, 1, 0], [-sin, 0, cos]])
     moved = np.where(cloud.valid[:, None], cloud.xyz @ turn.T - (0.0, 0.0, down_m), 0.0).astype(np.float32)
-    channel = list(CHANNELS).index("height")
+    channel = SPEC.channels.index("height")
     here, there = image_of(cloud)[channel], image_of(dataclasses.replace(cloud, xyz=moved))[channel]
     both = (here != 0) & (there != 0)
     assert np.median(np.abs(here - there)[both]) < 0.15
