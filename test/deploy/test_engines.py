@@ -185,7 +185,7 @@ def test_an_image_of_another_size_is_an_error(tiny_bundle: Bundle) -> None:
 def test_outputs_are_held_against_the_bundles_table(tiny_bundle: Bundle) -> None:
     info = dataclasses.replace(tiny_bundle.info, heads=tuple(map(HeadRule, HEAD_OUTPUTS)), outputs={})
     bundle, inputs = Bundle(tiny_bundle.folder, info), example_inputs(tiny_bundle)
-    sizes = {"B": 1, "H": 16, "W": 64, "K": 5, "Q": 7, "h": 4, "w": 8, "2": 2}
+    sizes = {"B": 1, "H": 16, "W": 64, "K": 5, "Q": 7, "h": 4, "w": 8, "2": 2, "D": 6, "H/2": 8, "W/2": 32}
     good = {name: np.ones([sizes[symbol] for symbol in spec.shape], spec.dtype) for name, spec in info.outputs.items()}
     assert run_checked(bundle, lambda: good, inputs) == good
     for name, values in good.items():
