@@ -93,13 +93,11 @@ def test_further_heads_learn_from_every_label() -> None:
     [
         ("squeezesegv3", ("x", "y", "z", "range"), {}, "needs range, x, y, z first; found x, y, z, range"),
         ("squeezesegv3", ("range",), {}, "needs range, x, y, z first"),
-        ("randlanet", ("range", "z"), {}, "needs range, x, y, z first"),
         ("squeezesegv3", CHANNELS, {"layers": 22}, "layers: 22"),
         ("squeezesegv3", CHANNELS, {"layer": 53}, "has no setting 'layer'; did you mean 'layers'"),
         ("rangenet21", CHANNELS, {"width": 1}, "net_width: 1"),
         ("squeezesegv3", CHANNELS, {"width": 1}, "net_width: 1"),
         ("randlanet", CHANNELS, {"width": 6}, "net_width: 6"),
-        ("randlanet", CHANNELS, {"points": 0}, "points 0"),
         ("salsanex", CHANNELS, {}, "did you mean 'salsanext'"),
     ],
 )
@@ -109,8 +107,8 @@ def test_what_does_not_fit_is_refused(name: str, channels: tuple[str, ...], opti
 
 
 @pytest.mark.parametrize("method", registry.METHODS)
-@pytest.mark.parametrize("name", ["rangenet21", "squeezesegv3", "randlanet"])
-def test_every_method_trains_every_net(name: str, method: str) -> None:
+@pytest.mark.parametrize("name", ["rangenet21", "squeezesegv3"])
+def test_every_method_trains_every_net_on_images(name: str, method: str) -> None:
     """Methods see features, logits and stages only; an image whose width is no multiple of the nets' is no obstacle."""
     net, config = build(name), TrainConfig(method=method)
     mask = torch.rand(2, 12, 70) > 0.2

@@ -60,7 +60,7 @@ def test_values_get_the_type_of_their_parameter(name: str, text: str, value: obj
         ("threads", "1.5", "threads:=1.5: expected a whole number"),
         ("publish_rgb", "maybe", "publish_rgb:=maybe: expected true or false"),
         ("mode", "lve", r"mode:=lve: unknown value 'lve'; did you mean 'live'\?"),
-        ("engine", "torhc", r"engine:=torhc: unknown 'torhc'; did you mean 'torch'\?"),
+        ("engine", "torhc", r"engine:=torhc: unknown engine 'torhc'; did you mean 'torch'\?"),
         ("odometry_extrinsic", "1 2 3", "odometry_extrinsic:=1 2 3: '1 2 3' is not six numbers"),
     ],
 )
