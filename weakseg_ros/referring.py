@@ -26,6 +26,8 @@ from weakseg_ros.points.labels import LabelMap
 from weakseg_ros.registry import DEFAULT_BUNDLE
 
 MEANT = (230, 60, 50)
+DOUBTFUL = 0.25
+"""score below which an answer is not called right: ScanRefer's lowest threshold of IoU"""
 FAINTEST = 110
 """opacity of the points that are not meant"""
 
@@ -88,7 +90,10 @@ def ask(referrer: Referrer, question: Question, cloud: Cloud, config: ReferConfi
 def sentences(item: Item, question: Question, referred: Referred, labels: LabelMap) -> list[str]:
     """The answer for people: what, where, how sure; and which words were not understood."""
     told = question.sentence
-    lines = [f"not known to the model, and left out: {', '.join(told.unknown)}"] if told.unknown else []
+    lines = []
+    if referred.matches and referred.score < DOUBTFUL:
+        lines += [f"a guess: the model expects its own answer to be wrong (score {referred.score:.2f}, below {DOUBTFUL})"]
+    lines += [f"not known to the model, and left out: {', '.join(told.unknown)}"] if told.unknown else []
     lines += [f"read '{typed}' as '{read}'" for typed, read in told.mended]
     if not referred.matches or not referred.mask.any():
         return [*lines, f"scan {item.key}: nothing matches (something would match with a probability of {referred.present:.0%})"]

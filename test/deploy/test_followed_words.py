@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 from pathlib import Path
 
 import numpy as np
@@ -104,7 +105,8 @@ def test_the_verb_says_what_is_meant_and_draws_it(told, scans, tmp_path, capsys)
     said = capsys.readouterr().out
     assert "left out: zebra" in said
     assert "scan 000000: " in said
-    assert "score 0." in said
+    score = float(re.search(r"to the (?:left|right), score ([0-9.]+)", said)[1])
+    assert ("a guess: the model expects its own answer to be wrong" in said) == (score < 0.25)
     assert picture.read_bytes().startswith(b"\x89PNG")
 
 
