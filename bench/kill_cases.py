@@ -55,8 +55,48 @@ class Case:
 
 def cases(data: Path) -> dict[str, Case]:
     """Every verb that writes, by name."""
+    return {row.verb: row for row in (*of_data(data), *of_models(data))}
+
+
+def of_data(data: Path) -> list[Case]:
+    """The verbs that write scans, labels, answers and reports."""
     street, sim = str(data / "bundle"), str(data / "sim")
     sensor = ("--sensor", str(data / "tiny.yaml"), "--workers", "1")
+
+    def scans(folder: Path) -> None:
+        shutil.copytree(data / "sim", folder / "scans")
+
+    def old_scans(folder: Path) -> None:
+        shutil.copytree(data / "other", folder / "out")
+
+    def predicted(folder: Path) -> None:
+        (folder / "out").mkdir()
+        for number in range(5):
+            (folder / "out" / f"{number:06d}.npy").write_bytes(b"predicted by another model" * 100)
+
+    def selected(folder: Path) -> None:
+        shutil.copytree(data / "log", folder / "log")
+
+    return [
+        Case("simulate", ("--scans", "2", "--streets", "2", "--out", "out", "--bag", "bag", *sensor)),
+        Case("simulate --overwrite", ("--scans", "2", "--out", "out", "--overwrite", *sensor), old_scans),
+        Case("import", (str(data / "bag"), "--out", "out")),
+        Case("sparse", (sim, "--out", "out", "--ratio", "0.05")),
+        Case("sparse --overwrite", (sim, "--out", "out", "--ratio", "0.05", "--overwrite"), drawn(data)),
+        Case("evaluate", (sim, "--bundle", street, "--out", "out", *ENGINE), codes=(0, 1)),
+        Case("select", (sim, "--bundle", street, "--out", "log", "--frames", "3", "--points", "2")),
+        Case("label", (), scans, own_call=label),
+        Case("predict", (sim, "--bundle", street, "--out", "out", *ENGINE)),
+        Case("predict --format npy", (sim, "--bundle", street, "--out", "out", "--format", "npy", *ENGINE), predicted),
+        Case("view --mcap", (sim, "--bundle", street, "--mcap", "out", *ENGINE)),
+        Case("compare", (str(data / "eval_a"), str(data / "eval_b"), "--out", "out")),
+        Case("export-frames", ("log", "--out", "frames"), selected),
+    ]
+
+
+def of_models(data: Path) -> list[Case]:
+    """The verbs that write runs and bundles, and those that choose among them."""
+    street, sim = str(data / "bundle"), str(data / "sim")
     foreign = ("--spec", str(data / "arch_cfg.yaml"), "--label-map", str(data / "data_cfg.yaml"))
 
     def models(folder: Path) -> None:
@@ -80,45 +120,17 @@ def cases(data: Path) -> dict[str, Case]:
         for key in ("000000", "000001", "000002", "000003"):
             click(folder / "log", key)
 
-    def scans(folder: Path) -> None:
-        shutil.copytree(data / "sim", folder / "scans")
-
-    def predicted(folder: Path) -> None:
-        (folder / "out").mkdir()
-        for number in range(5):
-            (folder / "out" / f"{number:06d}.npy").write_bytes(b"predicted by another model" * 100)
-
-    def selected(folder: Path) -> None:
-        shutil.copytree(data / "log", folder / "log")
-
-    def old_scans(folder: Path) -> None:
-        shutil.copytree(data / "other", folder / "out")
-
-    rows = [
-        Case("simulate", ("--scans", "2", "--streets", "2", "--out", "out", "--bag", "bag", *sensor)),
-        Case("simulate --overwrite", ("--scans", "2", "--out", "out", "--overwrite", *sensor), old_scans),
-        Case("import", (str(data / "bag"), "--out", "out")),
-        Case("sparse", (sim, "--out", "out", "--ratio", "0.05")),
-        Case("sparse --overwrite", (sim, "--out", "out", "--ratio", "0.05", "--overwrite"), drawn(data)),
+    return [
         Case("train", (sim, "--out", "run", "--out-bundle", "models/mine", *TRAIN), again=("--resume",)),
         Case("export", ("run", "--out", "models/mine", "--overwrite"), a_run_and_a_bundle),
         Case("benchmark", (sim, "--config", str(data / "table.yaml"), "--out", "out")),
-        Case("evaluate", (sim, "--bundle", street, "--out", "out", *ENGINE), codes=(0, 1)),
-        Case("select", (sim, "--bundle", street, "--out", "log", "--frames", "3", "--points", "2")),
-        Case("label", (), scans, own_call=label),
-        Case("predict", (sim, "--bundle", street, "--out", "out", *ENGINE)),
-        Case("predict --format npy", (sim, "--bundle", street, "--out", "out", "--format", "npy", *ENGINE), predicted),
         Case("adapt", (sim, "--bundle", street, "--out", "models/adapted", "--report", "report", *ADAPT), codes=(0, 1)),
-        Case("view --mcap", (sim, "--bundle", street, "--mcap", "out", *ENGINE)),
-        Case("compare", (str(data / "eval_a"), str(data / "eval_b"), "--out", "out")),
         Case("build-engine", (), own_call=keep_a_plan),
         Case("wrap", (str(data / "other.onnx"), *foreign, "--out", "models/other")),
-        Case("export-frames", ("log", "--out", "frames"), selected),
         Case("promote", ("b",), models),
         Case("rollback", (), deployed_twice),
         Case("retrain", (*RETRAIN, "--frames", "log", "--bundle", street, "--replay", sim), clicked, codes=(0, 1)),
     ]
-    return {row.verb: row for row in rows}
 
 
 ENGINE = ("--engine", "onnxruntime")

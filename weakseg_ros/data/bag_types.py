@@ -7,7 +7,6 @@ import re
 from collections.abc import Iterable
 
 POINT_CLOUD = "sensor_msgs/msg/PointCloud2"
-POINT_FIELD = "sensor_msgs/msg/PointField"
 
 # words in a type's name, what such a message is, what gives PointCloud2
 _OTHER = (

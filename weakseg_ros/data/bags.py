@@ -23,14 +23,14 @@ from rosbags import rosbag1, rosbag2
 from rosbags.typesys import Stores, get_typestore
 
 from weakseg_ros.data import bag_files
-from weakseg_ros.data.bag_messages import build_message
-from weakseg_ros.data.bag_types import POINT_CLOUD, POINT_FIELD, hint_for, normal
+from weakseg_ros.data.bag_messages import FIELD_NAMES, build_message, cloud_message, header_values
+from weakseg_ros.data.bag_types import POINT_CLOUD, hint_for, normal
 from weakseg_ros.data.livox import CUSTOM_MSGS, read_custom_msg
 from weakseg_ros.data.mcap_mend import MendedMcap
 from weakseg_ros.errors import CloudError, DataError, did_you_mean
 from weakseg_ros.files import move_into, put_in_place, staged
 from weakseg_ros.points.cloud import Cloud, decode_cdr
-from weakseg_ros.points.encode import fields_of, pack_cloud
+from weakseg_ros.points.encode import pack_cloud
 
 READ_TYPES = (POINT_CLOUD, *CUSTOM_MSGS)
 METADATA_VERSION: Literal[9] = 9
@@ -201,7 +201,7 @@ class CloudBagWriter:
     def write_points(self, topic: str, points: NDArray[np.void], cloud: Cloud) -> None:
         """Append the points of a cloud as records (N,) of any dtype, recorded at the cloud's stamp."""
         shape, frame_id = (cloud.height, cloud.width), self.frame_id or cloud.frame_id
-        message = _message_of(points, shape, cloud.stamp_ns, frame_id, not cloud.flags.any())
+        message = cloud_message(_ros2_types(), points, shape, cloud.stamp_ns, frame_id, not cloud.flags.any())
         self._writer.write(self._connection(topic, POINT_CLOUD), cloud.stamp_ns, _serialized(message))
 
     def write_values(self, topic: str, kind: str, stamp_ns: int, values: Mapping[str, Any]) -> None:
@@ -364,44 +364,20 @@ def _as_cdr(data: bytes, connection: Any) -> bytes:
     is_ros1 = getattr(connection.ext, "serialization_format", "ros1") == "ros1"
     if normal(connection.msgtype) in CUSTOM_MSGS:
         stamp_ns, frame_id, points = read_custom_msg(data, is_ros1)
-        return _serialized(_message_of(points, (1, len(points)), stamp_ns, frame_id, False))
+        return _serialized(cloud_message(_ros2_types(), points, (1, len(points)), stamp_ns, frame_id, False))
     return _ros1_to_cdr(data) if is_ros1 else data
 
 
 def _ros1_to_cdr(data: bytes) -> bytes:
     old = _ros1_types().deserialize_ros1(data, POINT_CLOUD)
-    types = _ros2_types().types
-    names = ("height", "width", "is_bigendian", "point_step", "row_step", "data", "is_dense")
-    new = types[POINT_CLOUD](
-        header=_header(old.header.stamp.sec * 10**9 + old.header.stamp.nanosec, old.header.frame_id),
-        fields=[types[POINT_FIELD](f.name, f.offset, f.datatype, f.count) for f in old.fields],
-        **{name: getattr(old, name) for name in names},
-    )
-    return _serialized(new)
+    stamp = old.header.stamp
+    values = {
+        "header": header_values(stamp.sec * 10**9 + stamp.nanosec, old.header.frame_id),
+        "fields": [{name: getattr(field, name) for name in FIELD_NAMES} for field in old.fields],
+    }
+    same = ("height", "width", "is_bigendian", "point_step", "row_step", "data", "is_dense")
+    return _serialized(build_message(_ros2_types(), POINT_CLOUD, values | {name: getattr(old, name) for name in same}))
 
 
 def _serialized(message: Any) -> bytes:
     return bytes(_ros2_types().serialize_cdr(message, POINT_CLOUD))
-
-
-def _message_of(points: NDArray[np.void], shape: tuple[int, int], stamp_ns: int, frame_id: str, is_dense: bool) -> Any:
-    """A PointCloud2 of (N,) records, in rows as `shape` says."""
-    types = _ros2_types().types
-    return types[POINT_CLOUD](
-        header=_header(stamp_ns, frame_id),
-        height=shape[0],
-        width=shape[1],
-        fields=[types[POINT_FIELD](*described) for described in fields_of(points.dtype)],
-        is_bigendian=False,
-        point_step=points.dtype.itemsize,
-        row_step=points.dtype.itemsize * shape[1],
-        data=points.view(np.uint8),
-        is_dense=is_dense,
-    )
-
-
-def _header(stamp_ns: int, frame_id: str) -> Any:
-    types = _ros2_types().types
-    seconds, nanoseconds = divmod(stamp_ns, 10**9)
-    stamp = types["builtin_interfaces/msg/Time"](sec=seconds, nanosec=nanoseconds)
-    return types["std_msgs/msg/Header"](stamp=stamp, frame_id=frame_id)
