@@ -16,7 +16,7 @@ import pytest
 from weakseg_ros.cli import main as weakseg
 from weakseg_ros.data.bags import CloudBagWriter, read_raw
 from weakseg_ros.data.fetching import fetched
-from weakseg_ros.data.many_bags import Row, bags_of, each_bag, read_rows
+from weakseg_ros.data.many_bags import Row, bags_of, each_bag, names_of, read_rows
 from weakseg_ros.data.places import FIX, ODOMETRY, place_of
 from weakseg_ros.data.ray_settings import RaySettings, as_given
 from weakseg_ros.data.robots import robot_of
@@ -185,6 +185,23 @@ def test_what_a_killed_run_had_done_is_in_its_journal(tmp_path: Path) -> None:
     assert done == ["a", "b", "c"], "nothing is done twice"
     assert [one["name"] for one in read_rows(out)] == ["a", "b", "c"]
     assert not (out / "bags.jsonl").exists()
+
+
+def test_a_bag_keeps_its_name_when_more_bags_come(tmp_path: Path) -> None:
+    ada, bob, cy = (tmp_path / robot / "drive" for robot in ("ada", "bob", "cy"))
+    out = tmp_path / "out"
+    out.mkdir()
+    done: list[tuple[str, str]] = []
+
+    def work(bag: Path, name: str) -> Row:
+        done.append((bag.parent.name, name))
+        return {"complete": True}
+
+    each_bag([bob], out, {}, work, lambda row: "")
+    each_bag([ada, bob, cy], out, {}, work, lambda row: "")
+    assert done == [("bob", "drive"), ("ada", "1_drive"), ("cy", "3_drive")], "nothing is done twice, no name is given twice"
+    assert names_of([ada, bob, cy]) == ["1_drive", "2_drive", "3_drive"]
+    assert names_of([bob, cy], {str(ada): "2_drive"}) == ["1_drive", "3_drive"]
 
 
 def test_bags_are_listed_in_a_file_and_fetched_by_a_command(recording: Path, tmp_path: Path) -> None:

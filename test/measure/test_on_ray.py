@@ -5,8 +5,10 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import shutil
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -158,6 +160,23 @@ def test_a_long_bag_is_shared_by_several_workers(
     assert weakseg([*command, "--out", str(tmp_path / "whole")]) == 0
     assert weakseg([*command, "--out", str(tmp_path / "parts"), "--ray", "local", "--parts", "3"]) == 0
     assert counted(tmp_path / "parts")["counts"] == counted(tmp_path / "whole")["counts"]
+
+
+def test_a_command_clears_its_own_notes_away_and_leaves_those_of_another(tmp_path: Path) -> None:
+    from weakseg_ros.fleet.cluster import ATTEMPTS, FORGOTTEN_S, _notes
+
+    killed = tmp_path / ATTEMPTS / "token-of-a-killed-command"
+    killed.mkdir(parents=True)
+    with _notes(tmp_path) as first:
+        os.utime(killed, (0, time.time() - 2 * FORGOTTEN_S))
+        with _notes(tmp_path) as second:
+            assert second.place is not None
+            second.place.note(Job(Path("bag"), "bag"), "worker 2")
+        assert not killed.exists()
+        assert first.place is not None
+        assert first.place.is_seen(), "it goes on while the other one ends"
+        assert not second.place.is_seen()
+    assert not (tmp_path / ATTEMPTS).exists()
 
 
 def test_a_machine_without_the_output_folder_does_no_work(tmp_path: Path) -> None:

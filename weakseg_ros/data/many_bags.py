@@ -6,7 +6,9 @@ from __future__ import annotations
 import contextlib
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from itertools import count
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from weakseg_ros.data.bag_files import bags_in
@@ -111,7 +113,8 @@ def each_bag(
     row. `over` says where the work is done; with `parts` there are so many jobs for each bag, and as many rows. Raises DataError
     where none can be read.
     """
-    jobs = [Job(bag, part) for bag, name in zip(bags, names_of(bags), strict=True) for part in _parts_of(name, parts)]
+    names = names_of(bags, names_before(out) if out is not None else {})
+    jobs = [Job(bag, part) for bag, name in zip(bags, names, strict=True) for part in _parts_of(name, parts)]
     with _Manifest(out, asked, jobs) as manifest:
         for job in jobs:
             row = manifest.before.get((str(job.bag), job.name), {})
@@ -175,11 +178,21 @@ def are_whole(rows: Sequence[Row]) -> bool:
     return all(row["complete"] for row in rows)
 
 
-def names_of(bags: Sequence[Path]) -> list[str]:
-    """A name for each bag that no other has: that of its folder or file, with its number in front where two share it."""
-    names = [bag.name if bag.is_dir() else bag.name.split(".")[0] for bag in bags]
+def names_of(bags: Sequence[Path], before: Mapping[str, str] = MappingProxyType({})) -> list[str]:
+    """A name for each bag that no other has: that of its folder or file, with a number in front where two share it.
+
+    A bag that had a name `before` keeps it, so that what was done stays done when more bags come.
+    """
+    names = [before.get(str(bag), bag.name if bag.is_dir() else bag.name.split(".")[0]) for bag in bags]
     counts = Counter(names)
-    return [name if counts[name] == 1 else f"{index + 1}_{name}" for index, name in enumerate(names)]
+    taken = {*before.values(), *names}
+    for index, bag in enumerate(bags):
+        if str(bag) in before or (counts[names[index]] == 1 and names[index] not in before.values()):
+            continue
+        numbered = (f"{number}_{names[index]}" for number in count(index + 1))
+        names[index] = next(name for name in numbered if name not in taken)
+        taken.add(names[index])
+    return names
 
 
 def read_rows(out: Path) -> list[Row]:
@@ -190,6 +203,11 @@ def read_rows(out: Path) -> list[Row]:
             f"{out}: holds no {MANIFEST} of a run over several bags; give the folder that one was written to with --out"
         )
     return rows
+
+
+def names_before(out: Path) -> dict[str, str]:
+    """The name that each bag has in the manifest, without the part of a bag that is shared out."""
+    return {row["bag"]: str(row["name"]).partition("/")[0] for row in _rows_before(out) if row.get("name")}
 
 
 def _rows_before(out: Path) -> list[Row]:

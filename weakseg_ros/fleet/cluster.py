@@ -12,6 +12,7 @@ import json
 import logging
 import os
 import secrets
+import shutil
 import socket
 import time
 import traceback
@@ -47,7 +48,9 @@ TASKS_A_WORKER = 50
 LOOK_AGAIN_S = 10.0
 """how often the cluster is asked how many bags fit: nodes come and go"""
 ATTEMPTS = ".attempts"
-"""folder of notes of who works on what, by which a lost worker is named"""
+"""folder with a folder for each command at work here, whose notes say who works on what, so that a lost worker is named"""
+FORGOTTEN_S = 7 * 24 * 3600.0
+"""age of the last note after which a command is taken to have been killed"""
 
 
 def runner_of(settings: RaySettings, out: Path | None) -> Runner:
@@ -184,7 +187,7 @@ class _Place:
 
     def is_seen(self) -> bool:
         """Whether this machine sees the folder of the process that started the work."""
-        return (self.folder / ATTEMPTS / self.token).is_file()
+        return self._notes.is_dir()
 
     def note(self, job: Job, who: str) -> None:
         """Say who works on a job; only a lost worker is ever asked for it."""
@@ -198,8 +201,26 @@ class _Place:
         except (OSError, ValueError):
             return "a worker"
 
+    @property
+    def _notes(self) -> Path:
+        """A folder of this command alone: another one that writes to the same output folder clears only its own away."""
+        return self.folder / ATTEMPTS / self.token
+
     def _path(self, job: Job) -> Path:
-        return self.folder / ATTEMPTS / job.name.replace("/", "_")
+        return self._notes / job.name.replace("/", "_")
+
+    def begin(self) -> None:
+        """Make the folder by which workers know that they see the output folder."""
+        make_folder(self._notes)
+
+    def clear(self) -> None:
+        """Take the notes of this command away, and those of commands that were killed long ago."""
+        shutil.rmtree(self._notes, ignore_errors=True)
+        with contextlib.suppress(OSError):
+            for other in self._notes.parent.iterdir():
+                if time.time() - other.stat().st_mtime > FORGOTTEN_S:
+                    shutil.rmtree(other, ignore_errors=True)
+            self._notes.parent.rmdir()
 
 
 @dataclass(frozen=True)
@@ -221,17 +242,11 @@ def _notes(out: Path | None) -> Iterator[_Notes]:
         return
     check_can_write(out, "--out")
     place = _Place(out.absolute(), f"token-{secrets.token_hex(8)}")
-    folder = place.folder / ATTEMPTS
-    make_folder(folder)
-    (folder / place.token).touch()
+    place.begin()
     try:
         yield _Notes(place)
     finally:
-        for file in folder.iterdir():
-            with contextlib.suppress(OSError):
-                file.unlink()
-        with contextlib.suppress(OSError):
-            folder.rmdir()
+        place.clear()
 
 
 @contextlib.contextmanager

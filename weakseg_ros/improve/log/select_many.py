@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from weakseg_ros.data.fetching import fetched
-from weakseg_ros.data.many_bags import MANIFEST, Job, Row, Runner, are_whole, each_bag, names_of, one_by_one
+from weakseg_ros.data.many_bags import MANIFEST, Job, Row, Runner, are_whole, each_bag, names_before, names_of, one_by_one
 from weakseg_ros.data.ray_settings import anywhere
 from weakseg_ros.data.robots import robot_of
 from weakseg_ros.deploy.bundle import Bundle
@@ -75,7 +75,7 @@ def _together(
     config: SelectConfig, bags: Sequence[Path], over: Runner, asked: Mapping[str, Any], bundle: Bundle
 ) -> tuple[int, bool]:
     """Look through each bag, choose among the best of all, and write what was chosen of each into one log."""
-    robots = {name: robot_of(bag, config.robot) for bag, name in zip(bags, names_of(bags), strict=True)}
+    robots = {name: robot_of(bag, config.robot) for bag, name in zip(bags, names_of(bags, names_before(config.out)), strict=True)}
 
     def look(bag: Path, name: str) -> Row:
         return look_at_bag(replace(config, data=bag, more=()), name, f"{robots[name]}/{name}")
