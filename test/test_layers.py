@@ -16,7 +16,7 @@ import pytest
 from support import optional
 
 PACKAGE = Path(__file__).resolve().parent.parent / "weakseg_ros"
-GROUND = ("errors", "extras", "processes", "locks", "files", "reads", "memory", "config", "registry")
+GROUND = ("errors", "progress", "extras", "processes", "locks", "files", "reads", "memory", "config", "registry")
 LIBRARY = ("points", "data", "nets", "deploy", "simulate", "measure", "weak", "batches", "methods", "train", "benchmark")
 CHAPTERS = (
     *GROUND,
@@ -50,6 +50,7 @@ CONFINED = {
     "kiss_icp": ("weak/scan_poses.py",),
     "lightning_fabric": TRAINING,
     "ray": ("fleet/cluster.py",),
+    "tqdm": ("progress.py", "train/train.py"),
 }
 ROBOT = (
     *("points/cloud", "points/projection", "points/lift", "deploy/segmenter", "deploy/bundle"),

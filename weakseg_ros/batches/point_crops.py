@@ -17,7 +17,6 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from scipy.spatial import cKDTree
-from tqdm import tqdm
 
 from weakseg_ros.batches.augment import colors_lost, moved_crop, varied_intensity
 from weakseg_ros.batches.batches import Batch, LabelsOf, untold
@@ -29,6 +28,7 @@ from weakseg_ros.deploy.input_spec import InputSpec
 from weakseg_ros.points.cloud import Cloud
 from weakseg_ros.points.crops import Possibilities, nearest_points
 from weakseg_ros.points.projection import RangeSpec
+from weakseg_ros.progress import Progress
 
 JITTER_M = 0.35
 """standard deviation of a crop's middle around the point that was seen least, as published"""
@@ -133,7 +133,7 @@ class PointCrops:
     def _draw_round(self, seed: int, number: int) -> list[int]:
         """The crops of one round, each where least was seen before."""
         scans = range(len(self))
-        trees = [self._prepared(i).tree for i in tqdm(scans, desc="grid", unit="scan", disable=None if not number else True)]
+        trees = [self._prepared(i).tree for i in Progress(scans, what="grid", unit="scan", shown=not number)]
         count = max(len(trees), -(-PASSES * sum(tree.n for tree in trees) // self._points))
         possibilities = Possibilities(trees, self._points, np.random.default_rng([seed, 3, number]))
         picks = (possibilities.next() for _ in range(count))

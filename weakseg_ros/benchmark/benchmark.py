@@ -24,7 +24,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from tqdm import tqdm
 
 from weakseg_ros.benchmark.report import BASELINE, STEPS, write_report
 from weakseg_ros.benchmark.rows import RowFile
@@ -35,6 +34,7 @@ from weakseg_ros.data.scan_sets import ScanSet
 from weakseg_ros.errors import DataError, WeaksegError, say
 from weakseg_ros.files import environment, make_folder, write_atomic, write_json
 from weakseg_ros.locks import alone, in_turn
+from weakseg_ros.progress import Progress
 from weakseg_ros.train.config import TrainConfig
 from weakseg_ros.train.run_folder import BEST, CONFIG, STATISTICS, RunFolder
 from weakseg_ros.train.survey import DataStatistics
@@ -87,7 +87,7 @@ def train_rows(config: BenchmarkConfig, rows: Sequence[Row], train_scans: ScanSe
     write_atomic(config.out / TABLE, dump_yaml(config))
     first, stride = shard_of(config.shard)
     failed = 0
-    for row in tqdm(rows[first::stride], desc="benchmark", unit="row", disable=None):
+    for row in Progress(rows[first::stride], what="benchmark", unit="row"):
         with alone(config.out / "runs" / f".{row.key}.lock") as mine:
             if not mine:
                 log.info("%s: another process is training this row, so it is skipped", row.key)

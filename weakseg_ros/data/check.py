@@ -12,7 +12,6 @@ from itertools import islice
 from pathlib import Path
 from typing import cast
 
-from tqdm import tqdm
 from tyro.conf import Positional
 
 from weakseg_ros import registry
@@ -21,6 +20,7 @@ from weakseg_ros.data.findings import Finding, fault, some
 from weakseg_ros.data.scan_sets import OpensScans, ScanSet
 from weakseg_ros.data.scans import recognised_as
 from weakseg_ros.errors import ConfigError, DataError, WeaksegError, refusal_of, say
+from weakseg_ros.progress import Progress
 
 ARCHIVES = (".zip", ".tar", ".gz", ".tgz", ".7z", ".bz2")
 _UNREADABLE = (ValueError, TypeError, KeyError, IndexError, AttributeError, OverflowError, RecursionError, MemoryError)
@@ -96,7 +96,7 @@ def _unreadable(opener: OpensScans, folder: Path, part: Sequence[str]) -> Iterat
     except (WeaksegError, OSError, *_UNREADABLE) as error:
         yield fault(_sentence(folder, error))
         return
-    for index in tqdm(range(len(scans)), desc=" ".join(part) or scans.name, unit="scan", disable=None, leave=False):
+    for index in Progress(range(len(scans)), what=" ".join(part) or scans.name, unit="scan", stays=False):
         yield from _fault_of(scans, index, folder)
 
 

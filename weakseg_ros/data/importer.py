@@ -14,7 +14,6 @@ from typing import Annotated
 
 import numpy as np
 import tyro
-from tqdm import tqdm
 
 from weakseg_ros.config import parse, setting
 from weakseg_ros.data.bag_files import is_bag
@@ -32,6 +31,7 @@ from weakseg_ros.points.labels import LabelMap
 from weakseg_ros.points.projection import RangeSpec
 from weakseg_ros.points.reading import moved
 from weakseg_ros.points.rings import ring_is_row
+from weakseg_ros.progress import Progress
 from weakseg_ros.registry import DEFAULT_BUNDLE
 
 FULL_CIRCLE_DEG = 300.0
@@ -163,7 +163,7 @@ def _write(
         intensity_full_scale=first.intensity_full_scale * (config.intensity_scale or 1.0),
         overwrite=config.overwrite,
     ) as writer:
-        for cloud in tqdm(chain([first], clouds), total=min(total, config.limit or total), unit="scan", disable=None):
+        for cloud in Progress(chain([first], clouds), what="import", unit="scan", total=min(total, config.limit or total)):
             writer.write(_scaled(cloud, config.intensity_scale))
             report.written += 1
             if report.written == config.limit:

@@ -22,13 +22,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from tqdm import tqdm
-
 from weakseg_ros.data.many_bags import Job, Row, Runner, Work, one_by_one, tried
 from weakseg_ros.data.ray_settings import RaySettings
 from weakseg_ros.errors import ConfigError, complain
 from weakseg_ros.extras import need
 from weakseg_ros.files import check_can_write, make_folder, write_atomic
+from weakseg_ros.progress import Progress
 
 LOCAL = "local"
 STORE_BYTES = 128 * 2**20
@@ -91,12 +90,12 @@ class _OverRay:
         waiting = deque(_Try(job) for job in jobs)
         running: dict[Any, _Try] = {}
         slots = _Slots(ray, self._settings)
-        with tqdm(total=len(jobs), unit="bag", desc="cluster", disable=None) as bar:
+        with Progress(what="cluster", unit="bag", total=len(jobs)) as bar:
             while waiting or running:
                 while waiting and len(running) < slots.count():
                     attempt = waiting.popleft()
                     running[start(attempt.job)] = attempt
-                bar.set_postfix_str(f"{len(running)} at work on {slots.nodes} nodes")
+                bar.note(f"{len(running)} at work on {slots.nodes} nodes")
                 ended, _ = ray.wait(list(running), num_returns=1, timeout=LOOK_AGAIN_S)
                 for reference in ended:
                     attempt = running.pop(reference)

@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import tyro
-from tqdm import tqdm
 
 from weakseg_ros.config import parse, setting, shard_of
 from weakseg_ros.data.many_bags import Runner, bags_for
@@ -32,6 +31,7 @@ from weakseg_ros.measure.merge import merge
 from weakseg_ros.measure.summary import Unanswered
 from weakseg_ros.measure.verdict import not_to_trust
 from weakseg_ros.points.labels import LabelMap
+from weakseg_ros.progress import Progress
 from weakseg_ros.registry import DEFAULT_BUNDLE
 
 EXIT_PARTIAL = 1
@@ -219,7 +219,7 @@ class _Items:
 
     def __iter__(self) -> Iterator[Item]:
         part, parts = self._shard
-        for item in tqdm(self._source, total=len(self._source), unit="scan", desc="evaluate", disable=None):
+        for item in Progress(self._source, what="evaluate", unit="scan"):
             if item.index % parts == part:
                 yield item
 

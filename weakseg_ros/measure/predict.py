@@ -11,7 +11,6 @@ from typing import Annotated, Literal
 import numpy as np
 import tyro
 from numpy.typing import NDArray
-from tqdm import tqdm
 
 from weakseg_ros.config import parse, setting
 from weakseg_ros.data.many_bags import Row, Runner, are_whole, bags_for, each_bag, one_by_one, only_here
@@ -26,6 +25,7 @@ from weakseg_ros.errors import CloudError, ConfigError, DataError, complain, say
 from weakseg_ros.files import check_can_write
 from weakseg_ros.measure.inputs import Input, Item, open_input
 from weakseg_ros.points.labels import LabelMap, pack_raw
+from weakseg_ros.progress import Progress
 from weakseg_ros.registry import DEFAULT_BUNDLE
 
 EXIT_PARTIAL = 1
@@ -168,7 +168,7 @@ def _write_all(
     config: PredictConfig, source: Input, segmenter: Segmenter, ids: NDArray[np.uint16] | None, report: PredictReport
 ) -> None:
     folder = PredictionFolder(config.out, config.format)
-    for item in tqdm(source, total=len(source), unit="scan", desc="predict", disable=None):
+    for item in Progress(source, what="predict", unit="scan"):
         try:
             answer = segmenter.run(item.cloud)
         except CloudError as error:

@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Annotated
 
 import tyro
-from tqdm import tqdm
 
 from weakseg_ros.config import check_ranges, dump_yaml, parse, read_yaml, setting
 from weakseg_ros.data.bags import CloudBagWriter
@@ -24,6 +23,7 @@ from weakseg_ros.data.scan_writer import ScanWriter
 from weakseg_ros.errors import ConfigError, DataError, say
 from weakseg_ros.files import check_can_write, sha256_of_parts
 from weakseg_ros.points.labels import LabelMap
+from weakseg_ros.progress import Progress
 from weakseg_ros.registry import DEFAULT_BUNDLE
 from weakseg_ros.simulate.drive import SimulateConfig, SimulatedScan, check_length, scan_at
 from weakseg_ros.simulate.expressions import expressions_of
@@ -121,7 +121,7 @@ def record(config: RecordConfig) -> int:
     with ExitStack() as stack:
         stack.callback(scans.close)
         bag = stack.enter_context(CloudBagWriter(config.bag, config.topic, overwrite=config.overwrite)) if config.bag else None
-        bar = stack.enter_context(tqdm(total=len(wanted) * config.scans_per_street, unit="scan", disable=None))
+        bar = stack.enter_context(Progress(what="simulate", unit="scan", total=len(wanted) * config.scans_per_street))
         for number, drive in enumerate(wanted):
             rows: list[Expression] = []
             with _writer(config, drive) as writer:

@@ -16,7 +16,6 @@ import torch
 from numpy.typing import NDArray
 from safetensors.torch import save as save_safetensors
 from torch import Tensor, nn
-from tqdm import tqdm
 
 from weakseg_ros import registry
 from weakseg_ros.batches.batches import label_image
@@ -41,6 +40,7 @@ from weakseg_ros.nets.class_prior import adjust_to_shares
 from weakseg_ros.nets.heads.head import Heads
 from weakseg_ros.points.labels import LabelMap
 from weakseg_ros.points.projection import RangeSpec
+from weakseg_ros.progress import Progress
 from weakseg_ros.train.calibrate import fit_temperature
 from weakseg_ros.train.config import ExportConfig, TrainConfig
 from weakseg_ros.train.model_card import model_card
@@ -229,7 +229,7 @@ def measure_scans(net: nn.Module, scans: ScanSet, spec: InputSpec, count: int) -
     logits, class_id = [], []
     rng = np.random.default_rng(0)
     numbers = np.unique(np.linspace(0, len(scans) - 1, min(count, len(scans))).round().astype(int))
-    for number in tqdm(numbers, desc="calibrate", unit="scan", disable=None):
+    for number in Progress(numbers, what="calibrate", unit="scan"):
         scan = scans[int(number)]
         inputs, view = frontend.encode(scan.cloud)
         if len(samples) < PARITY_IMAGES and not frontend.sees_nothing(view):

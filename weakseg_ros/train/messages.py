@@ -11,10 +11,11 @@ from pathlib import Path
 from typing import Any
 
 from weakseg_ros.errors import complain
+from weakseg_ros.progress import SECONDS_BETWEEN_LINES, duration
 from weakseg_ros.train.run_folder import CONFIG
 from weakseg_ros.train.session import TrainingSession
 
-SECONDS_BETWEEN_LINES = 10.0
+# X = 10.0
 
 
 def opening(session: TrainingSession) -> list[str]:
@@ -39,7 +40,7 @@ def closing(session: TrainingSession, bundle: Path | None) -> list[str]:
     """What came of it: how good, where, how long, and the next command."""
     config, run, done = session.config, session.run, session.position
     best = run.load_best()[1]
-    lines = [f"trained {done.step} steps in {_time(done.elapsed_s)}"]
+    lines = [f"trained {done.step} steps in {duration(done.elapsed_s)}"]
     if "miou" in best:
         lines.append(f"{quality(best)} at step {best['step'] + 1}, on {len(session.val_scans or ())} validation scans")
     else:
@@ -81,13 +82,8 @@ class ProgressLines:
         if self._wanted and "loss" in row and now - self._last >= SECONDS_BETWEEN_LINES:
             self._last = now
             complain(
-                f"step {row['step'] + 1} of {self._steps}, loss {row['loss']:.4g}, after {_time(row['elapsed_s'])}",
+                f"step {row['step'] + 1} of {self._steps}, loss {row['loss']:.4g}, after {duration(row['elapsed_s'])}",
             )
 
     def close(self) -> None:
         """Nothing is left open."""
-
-
-def _time(seconds: float) -> str:
-    minutes, rest = divmod(round(seconds), 60)
-    return f"{minutes} min {rest} s" if minutes else f"{seconds:.0f} s"

@@ -14,7 +14,6 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
-from tqdm import tqdm
 
 from weakseg_ros.deploy.vocabulary import Vocabulary
 from weakseg_ros.methods.mean_teacher import follow
@@ -22,6 +21,7 @@ from weakseg_ros.methods.referring.batch import answered
 from weakseg_ros.methods.referring.semi_supervised import SemiSupervised
 from weakseg_ros.nets.heads.referring import ReferringHead
 from weakseg_ros.points.superpoints import columns, describe
+from weakseg_ros.progress import Progress
 from weakseg_ros.train.referring_config import ReferringTraining as ReferringTraining
 from weakseg_ros.train.referring_data import ReferringData, Views
 
@@ -75,7 +75,7 @@ def train(state: State, views: Views, labelled: Sequence[int], config: Referring
     labelled = [number for number in labelled if views.data.can_be_found(int(number))]
     state.student.train()
     seen: list[list[float]] = []
-    for step in tqdm(range(state.step, until), desc=f"{config.method} {config.ratio:g}", unit="step", disable=None):
+    for step in Progress(range(state.step, until), what=f"{config.method} {config.ratio:g}", unit="step"):
         _set_rate(state.optimizer, config, step)
         chosen, pooled = _draw(labelled, method, config, rng)
         loss = method.labelled(state.student, views.batch(chosen, strong=True), pooled)

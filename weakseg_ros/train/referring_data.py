@@ -16,7 +16,6 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from tqdm import tqdm
 
 from weakseg_ros.data.arrays import open_archive
 from weakseg_ros.data.expressions import Expression, mirrored, read_expressions
@@ -35,6 +34,7 @@ from weakseg_ros.nets.heads.referring import ReferringHead
 from weakseg_ros.points.cloud import Cloud
 from weakseg_ros.points.lift import lift
 from weakseg_ros.points.superpoints import Superpoints, describe
+from weakseg_ros.progress import Progress
 from weakseg_ros.train.export import export_bundle
 
 log = logging.getLogger(__name__)
@@ -175,7 +175,7 @@ class ReferringData:
             scans = open_scans(folder)
             number = {key: i for i, key in enumerate(scans.keys)}
             segmenter = open_encoder(bundle, self.cache / "encoder", scans[0].cloud)
-            for key in tqdm(missing, desc="encode", unit="scan", disable=None):
+            for key in Progress(missing, what="encode", unit="scan"):
                 if key not in number:
                     raise DataError(f"{folder}: an expression is about scan '{key}', which is not there; write both again")
                 scan = scans[number[key]]

@@ -19,7 +19,6 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
-from tqdm import tqdm
 
 from weakseg_ros.batches.batches import Batch
 from weakseg_ros.deploy.bundle import BundleInfo
@@ -28,6 +27,7 @@ from weakseg_ros.methods.method import Task
 from weakseg_ros.methods.settings import ConsistencySettings, SupervisedSettings
 from weakseg_ros.nets.output import NetOutput
 from weakseg_ros.points.cloud import Cloud
+from weakseg_ros.progress import Progress
 from weakseg_ros.train.adapt_settings import AdaptSettings
 from weakseg_ros.train.cloud_views import CloudImage, CloudViews, tensor_of
 from weakseg_ros.train.schedule import warmup_cosine_lr
@@ -203,7 +203,7 @@ def _batches(views: CloudViews, settings: AdaptSettings) -> Iterator[tuple[int, 
 
     with ThreadPoolExecutor(1) as pool:
         ahead = pool.submit(make, 0)
-        for step in tqdm(range(settings.steps), desc="adapt", unit="step", disable=None):
+        for step in Progress(range(settings.steps), what="adapt", unit="step"):
             batch = ahead.result()
             ahead = pool.submit(make, step + 1)
             yield step, batch

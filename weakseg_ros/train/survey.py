@@ -9,7 +9,6 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from tqdm import tqdm
 
 from weakseg_ros.batches.batches import SurveyedSource
 from weakseg_ros.deploy.bundle import TrainingStatistics
@@ -20,6 +19,7 @@ from weakseg_ros.points.cloud import Cloud
 from weakseg_ros.points.crops import PointsSpec
 from weakseg_ros.points.intensity import quantiles
 from weakseg_ros.points.projection import RangeSpec, RangeView
+from weakseg_ros.progress import Progress
 
 log = logging.getLogger(__name__)
 
@@ -103,7 +103,7 @@ def survey(
     """
     rule = images.told.intensity
     numbers = range(rank, len(images), world)
-    progress = tqdm(numbers, desc="survey", unit="scan", disable=None if rank == 0 else True)
+    progress = Progress(numbers, what="survey", unit="scan", shown=rank == 0)
     shares = gather([_look_at(images, i, channels, num_classes) for i in progress])
     scans = [shares[i % world][i // world] for i in range(len(images))]
     counts = np.sum([scan.counts for scan in scans], axis=0)

@@ -13,7 +13,6 @@ from typing import Any
 import numpy as np
 import onnx
 from numpy.typing import NDArray
-from tqdm import tqdm
 
 from weakseg_ros.batches.batches import label_image
 from weakseg_ros.data.scan_sets import ScanSet
@@ -23,6 +22,7 @@ from weakseg_ros.deploy.engines.onnxruntime import open_session
 from weakseg_ros.deploy.frontends import FrontendSettings, make_frontend
 from weakseg_ros.errors import BundleError, DataError
 from weakseg_ros.measure.metrics import ConfusionMatrix
+from weakseg_ros.progress import Progress
 from weakseg_ros.train.quantise import MAKERS, classes_to_bytes_last, content_of, in_float32
 
 HOLD_OUT = 0.2
@@ -122,7 +122,7 @@ def frames_of(info: BundleInfo, scans: ScanSet, count: int) -> Frames:
     frontend.settings = FrontendSettings(allow_no_intensity=True)
     images, filled, truth = [], [], []
     numbers = np.unique(np.linspace(0, len(scans) - 1, min(count, len(scans))).round().astype(int))
-    for number in tqdm(numbers, desc="variants", unit="scan", disable=None):
+    for number in Progress(numbers, what="variants", unit="scan"):
         scan = scans[int(number)]
         inputs, view = frontend.encode(scan.cloud)
         images.append(inputs["image"][0])

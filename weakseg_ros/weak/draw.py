@@ -13,7 +13,6 @@ from typing import Annotated
 import numpy as np
 import tyro
 from numpy.typing import NDArray
-from tqdm import tqdm
 
 from weakseg_ros.config import dump_yaml, parse, read_yaml, setting
 from weakseg_ros.data.scan_files import content_hash, write_raw_labels
@@ -31,6 +30,7 @@ from weakseg_ros.files import (
     write_atomic,
 )
 from weakseg_ros.points.labels import LabelMap, pack_raw
+from weakseg_ros.progress import Progress
 from weakseg_ros.weak.protocols import Draw, SparseConfig, draw_scan
 from weakseg_ros.weak.sparse_labels import (
     RECORD,
@@ -86,7 +86,7 @@ def draw_sparse(scans: ScanSet, config: SparseConfig, folder: Path, overwrite: b
 def _draw_into(fresh: Path, scans: ScanSet, config: SparseConfig) -> SparseRecord:
     problems: list[str] = []
     tally, unlabelled = _Tally(scans.labels), 0
-    for _, scan in tqdm(readable(scans, problems), total=len(scans), desc="sparse", unit="scan", disable=None):
+    for _, scan in Progress(readable(scans, problems), what="sparse", unit="scan", total=len(scans)):
         unlabelled += scan.class_id is None or not scan.class_id.any()
         tally.add(scan, draw_scan(scan, scans.labels, config), fresh)
     if unlabelled:

@@ -16,7 +16,6 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from tqdm import tqdm
 
 from weakseg_ros.data.scan_files import format_pose, read_poses
 from weakseg_ros.data.scan_sets import ScanSet
@@ -25,6 +24,7 @@ from weakseg_ros.errors import DataError
 from weakseg_ros.extras import need
 from weakseg_ros.files import write_atomic
 from weakseg_ros.points.cloud import Cloud
+from weakseg_ros.progress import Progress
 
 if TYPE_CHECKING:
     from scipy.spatial import cKDTree
@@ -101,7 +101,7 @@ def estimate_poses(scans: ScanSet) -> NDArray[np.float64]:
     """
     need("kiss_icp")
     poses = np.tile(np.eye(4), (len(scans), 1, 1))
-    bar = tqdm(total=len(scans), desc="poses", unit="scan", disable=None)
+    bar = Progress(what="poses", unit="scan", total=len(scans))
     for numbers in _recordings(scans.keys):
         odometry = _Odometry()
         for number in numbers:

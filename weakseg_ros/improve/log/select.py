@@ -14,7 +14,6 @@ from typing import Annotated, Literal
 import numpy as np
 import tyro
 from numpy.typing import NDArray
-from tqdm import tqdm
 
 from weakseg_ros.config import parse, setting, to_mapping
 from weakseg_ros.data.many_bags import Runner, bags_for, only_here
@@ -30,6 +29,7 @@ from weakseg_ros.improve.log.admission import Admission, LogSettings
 from weakseg_ros.improve.log.choice import Choice, Strategy, choose_frames, suggest_points
 from weakseg_ros.improve.log.store import FrameWriter, Origin, Worth, check_is_log
 from weakseg_ros.measure.inputs import Input, Item, open_input
+from weakseg_ros.progress import Progress
 from weakseg_ros.registry import DEFAULT_BUNDLE
 
 EXIT_PARTIAL = 1
@@ -218,7 +218,7 @@ def answers(
 ) -> Iterator[tuple[Item, Segmentation]]:
     """Each scan, or each of those wanted, with the model's answer; one that cannot be answered goes to the problems."""
     try:
-        for item in tqdm(source, desc=what, total=len(source), unit="scan", disable=None):
+        for item in Progress(source, what=what, unit="scan"):
             if not len(item.cloud) or (wanted is not None and item.index not in wanted):
                 continue
             try:

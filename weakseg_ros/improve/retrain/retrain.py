@@ -19,8 +19,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tqdm import tqdm
-
 from weakseg_ros.config import dump_yaml
 from weakseg_ros.data.scan_sets import ScanSet
 from weakseg_ros.deploy.bundle import Bundle
@@ -33,6 +31,7 @@ from weakseg_ros.improve.retrain.data import RetrainData, open_retrain_data
 from weakseg_ros.improve.retrain.gate import GateVerdict, Scores, judge, measure_latency
 from weakseg_ros.improve.retrain.report import render
 from weakseg_ros.improve.retrain.versions import Versions
+from weakseg_ros.progress import Progress
 from weakseg_ros.train.config import TrainConfig
 from weakseg_ros.train.export import options_of
 from weakseg_ros.train.finetune import export_refined, refine
@@ -262,7 +261,7 @@ def compare(
 def _scores(segmenters: Sequence[Segmenter], scans: ScanSet, what: str) -> tuple[Scores, Scores]:
     """How the old and the new bundle do on a set; each scan is read once."""
     scores = [Scores(segmenter.bundle.labels) for segmenter in segmenters]
-    for index in tqdm(range(len(scans)), desc=what, unit="scan", disable=None):
+    for index in Progress(range(len(scans)), what=what, unit="scan"):
         scan = scans[index]
         for segmenter, count in zip(segmenters, scores, strict=True):
             count.add(segmenter, scan)

@@ -12,8 +12,6 @@ from itertools import islice
 from pathlib import Path
 from typing import Literal
 
-from tqdm import tqdm
-
 from weakseg_ros.config import check_ranges, dump_yaml, parse, read_yaml, setting
 from weakseg_ros.data.bags import CloudBagWriter
 from weakseg_ros.data.scan_files import MANIFEST
@@ -22,6 +20,7 @@ from weakseg_ros.errors import ConfigError, DataError, say
 from weakseg_ros.files import check_can_write, content_of, put_in_place, sha256_of_parts, staged, sweep, write_atomic
 from weakseg_ros.points.labels import LabelMap
 from weakseg_ros.points.projection import RangeSpec
+from weakseg_ros.progress import Progress
 from weakseg_ros.simulate.lidar import SensorModel, Shift
 from weakseg_ros.simulate.rooms.area_files import write_room
 from weakseg_ros.simulate.rooms.building import build_floor
@@ -155,7 +154,7 @@ def record_tours(config: RoomsConfig) -> int:
     with ExitStack() as stack:
         stack.callback(scans.close)
         bag = stack.enter_context(CloudBagWriter(config.bag, config.topic, overwrite=config.overwrite)) if config.bag else None
-        bar = stack.enter_context(tqdm(total=len(wanted) * config.scans, unit="scan", disable=None))
+        bar = stack.enter_context(Progress(what="simulate", unit="scan", total=len(wanted) * config.scans))
         floor_ns = round(1e9 * config.scans * config.step_m / SPEED_M_S)
         for number, tour in enumerate(wanted):
             with _writer(config, tour) as writer:
@@ -186,7 +185,7 @@ def record_areas(config: RoomsConfig) -> int:
         with ExitStack() as stack:
             stack.callback(scans.close)
             fresh = stack.enter_context(staged(area))
-            for name, scan in zip(names, tqdm(scans, total=len(names), unit="room", desc=area.name, disable=None), strict=True):
+            for name, scan in zip(names, Progress(scans, what=area.name, unit="room", total=len(names)), strict=True):
                 write_room(fresh, name, scan)
             write_atomic(fresh / AREA_FACTS, dump_yaml(facts))
             put_in_place(fresh, area)
