@@ -43,7 +43,7 @@ WIDTH = 256
 SWAP_S, LAYOUT_S, VISITOR_S, JUMP_S, MEMORY_S = 20.0, 7.0, 5.0, 60.0, 5.0
 """how often the model, the layout, the further subscribers and the clock change, and how often memory is looked at"""
 HOUR_NS = 3600 * 10**9
-START_S = 120.0
+START_S = 600.0
 WARM_SHARE = 0.1
 """memory is compared from here on: until then caches fill"""
 MOST_GROWTH_MIB = 50.0
