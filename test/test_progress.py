@@ -11,6 +11,7 @@ import subprocess
 import sys
 import termios
 
+import numpy as np
 import pytest
 
 from weakseg_ros import progress
@@ -29,7 +30,7 @@ def test_a_log_file_gets_a_line_now_and_then(monkeypatch: pytest.MonkeyPatch, ca
 def test_short_work_and_hidden_work_write_nothing(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     list(Progress(range(5), what="evaluate", unit="scan"))
     monkeypatch.setattr(progress, "SECONDS_BETWEEN_LINES", 0.0)
-    list(Progress(range(5), what="survey", unit="scan", shown=False))
+    list(Progress(np.arange(5), what="survey", unit="scan", shown=False))
     assert capsys.readouterr().err == ""
 
 

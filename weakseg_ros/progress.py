@@ -23,7 +23,7 @@ class Progress(Generic[T]):
 
     def __init__(
         self,
-        items: Iterable[T] = (),
+        items: Iterable[T] | None = None,
         *,
         what: str,
         unit: str,
@@ -31,9 +31,9 @@ class Progress(Generic[T]):
         shown: bool = True,
         stays: bool = True,
     ) -> None:
-        self._items = items
+        self._items = () if items is None else items
         self._what, self._unit = what, unit
-        self._total = len(items) if total is None and isinstance(items, Sized) and items else total
+        self._total = len(items) if total is None and isinstance(items, Sized) else total
         self._done, self._note = 0, ""
         self._shown = shown
         self._bar: Any = None
