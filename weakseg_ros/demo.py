@@ -39,25 +39,25 @@ class DemoConfig:
     """Run the whole pipeline on this machine: simulate, label a few points, train, export, run the node over DDS, evaluate."""
 
     out: Path = Path("runs/demo")
-    """Output folder of the demo; an earlier demo in it is replaced."""
+    """Names the output folder of the demo; an earlier demo in it is replaced."""
     seed: int = setting(0, 0, 1_000_000)
-    """Random seed of the streets, the labels and the initial weights (0 to 1000000)."""
+    """Seeds the streets, the label draw and the initial weights (0 to 1000000)."""
     quick: bool = False
-    """Run every step within about a minute, to show that it works rather than how well."""
+    """Runs every step within about a minute, which shows that it works, not how well."""
     streets: int = setting(24, 1, CHECK_STREET)
-    """Number of simulated streets to train on (1 or more)."""
+    """Sets the number of simulated streets to train on (1 or more)."""
     scans_per_street: int = setting(6, 2, 20)
-    """Number of scans on each training street (2 to 20)."""
+    """Sets the number of scans on each training street (2 to 20)."""
     test_scans_per_street: int = setting(15, 1, 100)
-    """Number of scans on each of the four unseen test streets (1 to 100)."""
+    """Sets the number of scans on each of the four unseen test streets (1 to 100)."""
     columns: int = setting(1024, 64, 2048)
-    """Width of the range image in columns (64 to 2048)."""
+    """Sets the width of the range image in columns (64 to 2048)."""
     label_ratio: float = setting(0.001, 1e-6, 1.0)
-    """Fraction of the training points that get a label (1e-6 to 1)."""
+    """Sets the fraction of the training points that get a label (1e-6 to 1)."""
     steps: int = setting(550, 1)
-    """Number of training steps (1 or more)."""
+    """Sets the number of training steps (1 or more)."""
     train_minutes: float = setting(3.0, 0.01, 600.0)
-    """Time limit of the training, in minutes (0.01 to 600)."""
+    """Limits the training time in minutes (0.01 to 600)."""
 
     def __post_init__(self) -> None:
         check_ranges(self)

@@ -48,13 +48,13 @@ class DoctorConfig(RaySettings):
     """Check this machine, and with --data whether a bundle fits a sensor."""
 
     bundle: str = DEFAULT_BUNDLE
-    """The model to check: the path of its folder, or a name under models/."""
+    """Names the model to check: the path of its folder, or a name under models/."""
     data: tuple[Path, ...] = ()
-    """Bags, folders of bags, or a folder of scans from your sensor, to compare with the model's training data."""
+    """Lists bags, folders of bags or a folder of scans from your sensor, to compare with the model's training data."""
     topic: str = ""
-    """Topic of the clouds in the bag; it can be left empty where there is only one PointCloud2 topic."""
+    """Names the topic of the clouds in the bag; it may be empty if there is only one PointCloud2 topic."""
     clouds: int = setting(20, 1, 10000)
-    """Number of clouds to check (1 to 10000)."""
+    """Sets the number of clouds to check (1 to 10000)."""
 
     @classmethod
     def from_older(cls, mapping: Mapping[str, Any], where: str) -> Mapping[str, Any]:
@@ -245,7 +245,7 @@ def read_arguments(argv: Sequence[str]) -> DoctorConfig:
         description=DoctorConfig.__doc__,
         epilog="Exit code 0: no fault (notes are optional parts); 1: a fault was found; 2: the check could not be made.",
     )
-    parser.add_argument("--config", type=Path, metavar="FILE", help="a YAML file with the options below")
+    parser.add_argument("--config", type=Path, metavar="FILE", help="Names a YAML file with the options below.")
     for field in fields(DoctorConfig):
         count = "+" if field.name == "data" else len(field.default) if isinstance(field.default, tuple) else None
         kind = str if field.name == "data" else float if count else type(field.default)

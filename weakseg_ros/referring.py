@@ -34,22 +34,22 @@ FAINTEST = 110
 
 @dataclass(frozen=True)
 class ReferConfig(InputSettings):
-    """Say which object of a scan an English expression means, and write a picture of the answer."""
+    """Find the object of a scan that an English expression means, and write a picture of the answer."""
 
     data: Annotated[Path, tyro.conf.Positional] = Path()
-    """A bag or a folder of scans."""
+    """Names a bag or a folder of scans."""
     expression: Annotated[str, tyro.conf.Positional] = ""
-    """What is looked for, in English, for example "the second car on the left"."""
+    """Sets the English expression to look for, for example "the second car on the left"."""
     scan: int = setting(0, 0)
-    """Number of the scan to look at, counted from 0."""
+    """Sets the number of the scan to search, counted from 0 (0 or more)."""
     bundle: str = DEFAULT_BUNDLE
-    """The model to ask: the path of its folder, or the name of an installed one; it needs a referring head."""
+    """Names the model: the path of its folder, or the name of an installed one; it needs a referring head."""
     out: Path = Path("runs/refer/answer.png")
-    """File for the picture, seen from above with the vehicle's front up; the answer is red."""
+    """Names the file for the picture, a view from above with the front of the vehicle up and the answer in red."""
     topic: str = ""
-    """Topic of the clouds in a bag; it can be left empty where there is only one."""
+    """Names the topic of the clouds in a bag; it may be empty if there is only one."""
     engine: str = "auto"
-    """Inference engine to run; 'auto' takes the first that works on this machine."""
+    """Selects the inference engine; 'auto' uses the first one that works on this machine."""
 
 
 def main(argv: Sequence[str]) -> int:

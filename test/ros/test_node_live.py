@@ -93,8 +93,8 @@ def test_a_threshold_changes_while_it_runs(rig: Any, live: tuple[Any, Any]) -> N
         ({"lift": 3}, "expected str, found int 3"),
         ({"engine": "onnxruntme"}, "did you mean 'onnxruntime'"),
         ({"publish_rgb": 1}, "expected bool, found int 1"),
-        ({"mode": "replay"}, "is taken when the node is configured"),
-        ({"replay_queue": 5}, "is taken when the node is configured"),
+        ({"mode": "replay"}, "can be changed only while the node is unconfigured"),
+        ({"replay_queue": 5}, "can be changed only while the node is unconfigured"),
         ({"min_confidence": 0.9, "lift": "none"}, "lift"),
         ({"min_confidence": 0.9, "autostart": False}, "autostart"),
     ],
@@ -144,7 +144,7 @@ def test_parameters_explain_themselves(live: tuple[Any, Any]) -> None:
     assert (threshold.floating_point_range[0].from_value, threshold.floating_point_range[0].to_value) == (0.0, 1.0)
     assert "pixel, knn" in lift.additional_constraints
     assert not mode.read_only, "it can be set while the node is unconfigured"
-    assert "taken at configure" in mode.description
+    assert "read at configure" in mode.description
 
 
 def test_reload_takes_a_good_model_and_refuses_bad_ones(rig: Any, live: tuple[Any, Any], bundle: Any, tmp_path: Path) -> None:

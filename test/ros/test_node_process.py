@@ -209,7 +209,7 @@ def test_start_values_that_cannot_be_used_are_named(start: Start, bundle: Any, r
     process.wait_for_text("cannot configure")
     for text in (
         "min_confidence: 2.5 is outside 0.0..1.0",
-        "integer 3 taken as 3.0",
+        "the integer 3 is read as 3.0",
         "mdoe: unknown parameter, ignored; did you mean 'mode'?",
     ):
         assert text in process.text()

@@ -105,7 +105,7 @@ def test_what_is_taken_at_configure_can_be_set_while_unconfigured(rig: Any, star
     assert "read" in client.set(autostart=True)
     assert client.set(mode="replay", labels_reliability="reliable", diagnostics_period_s=0.2) == ""
     assert client.change(transition.TRANSITION_CONFIGURE)
-    assert "is taken when the node is configured" in client.set(mode="live")
+    assert "can be changed only while the node is unconfigured" in client.set(mode="live")
     assert client.change(transition.TRANSITION_ACTIVATE)
     client.wait(lambda: client.value("input", "mode") == "replay", "the mode as set")
     assert client.change(transition.TRANSITION_DEACTIVATE)

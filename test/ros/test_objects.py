@@ -224,6 +224,6 @@ def test_a_pose_between_two_is_between_them(rig: Any) -> None:
 
 def test_odometry_settings_are_checked(rig: Any, live: tuple[Any, Any, list[Any]], tmp_path: Path) -> None:
     _, client, _ = live
-    assert "is taken when the node is configured" in client.set(odometry_topic="other")
+    assert "can be changed only while the node is unconfigured" in client.set(odometry_topic="other")
     assert "max_age_s" in client.set(**{"track.max_age_s": -1.0})
     assert client.set(**{"track.max_age_s": 3.0}) == ""

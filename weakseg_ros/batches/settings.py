@@ -12,15 +12,15 @@ from weakseg_ros.errors import ConfigError
 
 @dataclass(frozen=True)
 class AugmentConfig:
-    """Sets how training scans are augmented; 0 turns a switch off.
+    """Sets how training scans are augmented; 0 turns an augmentation off.
 
-    Crops of nets on points are mirrored, turned, tilted and scaled, and their readings vary; what is said of rows, columns,
-    pixels and other scans has an effect on range images only.
+    Crops for nets on points are only mirrored, turned, tilted and scaled, and their readings are varied. Settings about rows,
+    columns, pixels and other scans apply to range images only.
     """
 
     where: Literal["images", "points", "coarse3d"] = "images"
-    """Selects what is augmented; images augments cached range images, which is fast, points moves the points and projects
-    them anew before the same follows, and coarse3d does what COARSE3D does and ignores the other settings."""
+    """Selects what is augmented: 'images' augments cached range images and is fast, 'points' moves the points and projects them
+    again before the image augmentations, and 'coarse3d' uses COARSE3D's own augmentation and ignores the other settings."""
     flip: float = setting(0.5, 0.0, 1.0)
     """Sets the probability of mirroring left and right (0 to 1)."""
     turn: float = setting(0.5, 0.0, 1.0)
@@ -33,41 +33,43 @@ class AugmentConfig:
     sensor_height_m: float = setting(0.1, 0.0, 5.0, was="lift_m")
     """Sets the largest change of the sensor's height in metres (0 to 5)."""
     shift_m: float = setting(0.0, 0.0, 50.0)
-    """Sets the largest forward and sideways shift of the points in metres (0 to 50); it has an effect with `where` points
-    only, because it changes what hides what."""
+    """Sets the largest forward and sideways shift of the points in metres (0 to 50); it needs `where` 'points', because a shift
+    changes which points are occluded."""
     intensity_gain: float = setting(0.1, 0.0, 1.0)
     """Sets the largest relative change of a scan's intensity (0 to 1)."""
     intensity_noise: float = setting(0.0, 0.0, 1.0)
     """Sets the largest standard deviation of the noise added to a scan's intensity, as a share of its full scale (0 to 1)."""
     intensity_drop: float = setting(0.0, 0.0, 1.0)
-    """Sets the probability that a scan loses its intensity (0 to 1); a net trained so needs none on the robot."""
+    """Sets the probability that a scan loses its intensity (0 to 1); a net that was trained this way also works without
+    intensity."""
     color_drop: float = setting(0.0, 0.0, 1.0)
-    """Sets the probability that a crop loses its colours (0 to 1); it has an effect with nets on points only."""
+    """Sets the probability that a crop loses its colours (0 to 1); it applies to nets on points only."""
     ground_error_m: float = setting(0.0, 0.0, 1.0)
-    """Sets the standard deviation of the error of a scan's ground height in metres (0 to 1); it has an effect on the channel
-    height only."""
+    """Sets the standard deviation in metres of the error added to a scan's ground height (0 to 1); it affects the channel
+    'height' only."""
     beam_drop: float = setting(0.0, 0.0, 1.0)
-    """Sets the probability that a scan loses half to three quarters of its rows, evenly or at random, as a sensor with fewer
-    beams would (0 to 1)."""
+    """Sets the probability that a scan loses half to three quarters of its rows, evenly or at random, like a sensor with fewer
+    beams (0 to 1)."""
     drop: float = setting(0.1, 0.0, 0.9)
     """Sets the largest share of pixels that lose their point (0 to 0.9)."""
     mix: float = setting(0.5, 0.0, 1.0)
-    """Sets the probability of replacing a sector of columns by that of another scan of the batch, as in PolarMix (0 to 1)."""
+    """Sets the probability of replacing a sector of columns with the same sector of another scan of the batch, as in PolarMix
+    (0 to 1)."""
     mix_share: float = setting(0.0, 0.0, 1.0)
-    """Sets the width of that sector as a share of the image width (0 to 1; PolarMix uses 0.5); 0 draws it from an eighth to a
-    half."""
+    """Sets the width of the sector that `mix` replaces, as a share of the image width (0 to 1; PolarMix uses 0.5); 0 draws it
+    between an eighth and a half."""
     bands: float = setting(0.0, 0.0, 1.0)
     """Sets the probability of taking every other inclination band from another scan of the batch, as in LaserMix (0 to 1)."""
     band_counts: tuple[int, ...] = (3, 4, 5, 6)
-    """Lists the numbers of bands, 2 or more, of which one is drawn each time."""
+    """Lists the possible numbers of inclination bands, each 2 or more; one is drawn each time."""
     paste: float = setting(0.0, 0.0, 1.0)
-    """Sets the probability of pasting objects of another scan of the batch, as in PolarMix (0 to 1); only labelled points are
+    """Sets the probability of pasting objects from another scan of the batch, as in PolarMix (0 to 1); only labelled points are
     pasted."""
     paste_classes: tuple[str, ...] = ()
-    """Lists the classes of the pasted objects by name, usually the rare ones; an empty list means all things of the label
-    map."""
+    """Lists the classes of the pasted objects by name, usually the rare ones; an empty list means all thing classes of the
+    label map."""
     paste_copies: int = setting(3, 1, 100)
-    """Sets how often each object is pasted, each time rotated about the vertical axis by another angle (1 to 100)."""
+    """Sets how often each object is pasted, each time rotated about the vertical axis by a different angle (1 to 100)."""
     crop_columns: int = setting(0, 0, 16384)
     """Trains on windows of this many columns (1 to 16384); 0 uses the whole width."""
 

@@ -10,7 +10,7 @@ from weakseg_ros.config import check_ranges, setting
 
 @dataclass(frozen=True)
 class Published:
-    """Sets one figure of a paper's table beside the row of the same method and share of labels."""
+    """Sets one published figure to show beside the row with the same method and label ratio."""
 
     method: str
     """Names the method as the benchmark does, for example erda."""
@@ -19,11 +19,11 @@ class Published:
     miou: float = setting(0.0, 0.0, 100.0)
     """States the published mIoU in percent (0 to 100)."""
     ratio: float = setting(1.0, 0.0, 1.0)
-    """States the share of labels of the figure (0 to 1); 1 means all labels."""
+    """States the label ratio of the figure (0 to 1); 1 means all labels."""
     source: str = ""
-    """Says which paper the figure is from, and which of its tables."""
+    """Names the paper and the table that the figure comes from."""
     ours: str = ""
-    """Names the benchmark's net to set beside it; an empty text means any."""
+    """Names the benchmark's net to compare it with; an empty string means any net."""
 
     def __post_init__(self) -> None:
         check_ranges(self)

@@ -41,13 +41,13 @@ Mapped = dict[str, Any]
 
 @dataclass(frozen=True)
 class BenchmarkConfig:
-    """Train every method with every net on every share of labels with every seed, and compare them on one data set."""
+    """Train every method with every net, label ratio and seed, and compare them on one data set."""
 
     data: tyro.conf.Positional[Path] = Path(".")
     """Names the folder of labelled scans, in any layout that 'weakseg train' reads."""
     out: Path = Path("runs/benchmark")
-    """Names the folder of the table, with rows.jsonl, benchmark.md, benchmark.png and summary.json; rows that are finished
-    there are not trained again."""
+    """Names the folder of the table, with rows.jsonl, benchmark.md, benchmark.png and summary.json; finished rows in it are not
+    trained again."""
 
     base: Path = Path()
     """Names a training file, for example config/train/vlp32.yaml, whose settings all rows start from; an empty path means the
@@ -57,40 +57,41 @@ class BenchmarkConfig:
     override: tuple[str, ...] = ()
     """Changes settings of all trainings by dotted name, for example steps=200 augment.mix=0 coarse3d.anchors=64."""
     hold_out: float = setting(0.0, 0.0, 0.9)
-    """Validates on this share at the end of the training scans instead of the validation scans (0 to 0.9), so that settings can
-    be chosen on scans that are not reported on; 0 validates as usual."""
+    """Holds out this share at the end of the training scans and validates on it instead of the validation scans (0 to 0.9), so
+    that settings are not chosen on the reported scans; 0 validates as usual."""
 
     methods: tuple[str, ...] = ("supervised", "erda", "coarse3d", "erda+coarse3d")
-    """Lists the methods to compare by name; those joined by '+' are one method."""
+    """Lists the methods to compare by name; names joined by '+' form one combined method."""
     nets: tuple[str, ...] = ("light",)
     """Lists the nets to compare by name."""
     ratios: tuple[float, ...] = (1.0, 0.01, 0.001)
-    """Lists the shares of labels to train on, above 0 and up to 1; 1 uses all labels, and the others are drawn as `draw` says."""
+    """Lists the label ratios to train with, above 0 and up to 1; 1 uses all labels, and smaller ones are drawn with the
+    settings of `draw`."""
     seeds: tuple[int, ...] = (1,)
-    """Lists the seeds of training and label draw; each row is trained once with each."""
+    """Lists the random seeds; each row is trained once with each seed, which also seeds its label draw."""
     draw: SparseConfig = field(default_factory=SparseConfig)
-    """Sets how sparse labels are drawn; ratio and seed are those of the row."""
+    """Sets how sparse labels are drawn; the ratio and seed are those of the row."""
     classes: tuple[str, ...] = ()
-    """Lists the classes whose IoUs are averaged by name; an empty list means all that occur in the validation scans."""
+    """Lists by name the classes whose IoUs are averaged; an empty list means all classes that occur in the validation scans."""
 
     method_settings: Annotated[dict[str, Mapped], FILE_ONLY] = field(default_factory=dict)
-    """Changes settings of the trainings with a method, for example {erda+coarse3d: {erda: {pseudo_share: 0.5}}}."""
+    """Changes the settings of all trainings with a method, for example {erda+coarse3d: {erda: {pseudo_share: 0.5}}}."""
     net_settings: Annotated[dict[str, Mapped], FILE_ONLY] = field(default_factory=dict)
-    """Changes settings of the trainings with a net, for example {salsanext: {net_width: 16}}."""
+    """Changes the settings of all trainings with a net, for example {salsanext: {net_width: 16}}."""
     variants: Annotated[dict[str, Mapped], FILE_ONLY] = field(default_factory=dict)
-    """Adds rows with other settings, by the name of the variant, for example {without_contrast: {methods: [coarse3d],
-    ratios: [0.001], coarse3d: {weight: 0.0}}}; methods, nets and ratios say which rows have the variant."""
+    """Adds rows with other settings under a name, for example {without_contrast: {methods: [coarse3d], ratios: [0.001],
+    coarse3d: {weight: 0.0}}}; methods, nets and ratios select the rows that get the variant."""
 
     published: Annotated[tuple[Published, ...], FILE_ONLY] = ()
-    """Lists figures of papers to set beside the rows, each with its source."""
+    """Lists published figures to show beside the rows, each with its source."""
 
     step_turns: int = setting(15, 0, 10000)
-    """Sets how many steps of each method are timed in turn once all rows are finished, for steps.json (1 to 10000); 0 times
-    none."""
+    """Sets how many training steps of each method are timed once all rows are finished, for steps.json (1 to 10000); 0 skips
+    the timing."""
     shard: str = ""
-    """Trains only every n-th row, starting with the i-th, written i/n with i from 1 to n; several processes may share `out`."""
+    """Trains only every n-th row, starting with row i, given as i/n with i from 1 to n; several processes may share `out`."""
     report_only: bool = False
-    """Trains nothing and writes the report of the rows that are finished."""
+    """Trains nothing and writes the report of the finished rows."""
     keep_runs: bool = False
     """Keeps the weights of each training."""
 

@@ -31,16 +31,17 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class CheckConfig:
-    """Check whether data sets are whole: what is missing, damaged or of another version. Exit code 1 where something is."""
+    """Check that data sets are complete, undamaged and of the expected version. The exit code is 1 if there is a fault."""
 
     data: Positional[tuple[Path, ...]] = ()
     """Names the folders to check, in any layout that 'weakseg train' reads."""
     sequences: tuple[str, ...] = ()
-    """Checks only these recordings, areas, scenes or tiles, and not whether others are missing; an empty list means all."""
+    """Limits the check to these recordings, areas, scenes or tiles, and does not look for missing ones; an empty list checks
+    everything."""
     read: bool = True
-    """Reads every scan and its labels; without it, only names, numbers and sizes of the files are looked at."""
+    """Reads every scan and its labels; without it, only names, counts and sizes of the files are checked."""
     most: int = setting(50, 1)
-    """Limits the faults that are printed for each folder (at least 1); the others are only counted."""
+    """Limits how many faults are printed for each folder (1 or more); the rest are only counted."""
 
     def __post_init__(self) -> None:
         check_ranges(self)

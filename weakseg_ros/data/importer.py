@@ -43,27 +43,27 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class ImportConfig(RaySettings):
-    """Turn a bag or files of clouds into a folder of scans (SemanticKITTI's layout, with a manifest)."""
+    """Convert a bag or cloud files to a folder of scans (SemanticKITTI's layout with a manifest)."""
 
     bag: Annotated[Path, tyro.conf.Positional]
-    """A bag (rosbag2 folder, .mcap, .db3, ROS 1 .bag), or a folder or single file of .bin, .pcd, .ply, .npy, .npz, .las or
-    .feather."""
+    """Names the bag (rosbag2 folder, .mcap, .db3, ROS 1 .bag), or a folder or single file of .bin, .pcd, .ply, .npy, .npz, .las
+    or .feather."""
     more: Annotated[tuple[Path, ...], tyro.conf.Positional] = ()
-    """Further bags, each of which becomes a folder of scans in the output folder."""
+    """Lists further bags; each becomes its own folder of scans in the output folder."""
     topic: str = ""
-    """PointCloud2 topic to import; it can be left out where the bag has only one."""
+    """Names the PointCloud2 topic to import; it may be empty if the bag has only one."""
     out: Path | None = None
-    """Folder for the scans; by default it is the bag's name with '_scans' appended, in the current folder."""
+    """Names the output folder for the scans; the default is the bag's name with '_scans' appended, in the current folder."""
     columns: tuple[str, ...] = ()
-    """Names of the columns of .bin and .npy files, e.g. x y z intensity ring; empty recognises them where that can be told."""
+    """Lists the columns of .bin and .npy files, for example x y z intensity ring; an empty list detects them where possible."""
     every: int = setting(1, 1)
-    """Keep only every N-th cloud (1 or more; 1 keeps all)."""
+    """Keeps only every N-th cloud (1 or more; 1 keeps all)."""
     limit: int = setting(0, 0)
-    """Stop after this many scans; 0 imports all of them."""
+    """Stops after this many scans (1 or more); 0 imports all of them."""
     label_map: str = setting("semantickitti", was="labels")
-    """Label map of the labels later drawn into these scans: the name of one that ships, or the path of a YAML file."""
+    """Selects the label map for labels that are added later: the name of an installed one, or the path of a YAML file."""
     overwrite: bool = False
-    """Replace the scans that are already in the output folder."""
+    """Replaces scans that already exist in the output folder."""
 
     @property
     def folder(self) -> Path:

@@ -17,24 +17,25 @@ from weakseg_ros.points.input_settings import InputSettings
 
 @dataclass(frozen=True, kw_only=True)
 class RaySettings(InputSettings):
-    """Where many bags are worked on, and how they get there."""
+    """Sets where many bags are processed, and how they get there."""
 
     ray: str = ""
-    """Run the bags as tasks of a Ray cluster: 'local' starts one on this machine for as long as the command runs, and an
-    address such as 10.0.0.5:6379 joins one; empty works on them one after another."""
+    """Runs the bags as tasks on a Ray cluster: 'local' starts one on this machine for the duration of the command, and an
+    address such as 10.0.0.5:6379 joins a running one; an empty string processes the bags one after another."""
     ray_workers: int = setting(0, 0, 1_000_000)
-    """Largest number of bags that are worked on at once over the cluster; 0 takes as many as its CPUs allow."""
+    """Limits how many bags are processed at once on the cluster (1 to 1000000); 0 uses as many as its CPUs allow."""
     ray_cpus: float = setting(1.0, 0.01, 1024.0)
-    """Number of CPUs (0.01 to 1024) that one bag occupies on the cluster, which rounded up is also the engine's number of
-    threads."""
+    """Sets the number of CPUs that each bag occupies on the cluster (0.01 to 1024); the engine uses as many threads, rounded
+    up."""
     ray_gpus: float = setting(0.0, 0.0, 64.0)
-    """Number of GPUs (0 to 64) that one bag occupies on the cluster; 0.25 lets four bags share one, and 0 hides the GPUs."""
+    """Sets the number of GPUs that each bag occupies on the cluster (0 to 64); 0.25 lets four bags share one, and 0 hides the
+    GPUs."""
     ray_retries: int = setting(2, 0, 100)
-    """Number of times (0 to 100) that a bag is tried again on the cluster when its worker or node was lost, or when it could
-    not be read."""
+    """Sets how often a bag is retried on the cluster after its worker or node was lost, or after it could not be read (0 to
+    100)."""
     fetch: str = ""
-    """Command that brings a bag to the machine that works on it, for example 'aws s3 cp {bag} {folder}/'; {bag} is its name
-    as you gave it, and {folder} is an empty folder that is removed afterwards."""
+    """Sets a command that copies a bag to the machine that processes it, for example 'aws s3 cp {bag} {folder}/'; {bag} is the
+    name as you gave it, and {folder} is an empty folder that is removed afterwards."""
 
     def __post_init__(self) -> None:
         super().__post_init__()

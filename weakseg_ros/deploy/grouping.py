@@ -36,24 +36,24 @@ LARGEST_ID = np.iinfo(np.uint16).max
 
 @dataclass(frozen=True)
 class GroupingSettings:
-    """When two pixels belong to one object."""
+    """Sets when two pixels belong to the same object."""
 
     gap_m: float = setting(0.5, 0.0, 100.0)
-    """Neighbouring pixels belong together where their points are at most this far apart, in metres (0 to 100)."""
+    """Sets the largest distance in metres between the points of neighbouring pixels of one object (0 to 100)."""
     gap_share: float = setting(0.02, 0.0, 1.0)
-    """The gap grows with distance to at least this fraction of the range (0 to 1)."""
+    """Sets the largest distance as a fraction of the range (0 to 1); the larger of this and `gap_m` applies."""
     rows: int = setting(3, 1, 8)
-    """Neighbours are searched over this many rows of the range image (1 to 8)."""
+    """Sets the number of rows of the range image over which neighbours are searched (1 to 8)."""
     cols: int = setting(5, 1, 16)
-    """Neighbours are searched over this many columns of the range image (1 to 16)."""
+    """Sets the number of columns of the range image over which neighbours are searched (1 to 16)."""
     min_heat: float = setting(0.1, 0.0, 1.0)
-    """Minimum value of the centre heatmap for a pixel to be an object's centre (0 to 1)."""
+    """Sets the smallest value of the centre heatmap at an object's centre (0 to 1)."""
     merge_share: float = setting(0.4, 0.0, 2.0)
-    """Centres closer together than this fraction of their class's radius are merged (0 to 2)."""
+    """Sets the distance below which centres are merged, as a fraction of the radius of their class (0 to 2)."""
     min_pixels: int = setting(3, 1)
-    """Minimum number of pixels of an object (1 or more); smaller groups are discarded."""
+    """Sets the smallest number of pixels of an object (1 or more); smaller groups are discarded."""
     max_objects: int = setting(1000, 1, LARGEST_ID)
-    """Maximum number of objects in a cloud (1 or more); the largest are kept."""
+    """Limits the number of objects in a cloud (1 or more); the largest are kept."""
 
     def __post_init__(self) -> None:
         check_ranges(self)

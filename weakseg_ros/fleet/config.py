@@ -14,19 +14,21 @@ from weakseg_ros.config import check_ranges, setting
 
 @dataclass(frozen=True)
 class FleetConfig:
-    """Write one report over the bags of many robots, from an evaluation of them."""
+    """Write one report over the bags of many robots from their evaluation."""
 
     run: Annotated[Path, tyro.conf.Positional] = Path()
-    """Output folder of 'weakseg evaluate' over several bags, also of one that is still running."""
+    """Names the output folder of 'weakseg evaluate' over several bags, which may still be running."""
     log: Path | None = None
-    """Frame log that 'weakseg select --together' wrote for these bags, for the list of the frames most worth a click."""
+    """Names the frame log that 'weakseg select --together' wrote for these bags; the report then lists the frames that are most
+    worth labelling."""
     robot: str = ""
-    """Regular expression that finds the robot's name in the path of a bag, in its first group; empty takes the name of the
-    folder that the bag lies in."""
+    """Sets a regular expression whose first group is the robot's name in the path of a bag; an empty string uses the name of
+    the bag's folder."""
     cell_m: float = setting(50.0, 1.0, 100_000.0)
-    """Side of the squares, in metres (1 to 100000), over which the uncertainty is averaged to compare places."""
+    """Sets the side length in metres of the map squares over which the uncertainty is averaged to compare places (1 to
+    100000)."""
     out: Path = Path("runs/fleet")
-    """Output folder for fleet.html and fleet.json."""
+    """Names the output folder for fleet.html and fleet.json."""
 
     def __post_init__(self) -> None:
         check_ranges(self)

@@ -29,11 +29,11 @@ class CompareConfig:
     """Compare two runs of the same kind: two evaluations, two trainings or two benchmarks."""
 
     first: tyro.conf.Positional[Path]
-    """The older run: the folder of an evaluation, of a training or of a benchmark, or its summary.json."""
+    """Names the older run: the folder of an evaluation, a training or a benchmark, or its summary.json."""
     second: tyro.conf.Positional[Path]
-    """The newer run, of the same kind."""
+    """Names the newer run, of the same kind."""
     out: Annotated[Path | None, tyro.conf.arg(name="out")] = None
-    """Output folder for compare.html and compare.json; without it only the tables on the screen are made."""
+    """Names the output folder for compare.html and compare.json; without it, the tables are only printed."""
 
 
 @dataclass(frozen=True)

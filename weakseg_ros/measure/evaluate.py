@@ -39,57 +39,60 @@ EXIT_PARTIAL = 1
 
 @dataclass(frozen=True)
 class EvaluateConfig(RaySettings):
-    """Run a bundle over a bag or a folder of scans and write report.html and summary.json."""
+    """Run a bundle over a bag or a folder of scans, and write report.html and summary.json."""
 
     data: Annotated[Path, tyro.conf.Positional] = Path()
-    """A bag (folder, .mcap, .db3, .bag), a folder of bags or a quoted glob such as 'drives/*', or a folder of scans."""
+    """Names a bag (folder, .mcap, .db3, .bag), a folder of bags, a quoted glob such as 'drives/*', or a folder of scans."""
     more: Annotated[tuple[Path, ...], tyro.conf.Positional] = ()
-    """Further bags, which are evaluated one by one and added up in one report."""
+    """Lists further bags; they are evaluated one by one and summed in one report."""
     bundle: str = DEFAULT_BUNDLE
-    """The model to evaluate: the path of its folder, or the name of an installed one."""
+    """Names the model to evaluate: the path of its folder, or the name of an installed one."""
     topic: str = ""
-    """Topic of the clouds in a bag; it can be left empty where there is only one."""
+    """Names the topic of the clouds in a bag; it may be empty if there is only one."""
     split: str = ""
-    """Split of the data set to evaluate on, for example val; empty takes all of it."""
+    """Selects the split of the data set to evaluate on, for example val; an empty string uses all of it."""
     truth: Path | None = field(default=None, metadata={"was": "labels"})
-    """Folder with one .label file per scan, as ground truth for a bag or in place of the scans' own labels."""
+    """Names a folder with one .label file per scan, as ground truth for a bag or instead of the scans' own labels."""
     predictions: Path | None = None
-    """Folder of label files of any model, to compare with those in --truth instead of running a bundle."""
+    """Names a folder of label files from any model, to compare with those in --truth instead of running a bundle."""
     label_map: str = "semantickitti"
-    """Label map of both with --predictions: the name of one that ships, or the path of a YAML file."""
+    """Selects the label map of both folders with --predictions: the name of an installed one, or the path of a YAML file."""
     out: Path = Path("runs/evaluate")
-    """Output folder for report.html and summary.json."""
+    """Names the output folder for report.html and summary.json."""
     engine: str = "auto"
-    """Inference engine to run; 'auto' takes the first that works on this machine."""
+    """Selects the inference engine; 'auto' uses the first one that works on this machine."""
     lift: Literal["pixel", "knn"] = "pixel"
-    """How points behind the nearest one of their pixel get their class: 'pixel' copies the pixel's, 'knn' lets neighbours
-    vote."""
+    """Selects how points that are occluded in their pixel get their class: 'pixel' copies the pixel's class, and 'knn' lets
+    neighbours vote."""
     passes: int = setting(1, 1, 100)
-    """Sets how often a network on points sees every point at least (1 to 100); its answers vote, and papers report 20 votes."""
+    """Sets the minimum number of times that a network on points sees every point (1 to 100); the predictions vote, and papers
+    report 20 votes."""
     unanswered: Unanswered = "wrong"
-    """How labelled points without a predicted class count: 'wrong', or 'left_out' of all figures, as published evaluations
-    do."""
+    """Selects how labelled points without a predicted class count: 'wrong' counts them as errors, and 'left_out' excludes them
+    from all figures, as published evaluations do."""
     track: bool = True
-    """Track objects from scan to scan, as the node does, and count the changes of their ids."""
+    """Tracks objects from scan to scan, as the node does, and counts how often their ids change."""
     shard: str = ""
-    """Share of the work as i/n, where process i of n (from 1) takes every n-th scan; --merge adds the results up."""
+    """Evaluates one part of the work, given as i/n: process i (from 1) of n takes every n-th scan, and --merge sums the
+    results."""
     merge: tuple[Path, ...] = ()
-    """Add up the summary.json files of earlier evaluations instead of running a new one."""
+    """Sums the summary.json files of earlier evaluations instead of running a new one."""
     pictures: bool = True
-    """Draw scans in the report; without, one over thousands of bags is written several times as fast and takes less disk."""
+    """Draws scans in the report; without them, a report over thousands of bags is written several times faster and is
+    smaller."""
     parts: int = setting(1, 1, 1000)
-    """Number of parts (1 to 1000) that each bag is split into, so that several workers share a long one; objects are not followed
-    from scan to scan then."""
+    """Splits each bag into this many parts (1 to 1000), so that several workers share a long one; objects are then not tracked
+    from scan to scan."""
     live: bool = False
-    """Start a node, send it every scan over DDS, and compare its answers with those of a direct run."""
+    """Starts a node, sends it every scan over DDS, and compares its answers with those of a direct run."""
     attach: bool = False
-    """Use the node that is already running, with --live only."""
+    """Uses a node that is already running, with --live only."""
     node: str = "weakseg"
-    """Name of the running node, with --attach only."""
+    """Names the running node, with --attach only."""
     rate: float = setting(1.0, 0.001, 1000.0)
-    """Playback rate with --live (0.001 to 1000); 1 plays as recorded."""
+    """Sets the playback rate with --live (0.001 to 1000); 1 plays as recorded."""
     log: Path | None = None
-    """Folder where the node started by --live logs frames worth labelling."""
+    """Names the folder where the node started by --live logs frames worth labelling."""
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -33,32 +33,35 @@ EXIT_PARTIAL = 1
 
 @dataclass(frozen=True)
 class PredictConfig(RaySettings):
-    """Write a bundle's predictions for a bag or a folder of scans, one file for each scan."""
+    """Write a bundle's predictions for a bag or a folder of scans, one file per scan."""
 
     data: Annotated[Path, tyro.conf.Positional] = Path()
-    """A bag, a folder of bags or a quoted glob such as 'drives/*', or a folder of scans."""
+    """Names a bag, a folder of bags, a quoted glob such as 'drives/*', or a folder of scans."""
     more: Annotated[tuple[Path, ...], tyro.conf.Positional] = ()
-    """Further bags, whose predictions are written to a folder each, under their names."""
+    """Lists further bags; the predictions of each are written to its own folder, under its name."""
     bundle: str = DEFAULT_BUNDLE
-    """The model to run: the path of its folder, or the name of an installed one."""
+    """Names the model to run: the path of its folder, or the name of an installed one."""
     out: Path = Path("runs/predict")
-    """Output folder for the predictions; existing files of the same scans are replaced."""
+    """Names the output folder for the predictions; existing files of the same scans are replaced."""
     format: Literal["semantickitti", "pcd", "ply", "las", "npy"] = "semantickitti"
-    """Format of the files: 'semantickitti' writes sequences/NN/predictions/KEY.label with a raw id and an instance for each
-    point, 'npy' the same numbers, and the others write the points with label, instance, confidence and uncertainty."""
+    """Selects the file format: 'semantickitti' writes sequences/NN/predictions/KEY.label with a raw id and an instance for each
+    point, 'npy' writes the same numbers as arrays, and the others write the points with label, instance, confidence and
+    uncertainty."""
     submission: bool = False
-    """Check that each scan has a file with ids that SemanticKITTI's server knows, and pack them into submission.zip."""
+    """Checks that each scan has a file with ids that SemanticKITTI's server accepts, and packs the files into
+    submission.zip."""
     topic: str = ""
-    """Topic of the clouds in a bag; it can be left empty where there is only one."""
+    """Names the topic of the clouds in a bag; it may be empty if there is only one."""
     split: str = ""
-    """Split of the data set, for example test; empty takes all of it."""
+    """Selects a split of the data set, for example test; an empty string uses all of it."""
     engine: str = "auto"
-    """Inference engine to run; 'auto' takes the first that works on this machine."""
+    """Selects the inference engine; 'auto' uses the first one that works on this machine."""
     lift: Literal["pixel", "knn"] = "pixel"
-    """How points behind the nearest one of their pixel get their class: 'pixel' copies the pixel's, 'knn' lets neighbours
-    vote."""
+    """Selects how points that are occluded in their pixel get their class: 'pixel' copies the pixel's class, and 'knn' lets
+    neighbours vote."""
     passes: int = setting(1, 1, 100)
-    """Sets how often a network on points sees every point at least (1 to 100); its answers vote, and papers report 20 votes."""
+    """Sets the minimum number of times that a network on points sees every point (1 to 100); the predictions vote, and papers
+    report 20 votes."""
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -22,7 +22,7 @@ Distance = Literal["learned", "euclidean", "surface", "traverse"]
 
 @dataclass(frozen=True)
 class SupervisedSettings:
-    """Sets the losses at labelled pixels; `gamma` 0, no `class_weights` and `lovasz_weight` 0 give plain cross-entropy."""
+    """Sets the losses at labelled pixels; `gamma` 0, `class_weights` off and `lovasz_weight` 0 give plain cross-entropy."""
 
     focal_weight: float = setting(1.0, 0.0, 100.0)
     """Sets the weight of the focal loss (0 to 100)."""
@@ -33,8 +33,8 @@ class SupervisedSettings:
     class_weights: bool = True
     """Gives rarely labelled classes a larger weight in the focal loss."""
     class_weight_rule: Literal["log", "inverse"] = "log"
-    """Selects how the weight of a class follows from the share of the labels that it has; log is COARSE3D's rule, and inverse
-    is ERDA's, 1 / (share + 0.02)."""
+    """Selects how the class weights follow from the class frequencies in the labels: 'log' is COARSE3D's rule, and 'inverse' is
+    ERDA's, 1 / (share + 0.02)."""
 
     def __post_init__(self) -> None:
         check_ranges(self)
@@ -42,7 +42,7 @@ class SupervisedSettings:
 
 @dataclass(frozen=True)
 class ErdaSettings:
-    """Sets ERDA; `entropy_weight` 1 with `alignment` kl, the paper's choice, is a cross-entropy between p and q."""
+    """Sets ERDA; the paper uses `entropy_weight` 1 with `alignment` 'kl', which equals the cross-entropy between p and q."""
 
     weight: float = setting(0.1, 0.0, 100.0, was="erda_weight")
     """Sets the weight of the ERDA loss (0 to 100); the paper uses 0.1, and 0.01 on some backbones."""
@@ -51,24 +51,24 @@ class ErdaSettings:
     alignment: Alignment = "kl"
     """Selects the divergence between pseudo-label and prediction that the ERDA loss minimises."""
     momentum: float = setting(0.999, 0.0, 1.0, was="erda_momentum")
-    """Sets the largest momentum of the class prototypes, the share of a prototype that each step keeps (0 to 1)."""
+    """Sets the largest momentum of the class prototypes (0 to 1); each step keeps this share of a prototype."""
     memory: float = setting(0.01, 0.0, 1.0)
-    """Sets the share of the training over which a class prototype averages (0 to 1), from which a smaller momentum follows in
-    short trainings, 0.98 in 5,000 steps; 0 uses `momentum` at any length."""
+    """Sets the share of the training over which a class prototype averages (0 to 1); short trainings get a smaller momentum
+    from it, for example 0.98 with 5,000 steps, and 0 always uses `momentum`."""
     published: bool = False
-    """Uses the published momentum whatever the number of steps."""
+    """Uses the published momentum for any number of steps."""
     temperature: float = setting(1.0, 1e-3, 100.0, was="erda_temperature")
-    """Sets the temperature of the softmax over the cosine similarities of features and prototypes (0.001 to 100); the paper's
-    1 keeps the pseudo-labels soft."""
+    """Sets the temperature of the softmax over the cosine similarities between features and prototypes (0.001 to 100); the
+    paper uses 1, which keeps the pseudo-labels soft."""
     prototype_start: Literal["zeros", "xavier"] = "zeros"
-    """Selects the value of a prototype before its class is first seen."""
+    """Selects the initial value of a prototype."""
     official_reset: bool = False
     """Resets the prototypes of classes that a batch does not contain, as the released code does; the paper keeps them."""
     pseudo_points: Literal["auto", "unlabelled", "all"] = "auto"
-    """Selects the points that get a pseudo-label; auto means all of them where more than half of the points are labelled, and
-    only the unlabelled ones otherwise."""
+    """Selects which points get a pseudo-label; 'auto' means all points if more than half of them are labelled, and only the
+    unlabelled ones otherwise."""
     pseudo_share: float = setting(1.0, 0.001, 1.0)
-    """Sets the share of the unlabelled points that each step samples (0.001 to 1); the paper uses all of them, 1."""
+    """Sets the share of the unlabelled points that each step samples (0.001 to 1); the paper uses all of them (1)."""
 
     def __post_init__(self) -> None:
         check_ranges(self)
@@ -79,17 +79,17 @@ class BankSettings:
     """Sets COARSE3D's memory of prototypes."""
 
     prototypes_per_class: int = setting(20, 1, 1000)
-    """Sets the largest number of prototypes of each class (1 to 1000); a class has no more than its labelled points in a
-    batch, but `fewest_prototypes` at least."""
+    """Sets the largest number of prototypes of each class (1 to 1000); a class gets as many as it has labelled points in a
+    batch, but not fewer than `fewest_prototypes`."""
     fewest_prototypes: int = setting(4, 1, 1000)
-    """Sets the smallest number of prototypes of each class, where labels are few (1 to 1000)."""
+    """Sets the smallest number of prototypes of each class, for classes with few labels (1 to 1000)."""
     prototype_momentum: float = setting(0.999, 0.0, 1.0)
-    """Sets the largest momentum of the prototypes, the share of a prototype that each update keeps (0 to 1)."""
+    """Sets the largest momentum of the prototypes (0 to 1); each update keeps this share of a prototype."""
     prototype_memory: float = setting(0.00837, 0.0, 1.0)
-    """Sets the share of the training over which a prototype averages (0 to 1), from which a smaller momentum follows in short
-    trainings, 0.976 in 5,000 steps; 0 uses `prototype_momentum` at any length."""
+    """Sets the share of the training over which a prototype averages (0 to 1); short trainings get a smaller momentum from it,
+    for example 0.976 with 5,000 steps, and 0 always uses `prototype_momentum`."""
     prototype_assignment: Assignment = "argmax"
-    """Selects how a pixel is assigned to a prototype from the transport plan; argmax takes the largest entry, and gumbel
+    """Selects how a pixel is assigned to a prototype from the transport plan: 'argmax' takes the largest entry, and 'gumbel'
     samples one, as the released code does, which is almost uniform."""
     prototypes_from_data: bool = False
     """Initialises each prototype from the first pixels assigned to it instead of from noise."""
@@ -109,57 +109,57 @@ class Coarse3dSettings(BankSettings):
     weight: float = setting(0.1, 0.0, 100.0, was="contrast_weight")
     """Sets the largest weight of the contrastive loss (0 to 100)."""
     full_weight_labels: float = setting(500.0, 0.0, 1e9)
-    """Sets the number of labelled points in a batch above which the weight of the contrastive loss falls in proportion (0 to
-    1000000000), as labels then teach the classes themselves; 0 keeps the weight."""
+    """Sets the number of labelled points in a batch above which the weight of the contrastive loss decreases in proportion (1
+    to 1000000000), because many labels teach the classes directly; 0 keeps the weight constant."""
     published: bool = False
-    """Uses the published constants whatever the number of steps and labels: weight, momentum and number of prototypes as they
-    are set, prototypes started from noise, and anchors only for classes that are labelled in the same scan."""
+    """Uses the published constants for any number of steps and labels: fixed weight, momentum and number of prototypes,
+    prototypes initialised from noise, and anchors only for classes that are labelled in the same scan."""
     warmup: float = setting(0.05, 0.0, 1.0, was="contrast_warmup")
     """Sets the share of the training steps before the contrastive loss starts (0 to 1); the paper waits 5 of 100 epochs."""
     temperature: float = setting(0.07, 1e-3, 100.0, was="contrast_temperature")
-    """Sets the temperature of the contrastive loss, which divides the cosine similarities of anchors and prototypes (0.001 to
-    100)."""
+    """Sets the temperature of the contrastive loss, which divides the cosine similarities between anchors and prototypes (0.001
+    to 100)."""
     base_temperature: float = setting(0.07, 1e-3, 100.0, was="contrast_base_temperature")
-    """Sets the base temperature of the contrastive loss (0.001 to 100), which is multiplied by `temperature` divided by this
-    value."""
+    """Sets the base temperature of the contrastive loss (0.001 to 100); the loss is multiplied by `temperature` /
+    `base_temperature`."""
     reduction: Reduction = field(default="mean_log", metadata={"was": "contrast_reduction"})
-    """Selects how the contrastive loss combines the prototypes of a class; mean_log takes the mean of their
-    log-probabilities, as the released code does, and log_sum the log of their summed probabilities."""
+    """Selects how the contrastive loss combines the prototypes of a class: 'mean_log' averages their log-probabilities, as the
+    released code does, and 'log_sum' takes the log of their summed probabilities."""
     anchors: int = setting(512, 1, 100000)
     """Sets the number of anchors per class and scan, sampled with replacement (1 to 100000)."""
     anchor_draw: Literal["entropy", "uniform"] = "entropy"
-    """Selects how anchors are sampled; entropy prefers confident pixels, and uniform treats all pixels alike."""
+    """Selects how anchors are sampled: 'entropy' prefers confident pixels, and 'uniform' treats all pixels alike."""
     pseudo_epochs: int = setting(100, 1, 1000000)
     """Sets the number of epochs into which the pseudo-label schedule divides the training (1 to 1000000)."""
     embedding: int = setting(256, 1, 4096)
-    """Sets the number of dimensions of a pixel's embedding (1 to 4096)."""
+    """Sets the dimension of the pixel embeddings (1 to 4096)."""
     projector_width: int = setting(0, 0, 4096)
-    """Sets the number of hidden channels of the projector (1 to 4096); 0 uses the sum of the channels of the encoder's stages."""
+    """Sets the number of hidden channels of the projector (1 to 4096); 0 uses the total number of channels of the encoder
+    stages."""
     detach_stages: bool = False
     """Stops the gradient of the contrastive loss at the encoder, as the released code does on RangeNet and SqueezeSegV3."""
     memory: Literal["prototypes", "pixels"] = "prototypes"
-    """Selects what the contrastive loss compares anchors with: class prototypes, or a queue of the latest labelled pixels."""
+    """Selects what the anchors are contrasted with: class 'prototypes', or a queue of the latest labelled 'pixels'."""
     memory_pixels: int = setting(5000, 1, 1000000)
-    """Sets the total number of pixels in the queue of `memory` pixels, over all classes (1 to 1000000)."""
+    """Sets the size of the pixel queue over all classes, with `memory` 'pixels' (1 to 1000000)."""
     novelty: bool = True
-    """Exports a novelty score with the bundle, which is high for points unlike any labelled class; it needs `memory`
-    prototypes."""
+    """Adds a novelty score to the exported bundle, which is high for points unlike any labelled class; it needs `memory`
+    'prototypes'."""
 
 
 @dataclass(frozen=True)
 class ConfidenceSettings:
-    """Sets which of a teacher's answers become pseudo-labels."""
+    """Sets which predictions of the teacher become pseudo-labels."""
 
     sure: float = setting(0.9, 0.0, 1.0)
-    """Sets the teacher's confidence from which its class is always taken as a pseudo-label (0 to 1); LaserMix uses 0.9."""
+    """Sets the teacher confidence above which its class always becomes a pseudo-label (0 to 1); LaserMix uses 0.9."""
     share: float = setting(0.5, 0.0, 1.0)
-    """Sets the share of the pixels of each class in each range band, the most confident ones, whose class is taken as a
-    pseudo-label although it is below `sure` (0 to 1)."""
+    """Sets the share of the most confident pixels of each class and range band that also become pseudo-labels, although their
+    confidence is below `sure` (0 to 1)."""
     least: float = setting(0.3, 0.0, 1.0)
-    """Sets the teacher's confidence below which its class is never taken as a pseudo-label (0 to 1)."""
+    """Sets the teacher confidence below which its class never becomes a pseudo-label (0 to 1)."""
     range_bands_m: tuple[float, ...] = (8.0, 15.0, 25.0, 40.0)
-    """Lists the borders of the range bands in metres, ascending and above 0, within which `share` is counted; an empty list
-    makes one band of all ranges."""
+    """Lists the borders of the range bands for `share` in metres, ascending and above 0; an empty list means a single band."""
 
     def __post_init__(self) -> None:
         check_ranges(self)
@@ -175,11 +175,11 @@ class ViewSettings:
     bands: float = setting(0.5, 0.0, 1.0)
     """Sets the probability of taking every other inclination band of an image from another scan of the batch (0 to 1)."""
     band_counts: tuple[int, ...] = (3, 4, 5, 6)
-    """Lists the numbers of bands, 2 or more, of which one is drawn each time."""
+    """Lists the possible numbers of inclination bands, each 2 or more; one is drawn each time."""
     sectors: float = setting(0.5, 0.0, 1.0)
     """Sets the probability of taking a sector of columns of an image from another scan of the batch (0 to 1)."""
     objects: float = setting(0.5, 0.0, 1.0)
-    """Sets the probability of pasting the things of another scan of the batch wherever they are nearer (0 to 1)."""
+    """Sets the probability of pasting the thing pixels of another scan of the batch where they are nearer (0 to 1)."""
     drop: float = setting(0.2, 0.0, 0.9)
     """Sets the largest share of pixels that lose their point in the student's image (0 to 0.9)."""
 
@@ -191,21 +191,22 @@ class ViewSettings:
 
 @dataclass(frozen=True)
 class ConsistencySettings(ConfidenceSettings, ViewSettings):
-    """Sets the mean teacher, whose answers teach a student that sees mixed scans."""
+    """Sets the mean teacher, which provides pseudo-labels for a student that is trained on mixed scans."""
 
     weight: float = setting(1.0, 0.0, 100.0)
     """Sets the weight of the losses on the mixed images (0 to 100)."""
     ramp: float = setting(0.2, 0.0, 1.0)
-    """Sets the share of the training steps over which that weight rises from near 0 (0 to 1); a training that starts from a
-    good model needs none."""
+    """Sets the share of the training steps over which the weight rises from near 0 (0 to 1); 0 is right for a training that
+    starts from a good model."""
     memory: float = setting(0.02, 0.0, 1.0)
-    """Sets the share of the training over which the teacher averages the student's weights (0 to 1), from which its decay per
-    step follows; 0.02 is a decay of 0.95 in 1,000 steps and of 0.999 in 50,000."""
+    """Sets the share of the training over which the teacher averages the student's weights (0 to 1); the decay per step follows
+    from it, for example 0.95 with 1,000 steps and 0.999 with 50,000 steps at 0.02."""
     targets: Literal["confident", "dense"] = "confident"
-    """Selects what the student learns from; confident are the classes of which the teacher is sure, and dense the teacher's
-    soft answer at every pixel with ERDA's loss."""
+    """Selects the pseudo-labels: 'confident' are the classes of which the teacher is confident, and 'dense' are the teacher's
+    soft predictions at every pixel with ERDA's loss."""
     temperature: float = setting(1.0, 1e-2, 100.0)
-    """Sets the temperature of the teacher's soft answers with `targets` dense (0.01 to 100); below 1 they become sharper."""
+    """Sets the temperature of the teacher's soft predictions with `targets` 'dense' (0.01 to 100); values below 1 make them
+    sharper."""
 
     def __post_init__(self) -> None:
         ConfidenceSettings.__post_init__(self)
@@ -223,8 +224,8 @@ class BranchSettings:
     branch_ffn: int = setting(512, 8, 16384)
     """Sets the number of hidden channels of the feed-forward layers in the distance branch (8 to 16384)."""
     rounds: int = setting(3, 0, 10)
-    """Sets the number of query updates in the distance branch (0 to 10); the distances before the first and after each are
-    trained."""
+    """Sets the number of query updates in the distance branch (0 to 10); the distances before the first and after each update
+    are supervised."""
     aggregate: bool = True
     """Aggregates the features of nearby pixels into each query of the distance branch."""
     enhance: bool = True
@@ -244,18 +245,18 @@ class BranchSettings:
 
 @dataclass(frozen=True)
 class PseudoSettings:
-    """Sets how pseudo masks grow from clicks."""
+    """Sets how pseudo masks are grown from clicks."""
 
     rivals: Literal["anchors", "class"] = "anchors"
-    """Selects what a click competes with for a pixel; anchors are all clicks and the stuff classes, each by its own distance,
-    and class are only the clicks of the pixel's likeliest class."""
+    """Selects what competes with a click for a pixel: 'anchors' are all clicks and the stuff classes, each with its own
+    distance, and 'class' are only the clicks of the pixel's most likely class."""
     radius_gate: bool = True
     """Restricts the pseudo mask of a click to pixels within the search radius `reach`."""
     reach: float = setting(1.4, 0.1, 10.0)
     """Sets the search radius around a click as a multiple of the typical object radius of its class (0.1 to 10)."""
     all_clicked: bool | None = None
-    """States that every object of a labelled scan has a click, so that what no click reaches is stuff; None means yes where
-    the labels are drawn with protocol per_instance, and no otherwise."""
+    """States that every object of a labelled scan has a click, so that pixels out of reach of all clicks are stuff; None means
+    yes for labels drawn with the protocol per_instance, and no otherwise."""
     min_prob: float = setting(0.5, 0.0, 1.0)
     """Sets the smallest class probability at which a pixel gets a stuff class as pseudo-label (0 to 1)."""
     class_power: float = setting(0.25, 0.0, 1.0)
@@ -273,8 +274,7 @@ class SurePixelSettings:
     """Sets which pixels are assigned to a click with certainty."""
 
     sure_weight: float = setting(1.0, 0.0, 100.0, was="spread_weight")
-    """Sets the weight of the losses at sure pixels, which geometry assigns to one click or to none without ambiguity (0 to
-    100)."""
+    """Sets the weight of the losses at sure pixels, which geometry assigns to exactly one click or to none (0 to 100)."""
     sure_reach: float = setting(0.6, 0.0, 2.0, was="spread_reach")
     """Sets the largest distance of a sure pixel from its click, along surfaces, as a share of the search radius (0 to 2)."""
     sure_margin: float = setting(0.3, 0.0, 2.0, was="spread_margin")
@@ -310,12 +310,12 @@ class QuerySettings(QueryHeadSettings, MatchSettings):
 
 @dataclass(frozen=True)
 class PointPanopticSettings(BranchSettings, PseudoSettings, SurePixelSettings, QuerySettings):
-    """Sets point-supervised panoptic segmentation, for labels drawn with protocol `per_instance`."""
+    """Sets point-supervised panoptic segmentation, for labels drawn with the protocol `per_instance`."""
 
     distance: Distance = "learned"
-    """Selects the distance that pseudo masks are made by: the learned distance, or a handcrafted distance as a baseline."""
+    """Selects the distance for the pseudo masks: the learned distance, or a handcrafted distance as a baseline."""
     head: Literal["centre", "query"] = "centre"
-    """Selects the panoptic head; centre predicts a centre heatmap with offsets and is fast on a CPU, and query uses learned
+    """Selects the panoptic head: 'centre' predicts a centre heatmap with offsets and is fast on a CPU, and 'query' uses learned
     queries with masked attention."""
     truth_instances: bool = False
     """Trains with full supervision on dense instance labels, without pseudo-labels."""
@@ -339,13 +339,14 @@ class PointPanopticSettings(BranchSettings, PseudoSettings, SurePixelSettings, Q
     tie_weight: float = setting(0.3, 0.0, 100.0)
     """Sets the weight of the affinity loss, which pulls neighbouring pixels of one surface to the same object (0 to 100)."""
     tie_gap_m: float = setting(0.3, 0.0, 100.0)
-    """Sets the gap in metres beyond which the affinity loss takes two neighbours to be on different surfaces (0 to 100)."""
+    """Sets the gap in metres above which two neighbouring pixels belong to different surfaces for the affinity loss (0 to
+    100)."""
     tie_gap_share: float = setting(0.02, 0.0, 1.0)
-    """Sets the same gap as a share of the range (0 to 1); the larger one of this and `tie_gap_m` applies."""
+    """Sets the same gap as a share of the range (0 to 1); the larger of this and `tie_gap_m` applies."""
     tie_pairs: int = setting(20000, 1)
-    """Sets the number of neighbour pairs per scan and step in the affinity loss, at least 1."""
+    """Sets the number of neighbour pairs per scan and step in the affinity loss (1 or more)."""
     max_clicks: int = setting(300, 1)
-    """Limits the number of clicks per scan and step, drawn at random, at least 1."""
+    """Limits the number of clicks per scan and step, drawn at random (1 or more)."""
 
     def __post_init__(self) -> None:
         BranchSettings.__post_init__(self)

@@ -26,16 +26,16 @@ _SMALL_POSSIBILITY = 1e-3
 
 @dataclass(frozen=True)
 class PointsSpec:
-    """How a cloud becomes the points of a network."""
+    """Sets how a cloud becomes the points of a network."""
 
     grid_m: float = setting(0.04, 1e-3, 10.0)
     """Sets the edge length in metres of the grid that thins the points (0.001 to 10); each cell becomes one point."""
     points: int = setting(40_960, 16, 1 << 20)
-    """Sets the number of points of a crop (16 to 1048576); a cloud with fewer is one crop."""
+    """Sets the number of points of a crop (16 to 1048576); a cloud with fewer points is a single crop."""
     neighbours: int = setting(16, 1, 128)
     """Sets the number of nearest neighbours of each point (1 to 128)."""
     ratios: tuple[int, ...] = (4, 4, 4, 4, 2)
-    """Lists by how much each level of the net thins the points, one number of 2 or more for each level."""
+    """Lists the downsampling ratio of each level of the net (2 or more each)."""
 
     def __post_init__(self) -> None:
         check_ranges(self)

@@ -12,20 +12,21 @@ from weakseg_ros.errors import ConfigError
 
 @dataclass(frozen=True, kw_only=True)
 class InputSettings:
-    """What a cloud's own message does not say."""
+    """Sets what a cloud's message does not say about its intensity, axes and unit."""
 
     intensity_field: str = "auto"
-    """Field of the cloud that holds the intensity; 'auto' tries the usual names, and '' feeds zeros to the model."""
+    """Names the field of the cloud that holds the intensity; 'auto' tries the usual names, and '' feeds zeros to the model."""
     intensity_scale: float = setting(0.0, 0.0, 1e6)
-    """Factor from the cloud's intensity to that of the model's training data; 0 derives it from the field's datatype."""
+    """Sets the factor from the cloud's intensity to that of the model's training data (0 to 1000000); 0 derives it from the
+    field's datatype."""
     rotation_rpy_deg: tuple[float, float, float] = (0.0, 0.0, 0.0)
-    """Roll, pitch and yaw in degrees that turn the cloud's axes to x forward, y left, z up, as in a static transform: 180 0 0
-    for a sensor that hangs upside down, -90 0 -90 for a camera's optical frame."""
+    """Sets the roll, pitch and yaw in degrees that rotate the cloud's axes to x forward, y left, z up, as in a static
+    transform: 180 0 0 for a sensor mounted upside down, -90 0 -90 for a camera's optical frame."""
     unit_m: float = setting(1.0, 1e-9, 1e6)
-    """Length of the cloud's unit in metres: 0.001 for a cloud in millimetres."""
+    """Sets the length of the cloud's unit in metres (1e-9 to 1000000): 0.001 for a cloud in millimetres."""
     translation_m: tuple[float, float, float] = (0.0, 0.0, 0.0)
-    """Metres in x, y and z that are added to the points after their rotation, as in a static transform: 0 0 -1.7 for a cloud
-    whose origin lies on the ground below a sensor at 1.7 m."""
+    """Sets the translation in x, y and z in metres that is added after the rotation, as in a static transform: 0 0 -1.7 for a
+    cloud whose origin lies on the ground below a sensor at 1.7 m."""
 
     def __post_init__(self) -> None:
         check_ranges(self)

@@ -23,21 +23,22 @@ CLASS_BITS = np.int64(0xFFFFFFFF)
 
 @dataclass(frozen=True)
 class KnnSettings:
-    """The vote of RangeNet++: each point asks the nearest in range among the pixels around its own."""
+    """Sets the vote of RangeNet++: each point asks the pixels around its own that are nearest in range."""
 
     search: int = setting(5, 1, 25)
-    """Side length of the search window in pixels, an odd number (1 to 25)."""
+    """Sets the side length of the search window in pixels, an odd number (1 to 25)."""
     neighbours: int = setting(5, 1, 49)
-    """Number of pixels in the window that vote (1 to 49)."""
+    """Sets the number of pixels in the window that vote (1 to 49)."""
     sigma_px: float = setting(1.0, 1e-3, 100.0)
-    """Standard deviation in pixels of the Gaussian that favours pixels near the centre (0.001 to 100)."""
+    """Sets the standard deviation in pixels of the Gaussian that favours pixels near the centre (0.001 to 100)."""
     cutoff_m: float = setting(1.0, 0.0)
-    """Largest weighted range difference of a pixel that votes, in metres; 0 lets every pixel vote."""
+    """Sets the largest weighted range difference in metres at which a pixel votes (0 or more); 0 lets every pixel vote."""
     hidden_m: float = setting(0.0, 0.0)
-    """Only points at least this far behind the owner of their pixel are voted on, in metres; 0 votes on every point, which
-    also smooths."""
+    """Sets how far in metres a point must lie behind the nearest point of its pixel to be voted on (0 or more); 0 votes on
+    every point, which also smooths the result."""
     official: bool = False
-    """Follow the published code: no wrap-around at the rear, range 0 beyond the border, and class 1 where no pixel votes."""
+    """Follows the published code, which does not wrap around at the rear, takes a range of 0 beyond the border, and returns
+    class 1 where no pixel votes."""
 
     def __post_init__(self) -> None:
         check_ranges(self)

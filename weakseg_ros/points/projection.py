@@ -17,26 +17,26 @@ from weakseg_ros.points.cloud import Cloud
 
 @dataclass(frozen=True)
 class RangeSpec:
-    """Geometry of a range image: what a network must know about the sensor."""
+    """Sets the geometry of a range image, which is what a network must know about the sensor."""
 
     height: int = setting(64, 1, 4096)
-    """Number of rows of the range image (1 to 4096)."""
+    """Sets the number of rows of the range image (1 to 4096)."""
     width: int = setting(2048, 1, 16384)
-    """Number of columns of the range image (1 to 16384)."""
+    """Sets the number of columns of the range image (1 to 16384)."""
     fov_up_deg: float = setting(3.0, -90.0, 90.0)
-    """Inclination of the upper edge in degrees (-90 to 90), positive above the horizon."""
+    """Sets the inclination of the upper edge in degrees, positive above the horizon (-90 to 90)."""
     fov_down_deg: float = setting(-25.0, -90.0, 90.0)
-    """Inclination of the lower edge in degrees (-90 to 90), positive above the horizon."""
+    """Sets the inclination of the lower edge in degrees, positive above the horizon (-90 to 90)."""
     fov_left_deg: float = setting(180.0, -180.0, 180.0)
-    """Azimuth of the left edge in degrees (-180 to 180), positive to the left of +x."""
+    """Sets the azimuth of the left edge in degrees, positive to the left of +x (-180 to 180)."""
     fov_right_deg: float = setting(-180.0, -180.0, 180.0)
-    """Azimuth of the right edge in degrees (-180 to 180), positive to the left of +x."""
+    """Sets the azimuth of the right edge in degrees, positive to the left of +x (-180 to 180)."""
     min_range_m: float = setting(0.0, 0.0)
-    """Points nearer than this get no pixel, in metres (0 or more)."""
+    """Sets the range in metres below which points get no pixel (0 or more)."""
     max_range_m: float = setting(1000.0, 0.0)
-    """Points farther than this get no pixel, in metres (0 or more)."""
+    """Sets the range in metres above which points get no pixel (0 or more)."""
     rows: Literal["angle", "ring", "grid"] = "angle"
-    """How a point gets its row: by its inclination ('angle'), by its laser index ('ring'), or from the organised cloud
+    """Selects how a point gets its row: by its inclination ('angle'), by its laser index ('ring'), or from the organised cloud
     ('grid')."""
 
     def __post_init__(self) -> None:

@@ -20,24 +20,34 @@ YES_OR_NO = ("true", "false")
 SETTINGS = {name: field for name, field in FIELDS.items() if name != "autostart"}
 """parameters of the node that are left to the parameter file where their argument is empty"""
 ARGUMENTS = {
-    "input_topic": ("points", "Topic of the LiDAR's clouds (sensor_msgs/PointCloud2); a relative one lies in the namespace."),
-    "params_file": ("", "ROS parameter file; empty takes config/segment.yaml of this package, and other arguments win over it."),
-    "name": ("weakseg", "Name of the node."),
-    "namespace": ("", "Namespace of the node."),
-    "autostart": ("true", "The node configures and activates itself; false leaves that to a lifecycle manager, such as nav2's."),
-    "use_sim_time": ("", "Take the time from /clock; empty leaves it to params_file and to a parent launch file, true with bag."),
-    "log_level": ("info", "Least severity that is printed."),
-    "respawn": ("true", "Start the node again when it dies of anything but a permanent fault."),
-    "respawn_max_retries": ("10", f"Starts in a row after a death within {STEADY_S:.0f} s of the last start; -1 = without end."),
-    "respawn_delay": ("2.0", "Seconds between a death and the next start."),
+    "input_topic": ("points", "Names the topic of the clouds (sensor_msgs/PointCloud2); a relative name is in the namespace."),
+    "params_file": (
+        "",
+        "Names a ROS parameter file; empty uses this package's config/segment.yaml. Other arguments override it.",
+    ),
+    "name": ("weakseg", "Sets the name of the node."),
+    "namespace": ("", "Sets the namespace of the node."),
+    "autostart": ("true", "Configures and activates the node; false leaves this to a lifecycle manager such as nav2's."),
+    "use_sim_time": (
+        "",
+        "Takes the time from /clock; empty means true with bag, or else what params_file or a parent launch file sets.",
+    ),
+    "log_level": ("info", "Sets the lowest severity of messages that are printed."),
+    "respawn": ("true", "Restarts the node after any exit that is not a permanent fault."),
+    "respawn_max_retries": (
+        "10",
+        f"Limits the number of restarts in a row, counting exits within {STEADY_S:.0f} s of a start; -1 sets no limit.",
+    ),
+    "respawn_delay": ("2.0", "Sets the delay before a restart in seconds."),
     "transport": (
         "tuned",
-        "tuned: Fast DDS with room for large clouds, unless you have chosen a profile (docs/transport.md).",
+        "Selects the DDS transport: tuned configures Fast DDS for large clouds unless you have set a profile yourself "
+        "(docs/transport.md), and untouched changes nothing.",
     ),
-    "bag": ("", "Bag to play with /clock once the node is active."),
-    "bag_rate": ("1.0", "Speed at which the bag is played."),
-    "rviz": ("false", "Show the labelled cloud and the boxes in RViz."),
-    "fixed_frame": ("", "Frame of RViz; empty takes target_frame, or else the frame of the first labelled cloud."),
+    "bag": ("", "Names a bag to play with /clock once the node is active."),
+    "bag_rate": ("1.0", "Sets the playback rate of the bag; 2.0 plays twice as fast as recorded."),
+    "rviz": ("false", "Shows the labelled cloud and the boxes in RViz."),
+    "fixed_frame": ("", "Sets the fixed frame of RViz; empty uses target_frame, or the frame of the first labelled cloud."),
 }
 """arguments beside SETTINGS: default and what they do"""
 WORDS = {

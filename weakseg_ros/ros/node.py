@@ -73,20 +73,23 @@ def _parser() -> argparse.ArgumentParser:
         description="Label every point of every cloud on a topic. Each option below is a ROS parameter of the same name, too.",
         epilog="Everything after --ros-args is passed to ROS: remappings, log levels, further parameters.",
     )
-    parser.add_argument("--input-topic", metavar="TOPIC", help="topic of the clouds (default: /points)")
-    parser.add_argument("--config", type=Path, metavar="FILE", help="YAML file with the options below")
-    parser.add_argument("--params-file", type=Path, metavar="FILE", help="ROS parameter file")
+    parser.add_argument("--input-topic", metavar="TOPIC", help="Names the topic of the clouds (default: /points).")
+    parser.add_argument("--config", type=Path, metavar="FILE", help="Names a YAML file with the options below.")
+    parser.add_argument("--params-file", type=Path, metavar="FILE", help="Names a ROS parameter file.")
     parser.add_argument(
         "--transport",
         choices=("tuned", "untouched"),
         default="tuned",
-        help="tuned: Fast DDS with room for large clouds, unless you have set a profile yourself; untouched: as it is",
+        help="Selects the DDS transport: tuned configures Fast DDS for large clouds unless you have set a profile yourself, and "
+        "untouched changes nothing.",
     )
     parser.add_argument(
-        "--log-level", choices=LOG_LEVELS, default="info", help="least severity that this node prints, whatever its namespace"
+        "--log-level", choices=LOG_LEVELS, default="info", help="Sets the lowest severity of messages that the node prints."
     )
     parser.add_argument(
-        "--print-transport-profile", action="store_true", help="print the path of the Fast DDS profile, for the driver, and end"
+        "--print-transport-profile",
+        action="store_true",
+        help="Prints the path of the Fast DDS profile for your driver, and exits.",
     )
     for name, field in FIELDS.items():
         count = len(field.default) if isinstance(field.default, tuple) else None
@@ -98,7 +101,7 @@ def _parser() -> argparse.ArgumentParser:
             type=_boolean if kind is bool else kind,
             choices=choices(name) or None,
             metavar=None if choices(name) else kind.__name__.upper(),
-            help=f"{explain(name)}; default: {field.default!r}".replace("%", "%%"),
+            help=f"{explain(name)} Default: {field.default!r}".replace("%", "%%"),
         )
     return parser
 

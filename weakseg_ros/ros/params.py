@@ -32,11 +32,11 @@ TOPIC = "points"
 
 @dataclass(frozen=True, kw_only=True)
 class NodeInputSettings(InputSettings):
-    """How the node takes clouds in."""
+    """Sets how the node reads clouds."""
 
     target_frame: str = setting("", read_only=True)
-    """Frame that clouds are brought into before the model sees them, by the TF of the cloud's time and after the other input
-    settings, for instance the sensor's own frame where clouds come in base_link; '' leaves them in their own."""
+    """Names the frame that clouds are transformed to before the model sees them, with the TF at the cloud's time and after the
+    other input settings, for example the sensor's own frame if clouds arrive in base_link; '' keeps the cloud's own frame."""
 
 
 @dataclass(frozen=True)
@@ -44,59 +44,61 @@ class NodeConfig:
     """Settings of the node. Those that are `read_only` are taken when the node is configured, the others at any time."""
 
     bundle: str = DEFAULT_BUNDLE
-    """The model: a path to its folder, or a name among the installed models; ~/reload takes a change."""
+    """Names the model: the path of its folder, or the name of an installed one; call ~/reload to apply a change."""
     watch_bundle: float = setting(0.0, 0.0, 3600.0, read_only=True)
-    """Seconds between two checks whether 'bundle' points to another model, as models/current does after a retraining; the
-    new one is hot-swapped without losing a frame, and with 0 only ~/reload takes one."""
+    """Sets how often the node checks whether 'bundle' points to another model, in seconds, as models/current does after
+    retraining; the new model is hot-swapped without losing a frame, and 0 swaps only on ~/reload."""
     engine: str = "auto"
-    """Inference engine: 'auto' takes what is fastest on this machine; or names in the order to try them, separated by commas,
-    with an arithmetic after a colon ('onnxruntime:int8, torch'); ~/reload takes a change."""
+    """Selects the inference engine: 'auto' uses the fastest on this machine, and a list such as 'onnxruntime:int8, torch' gives
+    the names to try in order, with the precision after a colon; call ~/reload to apply a change."""
     threads: int = setting(0, 0, 256)
-    """CPU threads of the engine, where 0 lets the engine choose and fewer help other work beside it; ~/reload takes a
-    change."""
+    """Sets the number of CPU threads of the engine, where 0 lets the engine choose and a small number leaves cores for other
+    processes; call ~/reload to apply a change."""
     lift: Literal["pixel", "knn"] = "pixel"
-    """How points behind the nearest one of their pixel get their class: 'pixel' gives them the pixel's own, 'knn' lets their
+    """Selects how points that are occluded in their pixel get their class: 'pixel' copies the pixel's class, and 'knn' lets
     neighbours vote."""
     instances: Literal["auto", "components", "none"] = "auto"
-    """How points of countable classes become objects: 'auto' uses the model's own head where it has one, 'components' joins
-    points of a class that touch, and 'none' leaves instance_id at 0."""
+    """Selects how thing points become objects: 'auto' uses the model's own head if it has one, 'components' connects touching
+    points of a class, and 'none' leaves instance_id at 0."""
     track_instances: bool = True
-    """An object keeps its instance_id from cloud to cloud; with false, an id means nothing beyond its cloud."""
+    """Keeps the instance_id of an object from cloud to cloud; if false, an id is valid within its own cloud only."""
     odometry_topic: str = setting("", read_only=True)
-    """Topic of the nav_msgs/Odometry that track_instances takes the sensor's motion from; '' means that there is none."""
+    """Names the nav_msgs/Odometry topic from which track_instances takes the sensor's motion; '' means that there is none."""
     odometry_extrinsic: str = setting("", read_only=True)
-    """Pose of the LiDAR in the body frame of odometry_topic, as 'x y z roll pitch yaw' in metres and radians; 'tf' looks it up in
-    TF, and '' takes the LiDAR's axes as parallel to the body's."""
+    """Sets the pose of the LiDAR in the body frame of odometry_topic, as 'x y z roll pitch yaw' in metres and radians; 'tf'
+    looks it up in TF, and '' takes the LiDAR's axes as parallel to the body's."""
     target_frame: str = setting("", read_only=True)
-    """Frame in which ~/labels, ~/objects and ~/detections are published, by the TF of the cloud's time; '' keeps the cloud's own
-    frame."""
+    """Names the frame in which ~/labels, ~/objects and ~/detections are published, with the TF at the cloud's time; '' keeps
+    the cloud's own frame."""
     object_texts: bool = False
-    """Class, id and score are written above the boxes in ~/objects."""
+    """Shows the class, id and score above the boxes in ~/objects."""
     min_confidence: float = setting(0.0, 0.0, 1.0)
-    """Points below this confidence get class 0 in ~/labels, while their confidence is published as it is."""
+    """Sets the confidence below which a point gets class 0 in ~/labels; its confidence is published unchanged."""
     publish_rgb: bool = False
-    """~/labels has a field rgb with the colour of each point's class."""
+    """Adds the field rgb to ~/labels, with the colour of each point's class."""
     labels_reliability: Literal["best_effort", "reliable"] = setting("best_effort", read_only=True)
-    """Quality of service of ~/labels and the masks: 'reliable' also reaches subscribers that ask for it, such as
-    create_subscription(..., 10), and a slow one can then delay the node."""
+    """Selects the reliability of ~/labels and the masks: 'reliable' also reaches subscribers that request it, such as
+    create_subscription(..., 10), but a slow one can then delay the node."""
     stale_after_s: float = setting(2.0, 0.1, 3600.0)
-    """Seconds without a cloud after which the diagnostics call the input stale."""
+    """Sets after how many seconds without a cloud the diagnostics report the input as stale."""
     mode: Literal["live", "replay"] = setting("live", read_only=True)
-    """'live' answers the newest cloud and drops those that wait; 'replay' is reliable and complete, and drops nothing."""
+    """Selects how clouds are queued: 'live' answers the newest cloud and drops older ones, and 'replay' answers every cloud and
+    drops none."""
     reliability: Literal["auto", "reliable", "best_effort"] = setting("auto", read_only=True)
-    """Quality of service of the subscription to the clouds; 'auto' asks for reliable where every publisher offers it."""
+    """Selects the reliability of the subscription to the clouds; 'auto' requests reliable if every publisher offers it."""
     replay_queue: int = setting(64, 1, 4096, read_only=True)
-    """Clouds that wait inside the node in replay mode before the sender is slowed down."""
+    """Limits the number of clouds that are queued in the node in replay mode; the sender is slowed down when the queue is
+    full."""
     diagnostics_period_s: float = setting(1.0, 0.1, 60.0, read_only=True)
-    """Seconds between two messages on /diagnostics."""
+    """Sets the time in seconds between two messages on /diagnostics."""
     autostart: bool = setting(True, read_only=True)
-    """The node configures and activates itself when its process starts; with false, a lifecycle manager does."""
+    """Configures and activates the node when its process starts; if false, a lifecycle manager has to do it."""
     input: NodeInputSettings = dataclasses.field(default_factory=NodeInputSettings)
-    """How clouds are taken in before the model sees them; changes are taken at once."""
+    """Sets how clouds are read before the model sees them."""
     track: TrackSettings = dataclasses.field(default_factory=TrackSettings)
-    """How track_instances tells that an object is one that it has seen."""
+    """Sets when track_instances recognises an object as one that was seen before."""
     log: LogSettings = dataclasses.field(default_factory=LogSettings)
-    """Which frames are kept for labelling, and where."""
+    """Sets which frames are kept for labelling, and where."""
 
     def __post_init__(self) -> None:
         check_ranges(self)
@@ -160,7 +162,7 @@ def takes(name: str, between: str = "|") -> str:
 
 def explain(name: str) -> str:
     """What a setting does and what it takes, in one sentence."""
-    late = ", taken at configure" if FIELDS[name].metadata.get("read_only") else ""
+    late = ", read at configure" if FIELDS[name].metadata.get("read_only") else ""
     fixed = ", fixed after the start" if name in AT_THE_START else late
     group, _, own = name.rpartition(".")
     return f"{field_docs(GROUPS[group])[own].rstrip('.')} ({takes(name)}{fixed})."
@@ -183,7 +185,7 @@ class Parameters:
         given = {name: parameter.value for name, parameter in node.get_parameters_by_prefix("").items()}
         for former, name in FORMER_NAMES.items():
             if former in given:
-                self.notes.append(f"{self._where}.{former}: is called {name} now; it was taken")
+                self.notes.append(f"{self._where}.{former}: is now called {name}; its value was used")
                 given.setdefault(name, given.pop(former))
                 node.undeclare_parameter(former)
         usable = {name: value for name, value in given.items() if name in FIELDS and self._is_usable(name, value)}
@@ -218,7 +220,7 @@ class Parameters:
             return False
         if isinstance(FIELDS[name].default, float) and isinstance(value, int):
             self.notes.append(
-                f"{self._where}.{name}: integer {value} taken as {float(value)}; a later change must say {float(value)}"
+                f"{self._where}.{name}: the integer {value} is read as {float(value)}; write {float(value)} in later changes"
             )
         return True
 
@@ -239,7 +241,7 @@ class Parameters:
 
     def _too_late(self, name: str) -> str:
         return (
-            f"{self._where}.{name}: is taken when the node is configured; deactivate the node and clean it up "
+            f"{self._where}.{name}: can be changed only while the node is unconfigured; deactivate the node and clean it up "
             "('ros2 lifecycle set NODE deactivate', then cleanup), set it, then configure and activate again"
         )
 

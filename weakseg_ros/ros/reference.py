@@ -34,31 +34,35 @@ class Topic(NamedTuple):
 
 HEARD = (
     Topic("points", "sensor_msgs/msg/PointCloud2", "parameter `reliability`", "The clouds; remap it to the LiDAR's topic."),
-    Topic("parameter `odometry_topic`", "nav_msgs/msg/Odometry", "best effort", "The motion that keeps ids of objects."),
-    Topic("~/prompt", "std_msgs/msg/String", "reliable", "An English expression that names an object; empty switches it off."),
-    Topic("~/log_event", "std_msgs/msg/String", "reliable", "Keep the next frame under a tag: `tag: reason`."),
-    Topic("parameter `log.context_topics`", "any", "best effort", "Messages that are kept beside the frames of the log."),
+    Topic("parameter `odometry_topic`", "nav_msgs/msg/Odometry", "best effort", "The sensor's motion, for stable object ids."),
+    Topic(
+        "~/prompt", "std_msgs/msg/String", "reliable", "An English expression that names an object; an empty one turns it off."
+    ),
+    Topic("~/log_event", "std_msgs/msg/String", "reliable", "Keeps the next frame with a tag: `tag: reason`."),
+    Topic("parameter `log.context_topics`", "any", "best effort", "Messages that are kept with the logged frames."),
 )
 SAID = (
     Topic("~/labels", "sensor_msgs/msg/PointCloud2", "parameter `labels_reliability`", "The cloud with its labels, see below."),
     Topic("~/class_mask", "sensor_msgs/msg/Image", "parameter `labels_reliability`", "Class ids of the range image, 8UC1."),
-    Topic("~/instance_mask", "sensor_msgs/msg/Image", "parameter `labels_reliability`", "Instance ids of it, 16UC1."),
-    Topic("~/objects", "visualization_msgs/msg/MarkerArray", "reliable", "One box per object, for people."),
+    Topic(
+        "~/instance_mask", "sensor_msgs/msg/Image", "parameter `labels_reliability`", "Instance ids of the range image, 16UC1."
+    ),
+    Topic("~/objects", "visualization_msgs/msg/MarkerArray", "reliable", "One box per object, for RViz."),
     Topic(
         "~/detections",
         "vision_msgs/msg/Detection3DArray",
         "reliable",
-        "The same boxes, where vision_msgs is installed.",
+        "The same boxes, if vision_msgs is installed.",
     ),
     Topic("~/referred", "sensor_msgs/msg/PointCloud2", "reliable", "The points that the expression on `~/prompt` means."),
-    Topic("~/uncertain", "sensor_msgs/msg/PointCloud2", "reliable", "The points to label of each frame that was kept."),
+    Topic("~/uncertain", "sensor_msgs/msg/PointCloud2", "reliable", "The points suggested for labelling in each logged frame."),
     Topic(
         "~/classes",
         "std_msgs/msg/String",
         "reliable, latched",
         "JSON: bundle, hash, and each class.",
     ),
-    Topic("~/label_info", "vision_msgs/msg/LabelInfo", "reliable, latched", "The classes, where vision_msgs is installed."),
+    Topic("~/label_info", "vision_msgs/msg/LabelInfo", "reliable, latched", "The classes, if vision_msgs is installed."),
     Topic(
         "/diagnostics",
         "diagnostic_msgs/msg/DiagnosticArray",
@@ -71,33 +75,35 @@ SERVICES = (
         "~/reload",
         "std_srvs/srv/Trigger",
         "",
-        "Take the bundle that the parameter names; on a fault the old one stays.",
+        "Loads the bundle that the parameter names; if this fails, the old one stays in use.",
     ),
-    Topic("~/refer", "std_srvs/srv/Trigger", "", "The answer to the expression on `~/prompt` in the latest cloud, as JSON."),
-    Topic("~/log_frame", "std_srvs/srv/Trigger", "", "Keep the next frame whatever its score."),
+    Topic(
+        "~/refer", "std_srvs/srv/Trigger", "", "Returns the answer to the expression on `~/prompt` in the latest cloud, as JSON."
+    ),
+    Topic("~/log_frame", "std_srvs/srv/Trigger", "", "Keeps the next frame, whatever its score."),
 )
 POSITIONS = """
-What `input.rotation_rpy_deg`, `input.unit_m`, `input.translation_m` and `input.target_frame` change is what the model sees and
-the frame log keeps. `~/labels`, `~/uncertain`, `~/objects` and `~/detections` have the positions, axes and unit that the cloud
-was sent with, as TF knows its frame, or those of `target_frame` (without `input.`): boxes stand along the z of that frame. Leave
-both frames empty where the unit is not the metre, since TF is in metres.
+`input.rotation_rpy_deg`, `input.unit_m`, `input.translation_m` and `input.target_frame` change what the model sees and what the
+frame log keeps. They do not change the output: `~/labels`, `~/uncertain`, `~/objects` and `~/detections` have the positions, axes
+and unit of the incoming cloud, or those of `target_frame` (without `input.`). Boxes are aligned with the z axis of that frame. TF
+is in metres, so leave both frames empty for clouds in another unit.
 """.lstrip()
 """what stands below the fields"""
 REFERRED = """
-`~/referred` has x, y, z (m, as the cloud was sent and in its own frame), `score` (float32, how good the answer is expected to
-be) and `instance_id` (uint16, of the object that is followed, 0 = none): one message for each cloud while an expression is set,
-without points where nothing matches. See [referring](referring.md).
+`~/referred` has x, y, z (in m, in the frame of the incoming cloud), `score` (float32, the expected IoU of the answer) and
+`instance_id` (uint16, the tracked object, 0 = none). While an expression is set, the node publishes one message for each cloud;
+it has no points if nothing matches. See [referring](referring.md).
 """.strip()
 LABEL_FIELDS = """\
 | field | type | offset | meaning |
 |---|---|---|---|
-| x, y, z | float32 | 0, 4, 8 | position in m, as it came, or in `target_frame` |
+| x, y, z | float32 | 0, 4, 8 | position in m, unchanged, or in `target_frame` |
 | class_id | uint8 | 12 | 0 = unlabelled; names and colours are on `~/classes` |
 | flags | uint8 | 13 | why there is no class: 1 non-finite, 2 non-return, 4 outside the model's range |
 | instance_id | uint16 | 14 | 0 = none |
 | confidence | float32 | 16 | calibrated, 0..1 |
 | uncertainty | float32 | 20 | entropy over log K, 0..1 |
-| rgb | float32 | 24 | the class's colour, with `publish_rgb` only |
+| rgb | float32 | 24 | colour of the class, with `publish_rgb` only |
 """
 
 
@@ -107,7 +113,8 @@ def parameter_file() -> str:
         "# SPDX-License-Identifier: Apache-2.0\n"
         "# Parameters of the node, with their defaults. Copy the file, change what you need, and start with\n"
         "#   ros2 launch weakseg_ros segment.launch.py params_file:=/path/to/yours.yaml\n"
-        "# Launch arguments win over it. What is not taken at configure also changes with `ros2 param set /weakseg NAME VALUE`.\n"
+        "# Launch arguments override it. Parameters that are not read at configure can be changed at any time with\n"
+        "# `ros2 param set /weakseg NAME VALUE`.\n"
         "/**:\n  ros__parameters:\n"
     )
     return head + "".join(_group(group) for group in GROUPS)
@@ -117,7 +124,7 @@ def _group(group: str) -> str:
     names = [name for name in SETTINGS if name.rpartition(".")[0] == group]
     if not group:
         return "".join(_entry(name, "    ") for name in names)
-    title = _comment(f"{field_docs(NodeConfig)[group].rstrip('.')}; changes are taken at once.", "    ")
+    title = _comment(f"{field_docs(NodeConfig)[group]}", "    ")
     return f"{title}    {group}:\n" + "".join(_entry(name, "      ") for name in names)
 
 
@@ -137,37 +144,39 @@ def page() -> str:
     """docs/node.md."""
     parts = [
         "# The node: topics, services, parameters",
-        "This page is made from the program by `python -m weakseg_ros.ros.reference`. `~` stands for the node's own name, by\n"
-        "default `/weakseg`.",
-        "## Topics that it hears",
+        "This page is generated by `python -m weakseg_ros.ros.reference`. `~` stands for the name of the node, `/weakseg` by\n"
+        "default.",
+        "## Subscribed topics",
         _table(("topic", "type", "reliability", "what"), HEARD),
-        "## Topics that it publishes",
+        "## Published topics",
         _table(("topic", "type", "reliability", "what"), SAID),
-        "Each of them takes `qos_overrides`. `~/labels` has every point of the input, in its order:",
+        "Each of them accepts `qos_overrides`. `~/labels` has every point of the input, in the same order:",
         LABEL_FIELDS.rstrip(),
         POSITIONS.rstrip(),
         REFERRED,
         "## Services",
         _table(("service", "type", "what"), [(row.name, row.type, row.text) for row in SERVICES]),
-        "It also has the services of every lifecycle node (`~/change_state`, `~/get_state`, ...) and those of parameters.",
+        "The node also has the services of every lifecycle node (`~/change_state`, `~/get_state`, ...) and of parameters.",
         "## Parameters",
-        "What is marked *configure* can be set while the node is unconfigured, the rest at any time.",
-        _table(("parameter", "default", "takes", "taken", "what"), map(_row, FIELDS)),
+        "Parameters marked *at configure* can be set while the node is unconfigured, the others at any time.",
+        _table(("parameter", "default", "type and range", "takes effect", "what it does"), map(_row, FIELDS)),
         "## Arguments of segment.launch.py",
-        "Every parameter above is an argument, too; where it is left empty, the parameter file decides. Besides:",
-        _table(("argument", "default", "what"), ((name, _code(default), text) for name, (default, text) in ARGUMENTS.items())),
-        "## Exit codes of the node's process",
+        "Every parameter above is also a launch argument; if it is empty, the parameter file applies. Further arguments:",
+        _table(
+            ("argument", "default", "what it does"), ((name, _code(default), text) for name, (default, text) in ARGUMENTS.items())
+        ),
+        "## Exit codes of the node",
         _table(
             ("code", "meaning", "segment.launch.py"),
             (
-                ("0", "ended by a signal or by a shutdown transition", "ends it"),
+                ("0", "ended by a signal or a shutdown transition", "ends it"),
                 (
                     str(PERMANENT),
-                    "a permanent fault: wrong arguments, unreadable settings, a missing library",
+                    "permanent fault: wrong arguments, unreadable settings, a missing library",
                     "ends it",
                 ),
-                ("70", "the GPU is lost for this process", "starts it again"),
-                ("others", "a crash or a kill", "starts it again, `respawn_max_retries` times in a row"),
+                ("70", "the process has lost the GPU", "restarts it"),
+                ("others", "crash or kill", "restarts it, up to `respawn_max_retries` times in a row"),
             ),
         ),
     ]
@@ -177,7 +186,7 @@ def page() -> str:
 def _row(name: str) -> tuple[str, ...]:
     field = FIELDS[name]
     default = list(field.default) if isinstance(field.default, tuple) else field.default
-    taken = "at the start" if name in AT_THE_START else "configure" if field.metadata.get("read_only") else "at once"
+    taken = "at the start" if name in AT_THE_START else "at configure" if field.metadata.get("read_only") else "at once"
     taken = "~/reload" if name in ("bundle", "engine", "threads") else taken
     group, _, own = name.rpartition(".")
     return f"`{name}`", _code(str(default)), takes(name, " \\| "), taken, field_docs(GROUPS[group])[own]

@@ -23,16 +23,16 @@ from weakseg_ros.ros.replay_player import Answer, Player, ReplayResult, ReplaySe
 
 @dataclass(frozen=True)
 class ReplayConfig(ReplaySettings):
-    """Play a bag into the running node and collect its answers."""
+    """Play a bag to the running node and collect its answers."""
 
     bag: tyro.conf.Positional[Path] = Path()
-    """A bag to play (a rosbag2 folder, .mcap, .db3 or .bag), a folder of bags, or a quoted glob such as 'drives/*'."""
+    """Names the bag to play (a rosbag2 folder, .mcap, .db3 or .bag), a folder of bags, or a quoted glob such as 'drives/*'."""
     more: tyro.conf.Positional[tuple[Path, ...]] = ()
-    """Further bags, which are played one after another."""
+    """Lists further bags, which are played one after another."""
     topic: str = ""
-    """Topic of the clouds in the bag; it can be left empty where there is only one."""
+    """Names the topic of the clouds in the bag; it may be empty if there is only one."""
     out: Path | None = None
-    """Write counts, latencies and the stamps of missing answers to this JSON file."""
+    """Names a JSON file for the counts, the latencies and the stamps of missing answers."""
 
 
 def replay(

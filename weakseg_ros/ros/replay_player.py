@@ -62,27 +62,28 @@ class ReplayResult:
 
 @dataclass(frozen=True)
 class ReplaySettings:
-    """How to play, apart from what."""
+    """Sets how a bag is played."""
 
     rate: float = setting(1.0, 0.001, 1000.0)
-    """Playback rate (0.001 to 1000); 2.0 plays twice as fast as recorded."""
+    """Sets the playback rate (0.001 to 1000); 2.0 plays twice as fast as recorded."""
     lossless: bool = False
-    """Wait for each answer before sending more, and end with an error where one is missing."""
+    """Waits for each answer before it sends more, and fails if an answer is missing."""
     window: int = setting(1, 1, 64)
-    """Number of clouds in flight in lossless mode (1 to 64); more than 1 needs a node in replay mode, which queues them."""
+    """Sets the number of clouds in flight with `lossless` (1 to 64); more than 1 needs a node in replay mode, which queues
+    them."""
     node: str = "weakseg"
-    """Name of the node, with its namespace where it has one, for example 'front/weakseg'."""
+    """Names the node, with its namespace if it has one, for example 'front/weakseg'."""
     to: str = ""
-    """Topic to publish the clouds on; empty takes the one that the node subscribes to."""
+    """Names the topic to publish the clouds on; an empty string uses the one that the node subscribes to."""
     clock: bool = True
-    """Publish the bag's time on /clock before each cloud."""
+    """Publishes the bag's time on /clock before each cloud."""
     start_timeout_s: float = setting(20.0, 0.0)
-    """Seconds to wait for the node before anything is sent."""
+    """Sets how long to wait for the node before anything is sent, in seconds (0 or more)."""
     answer_timeout_s: float = setting(10.0, 0.01)
-    """Seconds to wait for one answer (0.01 or more)."""
+    """Sets how long to wait for one answer, in seconds (0.01 or more)."""
     transport: Literal["tuned", "untouched"] = "tuned"
-    """DDS transport: 'tuned' gives Fast DDS room for large clouds unless you have set a profile yourself, 'untouched' leaves
-    it as it is."""
+    """Selects the DDS transport: 'tuned' configures Fast DDS for large clouds unless you have set a profile yourself, and
+    'untouched' changes nothing."""
 
     def __post_init__(self) -> None:
         check_ranges(self)

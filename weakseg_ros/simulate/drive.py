@@ -26,20 +26,20 @@ START_NS = 1_700_000_000_000_000_000
 
 @dataclass(frozen=True)
 class SimulateConfig:
-    """One drive."""
+    """Sets one simulated drive."""
 
     seed: int = setting(0, 0)
-    """Random seed of the street and of everything on it (0 or more)."""
+    """Seeds the street and everything on it (0 or more)."""
     scans: int = setting(100, 1)
-    """Number of scans to simulate (1 or more)."""
+    """Sets the number of scans to simulate (1 or more)."""
     stride: int = setting(1, 1, 1000)
-    """Keep only every N-th sweep of the sensor (1 to 1000); 5 at 10 Hz gives a scan every 0.5 s."""
+    """Keeps only every N-th sweep of the sensor (1 to 1000); 5 at 10 Hz gives one scan every 0.5 s."""
     sensor: SensorModel = field(default_factory=SensorModel)
-    """Model of the simulated sensor's beams and noise."""
+    """Sets the beams and the noise of the simulated sensor."""
     shift: Shift = field(default_factory=Shift)
-    """Domain shift relative to a clear day."""
+    """Sets the domain shift relative to a clear day."""
     varied: bool = False
-    """Whether planting, walls, people, kerbs and materials vary more than on the plain streets."""
+    """Varies plants, walls, people, kerbs and materials more than on the plain streets."""
 
     def __post_init__(self) -> None:
         check_ranges(self)

@@ -17,49 +17,51 @@ from weakseg_ros.points.projection import RangeSpec
 
 @dataclass(frozen=True)
 class SensorModel:
-    """A spinning LiDAR: its beams, columns, reach and noise."""
+    """Sets a spinning LiDAR: its beams, columns, reach and noise."""
 
     name: str = "generic64"
-    """Name of the sensor in manifests and reports."""
+    """Sets the name of the sensor in manifests and reports."""
     beams: int = setting(64, 1, 512)
-    """Number of evenly spaced beams between fov_up_deg and fov_down_deg (1 to 512); inclinations_deg takes precedence."""
+    """Sets the number of evenly spaced beams between fov_up_deg and fov_down_deg (1 to 512); inclinations_deg takes
+    precedence."""
     fov_up_deg: float = setting(3.0, -90.0, 90.0)
-    """Inclination of the highest beam in degrees (-90 to 90), positive above the horizon."""
+    """Sets the inclination of the highest beam in degrees, positive above the horizon (-90 to 90)."""
     fov_down_deg: float = setting(-25.0, -90.0, 90.0)
-    """Inclination of the lowest beam in degrees (-90 to 90), positive above the horizon."""
+    """Sets the inclination of the lowest beam in degrees, positive above the horizon (-90 to 90)."""
     inclinations_deg: tuple[float, ...] = ()
-    """Inclination of every beam in degrees, from the highest to the lowest, where they are not evenly spaced."""
+    """Lists the inclination of every beam in degrees, from highest to lowest, for sensors whose beams are not evenly spaced."""
     columns: int = setting(2048, 8, 16384)
-    """Number of shots per turn and beam (8 to 16384)."""
+    """Sets the number of shots per turn and beam (8 to 16384)."""
     fov_left_deg: float = setting(180.0, -180.0, 180.0)
-    """Azimuth of the first column's left edge in degrees (-180 to 180)."""
+    """Sets the azimuth of the first column's left edge in degrees (-180 to 180)."""
     fov_right_deg: float = setting(-180.0, -180.0, 180.0)
-    """Azimuth of the last column's right edge in degrees (-180 to 180)."""
+    """Sets the azimuth of the last column's right edge in degrees (-180 to 180)."""
     rows: str = "angle"
-    """How points get their row in a range image: 'angle', or 'ring' where the beams are not evenly spaced."""
+    """Selects how points get their row in a range image: 'angle', or 'ring' for beams that are not evenly spaced."""
     range_min_m: float = setting(1.0, 0.1, 20.0)
-    """Surfaces nearer than this give no return, in metres (0.1 to 20)."""
+    """Sets the range in metres below which surfaces give no return (0.1 to 20)."""
     range_max_m: float = setting(100.0, 5.0, 400.0)
-    """Surfaces farther than this give no return, in metres (5 to 400); dark and oblique ones vanish earlier."""
+    """Sets the range in metres above which surfaces give no return (5 to 400); dark and oblique surfaces are lost earlier."""
     rate_hz: float = setting(10.0, 0.5, 100.0)
-    """Rotation rate in turns per second (0.5 to 100)."""
+    """Sets the rotation rate in turns per second (0.5 to 100)."""
     mount_height_m: float = setting(1.75, 0.2, 10.0)
-    """Mounting height above the road in metres (0.2 to 10)."""
+    """Sets the mounting height above the road in metres (0.2 to 10)."""
     range_noise_m: float = setting(0.015, 0.0, 1.0)
-    """Standard deviation of the measured range in metres (0 to 1)."""
+    """Sets the standard deviation of the measured range in metres (0 to 1)."""
     drop_probability: float = setting(0.03, 0.0, 1.0)
-    """Fraction of rays that are lost whatever they hit (0 to 1)."""
+    """Sets the fraction of rays that are lost at random (0 to 1)."""
     vehicle_m: tuple[float, float, float] = (4.4, 1.8, 0.95)
-    """Length, width and height above the road, in metres, of the bonnet and boot under the sensor, which hide the ground; 0,
-    0, 0 means none."""
+    """Sets the length, width and height above the road, in metres, of the bonnet and boot that hide the ground below the
+    sensor; 0, 0, 0 means none."""
     beam_spread: float = setting(0.08, 0.0, 1.0)
-    """Standard deviation of the brightness between beams (0 to 1)."""
+    """Sets the standard deviation of the brightness between beams (0 to 1)."""
     intensity_full_scale: float = setting(1.0, 1e-3, 1e6)
-    """Largest intensity that the driver reports, such as 1, 255 or several thousand."""
+    """Sets the largest intensity that the driver reports (0.001 to 1000000), such as 1, 255 or several thousand."""
     intensity_gain: float = setting(1.0, 0.0, 100.0)
-    """Factor on the intensity of every surface (0 to 100)."""
+    """Sets the factor on the intensity of every surface (0 to 100)."""
     intensity_falloff: float = setting(0.0, 0.0, 2.0)
-    """Power of 10 m / range that the driver leaves in the intensity (0 to 2); 0 means calibrated away."""
+    """Sets the power of 10 m / range that remains in the driver's intensity (0 to 2); 0 means that the driver compensates it
+    fully."""
 
     def __post_init__(self) -> None:
         check_ranges(self)
@@ -103,20 +105,21 @@ class SensorModel:
 
 @dataclass(frozen=True)
 class Shift:
-    """What bad weather, night or a tired sensor change; the defaults change nothing."""
+    """Sets the effect of bad weather, night or an aged sensor; the defaults change nothing."""
 
     intensity_gain: float = setting(1.0, 0.0, 10.0)
-    """Additional factor on the intensity (0 to 10)."""
+    """Sets an additional factor on the intensity (0 to 10)."""
     intensity_gamma: float = setting(1.0, 0.1, 10.0)
-    """Exponent applied to the intensity as a fraction of full scale (0.1 to 10)."""
+    """Sets the exponent applied to the intensity as a fraction of full scale (0.1 to 10)."""
     extra_drop: float = setting(0.0, 0.0, 1.0)
-    """Additional fraction of rays that are lost (0 to 1)."""
+    """Sets the additional fraction of rays that are lost (0 to 1)."""
     extra_noise_m: float = setting(0.0, 0.0, 2.0)
-    """Additional standard deviation of the range in metres (0 to 2)."""
+    """Sets the additional standard deviation of the range in metres (0 to 2)."""
     attenuation_per_m: float = setting(0.0, 0.0, 0.2)
-    """Two-way extinction by fog or rain per metre (0 to 0.2); 0.01 is a visual range of about 300 m."""
+    """Sets the two-way extinction by fog or rain per metre (0 to 0.2); 0.01 corresponds to a visual range of about 300 m."""
     clutter: float = setting(0.0, 0.0, 1.0)
-    """Fraction of rays stopped by drops or flakes close to the sensor (0 to 1), which get raw id 1, outlier."""
+    """Sets the fraction of rays that are stopped by drops or flakes close to the sensor (0 to 1); these points get raw id 1,
+    outlier."""
 
     def __post_init__(self) -> None:
         check_ranges(self)

@@ -44,41 +44,43 @@ Described = tuple[SimulatedScan, list[Expression]]
 
 @dataclass(frozen=True)
 class RecordConfig:
-    """Drive through procedural streets with a simulated LiDAR and record labelled scans, a rosbag2 (mcap), or both."""
+    """Drive through procedural streets with a simulated LiDAR, and record labelled scans, a rosbag2 (mcap), or both."""
 
     out: Path | None = None
-    """Output folder for the scans; each of several streets gets a folder of its own in it."""
+    """Names the output folder for the scans; with several streets, each gets its own folder in it."""
     bag: Path | None = None
-    """New rosbag2 folder for the clouds, one street after the other."""
+    """Names the new rosbag2 folder for the clouds, one street after the other."""
     seed: int = setting(0, 0)
-    """Random seed of the first street (0 or more); the streets after it take the seeds that follow."""
+    """Seeds the first street (0 or more); the following streets use the following seeds."""
     streets: int = setting(1, 1, 10000)
-    """Number of streets to simulate (1 to 10000)."""
+    """Sets the number of streets to simulate (1 to 10000)."""
     scans_per_street: Annotated[int, tyro.conf.arg(aliases=["--scans"])] = setting(100, 1)
-    """Number of scans on each street (1 or more)."""
+    """Sets the number of scans on each street (1 or more)."""
     stride: int = setting(1, 1, 1000)
-    """Keep only every N-th sweep of the sensor (1 to 1000); 5 at 10 Hz gives a scan every 0.5 s."""
+    """Keeps only every N-th sweep of the sensor (1 to 1000); 5 at 10 Hz gives one scan every 0.5 s."""
     sensor: str = "generic64"
-    """Sensor model: the name of one that ships (config/sensors), the path of a YAML file, or 'varied' for another sensor,
-    mounting height and intensity curve on every street."""
+    """Selects the sensor model: the name of an installed one (config/sensors), the path of a YAML file, or 'varied' for a
+    different sensor, mounting height and intensity curve on every street."""
     varied: bool = False
-    """Make the streets more varied: low planting, clipped hedges, walls, sheds, groups of people, kerbs and materials."""
+    """Makes the streets more varied, with low plants, clipped hedges, walls, sheds, groups of people, kerbs and different
+    materials."""
     columns: int = setting(0, 0, 16384)
-    """Number of columns of the range image (up to 16384); 0 takes the sensor's own."""
+    """Sets the number of columns of the range image (1 to 16384); 0 uses the sensor's own."""
     shift: Shift = field(default_factory=Shift)
-    """Domain shift relative to a clear day: intensity, lost rays, noise and fog."""
+    """Sets the domain shift relative to a clear day: intensity, lost rays, noise and fog."""
     topic: str = "/points"
-    """Topic of the clouds in the bag."""
+    """Names the topic of the clouds in the bag."""
     expressions: int = setting(0, 0, 1000)
-    """Number of English expressions about objects to write for each scan (0 to 1000); a scan that shows little gets fewer."""
+    """Sets the number of English expressions about objects to write for each scan (0 to 1000); scans with few objects get
+    fewer."""
     expression_words: Words = "training"
-    """Words of the expressions: 'training', or 'test' for further synonyms that training never shows."""
+    """Selects the vocabulary of the expressions: 'training', or 'test' for additional synonyms that never occur in training."""
     workers: int = setting(0, 0, 256)
-    """Number of worker processes (up to 256); 0 starts one per core, at most 8."""
+    """Sets the number of worker processes (1 to 256); 0 starts one per core, at most 8."""
     overwrite: bool = False
-    """Replace scans and bags that are already there."""
+    """Replaces scans and bags that already exist."""
     rooms: bool = False
-    """Simulate a building with rooms in place of streets; its own settings are shown by 'weakseg simulate --rooms --help'."""
+    """Simulates a building with rooms instead of streets; 'weakseg simulate --rooms --help' shows its settings."""
 
     def __post_init__(self) -> None:
         check_ranges(self)

@@ -14,29 +14,30 @@ class AdaptSettings:
     """Sets how a bundle's net is adapted to clouds without labels."""
 
     normalise: Literal["none", "intensity", "all"] = "none"
-    """Channels whose normalisation is re-estimated on the clouds: 'none' of them, the 'intensity', or 'all'."""
+    """Selects the channels whose normalisation is re-estimated on the clouds: 'none', 'intensity', or 'all'."""
     statistics_share: float = setting(0.5, 0.0, 1.0)
-    """Share of the clouds in the BatchNorm statistics, beside those that the bundle brings (0 to 1); 0 keeps the bundle's."""
+    """Sets the weight of the clouds in the BatchNorm statistics, against those of the bundle (0 to 1); 0 keeps the bundle's."""
     steps: int = setting(0, 0, 100000)
-    """Number of self-training steps (0 to 100000), some hundreds where it is wanted; with 0, the default, only the statistics
-    are re-estimated."""
+    """Sets the number of self-training steps (0 to 100000), typically a few hundred; the default 0 only re-estimates the
+    statistics."""
     max_minutes: float = setting(5.0, 0.0)
-    """Longest time of the self-training in minutes, with the learning rate scheduled accordingly; 0 sets no limit."""
+    """Limits the self-training to this many minutes (0 or more) and schedules the learning rate accordingly; 0 sets no
+    limit."""
     batch_size: int = setting(4, 2, 64)
-    """Number of crops per step (2 to 64), of half as many clouds."""
+    """Sets the number of crops per step, two from each cloud (2 to 64)."""
     crop_columns: int = setting(256, 0, 16384)
-    """Width of a crop in columns of the bundle's range image (0 to 16384); 0 takes whole images."""
+    """Sets the width of a crop in columns of the bundle's range image (1 to 16384); 0 uses full images."""
     learning_rate: float = setting(1e-4, 1e-8, 10.0)
-    """Peak learning rate of the AdamW optimiser (1e-8 to 10)."""
+    """Sets the peak learning rate of the AdamW optimiser (1e-8 to 10)."""
     anchor: float = setting(5.0, 0.0, 1000.0)
-    """Strength of the pull towards the weights that the adaptation started from, per unit of learning rate (0 to 1000)."""
+    """Sets how strongly the weights are pulled towards those of the original model, per unit of learning rate (0 to 1000)."""
     check_every: int = setting(30, 1)
-    """Number of steps between two looks at the guard's measures (1 or more)."""
+    """Sets the number of steps between two checks of the agreement with the original model (1 or more)."""
     least_agreement: float = setting(0.8, 0.0, 1.0)
-    """Share of the points on which the adapted model must agree with the one that it started from (0 to 1); the adaptation
-    ends where it falls below."""
+    """Sets the smallest share of points on which the adapted model must agree with the original (0 to 1); the self-training
+    stops below it."""
     seed: int = setting(1, 0)
-    """Random seed of crops and views (0 or more)."""
+    """Seeds the crops and views (0 or more)."""
 
     def __post_init__(self) -> None:
         check_ranges(self)

@@ -42,112 +42,113 @@ class TrainConfig:
     resume: bool = False
     """Continues the run in `out` from its last checkpoint, with the settings that it was started with."""
     out_bundle: Path | None = field(default=None, metadata={"was": "bundle"})
-    """Names the folder to which the best net is exported as a bundle at the end; a link is never replaced, and a bundle only
-    with `overwrite`."""
+    """Names the folder to which the best net is exported as a bundle at the end; a symbolic link is never replaced, and a
+    bundle is replaced only with `overwrite`."""
     overwrite: bool = False
     """Replaces the bundle at `out_bundle`."""
 
     init: str = ""
-    """Starts from the weights of a bundle, given by path or name, or of a checkpoint of a published net; an empty text starts
+    """Starts from the weights of a bundle, given by path or name, or of a checkpoint of a published net; an empty string starts
     from random weights."""
 
     split: str = ""
-    """Selects the part of the data to train on by its name, for example train; an empty name means the data's own training
-    split, or all scans but `hold_out`."""
+    """Selects the training split of the data by name, for example train; an empty string means the data's own training split,
+    or all scans except those held out."""
     sequences: tuple[str, ...] = ()
-    """Lists the recordings to train on by name; an empty list means all of the split."""
+    """Lists the recordings to train on by name; an empty list means all recordings of the split."""
     label_map: str = setting("", was="labels")
-    """Selects a label map by name or file instead of the data's own."""
+    """Selects a label map, by name or as a YAML file, instead of the data's own."""
     sparse_labels: Path | None = None
-    """Names the folder of sparse labels, written by 'weakseg sparse', to train on instead of the data's own labels."""
+    """Names the folder of sparse labels, as written by 'weakseg sparse', to train on instead of the data's own labels."""
     draw: SparseConfig = field(default_factory=lambda: SparseConfig(protocol="full"))
-    """Draws sparse labels now, the same ones that 'weakseg sparse' would store with these settings."""
+    """Draws sparse labels for this training, the same ones that 'weakseg sparse' would store with these settings."""
     propagate: PropagateSettings = field(default_factory=PropagateSettings)
-    """Sets how the labels are carried to the scans around them in time."""
+    """Sets how labels are propagated to the scans before and after."""
     val_data: Path | None = None
     """Names the folder of scans to validate on, if it is not `data`."""
     val_split: str = ""
-    """Selects the part of the data to validate on by its name, for example val."""
+    """Selects the validation split of the data by name, for example val."""
     val_sequences: tuple[str, ...] = ()
     """Lists the recordings to validate on by name."""
     hold_out: float = setting(0.2, 0.0, 0.9)
-    """Sets the share at the end of the data that is held out for validation where no other validation scans are named (0 to
+    """Sets the share of the scans, taken from the end, that is held out for validation if no validation scans are named (0 to
     0.9); 0 trains without validation."""
     max_val_scans: int = setting(0, 0)
-    """Limits validation to this many scans, evenly spaced (at least 1); 0 uses all."""
+    """Limits the number of validation scans, which are evenly spaced (1 or more); 0 uses all."""
 
     net: str = "light"
     """Selects the net by name; the nets are listed above."""
     net_width: int = setting(32, 2, 512)
     """Sets the number of channels of the net at full resolution (2 to 512); the published nets have 32."""
     channels: tuple[str, ...] = ("range", "x", "y", "z", "intensity")
-    """Lists the input channels of the net, in order, from range, log_range, x, y, z, height (above the ground), intensity,
-    relief_left, relief_right, relief_above, relief_below (steps to the neighbouring pixels), bend (roughness) and valid; a net
-    on points has no neighbouring pixels, but red, green and blue (0 to 1), and x, y and z count from the middle of its crop."""
+    """Lists the input channels of the net in order, from range, log_range, x, y, z, height (above the ground), intensity,
+    relief_left, relief_right, relief_above, relief_below (steps to the neighbouring pixels), bend (roughness) and valid. Nets
+    on points have no relief and bend channels; they can use red, green and blue (0 to 1), and x, y and z are relative to the
+    centre of the crop."""
     intensity: Literal["scaled", "ranks"] = "scaled"
-    """Selects what the net is fed as intensity; scaled means values on the scale of the training data, and ranks means each
-    point's rank in its own scan, which no scale or gain of another driver changes."""
+    """Selects the intensity that the net sees: 'scaled' is on the scale of the training data, and 'ranks' is each point's rank
+    within its scan, which does not depend on the scale or gain of a driver."""
     level: bool = False
-    """Puts scans upright before they are projected, on the robot too: the ground level, and the sensor at a usual height."""
+    """Levels the ground and moves the sensor to a standard height before the projection, in training and on the robot."""
     mean: tuple[float, ...] = ()
-    """Lists the mean of each channel for normalisation; an empty list means measured on the training scans."""
+    """Lists the mean of each channel for normalisation; an empty list measures it on the training scans."""
     std: tuple[float, ...] = ()
-    """Lists the standard deviation of each channel for normalisation, above 0; an empty list means measured on the training
+    """Lists the standard deviation of each channel for normalisation, above 0; an empty list measures it on the training
     scans."""
     height: int = setting(0, 0, 4096)
     """Sets the number of rows of the range image (1 to 4096); 0 uses the data's own."""
     width: int = setting(0, 0, 16384)
     """Sets the number of columns of the range image (1 to 16384); 0 uses the data's own."""
     fov_up_deg: float | None = None
-    """Sets the inclination of the upper edge of the range image in degrees, positive above the horizon; None uses the data's
-    own, or measures it."""
+    """Sets the inclination of the upper edge of the range image in degrees, positive above the horizon (-90 to 90); None uses
+    the data's own, or measures it."""
     fov_down_deg: float | None = None
-    """Sets the inclination of the lower edge of the range image in degrees, negative below the horizon; None uses the data's
-    own, or measures it."""
+    """Sets the inclination of the lower edge of the range image in degrees, negative below the horizon (-90 to 90); None uses
+    the data's own, or measures it."""
     method: str = "supervised"
     """Selects the training method by name, or several joined by '+', for example erda+coarse3d; the methods are listed above,
-    and the supervised losses are part of each."""
+    and all of them include the supervised losses."""
     augment: AugmentConfig = field(default_factory=AugmentConfig)
     """Sets how training scans are augmented."""
 
     steps: int = setting(4000, 1)
-    """Sets the number of optimiser steps of the whole training, at least 1."""
+    """Sets the total number of optimiser steps (1 or more)."""
     max_minutes: float = setting(0.0, 0.0)
-    """Ends the training after this many minutes, with the learning rate scheduled accordingly, so that the run cannot be
-    repeated exactly; 0 sets no limit."""
+    """Limits the training to this many minutes (0 or more) and schedules the learning rate accordingly, so that the run is not
+    exactly repeatable; 0 sets no limit."""
     batch_size: int = setting(4, 1, 4096)
     """Sets the number of scans, or of crops for a net on points, per step and process (1 to 4096)."""
     learning_rate: float = setting(4e-3, 1e-8, 10.0)
-    """Sets the peak learning rate of the AdamW optimiser, reached after the warm-up and then lowered as `schedule` says
-    (1e-08 to 10)."""
+    """Sets the peak learning rate of the AdamW optimiser, reached after the warm-up and then lowered by `schedule` (1e-08 to
+    10)."""
     warmup_steps: int = setting(100, 0)
-    """Sets the number of steps over which the learning rate rises from 0; it must be less than `steps`."""
+    """Sets the number of steps over which the learning rate rises from 0 (0 or more); it must be less than `steps`."""
     schedule: Literal["cosine", "exponential"] = "cosine"
-    """Selects how the learning rate falls after the warm-up; cosine lowers it to 0 along half a cosine, and exponential to a
-    tenth by the same factor each step, as ERDA trains nets on points."""
+    """Selects how the learning rate falls after the warm-up: 'cosine' lowers it to 0 along half a cosine, and 'exponential'
+    lowers it to a tenth by the same factor at each step, as ERDA does for nets on points."""
     clip_norm: float = setting(0.0, 0.0)
-    """Limits the norm of the gradient to this length (0 or more); 0 does not limit it."""
+    """Sets the largest norm of the gradient, above which it is clipped (0 or more); 0 turns clipping off."""
     weight_decay: float = setting(0.01, 0.0, 1.0)
     """Sets the weight decay of the AdamW optimiser (0 to 1)."""
     average_decay: float = setting(0.99, 0.0, 0.99999)
-    """Sets the decay per step of the running average of the weights, which is what is validated and exported (0 to 0.99999);
-    0 uses the weights themselves."""
+    """Sets the decay per step of the running average of the weights, which is validated and exported (0 to 0.99999); 0 uses the
+    weights themselves."""
     seed: int = setting(1, 0)
     """Seeds everything random: weights, order of the scans, augmentation and dropout (0 or more)."""
 
     validate_every: int = setting(500, 0)
-    """Sets the number of steps between validations, each followed by a checkpoint; 0 validates only once, at the end."""
+    """Sets the number of steps between validations, each followed by a checkpoint (1 or more); 0 validates only at the end."""
     log_every: int = setting(20, 1)
-    """Sets the number of steps between lines in metrics.jsonl, at least 1."""
+    """Sets the number of steps between lines in metrics.jsonl (1 or more)."""
     precision: Literal["auto", "32-true", "bf16-mixed", "16-mixed"] = "auto"
-    """Selects the arithmetic of the training; auto means bf16 where the hardware is faster with it, which on a CPU is only
-    where it has AMX, and float32 otherwise."""
+    """Selects the precision of the training; 'auto' uses bf16 if the hardware is faster with it, which on a CPU needs AMX, and
+    float32 otherwise."""
     accelerator: str = "auto"
     """Selects the device to train on: auto, cpu or cuda."""
     devices: int = setting(1, 1)
-    """Sets the number of processes on this machine, one per device, at least 1."""
+    """Sets the number of processes on this machine, one per device (1 or more)."""
     num_nodes: int = setting(1, 1)
-    """Sets the number of machines, at least 1; start the same command on each of them with torchrun or SLURM."""
+    """Sets the number of machines (1 or more); start the same command on each of them with torchrun or SLURM."""
     workers: int = setting(1, 1, 64)
     """Sets the number of threads that prepare batches ahead of the training (1 to 64)."""
     cache_gib: float = setting(4.0, 0.0)
@@ -224,30 +225,30 @@ def sections() -> dict[str, type]:
 
 @dataclass(frozen=True)
 class ExportConfig:
-    """Turn a training run into a bundle, or give an existing bundle files in other arithmetic."""
+    """Export a training run as a bundle, or add files in other precisions to an existing bundle."""
 
     run: Positional[Path | None] = None
     """Names the run folder that 'weakseg train' wrote."""
     from_bundle: Annotated[Path | None, arg(name="from")] = None
-    """Names an existing bundle to make `variants` of, instead of a run folder; it is written again at `out`."""
+    """Names an existing bundle to convert or to make `variants` of, instead of a run folder; the result is written to `out`."""
     out: Path = Path("models/mine")
-    """Names the bundle folder to write; a link is never replaced, and a bundle only with `overwrite`."""
+    """Names the bundle folder to write; a symbolic link is never replaced, and a bundle is replaced only with `overwrite`."""
     overwrite: bool = False
     """Replaces the bundle at `out`."""
     name: str = ""
-    """Sets the name of the bundle; an empty name means that of its folder."""
+    """Sets the name of the bundle; an empty string uses the name of its folder."""
     scans: Path | None = None
-    """Names the folder of scans that variants are calibrated and measured on; a run folder knows its own."""
+    """Names the folder of scans on which variants are calibrated and measured; a run folder knows its own."""
     calibrate: int = setting(24, 1)
-    """Sets the number of validation scans to calibrate the confidence on, evenly spaced, at least 1."""
+    """Sets the number of validation scans on which the confidence is calibrated, evenly spaced (1 or more)."""
     half: bool = False
-    """Stores the weights in half precision, at half the size; the computation stays in single precision."""
+    """Stores the weights in half precision, which halves the file size; the computation stays in single precision."""
     variants: tuple[str, ...] = VARIANTS
-    """Lists the arithmetic to add ONNX files in, from fp16 (GPUs), int8 (CPUs) and int8-tensorrt; one that differs too much from
-    float32 is not written, and an empty list adds none."""
+    """Lists the precisions to add ONNX files in, from fp16 (GPUs), int8 (CPUs) and int8-tensorrt; a variant that differs too
+    much from float32 is not written, and an empty list adds none."""
     class_prior: float = setting(0.0, 0.0, 2.0)
-    """Sets the power of the class's share of the training labels by which each class becomes more likely (0 to 2); 0.5 undoes
-    what class weights exaggerate, and 0 leaves the net as it was trained."""
+    """Sets the exponent of the class frequencies in the training labels by which the class probabilities are multiplied (0 to
+    2); 0.5 compensates for class weights, and 0 leaves the net as trained."""
 
     def __post_init__(self) -> None:
         check_ranges(self)

@@ -24,34 +24,35 @@ class ReferringTraining:
     """Sets how a referring head is trained."""
 
     method: Row = "both"
-    """Selects what is learnt from expressions without a mask: 'supervised' nothing, 'threshold' the teacher's sure masks, 'tscs'
-    those on which teacher and student agree, 'qdw' all of them by their agreement, and 'both' the published TSCS and QDW."""
+    """Selects how expressions without a mask are used: 'supervised' ignores them, 'threshold' trains on the masks of which the
+    teacher is confident, 'tscs' on those on which teacher and student agree, 'qdw' on all of them weighted by their agreement,
+    and 'both' combines TSCS and QDW as published."""
     ratio: float = setting(1.0, 0.0, 1.0)
-    """Sets the share of the expressions whose masks are used (0 to 1)."""
+    """Sets the share of the expressions whose masks are used as labels (0 to 1)."""
     seed: int = setting(0, 0)
-    """Sets the random seed of the draw of labels, the weights and the batches (0 or more)."""
+    """Seeds the label draw, the weights and the batches (0 or more)."""
     burn_in: int = setting(300, 1)
-    """Sets the number of steps on masks alone (1 or more), after which the teacher begins."""
+    """Sets the number of steps on labelled masks alone before the teacher starts (1 or more)."""
     steps: int = setting(600, 1)
-    """Sets the number of steps in all (1 or more)."""
+    """Sets the total number of steps (1 or more)."""
     batch: int = setting(32, 1, 4096)
-    """Sets the number of expressions with a mask in a batch, and as many without (1 to 4096)."""
+    """Sets the number of expressions with a mask in a batch; the same number without a mask is added (1 to 4096)."""
     scans_per_batch: int = setting(8, 1, 4096)
-    """Sets the number of scans that the expressions without a mask of one batch come from (1 to 4096)."""
+    """Sets the number of scans from which one batch of expressions without a mask is drawn (1 to 4096)."""
     learning_rate: float = setting(2e-3, 0.0, 1.0)
-    """Sets the learning rate at the end of the warm-up (0 to 1); it falls to a tenth along a cosine."""
+    """Sets the peak learning rate, reached at the end of the warm-up (0 to 1); it then falls to a tenth along a cosine."""
     weight_decay: float = setting(0.02, 0.0, 10.0)
-    """Sets the weight decay of AdamW (0 to 10)."""
+    """Sets the weight decay of the AdamW optimiser (0 to 10)."""
     dropout: float = setting(0.1, 0.0, 0.9)
-    """Sets the share of the values that are dropped while training (0 to 0.9)."""
+    """Sets the dropout probability during training (0 to 0.9)."""
     width: int = setting(48, 8, 1024)
-    """Sets the length of the vectors of words and superpoints (8 to 1024)."""
+    """Sets the embedding dimension of words and superpoints (8 to 1024)."""
     layers: int = setting(2, 1, 12)
     """Sets the number of decoder layers (1 to 12)."""
     memory: float = setting(0.03, 0.0, 1.0)
-    """Sets the share of the training over which the teacher averages its student (0 to 1)."""
+    """Sets the share of the training over which the teacher averages the student's weights (0 to 1)."""
     semi: SemiSupervisedSettings = field(default_factory=SemiSupervisedSettings)
-    """Sets how expressions without a mask teach; `method` decides on its switches."""
+    """Sets how expressions without a mask are used; `method` overrides its switches."""
 
     def __post_init__(self) -> None:
         check_ranges(self)
@@ -67,18 +68,18 @@ class ReferringTraining:
 
 @dataclass(frozen=True)
 class TrainReferringConfig:
-    """Train a referring head behind a bundle's network, which stays as it is, and write the bundle with it."""
+    """Train a referring head on a bundle's frozen network, and write the bundle with the new head."""
 
     data: Positional[Path] = Path(".")
-    """Names the folder of scans with expressions to train on, as 'weakseg simulate --expressions 20' writes it."""
+    """Names the folder of scans with expressions to train on, as 'weakseg simulate --expressions 20' writes them."""
     out_bundle: Path = Path("models/refer")
-    """Names the bundle folder to write; it must be new, or `overwrite` be given."""
+    """Names the bundle folder to write; it must be new unless `overwrite` is set."""
     bundle: str = DEFAULT_BUNDLE
-    """Names the bundle, by path or name, behind whose network the head stands."""
+    """Names the bundle, by path or name, whose network the head uses."""
     test: Path | None = None
-    """Names a folder of scans with expressions to measure the head on; without it nothing is measured."""
+    """Names a folder of scans with expressions to evaluate the head on; without it, nothing is evaluated."""
     cache: Path = Path("runs/refer/cache")
-    """Names the folder that keeps the scans as the network sees them, so that each is encoded once."""
+    """Names the folder that caches the network's features of the scans, so that each scan is encoded only once."""
     overwrite: bool = False
     """Replaces the bundle at `out_bundle`."""
     training: ReferringTraining = field(default_factory=ReferringTraining)

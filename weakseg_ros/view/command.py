@@ -26,38 +26,38 @@ class ViewConfig(InputSettings):
     """Show scans in 3D in the browser, with labels, predictions, uncertainty, objects and errors."""
 
     data: Annotated[Path, tyro.conf.Positional] = Path()
-    """A bag (folder, .mcap, .db3, .bag), a folder of bags or a quoted glob such as 'drives/*', or a folder of scans."""
+    """Names a bag (folder, .mcap, .db3, .bag), a folder of bags, a quoted glob such as 'drives/*', or a folder of scans."""
     more: Annotated[tuple[Path, ...], tyro.conf.Positional] = ()
-    """Further bags, which are shown one after the other."""
+    """Lists further bags, which are shown one after the other."""
     bundle: Annotated[tuple[str, ...], tyro.conf.UseAppendAction] = ()
-    """A model whose predictions are shown: the path of its folder, or the name of an installed one. Give the option twice to see
-    two models side by side; without it only the scans and their labels are shown."""
+    """Names a model whose predictions are shown: the path of its folder, or the name of an installed one. Give the option twice
+    to compare two models side by side; without it, only the scans and their labels are shown."""
     topic: str = ""
-    """Topic of the clouds in a bag; it can be left empty where there is only one."""
+    """Names the topic of the clouds in a bag; it may be empty if there is only one."""
     split: str = ""
-    """Split of the data set to show, for example val; empty takes all of it."""
+    """Selects the split of the data set to show, for example val; an empty string uses all of it."""
     truth: Path | None = None
-    """Folder with one .label file per scan, as ground truth for a bag or in place of the scans' own labels."""
+    """Names a folder with one .label file per scan, as ground truth for a bag or instead of the scans' own labels."""
     label_map: str = ""
-    """Label map whose classes and colours are shown, by name or as a YAML file; empty takes that of the first bundle, or else
-    that of the data."""
+    """Selects the label map whose classes and colours are shown, by name or as a YAML file; an empty string uses that of the
+    first bundle, or that of the data if there is no bundle."""
     engine: str = "auto"
-    """Inference engine to run; 'auto' takes the first that works on this machine."""
+    """Selects the inference engine; 'auto' uses the first one that works on this machine."""
     rate: float = setting(5.0, 0.5, 20.0)
-    """Scans per second while playing (0.5 to 20); a slow model plays slower."""
+    """Sets the number of scans per second during playback (0.5 to 20); a slow model plays slower."""
     port: int = setting(8081, 1, 65535)
-    """TCP port of the page (1 to 65535), open to this machine only; from another one, run 'ssh -L 8081:localhost:8081 HOST'
-    first."""
+    """Sets the TCP port of the page (1 to 65535), which is reachable from this machine only; from another one, run 'ssh -L
+    8081:localhost:8081 HOST' first."""
     live: bool = False
-    """Show the answers of a running node instead of data from disk; a --bundle is run on the same clouds for comparison."""
+    """Shows the answers of a running node instead of data from disk; a --bundle is run on the same clouds for comparison."""
     node: str = "weakseg"
-    """Name of the running node, with --live only."""
+    """Names the running node, with --live only."""
     rrd: Path | None = None
-    """Write a recording for the Rerun viewer to this .rrd file instead of serving the page."""
+    """Writes a recording for the Rerun viewer to this .rrd file instead of serving the page."""
     mcap: Path | None = None
-    """Write a bag (MCAP) for Foxglove to this new folder instead of serving the page."""
+    """Writes a bag (MCAP) for Foxglove to this new folder instead of serving the page."""
     every: int = setting(1, 1)
-    """Write only every n-th scan, with --rrd or --mcap (1 or more)."""
+    """Writes only every n-th scan, with --rrd or --mcap (1 or more)."""
 
     def __post_init__(self) -> None:
         super().__post_init__()

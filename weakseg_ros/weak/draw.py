@@ -55,9 +55,9 @@ class SparseVerb:
     draw: Annotated[SparseConfig, tyro.conf.arg(name="")] = field(default_factory=SparseConfig)
     """Sets which labels are kept."""
     split: str = ""
-    """Selects the part of the data to draw from by its name, for example train; an empty name means all of it."""
+    """Selects the split of the data to draw from by name, for example train; an empty string means all of it."""
     label_map: str = setting("", was="labels")
-    """Selects a label map by name or file instead of the data's own."""
+    """Selects a label map, by name or as a YAML file, instead of the data's own."""
     out: Path | None = None
     """Names the folder to write; None means DATA/sparse/<protocol>-<ratio>-s<seed>."""
     overwrite: bool = False

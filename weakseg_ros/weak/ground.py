@@ -16,14 +16,15 @@ _FARTHEST_M = 150.0
 
 @dataclass(frozen=True)
 class GroundSettings:
-    """What counts as ground."""
+    """Sets what counts as ground."""
 
     cell_m: float = setting(1.0, 0.05, 10.0)
-    """Cell size of the grid of lowest points in metres (0.05 to 10)."""
+    """Sets the cell size in metres of the grid of lowest points (0.05 to 10)."""
     opening_m: float = setting(6.0, 0.5, 100.0)
-    """Width in metres (0.5 to 100) up to which a raised structure stands on the ground; wider ones are ground."""
+    """Sets the largest width in metres of a raised structure that stands on the ground (0.5 to 100); wider ones count as
+    ground."""
     height_m: float = setting(0.15, 0.0, 10.0)
-    """Points less than this above the ground surface belong to the ground, in metres (0 to 10)."""
+    """Sets the height in metres above the ground surface below which points belong to the ground (0 to 10)."""
 
     def __post_init__(self) -> None:
         check_ranges(self)

@@ -28,19 +28,20 @@ from weakseg_ros.weak.surfaces import SurfaceSettings, surface_graph
 
 @dataclass(frozen=True)
 class ClickSettings(SurfaceSettings):
-    """What belongs to a click."""
+    """Sets which points belong to a click."""
 
     distance: Literal["surface", "straight"] = "surface"
-    """How the nearest click is measured: 'surface' goes along the visible surfaces, 'straight' in a straight line."""
+    """Selects how the nearest click is measured: 'surface' follows the visible surfaces, and 'straight' uses the straight
+    line."""
     reach: float = setting(1.4, 0.1, 10.0)
-    """Largest distance of an object's points from its click, as a multiple of its class's radius (0.1 to 10); straight
-    distances work better with 0.8."""
+    """Sets the search radius around a click as a multiple of the object radius of its class (0.1 to 10); 0.8 works better with
+    `distance` 'straight'."""
     hidden_m: float = setting(0.5, 0.0, 100.0)
-    """A point this far behind the owner of its pixel belongs to another object, in metres (0 to 100)."""
+    """Sets how far in metres behind the nearest point of its pixel a point belongs to a different object (0 to 100)."""
     without_ground: bool = True
-    """Exclude ground points from every object."""
+    """Excludes ground points from every object."""
     ground: GroundSettings = field(default_factory=GroundSettings)
-    """How ground points are found."""
+    """Sets how ground points are found."""
 
 
 def segment_from_clicks(

@@ -36,28 +36,29 @@ PRIOR_AGREEING, PRIOR_LABELS = 9.0, 10.0
 
 @dataclass(frozen=True)
 class PropagateSettings:
-    """Sets how labels are carried to the scans around them in time, by the poses of the scans."""
+    """Sets how labels are propagated to the scans before and after, with the poses of the scans."""
 
     scans: int = setting(0, 0, 1000)
-    """Sets how many scans before and after its own a label is carried to (0 to 1000); 0 carries none."""
+    """Sets the number of scans before and after its own to which a label is propagated (0 to 1000); 0 propagates none."""
     thing_scans: int = setting(1, 0, 1000)
-    """Sets the same number for the labels of things such as cars and people, which may move (0 to 1000)."""
+    """Sets the same number for labels of thing classes such as cars and people, which may move (0 to 1000)."""
     radius_m: float = setting(0.3, 0.01, 10.0)
     """Sets the largest distance in metres between a labelled point and a point that takes its label (0.01 to 10)."""
     contradiction: float = setting(0.5, 0.0, 1.0)
-    """Sets how contested a label may be (0 to 1); a point whose nearest label lies farther than this share of the distance to
-    the nearest label of another class gets none."""
+    """Sets how ambiguous a propagated label may be (0 to 1); a point gets no label if its distance to the nearest label exceeds
+    this share of its distance to the nearest label of another class."""
     weight: float = setting(0.5, 0.0, 1.0)
-    """Sets the weight in the losses of a label that was carried over no distance and no time (0 to 1); given labels weigh 1."""
+    """Sets the loss weight of a label that is propagated over zero distance and time (0 to 1); original labels weigh 1."""
     half_scans: float = setting(10.0, 0.1, 10000.0)
-    """Sets after how many scans the weight of a carried label is halved (0.1 to 10000)."""
+    """Sets the number of scans after which the weight of a propagated label is halved (0.1 to 10000)."""
     half_labels: float = setting(1000.0, 1.0, 1e9)
-    """Sets with how many given labels of a class the weight of its carried labels is halved (1 to 1000000000)."""
+    """Sets the number of original labels of a class at which the weight of its propagated labels is halved (1 to
+    1000000000)."""
     poses: PoseSource = "auto"
-    """Selects where the poses come from; data takes those of the scans, estimated computes them from the scans with KISS-ICP,
-    and auto estimates them only where a scan has none."""
+    """Selects where the poses come from: 'data' uses those of the scans, 'estimated' computes them with KISS-ICP, and 'auto'
+    computes them only for scans without a pose."""
     poses_file: Path | None = None
-    """Names a file of poses in KITTI's layout, with one line for each scan, to use instead."""
+    """Names a file of poses in KITTI's format, with one line for each scan, to use instead."""
 
     def __post_init__(self) -> None:
         check_ranges(self)

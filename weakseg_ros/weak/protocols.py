@@ -33,21 +33,21 @@ class SparseConfig:
     """Sets which labels are kept."""
 
     protocol: Literal["voxel", "per_class", "per_scan", "per_instance", "full"] = "voxel"
-    """Selects how labels are drawn; voxel labels random voxels, per_class a share of the points of each class, per_scan a
-    number of points, per_instance one point of each object, and full keeps every label."""
+    """Selects how labels are drawn: 'voxel' labels random voxels, 'per_class' a share of the points of each class, 'per_scan' a
+    fixed number of points, 'per_instance' one point of each object, and 'full' keeps every label."""
     ratio: float = setting(0.001, 0.0, 1.0)
-    """Sets the share of labels that is kept (0 to 1): voxel draws this many voxels per usable point, per_class this share of
-    the points of each class, and per_instance this share of the points of each stuff class, where 0 draws none."""
+    """Sets the label ratio (0 to 1): 'voxel' draws this many voxels per usable point, 'per_class' this share of the points of
+    each class, and 'per_instance' this share of the points of each stuff class, where 0 draws none."""
     voxel_m: float = setting(0.06, 1e-3, 100.0)
-    """Sets the edge length of a voxel in metres (0.001 to 100), with `protocol` voxel only."""
+    """Sets the edge length of a voxel in metres (0.001 to 100), with `protocol` 'voxel' only."""
     points: int = setting(20, 1)
-    """Sets the number of labelled points of each scan, at least 1, with `protocol` per_scan only."""
+    """Sets the number of labelled points in each scan, with `protocol` 'per_scan' only (1 or more)."""
     grid_m: float = setting(0.0, 0.0, 10.0)
-    """Sets the edge length in metres of a grid (0 to 10), with `protocol` per_class only; the share is then one of the cells,
-    each of its most frequent class, as ERDA draws labels for nets on points, and 0 draws from all points."""
+    """Sets the edge length in metres of a grid (0 to 10), with `protocol` 'per_class' only; the ratio then counts grid cells,
+    each with its most frequent class, as ERDA draws labels for nets on points, and 0 counts points."""
     propagate: bool = True
-    """Gives every point of a drawn voxel the class of its first point, with `protocol` voxel only; False labels the first
-    point alone."""
+    """Gives every point of a drawn voxel the class of its first point, with `protocol` 'voxel' only; False labels only the
+    first point."""
     seed: int = setting(0, 0)
     """Seeds the random draw (0 or more); the labels of a scan do not depend on the other scans or on their order."""
 

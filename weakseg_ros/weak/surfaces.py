@@ -18,16 +18,16 @@ _SHORTEST_M = 1e-6  # a way of length 0 would be no way to scipy
 
 @dataclass(frozen=True)
 class SurfaceSettings:
-    """What joins two pixels."""
+    """Sets when two pixels lie on the same surface."""
 
     gap_m: float = setting(0.8, 0.0, 100.0)
-    """Largest gap that a surface crosses between neighbouring pixels, in metres (0 to 100)."""
+    """Sets the largest gap in metres between neighbouring pixels of one surface (0 to 100)."""
     gap_share: float = setting(0.03, 0.0, 1.0)
-    """The gap grows with distance to at least this fraction of the range (0 to 1)."""
+    """Sets the largest gap as a fraction of the range (0 to 1); the larger of this and `gap_m` applies."""
     rows: int = setting(3, 1, 8)
-    """Neighbours are searched over this many rows of the range image (1 to 8)."""
+    """Sets the number of rows of the range image over which neighbours are searched (1 to 8)."""
     cols: int = setting(5, 1, 16)
-    """Neighbours are searched over this many columns of the range image (1 to 16)."""
+    """Sets the number of columns of the range image over which neighbours are searched (1 to 16)."""
 
     def __post_init__(self) -> None:
         check_ranges(self)

@@ -21,14 +21,15 @@ from weakseg_ros.errors import ConfigError, EngineError, did_you_mean, say
 
 @dataclass(frozen=True)
 class BuildConfig:
-    """Build a bundle's TensorRT engines for the GPU of this machine ahead of the node's first start."""
+    """Build a bundle's TensorRT engines for this machine's GPU before the node first starts."""
 
     bundle: Positional[str] = "models/street64"
-    """The model: the path of its folder, or the name of an installed one."""
+    """Names the model: the path of its folder, or the name of an installed one."""
     engine: Literal["tensorrt", "tensorrt_rtx"] = "tensorrt"
-    """The library to build with."""
+    """Selects the library to build with."""
     variants: tuple[str, ...] = ()
-    """The arithmetic to build, from fp32, fp16 and int8-tensorrt; an empty list builds all that the bundle has files for."""
+    """Lists the precisions to build, from fp32, fp16 and int8-tensorrt; an empty list builds every one that the bundle has
+    files for."""
 
     def __post_init__(self) -> None:
         for variant in self.variants:

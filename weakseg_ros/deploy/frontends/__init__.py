@@ -34,20 +34,20 @@ class FrontendSettings:
     """What a user may ask of a frontend, changed between two clouds at will."""
 
     lift: Lift = "pixel"
-    """How points get their class: 'pixel' gives each point the answer of its pixel, 'knn' lets its neighbours in the image
-    vote."""
+    """Selects how points get their class: 'pixel' gives each point the class of its pixel, and 'knn' lets its neighbours in the
+    image vote."""
     instances: Instances = "auto"
-    """How objects are found: 'auto' uses the bundle's own head or else connected points, 'components' connects points, and
-    'none' finds no objects."""
+    """Selects how objects are found: 'auto' uses the bundle's own head if it has one and connected points otherwise,
+    'components' connects points, and 'none' finds no objects."""
     intensity_scale: float = 0.0
-    """Factor on the intensity; with 0, integer types are scaled to the training data's full scale and floats are left as
-    they are."""
+    """Sets the factor on the intensity; 0 scales integer types to the full scale of the training data and leaves floats
+    unchanged."""
     allow_no_intensity: bool = False
-    """Feed zeros to a network that requires intensity where a cloud has none."""
+    """Feeds zeros to a network that needs intensity if a cloud has none."""
     refer: bool = False
-    """Keep the network's features with the answer, for expressions that name an object; the bundle needs a referring head."""
+    """Keeps the network's features with the answer, for expressions that name an object; the bundle needs a referring head."""
     passes: int = 1
-    """How often a network on points sees every point at least; the answers vote."""
+    """Sets the minimum number of times that a network on points sees every point; the predictions are combined by voting."""
 
 
 View = TypeVar("View")

@@ -15,31 +15,32 @@ from weakseg_ros.train.adapt_settings import AdaptSettings
 
 @dataclass(frozen=True, kw_only=True)
 class AdaptConfig(AdaptSettings, InputSettings):
-    """Adapt a bundle to your own clouds without labels, and write it if it still agrees with the one it began from."""
+    """Adapt a bundle to your own clouds without labels, and write it if it still agrees with the original bundle."""
 
     data: Positional[tuple[Path, ...]] = ()
-    """Bags, folders of bags, quoted globs such as 'drives/*', or folders of scans, whose labels are not looked at."""
+    """Lists bags, folders of bags, quoted globs such as 'drives/*', or folders of scans; labels in them are ignored."""
     bundle: str = "models/street64"
-    """The bundle to adapt: the path of its folder, or the name of one that ships."""
+    """Names the bundle to adapt: the path of its folder, or the name of an installed one."""
     out: Path = Path("models/adapted")
-    """Folder to write the adapted bundle to; a link is never replaced, and a bundle only with `overwrite`."""
+    """Names the folder for the adapted bundle; a symbolic link is never replaced, and a bundle is replaced only with
+    `overwrite`."""
     overwrite: bool = False
-    """Replace the bundle at `out`."""
+    """Replaces the bundle at `out`."""
     report: Path = Path("runs/adapt")
-    """Folder to write report.html and summary.json to, also where the adapted bundle is refused."""
+    """Names the folder for report.html and summary.json, which are also written if the adapted bundle is refused."""
     topic: str = ""
-    """Topic of the clouds in a bag; it can be left empty where there is only one."""
+    """Names the topic of the clouds in a bag; it may be empty if there is only one."""
     split: str = ""
-    """Split of a data set, for example train; empty takes all of it."""
+    """Selects a split of a data set, for example train; an empty string uses all of it."""
     max_clouds: int = setting(60, 2)
-    """Largest number of clouds to adapt to (2 or more), evenly spaced over the data."""
+    """Limits the number of clouds to adapt to (2 or more); they are evenly spaced over the data."""
     guard_clouds: int = setting(6, 1)
-    """Number of clouds (1 or more) on which the guard measures the model; they are not trained on where there are enough
-    others."""
+    """Sets the number of clouds on which the adapted model is compared with the original (1 or more); they are kept out of the
+    training if there are enough others."""
     steadiness_drop: float = setting(0.02, 0.0, 1.0)
-    """Largest permitted drop of the share of points that keep their class where the cloud is turned (0 to 1)."""
+    """Sets the largest permitted drop in the share of points that keep their class when the cloud is rotated (0 to 1)."""
     unfit: bool = False
-    """Self-train although the bundle does not fit these clouds, which mostly teaches it its own mistakes."""
+    """Runs the self-training even if the bundle does not fit these clouds; this mostly reinforces its own mistakes."""
 
     def __post_init__(self) -> None:
         AdaptSettings.__post_init__(self)

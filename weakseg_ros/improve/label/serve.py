@@ -36,19 +36,20 @@ class LabelConfig:
     """Label points of scans on a page in the browser."""
 
     folder: tyro.conf.Positional[Path]
-    """Frame log of a node or of 'weakseg select', or any folder of scans."""
+    """Names the frame log of a node or of 'weakseg select', or any folder of scans."""
     label_map: str = setting("", was="labels")
-    """Label map, by name or as a YAML file, that replaces the folder's own; empty keeps the folder's."""
+    """Selects a label map, by name or as a YAML file, that replaces the folder's own; an empty string keeps the folder's."""
     name: str = CLICKS
-    """Name of the folder that the labels go to: FOLDER/sparse/NAME. Another name keeps a second person's labels apart."""
+    """Sets the name of the label set, which is written to FOLDER/sparse/NAME; a different name keeps a second person's labels
+    separate."""
     objects: Path | None = None
-    """Run folder of a training with the method point_panoptic, which then finds the points of a clicked object; without it they
-    are found by a rule that follows surfaces."""
+    """Names the run folder of a training with the method point_panoptic, which then finds the points of a clicked object;
+    without it, a rule that follows surfaces finds them."""
     port: int = setting(8080, 1, 65535)
-    """TCP port of the page (1 to 65535), open to this machine only; from another one, run 'ssh -L 8080:localhost:8080 HOST'
-    first."""
+    """Sets the TCP port of the page (1 to 65535), which is reachable from this machine only; from another one, run 'ssh -L
+    8080:localhost:8080 HOST' first."""
     flight_s: float = setting(0.35, 0.0, 10.0)
-    """Duration in seconds of the camera's flight to the next point (0 to 10)."""
+    """Sets how long the camera takes to move to the next point, in seconds (0 to 10)."""
 
     def __post_init__(self) -> None:
         check_ranges(self)

@@ -28,41 +28,44 @@ BURST_S = 10.0
 
 @dataclass(frozen=True)
 class LogSettings:
-    """What the frame log keeps, where, and how much of it."""
+    """Sets which frames the frame log keeps, where, and how many."""
 
     folder: str = ""
-    """Folder in which frames worth labelling are kept; '' keeps none."""
+    """Names the folder in which frames worth labelling are kept; '' turns the log off."""
     per_minute: float = setting(6.0, 0.0, 6000.0)
-    """Maximum average number of frames kept per minute."""
+    """Limits the average number of frames kept per minute."""
     spacing_s: float = setting(1.0, 0.0, 3600.0)
-    """Minimum time between two kept frames in seconds; frames drawn at random or requested do not count."""
+    """Sets the minimum time in seconds between two kept frames; frames that are drawn at random or requested are exempt."""
     min_score: float = setting(0.0, 0.0, 1.0)
-    """Minimum acquisition score of a kept frame; 0 leaves the choice to the rate."""
+    """Sets the minimum acquisition score of a kept frame; with 0, only the rate limits what is kept."""
     min_distance: float = setting(0.05, 0.0, 2.0)
-    """Minimum descriptor distance of a new frame to the kept ones, where 0 means identical and 2 nothing in common."""
+    """Sets the minimum descriptor distance between a new frame and the kept ones, where 0 means identical and 2 means nothing
+    in common."""
     random_share: float = setting(0.05, 0.0, 1.0)
-    """Fraction of the rate that is drawn at random, whatever the score, so that a model can be evaluated on the log."""
+    """Sets the fraction of the kept frames that is drawn at random, whatever their score, so that a model can be evaluated on
+    the log."""
     points: int = setting(30, 0, 1000)
-    """Maximum number of points suggested for labelling in a frame."""
+    """Limits the number of points suggested for labelling in a frame."""
     max_frames: int = setting(2000, 1, 1_000_000)
-    """Maximum number of frames in the folder."""
+    """Limits the number of frames in the folder."""
     max_mib: int = setting(4000, 1, 100_000_000)
-    """Maximum disk space of the folder's frames in MiB."""
+    """Limits the disk space of the frames in the folder, in MiB."""
     min_free_mib: int = setting(1000, 0, 100_000_000)
-    """Free disk space in MiB below which logging pauses; 0 lets the log use the whole disk."""
+    """Sets the free disk space in MiB below which logging pauses; 0 lets the log fill the disk."""
     when_full: Literal["replace", "stop"] = "replace"
-    """What happens at max_frames or max_mib: with 'replace' a worthier frame takes the place of the least worthy one without
-    clicks, with 'stop' logging ends."""
+    """Selects what happens when max_frames or max_mib is reached: 'replace' deletes the least valuable unlabelled frame to make
+    room for a better one, and 'stop' ends logging."""
     before_s: float = setting(0.0, 0.0, 60.0)
-    """Seconds before a kept frame for which all clouds and the topics in context_topics are kept with it; 0 keeps none."""
+    """Sets how many seconds of clouds and of the topics in context_topics are kept from before each kept frame; 0 keeps
+    none."""
     after_s: float = setting(0.0, 0.0, 60.0)
-    """Seconds after a kept frame for which all clouds and the topics in context_topics are kept with it; 0 keeps none."""
+    """Sets how many seconds of clouds and of the topics in context_topics are kept from after each kept frame; 0 keeps none."""
     context_topics: str = ""
-    """Additional topics to keep with before_s and after_s, for example a camera and the odometry, separated by commas."""
+    """Lists additional topics to keep with before_s and after_s, separated by commas, for example a camera and the odometry."""
     context_mib: int = setting(256, 1, 100_000)
-    """Maximum memory in MiB for the messages of before_s and after_s; beyond it the oldest are dropped."""
+    """Limits the memory in MiB for the messages of before_s and after_s; beyond it, the oldest messages are dropped."""
     seed: int = setting(0, 0, 2**31 - 1)
-    """Random seed of the frames drawn at random."""
+    """Seeds the random draw of frames."""
 
     def __post_init__(self) -> None:
         check_ranges(self)

@@ -27,17 +27,17 @@ TOPIC = "/points"
 
 @dataclass(frozen=True)
 class ExportFramesConfig:
-    """Write the frames of a log as MCAP bags, one for each frame, with the seconds around it where the log kept them."""
+    """Export the frames of a log as MCAP bags, one bag per frame, with the seconds around it if the log kept them."""
 
     folder: tyro.conf.Positional[Path]
-    """Frame log of a node or of 'weakseg select'."""
+    """Names the frame log of a node or of 'weakseg select'."""
     out: Path = Path("runs/frames")
-    """Output folder for the bags; existing bags are left alone, so that an interrupted export can be resumed."""
+    """Names the output folder for the bags; existing bags are left alone, so that an interrupted export can be resumed."""
     tag: str = ""
-    """Only frames with this tag are exported; empty exports all frames."""
+    """Exports only frames with this tag; an empty string exports all frames."""
     then: str = ""
-    """Command that is run for each new bag, with {} for the bag's folder, for example 'rclone copy {} fleet:bags/'; a bag
-    whose command failed is tried again by the next call."""
+    """Sets a command to run for each new bag, with {} for the bag's folder, for example 'rclone copy {} fleet:bags/'; if the
+    command fails, the next export tries that bag again."""
 
     def __post_init__(self) -> None:
         check_ranges(self)

@@ -39,47 +39,49 @@ MOST_PROBLEMS = 5
 
 @dataclass(frozen=True)
 class SelectConfig(RaySettings):
-    """Choose frames and points to label out of a bag or a data set, and write them as a frame log."""
+    """Select frames and points to label from a bag or a data set, and write them as a frame log."""
 
     data: Annotated[Path, tyro.conf.Positional] = Path()
-    """A bag (folder, .mcap, .db3, .bag), a folder of bags or a quoted glob such as 'drives/*', or a folder of scans."""
+    """Names a bag (folder, .mcap, .db3, .bag), a folder of bags, a quoted glob such as 'drives/*', or a folder of scans."""
     more: Annotated[tuple[Path, ...], tyro.conf.Positional] = ()
-    """Further bags or frame logs, of which each gives an equal share of the frames unless they are chosen together."""
+    """Lists further bags or frame logs; each contributes an equal share of the frames, unless `together` is set."""
     bundle: str = DEFAULT_BUNDLE
-    """The model to improve: the path of its folder, or the name of an installed one."""
+    """Names the model to improve: the path of its folder, or the name of an installed one."""
     out: Path = Path("runs/select")
-    """Folder of the frame log; frames are added to a log that is there already."""
+    """Names the folder of the frame log; frames are added to an existing log."""
     frames: int = setting(50, 1, 1_000_000)
-    """Maximum number of frames to select (1 to 1000000)."""
+    """Limits the number of frames to select (1 to 1000000)."""
     points: int = setting(30, 0, 1000)
-    """Maximum number of points suggested for labelling in each frame (0 to 1000)."""
+    """Limits the number of points suggested for labelling in each frame (0 to 1000)."""
     strategy: Strategy = "ours"
-    """Acquisition strategy: 'ours' prefers uncertain frames and points that represent many others and differ from each
-    other, 'spread' does the same without the model's uncertainty, for the first clicks after a large change, 'entropy' prefers
-    those with the highest uncertainty, and 'random' draws them."""
+    """Selects the acquisition strategy: 'ours' prefers uncertain frames and points that represent many others and differ from
+    each other, 'spread' ignores the model's uncertainty, which suits the first labels after a large change, 'entropy' prefers
+    the highest uncertainty, and 'random' draws at random."""
     random_share: float = setting(0.05, 0.0, 1.0)
-    """Fraction of the frames (0 to 1) drawn at random whatever the strategy, so that a model can be evaluated on them."""
+    """Sets the fraction of the frames that is drawn at random with any strategy, so that a model can be evaluated on them (0 to
+    1)."""
     together: bool = False
-    """Choose over all bags and frame logs together under one budget, the most worthwhile frames first and spread over the
-    robots, instead of an equal share from each; with --ray it is always so."""
+    """Selects from all bags and frame logs together under one budget, the most valuable frames first and spread over the
+    robots, instead of an equal share from each; with --ray this is always on."""
     robot: str = ""
-    """Regular expression that finds the robot's name in the path of a bag, in its first group; empty takes the name of the
-    folder that the bag lies in."""
+    """Sets a regular expression whose first group is the robot's name in the path of a bag; an empty string uses the name of
+    the bag's folder."""
     topic: str = ""
-    """Topic of the clouds in a bag; it can be left empty where there is only one."""
+    """Names the topic of the clouds in a bag; it may be empty if there is only one."""
     split: str = ""
-    """Split of the data set, for example train; empty takes all of it."""
+    """Selects a split of the data set, for example train; an empty string uses all of it."""
     engine: str = "auto"
-    """Inference engine: 'auto', or a name such as onnxruntime."""
+    """Selects the inference engine: 'auto', or a name such as onnxruntime."""
     lift: Literal["pixel", "knn"] = "pixel"
-    """How points behind the nearest one of their pixel get their class: 'pixel' takes the pixel's, 'knn' lets neighbours vote."""
+    """Selects how points that are occluded in their pixel get their class: 'pixel' copies the pixel's class, and 'knn' lets
+    neighbours vote."""
     like_node: bool = False
-    """Choose as the node's frame log would while driving, by the settings under log and the times of the scans; frames,
-    strategy and random_share do not count then. Try the log's settings on a bag with it."""
+    """Selects frames exactly as the node's frame log would while driving, with the settings under `log` and the times of the
+    scans; use it to try log settings on a bag. It ignores `frames`, `strategy` and `random_share`."""
     log: LogSettings = field(default_factory=LogSettings)
-    """Settings of the node's frame log that like_node uses: per_minute, spacing_s, min_score, min_distance, random_share."""
+    """Sets the node's frame log for `like_node`: per_minute, spacing_s, min_score, min_distance and random_share."""
     seed: int = 0
-    """Random seed of the selection (0 or more)."""
+    """Seeds the selection (0 or more)."""
 
 
 REASONS = {"ours": "chosen", "spread": "chosen", "entropy": "uncertain", "random": "random"}

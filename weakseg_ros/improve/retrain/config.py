@@ -16,61 +16,62 @@ class RetrainConfig:
     """Fine-tune the deployed bundle on newly clicked frames, and deploy the result if it passes the gate."""
 
     frames: Path = Path()
-    """Folder of logged frames with clicks ('weakseg label'): the node's log_folder, the output of 'weakseg select', or a
-    folder of such folders with one for each robot."""
+    """Names the folder of logged frames with clicks from 'weakseg label': the node's log_folder, the output of 'weakseg
+    select', or a folder that holds one such folder for each robot."""
     bundle: str = "models/current"
-    """The bundle to fine-tune: the path of its folder, or the name of one that ships."""
+    """Names the bundle to fine-tune: the path of its folder, or the name of an installed one."""
     models: Path = Path("models")
-    """Folder that holds `current` and `versions`."""
+    """Names the folder that holds `current` and `versions`."""
     name: str = ""
-    """Base name of the new version; empty takes the bundle's name."""
+    """Sets the base name of the new version; an empty string uses the bundle's name."""
     out: Path | None = None
-    """Folder to write the run to; by default it is runs/retrain/VERSION."""
+    """Names the run folder; the default is runs/retrain/VERSION."""
     promote: bool = True
-    """Deploy the new bundle as models/current if it passes the gate; otherwise only report the result."""
+    """Deploys the new bundle as models/current if it passes the gate; without it, the result is only reported."""
 
     clicks: str = "clicks"
-    """Name of the set of clicks in FRAMES/sparse."""
+    """Names the set of clicks in FRAMES/sparse."""
     held_out: float = setting(0.2, 0.01, 0.9)
-    """Fraction of the clicked frames that is held out from training for evaluation (0.01 to 0.9), chosen by a hash of the
-    frame's name."""
+    """Sets the fraction of the clicked frames that is held out for evaluation, chosen by a hash of the frame's name (0.01 to
+    0.9)."""
     replay: Path | None = None
-    """Path of the bundle's original training data; by default it is read from the bundle's provenance."""
+    """Names the folder of the bundle's original training data; by default, it is taken from the bundle's provenance."""
     replay_labels: Path | None = None
-    """Path of the sparse labels of the replay data; by default it is read from the provenance, or searched under sparse/ of
-    `replay`."""
+    """Names the folder of sparse labels of the replay data; by default, it is taken from the provenance or found under sparse/
+    in `replay`."""
     no_replay: bool = False
-    """Train on the new clicks alone, without replay data; the network then forgets faster, which the gate checks."""
+    """Trains on the new clicks alone, without replay data; the network then forgets faster, which the gate checks."""
     replay_scans: int = setting(200, 1)
-    """Number of original training scans that are mixed with the new ones (1 or more), drawn with `seed`."""
+    """Sets the number of original training scans that are mixed with the new ones, drawn with `seed` (1 or more)."""
     new_share: float = setting(0.25, 0.05, 0.95)
-    """Fraction of new scans in each batch, and their weight in the loss (0.05 to 0.95); few clicks need a small value to
-    avoid overfitting."""
+    """Sets the fraction of new scans in each batch and their weight in the loss (0.05 to 0.95); few clicks need a small value
+    to avoid overfitting."""
     spread_m: float = setting(0.3, 0.0, 10.0)
-    """Points within this distance of a click are trained on with its class, in metres (0 to 10); 3 % of the range is
-    added."""
+    """Sets the radius in metres around a click within which points are trained on with its class (0 to 10); 3 % of the range is
+    added to it."""
     regression: Path | None = None
-    """Labelled scans on which the new bundle must not get worse; by default it is the bundle's own validation set."""
+    """Names the labelled scans on which the new bundle must not get worse; by default, it is the bundle's own validation
+    set."""
     regression_split: str = ""
-    """Name of the split of `regression` to evaluate on, for example val."""
+    """Selects the split of `regression` to evaluate on, for example val."""
     regression_scans: int = setting(100, 0)
-    """Maximum number of regression scans, evenly spaced over the set; 0 takes all of them."""
+    """Limits the number of regression scans, which are evenly spaced over the set (1 or more); 0 uses all of them."""
     intensity_scale: float = setting(0.0, 0.0, 1e6)
-    """Factor on the intensity of the new frames; 0 derives it from the sensor and the training data. A factor recorded with
-    a frame by the robot takes precedence."""
+    """Sets the factor on the intensity of the new frames (0 to 1000000); 0 derives it from the sensor and the training data. A
+    factor that the robot recorded with a frame takes precedence."""
 
     method: str = ""
-    """Name of the training method; empty takes the one that the bundle was trained with."""
+    """Selects the training method by name; an empty string uses the one that the bundle was trained with."""
     steps: int = setting(600, 1)
-    """Number of optimiser steps (1 or more)."""
+    """Sets the number of optimiser steps (1 or more)."""
     batch_size: int = setting(4, 2, 4096)
-    """Number of scans per batch (2 to 4096)."""
+    """Sets the number of scans per batch (2 to 4096)."""
     learning_rate: float = setting(1e-3, 1e-8, 10.0)
-    """Peak learning rate (1e-8 to 10); the default is a quarter of the one for training from scratch."""
+    """Sets the peak learning rate (1e-8 to 10); the default is a quarter of the one for training from scratch."""
     seed: int = setting(1, 0)
-    """Random seed of the whole run (0 or more)."""
+    """Seeds the whole run (0 or more)."""
     gate: GateConfig = field(default_factory=GateConfig)
-    """Limits that the new bundle must keep to be deployed."""
+    """Sets the limits that the new bundle must keep to be deployed."""
 
     def __post_init__(self) -> None:
         check_ranges(self)

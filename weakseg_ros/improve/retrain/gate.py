@@ -22,20 +22,20 @@ from weakseg_ros.points.labels import LabelMap
 
 @dataclass(frozen=True)
 class GateConfig:
-    """What a new bundle may cost, and what it must bring."""
+    """Sets what a new bundle may lose and what it must gain."""
 
     miou_drop: float = setting(0.01, 0.0, 1.0)
-    """Largest permitted drop of mIoU on the regression set (0 to 1)."""
+    """Sets the largest permitted drop in mIoU on the regression set (0 to 1)."""
     pq_drop: float = setting(0.01, 0.0, 1.0)
-    """Largest permitted drop of PQ on the regression set (0 to 1), where it has instances."""
+    """Sets the largest permitted drop in PQ on the regression set, if it has instances (0 to 1)."""
     class_drop: float = setting(0.05, 0.0, 1.0)
-    """Largest permitted drop of a single class's IoU (0 to 1)."""
+    """Sets the largest permitted drop in the IoU of a single class (0 to 1)."""
     class_points: int = setting(1000, 1)
-    """Minimum number of points of a class in the regression set for its IoU to be judged (1 or more)."""
+    """Sets the number of points that a class needs in the regression set for its IoU to be judged (1 or more)."""
     latency_ratio: float = setting(1.15, 0.1, 100.0)
-    """Largest permitted ratio of the median latencies per scan, new over old (0.1 to 100), measured alternately."""
+    """Sets the largest permitted ratio of the new to the old median latency per scan, measured alternately (0.1 to 100)."""
     new_gain: float = setting(0.0, -1.0, 1.0)
-    """The accuracy on the held-out clicks must rise by more than this (-1 to 1), unless all of them are already right."""
+    """Sets by how much the accuracy on the held-out clicks must rise (-1 to 1), unless all of them are already correct."""
 
     def __post_init__(self) -> None:
         check_ranges(self)

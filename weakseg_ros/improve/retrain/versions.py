@@ -245,28 +245,28 @@ def _cut_to(stack: list[str], top: str) -> None:
 
 @dataclass(frozen=True)
 class RollbackConfig:
-    """Go back to the bundle that was deployed before."""
+    """Redeploy the bundle that was deployed before."""
 
     models: Path = Path("models")
-    """Folder that holds `current` and `versions`."""
+    """Names the folder that holds `current` and `versions`."""
     list: bool = False
-    """Only list the deployments, oldest first, and change nothing."""
+    """Lists the deployments, oldest first, and changes nothing."""
     why: str = ""
-    """Reason to record in the deployment history."""
+    """Sets the reason to record in the deployment history."""
 
 
 @dataclass(frozen=True)
 class PromoteConfig:
-    """Deploy a bundle: nodes that watch `models/current` take it while they run."""
+    """Deploy a bundle; nodes that watch `models/current` hot-swap it while they run."""
 
     bundle: Positional[Path]
-    """Path of the bundle to deploy."""
+    """Names the path of the bundle to deploy."""
     models: Path = Path("models")
-    """Folder that holds `current` and `versions`."""
+    """Names the folder that holds `current` and `versions`."""
     why: str = ""
-    """Reason to record in the deployment history."""
+    """Sets the reason to record in the deployment history."""
     unjudged: bool = False
-    """Deploy a candidate although the gate has not judged it."""
+    """Deploys a candidate even if the gate has not judged it."""
 
 
 def rollback_main(argv: Sequence[str]) -> int:

@@ -39,12 +39,12 @@ class Relations:
 
 @dataclass(frozen=True)
 class RelationSettings:
-    """How geometry is measured."""
+    """Sets how geometry is measured."""
 
     surface: SurfaceSettings = field(default_factory=SurfaceSettings)
-    """what ways along surfaces lead over"""
+    """Sets when two neighbouring pixels lie on one surface."""
     ground: GroundSettings = field(default_factory=GroundSettings)
-    """what is ground, which no such way leads over"""
+    """Sets what counts as ground, which no path along a surface crosses."""
 
 
 @torch.no_grad()

@@ -18,7 +18,7 @@ class ReferringWeights:
     dice: float = setting(1.0, 0.0, 1000.0)
     """Sets the weight of the dice loss of the masks (0 to 1000)."""
     score: float = setting(0.5, 0.0, 1000.0)
-    """Sets the weight of the loss on the IoU that is predicted for each mask (0 to 1000)."""
+    """Sets the weight of the loss on the predicted IoU of each mask (0 to 1000)."""
     sampling: float = setting(5.0, 0.0, 1000.0)
     """Sets the weight of the focal loss on the scores that select superpoints (0 to 1000)."""
 
@@ -31,11 +31,11 @@ class TeacherSettings:
     """Sets how the teacher is updated and when its masks are used as labels."""
 
     keep: float = setting(0.9996, 0.0, 1.0)
-    """Sets the momentum of the teacher's weights, which follow those of the student at each step (0 to 1)."""
+    """Sets the momentum of the teacher's weights, an exponential moving average of the student's weights (0 to 1)."""
     agreement: float = setting(0.95, 0.0, 1.0)
-    """Sets the IoU between the masks of teacher and student above which the teacher's mask becomes a label (0 to 1)."""
+    """Sets the IoU between the teacher's and the student's mask above which the teacher's mask becomes a label (0 to 1)."""
     patience: float = setting(0.1, 0.0, 1.0)
-    """Sets how far the IoU may fall below `agreement` before such a label is dropped again (0 to 1)."""
+    """Sets how far that IoU may fall below `agreement` before the label is dropped again (0 to 1)."""
 
     def __post_init__(self) -> None:
         check_ranges(self)
@@ -47,31 +47,32 @@ class TeacherSettings:
 
 @dataclass(frozen=True)
 class SemiSupervisedSettings:
-    """Sets what is learnt from sentences without a mask; the published method has both `sampling` and `weighting` by quality."""
+    """Sets how expressions without a mask are used; the published method has `sampling` and `weighting` 'quality'."""
 
     sampling: bool = True
-    """Moves pseudo-masks on which teacher and student agree into the labelled pool (TSCS)."""
+    """Moves pseudo-masks on which teacher and student agree into the pool of labels (TSCS)."""
     weighting: Literal["quality", "threshold", "none"] = "quality"
-    """Selects how the remaining pseudo-masks count: 'quality' by their IoU with the student's mask (QDW), 'threshold' fully where
-    the teacher is sure and else not at all, and 'none' not at all."""
+    """Selects how the remaining pseudo-masks are weighted: 'quality' by their IoU with the student's mask (QDW), 'threshold'
+    with 1 where the teacher is confident and 0 elsewhere, and 'none' with 0."""
     threshold: float = setting(0.9, 0.0, 1.0)
-    """Sets the minimum confidence of the teacher for a pseudo-mask to count with the weighting 'threshold' (0 to 1)."""
+    """Sets the teacher confidence that a pseudo-mask needs with the weighting 'threshold' (0 to 1)."""
     weight: float = setting(1.0, 0.0, 100.0)
     """Sets the weight of the losses on pseudo-masks outside the pool (0 to 100)."""
     pool_share: float = setting(0.5, 0.0, 1.0)
-    """Sets the maximum share of a labelled batch that comes from the pool (0 to 1); 1 draws from labels and pool alike."""
+    """Limits the share of a labelled batch that comes from the pool (0 to 1); 1 draws from labels and pool alike."""
     pooled_leave: bool = True
-    """Leaves pseudo-masks of the pool out among the unlabelled ones, as they count among the labelled."""
+    """Excludes pseudo-masks of the pool from the unlabelled batch, because they already count as labelled."""
     soft: bool = False
-    """Teaches the teacher's probabilities instead of its mask; the agreement is measured on masks all the same."""
+    """Trains on the teacher's probabilities instead of its binary mask; the agreement is still measured on binary masks."""
     choice_weight: float = setting(1.0, 0.0, 100.0)
-    """Sets the weight of the cross-entropy of what is meant among all superpoints (0 to 100), which helps with few labels."""
+    """Sets the weight of the cross-entropy over all superpoints for the one that the expression means (0 to 100), which helps
+    with few labels."""
     presence_weight: float = setting(1.0, 0.0, 100.0)
-    """Sets the weight of the loss that teaches whether anything in the scan matches (0 to 100)."""
+    """Sets the weight of the loss that predicts whether anything in the scan matches the expression (0 to 100)."""
     teacher: TeacherSettings = field(default_factory=TeacherSettings)
-    """Sets the teacher and the agreement with it."""
+    """Sets the teacher and its agreement with the student."""
     losses: ReferringWeights = field(default_factory=ReferringWeights)
-    """Sets the weights of the losses of a mask."""
+    """Sets the weights of the mask losses."""
 
     def __post_init__(self) -> None:
         check_ranges(self)

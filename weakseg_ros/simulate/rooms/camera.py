@@ -24,24 +24,24 @@ EDGE_SHARE, OBLIQUE = 0.08, 0.12
 
 @dataclass(frozen=True)
 class CameraModel:
-    """A depth camera with colours, organised and registered to them."""
+    """Sets a depth camera whose colours are registered to its organised cloud."""
 
     width: int = setting(320, 16, 1920)
-    """Columns of the depth image (16 to 1920)."""
+    """Sets the number of columns of the depth image (16 to 1920)."""
     height: int = setting(240, 12, 1200)
-    """Rows of the depth image (12 to 1200)."""
+    """Sets the number of rows of the depth image (12 to 1200)."""
     fov_deg: float = setting(70.0, 20.0, 120.0)
-    """Horizontal field of view in degrees (20 to 120)."""
+    """Sets the horizontal field of view in degrees (20 to 120)."""
     range_min_m: float = setting(0.3, 0.05, 2.0)
-    """Surfaces nearer than this are not measured, in metres (0.05 to 2)."""
+    """Sets the range in metres below which surfaces are not measured (0.05 to 2)."""
     range_max_m: float = setting(6.0, 1.0, 20.0)
-    """Surfaces farther than this are not measured, in metres (1 to 20)."""
+    """Sets the range in metres above which surfaces are not measured (1 to 20)."""
     noise_at_1m: float = setting(0.002, 0.0, 0.1)
-    """Standard deviation of the depth at one metre, in metres (0 to 0.1); it grows with the square of the depth."""
+    """Sets the standard deviation of the depth at one metre, in metres (0 to 0.1); it grows with the square of the depth."""
     step_at_1m: float = setting(0.001, 0.0, 0.1)
-    """Smallest step of the depth at one metre, in metres (0 to 0.1); it grows as the noise does."""
+    """Sets the depth resolution at one metre, in metres (0 to 0.1); the step grows with the square of the depth."""
     drop_probability: float = setting(0.01, 0.0, 1.0)
-    """Fraction of the pixels that are not measured whatever they see (0 to 1)."""
+    """Sets the fraction of the pixels that are lost at random (0 to 1)."""
 
     def __post_init__(self) -> None:
         check_ranges(self)

@@ -52,44 +52,46 @@ class AreaFacts:
 
 @dataclass(frozen=True)
 class RoomsConfig:
-    """Simulate floors of buildings with S3DIS's 13 classes, seen by a robot's LiDAR or depth camera, or scanned room by room."""
+    """Simulate floors of buildings with S3DIS's 13 classes, seen by a robot's LiDAR or depth camera, or scanned room by
+    room."""
 
     rooms: bool = True
-    """Simulate a building; without it the verb simulates streets."""
+    """Simulates a building; without it, streets are simulated."""
     view: Literal["lidar", "camera", "s3dis"] = "lidar"
-    """What is written: 'lidar' and 'camera' are labelled scans of a robot that drives through the rooms, 's3dis' is a scan of
-    each whole room in the text files of S3DIS's aligned layout."""
+    """Selects what is written: 'lidar' and 'camera' write labelled scans of a robot that drives through the rooms, and 's3dis'
+    writes one scan of each complete room in the text files of S3DIS's aligned layout."""
     out: Path | None = None
-    """Output folder; each of several floors gets a folder of its own in it."""
+    """Names the output folder; with several floors, each gets its own folder in it."""
     bag: Path | None = None
-    """New rosbag2 folder for the robot's clouds, one floor after the other."""
+    """Names the new rosbag2 folder for the robot's clouds, one floor after the other."""
     seed: int = setting(0, 0)
-    """Random seed of the first building (0 or more); the buildings after it take the seeds that follow."""
+    """Seeds the first building (0 or more); the following buildings use the following seeds."""
     buildings: int = setting(1, 1, 10000)
-    """Number of buildings (1 to 10000), each with colours and materials of its own."""
+    """Sets the number of buildings (1 to 10000), each with its own colours and materials."""
     floors: int = setting(1, 1, 100)
-    """Number of floors in each building (1 to 100)."""
+    """Sets the number of floors in each building (1 to 100)."""
     scans: int = setting(100, 1)
-    """Number of scans on each floor (1 or more); the robot's way begins anew where it ends."""
+    """Sets the number of scans on each floor (1 or more); at the end of its path, the robot starts over."""
     step_m: float = setting(0.5, 0.01, 50.0)
-    """Way of the robot between two scans in metres (0.01 to 50)."""
+    """Sets the distance that the robot drives between two scans, in metres (0.01 to 50)."""
     sensor: str = "vlp16"
-    """Model of the LiDAR: the name of one that ships (config/sensors), the path of a YAML file, or 'varied' for another one on
-    every floor; it is mounted 0.3 to 1.2 m above the floor, and with 'varied' every other scan is taken from a random place."""
+    """Selects the LiDAR model: the name of an installed one (config/sensors), the path of a YAML file, or 'varied' for a
+    different one on every floor; it is mounted 0.3 to 1.2 m above the floor, and with 'varied' every other scan is taken from a
+    random position."""
     columns: int = setting(0, 0, 16384)
-    """Number of shots per turn of the LiDAR (up to 16384); 0 takes the sensor's own."""
+    """Sets the number of shots per turn of the LiDAR (1 to 16384); 0 uses the sensor's own."""
     camera: CameraModel = field(default_factory=CameraModel)
-    """Model of the depth camera."""
+    """Sets the depth camera."""
     shift: Shift = field(default_factory=Shift)
-    """Domain shift of the LiDAR: intensity, lost rays and noise."""
+    """Sets the domain shift of the LiDAR: intensity, lost rays and noise."""
     points: int = setting(60000, 1000, 5000000)
-    """Approximate number of points of each room in S3DIS's layout (1000 to 5000000)."""
+    """Sets the approximate number of points of each room in S3DIS's layout (1000 to 5000000)."""
     topic: str = "/points"
-    """Topic of the clouds in the bag."""
+    """Names the topic of the clouds in the bag."""
     workers: int = setting(0, 0, 256)
-    """Number of worker processes (up to 256); 0 starts one per core, at most 8."""
+    """Sets the number of worker processes (1 to 256); 0 starts one per core, at most 8."""
     overwrite: bool = False
-    """Replace scans, areas and bags that are already there."""
+    """Replaces scans, areas and bags that already exist."""
 
     def __post_init__(self) -> None:
         check_ranges(self)
