@@ -16,7 +16,8 @@ from hypothesis import strategies as st
 
 from weakseg_ros.cli import main
 from weakseg_ros.data.check import findings
-from weakseg_ros.data.s3dis import ALIGNED, AREAS, ROOMS
+from weakseg_ros.data.pcd import read_ply
+from weakseg_ros.data.s3dis import ALIGNED, AREAS, RAW, ROOMS
 from weakseg_ros.data.sensaturban import SPLIT_OF
 
 
@@ -136,6 +137,18 @@ def cut(file: Path) -> None:
         (nuscenes, lambda r: (r / "v1.0-mini/sample.json").write_text('[{"token": "a"}]'), "holds what no reader expects"),
         (sensaturban, lambda r: cut(r / "train/cambridge_block_2.ply"), "cambridge_block_2.ply: its header says 26 points"),
         (sensaturban, lambda r: (r / "train/birmingham_block_1.ply").unlink(), "lacks 1 of the 4 tiles of the split val"),
+        (sensaturban, lambda r: (r / "train").rename(r / "grid_0.200"), "holds tiles that were thinned out"),
+        (
+            scannet,
+            lambda r: (r / "scannetv2-labels.combined.tsv").write_text("id,category\n1,wall\n"),
+            "is no table of categories",
+        ),
+        (scannet, lambda r: (r / "scannetv2-labels.combined.tsv").write_text("id\traw_category\tnyu40id\n"), "lists no category"),
+        (
+            scannet,
+            lambda r: (r / "scannetv2_val.txt").rename(r / "scannetv1_val.txt"),
+            "has scannetv1_val.txt, the list of ScanNet's first version, and no scannetv2_val.txt",
+        ),
         (toronto, lambda r: (r / "L002.ply").unlink(), r"lacks 1 of the 1 files of the split val \(L002\)"),
     ],
 )
@@ -183,6 +196,58 @@ def test_a_recording_of_ones_own_may_be_labelled_in_part(layouts: Any, tmp_path:
     (root / "labels" / "000001.label").unlink()
     assert faults(root) == []
     assert any("lacks the labels of 1 of 2 scans (000001)" in finding.text for finding in findings(root))
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("ply_data_all_0.h5", "S3DIS as blocks of 4096 points"),
+        ("Area_1_conferenceRoom_1.npy", "S3DIS's rooms as arrays of another program"),
+        ("original_ply/Area_5_office_1.ply", "S3DIS's rooms as another program prepared them"),
+        ("area_5a/3d/pointcloud.mat", "2D-3D-Semantics"),
+        ("scans/scene0000_00/scene0000_00.sens", "ScanNet's recordings without meshes"),
+        ("train/scene0000_00_vh_clean_2.pth", "ScanNet's scenes as another program prepared them"),
+        ("L001.las", "Toronto-3D in another format"),
+    ],
+)
+def test_data_of_another_program_are_told(name: str, text: str, tmp_path: Path) -> None:
+    file = tmp_path / name
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_bytes(b"")
+    (found,) = faults(tmp_path)
+    assert f"it holds {text}" in found
+    assert f"(found {name})" in found
+
+
+def test_the_right_folder_is_told_where_it_lies_near(layouts: Any, tmp_path: Path) -> None:
+    root = layouts.write_s3dis(tmp_path / "data" / "rooms" / ALIGNED, ["Area_1/office_1"])
+    assert f"; name {root.parent}" in faults(tmp_path / "data")[0]
+    room = root / "Area_1" / "office_1"
+    assert f"; name {room.parent}, of which it is a part" in faults(room)[0]
+    assert any(f"{root / 'Area_1'}: has 1 rooms" in text for text in faults(root / "Area_1"))
+    tiles = layouts.write_sensaturban(tmp_path / "cities" / "SensatUrban_Dataset" / "ply", ["birmingham_block_0"])
+    assert f"; name {tiles.parent}" in faults(tmp_path / "cities")[0]
+
+
+def test_the_raw_version_without_its_angles_is_not_taken_for_the_aligned_one(layouts: Any, tmp_path: Path) -> None:
+    root = layouts.write_s3dis(tmp_path / RAW, ["Area_1/office_1"])
+    assert f"{root}: is the version that is not aligned, and has no alignmentAngle.txt" in faults(root)[0]
+
+
+def test_positions_that_lost_their_centimetres_are_refused(layouts: Any, tmp_path: Path) -> None:
+    root = toronto(layouts, tmp_path)
+    columns = read_ply(root / "L001.ply")
+    columns |= {axis: columns[axis].astype("f4") for axis in "xyz"}
+    layouts.write_ply(root / "L001.ply", columns)
+    assert "L001.ply: its positions are float32" in faults(root)[0]
+
+
+def test_scenes_without_a_folder_around_them_are_read(layouts: Any, tmp_path: Path) -> None:
+    root = layouts.write_scannet(tmp_path / "scannet", ["scene0000_00"], ["scene0011_00"])
+    for scene in (root / "scans").iterdir():
+        scene.rename(root / scene.name)
+    (root / "scans").rmdir()
+    assert not [text for text in faults(root) if "lacks" in text or "mesh" in text]
 
 
 def test_archives_that_were_never_unpacked_are_named(tmp_path: Path) -> None:

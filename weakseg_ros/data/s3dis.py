@@ -92,7 +92,9 @@ class S3dis(StaticScans):
 
 
 def root_of(folder: Path) -> Path:
-    """The folder that holds the areas: this one, or that of a version which lies in it, the aligned one first."""
+    """The folder that holds the areas: this one, that of a version which lies in it, the aligned one first, or an area's own."""
+    if folder.name in AREAS:
+        return folder.parent
     below = (folder / name for name in (ALIGNED, RAW))
     return next((root for root in (folder, *below) if any((root / area).is_dir() for area in AREAS)), folder)
 
@@ -113,6 +115,9 @@ def version_findings(folder: Path) -> Iterator[Finding]:
     """Which of the two versions it is."""
     root = root_of(folder)
     turned = [area.name for area in areas_in(folder) if (area / f"{area.name}_alignmentAngle.txt").is_file()]
+    if root.resolve().name == RAW and not turned:
+        yield fault(f"{root}: is the version that is not aligned, and has no alignmentAngle.txt of its areas; copy it again")
+        return
     if root.resolve().name == ALIGNED or not turned:
         yield note(f"{root}: is read as the aligned version; its rooms are left as they stand")
         return

@@ -103,7 +103,7 @@ def scenes_in(folder: Path) -> list[Path]:
     """The folders of all scenes that have a mesh, sorted by name; the folder itself where it is one."""
     if _SCENE.fullmatch(folder.name) and (folder / f"{folder.name}{MESH}").is_file():
         return [folder]
-    roots = [folder] if folder.name in (SCENES, TEST_SCENES) else [folder / SCENES, folder / TEST_SCENES]
+    roots = [folder] if folder.name in (SCENES, TEST_SCENES) else [folder / SCENES, folder / TEST_SCENES, folder]
     found = [scene for root in roots for scene in content_of(root) if _SCENE.fullmatch(scene.name)]
     return [scene for scene in found if (scene / f"{scene.name}{MESH}").is_file()]
 
@@ -138,11 +138,14 @@ def list_file(folder: Path, name: str) -> Path | None:
 
 def version_findings(folder: Path) -> Iterator[Finding]:
     """Whether tables and meshes are those of version 2."""
-    if list_file(folder, CATEGORIES) is None:
+    table = list_file(folder, CATEGORIES)
+    if table is None:
         old = list_file(folder, CATEGORIES.replace("scannetv2", "scannet"))
         what = f"has {old.name}, the table of ScanNet's first version, and no" if old else "has no"
         yield fault(f"{root_of(folder)}: {what} {CATEGORIES}; download it with the owners' script")
-    places = [folder / SCENES, folder / TEST_SCENES] if folder == root_of(folder) else [folder]
+    else:
+        yield from table_findings(table)
+    places = [folder / SCENES, folder / TEST_SCENES, folder] if folder == root_of(folder) else [folder]
     scenes = [scene for place in places for scene in content_of(place) if _SCENE.fullmatch(scene.name)]
     without = [scene for scene in scenes if not (scene / f"{scene.name}{MESH}").is_file()]
     full = [scene.name for scene in without if (scene / f"{scene.name}_vh_clean.ply").is_file()]
@@ -154,13 +157,24 @@ def version_findings(folder: Path) -> Iterator[Finding]:
         yield fault(f"{folder}: {len(others)} scenes have no mesh *{MESH} ({some(others)}); download it")
 
 
+def table_findings(table: Path) -> Iterator[Finding]:
+    """Whether the table of categories can be read and lists objects."""
+    try:
+        if not nyu40_of_category(table):
+            yield fault(f"{table}: lists no category; download it with the owners' script")
+    except DataError as error:
+        yield fault(str(error))
+
+
 def list_findings(folder: Path, scenes: Collection[str]) -> Iterator[Finding]:
     """The official lists: whether they are there, are those of version 2, and name scenes that are there."""
     listed = official_splits(folder)
     for split, count in COUNTS.items():
         names = [name for name, its in listed.items() if its == split]
         if not names:
-            yield Finding(split != "test", f"{folder}: has no {LISTS[split]}{ScanNet.split_advice}")
+            old = list_file(folder, LISTS[split].replace("scannetv2", "scannetv1"))
+            what = f"has {old.name}, the list of ScanNet's first version, and no" if old else "has no"
+            yield Finding(split != "test", f"{folder}: {what} {LISTS[split]}{ScanNet.split_advice}")
         elif len(names) != count:
             file = list_file(folder, LISTS[split])
             yield fault(f"{file}: lists {len(names)} scenes, version 2 has {count}; take the list of version 2")

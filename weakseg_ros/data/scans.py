@@ -16,6 +16,7 @@ from weakseg_ros.data import scan_files
 from weakseg_ros.data.bare_spec import spec_of_bare
 from weakseg_ros.data.cloud_files import cloud_files
 from weakseg_ros.data.findings import Finding, fault
+from weakseg_ros.data.other_forms import beside, of_another_program
 from weakseg_ros.data.recordings_check import KITTI_COUNTS, published_findings, recording_findings
 from weakseg_ros.data.scan_files import Manifest
 from weakseg_ros.data.scan_sets import OpensScans, Scan, ScanCollection, ScanSet, Subset, check, holdout, readable
@@ -88,15 +89,24 @@ def recognised_as(folder: Path) -> str:
         raise DataError(f"{folder}: is a file; scans lie in a folder ('weakseg import {folder}' makes one of a bag or of clouds)")
     if not folder.is_dir():
         raise DataError(f"{folder}: there is no such folder; check the path")
-    for name in registry.DATASETS:
-        if cast(OpensScans, registry.load(registry.DATASETS, name)).recognises(folder):
-            return name
+    kind = _layout_of(folder)
+    if kind:
+        return kind
     looked = "velodyne/, sequences/, undamaged train.npz or val.npz of a known kind, and the layouts in docs/datasets.md"
     raise DataError(f"{folder}: holds no scans (looked for {looked}){_what_lies_there(folder)}")
 
 
+def _layout_of(folder: Path) -> str:
+    """The row of `registry.DATASETS` whose layout a folder has; empty where it has none."""
+    kinds = (name for name in registry.DATASETS if cast(OpensScans, registry.load(registry.DATASETS, name)).recognises(folder))
+    return next(kinds, "")
+
+
 def _what_lies_there(folder: Path) -> str:
-    """What a folder without scans holds, and how it becomes one with scans."""
+    """What a folder without scans holds or lies beside, and what to do about it."""
+    told = of_another_program(folder) or beside(folder, lambda place: bool(_layout_of(place)))
+    if told:
+        return told
     for place in (folder, *sorted(folder.glob("*/")), *sorted(folder.glob("*/*/"))):
         files = cloud_files(place)
         if files:

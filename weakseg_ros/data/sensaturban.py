@@ -71,7 +71,9 @@ class SensatUrban(StaticScans):
         places = cls.places_in(folder)
         tiles = {split: [tile for tile, its in SPLIT_OF.items() if its == split] for split in cls.split_names}
         yield from missing_parts(folder, "tiles", {place.key for place in places}, tiles)
-        if places and places[0].files[0].parent.name.startswith("grid_"):
+        labelled = [place.files[0] for place in places if place.split != "test"]
+        thinned = labelled or [tile for tile in folder.glob("grid_*/*.ply") if tile.stem in SPLIT_OF]
+        if any(tile.parent.name.startswith("grid_") for tile in thinned):
             yield fault(
                 f"{folder}: holds tiles that were thinned out; results count on all points, so name the folder of the originals"
             )

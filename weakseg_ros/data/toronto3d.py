@@ -58,6 +58,8 @@ class Toronto3d(StaticScans):
             raise DataError(f"{file}: has no column {LABEL} (has {', '.join(columns)}); it is of another data set or version")
         if columns["x"].size and abs(float(columns["x"].mean())) < OFFSET_M[0] / 2:
             raise DataError(f"{file}: its positions are not UTM's (x is about {columns['x'].mean():.0f} m); use the owners' file")
+        if columns["y"].dtype == np.float32:
+            raise DataError(f"{file}: its positions are float32, which holds no centimetres at UTM's size; use the owners' file")
         positions = [(columns[axis] - offset).astype(np.float32) for axis, offset in zip("xyz", OFFSET_M, strict=True)]
         raw = np.nan_to_num(columns[LABEL]).astype(np.int64)
         intensity = columns.get("scalar_Intensity")
