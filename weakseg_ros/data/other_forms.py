@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a folder holds that is no layout of ours: a data set as another program prepared it, or the folder beside the right one."""
+"""What a folder is that has no layout of ours: a data set as another program prepared it, or one beside the right folder."""
 
 from __future__ import annotations
 
