@@ -18,7 +18,6 @@ from weakseg_ros.cli import main
 from weakseg_ros.data.check import findings
 from weakseg_ros.data.pcd import read_ply
 from weakseg_ros.data.s3dis import ALIGNED, AREAS, RAW, ROOMS
-from weakseg_ros.data.scannet import CATEGORIES
 from weakseg_ros.data.sensaturban import SPLIT_OF
 
 
