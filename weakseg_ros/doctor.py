@@ -230,8 +230,9 @@ def _findings(config: DoctorConfig, bundle: Bundle, bag: Path) -> Iterator[tuple
     from weakseg_ros.deploy.segmenter import Segmenter
     from weakseg_ros.measure import sensor_check
     from weakseg_ros.measure.inputs import open_input
+    from weakseg_ros.points.labels import NO_LABELS
 
-    source = open_input(bag, bundle.labels, config.topic, reading=config)
+    source = open_input(bag, NO_LABELS, config.topic, reading=config)
     options: dict[str, Any] = {"intensity_scale": config.intensity_scale, "allow_no_intensity": not config.intensity_field}
     segmenter = Segmenter(bundle, threads=config.engine_threads, **options)
     yield from sensor_check.check_sensor(segmenter, source, bag, config.clouds)

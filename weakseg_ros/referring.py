@@ -22,7 +22,7 @@ from weakseg_ros.measure.inputs import Item, open_input
 from weakseg_ros.measure.pictures import WITHOUT, png, top_view
 from weakseg_ros.points.cloud import Cloud
 from weakseg_ros.points.input_settings import InputSettings
-from weakseg_ros.points.labels import LabelMap
+from weakseg_ros.points.labels import NO_LABELS, LabelMap
 from weakseg_ros.registry import DEFAULT_BUNDLE
 
 MEANT = (230, 60, 50)
@@ -60,7 +60,7 @@ def main(argv: Sequence[str]) -> int:
     check_can_write(config.out.parent, "--out")
     bundle = Bundle.load(config.bundle)
     referrer = Referrer(bundle)
-    source = open_input(config.data, bundle.labels, config.topic, reading=config)
+    source = open_input(config.data, NO_LABELS, config.topic, reading=config)
     if config.scan >= len(source):
         raise DataError(f"{config.data}: has {len(source)} scans, so there is no scan {config.scan}; choose one from 0 up")
     item, question = source.item(config.scan), referrer.ask(config.expression)

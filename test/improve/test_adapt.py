@@ -148,11 +148,11 @@ def test_too_few_clouds_are_one_sentence(scans: Path, bundle: Bundle, tmp_path: 
 
 
 def test_the_guard_has_clouds_of_its_own_where_there_are_enough(scans: Path, bundle: Bundle, tmp_path: Path) -> None:
-    clouds = read_clouds(settings(scans, bundle, tmp_path, guard_clouds=2), bundle.labels)
+    clouds = read_clouds(settings(scans, bundle, tmp_path, guard_clouds=2))
     assert (len(clouds.train), len(clouds.guard), clouds.found) == (4, 2, 6)
-    few = read_clouds(settings(scans, bundle, tmp_path, guard_clouds=3), bundle.labels)
+    few = read_clouds(settings(scans, bundle, tmp_path, guard_clouds=3))
     assert (len(few.train), len(few.guard)) == (6, 3)
-    assert len(read_clouds(settings(scans, bundle, tmp_path, max_clouds=3, guard_clouds=1), bundle.labels).train) == 2
+    assert len(read_clouds(settings(scans, bundle, tmp_path, max_clouds=3, guard_clouds=1)).train) == 2
 
 
 def test_a_long_run_that_goes_astray_keeps_what_was_good(bundle: Bundle) -> None:
@@ -192,7 +192,7 @@ def test_normalisation_is_measured_on_the_clouds(bundle: Bundle) -> None:
 def test_the_adapted_model_is_not_surer_than_the_one_before(scans: Path, bundle: Bundle, tmp_path: Path) -> None:
     config = settings(scans, bundle, tmp_path)
     adapt(config)
-    clouds = read_clouds(config, bundle.labels).guard
+    clouds = read_clouds(config).guard
     watched = watch(bundle, clouds, clouds, config)
     new = Bundle.load(tmp_path / "mine")
     after = mean_confidence(watched.guard.logits(load_graph(new).net), new.info.temperature)

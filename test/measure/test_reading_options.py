@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import dataclasses
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -91,3 +92,42 @@ def test_a_report_on_an_upside_down_sensor_says_so_first(
     assert "The clouds are not as a model needs them" in page
     assert weakseg([*arguments, "--rotation-rpy-deg", "180", "0", "0"]) == 0
     assert "the ground lies above" not in capsys.readouterr().out
+
+
+@pytest.fixture
+def foreign(recording: Path, tmp_path: Path) -> Path:
+    """Scans whose labels the bundle cannot know: raw ids of somebody else, and a file of another size."""
+    folder = tmp_path / "foreign"
+    shutil.copytree(recording / "scans" / "velodyne", folder / "velodyne")
+    (folder / "labels").mkdir()
+    for number, scan in enumerate(sorted((folder / "velodyne").glob("*.bin"))):
+        count = scan.stat().st_size // 16 if number else 7
+        np.full(count, 999, np.uint32).tofile(folder / "labels" / f"{scan.stem}.label")
+    return folder
+
+
+@pytest.mark.usefixtures("known_machine")
+def test_work_without_labels_does_not_mind_whatever_labels_lie_there(
+    foreign: Path, known_bundle: Bundle, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with_bundle = [str(foreign), "--bundle", str(known_bundle.folder)]
+    assert weakseg(["predict", *with_bundle, "--out", str(tmp_path / "predictions")]) == 0
+    assert weakseg(["select", *with_bundle, "--out", str(tmp_path / "log"), "--frames", "2"]) == 0
+    assert weakseg(["doctor", "--data", *with_bundle]) == 0
+    assert "labels/" not in capsys.readouterr().err
+    with pytest.raises(DataError, match="so 8192 are due"):
+        evaluate(EvaluateConfig(data=foreign, bundle=str(known_bundle.folder), out=tmp_path / "report"))
+
+
+def test_truth_that_the_map_does_not_list_is_said(recording: Path, known_bundle: Bundle, tmp_path: Path) -> None:
+    truth = tmp_path / "truth"
+    shutil.copytree(recording / "scans" / "labels", truth)
+    for file, strange in zip(sorted(truth.iterdir())[:2], (998, 999), strict=True):
+        raw = np.fromfile(file, np.uint32)
+        raw[:5] = strange
+        raw.tofile(file)
+    for data in ("bag", "scans"):
+        config = EvaluateConfig(data=recording / data, bundle=str(known_bundle.folder), truth=truth, out=tmp_path / data)
+        notes = evaluate(config)[1]["notes"]
+        assert sum("the raw ids 998, 999 are not counted" in note for note in notes) == 1
+        assert not any("the raw ids 998 are" in note for note in notes)

@@ -28,7 +28,7 @@ from weakseg_ros.files import (
     sha256_of,
 )
 from weakseg_ros.points.cloud import Cloud, make_cloud
-from weakseg_ros.points.labels import LabelMap, instances_in
+from weakseg_ros.points.labels import NO_LABELS, LabelMap, instances_in
 from weakseg_ros.points.projection import RangeSpec
 
 __all__ = [
@@ -224,7 +224,7 @@ class ScanFolder:
         cloud = self._cloud(points, key, self._stamps[index])
         pose = self._poses[index] if self._poses is not None else None
         file = label_file(self.folder, key)
-        if file is None:
+        if file is None or self.labels is NO_LABELS:
             return Scan(key, cloud, None, None, pose)
         raw = scan_files.read_raw_labels(file, len(points))
         unknown = self.labels.unknown_raw_ids(raw)

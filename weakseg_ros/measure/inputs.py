@@ -26,7 +26,7 @@ from weakseg_ros.errors import CloudError, DataError
 from weakseg_ros.files import sha256_of, sha256_of_parts
 from weakseg_ros.points.cloud import Cloud
 from weakseg_ros.points.input_settings import InputSettings
-from weakseg_ros.points.labels import LabelMap, instances_in
+from weakseg_ros.points.labels import NO_LABELS, LabelMap, instances_in
 from weakseg_ros.points.reading import as_asked, read_message
 
 
@@ -88,7 +88,7 @@ def open_input(
     """A bag (file or folder, as `bag_files.is_bag` says) or any folder of scans that `data.scans` knows.
 
     `label_folder` holds one .label file per scan, in order, for a bag or in place of the folder's own; `reading` says how
-    clouds are taken in. Raises DataError.
+    clouds are taken in. With `labels` NO_LABELS the labels of a folder do not matter, whatever they are. Raises DataError.
     """
     settings = reading or InputSettings()
     if is_bag(path):
@@ -112,8 +112,8 @@ class BagInput:
         self.notes: list[str] = []
         self.problems: list[str] = []
         self.shared = frozenset(range(1, labels.num_classes)) if label_folder else frozenset()
-        self._path, self._labels, self._reading = path, labels, reading
-        self._label_files = _label_files(label_folder) if label_folder else []
+        self._path, self._reading = path, reading
+        self._truth = _TruthFiles(label_folder, labels, self.notes) if label_folder else None
         self._digest = hashlib.sha256()
         self._cursor = BagCursor(path, self.topic)
         self._place: Place | None = None
@@ -151,39 +151,40 @@ class BagInput:
         begin = time.perf_counter()
         cloud = read_message(data, self._reading)
         decode_ms = (time.perf_counter() - begin) * 1e3
-        return Item(index, f"{index:06d}", cloud, *self._truth(index, cloud), data, decode_ms)
-
-    def _truth(self, index: int, cloud: Cloud) -> tuple[NDArray[np.uint8] | None, NDArray[np.uint16] | None]:
-        if not self._label_files:
-            return None, None
-        if index >= len(self._label_files):
+        if self._truth is None:
+            return Item(index, f"{index:06d}", cloud, None, None, data, decode_ms)
+        if index >= len(self._truth.files):
             raise DataError(
-                f"{self._path}: has more clouds than there are label files ({len(self._label_files)}); label all of them"
+                f"{self._path}: has more clouds than there are label files ({len(self._truth.files)}); label all of them"
             )
-        return _read_truth(self._label_files[index], len(cloud), self._labels)
+        return Item(index, f"{index:06d}", cloud, *self._truth.read(index, len(cloud)), data, decode_ms)
 
 
 class ScanInput:
     """A folder of scans; labels of another map come over by their raw ids."""
 
     def __init__(self, path: Path, labels: LabelMap, split: str, label_folder: Path | None, reading: InputSettings) -> None:
-        native = open_scans(path, split).labels
-        self._scans = open_scans(path, split, labels=_extended(labels, native))
+        self.shared, self.notes = frozenset[int](), list[str]()
+        if labels is NO_LABELS:
+            self._scans = open_scans(path, split, labels=NO_LABELS)
+        else:
+            native = open_scans(path, split).labels
+            self._scans = open_scans(path, split, labels=_extended(labels, native))
+            self.shared, self.notes = _shared(labels, native, str(path))
         self.name, self.topic = self._scans.name, ""
         self.problems: list[str] = []
-        self.shared, self.notes = _shared(labels, native, str(path))
-        self._labels, self._reading = labels, reading
-        self._label_files = _label_files(label_folder) if label_folder else []
-        if self._label_files and len(self._label_files) != len(self._scans):
+        self._reading = reading
+        self._truth = _TruthFiles(label_folder, labels, self.notes) if label_folder else None
+        if self._truth and len(self._truth.files) != len(self._scans):
             raise DataError(
-                f"{label_folder}: holds {len(self._label_files)} label files for {len(self._scans)} scans; one each is due"
+                f"{label_folder}: holds {len(self._truth.files)} label files for {len(self._scans)} scans; one each is due"
             )
 
     @property
     def content_hash(self) -> str:
-        if not self._label_files:
+        if self._truth is None:
             return self._scans.content_hash
-        return sha256_of_parts([self._scans.content_hash, *map(sha256_of, self._label_files)])
+        return sha256_of_parts([self._scans.content_hash, *map(sha256_of, self._truth.files)])
 
     def __len__(self) -> int:
         return len(self._scans)
@@ -197,23 +198,34 @@ class ScanInput:
 
     def _item(self, index: int, scan: Scan) -> Item:
         truth = scan.class_id, scan.instance_id
-        if self._label_files:
-            truth = _read_truth(self._label_files[index], len(scan.cloud), self._labels)
+        if self._truth is not None:
+            truth = self._truth.read(index, len(scan.cloud))
         place = None if scan.pose is None else Place(float(scan.pose[0, 3]), float(scan.pose[1, 3]), False)
         return Item(index, scan.key, as_asked(scan.cloud, self._reading), *truth, place=place)
 
 
-def _label_files(folder: Path) -> list[Path]:
-    files = sorted(folder.glob("*.label")) or sorted(folder.glob("*.npy"))
-    if not files:
-        raise DataError(f"{folder}: holds no .label or .npy file; give the folder that holds one per scan")
-    return files
+class _TruthFiles:
+    """One label file per scan, in order; the raw ids that the map does not list are named in one of the `notes`."""
 
+    def __init__(self, folder: Path, labels: LabelMap, notes: list[str]) -> None:
+        self.files = sorted(folder.glob("*.label")) or sorted(folder.glob("*.npy"))
+        if not self.files:
+            raise DataError(f"{folder}: holds no .label or .npy file; give the folder that holds one per scan")
+        self._labels, self._notes = labels, notes
+        self._strange: set[int] = set()
 
-def _read_truth(path: Path, points: int, labels: LabelMap) -> tuple[NDArray[np.uint8], NDArray[np.uint16]]:
-    """(class ids, numbers of the objects) of a .label file."""
-    raw = read_raw_labels(path, points)
-    return labels.to_class(raw), instances_in(raw)
+    def read(self, index: int, points: int) -> tuple[NDArray[np.uint8], NDArray[np.uint16]]:
+        """(class ids, numbers of the objects) of a scan with so many points."""
+        raw = read_raw_labels(self.files[index], points)
+        before = self._note()
+        self._strange.update(self._labels.unknown_raw_ids(raw))
+        if (now := self._note()) != before:
+            self._notes[:] = [*(note for note in self._notes if note != before), now]
+        return self._labels.to_class(raw), instances_in(raw)
+
+    def _note(self) -> str:
+        listed = ", ".join(map(str, sorted(self._strange)[:5])) + (", ..." if len(self._strange) > 5 else "")
+        return f"points with the raw ids {listed} are not counted: label map '{self._labels.name}' does not list them"
 
 
 def _extended(labels: LabelMap, native: LabelMap) -> LabelMap:

@@ -24,7 +24,7 @@ from weakseg_ros.deploy.segmenter import Segmenter
 from weakseg_ros.errors import CloudError, ConfigError, DataError, complain, say
 from weakseg_ros.files import check_can_write
 from weakseg_ros.measure.inputs import Input, Item, open_input
-from weakseg_ros.points.labels import LabelMap, pack_raw
+from weakseg_ros.points.labels import NO_LABELS, LabelMap, pack_raw
 from weakseg_ros.progress import Progress
 from weakseg_ros.registry import DEFAULT_BUNDLE
 
@@ -141,7 +141,7 @@ def predict(config: PredictConfig) -> PredictReport:
     check_can_write(config.out, "--out")
     bundle = Bundle.load(config.bundle)
     ids = server_ids(bundle.labels) if config.submission else None
-    source = open_input(config.data, bundle.labels, config.topic, config.split, reading=config)
+    source = open_input(config.data, NO_LABELS, config.topic, config.split, reading=config)
     segmenter = Segmenter(
         bundle,
         config.engine,

@@ -224,3 +224,14 @@ def _refuse_repeats(what: str, values: Any) -> None:
     twice = [value for value, count in Counter(values).items() if count > 1]
     if twice:
         raise ConfigError(f"{what} {twice[0]!r} is in two rows; each belongs to one class")
+
+
+class _AnyLabels(LabelMap):
+    def unknown_raw_ids(self, raw: NDArray[Any]) -> list[int]:
+        return []
+
+
+NO_LABELS = _AnyLabels(
+    "none", (LabelClass(0, "unlabelled", (0, 0, 0), False, (0,)), LabelClass(1, "any", (0, 0, 0), False, (1,)))
+)
+"""the map for work that needs no labels: it complains of no raw id, and label files need not be read for it"""

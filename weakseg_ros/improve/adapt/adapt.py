@@ -69,7 +69,7 @@ def adapt(config: AdaptConfig) -> dict[str, Any]:
     check_can_write(config.report, "--report")
     old = Bundle.load(config.bundle)
     old.info.refuse_points("weakseg adapt")
-    clouds = read_clouds(config, old.labels)
+    clouds = read_clouds(config)
     for problem in clouds.problems[:5]:
         log.warning("left out: %s", problem)
     domain, wrong = domain_of(old, clouds.guard, config.intensity_scale)

@@ -5,18 +5,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 
-from weakseg_ros.data.bag_files import bags_in, is_bag
-from weakseg_ros.data.scans import open_scans
+from weakseg_ros.data.bag_files import bags_in
 from weakseg_ros.errors import DataError
 from weakseg_ros.files import sha256_of_parts
 from weakseg_ros.improve.adapt.config import AdaptConfig
 from weakseg_ros.measure.inputs import Input, open_input
 from weakseg_ros.points.cloud import Cloud
-from weakseg_ros.points.labels import LabelMap
+from weakseg_ros.points.labels import NO_LABELS
 
 FEWEST = 2
 ENOUGH = 3
@@ -38,12 +36,12 @@ class UserClouds:
     content_hash: str
 
 
-def read_clouds(config: AdaptConfig, labels: LabelMap) -> UserClouds:
+def read_clouds(config: AdaptConfig) -> UserClouds:
     """Read them; DataError where fewer than two can be used."""
     if not config.data:
         raise DataError("which clouds? give bags or folders of scans ('weakseg adapt my_drive --bundle models/street64')")
     paths = [path for one in config.data for path in (bags_in(one) or [one])]
-    sources = [_opened(path, labels, config) for path in paths]
+    sources = [open_input(path, NO_LABELS, config.topic, config.split, reading=config) for path in paths]
     total = sum(map(len, sources))
     wanted = set(np.linspace(0, max(total - 1, 0), config.max_clouds).round().astype(int).tolist())
     clouds, problems = _chosen(sources, wanted)
@@ -53,12 +51,6 @@ def read_clouds(config: AdaptConfig, labels: LabelMap) -> UserClouds:
     train, guard = _for_the_guard(clouds, config.guard_clouds)
     digest = sha256_of_parts([source.content_hash for source in sources])
     return UserClouds(train, guard, tuple(source.name for source in sources), total, tuple(problems), digest)
-
-
-def _opened(path: Path, labels: LabelMap, config: AdaptConfig) -> Input:
-    """A bag, or a folder with whatever classes it has: they need none in common with the bundle."""
-    own = labels if is_bag(path) else open_scans(path, config.split).labels
-    return open_input(path, own, config.topic, config.split, reading=config)
 
 
 def _chosen(sources: Sequence[Input], wanted: set[int]) -> tuple[list[Cloud], list[str]]:

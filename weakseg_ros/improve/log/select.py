@@ -29,6 +29,7 @@ from weakseg_ros.improve.log.admission import Admission, LogSettings
 from weakseg_ros.improve.log.choice import Choice, Strategy, choose_frames, suggest_points
 from weakseg_ros.improve.log.store import FrameWriter, Origin, Worth, check_is_log
 from weakseg_ros.measure.inputs import Input, Item, open_input
+from weakseg_ros.points.labels import NO_LABELS
 from weakseg_ros.progress import Progress
 from weakseg_ros.registry import DEFAULT_BUNDLE
 
@@ -190,7 +191,7 @@ def open_parts(config: SelectConfig) -> Iterator[tuple[Input, Segmenter]]:
     check_can_write(config.out, "--out")
     bundle = Bundle.load(config.bundle)
     check_is_log(config.out, bundle.labels)
-    source = open_input(config.data, bundle.labels, config.topic, config.split, reading=config)
+    source = open_input(config.data, NO_LABELS, config.topic, config.split, reading=config)
     no_intensity = not config.intensity_field
     segmenter = Segmenter(
         bundle, config.engine, config.engine_threads, config.lift, config.intensity_scale, allow_no_intensity=no_intensity

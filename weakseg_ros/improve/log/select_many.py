@@ -28,6 +28,7 @@ from weakseg_ros.improve.log.select_together import (
 )
 from weakseg_ros.improve.log.store import check_is_log
 from weakseg_ros.measure.inputs import open_input
+from weakseg_ros.points.labels import NO_LABELS
 
 
 def select_many(config: SelectConfig, bags: Sequence[Path], over: Runner = one_by_one) -> tuple[int, bool]:
@@ -67,7 +68,7 @@ def _equal_shares(config: SelectConfig, bags: Sequence[Path], bundle: Bundle, as
 
 def _nothing(config: SelectConfig, bundle: Bundle) -> Selection:
     """No frame of a bag that the budget does not reach; DataError where it could not be read either."""
-    open_input(config.data, bundle.labels, config.topic, config.split, reading=config)
+    open_input(config.data, NO_LABELS, config.topic, config.split, reading=config)
     return Selection()
 
 
