@@ -67,7 +67,7 @@ def main() -> None:
 
 
 def measured(segmenter: Segmenter, scans: list[tuple[Cloud, NDArray[np.uint8]]]) -> dict[str, Any]:
-    """Mean IoU of the groups and of the classes that are there, share of right points, and IoU of each group."""
+    """Mean IoU of the groups and of the classes that are there, point accuracy, and IoU of each group."""
     names = segmenter.bundle.labels.names
     classes, groups = ConfusionMatrix(len(names)), ConfusionMatrix(len(GROUPS) + 1)
     group = groups_of(names)

@@ -43,7 +43,7 @@ def test_a_sound_machine_has_no_fault(capsys: pytest.CaptureFixture[str]) -> Non
     assert main([]) == 0
     out = capsys.readouterr().out
     assert "street" in out
-    assert "Nothing is wrong" in out
+    assert "No fault was found" in out
 
 
 @known_machine
@@ -116,7 +116,7 @@ def test_clouds_that_cannot_be_read_are_a_fault(
     assert main(["--data", str(unreadable(tmp_path / "bag", dict.fromkeys(bad, "abcd"), count))]) == 1
     out = capsys.readouterr().out
     assert f"fault  sensor            {text}" in out
-    assert "Nothing is wrong" not in out
+    assert "No fault was found" not in out
     assert "look like" not in out
 
 
@@ -141,7 +141,7 @@ def test_a_note_on_the_sensor_is_not_followed_by_nothing_is_wrong(
     loud = [dataclasses.replace(cloud, intensity=cloud.intensity * 255) for cloud in clouds]
     assert main(["--data", str(write_bag(tmp_path / "loud", loud)), *TOLD_OF_VALUES]) == 1
     out = capsys.readouterr().out
-    assert "Nothing is wrong" not in out
+    assert "No fault was found" not in out
     assert "street64 on" in out
     assert "of 1: only" in out, "the fit is low, and says why"
 
@@ -161,9 +161,9 @@ def test_a_sensor_none_of_whose_points_gets_a_class_is_a_fault(
     [
         (
             lambda xyz: xyz * [1, -1, -1],
-            "the ground lies above the sensor: it hangs upside down; set rotation_rpy_deg to 180 0 0",
+            "the ground lies above the sensor, so it is mounted upside down; set rotation_rpy_deg to 180 0 0",
         ),
-        (lambda xyz: xyz * 1000, "millimetres in place of metres? set unit_m to 0.001"),
+        (lambda xyz: xyz * 1000, "millimetres instead of metres? set unit_m to 0.001"),
         (lambda xyz: xyz[:, [1, 2, 0]] * [-1, -1, 1], "a camera's optical frame; set rotation_rpy_deg to -90 0 -90"),
         (lambda xyz: xyz + np.array([350, -120, 12]), "not in its sensor's frame (map?)"),
     ],

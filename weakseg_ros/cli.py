@@ -31,11 +31,12 @@ VERBS = {
     "demo": Verb("weakseg_ros.demo:main", "run the whole pipeline on simulated streets, without ROS or GPU"),
     "simulate": Verb("weakseg_ros.simulate.record:main", "simulate drives through procedural streets and record scans or a bag"),
     "import": Verb("weakseg_ros.fleet.verbs:import_main", "convert a bag or point cloud files to a folder of scans"),
-    "check": Verb("weakseg_ros.data.check:main", "check whether a data set is whole: missing, damaged, of another version"),
+    "check": Verb("weakseg_ros.data.check:main", "check a data set for missing files, damage and its version"),
     "sparse": Verb("weakseg_ros.weak.draw:main", "draw sparse labels from dense ones at random, with a fixed seed"),
     "train": Verb("weakseg_ros.train.commands:train_main", "train a network on dense or sparse labels and export a bundle"),
     "train-referring": Verb(
-        "weakseg_ros.train.commands:train_referring_main", "train a bundle to find the object that an English expression means"
+        "weakseg_ros.train.commands:train_referring_main",
+        "train a bundle to find the object that an English expression refers to",
     ),
     "benchmark": Verb("weakseg_ros.benchmark.command:main", "compare methods, networks and label ratios in one table"),
     "export": Verb("weakseg_ros.train.commands:export_main", "export a training run as a bundle (ONNX, label map, statistics)"),
@@ -55,7 +56,7 @@ VERBS = {
     "fleet": Verb("weakseg_ros.fleet.report:main", "write one report over the bags of many robots"),
     "view": Verb("weakseg_ros.viewing:main", "view scans, labels, predictions and errors in 3D in the browser"),
     "compare": Verb("weakseg_ros.measure.compare:main", "compare two evaluations, trainings or benchmarks"),
-    "refer": Verb("weakseg_ros.referring:main", "say which object of a scan an English expression means, with a picture"),
+    "refer": Verb("weakseg_ros.referring:main", "find the object of a scan that an English expression refers to"),
     "predict": Verb("weakseg_ros.fleet.verbs:predict_main", "write a bundle's predictions to files, one per scan"),
     "select": Verb("weakseg_ros.fleet.verbs:select_main", "select the frames and points of a bag or data set to label next"),
     "export-frames": Verb(
@@ -67,19 +68,19 @@ VERBS = {
 
 
 _EXIT_PIPE = 128 + signal.SIGPIPE
-_FULL = "free some space there and start again; what was written before stays"
-_RIGHTS = "check its permissions, or choose another place"
+_FULL = "free some space and run the command again; what was already written is kept"
+_RIGHTS = "check its permissions, or choose another folder"
 _ADVICE = {
     errno.ENOSPC: _FULL,
     errno.EDQUOT: _FULL,
-    errno.EFBIG: "the file grew beyond the limit of this system; raise it ('ulimit -f') or choose another place",
-    errno.EROFS: "the file system is read-only; choose another place",
+    errno.EFBIG: "the file exceeds this system's size limit; raise it ('ulimit -f') or choose another folder",
+    errno.EROFS: "the file system is read-only; choose another folder",
     errno.EACCES: _RIGHTS,
     errno.EPERM: _RIGHTS,
     errno.ENOENT: "check the path",
-    errno.EIO: "the disk fails; check it, or choose another place",
+    errno.EIO: "the disk reported an error; check it, or choose another folder",
 }
-_OTHER_ADVICE = "the system refused that; check the path and the disk"
+_OTHER_ADVICE = "the system refused the operation; check the path and the disk"
 
 
 def usage() -> str:

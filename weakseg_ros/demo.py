@@ -100,7 +100,7 @@ def run_demo(config: DemoConfig) -> dict[str, Any]:
 def _simulate(config: DemoConfig) -> None:
     from weakseg_ros.simulate.record import RecordConfig, record
 
-    _heading(1, f"Simulate {config.streets} streets to learn from, {CHECK_STREETS} to check on, {TEST_STREETS} to be tested on")
+    _heading(1, f"Simulate {config.streets} streets for training, {CHECK_STREETS} for validation, {TEST_STREETS} for testing")
     out, first = config.out, config.seed * SEEDS_PER_DEMO
     drive = RecordConfig(
         out=out / "train", seed=first, columns=config.columns, stride=8, scans_per_street=config.scans_per_street
@@ -133,7 +133,7 @@ def _label(config: DemoConfig) -> SparseRecord:
     from weakseg_ros.weak.draw import draw_sparse
     from weakseg_ros.weak.protocols import SparseConfig
 
-    _heading(2, f"Keep {100 * config.label_ratio:g} % of the labels, as clicks of a person would")
+    _heading(2, f"Keep {100 * config.label_ratio:g} % of the labels, as if a person had clicked them")
     draw = SparseConfig(ratio=config.label_ratio, seed=config.seed)
     record = draw_sparse(open_scans(config.out / "train"), draw, config.out / "clicks").record
     say(f"{record.clicks:,} clicks give {record.labelled_points:,} of {record.points:,} points a label")
@@ -183,12 +183,12 @@ def _run_and_evaluate(config: DemoConfig, bundle: Bundle, story: dict[str, str])
 
     live = importlib.util.find_spec("rclpy") is not None
     if live:
-        _heading(5, "Start the ROS 2 node, replay the bag into it over DDS, and measure what it answers")
+        _heading(5, "Start the ROS 2 node, replay the bag to it over DDS, and evaluate its answers")
         # the demo's own traffic stays on this machine
         os.environ.setdefault("ROS_AUTOMATIC_DISCOVERY_RANGE", "LOCALHOST")
     else:
         _heading(5, "Measure the model on the bag")
-        say("rclpy is not installed here, so the bag goes straight into the model, without the node ('weakseg doctor' says more)")
+        say("rclpy is not installed here, so the model runs on the bag directly, without the node (see 'weakseg doctor')")
     settings = EvaluateConfig(
         data=config.out / "drive_bag",
         bundle=str(config.out / "model"),
@@ -230,14 +230,14 @@ def _summary(config: DemoConfig, bundle: Bundle, evaluation: dict[str, Any], tra
 def _say_goodbye(config: DemoConfig, bundle: Bundle, summary: dict[str, Any], seconds: float) -> None:
     way = "over DDS, p95 from cloud to answer" if summary["over_dds"] else "p95 per scan"
     say(
-        f"\nDone in {seconds / 60:.1f} minutes: mIoU {summary['miou']:.3f} on streets never seen, {summary['scans_out']} of "
+        f"\nDone in {seconds / 60:.1f} minutes: mIoU {summary['miou']:.3f} on unseen streets, {summary['scans_out']} of "
         f"{summary['scans_in']} scans answered {way} {summary['latency_ms']['p95']:.0f} ms\n"
         f"\n  report   {(config.out / 'report.html').absolute()}"
         f"\n  figures  {(config.out / 'summary.json').absolute()}\n"
-        "\nWhat you may want next:\n"
+        "\nNext steps:\n"
         f"{_next_frames(config, summary)}"
         f"  weakseg node --bundle {summary['bundle']} --input-topic /your/points    label a live sensor\n"
-        f"  weakseg evaluate YOUR_BAG --bundle {summary['bundle']}                  see what it makes of your bag\n"
+        f"  weakseg evaluate YOUR_BAG --bundle {summary['bundle']}                  evaluate it on your bag\n"
         "  weakseg import YOUR_BAG --out scans                                  turn your bag into scans to label and train on"
     )
 

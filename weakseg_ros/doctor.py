@@ -159,7 +159,7 @@ def check_ros() -> Iterator[CheckLine]:
     """Whether a node can start here: ROS in a process of its own, since a broken one ends the process."""
     done = subprocess.run([sys.executable, "-c", STARTER], capture_output=True, text=True)
     if done.returncode:
-        last_line = (done.stderr.strip().splitlines() or ["the process died without a word"])[-1]
+        last_line = (done.stderr.strip().splitlines() or ["the process died without an error message"])[-1]
         sentence = re.sub(r"^weakseg_ros\.\w+\.\w+: ", "", last_line)
         yield CheckLine("note", "rclpy", f"the node cannot start here: {sentence}")
         return
@@ -168,7 +168,9 @@ def check_ros() -> Iterator[CheckLine]:
     absent = [name for name, state in _import_each(list(ROS_PACKAGES)).items() if "version" not in state]
     if absent:
         parts = ", ".join(f"{name} ({ROS_PACKAGES[name]})" for name in absent)
-        yield CheckLine("note", "ROS packages", f"not here, with what needs them: {parts}; apt has them as ros-$ROS_DISTRO-NAME")
+        yield CheckLine(
+            "note", "ROS packages", f"not installed here, with what needs them: {parts}; apt has them as ros-$ROS_DISTRO-NAME"
+        )
     profile = os.environ.get("FASTDDS_DEFAULT_PROFILES_FILE") or os.environ.get("FASTRTPS_DEFAULT_PROFILES_FILE")
     if profile:
         yield CheckLine("ok" if Path(profile).is_file() else "fault", "transport", f"profile {profile}")
@@ -288,5 +290,5 @@ def _verdict(faults: int, sensor_differs: bool) -> str:
     if faults:
         return f"{faults} {'fault' if faults == 1 else 'faults'}; see above."
     if sensor_differs:
-        return "The model was not made for clouds like these: see the notes on the sensor."
-    return "Nothing is wrong; notes are optional parts."
+        return "The model was not trained for clouds like these; see the notes on the sensor."
+    return "No fault was found; notes are about optional parts."

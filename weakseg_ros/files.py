@@ -139,7 +139,7 @@ def is_ours(name: str) -> bool:
 
 
 def content_of(folder: Path) -> list[Path]:
-    """What lies in a folder, sorted, without our own half-written files; empty where there is no folder."""
+    """What lies in a folder, sorted, without our own half-written files; empty where there is not a folder."""
     return sorted(entry for entry in folder.iterdir() if not is_ours(entry.name)) if folder.is_dir() else []
 
 

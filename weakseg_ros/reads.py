@@ -21,7 +21,7 @@ def check_regular(path: Path) -> Path:
 
 
 def read_json(path: Path) -> Any:
-    """The content of a JSON file; OSError where it cannot be read or is no regular file, ValueError where it is no JSON."""
+    """The content of a JSON file; OSError where it cannot be read or is no regular file, ValueError where it is not JSON."""
     return parse_json(read_regular(path).decode("utf-8"))
 
 

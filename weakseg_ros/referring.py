@@ -56,7 +56,7 @@ def main(argv: Sequence[str]) -> int:
     """The verb; exit code 1 where nothing in the scan matches."""
     config = parse(ReferConfig, argv, "refer")
     if config.data == Path() or not config.expression.strip():
-        raise DataError('refer: give a scan and what to look for in it (weakseg refer scans "the truck on the right")')
+        raise DataError('refer: name a scan and an expression (weakseg refer scans "the truck on the right")')
     check_can_write(config.out.parent, "--out")
     bundle = Bundle.load(config.bundle)
     referrer = Referrer(bundle)

@@ -134,14 +134,14 @@ def cut(file: Path) -> None:
         (nuscenes, lambda r: (r / "v1.0-mini/lidarseg.json").unlink(), "has no lidarseg.json"),
         (nuscenes, lambda r: (r / "v1.0-mini/scene.json").write_text("[]"), "lists 0 scenes, 10 were published"),
         (nuscenes, lambda r: (r / "v1.0-mini/category.json").write_text('[{"token": "a"}]'), "is older than lidarseg"),
-        (nuscenes, lambda r: (r / "v1.0-mini/sample.json").write_text('[{"token": "a"}]'), "holds what no reader expects"),
+        (nuscenes, lambda r: (r / "v1.0-mini/sample.json").write_text('[{"token": "a"}]'), "has unexpected content"),
         (sensaturban, lambda r: cut(r / "train/cambridge_block_2.ply"), "cambridge_block_2.ply: its header says 26 points"),
         (sensaturban, lambda r: (r / "train/birmingham_block_1.ply").unlink(), "lacks 1 of the 4 tiles of the split val"),
         (sensaturban, lambda r: (r / "train").rename(r / "grid_0.200"), "holds tiles that were thinned out"),
         (
             scannet,
             lambda r: (r / "scannetv2-labels.combined.tsv").write_text("id,category\n1,wall\n"),
-            "is no table of categories",
+            "is not a table of categories",
         ),
         (scannet, lambda r: (r / "scannetv2-labels.combined.tsv").write_text("id\traw_category\tnyu40id\n"), "lists no category"),
         (
@@ -180,7 +180,7 @@ def test_the_version_is_named(layouts: Any, tmp_path: Path) -> None:
     root = layouts.write_s3dis(tmp_path / "Stanford3dDataset_v1.2", ["Area_1/office_1", "Area_2/office_1"])
     (root / "Area_1" / "Area_1_alignmentAngle.txt").write_text("office_1 0\n")
     told = [finding.text for finding in findings(root)]
-    assert any("is the version that is not aligned; rooms are turned" in text for text in told)
+    assert any("is the version without alignment; rooms are rotated" in text for text in told)
     assert any("has no alignmentAngle.txt of Area_2" in text for text in told)
 
 

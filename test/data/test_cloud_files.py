@@ -182,7 +182,7 @@ WRONG = {
         b"ply\nformat binary_little_endian 1.0\nelement vertex 9\nproperty float x\nend_header\n12",
         "copy the file again",
     ),
-    "none.npy": (b"hello", "cannot be read as NumPy's"),
+    "none.npy": (b"hello", "cannot be read as a NumPy file"),
 }
 
 

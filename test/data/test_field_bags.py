@@ -329,7 +329,7 @@ def test_every_file_of_a_folder_of_bags_counts(tmp_path: Path) -> None:
 
 def test_a_pipe_under_the_name_of_a_bag_is_not_waited_for(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "drive.mcap")
-    with pytest.raises(DataError, match="is no file but a pipe, socket or device"):
+    with pytest.raises(DataError, match="is a pipe, socket or device, not a file"):
         find_cloud_topic(tmp_path / "drive.mcap")
     with pytest.raises(DataError, match=r"holds no \.mcap or \.db3 file"):
         find_cloud_topic(tmp_path)

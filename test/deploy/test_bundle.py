@@ -286,5 +286,5 @@ def test_a_pointer_that_leads_nowhere_is_answered_with_the_command(tmp_path: Pat
         find_bundle(pointer)
     pointer.parent.mkdir()
     pointer.symlink_to("versions/gone-1")
-    with pytest.raises(BundleError, match="leads to versions/gone-1, which is gone; deploy one"):
+    with pytest.raises(BundleError, match="leads to versions/gone-1, which no longer exists; deploy one"):
         find_bundle(pointer)

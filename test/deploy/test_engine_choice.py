@@ -129,7 +129,7 @@ def test_the_fastest_comes_first_and_the_reason_names_all() -> None:
     assert chain.labels == ("c:int8", "a", "b")  # b is not faster by enough to be worth a change
     assert chain.why == (
         "auto takes c:int8 30.0 ms (98.00% as in float32); others: a 60.0 ms (100.00% as in float32), "
-        "b 58.0 ms (100.00% as in float32); not taken: d: broken"
+        "b 58.0 ms (100.00% as in float32); not used: d: broken"
     )
 
 

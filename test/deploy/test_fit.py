@@ -62,7 +62,7 @@ def test_a_sensor_like_the_training_data_fits(shipped: Bundle, clouds: list[Clou
     [
         (lambda c: moved(c, c.xyz * [1, -1, -1]), "hangs upside down; set rotation_rpy_deg to 180 0 0"),
         (lambda c: moved(c, c.xyz * 1000), "set unit_m to 0.001"),
-        (lambda c: dataclasses.replace(c, intensity=c.intensity * 255), "of the ground near the sensor is taken for ground"),
+        (lambda c: dataclasses.replace(c, intensity=c.intensity * 255), "of the ground near the sensor is predicted as ground"),
         (
             lambda c: moved(c, np.where(c.valid[:, None], c.xyz + np.array([0, 0, 1.75]), 0)),
             "the ground lies at the height of the origin",
@@ -119,7 +119,7 @@ def test_parts_multiply_and_the_worst_is_named_first() -> None:
     assert combine({"answered": 1.0, "stability": 1.0}).value == 1.0
     fit = combine({"answered": 0.5, "ground": 0.0})
     assert fit.value == pytest.approx(0.5 ** WEIGHTS["answered"] * FLOOR ** WEIGHTS["ground"])
-    assert fit.reasons == ("only 0% of the ground near the sensor is taken for ground", "50% of the points get no class")
+    assert fit.reasons == ("only 0% of the ground near the sensor is predicted as ground", "50% of the points get no class")
     assert fit.to_mapping()["low"] is fit.low is True
     assert str(fit).startswith("fit 0.21 of 1: only 0%")
 

@@ -119,7 +119,7 @@ def test_nothing_matches_is_exit_code_1(told, scans, tmp_path, capsys):
     ("words", "more", "sentence"),
     [
         ("the car", [], "has no referring head"),
-        ("  ", [], "what to look for"),
+        ("  ", [], "name a scan and an expression"),
         ("the car", ["--scan", "3"], "there is no scan 3"),
     ],
 )

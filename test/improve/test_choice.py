@@ -253,7 +253,7 @@ def test_select_chooses_as_the_node_would_and_says_why_not_the_others(tmp_path: 
     assert main([str(tmp_path / "bag"), "--like-node", *settings, "--points", "2", "--out", str(tmp_path / "log")]) == 0
     told = capsys.readouterr().out
     assert "the node's log would keep 3 of 6 scans" in told
-    assert "3  passed over: spacing" in told
+    assert "3  skipped: spacing" in told
     stamps = sorted(record.stamp_ns // 10**9 for record in open_frames(tmp_path / "log").frames)
     assert stamps == [100, 102, 104]
 

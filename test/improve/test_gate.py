@@ -49,12 +49,12 @@ def test_each_figure_that_falls_is_named() -> None:
     assert failed(scores((1990, 1990, 1500)), class_drop=0.1) == []
     assert failed(scores((1500, 1500, 1500))) == ["mIoU", "IoU of a", "IoU of b", "IoU of c"]
     assert failed(scores(GOOD), ratio=1.2) == ["latency ratio"]
-    assert failed(scores(GOOD), clicks=OLD_CLICKS) == ["right answers on held-out clicks"]
+    assert failed(scores(GOOD), clicks=OLD_CLICKS) == ["accuracy on held-out clicks"]
 
 
 def test_a_gain_that_is_due_is_said_to_be_more_than_what_was() -> None:
     (refused,) = judge(OLD, OLD, OLD_CLICKS, OLD_CLICKS, 1.0, GateConfig()).failed
-    assert str(refused).endswith("0.250 before, 0.250 after, more than 0.250 is due")
+    assert str(refused).endswith("0.250 before, 0.250 after, more than 0.250 is required")
 
 
 def test_all_right_before_and_after_is_good_enough() -> None:
@@ -82,7 +82,7 @@ def test_pq_counts_where_there_are_instances() -> None:
 
 def test_a_check_reads_as_a_sentence() -> None:
     verdict = judge(OLD, scores((1780, 1780, 1780)), OLD_CLICKS, NEW_CLICKS, 1.0, GateConfig())
-    assert str(verdict.failed[0]) == "mIoU: 0.818 before, 0.802 after, at least 0.808 is due"
+    assert str(verdict.failed[0]) == "mIoU: 0.818 before, 0.802 after, at least 0.808 is required"
 
 
 @pytest.mark.parametrize("changes", [{"miou_drop": -0.1}, {"miou_drop": np.nan}, {"latency_ratio": 0.0}, {"class_points": 0}])

@@ -23,7 +23,7 @@ from weakseg_ros.points.labels import LabelMap
 def test_undo_goes_to_the_frame_it_happened_in(street_folder: Path) -> None:
     session = open_session(street_folder)
     session.undo()
-    assert "nothing to take back" in session.message
+    assert "nothing to undo" in session.message
     session.press(CAR)
     session.turn_page(1)
     session.turn_page(1)

@@ -150,7 +150,7 @@ def test_a_folder_of_logs_is_learnt_from_as_one(world: Path, place: Path) -> Non
     assert len(new) + len(held_out) == 7
     assert {key.split("/")[0] for key in new.keys} == {"0-anna", "1-berta"}
     assert len(problems) == 1
-    assert "carla: nothing is labelled there yet" in problems[0]
+    assert "carla: nothing is labelled in it yet" in problems[0]
     for robot in ("anna", "berta"):
         shutil.rmtree(fleet / robot / "sparse" / "clicks")
     with pytest.raises(DataError, match=r"fleet: none of the 3 logs in it has clicks to learn from .*anna"):
@@ -213,7 +213,7 @@ def test_old_data_that_are_gone_are_named_with_what_to_do(world: Path, place: Pa
     bundle, moved = Bundle.load(place / "models" / "toy"), world / "moved"
     (world / "day").rename(moved)
     try:
-        with pytest.raises(DataError, match=r"day, which is not here; say where it is with --replay, or go without"):
+        with pytest.raises(DataError, match=r"day, which does not exist here; give its path with --replay, or go without"):
             open_retrain_data(settings(place), bundle)
         found = open_retrain_data(settings(place, replay=moved, replay_scans=5), bundle)
         assert (found.problems, len(found.replay or ()), len(found.regression)) == ((), 5, 2)

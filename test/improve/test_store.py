@@ -105,7 +105,7 @@ def test_clouds_whose_laser_index_would_be_lost_are_refused_where_the_model_need
     ring = np.repeat(np.arange(4), 16)
     rows = RangeSpec(rows="ring")
     with FrameWriter(tmp_path, LABELS, rows, source="a test") as log:
-        with pytest.raises(DataError, match="goes by the laser index"):
+        with pytest.raises(DataError, match="needs the laser index"):
             log.write(*frame(64, ring=ring), Origin(), WORTH)
         log.write(*frame(64, height=4, ring=ring), Origin(), WORTH)
     frames = open_frames(tmp_path)
@@ -203,7 +203,7 @@ def test_reading_says_what_is_missing(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="is not a frame log"):
         open_frames(tmp_path)
     with writer(tmp_path) as log:
-        with pytest.raises(DataError, match="no whole frame yet"):
+        with pytest.raises(DataError, match="no complete frame yet"):
             open_frames(tmp_path)
         with pytest.raises(DataError, match="no points"):
             log.write(*frame(0), Origin(), WORTH)

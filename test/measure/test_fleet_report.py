@@ -243,7 +243,7 @@ def test_a_robot_is_named_by_the_path_of_its_bag() -> None:
     assert robot_of(Path("x/y"), "(ada)") == ""
     with pytest.raises(ConfigError, match="has no group"):
         robot_of(Path("x"), "ada")
-    with pytest.raises(ConfigError, match="is no regular expression"):
+    with pytest.raises(ConfigError, match="is not a regular expression"):
         robot_of(Path("x"), "(ada")
 
 

@@ -115,7 +115,7 @@ def test_a_submission_that_the_server_would_refuse_is_refused_here(
     recording: Path, kitti: Path, known_bundle: Bundle, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert predict(recording / "scans", known_bundle, tmp_path / "out", "--submission") == 2
-    assert "is in no sequence" in capsys.readouterr().err
+    assert "does not belong to a sequence" in capsys.readouterr().err
     assert predict(kitti, known_bundle, tmp_path / "pcd", "--submission", "--format", "pcd") == 2
     (kitti / "sequences" / "12" / "velodyne" / "000001.bin").write_bytes(b"123")
     assert predict(kitti, known_bundle, tmp_path / "cut", "--submission") == 1

@@ -89,7 +89,7 @@ def test_a_report_on_an_upside_down_sensor_says_so_first(
     assert weakseg(arguments) == 0
     assert "the ground lies above the sensor" in capsys.readouterr().out
     page = (tmp_path / "report" / "report.html").read_text()
-    assert "The clouds are not as a model needs them" in page
+    assert "The clouds are not suitable for a model" in page
     assert weakseg([*arguments, "--rotation-rpy-deg", "180", "0", "0"]) == 0
     assert "the ground lies above" not in capsys.readouterr().out
 

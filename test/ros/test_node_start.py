@@ -224,7 +224,7 @@ def test_labels_and_boxes_come_in_the_target_frame(rig: Any, start: Start, bundl
     client.points.publish(elsewhere)
     client.wait(lambda: client.value("input", "dropped no_transform") == "1", "the count of the drop")
     assert all(answer.header.stamp != elsewhere.header.stamp for answer in client.answers)
-    assert "TF has no way from 'mast' to 'base'" in process.text()
+    assert "TF has no transform from 'mast' to 'base'" in process.text()
     assert process.end() == 0
 
 

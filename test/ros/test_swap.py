@@ -110,7 +110,10 @@ def test_a_bad_bundle_leaves_the_old_one_and_is_said_once(rig: Any, watched: tup
     announced = at_work(client)
     good = os.readlink(versions.pointer)
     link = versions.models / ".link"
-    for target, reason in (("versions/damaged-1", "its hash is"), ("versions/absent", "leads to versions/absent, which is gone")):
+    for target, reason in (
+        ("versions/damaged-1", "its hash is"),
+        ("versions/absent", "leads to versions/absent, which no longer exists"),
+    ):
         link.symlink_to(target)
         os.replace(link, versions.pointer)
         client.wait(lambda reason=reason: reason in client.status["model"].message, "the reason in the diagnostics")
@@ -150,7 +153,7 @@ def test_another_engine_for_the_old_model_does_not_undo_a_swap(rig: Any, tmp_pat
         assert events.opening.wait(20)
         model.replace(open_segmenter(config, new))
         events.swapped.set()
-        with pytest.raises(EngineError, match=r"new .* came meanwhile and stays"):
+        with pytest.raises(EngineError, match=r"new .* was loaded meanwhile and stays in use"):
             falling.result(20)
     assert (model.bundle.name, model.engine) == ("new", "plain")
     assert model.refused == []

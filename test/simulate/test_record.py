@@ -69,7 +69,7 @@ def test_a_folder_that_holds_scans_is_not_touched_without_leave(tmp_path, sensor
     assert main([*arguments, "--seed", "1"]) == 2
     assert open_scans(tmp_path / "sim").content_hash == before
     assert main([*arguments, "--seed", "1", "--streets", "2"]) == 2
-    assert "is one recording" in capsys.readouterr().err
+    assert "is a single recording" in capsys.readouterr().err
     assert main([*arguments, "--seed", "1", "--overwrite"]) == 0
     assert open_scans(tmp_path / "sim").content_hash != before
 

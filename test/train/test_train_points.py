@@ -110,5 +110,5 @@ def test_what_needs_an_image_is_refused_in_words(rooms: Path, tmp_path: Path, bu
     for method in ("consistency", "point_panoptic"):
         with pytest.raises(ConfigError, match=f"'{method}' needs a net on range images"):
             train(config_of(rooms, tmp_path / method, method=method))
-    with pytest.raises(BundleError, match="is a network on points, and other arithmetic takes networks on range images alone"):
+    with pytest.raises(BundleError, match="is a network on points, and other arithmetic supports networks on range images only"):
         bundle.info.refuse_points("other arithmetic")

@@ -242,7 +242,7 @@ def test_a_missing_rerun_is_one_sentence(
 @pytest.mark.parametrize(
     ("arguments", "part"),
     [
-        ([], "which data?"),
+        ([], "no data is given"),
         (["nowhere"], "nowhere"),
         (["--live", "scans"], "leave the data out"),
         (["--live", "--mcap", "out"], "ros2 bag record"),

@@ -21,7 +21,7 @@ def test_the_nearest_click_within_the_radius_counts() -> None:
     class_id = np.array([1, 0, 0, 2, 0, 0, 0], np.uint8)
     source = spread_labels(make_cloud(xyz), class_id, 0.25)  # 0.325 m at 10 m
     assert source.tolist() == [0, 0, 3, 3, -1, -1, -1]
-    assert class_id.tolist() == [1, 0, 0, 2, 0, 0, 0], "the input stays as it was"
+    assert class_id.tolist() == [1, 0, 0, 2, 0, 0, 0], "the input is unchanged"
 
 
 def test_the_radius_grows_with_the_distance() -> None:

@@ -63,7 +63,7 @@ def _coarse3d_motion(rng: np.random.Generator) -> Motion:
 def moved_crop(planes: dict[str, NDArray[np.float32]], config: AugmentConfig, rng: np.random.Generator) -> None:
     """Mirror, turn, tilt and scale the points of a crop about its middle, in place; planes (P,) by name."""
     if config.where == "coarse3d":
-        raise ConfigError("augment.where: 'coarse3d' moves range images' points; take images or points with a net on points")
+        raise ConfigError("augment.where: 'coarse3d' augments range images only; use images or points with a net on points")
     mirror, offset, rotation = _motion(config, rng)
     xyz = np.stack([planes[axis] for axis in "xyz"], axis=1) * (1.0, mirror, 1.0) @ rotation.T
     planes |= {axis: xyz[:, number].astype(np.float32) for number, axis in enumerate("xyz")}

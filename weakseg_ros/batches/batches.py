@@ -140,7 +140,7 @@ class ImageSource(Protocol):
 
 
 class SurveyedSource(ImageSource, Protocol):
-    """A row of registry.SOURCES, made as `ScanImages` is, which can be looked through before a training."""
+    """A row of registry.SOURCES, made as `ScanImages` is, which can be examined before a training."""
 
     told: InputSpec
     augment: AugmentConfig
@@ -317,7 +317,7 @@ def _pasted_classes(augment: AugmentConfig, labels: LabelMap) -> list[int]:
     ids = [labels.id_of(name) for name in augment.paste_classes] or np.flatnonzero(labels.things).tolist()
     if not ids:
         raise ConfigError(
-            f"augment.paste_classes: label map '{labels.name}' has no things to paste; name classes, or set paste to 0"
+            f"augment.paste_classes: label map '{labels.name}' has no thing classes to paste; set paste_classes, or paste to 0"
         )
     return ids
 

@@ -76,7 +76,9 @@ class AugmentConfig:
     def __post_init__(self) -> None:
         check_ranges(self)
         if not self.band_counts or min(self.band_counts) < 2:
-            raise ConfigError(f"band_counts: {list(self.band_counts)} must hold numbers from 2 up; LaserMix takes 3, 4, 5, 6")
+            raise ConfigError(
+                f"band_counts: {list(self.band_counts)} must contain numbers of 2 or more; LaserMix uses 3, 4, 5, 6"
+            )
 
 
 NO_AUGMENTATION = AugmentConfig(

@@ -247,7 +247,7 @@ def _forget_peak() -> None:
     try:
         Path("/proc/self/clear_refs").write_text("5")  # Linux: VmHWM starts again from what is resident now
     except OSError:
-        log.debug("the peak of memory cannot be reset here; it is that of the whole process")
+        log.debug("the peak memory counter cannot be reset here, so it covers the entire process")
 
 
 def _peak_mib() -> float:

@@ -156,7 +156,7 @@ def _main_table(cells: Cells) -> str:
 
 _LEGEND = (
     f"The number of seeds is in round brackets; the gain over `{BASELINE}` with the same seeds follows it, in points, with its "
-    f"{100 * LEVEL:.0f} % interval; an interval that holds 0 resolves nothing."
+    f"{100 * LEVEL:.0f} % interval; a difference whose interval contains 0 is not resolved."
 )
 
 
@@ -196,7 +196,7 @@ def _variants_table(cells: Cells) -> str:
     if not body:
         return ""
     table = markdown(["method", "variant", "net", *map(_percent, ratios)], body)
-    return f"## Variants\n\n{table}\n\nThe last figures are the difference to the same method without the change, in points."
+    return f"## Variants\n\n{table}\n\nThe last column is the difference from the same method without the change, in points."
 
 
 def _against_baseline(cells: Cells) -> str:

@@ -47,7 +47,7 @@ def open_archive(source: Path | bytes, most_bytes: int = MOST_UNPACKED_BYTES) ->
             entries = archive.zip.infolist() if archive.zip else []
             size = sum(int(entry.file_size) for entry in entries)
             if size > most_bytes:
-                raise ValueError(f"it unpacks to {size} bytes, at most {most_bytes} are taken")
+                raise ValueError(f"it unpacks to {size} bytes, more than the limit of {most_bytes}")
             yield archive
     except _DAMAGE as error:
         raise ValueError(str(error) or "it ends too early") from None

@@ -89,7 +89,7 @@ def unpacked(stack: ExitStack, path: Path) -> tuple[Path, str]:
                 out.write(block)
     except OSError as error:
         why = f"cannot be unpacked into {target.parent} ({error.strerror or error})"
-        raise DataError(f"{path}: {why}; make room there, or unpack it yourself with 'zstd -d'") from None
+        raise DataError(f"{path}: {why}; free some space, or unpack it yourself with 'zstd -d'") from None
     except (EOFError, ValueError, _zstd().ZstdError):
         damage = f"{path.name} is cut off or damaged"
     return target, damage

@@ -246,7 +246,7 @@ def _open(path: Path) -> Iterator[_OpenBag]:
     if not path.exists():
         raise DataError(f"{path}: there is no such bag; check the path")
     if not path.is_dir() and not path.is_file():
-        raise DataError(f"{path}: is no file but a pipe, socket or device; record it to a file first")
+        raise DataError(f"{path}: is a pipe, socket or device, not a file; record it to a file first")
     with ExitStack() as stack:
         yield _open_bag(stack, path)
 
@@ -289,9 +289,9 @@ def _open_files(stack: ExitStack, path: Path, why: DataError | None = None) -> _
         raise why or DataError(f"{path}: cannot be read as a bag (it holds no .mcap or .db3 file); check the path")
     metadata = path / bag_files.METADATA
     if metadata.is_file():
-        damage = damage or "metadata.yaml does not fit its files"
+        damage = damage or "metadata.yaml does not match its files"
     elif not damage and path.is_dir():
-        log.warning("%s: has no metadata.yaml, its files are read by name; 'ros2 bag reindex' mends it", path)
+        log.warning("%s: has no metadata.yaml, so its files are read by name; 'ros2 bag reindex' restores it", path)
     return _OpenBag(path, readers, damage=damage, promised=_promised(metadata))
 
 

@@ -46,7 +46,7 @@ def spec_of_bare(files: tuple[Path, ...]) -> RangeSpec:
     outside = np.mean((everything > usual.fov_up_deg + MARGIN_DEG) | (everything < usual.fov_down_deg - MARGIN_DEG))
     span = (spec.fov_up_deg - spec.fov_down_deg) / (usual.fov_up_deg - usual.fov_down_deg)
     is_usual = outside <= OUTSIDE_ALLOWED and span >= SPAN_NEEDED and spec.full_circle
-    how = "taken for those of an HDL-64E, which they fit" if is_usual else f"measured from {len(scans)} scans"
+    how = "assumed to be those of an HDL-64E, which they match" if is_usual else f"measured from {len(scans)} scans"
     chosen = usual if is_usual else spec
     log.info(
         "%s: has no %s, so field of view and rows are %s: %d x %d, %g..%g deg; 'train' sets them with --height, --width, "

@@ -46,7 +46,7 @@ class CheckConfig:
     def __post_init__(self) -> None:
         check_ranges(self)
         if not self.data:
-            raise ConfigError("data: names no folder; give at least one")
+            raise ConfigError("data: no folder is given; name at least one")
 
 
 def main(argv: Sequence[str]) -> int:
@@ -71,7 +71,7 @@ def _say_findings(config: CheckConfig, folder: Path) -> int:
 def findings(folder: Path, sequences: Sequence[str] = (), read: bool = True) -> Iterator[Finding]:
     """All that is to say on a folder, as it is found; DataError where there is no such folder."""
     if not folder.is_dir():
-        raise DataError(f"{folder}: is no folder; check the path")
+        raise DataError(f"{folder}: is not a folder; check the path")
     strange = list(islice(_irregular(folder), 1000))
     if strange:
         yield fault(f"{folder}: holds {len(strange)} entries that are neither files nor folders ({some(strange)}); remove them")
@@ -121,7 +121,7 @@ def _sentence(where: Path, error: BaseException) -> str:
         return str(error)
     if isinstance(error, OSError):
         return f"{refusal_of(error)}; check its permissions and the disk"
-    return f"{where}: holds what no reader expects ({type(error).__name__}: {error}); copy it again"
+    return f"{where}: has unexpected content ({type(error).__name__}: {error}); copy it again"
 
 
 def _irregular(folder: Path) -> Iterator[str]:

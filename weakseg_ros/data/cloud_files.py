@@ -125,7 +125,9 @@ def _as_sentence(path: Path) -> Iterator[None]:
     try:
         yield
     except (ValueError, OSError) as error:
-        raise DataError(f"{path}: cannot be read as NumPy's ({str(error).splitlines()[0]}); save it with numpy.save") from None
+        raise DataError(
+            f"{path}: cannot be read as a NumPy file ({str(error).splitlines()[0]}); save it with numpy.save"
+        ) from None
 
 
 def _array(values: NDArray[Any], columns: tuple[str, ...], path: Path) -> Columns:
@@ -135,7 +137,7 @@ def _array(values: NDArray[Any], columns: tuple[str, ...], path: Path) -> Column
     names = columns or USUAL[:width]
     if width < 3 or len(names) != width:
         raise DataError(
-            f"{path}: is of shape {values.shape}; (N, 3) to (N, {len(USUAL)}) is due, {', '.join(USUAL)}, or say --columns"
+            f"{path}: is of shape {values.shape}; (N, 3) to (N, {len(USUAL)}) is required, {', '.join(USUAL)}, or say --columns"
         )
     return dict(zip(names, values.reshape(-1, width).T, strict=True))
 

@@ -63,7 +63,7 @@ _NEEDED = {field.name for field in dataclasses.fields(Expression) if field.defau
 def read_expressions(place: Path | str) -> list[Expression]:
     """The expressions of a file, of a recording, or of a folder of recordings, whose scans' keys then begin with their names.
 
-    Raises DataError where there are none, and for a line that is no expression.
+    Raises DataError where there are none, and for a line that is not an expression.
     """
     place = Path(place)
     if not place.is_dir():
@@ -122,7 +122,7 @@ def _expression(line: str, where: str) -> Expression:
         row = None
     if not isinstance(row, dict) or not set(row) >= _NEEDED or type(row["group"]) is not int:
         needed = ", ".join(sorted(_NEEDED))
-        raise DataError(f"{where}: is no expression; each line is a JSON object with {needed}")
+        raise DataError(f"{where}: is not an expression; each line is a JSON object with {needed}")
     for name in ("targets", "context", "confusable"):
         if not isinstance(row.get(name, []), list) or not all(type(instance) is int for instance in row.get(name, [])):
             raise DataError(f"{where}: '{name}' holds {row[name]!r}; write a list of instance ids")

@@ -32,9 +32,9 @@ def _fetch(command: str, bag: str, folder: Path) -> Path:
     except (OSError, ValueError) as error:
         raise ConfigError(f"fetch: '{command}' cannot be run ({error}); try it in a shell") from None
     if done.returncode:
-        said = (done.stderr.strip() or done.stdout.strip() or "it said nothing").splitlines()[-1]
+        said = (done.stderr.strip() or done.stdout.strip() or "it printed nothing").splitlines()[-1]
         raise DataError(f"{bag}: could not be fetched (exit code {done.returncode}: {said}); try the command in a shell")
     found = sorted(folder.iterdir())
     if not found:
-        raise DataError(f"{bag}: the command ended well and brought nothing to {{folder}}; try it in a shell")
+        raise DataError(f"{bag}: the command succeeded but copied nothing to {{folder}}; try it in a shell")
     return found[0] if len(found) == 1 else folder

@@ -248,7 +248,7 @@ class FrameScans(OpensAsOne):
         if not self.keys:
             reason = f" ({self.problems[0]})" if self.problems else ""
             raise DataError(
-                f"{folder}: the frame log holds no whole frame yet{reason}; let the node run, or see 'weakseg select'"
+                f"{folder}: the frame log has no complete frame yet{reason}; let the node run, or see 'weakseg select'"
             )
 
     @classmethod

@@ -50,7 +50,7 @@ def mended(blob: bytes, columns: int, path: Path) -> bytes:
     """The text with each strange byte replaced by what makes its line one of `columns` numbers; the log says which."""
     found = list(_STRANGE.finditer(blob))
     if len(found) > MOST_MENDED:
-        raise DataError(f"{path}: is not a text file of points ({len(found)} bytes are no text); copy the file again")
+        raise DataError(f"{path}: is not a text file of points ({len(found)} bytes are not text); copy the file again")
     for match in reversed(found):
         at = match.start()
         number = blob.count(b"\n", 0, at) + 1

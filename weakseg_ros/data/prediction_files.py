@@ -85,7 +85,9 @@ def check_submission(out: Path, points: Mapping[str, int]) -> list[str]:
     """
     stray = [key for key in points if not key.rpartition("/")[0].isdecimal()]
     if stray:
-        raise DataError(f"submission: scan '{stray[0]}' is in no sequence; give SemanticKITTI's folder, which holds sequences/")
+        raise DataError(
+            f"submission: scan '{stray[0]}' does not belong to a sequence; give SemanticKITTI's folder, which holds sequences/"
+        )
     allowed = LabelMap.load("semantickitti")
     known = np.isin(np.arange(RAW_IDS), allowed.to_raw(np.arange(allowed.num_classes)))
     for key, count in points.items():
@@ -99,7 +101,7 @@ def check_submission(out: Path, points: Mapping[str, int]) -> list[str]:
         os.replace(fresh / ZIP, out / ZIP)
     present = {key.rpartition("/")[0] for key in points}
     missing = [name for name in SERVER_SEQUENCES if name not in present]
-    return [f"the server wants the sequences 11 to 21; these are missing: {', '.join(missing)}"] if missing else []
+    return [f"the server expects the sequences 11 to 21; these are missing: {', '.join(missing)}"] if missing else []
 
 
 def _label(predicted: Predicted) -> bytes:

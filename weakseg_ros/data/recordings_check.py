@@ -29,7 +29,7 @@ def published_findings(
         if scans != counts.get(name, scans):
             yield fault(f"{folder / 'velodyne'}: has {scans} scans, {counts[name]} were published; copy the sequence again")
         elif name not in counts:
-            yield note(f"{folder}: is no sequence of the published data set; it counts only where it is named with --sequences")
+            yield note(f"{folder}: is not a sequence of the published data set; it is used only if it is named with --sequences")
 
 
 def recording_findings(folder: Path, labelled: bool) -> Iterator[Finding]:

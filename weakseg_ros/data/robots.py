@@ -21,7 +21,7 @@ def robot_of(bag: Path, pattern: str = "") -> str:
         compiled = re.compile(pattern)
     except re.error as error:
         raise ConfigError(
-            f"robot: '{pattern}' is no regular expression ({error}); for robots/NAME/drive write 'robots/([^/]+)/'"
+            f"robot: '{pattern}' is not a regular expression ({error}); for robots/NAME/drive write 'robots/([^/]+)/'"
         ) from None
     if not compiled.groups:
         raise ConfigError(f"robot: '{pattern}' has no group; put the part that is the robot's name in brackets")

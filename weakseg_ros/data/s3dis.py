@@ -119,9 +119,9 @@ def version_findings(folder: Path) -> Iterator[Finding]:
         yield fault(f"{root}: is the version that is not aligned, and has no alignmentAngle.txt of its areas; copy it again")
         return
     if root.resolve().name == ALIGNED or not turned:
-        yield note(f"{root}: is read as the aligned version; its rooms are left as they stand")
+        yield note(f"{root}: is read as the aligned version; its rooms are not rotated")
         return
-    yield note(f"{root}: is the version that is not aligned; rooms are turned by the angles of its files as they are read")
+    yield note(f"{root}: is the version without alignment; rooms are rotated by the angles in its files")
     without = [area.name for area in areas_in(folder) if area.name not in turned]
     if without:
         yield fault(f"{root}: has no alignmentAngle.txt of {some(without)}; copy these areas again")
@@ -213,7 +213,7 @@ def _angles(file: Path) -> Iterator[tuple[str, float]]:
             try:
                 yield words[0], float(words[1])
             except (IndexError, ValueError):
-                raise DataError(f"{file}:{number}: '{line[:40]}' is no room and angle; copy the file again") from None
+                raise DataError(f"{file}:{number}: '{line[:40]}' is not a room and an angle; copy the file again") from None
 
 
 def upright(xyz: NDArray[np.float64], angle_deg: float) -> NDArray[np.float32]:

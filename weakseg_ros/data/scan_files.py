@@ -135,7 +135,7 @@ def read_points(path: Path) -> NDArray[np.float32]:
     layout = find_layout(blob) or KITTI
     if layout != KITTI and path.parent not in _NAMED:
         _NAMED.add(path.parent)
-        log.warning("%s: its scans have %s; further columns than the intensity are left out", path.parent, layout)
+        log.warning("%s: its scans have %s; columns after the intensity are ignored", path.parent, layout)
     if len(blob) % layout.point_bytes:
         text = f"has {len(blob)} bytes, not a multiple of {layout.point_bytes} ({SHOWN})"
         raise DataError(f"{path}: {text}; the file is cut off: copy it again, or bring it into the layout with 'weakseg import'")

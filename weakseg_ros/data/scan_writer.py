@@ -189,7 +189,7 @@ class ScanWriter:
         rows = self._facts["spec"].rows
         is_grid = cloud.height > 1 and self._shapes <= {(cloud.height, cloud.width)}
         if (rows != "angle" and not is_grid) or (rows == "ring" and not ring_is_row):
-            fault = "the cloud is not organised as the one grid of laser by column that all scans share"
+            fault = "the cloud is not organised in the laser-by-column grid that all scans share"
             raise DataError(f"{where}: the range image takes its rows by '{rows}', but {fault}; use rows 'angle'")
 
 

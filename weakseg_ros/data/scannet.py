@@ -257,7 +257,9 @@ def nyu40_of_category(table: Path) -> dict[str, int]:
     try:
         return {row["raw_category"]: int(row["nyu40id"] or 0) for row in rows}
     except (KeyError, ValueError, TypeError) as error:
-        raise DataError(f"{table}: is no table of categories with raw_category and nyu40id ({error!r}); copy it again") from None
+        raise DataError(
+            f"{table}: is not a table of categories with raw_category and nyu40id ({error!r}); copy it again"
+        ) from None
 
 
 def instances_of(groups: Groups, count: int) -> NDArray[np.uint16]:

@@ -31,7 +31,7 @@ def read_scanrefer(path: Path | str) -> list[Expression]:
     except OSError as error:
         raise DataError(f"{path}: cannot be read ({error.strerror}); check the path") from None
     except ValueError:
-        raise DataError(f"{path}: is no JSON; name one of ScanRefer's files") from None
+        raise DataError(f"{path}: is not JSON; name one of ScanRefer's files") from None
     if not isinstance(rows, list) or not rows:
         raise DataError(f"{path}: holds no list of descriptions; name one of ScanRefer's files")
     known = [_instance(row, f"{path}: description {number}") for number, row in enumerate(rows)]

@@ -86,7 +86,10 @@ def _recognise(folder: Path) -> OpensScans:
 def recognised_as(folder: Path) -> str:
     """The row of `registry.DATASETS` whose layout a folder has; DataError where it has none."""
     if folder.is_file():
-        raise DataError(f"{folder}: is a file; scans lie in a folder ('weakseg import {folder}' makes one of a bag or of clouds)")
+        raise DataError(
+            f"{folder}: is a file, but scans are stored in a folder "
+            f"('weakseg import {folder}' makes one from a bag or cloud files)"
+        )
     if not folder.is_dir():
         raise DataError(f"{folder}: there is no such folder; check the path")
     kind = _layout_of(folder)
@@ -111,7 +114,9 @@ def _what_lies_there(folder: Path) -> str:
         files = cloud_files(place)
         if files:
             kind = files[0].suffix
-            return f"; {len(files)} {kind} files were found in {place}: 'weakseg import {place} --out scans' makes scans of them"
+            return (
+                f"; {len(files)} {kind} files were found in {place}: 'weakseg import {place} --out scans' converts them to scans"
+            )
     return "; check the path"
 
 

@@ -71,7 +71,7 @@ def _of_scans(path: Path, read: Callable[[], list[Any]], keys: Sequence[str], li
     except DataError as error:
         if listed:
             raise
-        say_once(f"{error} (it is not needed, and left out)")
+        say_once(f"{error} (it is optional and is ignored)")
         return None
     return [lines[number] for number in numbers]
 

@@ -83,7 +83,7 @@ class StaticScans(OpensAsOne):
             )
         wanted = [place for place in places if _is_wanted(place, split, sequences)]
         if not wanted:
-            raise DataError(f"{folder}: holds no cloud of what was asked for; 'weakseg check {folder}' says what is missing")
+            raise DataError(f"{folder}: contains none of the requested clouds; 'weakseg check {folder}' says what is missing")
         return cls(folder, wanted, " ".join(filter(None, [folder.resolve().name, split])), labels)
 
     @cached_property

@@ -43,7 +43,7 @@ def read_talk2car(path: Path | str) -> list[Command]:
     except OSError as error:
         raise DataError(f"{path}: cannot be read ({error.strerror}); check the path") from None
     except ValueError:
-        raise DataError(f"{path}: is no JSON; name Talk2Car's file of commands") from None
+        raise DataError(f"{path}: is not JSON; name Talk2Car's file of commands") from None
     rows = content.get("commands") if isinstance(content, dict) else None
     if not isinstance(rows, list) or not rows:
         raise DataError(f"{path}: has no list 'commands'; name Talk2Car's file of commands")

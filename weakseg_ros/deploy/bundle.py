@@ -163,7 +163,7 @@ class BundleInfo:
     def __post_init__(self) -> None:
         check_ranges(self)
         if not self.name.isprintable():
-            raise ConfigError(f"name: {self.name!r} holds characters that a terminal obeys; rename the bundle")
+            raise ConfigError(f"name: {self.name!r} contains control characters; rename the bundle")
         names = self.head_names
         if len(set(names)) != len(names):
             raise ConfigError(f"heads: {list(names)} names a head twice; name each once")
@@ -173,7 +173,7 @@ class BundleInfo:
         missing = [name for name in due if name not in self.outputs]
         if missing:
             raise ConfigError(
-                f"outputs: '{missing[0]}' is missing, which every network or its heads answer; export the model again"
+                f"outputs: '{missing[0]}' is missing, but the network or its heads must provide it; export the model again"
             )
 
     @property
@@ -215,7 +215,7 @@ class BundleInfo:
         """BundleError where the network is on points, which `verb` cannot take."""
         if self.input.points is not None:
             raise BundleError(
-                f"models/{self.name}: is a network on points, and {verb} takes networks on range images alone; train it again "
+                f"models/{self.name}: is a network on points, and {verb} supports networks on range images only; train it again "
                 "with 'weakseg train'"
             )
 
@@ -298,7 +298,8 @@ class Bundle:
         if found != self.info.files[name].sha256:
             expected = self.info.files[name].sha256
             raise BundleError(
-                f"{path}: its hash is {found[:12]}, {INFO_FILE} says {expected[:12]}; cut short or altered, copy it again"
+                f"{path}: its hash is {found[:12]}, but {INFO_FILE} says {expected[:12]}; "
+                "it is truncated or modified, so copy it again"
             )
         return content
 
@@ -315,7 +316,7 @@ def write_bundle(folder: Path, info: BundleInfo, files: Mapping[str, tuple[str, 
     something else is there, or the disk does not take it.
     """
     if folder.is_symlink():
-        raise BundleError(f"{folder}: is a link, which is never replaced; name another folder")
+        raise BundleError(f"{folder}: is a symbolic link, which is never replaced; name another folder")
     if folder.exists() and not (folder / INFO_FILE).is_file() and (not folder.is_dir() or content_of(folder)):
         raise BundleError(f"{folder}: exists and is not a bundle; choose another folder")
     table = {name: ModelFile(hashlib.sha256(content).hexdigest(), kind) for name, (kind, content) in files.items()}

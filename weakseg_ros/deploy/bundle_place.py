@@ -43,14 +43,14 @@ def find_bundle(where: Path | str) -> Path:
 
 
 def _undeployed(pointer: Path) -> str:
-    return f"leads to {os.readlink(pointer)}, which is gone" if pointer.is_symlink() else "no bundle is deployed here"
+    return f"leads to {os.readlink(pointer)}, which no longer exists" if pointer.is_symlink() else "no bundle is deployed here"
 
 
 def _what_it_is(place: Path) -> str:
     """Why a place holds no bundle, in words: people give checkpoints and models of other projects."""
     if place.is_file():
         other = (
-            "an ONNX file alone says nothing of classes and image"
+            "an ONNX file alone does not describe its classes and input"
             if place.suffix == ".onnx"
             else "a checkpoint is for 'train --init'"
         )

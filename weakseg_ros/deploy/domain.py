@@ -215,7 +215,7 @@ def _intensity_difference(
     values = np.concatenate([sample.intensity for sample in samples])
     without = f"a model trained without intensity suits such clouds better ({WITHOUT_INTENSITY})"
     if not values.size:
-        return f"was trained with intensity, this cloud has none and zeros are fed; {without}"
+        return f"was trained with intensity, but this cloud has none, so the model gets zeros; {without}"
     low, high = float(values.min()), float(values.max())
     if low == high and trained[0.05] != trained[0.95]:
         found = f"constant {high:g}" if high else "all zero"
@@ -228,11 +228,11 @@ def _intensity_difference(
     scale = f" (scale 0..{info.intensity.full_scale:g})" if info.intensity.full_scale else ""
     factor = _factor(samples, info)
     if factor is not None and not tried.get(_key(factor), True):
-        advice = f"a factor of {factor:.3g} would make it alike, but was tried and does not help; {without}"
+        advice = f"a factor of {factor:.3g} would match it, but was tried and does not help; {without}"
     elif factor:
         advice = f"set intensity_scale to {factor:.3g} (--intensity-scale {factor:.3g}, or input.intensity_scale of the node)"
     else:
-        advice = f"no factor makes it alike; {without}"
+        advice = f"no factor makes it match; {without}"
     return f"intensity p95 is {now:.3g}, trained on {then:.3g}{scale}; {advice}"
 
 

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Can a model's answers on these clouds be trusted? One number from 0 to 1 with its reasons, without labels.
 
-The number is the share of right points to expect, roughly: `bench/fit.py` holds it against labelled scans of real and simulated
+The number is the point accuracy to expect, roughly: `bench/fit.py` holds it against labelled scans of real and simulated
 sensors, and made the weights. It needs the engine once more for each cloud that is looked at, and no torch.
 """
 
@@ -137,10 +137,10 @@ def _reason(name: str, value: float) -> str:
     if value >= FAIR:
         return ""
     return {
-        "ground": f"only {value:.0%} of the ground near the sensor is taken for ground",
-        "stability": f"without half of the points only {value:.0%} keep their class, on average over the classes",
+        "ground": f"only {value:.0%} of the ground near the sensor is predicted as ground",
+        "stability": f"with half of the points removed, only {value:.0%} keep their class, averaged over the classes",
         "answered": f"{1 - value:.0%} of the points get no class",
-        "intensity": "the intensities are not distributed as those of the training data",
+        "intensity": "the intensity distribution differs from that of the training data",
     }[name]
 
 

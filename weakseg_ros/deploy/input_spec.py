@@ -253,7 +253,7 @@ def check_channels(channels: Sequence[str], representation: str = "range") -> No
         for owner, own in OF_ONE_REPRESENTATION.items():
             if name in own and owner != representation:
                 raise ConfigError(
-                    f"channels: '{name}' is for nets on {_KINDS.get(owner, owner)}; leave it out, or take another net"
+                    f"channels: '{name}' is for nets on {_KINDS.get(owner, owner)}; leave it out, or use another net"
                 )
     if not channels or len(set(channels)) != len(channels):
         raise ConfigError(f"channels: {list(channels)} must name at least one channel, each once")

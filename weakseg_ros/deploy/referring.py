@@ -141,7 +141,7 @@ def vocabulary_of(info: BundleInfo) -> Vocabulary:
         has = ", ".join(info.head_names) or "none"
         raise BundleError(
             f"{info.name}: has no referring head (heads: {has}), so it answers no expressions; train one with "
-            "'weakseg train-referring', or take another bundle"
+            "'weakseg train-referring', or use another bundle"
         )
     return Vocabulary(str(rule.kwargs.get("vocabulary", "")).split())
 

@@ -45,7 +45,7 @@ class Vocabulary:
     def __init__(self, words: Sequence[str]) -> None:
         for word in words:
             if not _WORD.fullmatch(word):
-                raise ConfigError(f"vocabulary: '{word}' is no word of small letters, or number; export the model again")
+                raise ConfigError(f"vocabulary: '{word}' is neither a lower-case word nor a number; export the model again")
         self.words = tuple(words)
         self._number = {word: number for number, word in enumerate(words, FIRST_WORD)}
         if len(self._number) != len(words):

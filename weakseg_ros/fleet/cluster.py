@@ -117,7 +117,7 @@ class _OverRay:
         if failure:
             attempt.failures.append(failure)
             if len(attempt.failures) <= self._settings.ray_retries:
-                complain(f"{attempt.job.name}: {failure}; it is tried again")
+                complain(f"{attempt.job.name}: {failure}; it will be tried again")
                 return None
             row["problem"] = failure
         lost = [text for text in attempt.failures if text != row.get("problem")]
@@ -161,7 +161,7 @@ def _run_on_worker(packed: tuple[Work, _Place | None, str], job: Job) -> Row:
     except OSError:
         return {**row, "problem": f"{host} has no folder {folder}; start the command in a folder that all nodes share"}
     if place is not None and not place.is_seen():
-        problem = f"{host} does not see {place.folder}, or sees another one; put --out on storage that all nodes share"
+        problem = f"{host} cannot access {place.folder}, or has a different one; put --out on storage that all nodes share"
         return {**row, "problem": problem}
     if place is not None:
         place.note(job, f"worker {os.getpid()} on {host}")
@@ -284,7 +284,7 @@ def _connect(ray: Any, settings: RaySettings) -> None:
             ray.shutdown()
             if not attempts_left:
                 raise
-            complain(f"ray: did not start ({_first_line(error)}); it is tried again")
+            complain(f"ray: did not start ({_first_line(error)}); it will be tried again")
 
 
 def _local_cpus(settings: RaySettings) -> int:

@@ -31,7 +31,7 @@ class Stretch:
     scans: int
     uncertainty: float
     right: float | None
-    """share of right points; None without labels"""
+    """point accuracy; None without labels"""
     place_m: tuple[float, float] | None
     is_global: bool
     """whether its place is one of the earth, and not of the bag's own odometry"""
@@ -55,7 +55,7 @@ def stretches_of(course: Mapping[str, Any], robot: str, bag: str) -> list[Stretc
 
 
 def over_time(stretches: Sequence[Stretch]) -> dict[str, Any]:
-    """Mean uncertainty and share of right points by robot and time, and a sentence for each robot that changed."""
+    """Mean uncertainty and point accuracy by robot and time, and a sentence for each robot that changed."""
     if not stretches:
         return {"width_s": 0.0, "robots": {}, "said": []}
     stamps = [stretch.stamp_s for stretch in stretches]
@@ -83,7 +83,7 @@ def _means(inside: Sequence[Stretch]) -> dict[str, Any]:
 def _changes(robot: str, rows: Sequence[Mapping[str, Any]]) -> list[str]:
     """What changed between the first and the last third of a robot's time beyond what neighbouring times differ by."""
     said = []
-    for name, words in (("uncertainty", "the mean uncertainty"), ("right", "the share of right points")):
+    for name, words in (("uncertainty", "the mean uncertainty"), ("right", "the point accuracy")):
         values = [row[name] for row in rows if row[name] is not None]
         third = len(values) // 3
         if len(values) < FEWEST_BINS:

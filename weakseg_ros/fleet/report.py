@@ -30,7 +30,7 @@ def main(argv: Sequence[str]) -> int:
     """The verb; exit code 1 where bags could not be read."""
     config = parse(FleetConfig, argv, "fleet")
     if config.run == Path():
-        raise DataError("which evaluation? give the folder that 'weakseg evaluate BAGS... --out FOLDER' wrote")
+        raise DataError("no evaluation is given; name the folder that 'weakseg evaluate BAGS... --out FOLDER' wrote")
     page, found = write_report(config)
     say(in_words(found).headline)
     for sentence in found["time"]["said"]:
@@ -103,10 +103,10 @@ def _next_steps(found: Mapping[str, Any]) -> list[Step]:
         steps.append(Step("Give the same evaluate command again: only the bags that could not be read are tried again."))
     if queue is None:
         choose = f"weakseg select BAGS... --bundle {bundle} --together --frames 50 --out runs/select"
-        return [*steps, Step("Choose the frames most worth a click over all robots under one budget.", choose)]
+        return [*steps, Step("Select the most valuable frames over all robots under one budget.", choose)]
     left = queue["frames"] - queue["clicked"]
     steps.append(
-        Step(f"Label the {left} frames that nobody has clicked yet, the worthiest first.", f"weakseg label {queue['log']}")
+        Step(f"Label the {left} frames that nobody has clicked yet, the most valuable first.", f"weakseg label {queue['log']}")
     )
     retrain = f"weakseg retrain --frames {queue['log']} --bundle {bundle}"
     return [*steps, Step("Fine-tune the model with the clicks; the gate decides about it.", retrain)]

@@ -114,7 +114,9 @@ def _read(path: Path) -> tuple[str, Mapping[str, Any]]:
         return "evaluation", content
     if {"miou", "seeds", "step_ms"} <= content.keys():
         return "benchmark", content
-    raise DataError(f"{path}: is no result of 'weakseg evaluate', 'train' or 'benchmark'; give the folder that one of them wrote")
+    raise DataError(
+        f"{path}: is not a result of 'weakseg evaluate', 'train' or 'benchmark'; give the folder that one of them wrote"
+    )
 
 
 def _json(path: Path) -> dict[str, Any]:
@@ -156,7 +158,7 @@ def _overall(one: Mapping[str, Any], other: Mapping[str, Any]) -> list[Row]:
     return [
         of("miou_present", name="mIoU of the classes in the scans"),
         of("miou", name="mIoU over all classes"),
-        of("accuracy", name="share of right points"),
+        of("accuracy", name="point accuracy"),
         of("unanswered_share", -1, "share of points without a class"),
         of("calibration.ece", -1, "calibration error (ECE)"),
         of("uncertainty_histogram.mean", 0, "mean uncertainty"),
@@ -221,7 +223,7 @@ def _incomparable(one: Mapping[str, Any], other: Mapping[str, Any]) -> list[str]
     said = []
     if one["data_hash"] != other["data_hash"]:
         what = f"{one['data']['name']}, {one['scans']} scans, and {other['data']['name']}, {other['scans']} scans"
-        said.append(f"The data differ ({what}): a difference may come from the data, and neither is called better.")
+        said.append(f"The data differ ({what}): a difference may come from the data, so neither is called better.")
     theirs, ours = (sorted(run.get("class_iou", {})) for run in (other, one))
     if theirs != ours:
         only = [", ".join(sorted(set(a) - set(b))) or "none" for a, b in ((ours, theirs), (theirs, ours))]
@@ -229,9 +231,11 @@ def _incomparable(one: Mapping[str, Any], other: Mapping[str, Any]) -> list[str]
             f"The label maps differ (only in the first: {only[0]}; only in the second: {only[1]}): mIoU is over other classes."
         )
     elif one.get("labels") and other.get("labels") and one["labels"] != other["labels"]:
-        said.append("The label maps have the same classes with other raw ids: labels may have been counted otherwise.")
+        said.append("The label maps have the same classes with different raw ids, so labels may be counted differently.")
     if one.get("unanswered") != other.get("unanswered"):
-        said.append("One run counts points without a class as wrong, the other leaves them out: accuracy and IoU do not compare.")
+        said.append(
+            "One run counts points without a class as wrong, the other leaves them out: accuracy and IoU cannot be compared."
+        )
     for index, run in enumerate((one, other)):
         if run.get("partial"):
             said.append(f"The {('first', 'second')[index]} run is partial: {run['partial_reason']}")
@@ -241,7 +245,7 @@ def _incomparable(one: Mapping[str, Any], other: Mapping[str, Any]) -> list[str]
             )
     machines = [(run.get("engine"), run.get("environment", {}).get("cpu")) for run in (one, other)]
     if machines[0] != machines[1]:
-        said.append("Engine or machine differ: the times do not compare.")
+        said.append("Engine or machine differ: the times cannot be compared.")
     return said
 
 

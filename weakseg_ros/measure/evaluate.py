@@ -104,7 +104,7 @@ class EvaluateConfig(RaySettings):
         if self.live and self.ray:
             raise ConfigError("ray: a live evaluation goes through one node on this machine; leave --live or --ray out")
         if self.log is not None and (self.attach or not self.live):
-            raise ConfigError("log: it is the node that keeps frames, one that --live starts; leave --log out, or --attach")
+            raise ConfigError("log: frames are logged by the node that --live starts; leave --log out, or --attach")
 
 
 OnAnswer = Callable[[Item, Segmentation], None]
@@ -124,7 +124,7 @@ def run(argv: Sequence[str], live: LiveAnswers, runner_of: Callable[[RaySettings
     if config.merge:
         report, summary = merge(config.merge, config.out)
     elif config.data == Path():
-        raise DataError(f"which data? give a bag or a folder of scans ('weakseg evaluate drive --bundle {DEFAULT_BUNDLE}')")
+        raise DataError(f"no data is given; name a bag or a folder of scans ('weakseg evaluate drive --bundle {DEFAULT_BUNDLE}')")
     elif bags := bags_for(config, config.data, config.more) or [config.data] * (config.parts > 1):
         evaluate_one = partial(evaluate, live=live) if config.live else evaluate
         report, summary = evaluate_many(config, bags, evaluate_one, runner_of(config, config.out))
@@ -133,14 +133,14 @@ def run(argv: Sequence[str], live: LiveAnswers, runner_of: Callable[[RaySettings
     say(_sentence(summary))
     say(f"report: {report}")
     for sentence in summary["domain"]:
-        say(f"mind the sensor: {sentence}")
+        say(f"check the sensor: {sentence}")
     if summary["partial"]:
         complain(f"weakseg evaluate: partial result: {summary['partial_reason']}")
     silent = _says_nothing(summary)
     if silent:
         complain(f"weakseg evaluate: {silent}")
     if not_to_trust(summary):
-        say(f"do not build on these answers: {not_to_trust(summary)}")
+        say(f"do not rely on these answers: {not_to_trust(summary)}")
     return EXIT_PARTIAL if summary["partial"] or silent else 0
 
 

@@ -177,7 +177,7 @@ class ScanInput:
         self._truth = _TruthFiles(label_folder, labels, self.notes) if label_folder else None
         if self._truth and len(self._truth.files) != len(self._scans):
             raise DataError(
-                f"{label_folder}: holds {len(self._truth.files)} label files for {len(self._scans)} scans; one each is due"
+                f"{label_folder}: holds {len(self._truth.files)} label files for {len(self._scans)} scans; one each is required"
             )
 
     @property

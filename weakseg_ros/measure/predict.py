@@ -92,7 +92,7 @@ def main(argv: Sequence[str], runner_of: Callable[[RaySettings, Path], Runner] =
     """
     config = parse(PredictConfig, argv, "predict")
     if config.data == Path():
-        raise DataError(f"which data? give a bag or a folder of scans ('weakseg predict scans --bundle {DEFAULT_BUNDLE}')")
+        raise DataError(f"no data is given; name a bag or a folder of scans ('weakseg predict scans --bundle {DEFAULT_BUNDLE}')")
     if bags := bags_for(config, config.data, config.more):
         return 0 if are_whole(predict_many(config, bags, runner_of(config, config.out))) else EXIT_PARTIAL
     return EXIT_PARTIAL if _say(config, predict(config)) else 0
@@ -132,7 +132,7 @@ def _say(config: PredictConfig, report: PredictReport) -> bool:
             f"weakseg predict: {report.empty} of {len(report.points)} scans hold no point at all; check the topic and the driver"
         )
     if report.fit is not None and report.fit.low:
-        say(f"do not build on these predictions: {report.fit}")
+        say(f"do not rely on these predictions: {report.fit}")
     return bool(report.problems or report.empty)
 
 

@@ -24,7 +24,7 @@ def figures(tally: Tally, labels: LabelMap, shared: frozenset[int], unanswered: 
 
     `shared` are the class ids that the data's labels can name; the mIoU is taken over these. Where the data are labelled
     the mapping has `miou` (SemanticKITTI's rule: a class without a point counts 0), `miou_present` (classes that have
-    points), `class_iou`, `accuracy` (share of right points), `unanswered_share`, `miou_by_range`, `calibration`, `confusions`.
+    points), `class_iou`, `accuracy` (point accuracy), `unanswered_share`, `miou_by_range`, `calibration`, `confusions`.
     """
     return {
         "scans": tally.scans,

@@ -42,10 +42,10 @@ def verdict(summary: Mapping[str, Any]) -> Verdict:
     """One sentence on quality, one on speed; a wrong frame or unit of the clouds comes before both."""
     wrong = summary.get("wrong_geometry")
     if wrong:
-        return Verdict("poor", f"The clouds are not as a model needs them: {wrong[0]}.", _speed(summary))
+        return Verdict("poor", f"The clouds are not suitable for a model: {wrong[0]}.", _speed(summary))
     doubt = not_to_trust(summary)
     if doubt:
-        return Verdict("poor", f"Do not build on these answers: {doubt}.", _speed(summary))
+        return Verdict("poor", f"Do not rely on these answers: {doubt}.", _speed(summary))
     if not summary["labelled_scans"]:
         return _verdict_without_truth(summary)
     miou, present = summary["miou_present"], summary["classes_present"]
@@ -54,7 +54,7 @@ def verdict(summary: Mapping[str, Any]) -> Verdict:
     strong = [name for name, iou in rows.items() if iou >= GOOD_IOU]
     weak = [name for name, iou in rows.items() if iou < FAIR_IOU]
     parts = [f"reliable on {_listed(strong)}"] if strong else []
-    parts += [f"not to be trusted on {_listed(weak)}"] if weak else []
+    parts += [f"unreliable on {_listed(weak)}"] if weak else []
     about = f": {', '.join(parts)}" if parts else ""
     silent = summary["unanswered_share"]
     if silent > MUCH_UNANSWERED:
@@ -77,7 +77,7 @@ def next_steps(summary: Mapping[str, Any], bundle: str, data: str) -> list[Step]
     steps: list[Step] = []
     if summary["partial"]:
         steps.append(Step(f"Repair the data first: {summary['partial_reason']}"))
-    steps += [Step(f"Mind the sensor: {sentence}") for sentence in summary["domain"]]
+    steps += [Step(f"Check the sensor: {sentence}") for sentence in summary["domain"]]
     steps += _steps_on_silence(summary)
     steps += _steps_on_classes(summary) if summary["labelled_scans"] else _steps_without_truth(summary)
     if _p95(summary) > SENSOR_PERIOD_MS:
@@ -141,7 +141,7 @@ def _steps_on_classes(summary: Mapping[str, Any]) -> list[Step]:
         steps.append(Step(_about_weak_classes(weak[:WEAK_CLASSES], rows)))
     ece = summary["calibration"]["ece"]
     if ece > HIGH_ECE:
-        off = f"Take the confidence with care: it is off by {_percent(ece)} on average"
+        off = f"Treat the confidence with care: it is off by {_percent(ece)} on average"
         steps.append(Step(f"{off}; export again with validation data like these."))
     near, far = summary["miou_by_range"][0]["miou"], summary["miou_by_range"][-1]["miou"]
     if near and far is not None and far < FAR_DROP * near:

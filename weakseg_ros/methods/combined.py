@@ -67,7 +67,7 @@ def build_method(method: str, settings: Mapping[str, Any], task: Task) -> Combin
     for name, kind in kinds.items():
         if kind.why_no_points and getattr(task.net, "representation", "range") == "points":
             raise ConfigError(
-                f"method: '{name}' needs a net on range images, as {kind.why_no_points}; take another net, or leave it out"
+                f"method: '{name}' needs a net on range images, as {kind.why_no_points}; use another net, or leave it out"
             )
     return Combined({name: kind(settings[name] if name in settings else kind.Settings(), task) for name, kind in kinds.items()})
 

@@ -41,7 +41,7 @@ class PointsSpec:
         check_ranges(self)
         if not self.ratios or min(self.ratios) < 2 or math.prod(self.ratios) > self.points:
             raise ConfigError(
-                f"ratios: {list(self.ratios)} must hold numbers from 2 up whose product is at most points ({self.points})"
+                f"ratios: {list(self.ratios)} must contain numbers of 2 or more whose product is at most points ({self.points})"
             )
 
 

@@ -207,7 +207,7 @@ def _check_row(where: str, row: LabelClass) -> None:
     if not row.name.strip():
         raise ConfigError(f"{where}.name: is empty; give the class a name")
     if not row.name.isprintable():
-        raise ConfigError(f"{where}.name: {row.name!r} holds characters that a terminal obeys; rename the class")
+        raise ConfigError(f"{where}.name: {row.name!r} contains control characters; rename the class")
     if len(row.color) != 3 or not all(0 <= part <= 255 for part in row.color):
         raise ConfigError(f"{where}.color: is {list(row.color)}; expected red, green, blue, each 0..255")
     if any(not 0 <= raw < RAW_IDS for raw in row.raw_ids):

@@ -117,7 +117,7 @@ def raw_of_message(message: Any) -> RawCloud:
     except (AttributeError, TypeError, ValueError, BufferError) as error:
         found = type(message).__name__
         raise CloudError(
-            f"PointCloud2: {found} does not read as one ({error}); pass a sensor_msgs/PointCloud2", "bad_layout"
+            f"PointCloud2: {found} cannot be read as one ({error}); pass a sensor_msgs/PointCloud2", "bad_layout"
         ) from None
 
 
@@ -139,7 +139,7 @@ def check_size(raw: RawCloud) -> tuple[int, int]:
     count = height * width
     if height < 0 or width < 0 or count > MAX_POINTS:
         raise CloudError(
-            f"PointCloud2: {height} x {width} points is absurd (at most {MAX_POINTS}); the header is damaged, see the driver",
+            f"PointCloud2: {height} x {width} points is impossible (at most {MAX_POINTS}); the header is damaged, see the driver",
             "absurd_size",
         )
     if count == 0:
@@ -168,7 +168,7 @@ def note_on_rows(raw: RawCloud, row_step: int) -> tuple[str, ...]:
         return ()
     return (
         f"PointCloud2: row_step {raw.row_step} is wrong, the data hold {raw.height} packed rows of {row_step} bytes; "
-        "they are read as such",
+        "they are read that way",
     )
 
 

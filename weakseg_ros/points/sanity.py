@@ -38,7 +38,7 @@ CLEARLY = 2.0
 """another set of axes must show this many times as much ground"""
 FORWARD_SHARE, FORWARD_COSINE = 0.97, 0.6
 AXES = {
-    "upside down": ((180.0, 0.0, 0.0), "the ground lies above the sensor: it hangs upside down"),
+    "upside down": ((180.0, 0.0, 0.0), "the ground lies above the sensor, so it is mounted upside down"),
     "optical": ((-90.0, 0.0, -90.0), "z is forward and y is down, a camera's optical frame"),
     "y up": ((90.0, 0.0, 90.0), "y is up and z is forward, as in graphics"),
 }
@@ -52,7 +52,7 @@ TILTS = ((0.0, 0.0, 0.0), (30.0, 0.0, 0.0), (-30.0, 0.0, 0.0), (0.0, 30.0, 0.0),
 STAY = 0.1
 BELOW_M, BELOW_SHARE = 0.8, 0.05
 """hardly anything lies this far below a ground"""
-OWN_FRAME = "take the topic in the sensor's own frame"
+OWN_FRAME = "use the topic in the sensor's own frame"
 ORIGINS_M = (0.0, 1.0, 1.8, 2.6)
 """heights above a cloud's origin that its sensor may have been at"""
 HIDDEN_M, HIDDEN_FACTOR, HIDDEN_SHARE = 2.0, 1.3, 0.12
@@ -99,7 +99,7 @@ def far_away(xyz: NDArray[np.float64]) -> Finding | None:
     if near < AWAY_M or spread > min(distance / 2, FAR_M):
         return None
     text = f"all points lie in one direction, {distance:.0f} m away, so the cloud is not in its sensor's frame (map?)"
-    return Finding("far", text, "take the topic in the sensor's own frame, or transform the clouds into it")
+    return Finding("far", text, "use the topic in the sensor's own frame, or transform the clouds into it")
 
 
 def wrong_unit(xyz: NDArray[np.float64]) -> Finding | None:
@@ -108,7 +108,7 @@ def wrong_unit(xyz: NDArray[np.float64]) -> Finding | None:
     if middle < FAR_M:
         return None
     unit, name = (0.01, "centimetres") if _depth(xyz) < CENTIMETRES_BELOW and middle < 1e4 else (0.001, "millimetres")
-    text = f"half of the points are farther than {_distance(middle)}, which no LiDAR sees: {name} in place of metres?"
+    text = f"half of the points are farther than {_distance(middle)}, beyond the range of any LiDAR: {name} instead of metres?"
     return Finding("unit", text, f"set unit_m to {unit:g}")
 
 
@@ -170,7 +170,7 @@ def wrong_height(xyz: NDArray[np.float64]) -> Finding | None:
         return Finding(
             "high", f"the ground lies {height:.1f} m below the origin: a sensor on a mast, or a frame above it", remedy
         )
-    return Finding("buried", f"the ground lies {-height:.1f} m above the origin, from where no sensor sees it", remedy)
+    return Finding("buried", f"the ground lies {-height:.1f} m above the origin, where no sensor could see it", remedy)
 
 
 def ground_height_m(xyz: NDArray[np.float64], most_m: float = HIGHEST_M) -> float | None:
@@ -200,8 +200,8 @@ def merged(xyz: NDArray[np.floating]) -> Finding | None:
         share = min(share, hidden_share(points - [0.0, 0.0, height_m]))
         if share < HIDDEN_SHARE:
             return None
-    text = f"{share:.0%} of the points lie behind others wherever one looks from, so they are of several sensors or sweeps"
-    return Finding("merged", text, "take the topic of one sensor in its own frame, one sweep at a time")
+    text = f"{share:.0%} of the points are occluded from any viewpoint, so the cloud combines several sensors or sweeps"
+    return Finding("merged", text, "use the topic of one sensor in its own frame, one sweep at a time")
 
 
 def hidden_share(xyz: NDArray[np.float64]) -> float:
@@ -265,7 +265,7 @@ def segments(covered: Sequence[NDArray[np.bool_]]) -> Finding | None:
     if each > 0.4 or together < max(2 * each, 0.5):
         return None
     text = f"each cloud covers about {360 * each:.0f} deg, all of them together {360 * together:.0f}: parts of a turn?"
-    return Finding("segments", text, "take the driver's topic of full turns, or let it join them")
+    return Finding("segments", text, "use the driver's topic of full turns, or let the driver join them")
 
 
 def _axes(name: str) -> Finding:

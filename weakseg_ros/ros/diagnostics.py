@@ -150,7 +150,7 @@ def input_status(summary: FrameSummary, config: NodeConfig, source: CloudSource 
     status.values |= {f"dropped {reason}": count for reason, count in sorted(summary.dropped.items())}
     status.values |= {"rate_hz": f"{summary.rate_hz:.2f}", "age_s": "never" if summary.age_s is None else f"{summary.age_s:.2f}"}
     if source is None:
-        status.message = "the node is not active and takes no clouds"
+        status.message = "the node is not active and processes no clouds"
         return status
     reliability = source.reliability.name.lower()
     status.values |= {"topic": source.topic, "publishers": source.publishers, "reliability": reliability, "mode": config.mode}
@@ -237,7 +237,7 @@ def domain_status(sentences: Sequence[str], wrong_geometry: Sequence[str] = (), 
     if wrong_geometry:
         status.worsen(DiagnosticStatus.ERROR, wrong_geometry[0])
     elif fit is not None and fit.low:
-        status.worsen(DiagnosticStatus.ERROR, f"the answers are not to be built on, {fit}")
+        status.worsen(DiagnosticStatus.ERROR, f"the answers are not reliable, {fit}")
     elif sentences:
         status.worsen(DiagnosticStatus.WARN, sentences[0])
     return status

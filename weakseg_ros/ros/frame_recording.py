@@ -93,7 +93,7 @@ class FrameRecording:
             raise ConfigError(f"frame log paused: {figures.fault}")
         log.ask(tag, note)
         if figures.full:
-            return f"the next frame is kept in {log.folder}, which is full: as soon as some are moved or log.max_frames is raised"
+            return f"{log.folder} is full; the next frame is kept as soon as frames are moved or log.max_frames is raised"
         return f"the next frame is kept in {log.folder}"
 
     def status(self) -> Status:

@@ -71,7 +71,7 @@ def check_names(command: Sequence[str]) -> None:
     known = {*ARGUMENTS, *SETTINGS, *OF_LAUNCH}
     for name, given, value in (word.partition(":=") for word in command):
         if given and name not in known:
-            today = f"; it is called {FORMER_NAMES[name]} now" if name in FORMER_NAMES else ""
+            today = f"; it is now called {FORMER_NAMES[name]}" if name in FORMER_NAMES else ""
             hint = today or did_you_mean(name, known) or f" ('ros2 launch weakseg_ros {LAUNCH_FILE} --show-args' lists them)"
             raise ConfigError(f"{name}:={value}: {LAUNCH_FILE} has no argument '{name}'{hint}")
 
@@ -165,10 +165,10 @@ class Respawning:
                 False, f"weakseg: exit code {PERMANENT} is a permanent fault, explained above; it is not restarted"
             )
         if not self._enabled:
-            return RespawnDecision(False, f"weakseg: ended with exit code {exit_code}; respawn:=true would start it again")
+            return RespawnDecision(False, f"weakseg: ended with exit code {exit_code}; respawn:=true would restart it")
         self._deaths = 1 if ran_s >= STEADY_S else self._deaths + 1
         if 0 <= self._max_retries < self._deaths:
             return RespawnDecision(
                 False, f"weakseg: died {self._deaths} times in a row; respawn_max_retries is {self._max_retries}"
             )
-        return RespawnDecision(True, f"weakseg: ended with exit code {exit_code} and is started again")
+        return RespawnDecision(True, f"weakseg: ended with exit code {exit_code} and is restarted")

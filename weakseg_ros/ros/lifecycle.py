@@ -204,7 +204,7 @@ class SegmentNode(LifecycleNode):
         self._deactivate()
         loading, self._loading = self._loading, None
         if loading is not None:
-            loading.give_up("the node lets go of its model")
+            loading.give_up("the node unloads its model")
             self.left_behind |= not loading.join()
         pipeline, self._pipeline = self._pipeline, None
         if pipeline is not None:

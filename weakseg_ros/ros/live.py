@@ -65,7 +65,7 @@ class NodeProcess:
         """ReplayError, with the end of its log, where the node has ended by itself."""
         code = self._process.poll()
         if code is not None:
-            raise ReplayError(f"node: ended with exit code {code}; its last words:\n{self.log()}")
+            raise ReplayError(f"node: ended with exit code {code}; its last output:\n{self.log()}")
 
     def log(self) -> str:
         """The last lines that the node printed."""

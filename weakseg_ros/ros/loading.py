@@ -57,7 +57,7 @@ class Loading(Generic[T]):
 
     def give_up(self, why: str) -> None:
         """Use nothing that still comes of it; harmless where it is over."""
-        self._end(BundleError(f"loading was given up, {why}"))
+        self._end(BundleError(f"loading was aborted: {why}"))
 
     def join(self) -> bool:
         """Wait a little for the thread; False where it goes on."""

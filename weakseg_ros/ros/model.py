@@ -120,7 +120,7 @@ class Model:
         (other if swapped else failing).close()
         give_back_free_blocks()
         if swapped:
-            raise EngineError(f"{failed}: fails on every cloud ({reason}); {self} came meanwhile and stays")
+            raise EngineError(f"{failed}: fails on every cloud ({reason}); {self} was loaded meanwhile and stays in use")
 
     def close(self) -> None:
         """Release the engine; nobody may call `run` any more."""

@@ -140,8 +140,8 @@ class Pipeline:
         needed = "intensity" in self.model.bundle.info.channels and config.input.intensity_field
         if needed and len(cloud) and not cloud.intensity_field and self._throttle.first("no_intensity"):
             self._node.get_logger().warning(
-                f"{self._node.resolve_topic_name('points')}: the clouds have no intensity, so the model is fed zeros; "
-                "set the parameter input.intensity_field to the field that holds it, or to '' to say that this is meant"
+                f"{self._node.resolve_topic_name('points')}: the clouds have no intensity, so the model gets zeros; "
+                "set the parameter input.intensity_field to the field that holds it, or to '' to confirm this"
             )
 
     def _drop(self, reason: str, text: str) -> None:

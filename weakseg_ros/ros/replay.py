@@ -58,7 +58,7 @@ def main(argv: Sequence[str]) -> int:
     """The verb `weakseg replay`."""
     chosen = parse(ReplayConfig, argv, "replay")
     if chosen.bag == Path():
-        raise DataError("which bag? give the folder of a rosbag2 ('weakseg replay drive --topic /points')")
+        raise DataError("no bag is given; name the folder of a rosbag2 ('weakseg replay drive --topic /points')")
     if chosen.out is not None:
         check_can_write(chosen.out.parent, "--out")
     bags = bags_of(chosen.bag, chosen.more)
@@ -88,5 +88,5 @@ def _sentence(result: ReplayResult) -> str:
     if result.answered:
         text += f"; publish to answer p50 {latency['p50']:.1f} ms, p95 {latency['p95']:.1f} ms, p99 {latency['p99']:.1f} ms"
     if result.unasked:
-        text += f"; {result.unasked} answers to clouds of someone else"
+        text += f"; {result.unasked} answers to clouds that this command did not send"
     return text

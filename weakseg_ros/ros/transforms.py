@@ -42,7 +42,7 @@ class Transforms:
             found = self._buffer.lookup_transform(target, source, Time(nanoseconds=stamp_ns), Duration(seconds=PATIENCE_S))
         except self._failure as error:
             raise CloudError(
-                f"{self._asked_by}: TF has no way from '{source}' to '{target}' at the cloud's time ({error}); check that "
+                f"{self._asked_by}: TF has no transform from '{source}' to '{target}' at the cloud's time ({error}); check that "
                 f"both frames are published, or set {self._asked_by} to ''",
                 "no_transform",
             ) from None

@@ -73,7 +73,7 @@ def check_length(config: SimulateConfig) -> None:
     step_s, speed = config.stride / config.sensor.rate_hz, drive_speed(config.seed)
     if ego_position((config.scans - 1) * step_s, speed) > DRIVE_HALF_M:
         fit = int((2 * DRIVE_HALF_M / speed - EGO_SWAY_S * 0.1) / step_s)
-        found = f"scans: {config.scans} with stride {config.stride} lead beyond the end of street {config.seed}"
+        found = f"scans: {config.scans} with stride {config.stride} go beyond the end of street {config.seed}"
         raise ConfigError(f"{found}; take at most {fit}, or more streets")
 
 

@@ -87,7 +87,7 @@ class RecordConfig:
         if self.out is None and self.bag is None:
             raise ConfigError("out: nothing would be written; give --out FOLDER, --bag FOLDER, or both")
         if self.expressions and self.out is None:
-            raise ConfigError("expressions: they are written beside scans, and a bag has none; give --out FOLDER, too")
+            raise ConfigError("expressions: they are written with scans, not to a bag; add --out FOLDER")
 
     def drives(self) -> list[SimulateConfig]:
         """One drive per street."""
@@ -110,7 +110,7 @@ def record(config: RecordConfig) -> int:
     for drive in drives:
         check_length(drive)
     if config.out and len(drives) > 1 and (config.out / "velodyne").exists():
-        raise DataError(f"{config.out}: is one recording, several streets need a folder of their own; choose another one")
+        raise DataError(f"{config.out}: is a single recording, but several streets need a folder each; choose another one")
     sensor, total = drives[0].sensor, len(drives) * config.scans_per_street
     there = [drive for drive in drives if _is_there(config, drive)]
     if there:

@@ -80,7 +80,7 @@ def _add_variants(config: ExportConfig) -> None:
     if bundle.file_of(KIND_ONNX) is None and config.run is not None:
         return
     if bundle.info.input.points is not None and config.run is not None:
-        say("  float32 alone: half precision and int8 are made of networks on range images")
+        say("  float32 only: half precision and int8 need a network on range images")
         return
     if config.scans is not None:
         train_scans, val_scans = open_data_for(bundle, config.scans)

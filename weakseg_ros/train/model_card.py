@@ -7,9 +7,9 @@ from weakseg_ros.deploy.bundle import BundleInfo, HeadRule
 
 RARE_IOU = 0.3
 _HEADS = {
-    "novelty": "Says of every point how unlike anything labelled it is (`novelty`).",
-    "centres": "Tells objects apart by their centres.",
-    "queries": "Tells objects apart by a query for each.",
+    "novelty": "Gives every point a novelty score (`novelty`), which is high for points unlike any labelled class.",
+    "centres": "Separates objects by their centres.",
+    "queries": "Separates objects with one query for each.",
 }
 
 
@@ -67,7 +67,7 @@ def _mounting_limit(info: BundleInfo) -> str:
     compared = "`weakseg doctor` and the node's diagnostics compare it with the training data."
     if info.input.level:
         return (
-            "- Clouds are put level, and to a usual height above the ground, by the ground found in each. Where no ground is "
+            "- Clouds are levelled and moved to a standard height above the ground found in each. If no ground is "
             f"seen, or z does not point up, the answers are not to be relied on; {compared}"
         )
     return f"- A sensor with other beams or another mounting height looks different to the network; {compared}"
@@ -80,7 +80,7 @@ def _limits(info: BundleInfo) -> str:
         outside = f"outside {spec.fov_down_deg:g} to {spec.fov_up_deg:g} deg, or outside {spec.min_range_m:g} to "
         lines.insert(0, f"- Points {outside}{spec.max_range_m:g} m, get no class.")
     if "intensity" in info.channels and info.intensity.ranks:
-        lines.append("- Intensity is told by its rank in each cloud: the driver's scale, gain and gamma do not matter.")
+        lines.append("- Intensity is used as its rank within each cloud: the driver's scale, gain and gamma do not matter.")
     elif "intensity" in info.channels:
         scale = f"0..{info.intensity.full_scale:g}" if info.intensity.full_scale else "the training data's own units"
         lines.append(f"- Intensity is expected on the scale {scale}; another scale misleads it (the node's `intensity_scale`).")
@@ -92,7 +92,7 @@ def _limits(info: BundleInfo) -> str:
         lines.append(f"- Classes without validation points, whose quality is unknown: {', '.join(absent)}.")
     if not info.parity:
         lines.append(f"- Runs in torch only: the network `{info.net.name}` cannot be exported to ONNX.")
-    lines.append("- Not for safety: its confidence says how sure it is on data like the training data, nothing more.")
+    lines.append("- Not for safety-critical use: its confidence is valid only on data like the training data.")
     return "## Where it will fail\n\n" + "\n".join(lines)
 
 

@@ -51,7 +51,7 @@ def words_in_sections(words: Sequence[str], sections: Sections) -> list[str]:
     fresh = [word for section, names in moved.items() for name, value in names.items() for word in _option(section, name, value)]
     if fresh:
         complain(
-            f"weakseg train --options: are written under their method or net now, and are taken for {' '.join(fresh)}",
+            f"weakseg train --options: now belong to their method or net and are read as {' '.join(fresh)}",
         )
     return rest + fresh
 

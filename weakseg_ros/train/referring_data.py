@@ -177,10 +177,10 @@ class ReferringData:
             segmenter = open_encoder(bundle, self.cache / "encoder", scans[0].cloud)
             for key in Progress(missing, what="encode", unit="scan"):
                 if key not in number:
-                    raise DataError(f"{folder}: an expression is about scan '{key}', which is not there; write both again")
+                    raise DataError(f"{folder}: an expression is about scan '{key}', which does not exist; write both again")
                 scan = scans[number[key]]
                 if scan.instance_id is None:
-                    raise DataError(f"{folder}: scan '{key}' has no instances, so that no expression has an answer in it")
+                    raise DataError(f"{folder}: scan '{key}' has no instances, so no expression can have an answer in it")
                 save_scan(self._place(key), encode_scan(segmenter, scan.cloud, scan.instance_id))
         return {key: _load(self._place(key)) for key in keys}
 

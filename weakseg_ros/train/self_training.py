@@ -185,7 +185,7 @@ def self_train(
             look = guard.look(method.teacher.net, trace.steps)
             trace.looks.append(look)
             if look.agreement < settings.least_agreement:
-                trace.stopped = f"it agreed with the model it began from on only {look.agreement:.0%} of the points"
+                trace.stopped = f"it agreed with the original model on only {look.agreement:.0%} of the points"
                 break
             if look.steadiness >= best_look.steadiness:
                 best, best_look = copy.deepcopy(method.teacher.net), look

@@ -61,7 +61,7 @@ def add_variants(bundle: Bundle, folder: Path, variants: Sequence[str], train: S
     bundle.info.refuse_points("other arithmetic")
     file = bundle.file_of(KIND_ONNX)
     if file is None:
-        raise BundleError(f"{bundle.folder}: has no ONNX file, so that no variant can be made of it")
+        raise BundleError(f"{bundle.folder}: has no ONNX file, so no variant can be made from it")
     base = classes_to_bytes_last(onnx.load_model_from_string(bundle.read(file)))
     calibration = frames_of(bundle.info, train, CALIBRATION_SCANS)
     validation = frames_of(bundle.info, val, VALIDATION_SCANS)
@@ -108,9 +108,9 @@ def too_much(variant: str, facts: VariantFacts) -> str:
     least, most = LEAST_AGREEMENT[variant], MOST_MIOU_LOST[variant]
     faults = []
     if facts.class_agreement < least:
-        faults.append(f"gives {facts.class_agreement:.2%} of the pixels the class of float32, at least {least:.0%} is asked for")
+        faults.append(f"agrees with float32 on {facts.class_agreement:.2%} of the pixels, but {least:.0%} is required")
     if facts.miou is not None and facts.fp32_miou is not None and facts.fp32_miou - facts.miou > most:
-        faults.append(f"loses {facts.fp32_miou - facts.miou:.4f} of the mIoU, at most {most} is allowed")
+        faults.append(f"loses {facts.fp32_miou - facts.miou:.4f} of the mIoU, but at most {most} is allowed")
     return f"{variant}: was not written, as it {' and '.join(faults)}" if faults else ""
 
 

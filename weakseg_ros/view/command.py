@@ -63,9 +63,11 @@ class ViewConfig(InputSettings):
         super().__post_init__()
         check_ranges(self)
         if self.live and self.data != Path():
-            raise ConfigError("live: shows what the node answers; leave the data out, or leave --live out")
+            raise ConfigError("live: the view shows the node's answers; leave the data out, or leave --live out")
         if self.live and (self.rrd or self.mcap):
-            raise ConfigError("live: a file needs an end; record ~/labels with 'ros2 bag record' instead, or leave --live out")
+            raise ConfigError(
+                "live: cannot be written to a file; record ~/labels with 'ros2 bag record' instead, or leave --live out"
+            )
 
 
 OpenLive = Callable[[ViewConfig], AbstractContextManager[Frames]]
@@ -80,7 +82,7 @@ def run(argv: Sequence[str], open_live: OpenLive) -> int:
         with open_live(config) as frames:
             return _serve(config, frames, f"node {config.node}")
     if config.data == Path():
-        raise DataError(f"which data? give a bag or a folder of scans ('weakseg view drive --bundle {DEFAULT_BUNDLE}')")
+        raise DataError(f"no data is given; name a bag or a folder of scans ('weakseg view drive --bundle {DEFAULT_BUNDLE}')")
     if config.rrd is None and config.mcap is None:
         need("viser")
     for option, path in (("--rrd", config.rrd and config.rrd.parent), ("--mcap", config.mcap and config.mcap.parent)):

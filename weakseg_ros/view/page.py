@@ -47,7 +47,7 @@ KEYS = (
     Key("pagedown", "following", "Next scan", "Page down"),
     Key("home", "first", "First scan", "Home"),
     Key("end", "last", "Last scan; follow a running node", "End"),
-    Key("V", "look", "Colour the points by something else", "V"),
+    Key("V", "look", "Change the colours of the points", "V"),
     Key("B", "boxes", "Show or hide the boxes", "B"),
     Key("X", "swap", "Show one pane at a time, then all again", "X"),
     Key("H", "home", "Camera: home", "H"),

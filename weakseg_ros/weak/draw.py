@@ -194,8 +194,8 @@ def _check_room(folder: Path, overwrite: bool) -> None:
     strangers = [path for path in folder.rglob("*") if path.is_file() and path.suffix != ".label" and path != folder / RECORD]
     strangers = [path for path in strangers if not is_ours(path.name)]
     if strangers or _is_clicked(folder):
-        what = strangers[0].name if strangers else "the clicks of a person"
-        raise DataError(f"{folder}: holds {what}, which no draw has made; choose another folder with --out")
+        what = strangers[0].name if strangers else "clicks made by a person"
+        raise DataError(f"{folder}: holds {what}, which 'weakseg sparse' did not draw; choose another folder with --out")
 
 
 def _is_clicked(folder: Path) -> bool:

@@ -250,7 +250,7 @@ def reached_scans(scans: PropagatedScans) -> ScanSet:
     if len(kept) == len(scans) or not kept:
         return scans
     log.info(
-        "%s: %d of the %d scans have no label and lie near none; they are left out",
+        "%s: %d of the %d scans have no label and are near none; they are left out",
         scans.name,
         len(scans) - len(kept),
         len(scans),

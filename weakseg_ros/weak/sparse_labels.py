@@ -41,7 +41,7 @@ class SparseRecord:
 
     version: int
     draw: SparseConfig | None
-    """how they were drawn; null for the clicks of a person"""
+    """how they were drawn; null for clicks made by a person"""
     data: str
     """name of the data set"""
     data_hash: str
@@ -187,7 +187,7 @@ def _read_clicked(path: Path, digest: str) -> _Clicked:
     """The clicks of one scan, from the very bytes that are compared with the record's hash."""
     content = path.read_bytes() if path.is_file() else b""
     if not content or len(content) % 4 or hashlib.sha256(content).hexdigest() != digest:
-        hint = "open the folder with 'weakseg label', which counts them anew, and start again"
+        hint = "open the folder with 'weakseg label', which counts them again, and start again"
         raise DataError(f"{path}: is missing or was changed since its clicks were counted; {hint}")
     return _Clicked.of(np.frombuffer(content, "<u4"))
 

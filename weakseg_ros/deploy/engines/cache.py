@@ -51,7 +51,7 @@ class Cache:
         content = stored[len(MAGIC) + 32 :]
         if stored == _sealed(content):
             return content
-        log.warning("%s: was cut short or altered, and is removed and made anew", path)
+        log.warning("%s: is truncated or modified, so it is removed and built again", path)
         self.forget(key)
         return None
 
@@ -59,13 +59,13 @@ class Cache:
         """Keep a content, or say why that cannot be."""
         path = self._path(key)
         if path is None:
-            log.info("nothing is kept between runs: this user has neither HOME nor XDG_CACHE_HOME")
+            log.info("nothing is cached between runs: neither HOME nor XDG_CACHE_HOME is set")
             return
         try:
             make_folder(path.parent)
             write_atomic(path, _sealed(content))
         except OSError as error:
-            log.warning("%s: cannot be written (%s); it is made anew next time", path, error.strerror)
+            log.warning("%s: cannot be written (%s); it will be built again next time", path, error.strerror)
 
     def forget(self, key: str) -> None:
         """Remove what lies under a key."""

@@ -90,7 +90,7 @@ def _told() -> Chain | None:
     if not text:
         return None
     labels = engine_names(text, f"the environment variable {VARIABLE}")
-    why = f"auto takes {', else '.join(labels)}, as the environment variable {VARIABLE} says"
+    why = f"auto takes {', else '.join(labels)}, as the environment variable {VARIABLE} requests"
     return Chain((*labels, REFERENCE, LAST_RESORT), why)
 
 
@@ -100,7 +100,7 @@ def pinned(bundle: Bundle, engine: str) -> str:
         return engine
     opened, _ = open_first(bundle, chain_of(bundle).labels, 0)
     opened.close()
-    log.info("%s: 'auto' means %s here, and all workers take that; --engine names another", bundle.name, label_of(opened))
+    log.info("%s: 'auto' means %s here, and all workers use it; choose another with --engine", bundle.name, label_of(opened))
     return label_of(opened)
 
 
@@ -120,7 +120,7 @@ def _automatic(bundle: Bundle, threads: int) -> Chain:
     try:
         measured, refused = measure(bundle, candidates, threads)
     except WeaksegError as error:
-        return Chain((*candidates, *rest), f"auto takes the first that works, as they cannot be compared: {error}")
+        return Chain((*candidates, *rest), f"auto uses the first that works, because they cannot be compared: {error}")
     chosen = rank(measured, refused)
     if measured:
         cache.put(key, json.dumps([chosen.labels, chosen.why]).encode())
@@ -163,7 +163,7 @@ def measure(bundle: Bundle, candidates: Sequence[str], threads: int) -> tuple[li
             except EngineError as error:
                 refused.append(f"{label}: {error}")
         apart = [label for label, share in agreements.items() if share < LEAST_AGREEMENT[_variant(label)]]
-        refused += [f"{label}: gives only {agreements[label]:.1%} of the pixels the class of float32" for label in apart]
+        refused += [f"{label}: agrees with float32 on only {agreements[label]:.1%} of the pixels" for label in apart]
         alike = {label: running[label] for label in agreements if label not in apart}
         times = time_in_turn(alike, inputs)
         return [Measured(label, times[label], agreements[label]) for label in alike], refused
@@ -180,7 +180,7 @@ def rank(measured: Sequence[Measured], refused: Sequence[str]) -> Chain:
     figures = [f"{each.label} {each.milliseconds:.1f} ms ({each.agreement:.2%} as in float32)" for each in best]
     why = f"auto takes {figures[0]}" if figures else "auto found no engine that can be measured"
     others = f"; others: {', '.join(figures[1:])}" if figures[1:] else ""
-    return Chain(tuple(each.label for each in best), f"{why}{others}{''.join(f'; not taken: {text}' for text in refused)}")
+    return Chain(tuple(each.label for each in best), f"{why}{others}{''.join(f'; not used: {text}' for text in refused)}")
 
 
 def _is_better(later: Measured, earlier: Measured) -> bool:

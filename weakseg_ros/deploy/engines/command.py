@@ -50,6 +50,6 @@ def main(argv: Sequence[str]) -> int:
         model, where = onnx_of(bundle, variant)
         plan, key = kept_plan(trt, model, where, variant, shapes_of(bundle), gpu)
         place = cache_folder()
-        kept = f"kept as {place / 'plans' / key}" if place else "not kept, as this user has no home"
+        kept = f"kept as {place / 'plans' / key}" if place else "not cached, because this user has no home folder"
         say(f"{config.engine}:{variant}: {len(plan) / 1e6:.1f} MB for {gpu.name}, {kept}")
     return 0

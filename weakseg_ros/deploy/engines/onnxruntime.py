@@ -94,7 +94,8 @@ class OnnxRuntimeEngine:
         classes = self._session.get_modelmeta().custom_metadata_map.get("num_classes", str(self._bundle.num_classes))
         if classes != str(self._bundle.num_classes):
             raise EngineError(
-                f"{self._where}: was exported for {classes} classes, the bundle lists {self._bundle.num_classes} (0 counted)"
+                f"{self._where}: was exported for {classes} classes, "
+                f"but the bundle lists {self._bundle.num_classes} (including class 0)"
             )
 
 

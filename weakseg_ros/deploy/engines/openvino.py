@@ -28,12 +28,12 @@ class OpenVinoEngine:
         import openvino
 
         if variant not in FILES:
-            raise EngineError(f"openvino: runs {', '.join(FILES)} on a CPU, not {variant}; take another engine")
+            raise EngineError(f"openvino: runs {', '.join(FILES)} on a CPU, not {variant}; use another engine")
         model, self._where = onnx_of(bundle, variant, FILES[variant])
         self._bundle, self.variant = bundle, variant
         core = openvino.Core()
         if variant == BF16 and "BF16" not in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
-            raise EngineError("openvino: this CPU does not compute in bf16; take another variant")
+            raise EngineError("openvino: this CPU does not compute in bf16; use another variant")
         # float32 is asked for by name: on some CPUs OpenVINO would round to bf16 unasked
         settings: dict[str, Any] = {"INFERENCE_PRECISION_HINT": "bf16" if variant == BF16 else "f32"}
         settings |= {"PERFORMANCE_HINT": "LATENCY", **({"INFERENCE_NUM_THREADS": threads} if threads else {})}

@@ -31,7 +31,7 @@ def shapes_of(bundle: Bundle) -> dict[str, tuple[int, ...]]:
     for name, spec in bundle.info.inputs.items():
         for symbol in spec.shape:
             if not symbol.isdigit() and symbol != "B" and symbol not in bundle.info.sizes:
-                raise EngineError(f"{bundle.folder}: the size '{symbol}' of its input '{name}' is open; use onnxruntime")
+                raise EngineError(f"{bundle.folder}: the size '{symbol}' of its input '{name}' is not fixed; use onnxruntime")
     return {name: values.shape for name, values in example_inputs(bundle).items()}
 
 

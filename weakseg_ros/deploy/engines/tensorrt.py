@@ -61,7 +61,7 @@ class TensorRtEngine:
             engine = self._runtime.deserialize_cuda_engine(plan)
             if engine is not None:
                 return engine
-            log.warning("%s: the stored engine is not for this %s or GPU; it is built anew", self._where, self.name)
+            log.warning("%s: the cached engine does not match this %s or GPU; it is built again", self._where, self.name)
             forget_plan(key)
         raise EngineError(f"{self._where}: {self.name} does not take the engine that it built ({self._logger.text()})")
 

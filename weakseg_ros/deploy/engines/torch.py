@@ -27,7 +27,7 @@ class TorchEngine:
 
     def __init__(self, bundle: Bundle, threads: int = 0, variant: str = FP32) -> None:
         if variant != FP32:
-            raise EngineError(f"torch: runs {FP32} alone, not {variant}; take another engine")
+            raise EngineError(f"torch: runs {FP32} alone, not {variant}; use another engine")
         self.variant = FP32
         self.device = "cuda:0" if torch.cuda.is_available() else "cpu"
         self._where, self._bundle = str(bundle.folder), bundle

@@ -112,7 +112,7 @@ def open_frontend(info: BundleInfo) -> Frontend[Any]:
         if name not in frontend.inputs:
             raise BundleError(
                 f"models/{info.name}: its network needs the input '{name}', which clouds as '{info.input.representation}' do not "
-                "give; take another bundle, or update weakseg_ros"
+                "give; use another bundle, or update weakseg_ros"
             )
     return frontend
 

@@ -42,14 +42,14 @@ def run(config: AdaptConfig) -> int:
     summary = adapt(config)
     first, last = summary["before"], summary["after"]
     say(f"agreement with {summary['from']['name']}: {last['agreement']:.1%} of the points")
-    say(f"steadiness under turns: {first['steadiness']:.3f} before, {last['steadiness']:.3f} after")
+    say(f"steadiness under rotation: {first['steadiness']:.3f} before, {last['steadiness']:.3f} after")
     say(f"report: {config.report / REPORT}")
     for sentence in summary["domain"]:
-        say(f"mind the sensor: {sentence}")
+        say(f"check the sensor: {sentence}")
     if summary["refused"]:
         for sentence in summary["refused"]:
             complain(f"weakseg adapt: refused, {sentence}")
-        complain(f"weakseg adapt: {config.out} is not written, {config.bundle} stays as it was")
+        complain(f"weakseg adapt: {config.out} is not written, {config.bundle} is unchanged")
         return EXIT_REFUSED
     say(f"{config.out}: adapted from {summary['from']['name']}")
     if summary["misfits"]:
@@ -77,8 +77,8 @@ def adapt(config: AdaptConfig) -> dict[str, Any]:
     unfit = misfits(watched.source, old.labels.names, wrong)
     if unfit and not config.unfit:
         raise DataError(
-            f"{_loud(config, unfit)}; 'weakseg doctor --data' says what to set. Self-training would teach it its own mistakes; "
-            "add --unfit to do it all the same"
+            f"{_loud(config, unfit)}; 'weakseg doctor --data' says what to set. Self-training would reinforce its own mistakes; "
+            "add --unfit to run it anyway"
         )
     complain(*opening(config, old, clouds))
     adapted = adapt_net(watched, config)
@@ -109,7 +109,7 @@ def opening(config: AdaptConfig, old: Bundle, clouds: UserClouds) -> list[str]:
     return [
         f"adapts {old.name} ({old.content_hash[:12]}) from {old.folder}, without labels",
         f"to {len(clouds.train)} of {clouds.found} clouds of {', '.join(clouds.names)}; the guard watches {len(clouds.guard)}",
-        f"{config.steps} steps of {config.batch_size} crops{limit}" if config.steps else "statistics alone, no self-training",
+        f"{config.steps} steps of {config.batch_size} crops{limit}" if config.steps else "statistics only, no self-training",
         f"the adapted bundle will be {config.out}, and the report {config.report / REPORT}",
     ]
 

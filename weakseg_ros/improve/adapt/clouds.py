@@ -39,7 +39,7 @@ class UserClouds:
 def read_clouds(config: AdaptConfig) -> UserClouds:
     """Read them; DataError where fewer than two can be used."""
     if not config.data:
-        raise DataError("which clouds? give bags or folders of scans ('weakseg adapt my_drive --bundle models/street64')")
+        raise DataError("no clouds are given; name bags or folders of scans ('weakseg adapt my_drive --bundle models/street64')")
     paths = [path for one in config.data for path in (bags_in(one) or [one])]
     sources = [open_input(path, NO_LABELS, config.topic, config.split, reading=config) for path in paths]
     total = sum(map(len, sources))
@@ -47,7 +47,9 @@ def read_clouds(config: AdaptConfig) -> UserClouds:
     clouds, problems = _chosen(sources, wanted)
     if len(clouds) < FEWEST:
         why = f" ({problems[0]})" if problems else ""
-        raise DataError(f"{config.data[0]}: {len(clouds)} clouds can be used{why}; {FEWEST} are the least, and some 50 are good")
+        raise DataError(
+            f"{config.data[0]}: {len(clouds)} clouds can be used{why}; {FEWEST} are the minimum, and about 50 are recommended"
+        )
     train, guard = _for_the_guard(clouds, config.guard_clouds)
     digest = sha256_of_parts([source.content_hash for source in sources])
     return UserClouds(train, guard, tuple(source.name for source in sources), total, tuple(problems), digest)

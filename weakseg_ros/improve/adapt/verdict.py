@@ -50,11 +50,13 @@ def refusals(before: Look, after: Look, names: Sequence[str], config: AdaptConfi
     found = []
     if after.agreement < config.least_agreement:
         found.append(
-            f"it agrees with the model it began from on {after.agreement:.0%} of the points, less than the "
+            f"it agrees with the original model on {after.agreement:.0%} of the points, less than the "
             f"{config.least_agreement:.0%} of least_agreement"
         )
     if after.steadiness < before.steadiness - config.steadiness_drop:
-        found.append(f"its answers became less steady under turns ({before.steadiness:.3f} before, {after.steadiness:.3f} after)")
+        found.append(
+            f"its predictions became less steady under rotation ({before.steadiness:.3f} before, {after.steadiness:.3f} after)"
+        )
     for name, was, now in zip(names, before.class_share, after.class_share, strict=True):
         if was >= WORTH_KEEPING and now < VANISHED * was:
             found.append(f"{name} vanished: {was:.1%} of the points before, {now:.1%} after")

@@ -87,19 +87,19 @@ class PageState:
         """Label what has no label yet like the nearest labelled frame of the same place, before this one or after it."""
         key = self.frame.key
         if self.source.pose(key) is None:
-            self._say(f"Nothing is carried over: {NO_POSES}.")
+            self._say(f"No labels are copied: {NO_POSES}.")
             return
         count, other = self._carrier.from_near(key)
         if count:
             self._say(f"{count} points are labelled as in frame {other}. Check what moves. Undo: Z")
         else:
-            self._say(f"Nothing is carried over: no frame within {FARTHEST_M:.0f} m of this one has labels for its points.")
+            self._say(f"No labels are copied: no frame within {FARTHEST_M:.0f} m of this one has labels for its points.")
 
     def carry_on(self) -> None:
-        """Label the next frames of the same place like this one, where they have no label yet."""
+        """Copy these labels to the next frames of the same place, where they have no label yet."""
         key = self.frame.key
         if self.source.pose(key) is None or not self.store.count(key):
-            self._say(f"Nothing is carried on: {'this frame has no labels' if self.source.pose(key) is not None else NO_POSES}.")
+            self._say(f"No labels are copied: {'this frame has no labels' if self.source.pose(key) is not None else NO_POSES}.")
             return
         counts = self._carrier.to_next(key)
         self._say(f"{sum(counts)} points of the next {len(counts)} frames are labelled like these. Check what moves there.")
@@ -107,11 +107,11 @@ class PageState:
     def toggle_around(self) -> None:
         """Draw the scans before and after this one with it, or no longer."""
         if self.source.pose(self.frame.key) is None:
-            self._say(f"The scans around cannot be drawn: {NO_POSES}.")
+            self._say(f"The neighbouring scans cannot be shown: {NO_POSES}.")
             return
         self.around = not self.around
         self._say(
-            "The scans around are drawn in grey; only this one is labelled." if self.around else "This scan alone is drawn."
+            "The neighbouring scans are shown in grey; only this one is labelled." if self.around else "Only this scan is shown."
         )
 
     def scans_around(self) -> NDArray[np.float32]:
@@ -121,7 +121,7 @@ class PageState:
     def review(self, accepted: bool) -> None:
         """Say that another person's frame is right, or that it is not; then go to the next one that nobody has checked."""
         if self.frame.key not in self.store.done:
-            self._say("Only a frame that is done can be checked: End marks it so.")
+            self._say("Only a finished frame can be reviewed; press End to finish it.")
             return
         self.store.review(self.frame.key, accepted)
         word = "accepted" if accepted else "rejected, and open again"
@@ -249,7 +249,7 @@ class PageState:
         against = objections(mask, cloud.xyz, self.store.labelled(self.frame.key)[0], self.labels)
         if against and mask is not self._asked:
             self._asked = mask
-            self.complain(f"Look again: {against}. Enter once more labels it all the same, Esc drops it.")
+            self.complain(f"Look again: {against}. Press Enter again to label it anyway, or Esc to drop it.")
             return
         size = describe(mask, cloud.xyz)
         self._label(mask.points, mask.class_id)
@@ -277,11 +277,11 @@ class PageState:
 
     def undo(self) -> None:
         """Take the last change back and show where it was."""
-        self._turned(self.store.undo(), "Taken back.", "There is nothing to take back.")
+        self._turned(self.store.undo(), "Taken back.", "There is nothing to undo.")
 
     def redo(self) -> None:
         """Do again what was taken back last."""
-        self._turned(self.store.redo(), "Done again.", "There is nothing to do again.")
+        self._turned(self.store.redo(), "Done again.", "There is nothing to redo.")
 
     def complain(self, text: str) -> None:
         """Tell the person about a fault."""
@@ -309,7 +309,7 @@ class PageState:
         else:
             raise problems[0]
         if problems:
-            self.complain(f"passed over: {problems[0]}")
+            self.complain(f"skipped: {problems[0]}")
 
     def _label(self, points: NDArray[np.int64] | list[int], class_id: int) -> None:
         counted = self.instances and self.labels.things[class_id]
@@ -328,7 +328,7 @@ class PageState:
             return
         began_anew = not self.lasso.fits(origin)
         self.lasso = self.lasso.with_corner(origin, direction)
-        why = "The view has moved, so the polygon begins anew. " if began_anew else ""
+        why = "The view has moved, so the polygon starts over. " if began_anew else ""
         self._say(f"{why}{len(self.lasso)} corners. {self._advice()}")
 
     def _close_lasso(self) -> None:

@@ -133,8 +133,10 @@ class Panel(Widgets):
         self._brush: Any = brush
         self.button(f"Frame done, next ({key_of('finish')})", "finish", icon=viser.Icon.CHECK)
         with self._gui.add_folder("Other frames, review", expand_by_default=False):
-            self.group("Scans", {f"Draw those around ({key_of('around')})": "around"})
-            self.group("Labels", {"From a near frame (Shift+C)": "carry_over", "To the next frames (Shift+N)": "carry_on"})
+            self.group("Scans", {f"Show neighbouring scans ({key_of('around')})": "around"})
+            self.group(
+                "Labels", {"Copy from the nearest frame (Shift+C)": "carry_over", "Copy to the next frames (Shift+N)": "carry_on"}
+            )
             self.group("Review", {"Accept (Shift+Enter)": "accept_frame", "Reject (Shift+Backspace)": "reject_frame"})
         with self._gui.add_folder("Objects", expand_by_default=False):
             number = self._gui.add_checkbox("Number them", self._state.instances, hint="give each object its own id")
@@ -157,7 +159,7 @@ class Panel(Widgets):
             self._rows.append(self._gui.add_button("-"))
         for at, button in enumerate(self._rows):
             self.bind(button.on_click, "row", partial(self._row_at, at))
-        self.group("List", {"Up": "up", "Down": "down", "Look for new": "refresh"})
+        self.group("List", {"Up": "up", "Down": "down", "Check for new frames": "refresh"})
 
     def _row_at(self, at: int) -> str:
         return str(self._first_row + at)

@@ -165,8 +165,8 @@ def _spread(
     for place, (row, gain) in enumerate(rows):
         range_m = float(np.linalg.norm(cloud.xyz[sample[row]]))
         like_it = max(1, round(float(stands_for[place])))
-        doubtful = "" if evenly else f"the model's doubt is {100 * values[row]:.0f} %; "
-        why = f"{range_m:.0f} m away; {doubtful}about {like_it} points are like it"
+        doubtful = "" if evenly else f"the model's uncertainty is {100 * values[row]:.0f} %; "
+        why = f"{range_m:.0f} m away; {doubtful}about {like_it} points are similar"
         found.append(_suggestion(answer, sample[row], min(1.0, gain / first), why))
     return found
 

@@ -104,7 +104,7 @@ def _send(names: Sequence[str], config: ExportFramesConfig) -> int:
         except OSError as error:
             raise ConfigError(f"then: {command[0]} cannot be run ({error.strerror}); check the command") from None
         if code:
-            say(f"{name}: the command ended with {code}; the next call tries it again")
+            say(f"{name}: the command exited with code {code}; the next export tries it again")
             failed += 1
             continue
         with open(ledger, "a", encoding="utf-8") as file:

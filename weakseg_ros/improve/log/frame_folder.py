@@ -44,7 +44,9 @@ class FrameFolder:
     def record(self, key: str) -> FrameRecord:
         """The record of a frame; DataError where the log has no such frame."""
         if key not in self._records:
-            raise DataError(f"{self.folder}: has no frame '{key}'; it may have been replaced by a worthier one, open it again")
+            raise DataError(
+                f"{self.folder}: has no frame '{key}'; it may have been replaced by a more valuable one, open it again"
+            )
         return self._records[key]
 
     def origin(self, key: str) -> str:
@@ -77,7 +79,7 @@ class FrameFolder:
 
 
 def open_frames(folder: Path | str) -> FrameFolder:
-    """The frames that a log holds now, the worthiest first; nothing is written. Raises DataError."""
+    """The frames that a log holds now, the most valuable first; nothing is written. Raises DataError."""
     path = Path(folder)
     if not FrameScans.recognises(path):
         raise DataError(f"{path}: is not a frame log; name the folder given to the node as 'log_folder', or to 'weakseg select'")

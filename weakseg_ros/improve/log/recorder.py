@@ -262,7 +262,7 @@ class FrameLog:
         try:
             self._on_kept(record, job.cloud, job.answer)
         except Exception as error:
-            self._say(f"{self.folder}: frame {record.key} is kept, but could not be told: {error}", True)
+            self._say(f"{self.folder}: frame {record.key} was kept, but could not be announced: {error}", True)
         return ""
 
     def _keep(self, job: _Job) -> FrameRecord:
@@ -354,13 +354,13 @@ class FrameLog:
             is_new, self._fault = not self._fault, text
             self._retry_at_s = time.monotonic() + RETRY_S
         if is_new:
-            self._say(f"frame log paused: {text}; it goes on by itself once that is mended", True)
+            self._say(f"frame log paused: {text}; it resumes by itself when this is fixed", True)
 
     def _resume(self) -> None:
         with self._lock:
             was, self._fault = self._fault, ""
         if was:
-            self._say(f"frame log goes on: {self.folder}", False)
+            self._say(f"frame log resumed: {self.folder}", False)
 
     def _drop(self, obstacle: str) -> str:
         self._counts.dropped[obstacle] += 1

@@ -114,7 +114,7 @@ def main(argv: Sequence[str], runner_of: Callable[[RaySettings, Path], Runner] =
 
     config = parse(SelectConfig, argv, "select")
     if config.data == Path():
-        raise DataError(f"which data? give a bag or a folder of scans ('weakseg select drive --bundle {DEFAULT_BUNDLE}')")
+        raise DataError(f"no data is given; name a bag or a folder of scans ('weakseg select drive --bundle {DEFAULT_BUNDLE}')")
     bags = bags_for(config, config.data, config.more)
     if bags:
         new, is_whole = select_many(config, bags, runner_of(config, config.out))
@@ -153,8 +153,8 @@ def say_why_fewer(config: SelectConfig, selection: Selection) -> None:
         say(f"{selection.known} scans are in {config.out} already, from an earlier call; the new frames are other scans")
     if selection.fit is not None and selection.fit.low and config.strategy != "random":
         complain(
-            f"weakseg select: the predictions that these frames were chosen by are bad, {selection.fit}; mend that first, or "
-            "choose with --strategy random"
+            f"weakseg select: the predictions that selected these frames are unreliable, {selection.fit}; fix this first, or "
+            "use --strategy random"
         )
 
 
@@ -199,7 +199,9 @@ def open_parts(config: SelectConfig) -> Iterator[tuple[Input, Segmenter]]:
     try:
         yield source, segmenter
     except OSError as error:
-        raise DataError(f"{config.out}: cannot be written ({error.strerror}); make room, or choose another folder") from None
+        raise DataError(
+            f"{config.out}: cannot be written ({error.strerror}); free some space, or choose another folder"
+        ) from None
     finally:
         segmenter.close()
 
@@ -279,7 +281,7 @@ def _as_the_node_would(settings: LogSettings, free: Sequence[Seen]) -> dict[int,
     for frame in free:
         rows = np.stack(known) if known else np.zeros((0, len(frame.look.descriptor)), np.float32)
         decision = admission.decide(frame.look, rows, frame.stamp_ns / 1e9)
-        counts[f"kept {decision.reason}" if decision.reason else f"passed over: {decision.obstacle}"] += 1
+        counts[f"kept {decision.reason}" if decision.reason else f"skipped: {decision.obstacle}"] += 1
         if decision.reason:
             known.append(frame.look.descriptor)
             chosen[frame.index] = (decision.reason, Choice(frame.index, frame.look.score))

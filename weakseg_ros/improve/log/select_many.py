@@ -34,7 +34,7 @@ from weakseg_ros.points.labels import NO_LABELS
 def select_many(config: SelectConfig, bags: Sequence[Path], over: Runner = one_by_one) -> tuple[int, bool]:
     """(number of frames chosen, whether every bag could be read whole), with a row for each bag in the log's bags.json.
 
-    A bag that was looked through whole is not looked through again.
+    A bag that was examined to its end is not examined again.
     """
     bundle = Bundle.load(config.bundle)
     check_is_log(config.out, bundle.labels)
@@ -82,7 +82,7 @@ def _together(
         return look_at_bag(replace(config, data=bag, more=()), name, f"{robots[name]}/{name}")
 
     def line(row: Row) -> str:
-        return f"{row['scans']} scans of robot '{robots[row['name']]}' looked through"
+        return f"{row['scans']} scans of robot '{robots[row['name']]}' examined"
 
     def is_there(name: str) -> bool:
         return looks_path(config.out, name).is_file()

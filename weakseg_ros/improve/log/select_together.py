@@ -150,7 +150,7 @@ class _Candidates:
             with open_archive(path) as stored:
                 parts = {name: stored[name] for name in ("index", "score", "entropy", "descriptor", "drawn", "scans")}
         except (OSError, ValueError, KeyError) as error:
-            raise DataError(f"{path}: cannot be read ({error}); remove it, and give the same command again") from None
+            raise DataError(f"{path}: cannot be read ({error}); remove it, and run the same command again") from None
         for index, score, entropy, descriptor, drawn in zip(
             *(parts[name] for name in ("index", "score", "entropy", "descriptor", "drawn")), strict=True
         ):

@@ -159,7 +159,7 @@ class FrameWriter:
             raise DataError(f"{self.folder}: the cloud has no points; leave it out")
         if self._spec.rows == "ring" and not _ring_is_row(cloud):
             raise DataError(
-                f"{self.folder}: the model goes by the laser index, and the log cannot hold that of a cloud whose rows are not "
+                f"{self.folder}: the model needs the laser index, and the log cannot hold that of a cloud whose rows are not "
                 "the lasers; let the driver publish organised clouds, or use a bundle with rows: angle"
             )
         self._count += 1

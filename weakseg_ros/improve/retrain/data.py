@@ -139,7 +139,7 @@ def _logs_before(fresh: Sequence[Path], bundle: Bundle, problems: list[str]) -> 
             continue
         folder, factor = Path(options["--frames"]), float(options.get("--intensity-scale", 0.0))
         if not folder.is_dir():
-            problems.append(f"{folder}: is gone, so its clicks, learnt from before, are left out")
+            problems.append(f"{folder}: no longer exists, so its clicks, used in an earlier retraining, are left out")
             continue
         for log in logs_in(folder):
             if all(log.resolve() != known.resolve() for known in (*fresh, *(known for known, _ in logs))):
@@ -150,7 +150,7 @@ def _logs_before(fresh: Sequence[Path], bundle: Bundle, problems: list[str]) -> 
 def _usable(folder: Path, bundle: Bundle, name: str, problems: list[str]) -> ScanSet:
     """The clicked frames of a log that can be read and fit their labels."""
     if not (folder / "sparse" / name).is_dir():
-        raise DataError(f"{folder}: nothing is labelled there yet; click some points with 'weakseg label {folder}'")
+        raise DataError(f"{folder}: nothing is labelled in it yet; click some points with 'weakseg label {folder}'")
     store = ClickStore(folder, bundle.labels, name)
     files = sorted(file.relative_to(store.path).as_posix() for file in store.path.rglob("*.label"))
     for file in files:
@@ -170,8 +170,8 @@ def _usable(folder: Path, bundle: Bundle, name: str, problems: list[str]) -> Sca
     if len(good) < FEWEST_FRAMES:
         why = f" ({problems[0]})" if problems else ""
         raise DataError(
-            f"{folder}: {len(good)} frames have usable clicks{why}; {FEWEST_FRAMES} are the least, one of them to report on: "
-            f"label more with 'weakseg label {folder}'"
+            f"{folder}: {len(good)} frames have usable clicks{why}; at least {FEWEST_FRAMES} are needed, one of them for "
+            f"evaluation: label more with 'weakseg label {folder}'"
         )
     return Subset(scans, good)
 
@@ -197,12 +197,12 @@ def _open_old(
     if training.data == Path():
         raise DataError(
             f"{bundle.folder}: does not say what it was trained on; name such data with --replay and --regression, "
-            "or go without with --no-replay --regression DATA"
+            "or train without it: --no-replay --regression DATA"
         )
     if not training.data.exists():
         raise DataError(
-            f"{bundle.folder}: was trained on {training.data}, which is not here; say where it is with --replay, "
-            "or go without with --no-replay --regression DATA"
+            f"{bundle.folder}: was trained on {training.data}, which does not exist here; give its path with --replay, "
+            "or train without it: --no-replay --regression DATA"
         )
     needed = training
     if config.regression is not None:
@@ -210,7 +210,9 @@ def _open_old(
         share = 0.0 if apart else training.hold_out
         needed = dataclasses.replace(training, val_data=None, val_split="", val_sequences=(), hold_out=share)
     if needed.val_data is not None and not needed.val_data.exists():
-        raise DataError(f"{bundle.folder}: was validated on {needed.val_data}, which is not here; name data with --regression")
+        raise DataError(
+            f"{bundle.folder}: was validated on {needed.val_data}, which does not exist here; name data with --regression"
+        )
     scans, validated_on = open_data(needed)
     known = bundle.info.provenance.data_hash
     if config.regression is None and known and known != scans.content_hash:

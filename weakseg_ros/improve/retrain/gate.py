@@ -115,7 +115,7 @@ class Check:
     """how `after` has to lie to `limit`"""
 
     def __str__(self) -> str:
-        return f"{self.name}: {self.before:.3f} before, {self.after:.3f} after, {self.bound} {self.limit:.3f} is due"
+        return f"{self.name}: {self.before:.3f} before, {self.after:.3f} after, {self.bound} {self.limit:.3f} is required"
 
 
 @dataclass(frozen=True)
@@ -159,7 +159,7 @@ def judge(
     )
     before, after = old_clicks.right, new_clicks.right
     least = min(before + config.new_gain, 1.0)
-    checks.append(Check("right answers on held-out clicks", after > least or after == 1.0, before, after, least, "more than"))
+    checks.append(Check("accuracy on held-out clicks", after > least or after == 1.0, before, after, least, "more than"))
     return GateVerdict(tuple(checks), tuple(unasked))
 
 

@@ -17,7 +17,7 @@ def _head(summary: Mapping[str, Any]) -> str:
     verdict = "passed the gate" if summary["passed"] else f"refused: {'; '.join(summary['failed'])}"
     return (
         f"# {new['name']}: {verdict}\n\n"
-        f"Trained on from {old['name']} (`{old['hash'][:12]}`) with {summary['data']['clicks']} clicks on "
+        f"Fine-tuned from {old['name']} (`{old['hash'][:12]}`) with {summary['data']['clicks']} clicks on "
         f"{summary['data']['new']['scans']} frames."
     )
 
@@ -55,9 +55,9 @@ def _gate(summary: Mapping[str, Any]) -> str:
     lines = ["## The gate", ""]
     for check in summary["checks"]:
         mark = "ok" if check["passed"] else "**refused**"
-        due = f"{check['bound']} {check['limit']:.3f} is due"
+        due = f"{check['bound']} {check['limit']:.3f} is required"
         lines.append(f"- {mark}: {check['name']}, {check['before']:.3f} to {check['after']:.3f}, {due}")
-    lines += [f"- not asked: {sentence}" for sentence in summary["unasked"]]
+    lines += [f"- not checked: {sentence}" for sentence in summary["unasked"]]
     return "\n".join(lines)
 
 

@@ -69,7 +69,7 @@ def run(config: RetrainConfig) -> int:
     if not outcome.verdict.passed:
         for check in outcome.verdict.failed:
             complain(f"weakseg retrain: refused, {check}")
-        complain(f"weakseg retrain: {outcome.bundle.folder} is kept, {config.bundle} stays as it was")
+        complain(f"weakseg retrain: {outcome.bundle.folder} is kept, {config.bundle} is unchanged")
         return EXIT_REFUSED
     say(f"{config.models / CURRENT if config.promote else 'not promoted'}: {outcome.bundle.folder}")
     return 0
@@ -144,7 +144,7 @@ def doubts(old: Bundle, data: RetrainData) -> list[str]:
         segmenter.close()
     if fit is None or not fit.low:
         return []
-    return [f"the predictions of {old.name} by which these frames were chosen are bad: {fit}"]
+    return [f"the predictions of {old.name} that selected these frames are unreliable: {fit}"]
 
 
 def _summary(
@@ -177,7 +177,7 @@ def _clear_up(candidate: Path, run: Path | None) -> None:
         _remove_run(run)
     sweep(candidate)
     shutil.rmtree(candidate, ignore_errors=True)
-    log.warning("%s: was never judged, its retraining was ended; removed", candidate)
+    log.warning("%s: was removed: its retraining was interrupted before the gate judged it", candidate)
 
 
 def _remove_run(run: Path) -> None:

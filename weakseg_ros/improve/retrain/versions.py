@@ -132,7 +132,7 @@ class Versions:
 
     def mark_unjudged(self, folder: Path, run: Path) -> None:
         """Say in a candidate's folder that no gate has judged it yet, and where it is trained."""
-        text = "# Not judged yet\n\nThe gate compares this candidate with the deployed bundle, or was ended before it had.\n"
+        text = "# Not judged yet\n\nThe gate has not finished comparing this candidate with the deployed bundle.\n"
         write_atomic(folder / UNJUDGED, f"{text}\n{_RUN_LINE}{run.absolute()}\n")
 
     def abandoned(self) -> list[tuple[Path, Path | None]]:
@@ -170,11 +170,11 @@ class Versions:
             return bundle
         if (bundle.folder / REJECTED).is_file():
             report = bundle.folder / REJECTED
-            raise BundleError(f"{folder}: was refused by the gate; {report} says why, remove it to promote all the same")
+            raise BundleError(f"{folder}: was refused by the gate; {report} says why, remove it to promote the bundle anyway")
         if (bundle.folder / UNJUDGED).is_file() and not unjudged:
             raise BundleError(
-                f"{folder}: no gate has judged it, its retraining still runs or was ended; run 'weakseg retrain' again, or add "
-                "--unjudged to promote it all the same"
+                f"{folder}: the gate has not judged it, because its retraining still runs or was interrupted; "
+                "run 'weakseg retrain' again, or add --unjudged to promote it anyway"
             )
         before = before or (previous.resolve() if previous else None)
         self._change("promote", bundle, before, why)

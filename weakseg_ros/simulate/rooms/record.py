@@ -148,7 +148,7 @@ def record_tours(config: RoomsConfig) -> int:
             check_can_write(place, option)
     tours = config.tours()
     if config.out and len(tours) > 1 and (config.out / "velodyne").exists():
-        raise DataError(f"{config.out}: is one recording, several floors need a folder of their own; choose another one")
+        raise DataError(f"{config.out}: is a single recording, but several floors need a folder each; choose another one")
     wanted = tours if config.bag else [tour for tour in tours if not _is_there(config, tour)]
     if len(wanted) < len(tours):
         log.info("%s: holds %d of the %d floors already; they are kept", config.out, len(tours) - len(wanted), len(tours))
@@ -180,7 +180,7 @@ def record_areas(config: RoomsConfig) -> int:
         total += len(names)
         facts = AreaFacts("weakseg simulate --rooms", tour.seed, tour.floor, config.points)
         if not _may_write_area(area, facts, config.overwrite):
-            log.info("%s: is there already, and kept", area)
+            log.info("%s: already exists and is kept", area)
             continue
         tasks = ((tour.seed, tour.floor, room, config.points) for room in range(len(names)))
         scans = in_order(scan_room, tasks, config.workers)
