@@ -14,7 +14,7 @@ from torch.nn import functional as F
 
 from weakseg_ros.batches.batches import Batch
 from weakseg_ros.config import from_mapping
-from weakseg_ros.methods.coarse3d import Coarse3d, contrast_loss
+from weakseg_ros.methods.coarse3d import Coarse3d, contrast_loss, some_labels
 from weakseg_ros.methods.confident_pixels import (
     Grouped,
     candidate_pixels,
@@ -333,6 +333,14 @@ class TestCoarse3d:
         other, *_ = make_parts(**options)
         other.load_state_dict(load(save(method.state_dict())))
         assert torch.equal(other.bank.keys, method.bank.keys)
+
+    def test_carried_labels_count_as_often_as_their_weight_says(self) -> None:
+        labels = torch.ones(1, 10, 1000, dtype=torch.int64)
+        weights = torch.full(labels.shape, 0.25)
+        weights[:, :, :100] = 1.0
+        kept = some_labels(Batch(torch.zeros(1, 5, 10, 1000), labels, labels > 0, weights=weights)).labels
+        assert kept[:, :, :100].all()
+        assert 0.2 < kept[:, :, 100:].float().mean() < 0.3
 
     def test_without_weight_there_is_no_contrast(self) -> None:
         method, batch, out = make_parts(weight=0.0)

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from typing import Any
 
@@ -18,7 +19,7 @@ from weakseg_ros.methods.combined import build_method
 from weakseg_ros.methods.consistency import Consistency, dense_loss, ramp_up
 from weakseg_ros.methods.mean_teacher import MeanTeacher
 from weakseg_ros.methods.method import Task
-from weakseg_ros.methods.mixed_views import confident_classes, mixed_view, most_confident
+from weakseg_ros.methods.mixed_views import confident_classes, mixed_view, most_confident, with_pseudo_labels
 from weakseg_ros.methods.settings import ConfidenceSettings, ConsistencySettings, SupervisedSettings, ViewSettings
 from weakseg_ros.nets.light import LightNet
 from weakseg_ros.points.labels import LabelClass, LabelMap
@@ -213,6 +214,25 @@ class TestLosses:
             values.append(method.losses(batch, net.eval()(batch.image), 0.5)["mixed"].item())
             shifted(method.teacher.net)
         assert values[0] == pytest.approx(values[1])
+
+    def test_the_teacher_wins_over_carried_labels_where_it_is_sure(self) -> None:
+        batch = Batch(torch.zeros(1, 5, 1, 5), torch.tensor([[[1, 1, 1, 0, 0]]]), torch.ones(1, 1, 5, dtype=torch.bool))
+        carried = dataclasses.replace(batch, weights=torch.tensor([[[1.0, 0.2, 0.2, 0.0, 0.0]]]))
+        taught = with_pseudo_labels(carried, torch.tensor([[[3, 3, 0, 3, 0]]]))
+        assert taught.labels.tolist() == [[[1, 3, 1, 3, 0]]]
+        assert taught.weights is not None
+        torch.testing.assert_close(taught.weights, torch.tensor([[[1.0, 1.0, 0.2, 1.0, 0.0]]]))
+
+    @pytest.mark.parametrize("targets", ["confident", "dense"])
+    def test_carried_labels_without_weight_teach_as_little_as_none(self, targets: str) -> None:
+        method, net = made(ramp=0.0, sure=1.0, share=0.0, least=1.0, targets=targets, **vars(UNMIXED))
+        batch = some_batch(3, labelled=0.5)
+        given = dataclasses.replace(batch, weights=(batch.labels > 0).float())
+        given.labels[:, :, 12:], given.weights[:, :, 12:] = 0, 0.0  # type: ignore[index]
+        carried = dataclasses.replace(given, labels=torch.where(given.labels > 0, given.labels, 1))
+        out = net.eval()(batch.image)
+        losses = [method.losses(one, out, 1.0)["mixed"].item() for one in (given, carried)]
+        assert losses[0] == pytest.approx(losses[1])
 
     @pytest.mark.parametrize("targets", ["confident", "dense"])
     def test_scans_without_any_label_teach_the_student_and_never_the_teacher(self, targets: str) -> None:

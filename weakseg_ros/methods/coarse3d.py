@@ -8,6 +8,8 @@ a memory of prototypes that the labelled pixels move.
 
 from __future__ import annotations
 
+import dataclasses
+
 import torch
 from torch import Tensor
 from torch.nn import functional as F
@@ -60,6 +62,7 @@ class Coarse3d(Method):
     def _contrast(self, batch: Batch, out: NetOutput, progress: float) -> Tensor:
         """Move the memory with this batch's labels, then compare the anchors with it; statistics in float32."""
         settings, size = self.settings, (batch.mask.shape[-2], batch.mask.shape[-1])
+        batch = some_labels(batch)
         embedding = self.projector(out)
         with torch.autocast(embedding.device.type, enabled=False):
             if self.training:
@@ -89,6 +92,13 @@ class Coarse3d(Method):
     def _nothing(self) -> Tensor:
         """A loss of 0 that names every parameter: distributed training waits for a gradient of each."""
         return torch.stack([parameter.sum() for parameter in self.projector.parameters()]).sum() * 0.0
+
+
+def some_labels(batch: Batch) -> Batch:
+    """The batch with all given labels and some of those that were carried there: each stays with its weight as the chance."""
+    if batch.weights is None:
+        return batch
+    return dataclasses.replace(batch, labels=torch.where(torch.rand_like(batch.weights) < batch.weights, batch.labels, 0))
 
 
 def contrast_loss(

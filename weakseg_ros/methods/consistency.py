@@ -3,8 +3,9 @@
 
 The teacher is the moving average of the student (Tarvainen and Valpola, NeurIPS 2017), the student's images are mixed by
 bands, sectors and objects (Kong et al., LaserMix, CVPR 2023, eq. 4 to 6), and pseudo-labels are balanced over classes and
-ranges (Unal et al., CVPR 2022). True labels stay: they win over the teacher's, and are mixed along. Scans without any label
-teach as much as the others, and so does a training without any label.
+ranges (Unal et al., CVPR 2022). True labels stay: they win over the teacher's, and are mixed along. Labels that were carried
+from other scans count as little as they do elsewhere, and where the teacher is sure, it wins over them. Scans without any
+label teach as much as the others, and so does a training without any label.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from weakseg_ros.batches.batches import Batch
 from weakseg_ros.methods.erda import alignment_loss, at_pixels
 from weakseg_ros.methods.mean_teacher import MeanTeacher
 from weakseg_ros.methods.method import Method, Task
-from weakseg_ros.methods.mixed_views import confident_classes, mixed_view, range_of, with_labels
+from weakseg_ros.methods.mixed_views import confident_classes, mixed_view, range_of, with_pseudo_labels
 from weakseg_ros.methods.settings import ConsistencySettings
 from weakseg_ros.methods.supervised import class_weights
 from weakseg_ros.nets.losses import class_probabilities, focal_loss, lovasz_softmax
@@ -58,34 +59,38 @@ class Consistency(Method):
         soft = self._answers(batch)  # (B, K, H, W)
         range_m = None if batch.xyz is None else range_of(batch)
         pseudo = confident_classes(soft, batch.mask, range_m, self.settings)
-        targets = torch.where(batch.labels > 0, batch.labels, pseudo)
+        taught = with_pseudo_labels(batch, pseudo)
         rng = np.random.default_rng(int(torch.randint(2**31, ())))  # torch's generator is seeded at each step
-        view, soft = mixed_view(with_labels(batch, targets), soft, self.things[targets], self.settings, rng)
+        view, soft = mixed_view(taught, soft, self.things[taught.labels], self.settings, rng)
         student: NetOutput = self._student[0](view.image)
         with torch.autocast(batch.image.device.type, enabled=False):
             if self.settings.targets == "dense":
                 return dense_loss(soft, view.mask, student.logits)
             heads = (student.probabilities, *map(class_probabilities, student.auxiliary))
-            return torch.stack([self._of_head(probs, view.labels) for probs in heads]).sum()
+            return torch.stack([self._of_head(probs, view) for probs in heads]).sum()
 
     def after_step(self, net: nn.Module, progress: float) -> None:
         """The teacher follows."""
         self.teacher.follow(net, progress)
 
     def _answers(self, batch: Batch) -> Tensor:
-        """The teacher's probabilities (B, K, H, W) with `targets` confident; else softened, and certain where a label is."""
+        """The teacher's probabilities (B, K, H, W) with `targets` confident; else softened, and as certain as
+        its label where a pixel has one."""
         logits = self.teacher(batch.image).logits.float()
         if self.settings.targets == "confident":
             return class_probabilities(logits)
         soft = class_probabilities(logits / self.settings.temperature)
         certain = F.one_hot(batch.labels, soft.shape[1]).movedim(-1, 1).to(soft.dtype)
-        return torch.where(batch.labels[:, None] > 0, certain, soft)
+        sure = (batch.labels > 0).to(soft.dtype) if batch.weights is None else batch.weights
+        return torch.lerp(soft, certain, sure[:, None])
 
-    def _of_head(self, probs: Tensor, targets: Tensor) -> Tensor:
+    def _of_head(self, probs: Tensor, view: Batch) -> Tensor:
         """The supervised losses, on targets that are partly the teacher's."""
         rule = self.supervised
-        loss = rule.focal_weight * focal_loss(probs, targets, self.alpha, rule.gamma)
-        return loss + rule.lovasz_weight * lovasz_softmax(probs, targets) if rule.lovasz_weight else loss
+        loss = rule.focal_weight * focal_loss(probs, view.labels, self.alpha, rule.gamma, weights=view.weights)
+        if not rule.lovasz_weight:
+            return loss
+        return loss + rule.lovasz_weight * lovasz_softmax(probs, view.labels, weights=view.weights)
 
 
 def dense_loss(soft: Tensor, mask: Tensor, logits: Tensor) -> Tensor:

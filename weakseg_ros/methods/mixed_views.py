@@ -62,9 +62,9 @@ def mixed_view(
     """
     taken = mixing_pixels(batch, things, settings, rng).to(batch.image.device)
     image, labels, mask = (from_other(taken, part) for part in (batch.image, batch.labels, batch.mask))
-    xyz = None if batch.xyz is None else from_other(taken, batch.xyz)
+    xyz, weights = (None if part is None else from_other(taken, part) for part in (batch.xyz, batch.weights))
     mask = mask & _kept(mask, settings.drop)
-    view = Batch(image * mask[:, None], labels * mask, mask, xyz)
+    view = Batch(image * mask[:, None], labels * mask, mask, xyz, weights=None if weights is None else weights * mask)
     return view, from_other(taken, soft)
 
 
@@ -90,9 +90,16 @@ def range_of(batch: Batch) -> Tensor:
     return distance
 
 
-def with_labels(batch: Batch, labels: Tensor) -> Batch:
-    """The batch with other labels (B, H, W)."""
-    return dataclasses.replace(batch, labels=labels)
+def with_pseudo_labels(batch: Batch, pseudo: Tensor) -> Batch:
+    """The batch with pseudo-labels (B, H, W), 0 = none, beside its own: given labels win over them, they win over carried ones.
+
+    A pseudo-label counts as much as a given label.
+    """
+    if batch.weights is None:
+        return dataclasses.replace(batch, labels=torch.where(batch.labels > 0, batch.labels, pseudo))
+    taken = (pseudo > 0) & (batch.weights < 1.0)
+    weights = torch.where(taken, 1.0, batch.weights)
+    return dataclasses.replace(batch, labels=torch.where(taken, pseudo, batch.labels), weights=weights)
 
 
 def _kept(mask: Tensor, drop: float) -> Tensor:
