@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from support.night import LABELS, POINTS, SPEC, click, iou_at_night, scan_of, settings, write
 from weakseg_ros.batches.settings import AugmentConfig
 from weakseg_ros.cli import main
+from weakseg_ros.data.scan_files import format_pose
 from weakseg_ros.data.scan_writer import ScanWriter
 from weakseg_ros.data.scans import open_scans
 from weakseg_ros.deploy.bundle import Bundle
@@ -40,6 +41,7 @@ from weakseg_ros.train.config import TrainConfig
 from weakseg_ros.train.export import export_run
 from weakseg_ros.train.finetune import ModelScans, commands_of, export_refined, refine, training_of
 from weakseg_ros.train.train import train
+from weakseg_ros.weak.propagate import PropagateSettings
 from weakseg_ros.weak.protocols import SparseConfig
 
 
@@ -102,6 +104,27 @@ def test_clicks_on_suggested_points_do_not_say_that_nothing_else_is_there(place:
     assert (changed.method, changed.point_panoptic) == ("point_panoptic", PointPanopticSettings(all_clicked=False))
 
 
+def test_clicks_travel_to_the_frames_around_but_not_to_those_held_out(place: Path) -> None:
+    cloud, label = scan_of(np.random.default_rng(2), night=True)  # the robot stands still
+    for folder, shown in ((place / "still", None), (place / "truth", label)):
+        with ScanWriter(folder, LABELS, SPEC, source="test", seed=2, intensity_full_scale=1.0) as writer:
+            for _ in range(10):
+                writer.write(cloud, shown)
+    (place / "still" / "poses.txt").write_text((format_pose(np.eye(4)) + "\n") * 10)
+    click(place / "still", place / "truth", KEYS[:4])
+    config = settings(place, frames=place / "still", propagate=PropagateSettings(scans=9))
+    data = open_retrain_data(config, Bundle.load(place / "models" / "toy"))
+    assert data.around is not None
+    assert len(data.new) + len(data.held_out) == 4
+    assert len(data.around) == 10 - len(data.held_out)
+    assert not {*data.around.keys} & {*data.held_out.keys}
+    assert sum(np.count_nonzero(data.around[i].class_id) for i in range(len(data.around))) == data.clicks
+    info = retrain(config).bundle.info
+    assert info.metrics["new_scans"] == len(data.around) > len(data.new)
+    assert info.metrics["clicks"] == data.clicks
+    assert "--propagate.scans 9" in info.provenance.command
+
+
 def test_a_second_round_learns_from_both_logs_and_the_first_data(world: Path, place: Path) -> None:
     click(place / "log", world / "night", KEYS[:4])
     first = retrain(settings(place, steps=5, gate=GateConfig(1.0, 1.0, 1.0, 1, 50.0, -1.0)))
@@ -130,7 +153,7 @@ def test_what_was_learnt_from_is_found_again_whatever_its_path(world: Path, plac
     commands = [command_of(settings(place, frames=folder)) for folder in places[:3]]
     again = made_by(bundle.info.provenance.command, *commands)
     assert training_of(again.info) == training_of(bundle.info)
-    new, _ = open_clicks(settings(place, frames=places[3]), again, [])
+    new, _, _ = open_clicks(settings(place, frames=places[3]), again, [])
     assert {key.split("/")[0] for key in new.keys} == {"0-plain", "1-my log", "2-anna's", "3-a && b"}
     for named in ("it's", "plain"):  # as it was written before paths were quoted
         info = made_by("weakseg train drive --batch-size 7", f"weakseg retrain --frames {named} --steps 5").info
@@ -146,7 +169,7 @@ def test_a_folder_of_logs_is_learnt_from_as_one(world: Path, place: Path) -> Non
     (fleet / "notes.txt").write_text("not a log")
     assert [log.name for log in logs_in(fleet)] == ["anna", "berta", "carla"]
     problems: list[str] = []
-    new, held_out = open_clicks(settings(place, frames=fleet), toy, problems)
+    new, held_out, _ = open_clicks(settings(place, frames=fleet), toy, problems)
     assert len(new) + len(held_out) == 7
     assert {key.split("/")[0] for key in new.keys} == {"0-anna", "1-berta"}
     assert len(problems) == 1
@@ -186,7 +209,7 @@ def test_what_cannot_be_used_is_left_out_and_said(world: Path, place: Path) -> N
     points = log / "velodyne" / f"{KEYS[4]}.bin"
     points.write_bytes(points.read_bytes()[:-5])
     problems: list[str] = []
-    new, held_out = open_clicks(settings(place), Bundle.load(place / "models" / "toy"), problems)
+    new, held_out, _ = open_clicks(settings(place), Bundle.load(place / "models" / "toy"), problems)
     keys = {key.rpartition("/")[2] for key in (*new.keys, *held_out.keys)}
     assert keys == set(KEYS[5:])
     for key in (KEYS[0], KEYS[1], KEYS[2], KEYS[4], "999999"):

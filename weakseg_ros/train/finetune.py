@@ -115,7 +115,7 @@ def refine(bundle: Bundle, new: ScanSet, replay: ScanSet | None, config: TrainCo
     torch.manual_seed(config.seed)
     graph = load_graph(bundle)
     told = dataclasses.replace(info.input, intensity=dataclasses.replace(info.intensity, required=False))
-    options = (info.spec, config.augment, config.cache_gib, reads_instances(config.method), told)
+    options = (info.spec, config.augment, config.cache_gib, reads_instances(config.method), told, bool(config.propagate.scans))
     fresh = ScanImages(new, lambda scan: scan.class_id, *options)
     counted = survey(fresh, info.channels, info.labels.num_classes)
     images: ScanImages | ReplayImages = fresh

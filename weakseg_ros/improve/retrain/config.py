@@ -9,6 +9,7 @@ from pathlib import Path
 from weakseg_ros.config import check_ranges, setting
 from weakseg_ros.errors import ConfigError
 from weakseg_ros.improve.retrain.gate import GateConfig
+from weakseg_ros.weak.propagate import PropagateSettings
 
 
 @dataclass(frozen=True)
@@ -49,6 +50,9 @@ class RetrainConfig:
     spread_m: float = setting(0.3, 0.0, 10.0)
     """Sets the radius in metres around a click within which points are trained on with its class (0 to 10); 3 % of the range is
     added to it."""
+    propagate: PropagateSettings = field(default_factory=PropagateSettings)
+    """Sets how the clicks are carried to the frames around them in time, those without a click among them; held-out frames
+    neither give nor take labels."""
     regression: Path | None = None
     """Names the labelled scans on which the new bundle must not get worse; by default, it is the bundle's own validation
     set."""

@@ -9,12 +9,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from weakseg_ros.data.frame_log import FrameScans, read_records
-from weakseg_ros.data.scan_sets import ScanCollection, ScanSet, Subset
+from weakseg_ros.data.scan_sets import ScanCollection, ScanSet, Subset, readable
 from weakseg_ros.data.scans import Scan, open_scans
 from weakseg_ros.deploy.bundle import Bundle
 from weakseg_ros.errors import DataError, WeaksegError
@@ -23,6 +23,7 @@ from weakseg_ros.improve.retrain.config import RetrainConfig
 from weakseg_ros.train.config import TrainConfig
 from weakseg_ros.train.finetune import ModelScans, commands_of, training_of
 from weakseg_ros.train.training_data import open_data
+from weakseg_ros.weak.sparse_labels import PartlyLabelled
 
 FEWEST_FRAMES = 2
 
@@ -46,6 +47,9 @@ class RetrainData:
     held_out_clicks: int
     problems: tuple[str, ...]
     """one sentence for each frame or label file that was left out, and for what is not as it should be"""
+    around: ModelScans | None = None
+    """`new` among the other frames of its logs, none of them held out, in the order of recording; None where no label is
+    carried to those"""
 
     def summary(self) -> dict[str, Any]:
         """Plain facts for a report."""
@@ -62,7 +66,7 @@ class RetrainData:
 def open_retrain_data(config: RetrainConfig, bundle: Bundle) -> RetrainData:
     """Open and check all of it. Raises DataError where nothing can be trained on or judged by, with what to do."""
     problems: list[str] = []
-    new, held_out = open_clicks(config, bundle, problems)
+    new, held_out, around = open_clicks(config, bundle, problems)
     clicks, held_out_clicks = _count(new), _count(held_out)
     training = _training(config, bundle)
     old, validated_on = (None, None)
@@ -72,16 +76,25 @@ def open_retrain_data(config: RetrainConfig, bundle: Bundle) -> RetrainData:
     if old is not None and not config.no_replay:
         replay = _as_seen(_drawn(old, config.replay_scans, config.seed), bundle)
     regression = _regression(config, bundle, validated_on)
-    return RetrainData(new, held_out, replay, regression, training, clicks, held_out_clicks, tuple(problems))
+    return RetrainData(new, held_out, replay, regression, training, clicks, held_out_clicks, tuple(problems), around)
 
 
-def open_clicks(config: RetrainConfig, bundle: Bundle, problems: list[str]) -> tuple[ModelScans, ModelScans]:
-    """(frames to train on, frames held out) of the log or logs, and of those that the bundle was retrained on before.
+class ClickedFrames(NamedTuple):
+    """What was clicked, as `RetrainData` holds it."""
+
+    new: ModelScans
+    held_out: ModelScans
+    around: ModelScans | None
+
+
+def open_clicks(config: RetrainConfig, bundle: Bundle, problems: list[str]) -> ClickedFrames:
+    """The frames to train on and those held out, of the log or logs and of those that the bundle was retrained on before.
 
     Frames that cannot be used (labels for another cloud, unknown ids, damaged files) are left out, and listed.
     """
     train: list[tuple[str, ScanSet]] = []
     held: list[tuple[str, ScanSet]] = []
+    among: list[tuple[str, ScanSet]] = []
     usable = 0
     fresh = logs_in(config.frames)
     logs = [*((log, config.intensity_scale) for log in fresh), *_logs_before(fresh, bundle, problems)]
@@ -96,14 +109,24 @@ def open_clicks(config: RetrainConfig, bundle: Bundle, problems: list[str]) -> t
             continue
         inside, outside = split_by_name(scans.keys, config.held_out)
         name = f"{number}-{folder.name}"
-        for indices, parts in ((inside, train), (outside, held)):
-            if indices:
-                parts += [(name, part) for part in _as_robot_saw(Subset(scans, indices), folder, factor, bundle)]
+        chosen = [(Subset(scans, inside), train), (Subset(scans, outside), held)]
+        if config.propagate.scans:
+            unheld = _among_others(Subset(scans, inside), folder, {scans.keys[i] for i in outside}, bundle, config.clicks)
+            chosen.append((Subset(unheld, list(range(len(unheld)))), among))
+        for frames, parts in chosen:
+            if len(frames):
+                parts += [(name, part) for part in _as_robot_saw(frames, folder, factor, bundle)]
         usable += number < len(fresh)
     if not usable:
         raise DataError(f"{config.frames}: none of the {len(fresh)} logs in it has clicks to learn from ({problems[0]})")
-    joined = (ScanCollection("clicks to train on", train), ScanCollection("clicks held out", held))
-    return ModelScans(joined[0], bundle.info), ModelScans(joined[1], bundle.info)
+    names = ("clicks to train on", "clicks held out", "clicks among other frames")
+    new, held_out, around = (
+        ModelScans(ScanCollection(name, parts), bundle.info) if parts else None
+        for name, parts in zip(names, (train, held, among), strict=True)
+    )
+    assert new is not None
+    assert held_out is not None
+    return ClickedFrames(new, held_out, around)
 
 
 def split_by_name(keys: Sequence[str], share: float) -> tuple[list[int], list[int]]:
@@ -174,6 +197,14 @@ def _usable(folder: Path, bundle: Bundle, name: str, problems: list[str]) -> Sca
             f"evaluation: label more with 'weakseg label {folder}'"
         )
     return Subset(scans, good)
+
+
+def _among_others(clicked: Subset, folder: Path, held: set[str], bundle: Bundle, name: str) -> ScanSet:
+    """Clicked frames among all frames of their log that can be read, but for those held out; the others have no labels."""
+    whole = ClickStore(folder, bundle.labels, name).scans
+    frames = Subset(whole, [number for number, _ in readable(whole, []) if whole.keys[number] not in held])
+    place = {key: number for number, key in enumerate(frames.keys)}
+    return PartlyLabelled(frames, clicked, [place[key] for key in clicked.keys])
 
 
 def _training(config: RetrainConfig, bundle: Bundle) -> TrainConfig:

@@ -37,6 +37,7 @@ from weakseg_ros.train.export import options_of
 from weakseg_ros.train.finetune import export_refined, refine
 from weakseg_ros.train.run_folder import BEFORE_A_CHECKPOINT, LAST, OF_RETRAINING
 from weakseg_ros.weak.neighbourhood import SpreadScans
+from weakseg_ros.weak.propagate import PropagatedScans, reached_scans
 
 log = logging.getLogger(__name__)
 
@@ -123,9 +124,10 @@ def retrain(config: RetrainConfig) -> Outcome:
 def opening(config: RetrainConfig, old: Bundle, data: RetrainData, folder: Path, out: Path) -> list[str]:
     """Six lines: model, clicks, old data, what judges, steps, where it is written."""
     replay = "no old data" if data.replay is None else f"{len(data.replay)} scans of {data.replay.name}"
+    around = "" if data.around is None else f", whose labels are carried to the {len(data.around)} frames around them"
     return [
         f"retrains {old.name} ({old.content_hash[:12]}) from {old.folder}",
-        f"on {data.clicks} clicks in {len(data.new)} frames of {data.new.name}, beside {replay}",
+        f"on {data.clicks} clicks in {len(data.new)} frames of {data.new.name}{around}, beside {replay}",
         f"{data.held_out_clicks} clicks in {len(data.held_out)} other frames are held out",
         f"the regression set has {len(data.regression)} scans of {data.regression.name}",
         f"{config.steps} steps, {config.batch_size} scans a step",
@@ -224,9 +226,11 @@ def _run_folder(config: RetrainConfig, version: str) -> Path:
 
 
 def _train(config: RetrainConfig, old: Bundle, data: RetrainData, folder: Path, out: Path) -> Bundle:
-    new = SpreadScans(data.new, config.spread_m)
+    new: ScanSet = SpreadScans(data.new if data.around is None else data.around, config.spread_m)
+    if data.around is not None:
+        new = reached_scans(PropagatedScans(new, config.propagate))
     refined = refine(old, new, data.replay, training_settings(config, data.training, out), config.new_share)
-    facts = {"retrained_from": old.content_hash, "new_scans": len(data.new), "clicks": data.clicks}
+    facts = {"retrained_from": old.content_hash, "new_scans": len(new), "clicks": data.clicks}
     return export_refined(refined, old, data.regression, folder, facts, command_of(config))
 
 
@@ -292,5 +296,6 @@ def training_settings(config: RetrainConfig, training: TrainConfig, out: Path) -
         num_nodes=1,
         precision="32-true" if training.precision == "32-true" else "auto",
         method=config.method or training.method,
+        propagate=config.propagate,
         point_panoptic=dataclasses.replace(training.point_panoptic, all_clicked=False),
     )
