@@ -20,6 +20,7 @@ from weakseg_ros.extras import MissingLibraryError
 from weakseg_ros.points.cloud import make_cloud
 from weakseg_ros.points.labels import LabelMap
 from weakseg_ros.points.projection import RangeSpec
+from weakseg_ros.weak.carried_share import measure_carried
 from weakseg_ros.weak.propagate import PropagatedScans, PropagateSettings, reached_scans
 from weakseg_ros.weak.scan_poses import poses_of_scans, scaled_motion, write_poses
 
@@ -82,6 +83,28 @@ def test_a_click_labels_the_same_surface_in_the_scans_around() -> None:
         assert (scan.class_id[near] == ROAD).all()
         assert (scan.label_weight > 0).tolist() == (scan.class_id > 0).tolist()
         assert (scan.label_weight[[0, 3500]] == 1.0).all() == (number == 2)
+
+
+def test_dense_labels_say_how_many_carried_ones_are_right() -> None:
+    clicked, dense = Drive(4), Drive(4)
+    clicked.clicked = {0: {0: ROAD, 3500: CAR}}
+    dense.clicked = {i: dict.fromkeys(range(len(dense.world)), ROAD) for i in range(4)}  # so the car is a wrong click
+    share = measure_carried(dense, PropagatedScans(clicked, settings()))
+    assert share.given.sum() == 2
+    assert share.given[[ROAD, CAR]].tolist() == [1, 1]
+    assert share.carried[ROAD] >= 3  # the point itself in three scans, and those near it
+    assert (share.judged == share.carried).all()
+    assert share.right[ROAD] == share.carried[ROAD]
+    assert share.right[CAR] == 0 < share.carried[CAR]
+    assert 0 < share.weight[ROAD] < share.carried[ROAD]
+    assert share.points == 4 * len(dense.world)
+    assert "building" not in share.summary
+    assert f"{share.carried.sum()} of {share.points} points" in share.summary
+
+
+def test_labels_that_reach_nothing_are_said_so() -> None:
+    share = measure_carried(Drive(2), PropagatedScans(Drive(2), settings()))
+    assert share.summary.startswith("no label is carried")
 
 
 def test_a_label_goes_no_farther_than_asked_and_what_moves_hardly_at_all() -> None:

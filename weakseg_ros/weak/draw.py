@@ -30,7 +30,12 @@ from weakseg_ros.files import (
     write_atomic,
 )
 from weakseg_ros.points.labels import LabelMap, pack_raw
+<<<<<<< HEAD
 from weakseg_ros.progress import Progress
+=======
+from weakseg_ros.weak.carried_share import measure_carried
+from weakseg_ros.weak.propagate import PropagatedScans, PropagateSettings
+>>>>>>> b6c4821 (weakseg sparse --carried.scans says how many points carried labels reach, by class, and how many of them rightly)
 from weakseg_ros.weak.protocols import Draw, SparseConfig, draw_scan
 from weakseg_ros.weak.sparse_labels import (
     RECORD,
@@ -38,6 +43,7 @@ from weakseg_ros.weak.sparse_labels import (
     UNFINISHED,
     SparseLabels,
     SparseRecord,
+    SparseScans,
     hash_of_points,
     is_unfinished,
     raw_ids_of,
@@ -62,6 +68,9 @@ class SparseVerb:
     """Names the folder to write; None means DATA/sparse/<protocol>-<ratio>-s<seed>."""
     overwrite: bool = False
     """Replaces the labels of an earlier draw in `out`."""
+    carried: PropagateSettings = field(default_factory=PropagateSettings)
+    """Sets how the labels are carried in time, to say at the end by the dense labels how many points that labels, and how many
+    rightly; what is stored are the drawn labels, which a training carries itself."""
 
 
 def draw_sparse(scans: ScanSet, config: SparseConfig, folder: Path, overwrite: bool = False) -> SparseLabels:
@@ -119,6 +128,8 @@ def main(argv: Sequence[str]) -> int:
     say(f"{folder}: sparse labels of {len(scans) - len(sparse.record.problems)} scans")
     if sparse.record.problems:
         say(f"left out: {len(sparse.record.problems)} scans that cannot be read; the first: {sparse.record.problems[0]}")
+    if config.carried.scans:
+        say(measure_carried(scans, PropagatedScans(SparseScans(scans, sparse), config.carried)).summary)
     return 0
 
 
