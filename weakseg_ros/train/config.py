@@ -27,6 +27,7 @@ from weakseg_ros.nets.settings import RangeNetSettings, SqueezeSegSettings
 from weakseg_ros.points.crops import PointsSpec
 from weakseg_ros.registry import METHODS, NETS
 from weakseg_ros.train.older import in_sections
+from weakseg_ros.weak.piece_settings import PieceSettings
 from weakseg_ros.weak.propagate import PropagateSettings
 from weakseg_ros.weak.protocols import SparseConfig
 
@@ -64,6 +65,8 @@ class TrainConfig:
     """Draws sparse labels for this training, the same ones that 'weakseg sparse' would store with these settings."""
     propagate: PropagateSettings = field(default_factory=PropagateSettings)
     """Sets how labels are propagated to the scans before and after."""
+    pieces: PieceSettings = field(default_factory=PieceSettings)
+    """Sets how the labels are given to the pieces of the scans that they lie in."""
     val_data: Path | None = None
     """Names the folder of scans to validate on, if it is not `data`."""
     val_split: str = ""

@@ -35,7 +35,14 @@ from weakseg_ros.train.outputs import check_outputs
 from weakseg_ros.train.resuming import keep_settings, resumed
 from weakseg_ros.train.run_folder import CONFIG, ENVIRONMENT, LABELS, SPEC, STATISTICS, RunFolder
 from weakseg_ros.train.survey import DataStatistics, survey
-from weakseg_ros.train.training_data import image_spec, labels_of, open_data, with_carried_labels, with_own_split
+from weakseg_ros.train.training_data import (
+    follow_from_others,
+    image_spec,
+    labels_of,
+    open_data,
+    with_carried_labels,
+    with_own_split,
+)
 from weakseg_ros.train.validate import labelled_only
 from weakseg_ros.weak.sparse_labels import RECORD, read_record
 
@@ -119,7 +126,7 @@ def open_training(config: TrainConfig) -> TrainingSession:
     train_scans = with_carried_labels(config, train_scans)
     sparse, spec = labels_of(config, train_scans), image_spec(config, train_scans)
     told = untold(spec, train_scans.intensity_full_scale, config.intensity == "ranks", config.level, config.points_spec)
-    planes = (reads_instances(config.method), told, bool(config.propagate.scans))
+    planes = (reads_instances(config.method), told, follow_from_others(config))
     kind: type[SurveyedSource] = registry.load(registry.SOURCES, told.representation)
     images = kind(train_scans, sparse, spec, config.augment, config.cache_gib, *planes)
     initial = read_initial(config) if config.init and not config.resume else None

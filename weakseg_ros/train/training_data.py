@@ -15,6 +15,7 @@ from weakseg_ros.data.scans import open_scans, open_splits, splits_of
 from weakseg_ros.errors import ConfigError
 from weakseg_ros.points.projection import RangeSpec
 from weakseg_ros.train.config import TrainConfig
+from weakseg_ros.weak.pieces import PieceScans
 from weakseg_ros.weak.propagate import PropagatedScans, RelabelledScans, reached_scans
 from weakseg_ros.weak.protocols import draw_scan
 from weakseg_ros.weak.sparse_labels import sparse_scans
@@ -80,11 +81,21 @@ def _with_sparse_labels(config: TrainConfig, scans: ScanSet) -> ScanSet:
 
 
 def with_carried_labels(config: TrainConfig, scans: ScanSet) -> ScanSet:
-    """The training scans, with labels carried through time where the settings ask for it; without those that none reaches."""
-    if not config.propagate.scans:
+    """The training scans with the labels that follow from those given, as the settings ask for: through time, then over pieces.
+
+    Scans that no label reaches through time are left out.
+    """
+    if not follow_from_others(config):
         return scans
-    labels = labels_of(config, scans)
-    return reached_scans(PropagatedScans(RelabelledScans(scans, labels), config.propagate))
+    scans = RelabelledScans(scans, labels_of(config, scans))
+    if config.propagate.scans:
+        scans = reached_scans(PropagatedScans(scans, config.propagate))
+    return PieceScans(scans, config.pieces) if config.pieces.reach_m else scans
+
+
+def follow_from_others(config: TrainConfig) -> bool:
+    """Whether some labels are not given but follow from others, so that each has a weight."""
+    return bool(config.propagate.scans or config.pieces.reach_m)
 
 
 def labels_of(config: TrainConfig, scans: ScanSet) -> LabelsOf:

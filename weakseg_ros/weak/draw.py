@@ -30,12 +30,9 @@ from weakseg_ros.files import (
     write_atomic,
 )
 from weakseg_ros.points.labels import LabelMap, pack_raw
-<<<<<<< HEAD
 from weakseg_ros.progress import Progress
-=======
 from weakseg_ros.weak.carried_share import measure_carried
 from weakseg_ros.weak.propagate import PropagatedScans, PropagateSettings
->>>>>>> b6c4821 (weakseg sparse --carried.scans says how many points carried labels reach, by class, and how many of them rightly)
 from weakseg_ros.weak.protocols import Draw, SparseConfig, draw_scan
 from weakseg_ros.weak.sparse_labels import (
     RECORD,
