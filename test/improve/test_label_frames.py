@@ -11,6 +11,7 @@ import pytest
 from support.street_scene import CAR, PERSON, SPEC, STREET, click, on_car, open_session, write_log
 from weakseg_ros.data.scan_writer import ScanWriter
 from weakseg_ros.errors import DataError
+from weakseg_ros.improve.label.carry import REACH_M
 from weakseg_ros.improve.label.clicks import ClickStore, clicked_scans
 from weakseg_ros.improve.label.colors import color_points, views_of
 from weakseg_ros.improve.label.frame_source import FrameSource
@@ -144,14 +145,29 @@ def test_labels_are_carried_to_other_scans_of_the_same_place(drive: Path, cloud:
 
 def test_the_scans_around_are_drawn_where_this_one_sees_the_same_things(drive: Path, cloud: Cloud) -> None:
     state = open_session(drive)
-    assert len(state.scans_around()) == 0
+    assert len(state.scans_around().xyz) == 0
     state.toggle_around()
-    around = state.scans_around()
+    around = state.scans_around().xyz
     valid = int(cloud.valid.sum())
     assert len(around) == 2 * valid
     np.testing.assert_allclose(around[:valid], cloud.xyz[cloud.valid], atol=1e-4)
     state.toggle_around()
-    assert len(state.scans_around()) == 0
+    assert len(state.scans_around().xyz) == 0
+
+
+def test_a_click_shows_what_else_it_labels(drive: Path, cloud: Cloud) -> None:
+    state, car = open_session(drive), on_car(cloud)
+    state.toggle_around()
+    assert not state.scans_around().class_id.any()
+    state.store.add(state.frame.key, [int(car[0])], CAR)
+    reached = state.scans_around()
+    assert set(reached.class_id.tolist()) == {0, CAR}
+    near = np.linalg.norm(reached.xyz - cloud.xyz[car[0]], axis=1) <= REACH_M - 1e-3
+    assert (reached.class_id[near] == CAR).all()
+    assert np.count_nonzero(reached.class_id) >= np.count_nonzero(near) > 1
+    assert state.store.count("000001") == 0, "it is shown, not labelled"
+    state.undo()
+    assert not state.scans_around().class_id.any()
 
 
 def test_without_poses_nothing_is_carried(street_folder: Path, cloud: Cloud) -> None:

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from itertools import islice, zip_longest
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,6 +12,7 @@ from scipy.spatial import cKDTree
 
 from weakseg_ros.improve.label.clicks import ClickStore
 from weakseg_ros.improve.label.frame_source import FrameSource
+from weakseg_ros.weak.scan_poses import moved
 
 REACH_M = 0.2
 """a point gets the label of a labelled one so near to it"""
@@ -24,11 +26,24 @@ LOOKED_AT, CARRIED_ON = 20, 5
 """frames before and after one that are searched for labels, and frames that its own labels are carried on to"""
 
 
+class Around(NamedTuple):
+    """The points of the scans before and after a frame, and what the frame's labels say of them."""
+
+    xyz: NDArray[np.float32]
+    """(M, 3) m, as the frame's sensor would see them"""
+    class_id: NDArray[np.uint8]
+    """(M,) the class of a label near enough to be carried there, 0 = none"""
+
+
+NOTHING_AROUND = Around(np.zeros((0, 3), np.float32), np.zeros(0, np.uint8))
+
+
 class Carrier:
     """Gives labels of one frame to others of the same place; the poses of both must be known."""
 
     def __init__(self, store: ClickStore, source: FrameSource) -> None:
         self._store, self._source = store, source
+        self._drawn: tuple[str, NDArray[np.float32]] = ("", NOTHING_AROUND.xyz)
 
     def from_near(self, key: str) -> tuple[int, str]:
         """Label a frame like the nearest one in time that has something for it: (number of points, its key)."""
@@ -42,16 +57,28 @@ class Carrier:
         """Label the next frames like this one; the number of points of each."""
         return [self._carry(key, other) for other in islice(self._source.neighbours(key, 1), CARRIED_ON)]
 
-    def scans_around(self, key: str) -> NDArray[np.float32]:
+    def scans_around(self, key: str) -> Around:
+        """The scans before and after a frame, and where its labels reach them; nothing without poses."""
+        if self._drawn[0] != key:
+            self._drawn = (key, self._points_around(key))
+        xyz = self._drawn[1]
+        class_id = np.zeros(len(xyz), np.uint8)
+        raw = self._store.raw_labels(key)
+        known = np.flatnonzero(raw)
+        points, labels = carried(self._source.frame(key).cloud.xyz[known], raw[known], xyz)
+        class_id[points] = self._store.labels.to_class(labels)
+        return Around(xyz, class_id)
+
+    def _points_around(self, key: str) -> NDArray[np.float32]:
         """(M, 3) the points of the scans before and after a frame, as its sensor would see them; none without poses."""
         into = self._source.pose(key)
         if into is None:
-            return np.zeros((0, 3), np.float32)
+            return NOTHING_AROUND.xyz
         both = (other for step in (-1, 1) for other in islice(self._source.neighbours(key, step), DRAWN_AROUND))
         poses = [(other, self._source.pose(other)) for other in both]
         near = [(other, pose) for other, pose in poses if pose is not None and distance_m(pose, into) <= FARTHEST_M]
         parts = [moved(self._points(other), pose, into) for other, pose in near]
-        return np.concatenate(parts) if parts else np.zeros((0, 3), np.float32)
+        return np.concatenate(parts) if parts else NOTHING_AROUND.xyz
 
     def _points(self, key: str) -> NDArray[np.float32]:
         cloud = self._source.frame(key).cloud
@@ -70,12 +97,6 @@ class Carrier:
         if len(points):
             self._store.add_raw(target, free[points], labels)
         return len(points)
-
-
-def moved(xyz: NDArray[np.float32], pose: NDArray[np.float64], into: NDArray[np.float64]) -> NDArray[np.float32]:
-    """Points (N, 3) of a sensor at `pose` (4, 4) as a sensor at `into` (4, 4) sees them, m."""
-    turn = np.linalg.inv(into) @ pose
-    return (xyz @ turn[:3, :3].T + turn[:3, 3]).astype(np.float32)
 
 
 def distance_m(pose: NDArray[np.float64], other: NDArray[np.float64]) -> float:

@@ -190,7 +190,7 @@ class Page:
             scene.show_scan(self._view)
         if self._changed("labels", (key, stamp, hidden)):
             scene.show_labels()
-        if self._changed("around", (key, state.around)):
+        if self._changed("around", (key, state.around, stamp if state.around else None)):
             scene.show_around()
         if self._changed("lasso", state.lasso):
             scene.show_lasso()

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from weakseg_ros.errors import DataError
 from weakseg_ros.improve.label.advice import Mode, advice
 from weakseg_ros.improve.label.brush import GROWTH, brush_radius, brush_step, erased, painted
-from weakseg_ros.improve.label.carry import FARTHEST_M, NO_POSES, Carrier
+from weakseg_ros.improve.label.carry import FARTHEST_M, NO_POSES, NOTHING_AROUND, Around, Carrier
 from weakseg_ros.improve.label.clicks import ClickStore
 from weakseg_ros.improve.label.filters import Filters, shown_points
 from weakseg_ros.improve.label.frame_source import Frame, FrameSource
@@ -111,12 +111,15 @@ class PageState:
             return
         self.around = not self.around
         self._say(
-            "The neighbouring scans are shown in grey; only this one is labelled." if self.around else "Only this scan is shown."
+            "The neighbouring scans are shown in grey, and in the colour of a class where labels of this scan reach them; only "
+            "this one is labelled."
+            if self.around
+            else "Only this scan is shown."
         )
 
-    def scans_around(self) -> NDArray[np.float32]:
-        """(M, 3) the points of the scans around that are to be drawn."""
-        return self._carrier.scans_around(self.frame.key) if self.around else np.zeros((0, 3), np.float32)
+    def scans_around(self) -> Around:
+        """The points of the scans around that are to be drawn, and what the labels of this one say of them."""
+        return self._carrier.scans_around(self.frame.key) if self.around else NOTHING_AROUND
 
     def review(self, accepted: bool) -> None:
         """Say that another person's frame is right, or that it is not; then go to the next one that nobody has checked."""

@@ -53,9 +53,10 @@ class PageScene:
         self._put("scan", frame.cloud.xyz[shown], self._colors[shown], 1.0)
 
     def show_around(self) -> None:
-        """Draw the scans around in grey, or none."""
-        points = self._state.scans_around()
-        self._put("around", points, np.full((len(points), 3), AROUND_COLOR, np.uint8), AROUND_SIZE)
+        """Draw the scans around in grey, and what labels of this one reach in the colours of their classes; or none."""
+        around = self._state.scans_around()
+        colors = np.where(around.class_id[:, None] > 0, self._state.labels.colors[around.class_id], AROUND_COLOR)
+        self._put("around", around.xyz, colors.astype(np.uint8), AROUND_SIZE)
 
     def show_labels(self) -> None:
         """Draw what has a label on top, larger, in colour and shape of its class; each object in a shade of its own."""
