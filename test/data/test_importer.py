@@ -3,14 +3,17 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from weakseg_ros import cli
+from weakseg_ros.data.bag_messages import header_values
 from weakseg_ros.data.bags import CloudBagWriter
 from weakseg_ros.data.importer import ImportConfig, guess_spec, import_bag
+from weakseg_ros.data.places import ODOMETRY
 from weakseg_ros.data.scans import open_scans
 from weakseg_ros.errors import DataError
 from weakseg_ros.points.cloud import Cloud, make_cloud
@@ -53,6 +56,55 @@ def test_scans_open_again(bag: Path, tmp_path: Path) -> None:
     assert scan.class_id is None
     assert not (tmp_path / "scans" / "labels").exists(), "there are none"
     assert (scans.spec.height, scans.spec.width) == (HEIGHT, WIDTH)
+
+
+def write_with_odometry(path: Path) -> Path:
+    """Three small sweeps 0.1 s apart and one long after; a body drives 2 m and turns by 0.5 rad a second, told every 0.05 s."""
+    with CloudBagWriter(path, "/points") as writer:
+        for i in range(5):
+            stamp_ns = START_NS + i * 50_000_000
+            if i % 2 == 0:
+                writer.write(dataclasses.replace(sweep(height=4, width=90), stamp_ns=stamp_ns))
+            half = 0.25 * i * 0.05
+            sign = -1.0 if i == 1 else 1.0  # the same turn, written the other way
+            turn = {"z": sign * float(np.sin(half)), "w": sign * float(np.cos(half))}
+            pose = {"position": {"x": 0.1 * i}, "orientation": turn}
+            values = {"header": header_values(stamp_ns - 20_000_000, "odom"), "pose": {"pose": pose}}
+            writer.write_values("/odom", ODOMETRY, stamp_ns, values)
+        writer.write(dataclasses.replace(sweep(height=4, width=90), stamp_ns=START_NS + 10**10))  # long after the last pose
+    return path
+
+
+def test_odometry_gives_each_scan_its_pose(tmp_path: Path) -> None:
+    bag = write_with_odometry(tmp_path / "bag")
+    report = import_bag(ImportConfig(bag, out=tmp_path / "scans", odometry="/odom", odometry_extrinsic="0 1 0 0 0 0"))
+    assert (report.written, dict(report.skipped)) == (3, {"without odometry": 1})
+    scans = open_scans(tmp_path / "scans")
+    for number in range(2):  # 20 ms after the last pose there is no later one to look towards
+        pose, seconds = scans[number].pose, 0.1 * number + 0.02
+        assert pose is not None
+        angle = 0.5 * seconds
+        np.testing.assert_allclose(pose[:2, 0], [np.cos(angle), np.sin(angle)], atol=1e-4)
+        np.testing.assert_allclose(pose[:2, 3], [2 * seconds - np.sin(angle), np.cos(angle)], atol=1e-4)
+
+
+def test_points_that_are_turned_keep_their_pose(tmp_path: Path) -> None:
+    """A wall lies where it lay, however the sensor is said to be mounted."""
+    bag = write_with_odometry(tmp_path / "bag")
+    walls = []
+    for number, turned in enumerate(({}, {"rotation_rpy_deg": (0.0, 0.0, 90.0), "translation_m": (1.0, 2.0, 3.0)})):
+        import_bag(ImportConfig(bag, out=tmp_path / f"scans{number}", odometry="/odom", **turned))  # type: ignore[arg-type]
+        scan = open_scans(tmp_path / f"scans{number}")[1]
+        assert scan.pose is not None
+        xyz = scan.cloud.xyz[np.arange(len(scan.cloud)) % 10 > 0]
+        walls.append(xyz @ scan.pose[:3, :3].T + scan.pose[:3, 3])
+    np.testing.assert_allclose(walls[0], walls[1], atol=1e-3)
+
+
+def test_odometry_that_is_not_there_is_named(bag: Path, tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"no topic '/odom' of nav_msgs/msg/Odometry; its topics of this type: none"):
+        import_bag(ImportConfig(bag, out=tmp_path / "scans", odometry="/odom"))
+    assert not (tmp_path / "scans").exists()
 
 
 def test_every_and_limit(bag: Path, tmp_path: Path) -> None:

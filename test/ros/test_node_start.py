@@ -293,8 +293,8 @@ def test_a_program_beside_the_node_waits_for_it(rig: Any, start: Start, bundle: 
 def test_the_extrinsic_brings_odometry_to_the_sensor(rig: Any) -> None:
     from nav_msgs.msg import Odometry
 
+    from weakseg_ros.points.poses import matrix_of_text
     from weakseg_ros.ros.odometry import OdometryTopic
-    from weakseg_ros.ros.poses import matrix_of_text
 
     node = rig.rclpy.create_node("listener", namespace="/extrinsic_test")
     topic = OdometryTopic(node, "odom", matrix_of_text(f"2 0 1.5 0 0 {np.pi / 2}", "odometry_extrinsic"))
@@ -309,7 +309,7 @@ def test_the_extrinsic_brings_odometry_to_the_sensor(rig: Any) -> None:
 
 
 def test_angles_are_those_of_urdf() -> None:
-    from weakseg_ros.ros.poses import matrix_of, matrix_of_text
+    from weakseg_ros.points.poses import matrix_of, matrix_of_text
 
     roll = matrix_of_text(f"0 0 0 {np.pi / 2} 0 0", "x")
     np.testing.assert_allclose(roll @ (0, 1, 0, 1), (0, 0, 1, 1), atol=1e-12)

@@ -27,6 +27,7 @@ from weakseg_ros.data.bag_messages import FIELD_NAMES, build_message, cloud_mess
 from weakseg_ros.data.bag_types import POINT_CLOUD, hint_for, normal
 from weakseg_ros.data.livox import CUSTOM_MSGS, read_custom_msg
 from weakseg_ros.data.mcap_mend import MendedMcap
+from weakseg_ros.data.places import ODOMETRY
 from weakseg_ros.errors import CloudError, DataError, did_you_mean
 from weakseg_ros.files import move_into, put_in_place, staged
 from weakseg_ros.points.cloud import Cloud, decode_cdr
@@ -131,6 +132,41 @@ def read_raw(
             share = f"{read} of {promised}" if promised else str(read)
             text = f"{bag}: {damage}; {share} messages of '{chosen.name}' could be read: record or copy the bag again"
             raise PartialBagError(text, read)
+
+
+def read_odometry(bag: Path | str, topic: str) -> Iterator[tuple[int, NDArray[np.float64]]]:
+    """(stamp of its header in ns, x, y, z in m and quaternion x, y, z, w) of each sound pose of a topic of nav_msgs/Odometry.
+
+    A damaged bag gives what can be read of it. Raises DataError where there is no such topic.
+    """
+    with _open(Path(bag)) as opened:
+        known = [t for t in opened.topics() if t.msgtype == ODOMETRY]
+        if topic not in [t.name for t in known]:
+            names = ", ".join(t.name for t in known) or "none"
+            raise DataError(f"{bag}: has no topic '{topic}' of {ODOMETRY}; its topics of this type: {names}")
+        try:
+            for reader in opened.readers:
+                connections = [c for c in reader.connections if c.topic == topic]
+                for connection, _, data in reader.messages(connections) if connections else ():
+                    found = _pose_in(bag_files.unzipped(data), connection)
+                    if found is not None:
+                        yield found
+        except Exception as error:  # the parser of a damaged file raises anything
+            log.warning("%s: %s; the poses of '%s' end there", bag, _reason(error), topic)
+
+
+def _pose_in(data: bytes, connection: Any) -> tuple[int, NDArray[np.float64]] | None:
+    """What a message of nav_msgs/Odometry says; None where it says nothing."""
+    is_ros1 = getattr(connection.ext, "serialization_format", "ros1") == "ros1"
+    try:
+        message = _ros1_types().deserialize_ros1(data, ODOMETRY) if is_ros1 else _ros2_types().deserialize_cdr(data, ODOMETRY)
+    except Exception:  # the parser of a damaged message raises anything
+        return None
+    place, turn, stamp = message.pose.pose.position, message.pose.pose.orientation, message.header.stamp
+    pose = np.array([place.x, place.y, place.z, turn.x, turn.y, turn.z, turn.w])
+    if not np.isfinite(pose).all() or np.linalg.norm(pose[3:]) < 0.5:
+        return None
+    return stamp.sec * 10**9 + stamp.nanosec, pose
 
 
 def _hand_over(beside: Mapping[str, Callable[[bytes], None]], connection: Any, data: bytes) -> None:

@@ -17,6 +17,7 @@ import tyro
 
 from weakseg_ros.config import parse, setting
 from weakseg_ros.data.bag_files import is_bag
+from weakseg_ros.data.bag_odometry import BagOdometry
 from weakseg_ros.data.bags import PartialBagError, find_cloud_topic, read_clouds
 from weakseg_ros.data.cloud_files import READERS, cloud_files, read_cloud_file
 from weakseg_ros.data.many_bags import Row, Runner, are_whole, bags_for, each_bag, one_by_one, only_here
@@ -62,6 +63,12 @@ class ImportConfig(RaySettings):
     """Stops after this many scans (1 or more); 0 imports all of them."""
     label_map: str = setting("semantickitti", was="labels")
     """Selects the label map for labels that are added later: the name of an installed one, or the path of a YAML file."""
+    odometry: str = ""
+    """Selects the topic of nav_msgs/Odometry in the bag from which each scan gets the sensor's pose, so that labels can travel
+    from scan to scan; an empty string writes no poses."""
+    odometry_extrinsic: str = ""
+    """Sets the pose of the LiDAR in the body frame of that topic, as 'x y z roll pitch yaw' in metres and radians; an empty
+    string takes the LiDAR's axes as parallel to the body's."""
     overwrite: bool = False
     """Replaces scans that already exist in the output folder."""
 
@@ -104,10 +111,12 @@ def import_bag(config: ImportConfig) -> ImportReport:
     topic, report = find_cloud_topic(config.bag, config.topic), ImportReport()
     if config.columns:
         raise DataError("columns: a bag names its fields itself; leave --columns out")
-    what = f"topic '{topic.name}'"
-    return _write(
-        config, _keep_usable(config, topic.name, report), topic.messages, f"{config.bag.name} {topic.name}", what, report
-    )
+    what, poses = f"topic '{topic.name}'", None
+    clouds = _keep_usable(config, topic.name, report)
+    if config.odometry:
+        poses = BagOdometry(config.bag, config.odometry, config.odometry_extrinsic, config)
+        clouds = _with_a_pose(clouds, poses, report)
+    return _write(config, clouds, topic.messages, f"{config.bag.name} {topic.name}", what, report, poses)
 
 
 def import_files(config: ImportConfig) -> ImportReport:
@@ -118,6 +127,8 @@ def import_files(config: ImportConfig) -> ImportReport:
     if not files:
         kinds = ", ".join(READERS)
         raise DataError(f"{config.bag}: is not a bag and holds no point cloud files ({kinds}); give one or the other")
+    if config.odometry:
+        raise DataError("odometry: point cloud files come without; leave --odometry out")
     if config.topic:
         raise DataError("topic: point cloud files have no topics; leave --topic out")
     clouds = _readable(config, files, report)
@@ -142,8 +153,23 @@ def _readable(config: ImportConfig, files: Sequence[Path], report: ImportReport)
         yield moved(dataclasses.replace(cloud, stamp_ns=stamp_ns), config)
 
 
+def _with_a_pose(clouds: Iterator[Cloud], poses: BagOdometry, report: ImportReport) -> Iterator[Cloud]:
+    """Those of the clouds at whose time the odometry tells where the sensor was; the others are counted."""
+    for cloud in clouds:
+        if poses.pose_at(cloud.stamp_ns) is not None:
+            yield cloud
+        else:
+            report.skipped["without odometry"] += 1
+
+
 def _write(
-    config: ImportConfig, clouds: Iterator[Cloud], messages: int, source: str, what: str, report: ImportReport
+    config: ImportConfig,
+    clouds: Iterator[Cloud],
+    messages: int,
+    source: str,
+    what: str,
+    report: ImportReport,
+    poses: BagOdometry | None = None,
 ) -> ImportReport:
     """Write `clouds` as scans; `source` is for the manifest, `what` for the error where there is none."""
     check_can_write(config.folder, "--out")
@@ -164,7 +190,8 @@ def _write(
         overwrite=config.overwrite,
     ) as writer:
         for cloud in Progress(chain([first], clouds), what="import", unit="scan", total=min(total, config.limit or total)):
-            writer.write(_scaled(cloud, config.intensity_scale))
+            pose = None if poses is None else poses.pose_at(cloud.stamp_ns)
+            writer.write(_scaled(cloud, config.intensity_scale), pose=pose)
             report.written += 1
             if report.written == config.limit:
                 break

@@ -15,9 +15,9 @@ from weakseg_ros.deploy.tracking import Tracker
 from weakseg_ros.errors import CloudError, ConfigError
 from weakseg_ros.points.cloud import Cloud
 from weakseg_ros.points.labels import LabelMap
+from weakseg_ros.points.poses import matrix_of_text
 from weakseg_ros.ros.diagnostics import Throttle
 from weakseg_ros.ros.params import NodeConfig
-from weakseg_ros.ros.poses import matrix_of_text
 from weakseg_ros.ros.transforms import Transforms
 
 

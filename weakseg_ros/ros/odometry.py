@@ -4,9 +4,7 @@
 from __future__ import annotations
 
 import threading
-from bisect import bisect_left
 from collections import deque
-from typing import Any
 
 import numpy as np
 from nav_msgs.msg import Odometry
@@ -15,7 +13,7 @@ from rclpy.node import Node
 from rclpy.qos import QoSProfile, ReliabilityPolicy
 from rclpy.qos_overriding_options import QoSOverridingOptions
 
-from weakseg_ros.ros.poses import matrix_of
+from weakseg_ros.points.poses import pose_between
 
 NANOSECONDS = 1_000_000_000
 KEPT = 400
@@ -49,14 +47,9 @@ class OdometryTopic:
         """(4, 4) sensor to odometry frame at a time, between the poses before and after it; None where none is near."""
         with self._lock:
             poses = list(self._poses)
-        place = bisect_left(poses, stamp_ns, key=lambda entry: entry[0])
-        near = [entry for entry in poses[max(place - 1, 0) : place + 1] if abs(entry[0] - stamp_ns) <= LARGEST_GAP_NS]
-        if not near:
+        pose = pose_between(poses, stamp_ns, LARGEST_GAP_NS)
+        if pose is None:
             return None
-        (before_ns, before), (after_ns, after) = near[0], near[-1]
-        share = (stamp_ns - before_ns) / (after_ns - before_ns) if after_ns > before_ns else 0.0
-        between = before + np.clip(share, 0.0, 1.0) * (_on_the_same_side(before, after) - before)
-        pose = matrix_of(between[:3], between[3:])
         return pose if self.extrinsic is None else pose @ self.extrinsic
 
     def _on_pose(self, message: Odometry) -> None:
@@ -70,8 +63,3 @@ class OdometryTopic:
             if self._poses and stamp <= self._poses[-1][0]:  # a bag that begins anew
                 self._poses.clear()
             self._poses.append((stamp, pose))
-
-
-def _on_the_same_side(before: NDArray[Any], after: NDArray[Any]) -> NDArray[Any]:
-    """`after` with the sign of its quaternion that is nearer to `before`: both mean the same turn."""
-    return np.concatenate([after[:3], after[3:] * (1.0 if before[3:] @ after[3:] >= 0 else -1.0)])

@@ -15,8 +15,8 @@ from weakseg_ros.deploy.track_settings import TrackSettings
 from weakseg_ros.errors import ConfigError, did_you_mean
 from weakseg_ros.improve.log.admission import LogSettings
 from weakseg_ros.points.input_settings import InputSettings
+from weakseg_ros.points.poses import matrix_of_text
 from weakseg_ros.registry import DEFAULT_BUNDLE
-from weakseg_ros.ros.poses import matrix_of_text
 
 if TYPE_CHECKING:
     from rcl_interfaces.msg import ParameterDescriptor, SetParametersResult

@@ -14,7 +14,7 @@ from rclpy.time import Time
 
 from weakseg_ros.errors import CloudError, ConfigError
 from weakseg_ros.points.cloud import Cloud
-from weakseg_ros.ros.poses import matrix_of, moved
+from weakseg_ros.points.poses import matrix_of, moved
 
 PATIENCE_S = 0.1
 """how long a transform for a cloud's own time may come after the cloud"""

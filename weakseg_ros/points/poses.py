@@ -1,10 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Poses as (4, 4) matrices: from ROS's translation and quaternion, and from six numbers in a setting."""
+"""Poses as (4, 4) matrices: from ROS's translation and quaternion, at a time between two others, and from six numbers."""
 
 from __future__ import annotations
 
 import math
+from bisect import bisect_left
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,6 +25,26 @@ def matrix_of(translation: Sequence[float], quaternion: Sequence[float]) -> NDAr
         [2 * (x * z - y * w), 2 * (y * z + x * w), 1 - 2 * (x * x + y * y)],
     ]
     return matrix
+
+
+def pose_between(poses: Sequence[tuple[int, NDArray[Any]]], stamp_ns: int, largest_gap_ns: int) -> NDArray[np.float64] | None:
+    """(4, 4) at a time, between the poses before and after it; None where none is so near.
+
+    `poses` are stamps in ns, rising, each with x, y, z in m and the quaternion x, y, z, w.
+    """
+    place = bisect_left(poses, stamp_ns, key=lambda entry: entry[0])
+    near = [entry for entry in poses[max(place - 1, 0) : place + 1] if abs(entry[0] - stamp_ns) <= largest_gap_ns]
+    if not near:
+        return None
+    (before_ns, before), (after_ns, after) = near[0], near[-1]
+    share = (stamp_ns - before_ns) / (after_ns - before_ns) if after_ns > before_ns else 0.0
+    between = before + np.clip(share, 0.0, 1.0) * (_on_the_same_side(before, after) - before)
+    return matrix_of(between[:3], between[3:])
+
+
+def _on_the_same_side(before: NDArray[Any], after: NDArray[Any]) -> NDArray[Any]:
+    """`after` with the sign of its quaternion that is nearer to `before`: both mean the same turn."""
+    return np.concatenate([after[:3], after[3:] * (1.0 if before[3:] @ after[3:] >= 0 else -1.0)])
 
 
 def matrix_of_text(text: str, name: str) -> NDArray[np.float64]:
