@@ -70,6 +70,18 @@ def test_height_is_that_above_the_ground_whatever_the_mounting(cloud: Cloud, dow
     assert np.median(np.abs(here - there)[both]) < 0.15
 
 
+def test_a_sensor_that_sees_more_than_the_image_has_all_of_its_points_answered() -> None:
+    """Before, an HDL-32E lost a third of its ground, and 90 degrees of beams half of their points."""
+    wide = SensorModel(beams=48, columns=256, fov_up_deg=40.0, fov_down_deg=-50.0, vehicle_m=(0.0, 0.0, 0.0))
+    seen = next(simulate(SimulateConfig(3, 1, sensor=wide))).cloud
+    shares = []
+    for level in (True, False):
+        _, view = make_frontend(dataclasses.replace(SPEC, level=level), LabelMap.load("street")).encode(seen)
+        shares.append(float(np.mean(view.pixels.pixel_of_point[seen.valid] >= 0)))
+    assert shares[0] > 0.995
+    assert shares[1] < 0.7
+
+
 def test_training_and_robot_are_told_the_same(cloud: Cloud) -> None:
     """The whole way: scan to raw image to batch here, cloud to frontend there."""
     told = untold(GEOMETRY, 1.0, ranks=True, level=True)

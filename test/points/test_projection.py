@@ -217,3 +217,32 @@ def test_official_ways_agree_with_ours_inside_the_field_of_view(shared_data: obj
     for code, share in (("coarse3d", 1.0), ("lidar-bonnetal", 0.9999)):
         theirs = published_projection.project_official(cloud, RangeSpec(), code)
         assert (theirs.pixel_of_point == ours.pixel_of_point)[seen].mean() >= share
+
+
+def test_an_image_is_widened_to_what_most_of_the_cloud_spans() -> None:
+    inclinations = np.linspace(-52.3, 9.0, 500)
+    cloud = make([at(azimuth, inclination) for azimuth in (-90, 0, 90) for inclination in inclinations])
+    narrow, wide = project(cloud, SPEC), project(cloud, SPEC, widen=True)
+    assert np.mean(narrow.pixel_of_point < 0) > 0.3
+    assert (wide.pixel_of_point >= 0).all()
+    assert wide.point_of_pixel.shape == (SPEC.height, SPEC.width)
+    rows = wide.pixel_of_point[:500] // SPEC.width
+    assert rows[0] == SPEC.height - 1
+    assert (np.diff(rows) <= 0).all()
+
+
+def test_an_edge_stays_where_hardly_a_point_lies_beyond_it() -> None:
+    cloud = make([*(at(a, i) for a in range(-90, 90) for i in (-20, 0, 5)), at(0, 60), at(0, -80)])
+    narrow, wide = project(cloud, SPEC), project(cloud, SPEC, widen=True)
+    np.testing.assert_array_equal(narrow.pixel_of_point, wide.pixel_of_point)
+    np.testing.assert_array_equal(narrow.point_of_pixel, wide.point_of_pixel)
+
+
+def test_straight_up_and_down_are_the_farthest_that_an_image_is_widened() -> None:
+    cloud = make([at(a, i) for a in range(-90, 90, 5) for i in (-90, -45, 0, 45, 90)])
+    assert (project(cloud, SPEC, widen=True).pixel_of_point >= 0).all()
+
+
+def test_nothing_is_widened_for_a_cloud_without_usable_points() -> None:
+    cloud = make([[math.nan, 0, 0], [0, 0, 0]])
+    assert (project(cloud, SPEC, widen=True).pixel_of_point < 0).all()

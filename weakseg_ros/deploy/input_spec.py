@@ -160,7 +160,8 @@ class InputSpec:
     """per channel, over pixels that hold a point: the input is (raw - mean) / std, and 0 where no point is"""
     intensity: IntensityRule
     level: bool = False
-    """clouds that are tilted, or whose origin is far from a usual mounting height, are put upright first; see points.ground"""
+    """clouds that are tilted, or whose origin is far from a usual mounting height, are put upright first, see points.ground; and
+    the image is widened for clouds that span more than it, see projection.widened"""
     clip_deviations: float = setting(MAX_DEVIATIONS, 1.0)
     """intensity farther from the mean, in standard deviations, is cut: one absurd value would become NaN in the network"""
 

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
@@ -13,6 +13,11 @@ from numpy.typing import NDArray
 from weakseg_ros.config import check_ranges, setting
 from weakseg_ros.errors import CloudError, ConfigError
 from weakseg_ros.points.cloud import Cloud
+
+BEYOND_SHARE = 0.01
+"""so many of the points beyond an edge move it, where the image may be widened"""
+STRAY_SHARE = 0.001
+"""so many may still lie beyond a moved edge: single points are mostly wrong"""
 
 
 @dataclass(frozen=True)
@@ -72,14 +77,15 @@ def nothing_seen(spec: RangeSpec) -> RangeView:
     return RangeView(np.zeros(0, np.int32), nowhere, np.zeros(0, np.float32))
 
 
-def project(cloud: Cloud, spec: RangeSpec) -> RangeView:
+def project(cloud: Cloud, spec: RangeSpec, widen: bool = False) -> RangeView:
     """Find the pixel of every point and the nearest point of every pixel; equal distances go to the smaller index.
 
     Points outside the field of view or the range limits, and unusable points, get no pixel. A beam that lies on the
     upper or lower edge scatters around it, so points up to half a row (at most 0.25 deg) beyond belong to the edge
     row. With `rows="ring"` the first row is the uppermost laser, whichever way the driver counts; with `rows="grid"`
-    the cloud's own rows and columns are taken as they are. Raises CloudError where the cloud has no ring or not the
-    grid that the spec asks for.
+    the cloud's own rows and columns are taken as they are. With `widen`, rows by angle are spread over all that the
+    cloud spans, where a good part of it lies beyond the upper or lower edge; rows and columns stay as many. Raises
+    CloudError where the cloud has no ring or not the grid that the spec asks for.
     """
     with np.errstate(all="ignore"):  # NaN, infinities and far-away points are sorted out below
         xyz = np.ascontiguousarray(cloud.xyz.T)  # (3, N): contiguous rows make each step below two to six times faster
@@ -88,7 +94,11 @@ def project(cloud: Cloud, spec: RangeSpec) -> RangeView:
         if spec.rows == "grid":
             return _own_grid(cloud, spec, ranges, usable)
         col, in_col = _columns(xyz, spec)
-        row, in_row = _rows_by_ring(cloud, usable, spec) if spec.rows == "ring" else _rows_by_angle(xyz[2] / ranges, spec)
+        if spec.rows == "ring":
+            row, in_row = _rows_by_ring(cloud, usable, spec)
+        else:
+            sine = xyz[2] / ranges
+            row, in_row = _rows_by_angle(sine, widened(spec, sine[usable & in_col]) if widen else spec)
     pixel = np.where(usable & in_col & in_row, row * np.int32(spec.width) + col, np.int32(-1))
     return RangeView(pixel, nearest_points(pixel, ranges, spec), ranges)
 
@@ -120,6 +130,24 @@ def columns_of(azimuth: NDArray[np.float32], left_deg: float, right_deg: float, 
     left, right = left_deg / 180.0 * math.pi, right_deg / 180.0 * math.pi
     columns: NDArray[np.float32] = (np.float32(left) - azimuth) / np.float32(left - right) * np.float32(width)
     return columns
+
+
+def widened(spec: RangeSpec, sine: NDArray[np.float32]) -> RangeSpec:
+    """The spec with its upper and lower edge where (N,) points end, given by the sine of their inclination.
+
+    An edge stays where it is unless more than BEYOND_SHARE of the points lie beyond. A moved one lies on a whole degree, so that
+    a sensor's frames have the same edges.
+    """
+    up, down, many = spec.fov_up_deg, spec.fov_down_deg, BEYOND_SHARE * len(sine)
+    if np.count_nonzero(sine > math.sin(math.radians(up))) > many:
+        up = math.ceil(_quantile_deg(sine, 1.0 - STRAY_SHARE))
+    if np.count_nonzero(sine < math.sin(math.radians(down))) > many:
+        down = math.floor(_quantile_deg(sine, STRAY_SHARE))
+    return spec if (up, down) == (spec.fov_up_deg, spec.fov_down_deg) else replace(spec, fov_up_deg=up, fov_down_deg=down)
+
+
+def _quantile_deg(sine: NDArray[np.float32], share: float) -> float:
+    return math.degrees(math.asin(min(1.0, max(-1.0, float(np.quantile(sine, share))))))  # rounding may carry a sine beyond 1
 
 
 def _rows_by_angle(sine: NDArray[np.float32], spec: RangeSpec) -> tuple[NDArray[np.int32], NDArray[np.bool_]]:

@@ -92,7 +92,8 @@ class TrainConfig:
     """Selects the intensity that the net sees: 'scaled' is on the scale of the training data, and 'ranks' is each point's rank
     within its scan, which does not depend on the scale or gain of a driver."""
     level: bool = False
-    """Levels the ground and moves the sensor to a standard height before the projection, in training and on the robot."""
+    """Levels the ground and moves the sensor to a standard height before the projection, in training and on the robot, and
+    spreads the rows of the image over scans that span more than it."""
     mean: tuple[float, ...] = ()
     """Lists the mean of each channel for normalisation; an empty list measures it on the training scans."""
     std: tuple[float, ...] = ()

@@ -77,8 +77,10 @@ def _limits(info: BundleInfo) -> str:
     spec, iou = info.spec, _class_iou(info)
     lines = [_mounting_limit(info)]
     if info.input.points is None:
-        outside = f"outside {spec.fov_down_deg:g} to {spec.fov_up_deg:g} deg, or outside {spec.min_range_m:g} to "
-        lines.insert(0, f"- Points {outside}{spec.max_range_m:g} m, get no class.")
+        seen = f"{spec.fov_down_deg:g} to {spec.fov_up_deg:g} deg"
+        wide = f"- A sensor that sees more than {seen} gets coarser rows; points outside " if info.input.level else ""
+        outside = wide or f"- Points outside {seen}, or outside "
+        lines.insert(0, f"{outside}{spec.min_range_m:g} to {spec.max_range_m:g} m get no class.")
     if "intensity" in info.channels and info.intensity.ranks:
         lines.append("- Intensity is used as its rank within each cloud: the driver's scale, gain and gamma do not matter.")
     elif "intensity" in info.channels:

@@ -39,7 +39,7 @@ class CloudView:
 
 @dataclass(frozen=True)
 class Standing:
-    """A cloud as the network is to see it: level and at a usual height where its spec asks for that, on a ground, in pixels."""
+    """A cloud as the network is to see it: level, at a usual height and all of it where its spec asks for that, in pixels."""
 
     cloud: Cloud
     pixels: RangeView
@@ -54,11 +54,11 @@ def put_upright(cloud: Cloud, spec: InputSpec) -> tuple[Cloud, GroundPlane | Non
 
 
 def stand(cloud: Cloud, spec: InputSpec) -> Standing:
-    """Find the cloud's ground, put it level and project it, as far as `spec` asks for it."""
+    """Find the cloud's ground, put it level and project it, in an image that reaches as far, as far as `spec` asks for it."""
     if not len(cloud):
         return Standing(cloud, nothing_seen(spec.geometry), None)
     cloud, ground = put_upright(cloud, spec)
-    return Standing(cloud, project(cloud, spec.geometry), ground)
+    return Standing(cloud, project(cloud, spec.geometry, widen=spec.level), ground)
 
 
 def raw_planes(
