@@ -12,6 +12,7 @@ import shutil
 import signal
 import sys
 import tempfile
+import zipfile
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +22,7 @@ import yaml
 from fuzz_inputs import tiny_bundle
 
 SENSOR = "name: tiny\nbeams: 8\ncolumns: 64\nmount_height_m: 1.6\n"
+WIDE = "name: wide\nbeams: 24\ncolumns: 256\nmount_height_m: 1.7\n"
 ARCH_CFG = """dataset:
   sensor: {fov_up: 3, fov_down: -25, img_prop: {height: 8, width: 64}, img_means: [0, 0, 0, 0, 0], img_stds: [1, 1, 1, 1, 1]}
 """
@@ -29,6 +31,8 @@ learning_map: {0: 0, 40: 1, 50: 2}
 learning_map_inv: {0: 0, 1: 40, 2: 50}
 learning_ignore: {0: true, 1: false, 2: false}
 """
+STREETS, STREETS_OF_DEMO, FLOORS = (0, 1, 2), (900, 901, 902, 910, 911, 912, 913), 2
+"""seeds of the streets, and the first floors of building 0, that the cases drive through"""
 TRY_LIMIT_S = 900
 TRAIN = (
     *("--steps", "3", "--warmup-steps", "1", "--batch-size", "1", "--net-width", "16", "--validate-every", "1"),
@@ -62,12 +66,17 @@ def of_data(data: Path) -> list[Case]:
     """The verbs that write scans, labels, answers and reports."""
     street, sim = str(data / "bundle"), str(data / "sim")
     sensor = ("--sensor", str(data / "tiny.yaml"), "--workers", "1")
+    rooms = ("--rooms", "--floors", "2", "--scans", "2", "--columns", "64", "--workers", "1")
+    bags = (str(data / "bag"), str(data / "bag_b"))
 
     def scans(folder: Path) -> None:
         shutil.copytree(data / "sim", folder / "scans")
 
     def old_scans(folder: Path) -> None:
         shutil.copytree(data / "other", folder / "out")
+
+    def old_import(folder: Path) -> None:
+        quietly(["import", str(data / "bag"), "--out", "out", "--limit", "1"])
 
     def predicted(folder: Path) -> None:
         (folder / "out").mkdir()
@@ -80,14 +89,38 @@ def of_data(data: Path) -> list[Case]:
     return [
         Case("simulate", ("--scans", "2", "--streets", "2", "--out", "out", "--bag", "bag", *sensor)),
         Case("simulate --overwrite", ("--scans", "2", "--out", "out", "--overwrite", *sensor), old_scans),
+        Case("simulate --rooms", (*rooms, "--out", "out", "--bag", "bag")),
+        Case(
+            "simulate --rooms --view s3dis", ("--rooms", "--view", "s3dis", "--points", "1000", "--workers", "1", "--out", "out")
+        ),
+        Case("simulate --expressions", ("--expressions", "4", "--scans", "2", "--streets", "2", "--out", "out", *sensor)),
         Case("import", (str(data / "bag"), "--out", "out")),
+        Case("import --overwrite", (str(data / "bag"), "--out", "out", "--overwrite"), old_import),
+        Case("import (two bags)", (*bags, "--out", "out")),
+        Case("import (files)", (str(data / "sim" / "velodyne"), "--out", "out")),
+        Case("check", (sim,)),
         Case("sparse", (sim, "--out", "out", "--ratio", "0.05")),
         Case("sparse --overwrite", (sim, "--out", "out", "--ratio", "0.05", "--overwrite"), drawn(data)),
         Case("evaluate", (sim, "--bundle", street, "--out", "out", *ENGINE), codes=(0, 1)),
+        Case("evaluate (two bags)", (*bags, "--bundle", street, "--out", "out", *ENGINE), codes=(0, 1)),
+        Case("evaluate --shard", (sim, "--bundle", street, "--shard", "1/2", "--out", "out", *ENGINE), codes=(0, 1)),
+        Case("evaluate --merge", ("--merge", str(data / "eval_a"), str(data / "eval_b"), "--out", "out"), codes=(0, 1)),
+        Case("fleet", (str(data / "eval_bags"), "--log", str(data / "log"), "--out", "out"), codes=(0, 1)),
+        Case(
+            "refer",
+            (str(data / "told"), "the car", "--bundle", str(data / "refer"), "--out", "out/answer.png", *ENGINE),
+            codes=(0, 1),
+        ),
+        Case("select (two bags)", (*bags, "--bundle", street, "--out", "log", "--frames", "4", "--points", "2", *ENGINE)),
+        Case("select --together", (*bags, "--together", "--bundle", street, "--out", "log", "--frames", "3", *ENGINE)),
         Case("select", (sim, "--bundle", street, "--out", "log", "--frames", "3", "--points", "2")),
         Case("label", (), scans, own_call=label),
         Case("predict", (sim, "--bundle", street, "--out", "out", *ENGINE)),
         Case("predict --format npy", (sim, "--bundle", street, "--out", "out", "--format", "npy", *ENGINE), predicted),
+        Case("predict --format ply", (sim, "--bundle", street, "--out", "out", "--format", "ply", *ENGINE)),
+        Case("predict (two bags)", (*bags, "--bundle", street, "--out", "out", *ENGINE)),
+        Case("predict --submission", (str(data / "kitti"), "--bundle", street, "--out", "out", "--submission", *ENGINE)),
+        Case("view --rrd", (sim, "--bundle", street, "--rrd", "out.rrd", *ENGINE)),
         Case("view --mcap", (sim, "--bundle", street, "--mcap", "out", *ENGINE)),
         Case("compare", (str(data / "eval_a"), str(data / "eval_b"), "--out", "out")),
         Case("export-frames", ("log", "--out", "frames"), selected),
@@ -115,6 +148,9 @@ def of_models(data: Path) -> list[Case]:
         a_run(folder)
         shutil.copytree(data / "bundle", folder / "models" / "mine")
 
+    def referring_before(folder: Path) -> None:
+        shutil.copytree(data / "bundle", folder / "models" / "refer")
+
     def clicked(folder: Path) -> None:
         shutil.copytree(data / "sim", folder / "log")
         for key in ("000000", "000001", "000002", "000003"):
@@ -123,7 +159,15 @@ def of_models(data: Path) -> list[Case]:
     return [
         Case("train", (sim, "--out", "run", "--out-bundle", "models/mine", *TRAIN), again=("--resume",)),
         Case("export", ("run", "--out", "models/mine", "--overwrite"), a_run_and_a_bundle),
-        Case("benchmark", (sim, "--config", str(data / "table.yaml"), "--out", "out")),
+        Case("export --from-bundle", ("--from-bundle", street, "--out", "models/more", "--scans", sim)),
+        Case("train-referring", (str(data / "told"), "--out-bundle", "models/refer", *REFERRING, "--bundle", street)),
+        Case(
+            "train-referring --overwrite",
+            (str(data / "told"), "--out-bundle", "models/refer", "--overwrite", *REFERRING, "--bundle", street),
+            referring_before,
+        ),
+        Case("demo", (), own_call=demo),
+        Case("benchmark", (sim, "--config", str(data / READY), "--out", "out")),
         Case("adapt", (sim, "--bundle", street, "--out", "models/adapted", "--report", "report", *ADAPT), codes=(0, 1)),
         Case("build-engine", (), own_call=keep_a_plan),
         Case("wrap", (str(data / "other.onnx"), *foreign, "--out", "models/other")),
@@ -134,6 +178,10 @@ def of_models(data: Path) -> list[Case]:
 
 
 ENGINE = ("--engine", "onnxruntime")
+REFERRING = (
+    *("--cache", "cache", "--training.burn-in", "1", "--training.steps", "2", "--training.batch", "2"),
+    *("--training.scans-per-batch", "1", "--training.width", "8", "--training.layers", "1"),
+)
 ADAPT = (
     *("--steps", "2", "--batch-size", "2", "--crop-columns", "0", "--check-every", "1", "--unfit", "--least-agreement", "0"),
     *("--steadiness-drop", "1", "--guard-clouds", "1"),
@@ -189,6 +237,14 @@ def keep_a_plan() -> int:
         return 130
 
 
+def demo() -> int:
+    """The whole chain on the smallest streets, as it runs where ROS is not installed."""
+    sys.modules["rclpy"] = None  # type: ignore[assignment]
+    os.cpu_count = lambda: 1  # so that streets are simulated in this process, which is the one that is ended
+    tiny = ("--columns", "64", "--streets", "1", "--scans-per-street", "2", "--test-scans-per-street", "1", "--steps", "2")
+    return verb(["demo", "--out", "demo", "--label-ratio", "0.05", *tiny])
+
+
 TRAINED = {
     *(
         "adapt",
@@ -203,25 +259,43 @@ TRAINED = {
         "select",
         "export-frames",
         "retrain",
+        "fleet",
+        "refer",
+        "train-referring",
+        "demo",
     ),
 }
 """verbs that need torch, or a model that was trained"""
+REFERRING_VERBS = {"refer", "train-referring"}
 
 
-def prepare_data(data: Path, trained: bool) -> None:
-    """The smallest scans, bag, run, bundle and table; a bundle that cannot run where nobody runs it."""
+READY = "table.yaml"
+"""what is prepared last"""
+
+
+def prepare_data(data: Path, trained: bool, referring: bool) -> None:
+    """The smallest scans, bags, run, bundles and table; a bundle that cannot run where nobody runs it."""
     (data / "tiny.yaml").write_text(SENSOR)
     sensor = ["--sensor", str(data / "tiny.yaml"), "--workers", "1"]
     quietly(["simulate", "--scans", "5", "--out", "sim", "--bag", "bag", "--stride", "5", *sensor])
     quietly(["simulate", "--scans", "3", "--out", "other", "--seed", "1", *sensor])
+    quietly(["simulate", "--scans", "3", "--bag", "bag_b", "--seed", "2", *sensor])
     if trained:
         quietly(["train", str(data / "sim"), "--out", "run", "--out-bundle", "bundle", *TRAIN])
         quietly(["select", str(data / "sim"), "--bundle", "bundle", "--out", "log", "--frames", "2", "--points", "2"])
         for name in ("eval_a", "eval_b"):
             quietly(["evaluate", str(data / "sim"), "--bundle", "bundle", "--out", name, *ENGINE])
+        bags = ["bag", "bag_b", "--bundle", "bundle", "--out", "eval_bags", *ENGINE]
+        quietly(["evaluate", *bags])
+        shutil.copytree(data / "sim", data / "kitti" / "sequences" / "11")
         foreign_model(data)
     else:
         tiny_bundle(data / "bundle")
+    if referring:
+        (data / "wide.yaml").write_text(WIDE)
+        told = ["--expressions", "8", "--scans", "2", "--out", "told", "--workers", "1", "--sensor", str(data / "wide.yaml")]
+        quietly(["simulate", *told])
+        quietly(["train-referring", "told", "--out-bundle", "refer", "--bundle", "bundle", *REFERRING])
     table: dict[str, Any] = {"nets": ["light"], "methods": ["supervised"], "ratios": [0.05], "seeds": [0], "step_turns": 0}
     table["train"] = {
         "steps": 3,
@@ -231,7 +305,7 @@ def prepare_data(data: Path, trained: bool) -> None:
         "validate_every": 1,
         "precision": "32-true",
     }
-    (data / "table.yaml").write_text(json.dumps({**table, "hold_out": 0.4}))
+    (data / READY).write_text(json.dumps({**table, "hold_out": 0.4}))
 
 
 def foreign_model(folder: Path) -> None:
@@ -323,7 +397,10 @@ def _of(path: Path) -> str:
     if path.suffix in (".html", ".png", ".mcap", ".md", ".npz", ".rrd") or path.name.endswith(LOCKS):
         return path.suffix  # hold the time of day, or the process
     blob = path.read_bytes()
-    if path.suffix == ".json":
+    if path.suffix == ".zip":
+        with zipfile.ZipFile(path) as archive:  # which holds the times of its files
+            blob = repr([(entry.filename, entry.CRC) for entry in archive.infolist()]).encode()
+    elif path.suffix == ".json":
         blob = json.dumps(_lasting(json.loads(blob))).encode()
     elif path.suffix == ".jsonl":
         blob = json.dumps([_lasting(json.loads(line)) for line in blob.splitlines() if line.strip()]).encode()

@@ -7,8 +7,9 @@
     python bench/kill_sweep.py --out runs/kill/kill.json --resume     a run that was ended goes on
 
 One process of this file imports the verbs once and forks a child for each try, so that a try takes as long as its work. What
-torch's exporter makes of a net is remembered by the net's weights: it takes most of a training's time and changes no file. A
-child counts its changes by an audit hook: what Python asks of the system, and what our ctypes call exchanges.
+torch's exporter makes of a net is remembered by the net's weights, and the streets are built once: both take most of the time
+and change no file. A child counts its changes by an audit hook: what Python asks of the system, and what our ctypes call
+exchanges.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import errno
+import functools
 import hashlib
 import importlib
 import io
@@ -34,7 +36,21 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from kill_cases import TRAINED, Case, cases, content, fresh, in_child, prepare_data, run
+from kill_cases import (
+    FLOORS,
+    READY,
+    REFERRING_VERBS,
+    STREETS,
+    STREETS_OF_DEMO,
+    TRAINED,
+    Case,
+    cases,
+    content,
+    fresh,
+    in_child,
+    prepare_data,
+    run,
+)
 
 from weakseg_ros.files import write_atomic, write_json
 
@@ -299,6 +315,7 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=0, help="of the drawing")
     parser.add_argument("--full", nargs="+", default=[], choices=KINDS, help="fill the disk instead of ending the verb")
     parser.add_argument("--out", type=Path, default=None, help="JSON file for the figures, written after each try")
+    parser.add_argument("--prepared", type=Path, default=None, help="folder that keeps what is prepared, for further sweeps")
     parser.add_argument("--resume", action="store_true", help="go on from the figures in --out")
     given = parser.parse_args()
     out = given.out.absolute() if given.out else None
@@ -313,31 +330,48 @@ def main() -> int:
 
     with contextlib.ExitStack() as stack:
         scratch = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="weakseg_kill_")))
-        data = scratch / "data"
-        data.mkdir()
+        kept = given.prepared.absolute() if given.prepared else scratch
+        data = kept / "data"
+        data.mkdir(parents=True, exist_ok=True)
         os.chdir(data)
         stack.callback(os.chdir, "/")
-        trained = not given.verbs or bool(TRAINED & set(given.verbs))
+        verbs = set(given.verbs) if not given.prepared else set()
+        trained = not verbs or bool(TRAINED & verbs)
         import_all(trained)
-        prepare_data(data, trained)
+        keep_streets(given.verbs)
         if trained:
-            remember_exports(scratch / "onnx")
+            remember_exports(kept / "onnx")
+        if not (data / READY).is_file():
+            prepare_data(data, trained, not verbs or bool(REFERRING_VERBS & verbs))
         disk = stack.enter_context(small_file_system(scratch)) if "room" in given.full else scratch
         for case in cases(data).values():
             if given.verbs and case.verb.split()[0] not in given.verbs:
                 continue
             for ending in given.full or given.signals:
                 started, title = time.monotonic(), f"{case.verb}, {ending}"
+                spent = cpu_seconds()
                 tally = tallies.setdefault(title, Tally())
                 options = Options(given.most, given.seed)
                 if given.full:
                     full_disk(case, disk if ending == "room" else scratch, options, ending, tally, save)
                 else:
                     sweep_case(case, scratch, options, getattr(signal, f"SIG{ending}"), tally, save)
-                report(title, tally, time.monotonic() - started)
+                report(title, tally, time.monotonic() - started, cpu_seconds() - spent)
     print(table(tallies, "steps" if given.full else "changes"))
     save()
     return int(any(faults(tally) for tally in tallies.values()))
+
+
+def keep_streets(verbs: Sequence[str]) -> None:
+    """Let all children find the streets and floors that they drive through; to build one takes seconds and changes no file."""
+    from weakseg_ros.simulate import record
+    from weakseg_ros.simulate.rooms import scans
+
+    record._street = functools.lru_cache(None)(record.build_street)  # type: ignore[assignment]
+    for seed in (*STREETS, *(STREETS_OF_DEMO if not verbs or "demo" in verbs else ())):
+        record._street(seed, False)
+    for floor in range(FLOORS if not verbs or "simulate" in verbs else 0):
+        scans._floor_and_walk(0, floor)
 
 
 def import_all(trained: bool) -> None:
@@ -352,21 +386,25 @@ def import_all(trained: bool) -> None:
 
 def remember_exports(folder: Path) -> None:
     """Let the exporter work once for each net; the children share what it made in a folder where nobody is ended."""
-    from weakseg_ros.train import export
+    from weakseg_ros.train import export, referring_export
 
-    really = export.export_onnx
-    folder.mkdir()
+    def remembering(really: Callable[..., bytes], told: Callable[..., str]) -> Callable[..., bytes]:
+        def remembered(graph: Any, *rest: Any) -> bytes:
+            digest = hashlib.sha256(f"{type(graph).__name__} {told(*rest)}".encode())
+            for name, value in graph.state_dict().items():
+                digest.update(name.encode() + value.numpy().tobytes())
+            file = folder / digest.hexdigest()
+            if not file.is_file():
+                write_atomic(file, really(graph, *rest))
+            return file.read_bytes()
 
-    def remembered(graph: Any, info: Any, half: bool = False) -> bytes:
-        digest = hashlib.sha256(f"{half} {info.inputs} {info.outputs} {info.labels} {info.spec}".encode())
-        for name, value in graph.state_dict().items():
-            digest.update(name.encode() + value.numpy().tobytes())
-        file = folder / digest.hexdigest()
-        if not file.is_file():
-            write_atomic(file, really(graph, info, half))
-        return file.read_bytes()
+        return remembered
 
-    export.export_onnx = remembered
+    folder.mkdir(exist_ok=True)
+    export.export_onnx = remembering(
+        export.export_onnx, lambda info, half=False: f"{half} {info.inputs} {info.outputs} {info.labels} {info.spec}"
+    )
+    referring_export._to_onnx = remembering(referring_export._to_onnx, lambda inputs, *tables: f"{tables}")
 
 
 def faults(tally: Tally) -> Counter[str]:
@@ -375,10 +413,17 @@ def faults(tally: Tally) -> Counter[str]:
     return Counter({kind: len(getattr(tally, kind)) for kind in kinds if getattr(tally, kind)})
 
 
-def report(title: str, tally: Tally, seconds: float) -> None:
+def cpu_seconds() -> float:
+    """What this process and its children have used of the CPU."""
+    return sum(os.times()[:4])
+
+
+def report(title: str, tally: Tally, seconds: float, used: float) -> None:
     """One line now, and an example of each kind of fault."""
     found = faults(tally)
-    print(f"{title}: {len(tally.tried)} of {tally.changes} in {seconds:.0f} s: {dict(found) or 'nothing lost'}", file=sys.stderr)
+    what = dict(found) or "nothing lost"
+    tried = f"{len(tally.tried)} of {tally.changes}"
+    print(f"{title}: {tried} in {seconds:.0f} s, {used:.0f} s of the CPU: {what}", file=sys.stderr, flush=True)
     for kind in found:
         for line in getattr(tally, kind)[:4]:
             print(f"    {kind} at {line}", file=sys.stderr)

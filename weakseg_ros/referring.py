@@ -17,7 +17,7 @@ from weakseg_ros.deploy.bundle import Bundle
 from weakseg_ros.deploy.referring import Question, Referred, Referrer
 from weakseg_ros.deploy.segmenter import Segmenter
 from weakseg_ros.errors import DataError, say
-from weakseg_ros.files import check_can_write, write_atomic
+from weakseg_ros.files import check_can_write, sweep, write_atomic
 from weakseg_ros.measure.inputs import Item, open_input
 from weakseg_ros.measure.pictures import WITHOUT, png, top_view
 from weakseg_ros.points.cloud import Cloud
@@ -66,6 +66,7 @@ def main(argv: Sequence[str]) -> int:
     item, question = source.item(config.scan), referrer.ask(config.expression)
     referred = ask(referrer, question, item.cloud, config)
     config.out.parent.mkdir(parents=True, exist_ok=True)
+    sweep(config.out)
     write_atomic(config.out, picture(item.cloud, referred.mask))
     say(*sentences(item, question, referred, bundle.labels), f"picture: {config.out}")
     return 0 if referred.matches else 1

@@ -101,6 +101,8 @@ def refer(scans: Path, words: str, *more: str) -> int:
 
 def test_the_verb_says_what_is_meant_and_draws_it(told, scans, tmp_path, capsys):
     picture = tmp_path / "new" / "answer.png"
+    picture.parent.mkdir()
+    (picture.parent / ".answer.png.4194304-0.tmp").write_text("an earlier call was killed here")
     assert refer(scans, "the zebra", "--bundle", str(told.folder), "--out", str(picture)) == 0
     said = capsys.readouterr().out
     assert "left out: zebra" in said
@@ -108,6 +110,7 @@ def test_the_verb_says_what_is_meant_and_draws_it(told, scans, tmp_path, capsys)
     score = float(re.search(r"to the (?:left|right), score ([0-9.]+)", said)[1])
     assert ("a guess: the model expects its own answer to be wrong" in said) == (score < 0.25)
     assert picture.read_bytes().startswith(b"\x89PNG")
+    assert list(picture.parent.iterdir()) == [picture]
 
 
 def test_nothing_matches_is_exit_code_1(told, scans, tmp_path, capsys):

@@ -34,7 +34,7 @@ from weakseg_ros.improve.log.store import FrameWriter, Origin, Worth
 from weakseg_ros.improve.retrain.data import logs_in, open_clicks, open_retrain_data, split_by_name
 from weakseg_ros.improve.retrain.gate import GateConfig
 from weakseg_ros.improve.retrain.retrain import command_of, compare, refused_on_failure, retrain, training_settings
-from weakseg_ros.improve.retrain.versions import REJECTED, Versions
+from weakseg_ros.improve.retrain.versions import REJECTED, UNJUDGED, Versions
 from weakseg_ros.methods.settings import PointPanopticSettings
 from weakseg_ros.points.cloud import Cloud, make_cloud
 from weakseg_ros.train.config import TrainConfig
@@ -363,6 +363,24 @@ def test_a_retraining_that_is_ended_leaves_neither_run_nor_candidate(world: Path
         signal.signal(signal.SIGXFSZ, former)
     assert not (place / "run").exists()
     assert content_of(place / "models" / "versions") == []
+
+
+def test_a_retraining_that_was_ended_at_its_last_step_is_not_done_again(
+    world: Path, place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(place)
+    click(place / "log", world / "night", KEYS)
+    lenient = settings(place, steps=1, gate=GateConfig(1.0, 1.0, 1.0, latency_ratio=100.0, new_gain=-1.0), out=None)
+    first, versions = retrain(lenient), Versions(place / "models")
+    mark = (first.bundle.folder, first.report.parent)
+    assert not (first.bundle.folder / UNJUDGED).exists()
+    versions.mark_unjudged(*mark)
+    again = retrain(lenient)
+    assert (again.bundle.folder, again.summary, again.verdict) == (first.bundle.folder, first.summary, first.verdict)
+    assert not (first.bundle.folder / UNJUDGED).exists()
+    versions.mark_unjudged(*mark)
+    click(place / "log", world / "night", ["000008"])
+    assert retrain(lenient).bundle.folder != first.bundle.folder, "there is something new to learn"
 
 
 def test_a_candidate_that_cannot_be_compared_is_refused(world: Path, place: Path) -> None:

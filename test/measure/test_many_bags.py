@@ -119,8 +119,9 @@ def test_every_verb_takes_several_bags_with_a_row_each_and_goes_on(
     assert "bad.mcap" in rows[0]["problem"]
     assert all(row.items() <= one.items() for one in rows[1:])
     before = _files(tmp_path / "out")
+    (tmp_path / "out" / ".bags.json.4194304-0.tmp").write_text("a run was killed here")
     assert weakseg(command) == 1
-    assert _files(tmp_path / "out") == before, "what is done is not done again"
+    assert _files(tmp_path / "out") == before, "what is done is not done again, and what was half-written goes"
     assert weakseg([verb, str(bad), str(bad.parent / "none"), *bundle, *arguments, "--out", str(tmp_path / "other")]) == 2
     assert not (tmp_path / "other").exists()
 

@@ -3,6 +3,10 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
 import numpy as np
 import pytest
 
@@ -15,6 +19,7 @@ from weakseg_ros.data.expressions import Expression, write_expressions
 from weakseg_ros.data.scan_files import EXPRESSIONS
 from weakseg_ros.deploy.bundle import Bundle
 from weakseg_ros.points.superpoints import Superpoints
+from weakseg_ros.train import referring_data
 from weakseg_ros.train.referring import begin, draw_labelled, evaluate, train
 from weakseg_ros.train.referring_config import ReferringTraining
 from weakseg_ros.train.referring_data import CACHE_FORMAT, EncodedScan, ReferringData, Views, save_scan
@@ -79,6 +84,28 @@ def test_strong_views_keep_what_is_meant(data: ReferringData) -> None:
             assert (across > 0) == (side == "left")
             sides.add(side)
     assert sides == {"left", "right"}
+
+
+def test_what_was_half_kept_of_a_scan_goes(data: ReferringData, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    scans = {f"{number:06d}": made_up(number)[0] for number in range(SCANS)}
+    seen = [SimpleNamespace(cloud=scan, instance_id=()) for scan in scans.values()]
+    monkeypatch.setattr(referring_data, "open_scans", lambda folder: Scans(seen, tuple(scans)))
+    monkeypatch.setattr(referring_data, "open_encoder", lambda bundle, place, cloud: None)
+    monkeypatch.setattr(referring_data, "encode_scan", lambda segmenter, cloud, instance_id: cloud)
+    bundle = Bundle.load("models/street")
+    cache = tmp_path / f"{bundle.content_hash[:16]}-{CACHE_FORMAT}"
+    cache.mkdir()
+    (cache / ".000001.npz.4194304-0.tmp").write_text("a training was killed here")
+    ReferringData(Path(data.name), bundle, tmp_path)
+    assert sorted(path.name for path in cache.iterdir()) == [f"{key}.npz" for key in scans]
+
+
+class Scans(list[Any]):
+    """Scans with keys."""
+
+    def __init__(self, scans: list[Any], keys: tuple[str, ...]) -> None:
+        super().__init__(scans)
+        self.keys = keys
 
 
 def test_labels_are_drawn_once_and_a_larger_share_holds_a_smaller(data: ReferringData) -> None:

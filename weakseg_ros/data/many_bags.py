@@ -15,7 +15,7 @@ from weakseg_ros.data.bag_files import bags_in
 from weakseg_ros.data.fetching import fetched
 from weakseg_ros.data.ray_settings import RaySettings
 from weakseg_ros.errors import ConfigError, DataError, WeaksegError, complain
-from weakseg_ros.files import append_json_line, read_json_lines, read_regular, write_json
+from weakseg_ros.files import append_json_line, read_json_lines, read_regular, sweep, write_json
 from weakseg_ros.reads import read_json
 
 MANIFEST = "bags.json"
@@ -152,6 +152,7 @@ class _Manifest:
     def __exit__(self, *_: object) -> None:
         """Gather all rows in the manifest, also where the run was ended; what a killed one leaves is its journal."""
         if self._out is not None and self._out.is_dir() and self.rows:
+            sweep(self._out / MANIFEST)
             write_json(self._out / MANIFEST, self.in_order())
             (self._out / JOURNAL).unlink(missing_ok=True)
 

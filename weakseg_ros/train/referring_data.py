@@ -27,7 +27,7 @@ from weakseg_ros.deploy.segmenter import Segmenter
 from weakseg_ros.deploy.superpoints import find_superpoints
 from weakseg_ros.deploy.vocabulary import UNKNOWN, Vocabulary, words_of
 from weakseg_ros.errors import DataError
-from weakseg_ros.files import write_atomic
+from weakseg_ros.files import make_folder, write_atomic
 from weakseg_ros.methods.referring.batch import ReferringBatch
 from weakseg_ros.nets.heads.head import Heads
 from weakseg_ros.nets.heads.referring import ReferringHead
@@ -173,6 +173,8 @@ class ReferringData:
         missing = [key for key in keys if not self._place(key).is_file()]
         if missing:
             scans = open_scans(folder)
+            for place in {self._place(key).parent for key in missing}:
+                make_folder(place)
             number = {key: i for i, key in enumerate(scans.keys)}
             segmenter = open_encoder(bundle, self.cache / "encoder", scans[0].cloud)
             for key in Progress(missing, what="encode", unit="scan"):

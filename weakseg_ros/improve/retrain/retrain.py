@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import json
 import logging
 import shlex
 import shutil
@@ -28,10 +29,11 @@ from weakseg_ros.errors import BundleError, DataError, WeaksegError, complain, s
 from weakseg_ros.files import content_of, environment, make_folder, put_in_place, sweep, write_atomic, write_json
 from weakseg_ros.improve.retrain.config import RetrainConfig
 from weakseg_ros.improve.retrain.data import RetrainData, open_retrain_data
-from weakseg_ros.improve.retrain.gate import GateVerdict, Scores, judge, measure_latency
+from weakseg_ros.improve.retrain.gate import Check, GateVerdict, Scores, judge, measure_latency
 from weakseg_ros.improve.retrain.report import render
 from weakseg_ros.improve.retrain.versions import Versions
 from weakseg_ros.progress import Progress
+from weakseg_ros.reads import read_json
 from weakseg_ros.train.config import TrainConfig
 from weakseg_ros.train.export import options_of
 from weakseg_ros.train.finetune import export_refined, refine
@@ -82,8 +84,11 @@ def retrain(config: RetrainConfig) -> Outcome:
     Raises DataError where too little is clicked, or old data are not where they should be; BundleError where the bundle or
     the candidate cannot be used.
     """
-    old = Bundle.load(find_bundle(config.bundle).resolve())
     versions = Versions(config.models)
+    done = _done_before(config, versions)
+    if done is not None:
+        return done
+    old = Bundle.load(find_bundle(config.bundle).resolve())
     deployed = versions.current
     data = open_retrain_data(config, old)
     for candidate, run in versions.abandoned():
@@ -107,18 +112,43 @@ def retrain(config: RetrainConfig) -> Outcome:
         write_atomic(out / REPORT, report)
         if not verdict.passed:
             versions.reject(folder, report, "; ".join(map(str, verdict.failed)))
-            return Outcome(bundle, verdict, summary, out / REPORT)
-        if not config.promote:
-            versions.judged(folder)
-        elif versions.current != deployed:
-            versions.judged(folder)
-            raise BundleError(
-                f"{versions.pointer}: was changed while {folder} was trained; compare the two, then 'weakseg promote {folder}'"
-            )
-        else:
-            why = f"retrained on {data.clicks} clicks, report in {out / REPORT}"
-            versions.promote(folder, why, previous=old.folder, unjudged=True)
+        elif config.promote:
+            _deploy(versions, folder, old, deployed, f"retrained on {data.clicks} clicks, report in {out / REPORT}")
+    versions.judged(folder)  # the very last change: whoever was ended before it finds by it how far he was
     return Outcome(bundle, verdict, summary, out / REPORT)
+
+
+def _deploy(versions: Versions, folder: Path, old: Bundle, deployed: Path | None, why: str) -> None:
+    """Promote the candidate in `folder`; BundleError where another bundle than `deployed` is at work by now."""
+    if versions.current != deployed:
+        versions.judged(folder)
+        raise BundleError(
+            f"{versions.pointer}: was changed while {folder} was trained; compare the two, then 'weakseg promote {folder}'"
+        )
+    versions.promote(folder, why, previous=old.folder, unjudged=True, keep_mark=True)
+
+
+def _done_before(config: RetrainConfig, versions: Versions) -> Outcome | None:
+    """What the same retraining, ended at its very last step, has already led to; None where there is something to learn.
+
+    It is the same one with the same settings and the same data, clicks included.
+    """
+    deployed = versions.deployed_at_the_last_moment()
+    if deployed is None:
+        return None
+    folder, run = deployed
+    try:
+        settings, summary = (run / OF_RETRAINING).read_text(encoding="utf-8"), read_json(run / SUMMARY)
+        data = open_retrain_data(config, Bundle.load(summary["from"]["folder"])).summary()
+        verdict = GateVerdict(tuple(Check(**row) for row in summary["checks"]), tuple(summary["unasked"]))
+    except (OSError, ValueError, LookupError, TypeError, WeaksegError):  # it cannot be told, so it is trained anew
+        return None
+    if settings != dump_yaml(config) or json.loads(json.dumps(data)) != summary["data"]:
+        return None
+    versions.judged(folder)
+    sweep(folder)
+    complain(f"{folder}: was trained by this command before, and deployed; it was ended at its last step")
+    return Outcome(Bundle.load(folder), verdict, summary, run / REPORT)
 
 
 def opening(config: RetrainConfig, old: Bundle, data: RetrainData, folder: Path, out: Path) -> list[str]:
@@ -211,6 +241,7 @@ def refused_on_failure(versions: Versions, folder: Path) -> Iterator[None]:
         why = f"could not be compared: {type(error).__name__}: {error}"
         with contextlib.suppress(OSError, WeaksegError):  # the failure itself is what there is to tell
             versions.reject(folder, f"{why}\n", why)
+            versions.judged(folder)
         raise
 
 

@@ -149,20 +149,29 @@ class Versions:
             unjudged = folder / UNJUDGED
             unfinished = folder.is_dir() and (unjudged.is_file() or not content_of(folder))
             if unfinished and folder.resolve() != self.current and not is_being_written(folder):
-                lines = unjudged.read_text(encoding="utf-8").splitlines() if unjudged.is_file() else []
-                runs = [Path(line.removeprefix(_RUN_LINE)) for line in lines if line.startswith(_RUN_LINE)]
-                found.append((folder, runs[0] if runs else None))
+                found.append((folder, _run_of(folder)))
         return found
+
+    def deployed_at_the_last_moment(self) -> tuple[Path, Path] | None:
+        """(deployed bundle, run folder) of a retraining that was ended when it had deployed its bundle; None where there is none.
+
+        The mark is still there then: it is the last that goes.
+        """
+        run = _run_of(self.current) if self.current is not None else None
+        return (self.current, run) if self.current is not None and run is not None else None
 
     def judged(self, folder: Path) -> None:
         """Take the mark off a candidate that was judged."""
         (folder / UNJUDGED).unlink(missing_ok=True)
 
-    def promote(self, folder: Path, why: str = "", previous: Path | None = None, unjudged: bool = False) -> Bundle:
+    def promote(
+        self, folder: Path, why: str = "", previous: Path | None = None, unjudged: bool = False, keep_mark: bool = False
+    ) -> Bundle:
         """Make `current` mean the bundle in `folder`; returns it, verified.
 
-        `previous` is what a first promotion can be rolled back to. The bundle that is current already stays it. Raises
-        BundleError for a bundle that is damaged, was refused by the gate, or was not judged by it (unless `unjudged`).
+        `previous` is what a first promotion can be rolled back to. The bundle that is current already stays it. `keep_mark` is
+        for a retraining, which takes the mark off as its very last step. Raises BundleError for a bundle that is damaged, was
+        refused by the gate, or was not judged by it (unless `unjudged`).
         """
         bundle, before = Bundle.load(find_bundle(folder).resolve()), self.current
         if before == bundle.folder:  # a promotion that was ended after its last step is given again
@@ -178,15 +187,15 @@ class Versions:
             )
         before = before or (previous.resolve() if previous else None)
         self._change("promote", bundle, before, why)
-        self.judged(bundle.folder)  # last: a candidate that was ended before it is deployed stays one, and is trained anew
+        if not keep_mark:
+            self.judged(bundle.folder)  # last: a candidate that was ended before it is deployed stays one
         return bundle
 
     def reject(self, folder: Path, report: str, why: str) -> None:
-        """Mark a candidate as refused, with the report that says why; it stays where it is."""
+        """Mark a candidate as refused, with the report that says why; it stays where it is, and its mark "not judged", too."""
         bundle = Bundle.load(folder)
         self._note("reject", bundle, None, why)
         write_atomic(folder / REJECTED, report)
-        self.judged(folder)
 
     def rollback(self, why: str = "") -> Bundle:
         """Make `current` mean what it meant before the bundle at work was promoted; again goes one further back.
@@ -231,6 +240,13 @@ class Versions:
         """A folder as link and history hold it: relative to the models folder, so that a whole tree can be moved."""
         root, target = self.models.resolve(), folder.resolve()
         return os.path.relpath(target, root) if target.is_relative_to(root.parent) else str(target)
+
+
+def _run_of(candidate: Path) -> Path | None:
+    """The run folder that the mark of a candidate names; None without a mark, or where it was cut short."""
+    mark = candidate / UNJUDGED
+    lines = mark.read_text(encoding="utf-8").splitlines() if mark.is_file() else []
+    return next((Path(line.removeprefix(_RUN_LINE)) for line in lines if line.startswith(_RUN_LINE)), None)
 
 
 def _cut_to(stack: list[str], top: str) -> None:
