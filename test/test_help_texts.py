@@ -6,45 +6,14 @@ from __future__ import annotations
 import dataclasses
 import importlib
 import re
-import typing
-from collections.abc import Iterator
 
 import pytest
 
 from support import optional
+from support.verb_settings import SETTINGS, with_inner
 from weakseg_ros.cli import VERBS
 from weakseg_ros.config import field_docs
 
-SETTINGS = {
-    "doctor": ("weakseg_ros.doctor:DoctorConfig",),
-    "demo": ("weakseg_ros.demo:DemoConfig",),
-    "simulate": ("weakseg_ros.simulate.record:RecordConfig", "weakseg_ros.simulate.lidar:SensorModel"),
-    "import": ("weakseg_ros.data.importer:ImportConfig",),
-    "check": ("weakseg_ros.data.check:CheckConfig",),
-    "sparse": ("weakseg_ros.weak.draw:SparseVerb",),
-    "train": ("weakseg_ros.train.config:TrainConfig",),
-    "train-referring": ("weakseg_ros.train.referring_config:TrainReferringConfig",),
-    "benchmark": ("weakseg_ros.benchmark.table:BenchmarkConfig",),
-    "export": ("weakseg_ros.train.config:ExportConfig",),
-    "wrap": ("weakseg_ros.train.wrap_config:WrapConfig",),
-    "label": ("weakseg_ros.improve.label.serve:LabelConfig",),
-    "retrain": ("weakseg_ros.improve.retrain.config:RetrainConfig",),
-    "adapt": ("weakseg_ros.improve.adapt.config:AdaptConfig",),
-    "promote": ("weakseg_ros.improve.retrain.versions:PromoteConfig",),
-    "rollback": ("weakseg_ros.improve.retrain.versions:RollbackConfig",),
-    "evaluate": ("weakseg_ros.measure.evaluate:EvaluateConfig",),
-    "fleet": ("weakseg_ros.fleet.config:FleetConfig",),
-    "view": ("weakseg_ros.view.command:ViewConfig",),
-    "compare": ("weakseg_ros.measure.compare:CompareConfig",),
-    "predict": ("weakseg_ros.measure.predict:PredictConfig",),
-    "refer": ("weakseg_ros.referring:ReferConfig",),
-    "select": ("weakseg_ros.improve.log.select:SelectConfig",),
-    "export-frames": ("weakseg_ros.improve.log.export_frames:ExportFramesConfig",),
-    "replay": ("weakseg_ros.ros.replay:ReplayConfig",),
-    "node": ("weakseg_ros.ros.params:NodeConfig",),
-    "build-engine": ("weakseg_ros.deploy.engines.command:BuildConfig",),
-}
-"""the classes of settings by verb; those that they hold are found from them"""
 LEAST_WORDS = 4
 VERBS_OF_HELP = frozenset(
     "Adds Aggregates Changes Checks Configures Continues Deploys Draws Enables Evaluates Excludes Exports Feeds Follows Gives "
@@ -54,15 +23,6 @@ VERBS_OF_HELP = frozenset(
 """what a setting does; a new verb is one more word here"""
 SHOWN_WITH_BOUNDS = ("NodeConfig", "NodeInputSettings", "TrackSettings", "LogSettings")
 """settings of the node, whose manual and descriptions add the bounds by themselves"""
-
-
-def with_inner(cls: type) -> Iterator[type]:
-    """A class of settings and all that its fields are made of."""
-    yield cls
-    for hint in typing.get_type_hints(cls).values():
-        for part in (hint, *typing.get_args(hint)):
-            if isinstance(part, type) and dataclasses.is_dataclass(part):
-                yield from with_inner(part)
 
 
 def is_sentence(text: str) -> bool:

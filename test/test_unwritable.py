@@ -56,3 +56,14 @@ def test_it_is_said_before_the_work(
     assert "cannot be written" in said.err
     assert "Traceback" not in said.err
     assert not said.out
+
+
+@pytest.mark.parametrize("verb", ["evaluate", "import", "select", "predict"])
+def test_a_link_that_leads_nowhere_is_said_before_the_work(
+    verb: str, bag: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "link").symlink_to("gone")
+    assert main([verb, str(bag), "--out", str(tmp_path / "link")]) == 2
+    said = capfd.readouterr()
+    assert f"weakseg {verb}: {tmp_path / 'link'}: is a link to gone, which is not there" in said.err
+    assert not (tmp_path / "gone").exists()

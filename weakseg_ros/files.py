@@ -313,7 +313,12 @@ def check_can_write(folder: Path, option: str) -> None:
 
     To be called before the work whose result goes there.
     """
-    nearest = next(place for place in (folder.absolute(), *folder.absolute().parents) if place.exists())
+    places = (folder.absolute(), *folder.absolute().parents)
+    nearest = next(place for place in places if place.exists() or place.is_symlink())
+    if not nearest.exists():
+        raise DataError(
+            f"{nearest}: is a link to {os.readlink(nearest)}, which is not there; remove it, or name another folder with {option}"
+        )
     try:
         _try_a_file(nearest)
     except OSError as error:

@@ -223,7 +223,7 @@ def test_the_right_folder_is_told_where_it_lies_near(layouts: Any, tmp_path: Pat
     root = layouts.write_s3dis(tmp_path / "data" / "rooms" / ALIGNED, ["Area_1/office_1"])
     assert f"; name {root.parent}" in faults(tmp_path / "data")[0]
     room = root / "Area_1" / "office_1"
-    assert f"; name {room.parent}, of which it is a part" in faults(room)[0]
+    assert f"; {room.parent} holds data, name that if it is meant" in faults(room)[0]
     assert any(f"{root / 'Area_1'}: has 1 rooms" in text for text in faults(root / "Area_1"))
     tiles = layouts.write_sensaturban(tmp_path / "cities" / "SensatUrban_Dataset" / "ply", ["birmingham_block_0"])
     assert f"; name {tiles.parent}" in faults(tmp_path / "cities")[0]

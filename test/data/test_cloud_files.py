@@ -153,6 +153,42 @@ def test_the_columns_of_a_bin_are_recognised(tmp_path: Path, columns: int, kind:
     np.testing.assert_array_equal(read_points(tmp_path / "a.bin"), POINTS)
 
 
+@pytest.mark.parametrize("kind", ["<f4", "<f8"])
+@pytest.mark.parametrize("points", [N, N - 1])
+def test_a_bin_without_intensity_is_not_taken_for_six_columns(tmp_path: Path, points: int, kind: str) -> None:
+    file = tmp_path / "a.bin"
+    POINTS[:points, :3].astype(kind).tofile(file)
+    cloud = read_cloud_file(file)
+    np.testing.assert_array_equal(cloud.xyz, POINTS[:points, :3])
+    assert cloud.intensity_field == ""
+    assert not cloud.intensity.any()
+    with pytest.raises(DataError, match="'weakseg import"):
+        read_points(file)
+
+
+@pytest.mark.filterwarnings("error")
+def test_a_bin_of_the_other_byte_order_or_of_nothing_is_refused_in_one_sentence(tmp_path: Path) -> None:
+    for content, text in ((POINTS.astype(">f4").tobytes(), "say which with --columns"), (b"", "is empty")):
+        (tmp_path / "a.bin").write_bytes(content)
+        with pytest.raises(DataError, match=text):
+            read_cloud_file(tmp_path / "a.bin")
+
+
+def test_columns_in_capitals_are_known(tmp_path: Path) -> None:
+    np.savez(tmp_path / "a.npz", **dict(zip(("X", "Y", "Z", "Intensity"), POINTS.T, strict=True)))
+    cloud = read_cloud_file(tmp_path / "a.npz")
+    np.testing.assert_array_equal(cloud.xyz, POINTS[:, :3])
+    np.testing.assert_array_equal(cloud.intensity, POINTS[:, 3])
+
+
+def test_an_archive_with_two_tables_asks_for_the_points(tmp_path: Path) -> None:
+    np.savez(tmp_path / "two.npz", scan=POINTS, map=POINTS)
+    with pytest.raises(DataError, match=r"several tables \(scan, map\); call that of the points 'points'"):
+        read_cloud_file(tmp_path / "two.npz")
+    np.savez(tmp_path / "one.npz", normals=POINTS[:, :3], scan=POINTS)
+    np.testing.assert_array_equal(read_cloud_file(tmp_path / "one.npz").xyz, POINTS[:, :3])
+
+
 def test_a_bin_that_could_be_anything_asks(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     same = np.random.default_rng(0).normal(0, 5, (100, 3)).astype("<f4")
     same.tofile(tmp_path / "a.bin")

@@ -20,6 +20,7 @@ optional("rosbags")
 from rosbags import rosbag1, rosbag2
 from rosbags.typesys import Stores, get_types_from_msg, get_typestore
 
+from weakseg_ros.cli import main as weakseg
 from weakseg_ros.data.bag_files import bags_in, families, is_bag
 from weakseg_ros.data.bags import (
     POINT_CLOUD,
@@ -89,6 +90,19 @@ def test_a_bag_without_metadata_is_read(tmp_path: Path, storage: str, packed: ro
     (file,) = bag.iterdir()
     assert is_bag(file)
     assert_read(file)
+
+
+def test_missing_metadata_is_told_once_for_a_command(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    bag = write(tmp_path / "drive", "mcap", None)
+    (bag / "metadata.yaml").unlink()
+    assert weakseg(["import", str(bag), "--out", str(tmp_path / "scans")]) == 0
+    assert sum("has no metadata.yaml" in record.getMessage() for record in caplog.records) == 1
+
+
+def test_a_bag_of_the_first_ros_is_told_how_it_is_converted(tmp_path: Path) -> None:
+    (tmp_path / "old.bag").write_bytes(b"#ROSBAG V1.2\n" + bytes(50))
+    with pytest.raises(DataError, match="'rosbag fix OLD"):
+        list(read_clouds(tmp_path / "old.bag"))
 
 
 def test_a_packed_file_that_was_cut_off_gives_its_part(tmp_path: Path) -> None:

@@ -87,7 +87,7 @@ def test_the_hash_follows_the_content(layouts: Any, tmp_path: Path) -> None:
         (lambda root: _first(root, "*.pcd.bin").unlink(), r"pcd\.bin: cannot be read"),
         (lambda root: _first(root, "*.pcd.bin").write_bytes(b"123"), r"pcd\.bin: has 3 bytes, not a multiple of 20"),
         (lambda root: _first(root, "*_lidarseg.bin").write_bytes(bytes(39)), r"has 39 labels, its scan 40 points"),
-        (lambda root: _first(root, "*_lidarseg.bin").write_bytes(bytes([99] * 40)), r"does not list: \[99\]"),
+        (lambda root: _first(root, "*_lidarseg.bin").write_bytes(bytes([99] * 40)), r"does not list \(99\)"),
         (lambda root: _first(root, "sample.json").write_text("[{"), r"sample\.json: cannot be read"),
         (lambda root: _first(root, "sample_data.json").write_text("[]"), "lists no frame"),
         (lambda root: _edit(_first(root, "lidarseg.json"), '"lidarseg/v1.0', '"../lidarseg/v1.0'), "outside the data set"),

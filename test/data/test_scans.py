@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from support.small_scans import EPOCH_NS, SPEC, STREET, grid_cloud, pose_of, raw_labels, record, writer
-from weakseg_ros.data.scan_files import format_stamp, read_stamps
+from weakseg_ros.data.scan_files import format_stamp, read_raw_labels, read_stamps
 from weakseg_ros.data.scans import ScanFolder, check, open_scans, readable
 from weakseg_ros.errors import ConfigError, DataError
 from weakseg_ros.points.cloud import make_cloud
@@ -127,7 +127,7 @@ def write(path: str, content: bytes) -> Callable[[Path], None]:
         (write("labels/000001.label", b""), "000001.label: has 0 bytes"),
         (
             write("labels/000001.label", b"\x07\x00\x01\x00" * 32),
-            r"does not list \(7\); give a map .* --label-map",
+            r"does not list \(7\); write a map that does .* --label-map",
         ),
     ],
 )
@@ -240,3 +240,11 @@ def test_clouds_without_intensity_stay_so(tmp_path: Path) -> None:
     cloud = ScanFolder(tmp_path)[0].cloud
     assert cloud.intensity_field == ""
     assert not cloud.intensity.any()
+
+
+def test_labels_of_the_other_byte_order_are_named(tmp_path: Path) -> None:
+    (tmp_path / "a.label").write_bytes(np.array([40, 50, 0], ">u4").tobytes())
+    with pytest.raises(DataError, match="other byte order"):
+        read_raw_labels(tmp_path / "a.label", 3)
+    np.zeros(3, "<u4").tofile(tmp_path / "a.label")
+    assert not read_raw_labels(tmp_path / "a.label", 3).any()

@@ -21,6 +21,7 @@ import numpy as np
 import pytest
 
 from support import PATIENCE_S, free_port, optional
+from support.browser import chromium, open_page, see
 from support.label_server import until
 from weakseg_ros.improve.label.clicks import ClickStore
 from weakseg_ros.improve.label.colors import views_of
@@ -36,14 +37,12 @@ Page = importlib.import_module("weakseg_ros.improve.label.page").Page
 view_points = importlib.import_module("weakseg_ros.improve.label.scene").view_points
 
 STREET = LabelMap.load("street")
-BROWSERS = ("chromium", "chromium-browser", "google-chrome", "chrome")
 RING_PX = np.arange(16.0, 28.0, 0.5)
 """where the white circle is looked for; viser draws in fewer pixels where the machine is slow"""
 WHITE = 175
 """least red, green and blue of white; the brightest colour of a point has a blue of 160"""
 UNNAMED_BUTTONS = """[...document.querySelectorAll('button')].filter(
   button => !button.innerText.trim() && !button.getAttribute('aria-label')).map(button => button.outerHTML)"""
-SOFTWARE_GRAPHICS = ["--no-sandbox", "--use-angle=swiftshader", "--enable-unsafe-swiftshader", "--ignore-gpu-blocklist"]
 
 
 class Served:
@@ -86,29 +85,12 @@ def served(street: Path, tmp_path: Path) -> Iterator[Served]:
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Any]:
-    """A headless Chromium that draws without a GPU."""
-    api = optional("playwright.sync_api")
-    path = next(filter(None, map(shutil.which, BROWSERS)), None)
-    if path is None:
-        pytest.skip(f"no browser on this machine (looked for {', '.join(BROWSERS)})")
-    with api.sync_playwright() as driver:
-        chromium = driver.chromium.launch(executable_path=path, args=SOFTWARE_GRAPHICS, timeout=PATIENCE_S * 1000)
-        yield chromium
-        chromium.close()
+    with chromium() as opened:
+        yield opened
 
 
 def open_tab(browser: Any, served: Served) -> Any:
-    tab = browser.new_page(viewport={"width": 800, "height": 480})
-    tab.set_default_timeout(PATIENCE_S * 1000)
-    tab.goto(f"http://127.0.0.1:{served.port}")
-    see(tab, r"suggested points labelled")
-    tab.wait_for_selector("canvas")
-    return tab
-
-
-def see(tab: Any, pattern: str) -> None:
-    """Wait until a text is on the page."""
-    tab.get_by_text(re.compile(pattern)).first.wait_for(state="visible")
+    return open_page(browser, served.port, r"suggested points labelled")
 
 
 def click_middle(tab: Any) -> None:

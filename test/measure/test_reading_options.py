@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import yaml
 
 from support import optional
 from weakseg_ros.cli import main as weakseg
@@ -117,6 +118,25 @@ def test_work_without_labels_does_not_mind_whatever_labels_lie_there(
     assert "labels/" not in capsys.readouterr().err
     with pytest.raises(DataError, match="so 8192 are due"):
         evaluate(EvaluateConfig(data=foreign, bundle=str(known_bundle.folder), out=tmp_path / "report"))
+
+
+def test_evaluate_follows_its_advice_on_raw_ids_that_no_map_lists(
+    recording: Path, known_bundle: Bundle, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    scans, listed = tmp_path / "scans", tmp_path / "mine.yaml"
+    for part in ("velodyne", "labels"):
+        shutil.copytree(recording / "scans" / part, scans / part)
+    for file in (scans / "labels").iterdir():
+        raw = np.fromfile(file, np.uint32)
+        raw[:5] = 999
+        raw.tofile(file)
+    asked = ["evaluate", str(scans), "--bundle", str(known_bundle.folder), "--no-pictures", "--out", str(tmp_path / "out")]
+    assert weakseg(asked) == 2
+    assert "does not list (999)" in capsys.readouterr().err
+    rows = known_bundle.labels.to_rows()
+    rows[0]["raw_ids"] = [*rows[0]["raw_ids"], 999]
+    listed.write_text(yaml.safe_dump(rows))
+    assert weakseg([*asked, "--label-map", str(listed)]) == 0
 
 
 def test_truth_that_the_map_does_not_list_is_said(recording: Path, known_bundle: Bundle, tmp_path: Path) -> None:

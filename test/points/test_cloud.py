@@ -265,3 +265,14 @@ def test_a_wrong_shape_fails_where_the_cloud_is_made(changes: dict[str, Any], te
     values = {"xyz": xyz, "intensity": np.zeros(3, np.float32), "flags": flags_of(xyz), "width": 3}
     with pytest.raises(ValueError, match=text):
         Cloud(**(values | changes))
+
+
+def test_names_in_capitals_are_read_where_there_are_no_others() -> None:
+    capitals = [("X", 0, F32), ("Y", 4, F32), ("Z", 8, F32), ("Intensity", 12, F32)]
+    points = records(XYZI, 16, 4)
+    cloud = decode(message(capitals, 16, points))
+    np.testing.assert_array_equal(cloud.xyz, np.stack([points[n] for n in "xyz"], 1))
+    np.testing.assert_array_equal(cloud.intensity, points["intensity"])
+    both = [*XYZI, ("X", 16, F32), ("Y", 20, F32), ("Z", 24, F32)]
+    points = records(both, 28, 4)
+    np.testing.assert_array_equal(decode(message(both, 28, points)).xyz, np.stack([points[n] for n in "xyz"], 1))

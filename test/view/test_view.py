@@ -4,16 +4,19 @@
 from __future__ import annotations
 
 import importlib
+import io
 import json
 import threading
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
-from support import optional
+from support import PATIENCE_S, free_port, optional
+from support.browser import chromium, open_page, see
 from weakseg_ros.cli import main
 from weakseg_ros.data.scan_writer import ScanWriter
 from weakseg_ros.deploy.segmentation import Segmentation
@@ -260,12 +263,11 @@ def test_what_cannot_be_shown_is_told_in_one_sentence(
 class Still:
     """Frames that a test fills."""
 
-    models = ("mine",)
     notes: tuple[str, ...] = ()
     labels = LABELS
 
-    def __init__(self, live: bool, shown: list[Shown]) -> None:
-        self.live, self.kept = live, shown
+    def __init__(self, live: bool, shown: list[Shown], models: tuple[str, ...] = ("mine",)) -> None:
+        self.live, self.kept, self.models = live, shown, models
 
     def __len__(self) -> int:
         return len(self.kept)
@@ -277,14 +279,9 @@ class Still:
 @pytest.fixture
 def server() -> Iterator[Any]:
     optional("viser")
-    import socket
-
     from weakseg_ros.improve.label.serve import start_server, stop_server
 
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = int(probe.getsockname()[1])
-    made = start_server(port, "view")
+    made = start_server(free_port(), "view")
     yield made
     stop_server(made)
 
@@ -344,3 +341,68 @@ def test_a_node_that_says_its_classes_and_answers_becomes_frames() -> None:
     labels = labels_of(json.dumps({"labels": "four", "classes": rows}))
     assert labels.names == LABELS.names
     assert NodeFrames("/front/weakseg", labels, (), InputSettings()).models == ("node front/weakseg",)
+
+
+# in a browser
+
+BRIGHT = 110
+"""a point's brightest colour is above this, the dark background of the page below"""
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    with chromium() as opened:
+        yield opened
+
+
+@pytest.fixture
+def page(server: Any, shown: Shown) -> Iterator[Any]:
+    """The page of three scans with two models, of which the second one is always right."""
+    class_id, instance = truth_of()
+    both = (*shown.answers, answer_of(class_id))
+    frames = [Shown(f"{index:06d}", cloud_of(9 * index), class_id, instance, both) for index in range(3)]
+    made = importlib.import_module("weakseg_ros.view.page").ViewPage(
+        server, Still(False, frames, ("mine", "other")), "View scans", 5.0
+    )
+    worker = threading.Thread(target=made.run)
+    worker.start()
+    yield made
+    made.stop()
+    worker.join(PATIENCE_S)
+
+
+def drawn(tab: Any) -> np.ndarray:
+    """(480, 800) True where a point is on the picture of the 3D view."""
+    image = optional("PIL.Image").open(io.BytesIO(tab.locator("canvas").first.screenshot())).convert("RGB")
+    return np.asarray(image).max(axis=-1) > BRIGHT
+
+
+def until_drawn(tab: Any, is_due: Callable[[np.ndarray], Any]) -> np.ndarray:
+    """The first picture that is as it is due."""
+    end = time.monotonic() + PATIENCE_S
+    while time.monotonic() < end:
+        points = drawn(tab)
+        if is_due(points):
+            return points
+    raise AssertionError("the 3D view never became what was due")
+
+
+def test_a_person_goes_through_time_with_two_models_side_by_side(browser: Any, server: Any, page: Any) -> None:
+    tab = open_page(browser, server.get_port(), "scan 1 of 3")
+    assert tab.title() == "View scans"
+    see(tab, r"mine: .*10\.5% of the labelled points are wrong")
+    see(tab, r"other: .*0\.0% of the labelled points are wrong")
+    first = until_drawn(tab, lambda points: points[:, :300].any() and points[:, 300:].any())
+
+    tab.keyboard.press("PageDown")
+    see(tab, "scan 2 of 3")
+    second = until_drawn(tab, lambda points: points.any() and (points != first).any())
+    tab.get_by_role("slider").first.press("End")
+    see(tab, "scan 3 of 3")
+    until_drawn(tab, lambda points: points.any() and (points != second).any())
+
+    tab.get_by_text("Errors", exact=True).first.click()
+    see(tab, "wrong")
+    tab.keyboard.press("Home")
+    see(tab, "scan 1 of 3")
+    tab.close()

@@ -307,7 +307,19 @@ def _enter(stack: ExitStack, file: Path | MendedMcap, reader: Callable[[Any], An
     try:
         return stack.enter_context(reader(file))
     except Exception as error:  # the parser of a damaged file raises anything
-        raise DataError(f"{path}: cannot be read as a bag ({_reason(error)}); check the path, or copy the bag again") from None
+        raise DataError(f"{path}: cannot be read as a bag ({_reason(error)}); {_remedy(error)}") from None
+
+
+def _remedy(error: Exception) -> str:
+    if "is not supported" in str(error):  # a .bag of ROS before Diamondback has another format; copying it does not help
+        return "'rosbag fix OLD.bag NEW.bag' of ROS 1 converts it"
+    return "check the path, or copy the bag again"
+
+
+@cache
+def _say_without_metadata(path: Path) -> None:
+    """Once, however often the bag is opened for one command."""
+    log.warning("%s: has no metadata.yaml, so its files are read by name; 'ros2 bag reindex' restores it", path)
 
 
 def _open_files(stack: ExitStack, path: Path, why: DataError | None = None) -> _OpenBag:
@@ -327,7 +339,7 @@ def _open_files(stack: ExitStack, path: Path, why: DataError | None = None) -> _
     if metadata.is_file():
         damage = damage or "metadata.yaml does not match its files"
     elif not damage and path.is_dir():
-        log.warning("%s: has no metadata.yaml, so its files are read by name; 'ros2 bag reindex' restores it", path)
+        _say_without_metadata(path)
     return _OpenBag(path, readers, damage=damage, promised=_promised(metadata))
 
 

@@ -41,7 +41,7 @@ class BinLayout(NamedTuple):
 
 
 KITTI = BinLayout(4, "<f4")
-LAYOUTS = (KITTI, BinLayout(5, "<f4"), BinLayout(6, "<f4"), BinLayout(4, "<f8"), BinLayout(5, "<f8"), BinLayout(6, "<f8"))
+LAYOUTS = (KITTI, *(BinLayout(columns, kind) for kind in ("<f4", "<f8") for columns in (5, 6, 4, 3) if (columns, kind) != KITTI))
 SHOWN = "x, y, z, intensity as little-endian float32, 16 bytes a point, one file per scan"
 """the layout of SemanticKITTI's velodyne/*.bin, for messages"""
 
@@ -75,13 +75,14 @@ def named_layout(blob: bytes, columns: tuple[str, ...], where: str) -> BinLayout
         raise DataError(
             f"{where}: has {len(blob)} bytes, not whole points of {len(columns)} columns ({sizes} bytes); check columns"
         )
-    return next((layout for layout in whole if _are_lengths(_sample(blob, layout))), whole[0])
+    return next((layout for layout in whole if _are_lengths(_sample(blob, layout)[:, :3])), whole[0])
 
 
 def _sample(blob: bytes, layout: BinLayout) -> NDArray[np.float64]:
     rows = min(SAMPLE_ROWS, len(blob) // layout.point_bytes)
     values = np.frombuffer(blob, layout.dtype, rows * layout.columns).reshape(rows, layout.columns)
-    return values[:, :3].astype(np.float64)
+    with np.errstate(all="ignore"):  # in the wrong layout the numbers may be anything
+        return values.astype(np.float64)
 
 
 def _are_lengths(xyz: NDArray[np.float64]) -> bool:
@@ -92,12 +93,25 @@ def _are_lengths(xyz: NDArray[np.float64]) -> bool:
 
 
 def _is_plausible(blob: bytes, layout: BinLayout) -> bool:
-    xyz = _sample(blob, layout)
+    xyz = _sample(blob, layout)[:, :3]
     if not len(xyz) or not _are_lengths(xyz):
         return False
+    if layout.columns in (3, 6) and (layout.columns == 3) != _are_pairs(blob, BinLayout(6, layout.dtype)):
+        return False
     xyz = xyz[np.isfinite(xyz).all(axis=1)]
-    enough = max(DIFFERENT, CHANCE * (2 / max(1, len(xyz))) ** 0.5)
-    return all(_difference(xyz[:, axis], xyz[:, 2]) > enough for axis in (0, 1))
+    return all(_are_different(xyz[:, axis], xyz[:, 2]) for axis in (0, 1))
+
+
+def _are_pairs(blob: bytes, six: BinLayout) -> bool:
+    """Whether the columns 4 to 6 are like 1 to 3, because a row is two points without an intensity."""
+    values = _sample(blob, six)
+    values = values[np.isfinite(values).all(axis=1)]
+    return bool(len(values)) and not any(_are_different(values[:, axis], values[:, axis + 3]) for axis in range(3))
+
+
+def _are_different(one: NDArray[np.float64], other: NDArray[np.float64]) -> bool:
+    """Whether two columns hold more than two samples of one mixture."""
+    return _difference(one, other) > max(DIFFERENT, CHANCE * (2 / max(1, len(one))) ** 0.5)
 
 
 def _difference(one: NDArray[np.float64], other: NDArray[np.float64]) -> float:

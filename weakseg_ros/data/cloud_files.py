@@ -29,6 +29,9 @@ MORE_RINGS = ("laser_number", "laser_id", "scan_line")
 
 log = logging.getLogger(__name__)
 
+NO_POINTS = ("rgb", "color", "colors", "colour", "colours", "normal", "normals")
+"""what else an archive may hold as one row for each point"""
+
 
 def cloud_files(path: Path) -> list[Path]:
     """The files of clouds in a folder or one of them, in the order of their numbers; those of one kind, the most frequent.
@@ -51,6 +54,9 @@ def read_cloud_file(path: Path, columns: Sequence[str] = (), intensity_field: st
         named = READERS[path.suffix.lower()](path, tuple(columns))
     except OSError as error:
         raise DataError(f"{path}: cannot be read ({error.strerror or error}); check the path") from None
+    lowered = {name.lower(): values for name, values in named.items()}
+    if "x" not in named and len(lowered) == len(named):  # X, Y, Z, as some converters write them
+        named = lowered
     missing = [axis for axis in "xyz" if axis not in named]
     if missing:
         raise DataError(f"{path}: has no column {' or '.join(missing)} (has {', '.join(named)}); name them x, y and z")
@@ -88,6 +94,8 @@ def _intensity(named: Columns, wanted: str, path: Path) -> str | None:
 
 def _bin(path: Path, columns: tuple[str, ...]) -> Columns:
     blob = read_regular(path)
+    if not blob:
+        raise DataError(f"{path}: is empty; remove it, or write it again")
     layout = named_layout(blob, columns, str(path)) if columns else find_layout(blob)
     if layout is None:
         whole = [str(one) for one in LAYOUTS if len(blob) % one.point_bytes == 0] or ["no usual layout"]
@@ -108,16 +116,22 @@ def _npy(path: Path, columns: tuple[str, ...]) -> Columns:
 def _npz(path: Path, columns: tuple[str, ...]) -> Columns:
     with _as_sentence(path), open_archive(path) as archive:
         arrays = {name: archive[name] for name in archive}
-    if {"x", "y", "z"} <= arrays.keys():
+    if {"x", "y", "z"} <= {name.lower() for name in arrays}:
         return {name: values.reshape(-1) for name, values in arrays.items()}
-    tables = [values for values in arrays.values() if values.ndim >= 2 and values.shape[-1] >= 3]
+    tables = {name: values for name, values in arrays.items() if _is_table(name, values)}
     if not tables:
         raise DataError(f"{path}: holds no table of points (has {', '.join(arrays)}); store (N, 3) or more as 'points'")
-    named = dict(_array(tables[0], columns, path))
+    if len(tables) > 1 and "points" not in tables:
+        raise DataError(f"{path}: holds several tables ({', '.join(tables)}); call that of the points 'points'")
+    named = dict(_array(tables.get("points", next(iter(tables.values()))), columns, path))
     if "rgb" in arrays and arrays["rgb"].shape[-1:] == (3,):
         named |= dict(zip(("red", "green", "blue"), arrays["rgb"].reshape(-1, 3).T, strict=True))
     count = len(named["x"]) if "x" in named else -1
     return named | {name: values.reshape(-1) for name, values in arrays.items() if values.size == count}
+
+
+def _is_table(name: str, values: NDArray[Any]) -> bool:
+    return values.ndim >= 2 and values.shape[-1] >= 3 and name.lower() not in NO_POINTS
 
 
 @contextmanager

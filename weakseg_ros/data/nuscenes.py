@@ -142,9 +142,7 @@ class NuScenes(OpensAsOne):
         raw = _read(path, "u1", 1)[:, 0]
         if len(raw) != count:
             raise DataError(f"{path}: has {len(raw)} labels, its scan {count} points; copy both again")
-        unknown = self.labels.unknown_raw_ids(raw)
-        if unknown:
-            raise DataError(f"{path}: holds categories that label map '{self.labels.name}' does not list: {unknown[:5]}")
+        self.labels.refuse_unknown(raw, str(path))
         return self.labels.to_class(raw)
 
 

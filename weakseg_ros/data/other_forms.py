@@ -41,4 +41,4 @@ def beside(folder: Path, is_data: Callable[[Path], bool]) -> str:
         if is_data(place):
             return f"; name {place}"
     above = folder.resolve().parent
-    return f"; name {above}, of which it is a part" if is_data(above) else ""
+    return f"; {above} holds data, name that if it is meant" if is_data(above) else ""

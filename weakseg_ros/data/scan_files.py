@@ -133,6 +133,8 @@ def read_points(path: Path) -> NDArray[np.float32]:
     if not blob:
         raise DataError(f"{path}: is empty; remove the scan or write it again")
     layout = find_layout(blob) or KITTI
+    if layout.columns < KITTI.columns:
+        raise DataError(f"{path}: has {layout}, and a scan has {SHOWN}; 'weakseg import {path.parent}' makes scans of such files")
     if layout != KITTI and path.parent not in _NAMED:
         _NAMED.add(path.parent)
         log.warning("%s: its scans have %s; columns after the intensity are ignored", path.parent, layout)
@@ -167,6 +169,8 @@ def read_raw_labels(path: Path, count: int) -> NDArray[np.uint32]:
     raw = np.frombuffer(blob, "<u4")
     if _looks_like_floats(raw):
         raise DataError(f"{path}: holds float32 numbers, but uint32 is expected; {_AS_ARRAY}")
+    if raw.any() and not (raw & 0xFFFF).any():
+        raise DataError(f"{path}: no point has a class, but some have an instance: other byte order? {_AS_ARRAY}")
     return raw
 
 

@@ -151,7 +151,7 @@ class ScanWriter:
         if not content_of(self.folder) or _manifest_says(self.folder, complete=False):
             return
         if not self._overwrite:
-            raise DataError(f"{self.folder}: is not empty; choose another folder, or allow to overwrite it")
+            raise DataError(f"{self.folder}: is not empty; choose another folder, or give --overwrite")
         if _manifest_says(self.folder, growing=True):
             raise DataError(f"{self.folder}: is a frame log; choose another folder")
         if layout_files(self.folder) and not (self.folder / scan_files.MANIFEST).is_file():

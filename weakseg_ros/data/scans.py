@@ -232,11 +232,7 @@ class ScanFolder:
         if file is None or self.labels is NO_LABELS:
             return Scan(key, cloud, None, None, pose)
         raw = scan_files.read_raw_labels(file, len(points))
-        unknown = self.labels.unknown_raw_ids(raw)
-        if unknown:
-            found = ", ".join(map(str, unknown[:5]))
-            hint = "give a map that lists them with --label-map (formerly --labels), those to ignore under raw_ids of class 0"
-            raise DataError(f"{file}: holds raw ids that label map '{self.labels.name}' does not list ({found}); {hint}")
+        self.labels.refuse_unknown(raw, str(file))
         instance = instances_in(raw)
         return Scan(key, cloud, self.labels.to_class(raw), instance, pose)
 

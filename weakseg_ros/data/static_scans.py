@@ -133,7 +133,8 @@ class StaticScans(OpensAsOne):
     ) -> Scan:
         """A scan of arrays (N, ...), with the classes of raw ids (N,); DataError for one that the label map does not list."""
         if raw is not None:
-            self._refuse_unknown(place, raw)
+            where = place.files[0] if len(place.files) == 1 else f"{self.folder}: {place.key}"
+            self.labels.refuse_unknown(raw, str(where))
         cloud = make_cloud(
             xyz,
             intensity,
@@ -142,16 +143,6 @@ class StaticScans(OpensAsOne):
             intensity_full_scale=self.intensity_full_scale if intensity is not None else 0.0,
         )
         return Scan(place.key, cloud, None if raw is None else self.labels.to_class(raw), instance_id, None)
-
-    def _refuse_unknown(self, place: Place, raw: NDArray[Any]) -> None:
-        unknown = self.labels.unknown_raw_ids(raw)
-        if unknown:
-            found = ", ".join(map(str, unknown[:5]))
-            where = place.files[0] if len(place.files) == 1 else f"{self.folder}: {place.key}"
-            raise DataError(
-                f"{where}: holds raw ids that label map '{self.labels.name}' does not list ({found}); give a map that lists them "
-                "with --label-map, those to ignore under raw_ids of class 0"
-            )
 
 
 def _is_wanted(place: Place, split: str, sequences: Sequence[str]) -> bool:

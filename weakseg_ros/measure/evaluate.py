@@ -55,8 +55,9 @@ class EvaluateConfig(RaySettings):
     """Names a folder with one .label file per scan, as ground truth for a bag or instead of the scans' own labels."""
     predictions: Path | None = None
     """Names a folder of label files from any model, to compare with those in --truth instead of running a bundle."""
-    label_map: str = "semantickitti"
-    """Selects the label map of both folders with --predictions: the name of an installed one, or the path of a YAML file."""
+    label_map: str = ""
+    """Selects the label map that lists the raw ids in label files, by name or as a YAML file; an empty string takes that of the
+    data, and 'semantickitti' with --predictions."""
     out: Path = Path("runs/evaluate")
     """Names the output folder for report.html and summary.json."""
     engine: str = "auto"
@@ -159,7 +160,7 @@ def _says_nothing(summary: Mapping[str, Any]) -> str:
 def _compare(config: EvaluateConfig, predictions: Path) -> int:
     if config.truth is None:
         raise ConfigError("predictions: they are compared with label files; give their folder with --truth")
-    say(in_words(compare_files(predictions, config.truth, config.label_map, config.out)))
+    say(in_words(compare_files(predictions, config.truth, config.label_map or "semantickitti", config.out)))
     say(f"figures: {config.out / SUMMARY_FILE}")
     return 0
 
@@ -179,7 +180,7 @@ def evaluate(
     need("jinja2", "matplotlib")  # for the report at the end
     check_can_write(config.out, "--out")
     bundle = Bundle.load(config.bundle)
-    source = open_input(config.data, bundle.labels, config.topic, config.split, config.truth, config)
+    source = open_input(config.data, bundle.labels, config.topic, config.split, config.truth, config, config.label_map)
     evaluation = Evaluation(bundle, source, in_sequence=shard_of(config.shard)[1] == 1, unanswered=config.unanswered)
     segmenter = Segmenter(
         bundle,

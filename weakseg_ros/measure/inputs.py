@@ -84,15 +84,17 @@ def open_input(
     split: str = "",
     label_folder: Path | None = None,
     reading: InputSettings | None = None,
+    label_map: str = "",
 ) -> Input:
     """A bag (file or folder, as `bag_files.is_bag` says) or any folder of scans that `data.scans` knows.
 
-    `label_folder` holds one .label file per scan, in order, for a bag or in place of the folder's own; `reading` says how
-    clouds are taken in. With `labels` NO_LABELS the labels of a folder do not matter, whatever they are. Raises DataError.
+    `label_folder` holds one .label file per scan, in order, for a bag or in place of the folder's own; `label_map`, a name or
+    a YAML file, lists the raw ids of the label files in place of the data's own map; `reading` says how clouds are taken in.
+    With `labels` NO_LABELS the labels of a folder do not matter, whatever they are. Raises DataError.
     """
     settings = reading or InputSettings()
     if is_bag(path):
-        return BagInput(path, labels, topic, label_folder, settings)
+        return BagInput(path, labels, topic, label_folder, settings, label_map)
     if topic:
         raise DataError(f"{path}: a folder of scans has no topics; leave --topic out")
     if settings.intensity_field not in ("auto", "", "intensity"):
@@ -100,20 +102,22 @@ def open_input(
             f"{path}: a folder of scans has one intensity and no field '{settings.intensity_field}'; "
             "leave --intensity-field out, or give '' to feed zeros"
         )
-    return ScanInput(path, labels, split, label_folder, settings)
+    return ScanInput(path, labels, split, label_folder, settings, label_map)
 
 
 class BagInput:
     """The clouds of one topic of a bag, straight from the file, so that every one of them counts."""
 
-    def __init__(self, path: Path, labels: LabelMap, topic: str, label_folder: Path | None, reading: InputSettings) -> None:
+    def __init__(
+        self, path: Path, labels: LabelMap, topic: str, label_folder: Path | None, reading: InputSettings, label_map: str
+    ) -> None:
         self.name = path.stem or path.name
         self.topic, _, self._count = find_cloud_topic(path, topic)
         self.notes: list[str] = []
         self.problems: list[str] = []
         self.shared = frozenset(range(1, labels.num_classes)) if label_folder else frozenset()
         self._path, self._reading = path, reading
-        self._truth = _TruthFiles(label_folder, labels, self.notes) if label_folder else None
+        self._truth = _TruthFiles(label_folder, labels, label_map, self.notes) if label_folder else None
         self._digest = hashlib.sha256()
         self._cursor = BagCursor(path, self.topic)
         self._place: Place | None = None
@@ -163,18 +167,20 @@ class BagInput:
 class ScanInput:
     """A folder of scans; labels of another map come over by their raw ids."""
 
-    def __init__(self, path: Path, labels: LabelMap, split: str, label_folder: Path | None, reading: InputSettings) -> None:
+    def __init__(
+        self, path: Path, labels: LabelMap, split: str, label_folder: Path | None, reading: InputSettings, label_map: str
+    ) -> None:
         self.shared, self.notes = frozenset[int](), list[str]()
         if labels is NO_LABELS:
             self._scans = open_scans(path, split, labels=NO_LABELS)
         else:
-            native = open_scans(path, split).labels
+            native = open_scans(path, split, label_map or None).labels
             self._scans = open_scans(path, split, labels=_extended(labels, native))
             self.shared, self.notes = _shared(labels, native, str(path))
         self.name, self.topic = self._scans.name, ""
         self.problems: list[str] = []
         self._reading = reading
-        self._truth = _TruthFiles(label_folder, labels, self.notes) if label_folder else None
+        self._truth = _TruthFiles(label_folder, labels, label_map, self.notes) if label_folder else None
         if self._truth and len(self._truth.files) != len(self._scans):
             raise DataError(
                 f"{label_folder}: holds {len(self._truth.files)} label files for {len(self._scans)} scans; one each is required"
@@ -207,11 +213,12 @@ class ScanInput:
 class _TruthFiles:
     """One label file per scan, in order; the raw ids that the map does not list are named in one of the `notes`."""
 
-    def __init__(self, folder: Path, labels: LabelMap, notes: list[str]) -> None:
+    def __init__(self, folder: Path, labels: LabelMap, label_map: str, notes: list[str]) -> None:
         self.files = sorted(folder.glob("*.label")) or sorted(folder.glob("*.npy"))
         if not self.files:
             raise DataError(f"{folder}: holds no .label or .npy file; give the folder that holds one per scan")
-        self._labels, self._notes = labels, notes
+        self._labels = _extended(labels, LabelMap.load(label_map)) if label_map else labels
+        self._notes = notes
         self._strange: set[int] = set()
 
     def read(self, index: int, points: int) -> tuple[NDArray[np.uint8], NDArray[np.uint16]]:

@@ -97,7 +97,7 @@ def _steps_on_silence(summary: Mapping[str, Any]) -> list[Step]:
     if outside <= MUCH_UNANSWERED:
         return []
     text = f"Train for this sensor: {_percent(outside)} of its points lie outside the model's range image and get no class"
-    return [Step(f"{text}; the training's --fov-up-deg and --fov-down-deg widen it.")]
+    return [Step(f"{text}; 'weakseg train' widens it with --fov-up-deg and --fov-down-deg.")]
 
 
 def _verdict_without_truth(summary: Mapping[str, Any]) -> Verdict:

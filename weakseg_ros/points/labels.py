@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from weakseg_ros.config import from_mapping, read_yaml, to_mapping
-from weakseg_ros.errors import ConfigError, did_you_mean
+from weakseg_ros.errors import ConfigError, DataError, did_you_mean
 from weakseg_ros.files import share_folder
 from weakseg_ros.points.data_config import is_data_config, rows_of
 
@@ -134,6 +134,17 @@ class LabelMap:
         """The raw ids in `raw` that no row lists, ascending; empty for a well-formed label file."""
         low = raw_ids_in(raw)
         return [int(i) for i in np.unique(low[~self._raw_is_known.take(low)])]
+
+    def refuse_unknown(self, raw: NDArray[Any], where: str) -> None:
+        """DataError that begins with `where` unless a row lists each raw id in `raw`."""
+        unknown = self.unknown_raw_ids(raw)
+        if unknown:
+            found = ", ".join(map(str, unknown[:5])) + (", ..." if len(unknown) > 5 else "")
+            raise DataError(
+                f"{where}: holds raw ids that label map '{self.name}' does not list ({found}); write a map that does "
+                "(docs/classes.md), with those to ignore under raw_ids of class 0, and give it with --label-map (formerly "
+                "--labels), which 'train', 'sparse', 'evaluate', 'label' and 'view' have"
+            )
 
     @cached_property
     def _class_of_raw(self) -> NDArray[np.uint8]:

@@ -181,10 +181,10 @@ def find_layout(fields: tuple[Field, ...], point_step: int, is_bigendian: bool, 
     and so does a colour (see `rgb.names_of_color`).
     Raises CloudError: `no_xyz`, `no_intensity` (the named field is missing), `point_step` or `bad_layout`.
     """
-    by_name: dict[str, list[Field]] = {}
-    for field in fields:
-        by_name.setdefault(field.name, []).append(field)
+    by_name = _by_name(fields)
     missing = [name for name in "xyz" if name not in by_name]
+    if missing and {"x", "y", "z"} <= (lowered := _by_name([f._replace(name=f.name.lower()) for f in fields])).keys():
+        by_name, missing = lowered, []  # X, Y, Z, as some drivers and converters write them
     if missing:
         absent = " or ".join(map(repr, missing))
         raise CloudError(f"PointCloud2: no field {absent} (has {_names(fields)}); choose a topic with x, y and z", "no_xyz")
@@ -199,6 +199,13 @@ def find_layout(fields: tuple[Field, ...], point_step: int, is_bigendian: bool, 
                 raise CloudError(f"PointCloud2: fields '{first.name}' and '{second.name}' overlap; see the driver", "bad_layout")
     ring = _ring_column(by_name, point_step, is_bigendian, needed)
     return FieldLayout((x, y, z), intensity, ring, _color_columns(by_name, point_step, is_bigendian, needed), notes)
+
+
+def _by_name(fields: Sequence[Field]) -> dict[str, list[Field]]:
+    by_name: dict[str, list[Field]] = {}
+    for field in fields:
+        by_name.setdefault(field.name, []).append(field)
+    return by_name
 
 
 def _mend_counts(by_name: dict[str, list[Field]], needed: list[str], fields: Sequence[Field], point_step: int) -> tuple[str, ...]:

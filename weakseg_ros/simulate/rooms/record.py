@@ -205,7 +205,7 @@ def _may_write_area(area: Path, facts: AreaFacts, overwrite: bool) -> bool:
     if known is None:
         raise DataError(f"{area}: was not simulated by this program; choose another folder")
     if not overwrite:
-        raise DataError(f"{area}: was simulated with other settings; choose another folder, or allow to overwrite it")
+        raise DataError(f"{area}: was simulated with other settings; choose another folder, or give --overwrite")
     return True
 
 
