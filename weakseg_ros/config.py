@@ -33,8 +33,10 @@ from weakseg_ros.files import read_regular
 T = TypeVar("T")
 log = logging.getLogger(__name__)
 
-YAML_LOADER: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+_SAFE_LOADER: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 """the safe loader in C where PyYAML was built with it: the manifest of 20000 scans takes 0.2 s instead of 3"""
+LONGEST_NUMBER = 100
+"""characters; YAML 1.1 reads '1:1:1:1' as a number to base 60, and a long one takes hours"""
 YAML_DUMPER: Any = getattr(yaml, "CSafeDumper", yaml.SafeDumper)
 """the safe dumper in C, where PyYAML was built with it"""
 _YAML_FAULTS = (yaml.YAMLError, ValueError, LookupError, AttributeError, TypeError, RecursionError, OverflowError)
@@ -42,6 +44,29 @@ _YAML_FAULTS = (yaml.YAMLError, ValueError, LookupError, AttributeError, TypeErr
 MOST_YAML_BYTES = 1 << 28
 _EXPONENT = re.compile(r"[-+]?\d+(\.\d*)?[eE][-+]?\d+")
 """1e-3 and the like, which YAML 1.1 takes for text as they lack the point or the sign"""
+
+
+class _Loader(_SAFE_LOADER):  # type: ignore[misc]
+    """The safe loader, which refuses numbers that no setting needs."""
+
+    def construct_yaml_int(self, node: Any) -> Any:
+        """An integer of at most LONGEST_NUMBER characters."""
+        return super().construct_yaml_int(_short(node))
+
+    def construct_yaml_float(self, node: Any) -> Any:
+        """A number of at most LONGEST_NUMBER characters."""
+        return super().construct_yaml_float(_short(node))
+
+
+def _short(node: Any) -> Any:
+    if isinstance(node, yaml.ScalarNode) and len(node.value) > LONGEST_NUMBER:
+        where = f"line {node.start_mark.line + 1}"
+        raise ValueError(f"{where}: a number of {len(node.value)} characters, at most {LONGEST_NUMBER} are read")
+    return node
+
+
+for _tag, _construct in (("int", _Loader.construct_yaml_int), ("float", _Loader.construct_yaml_float)):
+    _Loader.add_constructor(f"tag:yaml.org,2002:{_tag}", _construct)
 
 
 def setting(default: Any, low: float | None = None, high: float | None = None, read_only: bool = False, was: str = "") -> Any:
@@ -107,23 +132,30 @@ def to_mapping(settings: Any) -> dict[str, Any]:
 
 
 def read_yaml(path: Path, most_bytes: int = MOST_YAML_BYTES) -> Any:
-    """The content of a YAML file; ConfigError where it is missing, no regular file, too large, or cannot be parsed.
+    """The content of a YAML file; ConfigError where it is missing, no regular file, too large, or cannot be parsed."""
+    try:
+        return parse_yaml(read_regular(path, most_bytes).decode("utf-8"), str(path))
+    except OSError as error:
+        raise ConfigError(f"{path}: cannot be read ({error.strerror}); check the path") from None
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"{path}: is not valid YAML ({error})") from None
+
+
+def parse_yaml(text: str, where: str) -> Any:
+    """What a text of YAML holds; ConfigError, which begins with `where`, for one that cannot be parsed.
 
     Aliases (`*name`) are refused: a few lines of them can stand for more values than any memory holds.
     """
     try:
-        text = read_regular(path, most_bytes).decode("utf-8")
         if "*" in text:
             _refuse_aliases(text)
-        return yaml.load(text, Loader=YAML_LOADER)
-    except OSError as error:
-        raise ConfigError(f"{path}: cannot be read ({error.strerror}); check the path") from None
+        return yaml.load(text, Loader=_Loader)
     except _YAML_FAULTS as error:
-        raise ConfigError(f"{path}: is not valid YAML ({_first_line(error)})") from None
+        raise ConfigError(f"{where}: is not valid YAML ({_first_line(error)})") from None
 
 
 def _refuse_aliases(text: str) -> None:
-    for event in yaml.parse(text, Loader=YAML_LOADER):
+    for event in yaml.parse(text, Loader=_Loader):
         if isinstance(event, yaml.AliasEvent):
             line = f"line {event.start_mark.line + 1}: " if event.start_mark else ""
             raise ValueError(f"{line}the alias '*{event.anchor}' is not followed, write its value out")

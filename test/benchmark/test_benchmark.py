@@ -161,6 +161,7 @@ def test_the_command_line_changes_what_the_file_says(street: Path, tmp_path: Pat
         ({"methods": ("suprvised",)}, "did you mean 'supervised'"),
         ({"nets": ("lite",)}, "net: unknown 'lite'; did you mean 'light'"),
         ({"override": ("steps",)}, "override: 'steps' lacks '='"),
+        ({"override": ("nets=[light",)}, r"override: 'nets=\[light': is not valid YAML"),
         ({"override": ("augment.mixx=1",)}, "augment.mixx: unknown key; did you mean 'mix'"),
         ({"method_settings": {"coarse3d": {"coarse3d": {"anchor": 3}}}}, "did you mean 'anchors'"),
         ({"method_settings": {"coarse": {}}}, "method: unknown 'coarse'; did you mean 'coarse3d'"),

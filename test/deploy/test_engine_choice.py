@@ -157,7 +157,7 @@ def test_a_choice_is_measured_once_and_remembered(
         caplog.clear()
         with caplog.at_level(logging.INFO):
             assert chain_of(bundle, threads=1).labels
-        assert "cut short or altered" in caplog.text
+        assert "truncated or modified" in caplog.text
         assert "are timed on this machine" in caplog.text
     other = dataclasses.replace(bundle, info=dataclasses.replace(bundle.info, content_hash="0" * 64))
     assert choice._key(other, 1, ()) != choice._key(bundle, 1, ())

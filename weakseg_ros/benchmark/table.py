@@ -13,11 +13,10 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import tyro
-import yaml
 
 from weakseg_ros import registry
 from weakseg_ros.benchmark.published import Published
-from weakseg_ros.config import check_ranges, from_mapping, load_yaml, setting, shard_of, to_mapping
+from weakseg_ros.config import check_ranges, from_mapping, load_yaml, parse_yaml, setting, shard_of, to_mapping
 from weakseg_ros.data.scans import splits_of
 from weakseg_ros.errors import ConfigError, did_you_mean
 from weakseg_ros.files import share_folder
@@ -180,7 +179,7 @@ def _override(text: str) -> Mapped:
     name, equals, value = text.partition("=")
     if not equals:
         raise ConfigError(f"override: '{text}' lacks '='; write for example steps=200")
-    return reduce(lambda inner, part: {part: inner}, reversed(name.split(".")), yaml.safe_load(value))
+    return reduce(lambda inner, part: {part: inner}, reversed(name.split(".")), parse_yaml(value, f"override: '{text}'"))
 
 
 def _joined(first: Mapped, second: Mapped) -> Mapped:

@@ -17,18 +17,18 @@ from types import TracebackType
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
-import yaml
 from numpy.typing import NDArray
 from rosbags import rosbag1, rosbag2
 from rosbags.typesys import Stores, get_typestore
 
+from weakseg_ros.config import read_yaml
 from weakseg_ros.data import bag_files
 from weakseg_ros.data.bag_messages import FIELD_NAMES, build_message, cloud_message, header_values
 from weakseg_ros.data.bag_types import POINT_CLOUD, hint_for, normal
 from weakseg_ros.data.livox import CUSTOM_MSGS, read_custom_msg
 from weakseg_ros.data.mcap_mend import MendedMcap
 from weakseg_ros.data.places import ODOMETRY
-from weakseg_ros.errors import CloudError, DataError, did_you_mean
+from weakseg_ros.errors import CloudError, ConfigError, DataError, did_you_mean
 from weakseg_ros.files import move_into, put_in_place, staged
 from weakseg_ros.points.cloud import Cloud, decode_cdr
 from weakseg_ros.points.encode import pack_cloud
@@ -358,9 +358,9 @@ def _open_file(stack: ExitStack, path: Path) -> tuple[Any, str]:
 
 def _promised(metadata: Path) -> dict[str, int]:
     try:
-        rows = yaml.safe_load(metadata.read_text())["rosbag2_bagfile_information"]["topics_with_message_count"]
+        rows = read_yaml(metadata)["rosbag2_bagfile_information"]["topics_with_message_count"]
         return {str(row["topic_metadata"]["name"]): int(row["message_count"]) for row in rows}
-    except (OSError, ValueError, LookupError, TypeError, yaml.YAMLError):
+    except (ConfigError, ValueError, LookupError, TypeError):
         return {}
 
 

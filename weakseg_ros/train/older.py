@@ -8,8 +8,7 @@ import logging
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import yaml
-
+from weakseg_ros.config import parse_yaml
 from weakseg_ros.errors import ConfigError, complain, did_you_mean
 from weakseg_ros.methods.parts import by_part
 from weakseg_ros.registry import METHODS, NETS
@@ -46,7 +45,7 @@ def words_in_sections(words: Sequence[str], sections: Sections) -> list[str]:
     for option, pairs in given.items():
         if len(pairs) % 2:
             raise ConfigError(f"weakseg train {option}: '{pairs[-1]}' has no value; give each setting as a name and a value")
-    values = [dict(zip(pairs[::2], map(yaml.safe_load, pairs[1::2]), strict=True)) for pairs in given.values()]
+    values = [_by_name(pairs, f"weakseg train {option}") for option, pairs in given.items()]
     moved = _by_section(values[0], values[1], sections, "--options")
     fresh = [word for section, names in moved.items() for name, value in names.items() for word in _option(section, name, value)]
     if fresh:
@@ -54,6 +53,10 @@ def words_in_sections(words: Sequence[str], sections: Sections) -> list[str]:
             f"weakseg train --options: now belong to their method or net and are read as {' '.join(fresh)}",
         )
     return rest + fresh
+
+
+def _by_name(pairs: Sequence[str], where: str) -> dict[str, Any]:
+    return {name: parse_yaml(value, f"{where}: '{value}'") for name, value in zip(pairs[::2], pairs[1::2], strict=True)}
 
 
 def _by_section(options: Any, net_options: Any, sections: Sections, where: str) -> dict[str, dict[str, Any]]:
