@@ -103,6 +103,7 @@ def test_the_report_says_what_the_rows_say(finished: Path) -> None:
     calm_steps = [row["step_ms"] for row in rows if row["variant"] == "calm"]
     assert summary["step_ms"]["coarse3d/calm"] == pytest.approx(statistics.median(calm_steps), abs=0.01)
     assert (finished / "benchmark.png").read_bytes()[:4] == b"\x89PNG"
+    assert not (finished / "variants.png").exists(), "supervised has no variant here"
     assert "| method | net | 100 % | 5 % |" in text
     points = {ratio: statistics.fmean(row["labelled_points"] for row in rows if row["ratio"] == ratio) for ratio in (1.0, 0.05)}
     assert f"Labelled points, 100 %: {points[1.0]:.0f}, 5 %: {points[0.05]:.0f}." in text
@@ -119,6 +120,15 @@ def test_other_classes_are_a_matter_of_the_report(finished: Path, street: Path) 
     assert (finished / "rows.jsonl").read_bytes() == before
     with pytest.raises(DataError, match="has no raod; it has road"):
         write_report(finished, ("raod",))
+
+
+def test_variants_of_the_baseline_have_a_picture_of_their_own(finished: Path, tmp_path: Path) -> None:
+    rows = RowFile(finished).read()
+    varied = [{**row, "variant": "time", "key": f"{row['key']}-time"} for row in rows if row["method"] == "supervised"]
+    (tmp_path / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in (*rows, *varied)))
+    write_report(tmp_path, CLASSES)
+    assert (tmp_path / "variants.png").read_bytes()[:4] == b"\x89PNG"
+    assert (tmp_path / "variants.png").read_bytes() != (tmp_path / "benchmark.png").read_bytes()
 
 
 def test_without_classes_the_mean_is_over_those_that_occur(finished: Path) -> None:

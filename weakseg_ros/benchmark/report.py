@@ -20,6 +20,8 @@ from weakseg_ros.files import write_atomic, write_json
 
 REPORT, PICTURE, SUMMARY, STEPS = "benchmark.md", "benchmark.png", "summary.json", "steps.json"
 BASELINE = "supervised"
+VARIANTS_PICTURE = "variants.png"
+"""the baseline and its variants alone"""
 
 
 @dataclass(frozen=True)
@@ -61,7 +63,10 @@ def write_report(
         cells.setdefault((Line(row["method"], row["variant"], row["net"]), row["ratio"]), {})[row["seed"]] = row
     measured = json.loads((folder / STEPS).read_text(encoding="utf-8"))["nets"] if (folder / STEPS).is_file() else {}
     write_json(folder / SUMMARY, _summary(cells, classes, len(failures), measured))
-    _draw(folder / PICTURE, cells)
+    _draw(folder / PICTURE, cells, [line for line in _lines(cells) if not line.variant])
+    with_variants = [line for line in _lines(cells) if line.method == BASELINE]
+    if any(line.variant for line in with_variants):
+        _draw(folder / VARIANTS_PICTURE, cells, with_variants)
     write_tables(folder, _entries(cells), published)
     parts = [
         _head(rows, failures, classes),
@@ -302,8 +307,8 @@ def _gains(cells: Cells, names: dict[Line, str]) -> dict[str, dict[str, Any]]:
     return gains
 
 
-def _draw(path: Path, cells: Cells) -> None:
-    """One panel a net: mIoU over the share of labels, a curve for each plain method, bars of one standard deviation."""
+def _draw(path: Path, cells: Cells, lines: Sequence[Line]) -> None:
+    """One panel a net: mIoU over the share of labels, a curve for each of the lines, bars of one standard deviation."""
     import matplotlib
 
     matplotlib.use("Agg")
@@ -313,7 +318,7 @@ def _draw(path: Path, cells: Cells) -> None:
     ratios = sorted(_ratios(cells))
     figure, axes = pyplot.subplots(1, len(nets), figsize=(6.4 * len(nets) + 1.2, 4.8), sharey=True, squeeze=False)
     for axis, net in zip(axes[0], nets, strict=True):
-        for line in (line for line in _lines(cells) if line.net == net and not line.variant):
+        for line in (line for line in lines if line.net == net):
             present = [ratio for ratio in ratios if _mious(cells, line, ratio)]
             means = [statistics.fmean(_mious(cells, line, ratio)) for ratio in present]
             bars = [spread(_mious(cells, line, ratio)) for ratio in present]  # NaN, no bar, for a single seed
