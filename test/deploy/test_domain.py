@@ -49,7 +49,7 @@ def report(cloud: Cloud, info: BundleInfo = INFO, scale: float = 1.0) -> list[st
     monitor = DomainMonitor(info)
     assert monitor.report() == []
     for _ in range(12):
-        monitor.add(CloudView(cloud, project(cloud, info.spec), scale))
+        monitor.add(CloudView(cloud, project(cloud, info.input.geometry), scale))
     return monitor.report()
 
 
