@@ -172,7 +172,8 @@ def _field_of_view(samples: list[CloudSample], trained: TrainingStatistics, info
     low, high = np.quantile(np.concatenate([sample.inclination_deg for sample in samples]), SPAN_TAILS)
     return (
         f"models/{info.name}: trained for {_span(info.input.geometry)}, this cloud spans {low:.1f}..{high:.1f}; "
-        f"{outside:.0%} of its points get no class; run 'weakseg doctor'"
+        f"{outside:.0%} of its points get no class; use a model that covers them, or train one ('weakseg train' has --fov-up-deg "
+        "and --fov-down-deg)"
     )
 
 
