@@ -96,7 +96,7 @@ def test_the_advice_replaces_a_scale_that_is_set() -> None:
 def test_a_factor_that_was_tried_in_vain_is_not_advised() -> None:
     cloud = sensor(-24.9, 2.9, 64, lambda i: i * 255)
     monitor = DomainMonitor(INFO)
-    monitor.add(CloudView(cloud, project(cloud, INFO.spec), 1.0))
+    monitor.add(CloudView(cloud, project(cloud, INFO.input.geometry), 1.0))
     factor = monitor.untried_factor()
     assert factor == pytest.approx(1 / 255)
     monitor.tried(factor, better=False)
@@ -124,7 +124,7 @@ def test_only_recent_clouds_count() -> None:
     for high, expected in ((15.0, 1), (2.9, 0)):
         cloud = sensor(-24.9, high, 128, lambda i: i)
         for _ in range(10):
-            monitor.add(CloudView(cloud, project(cloud, INFO.spec), 1.0))
+            monitor.add(CloudView(cloud, project(cloud, INFO.input.geometry), 1.0))
         assert len(monitor.report()) == expected
 
 
