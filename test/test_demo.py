@@ -27,6 +27,7 @@ KEYS = {
     "bundle",
     "engine",
     "seed",
+    "init",
     "data_hash",
     "environment",
 }

@@ -58,6 +58,11 @@ class DemoConfig:
     """Sets the number of training steps (1 or more)."""
     train_minutes: float = setting(3.0, 0.01, 600.0)
     """Limits the training time in minutes (0.01 to 600)."""
+    init: str = ""
+    """Names the bundle whose weights and input the training starts from; an empty string starts from random weights, so that
+    the clicks alone make the model."""
+    carry_scans: int = setting(0, 0, 100)
+    """Sets how many scans before and after its own a click also labels (0 to 100)."""
 
     def __post_init__(self) -> None:
         check_ranges(self)
@@ -85,6 +90,7 @@ def run_demo(config: DemoConfig) -> dict[str, Any]:
     bundle = _export(config)
     story = {
         "training data": f"{config.streets * config.scans_per_street} simulated scans of {config.streets} streets",
+        "start": f"weights of {config.init}, trained on other streets" if config.init else "random weights",
         "labels": f"{record.clicks:,} clicks, {record.labelled_points:,} of {record.points:,} points "
         f"({100 * record.labelled_points / record.points:.2f} %)",
         "training": f"{train_s:.0f} s on {environment()['machine']}",
@@ -145,15 +151,19 @@ def _train(config: DemoConfig) -> float:
     from weakseg_ros.batches.settings import AugmentConfig
     from weakseg_ros.train.config import TrainConfig
     from weakseg_ros.train.train import train
+    from weakseg_ros.weak.propagate import PropagateSettings
 
-    _heading(3, f"Train a light net on these clicks, for {config.train_minutes:g} minutes at most")
+    start = f", from the weights of {config.init}" if config.init else ""
+    _heading(3, f"Train a light net on these clicks{start}, for {config.train_minutes:g} minutes at most")
     begin_s = time.monotonic()
     train(
         TrainConfig(
+            **_input_of(config.init),
             data=config.out / "train",
             out=config.out / "run",
             val_data=config.out / "check",
             sparse_labels=config.out / "clicks",
+            propagate=PropagateSettings(scans=config.carry_scans),
             # minutes are too short to learn what heavy variation teaches; half the width makes twice the steps
             width=config.columns // 2,
             augment=AugmentConfig(mix=0.0, drop=0.0),
@@ -165,6 +175,17 @@ def _train(config: DemoConfig) -> float:
         )
     )
     return time.monotonic() - begin_s
+
+
+def _input_of(bundle: str) -> dict[str, Any]:
+    """The settings of a training that goes on from a bundle's weights: what its net is fed, and a smaller learning rate."""
+    if not bundle:
+        return {}
+    from weakseg_ros.deploy.bundle import Bundle
+
+    info = Bundle.load(bundle).info
+    ranks = "ranks" if info.intensity.ranks else "scaled"
+    return {"init": bundle, "channels": info.channels, "intensity": ranks, "level": info.input.level, "learning_rate": 2e-3}
 
 
 def _export(config: DemoConfig) -> Bundle:
@@ -222,6 +243,7 @@ def _summary(config: DemoConfig, bundle: Bundle, evaluation: dict[str, Any], tra
         "over_dds": live is not None,
         "bundle_hash": bundle.content_hash,
         "seed": config.seed,
+        "init": config.init,
         "data_hash": evaluation["data_hash"],
         "environment": environment(),
     }
