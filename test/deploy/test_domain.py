@@ -16,6 +16,7 @@ from weakseg_ros.deploy.input_spec import InputSpec, IntensityRule
 from weakseg_ros.points.cloud import Cloud, make_cloud
 from weakseg_ros.points.labels import LabelClass, LabelMap
 from weakseg_ros.points.projection import RangeSpec, project
+from weakseg_ros.points.reading import rotation
 
 INFO = BundleInfo(
     name="yard",
@@ -109,6 +110,17 @@ def test_a_factor_that_was_tried_in_vain_is_not_advised() -> None:
 def test_a_model_of_ranks_needs_no_scale_and_one_of_level_clouds_no_frame() -> None:
     ranks = dataclasses.replace(INFO.input, intensity=dataclasses.replace(INFO.input.intensity, ranks=True))
     assert report(sensor(-24.9, 2.9, 64, lambda i: i * 255), dataclasses.replace(INFO, input=ranks)) == []
+
+
+@pytest.mark.parametrize(("roll_deg", "named"), [(12.0, False), (30.0, True)])
+def test_a_model_of_level_clouds_hears_of_a_tilt_that_is_more_than_can_be_put_level(roll_deg: float, named: bool) -> None:
+    azimuth, inclination = np.meshgrid(np.linspace(-3.1, 3.1, 600), np.radians(np.linspace(-40.0, 15.0, 64)))
+    direction = np.stack([np.cos(azimuth) * np.cos(inclination), np.sin(azimuth) * np.cos(inclination), np.sin(inclination)], -1)
+    reach = np.where(direction[..., 2] < 0, 1.8 / np.maximum(-direction[..., 2], 1e-3), 20.0).clip(max=20.0)
+    street = (direction * reach[..., None]).reshape(-1, 3) @ rotation(roll_deg, 0, 0).T
+    level = dataclasses.replace(INFO, input=dataclasses.replace(INFO.input, level=True))
+    found = [sentence for sentence in report(make_cloud(street, np.full(len(street), 0.2)), level) if "tilted" in sentence]
+    assert [f"set rotation_rpy_deg to {-roll_deg:.0f} 0 0" in sentence for sentence in found] == [True] * named
 
 
 def test_missing_intensity() -> None:

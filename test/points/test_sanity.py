@@ -13,7 +13,7 @@ from weakseg_ros.points.cloud import make_cloud
 from weakseg_ros.points.ground import find_ground
 from weakseg_ros.points.input_settings import InputSettings
 from weakseg_ros.points.reading import moved, rotation
-from weakseg_ros.points.sanity import AXES, SECTORS, Finding, findings, hidden_share, merged, sectors, segments
+from weakseg_ros.points.sanity import AXES, LEVELLED_DEG, SECTORS, Finding, findings, hidden_share, merged, sectors, segments
 
 
 def street(
@@ -101,7 +101,8 @@ def mended(sent: np.ndarray, found: Finding) -> np.ndarray:
 def test_a_tilted_sensor_is_named_and_the_remedy_levels_it(rpy_deg: tuple[float, float, float]) -> None:
     sent = street(up=10.0, down=-40.0) @ rotation(*rpy_deg)
     (found,) = findings(sent)
-    assert found.kind == "tilted"
+    tilt_deg = np.degrees(np.arccos(np.cos(np.radians(rpy_deg)).prod()))
+    assert found.kind == ("tilted" if tilt_deg < LEVELLED_DEG else "steep")
     level = mended(sent, found)
     assert findings(level) == []
     assert find_ground(level).tilt_deg < 1.0
@@ -182,8 +183,8 @@ def test_real_scans(shared_data: Path, read: Callable[[Path], np.ndarray]) -> No
         assert [found.kind for found in findings(points @ rotation(*rpy_deg))] == [axes]
     assert [found.kind for found in findings(points * 1000)] == ["unit"]
     assert merged(points) is None
-    for roll, pitch in ((0, 12), (25, 0), (0, -30)):
-        assert [found.kind for found in findings(points @ rotation(roll, pitch, 0).T)] == ["tilted"]
+    for roll, pitch, kind in ((0, 12, "tilted"), (25, 0, "steep"), (0, -30, "steep")):
+        assert [found.kind for found in findings(points @ rotation(roll, pitch, 0).T)] == [kind]
     assert [found.kind for found in findings(points - np.array([0, 0, 6]))] == ["high"]
     assert [found.kind for found in findings(points + np.array([0, 0, 5]))] == ["buried"]
     assert [found.kind for found in findings(points + np.array([0, 0, 1.75]))] == ["base frame"]

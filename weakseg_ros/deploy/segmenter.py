@@ -137,7 +137,8 @@ class Segmenter:
         other = dataclasses.replace(answer, class_id=class_id)
         now = measure(view, answer, self._classes, self.bundle.info, self._ground)
         then = measure(scaled, other, partial(self._classes, intensity_scale=factor), self.bundle.info, self._ground)
-        without = [{name: value for name, value in parts.items() if name != "intensity"} for parts in (now, then)]
+        same = ("intensity", "clarity")  # the one was looked at before, the other is of the classes without the factor
+        without = [{name: value for name, value in parts.items() if name not in same} for parts in (now, then)]
         self._monitor.tried(factor, combine(without[1]).value >= combine(without[0]).value + BETTER_FIT)
 
     def domain_report(self) -> list[str]:

@@ -42,6 +42,8 @@ AXES = {
     "optical": ((-90.0, 0.0, -90.0), "z is forward and y is down, a camera's optical frame"),
     "y up": ((90.0, 0.0, 90.0), "y is up and z is forward, as in graphics"),
 }
+LEVELLED_DEG = 18.0
+"""a little less than the steepest ground that clouds are put level by, see points.ground.STEEPEST"""
 LEVELLED = frozenset({"tilted", "base frame", "high", "buried"})
 """kinds that do not matter to a model which sees clouds level and at a usual height"""
 SECTORS = 72
@@ -64,7 +66,8 @@ class Finding(NamedTuple):
     """What is wrong with a cloud's geometry."""
 
     kind: str
-    """'unit', 'far', a key of AXES, 'tilted', 'base frame', 'high', 'buried', 'merged', or 'segments'"""
+    """'unit', 'far', a key of AXES, 'tilted', 'steep' (tilted by more than is put level),
+    'base frame', 'high', 'buried', 'merged', or 'segments'"""
     text: str
     """what was found, a clause without a full stop"""
     remedy: str
@@ -157,7 +160,7 @@ def tilted(xyz: NDArray[np.float64]) -> Finding | None:
     x, y, z = normal
     roll, pitch = math.degrees(math.atan2(y, z)), math.degrees(math.atan2(-x, math.hypot(y, z)))
     text = f"the ground is tilted by {tilt:.0f} deg against the cloud's x-y plane, so the sensor is mounted at an angle"
-    return Finding("tilted", text, f"set rotation_rpy_deg to {roll:.0f} {pitch:.0f} 0")
+    return Finding("tilted" if tilt <= LEVELLED_DEG else "steep", text, f"set rotation_rpy_deg to {roll:.0f} {pitch:.0f} 0")
 
 
 def wrong_height(xyz: NDArray[np.float64]) -> Finding | None:
