@@ -39,7 +39,7 @@ def _step(axis: int, shift: int) -> Callable[[Planes, ModuleType], Any]:
     """How much farther the neighbouring pixel's point is, as tanh of the difference over RELIEF_M; 0 without a neighbour."""
 
     def relief(raw: Planes, xp: ModuleType) -> Any:
-        distance = _range(raw, xp)
+        distance = raw["distance"]
         beside, there = xp.roll(distance, shift, axis), _without_edge(raw["mask"], shift, axis, xp)
         return xp.tanh((beside - distance) / RELIEF_M) * there
 
@@ -48,7 +48,7 @@ def _step(axis: int, shift: int) -> Callable[[Planes, ModuleType], Any]:
 
 def _bend(raw: Planes, xp: ModuleType) -> Any:
     """How far a point lies off the line between its neighbours in the row, bounded: foliage is rough, a wall is not."""
-    distance = _range(raw, xp)
+    distance = raw["distance"]
     there = _without_edge(raw["mask"], 1, -1, xp) * _without_edge(raw["mask"], -1, -1, xp)
     off = xp.abs(xp.roll(distance, 1, -1) + xp.roll(distance, -1, -1) - 2.0 * distance)
     return xp.tanh(off / ROUGH_M) * there
@@ -68,8 +68,8 @@ def _without_edge(mask: Any, shift: int, axis: int, xp: ModuleType) -> Any:
 RELIEF_M, ROUGH_M = 0.4, 0.15
 NEAREST_M, LOWEST_M, HIGHEST_M = 0.5, -3.0, 12.0
 CHANNELS: dict[str, Callable[[Planes, ModuleType], Any]] = {
-    "range": _range,
-    "log_range": lambda raw, xp: xp.log(xp.clip(_range(raw, xp), NEAREST_M, None)),
+    "range": lambda raw, xp: raw["distance"],
+    "log_range": lambda raw, xp: xp.log(xp.clip(raw["distance"], NEAREST_M, None)),
     "x": lambda raw, xp: raw["x"],
     "y": lambda raw, xp: raw["y"],
     "z": lambda raw, xp: raw["z"],
@@ -85,7 +85,7 @@ CHANNELS: dict[str, Callable[[Planes, ModuleType], Any]] = {
     "bend": _bend,
     "valid": lambda raw, xp: xp.ones_like(raw["x"]),
 }
-"""what a network can be fed, by name, from the raw planes; `xp` is numpy or torch"""
+"""what a network can be fed, by name, from the raw planes, their mask and distance; `xp` is numpy or torch"""
 
 OF_ONE_REPRESENTATION = {
     "range": ("relief_left", "relief_right", "relief_above", "relief_below", "bend"),
@@ -199,7 +199,7 @@ class InputSpec:
 
         `planes` are PLANES by name, arrays of one shape (..., H, W); `xp` is the module they belong to, numpy or torch.
         """
-        channels, planes = [], {**planes, "mask": mask}
+        channels, planes = [], {**planes, "mask": mask, "distance": _range(planes, xp)}  # which most channels ask for
         for name, mean, std in zip(self.channels, self.mean, self.std, strict=True):
             values = CHANNELS[name](planes, xp)
             if name in NOT_NORMALISED:
