@@ -55,6 +55,8 @@ class Case:
     """exit codes of a run that did its work"""
     own_call: Callable[[], int] | None = None
     """instead of the verb, where it would wait for a person"""
+    needs: str = ""
+    """a library without which the case is left out"""
 
 
 def cases(data: Path) -> dict[str, Case]:
@@ -120,7 +122,7 @@ def of_data(data: Path) -> list[Case]:
         Case("predict --format ply", (sim, "--bundle", street, "--out", "out", "--format", "ply", *ENGINE)),
         Case("predict (two bags)", (*bags, "--bundle", street, "--out", "out", *ENGINE)),
         Case("predict --submission", (str(data / "kitti"), "--bundle", street, "--out", "out", "--submission", *ENGINE)),
-        Case("view --rrd", (sim, "--bundle", street, "--rrd", "out.rrd", *ENGINE)),
+        Case("view --rrd", (sim, "--bundle", street, "--rrd", "out.rrd", *ENGINE), needs="rerun"),
         Case("view --mcap", (sim, "--bundle", street, "--mcap", "out", *ENGINE)),
         Case("compare", (str(data / "eval_a"), str(data / "eval_b"), "--out", "out")),
         Case("export-frames", ("log", "--out", "frames"), selected),
@@ -285,7 +287,7 @@ def prepare_data(data: Path, trained: bool, referring: bool) -> None:
         quietly(["select", str(data / "sim"), "--bundle", "bundle", "--out", "log", "--frames", "2", "--points", "2"])
         for name in ("eval_a", "eval_b"):
             quietly(["evaluate", str(data / "sim"), "--bundle", "bundle", "--out", name, *ENGINE])
-        bags = ["bag", "bag_b", "--bundle", "bundle", "--out", "eval_bags", *ENGINE]
+        bags = [str(data / "bag"), str(data / "bag_b"), "--bundle", "bundle", "--out", "eval_bags", *ENGINE]
         quietly(["evaluate", *bags])
         shutil.copytree(data / "sim", data / "kitti" / "sequences" / "11")
         foreign_model(data)

@@ -20,6 +20,7 @@ import errno
 import functools
 import hashlib
 import importlib
+import importlib.util
 import io
 import json
 import os
@@ -346,6 +347,9 @@ def main() -> int:
         disk = stack.enter_context(small_file_system(scratch)) if "room" in given.full else scratch
         for case in cases(data).values():
             if given.verbs and case.verb.split()[0] not in given.verbs:
+                continue
+            if case.needs and importlib.util.find_spec(case.needs) is None:
+                print(f"{case.verb}: left out, {case.needs} is not installed", file=sys.stderr)
                 continue
             for ending in given.full or given.signals:
                 started, title = time.monotonic(), f"{case.verb}, {ending}"
