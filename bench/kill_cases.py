@@ -161,7 +161,7 @@ def of_models(data: Path) -> list[Case]:
     return [
         Case("train", (sim, "--out", "run", "--out-bundle", "models/mine", *TRAIN), again=("--resume",)),
         Case("export", ("run", "--out", "models/mine", "--overwrite"), a_run_and_a_bundle),
-        Case("export --from-bundle", ("--from-bundle", street, "--out", "models/more", "--scans", sim)),
+        Case("export --from", ("--from", street, "--out", "models/more", "--scans", sim)),
         Case("train-referring", (str(data / "told"), "--out-bundle", "models/refer", *REFERRING, "--bundle", street)),
         Case(
             "train-referring --overwrite",

@@ -32,7 +32,7 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence, Set
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -310,7 +310,7 @@ def table(tallies: dict[str, Tally], what: str) -> str:
 def main() -> int:
     """The sweep; exit code 1 where something was lost."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--verbs", nargs="*", default=[], help="only these")
+    parser.add_argument("--verbs", nargs="*", default=[], help="only these, or one form of a verb: 'view --rrd'")
     parser.add_argument("--signals", nargs="*", default=["KILL"], choices=["KILL", "TERM", "INT"], help="what ends them")
     parser.add_argument("--most", type=int, default=200, help="tries of each verb and signal, drawn at random")
     parser.add_argument("--seed", type=int, default=0, help="of the drawing")
@@ -336,17 +336,18 @@ def main() -> int:
         data.mkdir(parents=True, exist_ok=True)
         os.chdir(data)
         stack.callback(os.chdir, "/")
-        verbs = set(given.verbs) if not given.prepared else set()
+        named = {name.split()[0] for name in given.verbs}
+        verbs = set() if given.prepared else named
         trained = not verbs or bool(TRAINED & verbs)
         import_all(trained)
-        keep_streets(given.verbs)
+        keep_streets(named)
         if trained:
             remember_exports(kept / "onnx")
         if not (data / READY).is_file():
             prepare_data(data, trained, not verbs or bool(REFERRING_VERBS & verbs))
         disk = stack.enter_context(small_file_system(scratch)) if "room" in given.full else scratch
         for case in cases(data).values():
-            if given.verbs and case.verb.split()[0] not in given.verbs:
+            if given.verbs and not {case.verb, case.verb.split()[0]} & set(given.verbs):
                 continue
             if case.needs and importlib.util.find_spec(case.needs) is None:
                 print(f"{case.verb}: left out, {case.needs} is not installed", file=sys.stderr)
@@ -366,7 +367,7 @@ def main() -> int:
     return int(any(faults(tally) for tally in tallies.values()))
 
 
-def keep_streets(verbs: Sequence[str]) -> None:
+def keep_streets(verbs: Set[str]) -> None:
     """Let all children find the streets and floors that they drive through; to build one takes seconds and changes no file."""
     from weakseg_ros.simulate import record
     from weakseg_ros.simulate.rooms import scans

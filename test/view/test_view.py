@@ -229,6 +229,9 @@ def test_the_recording_for_rerun_is_written_where_it_is_installed(
     assert not half.exists()
     assert (tmp_path / "scans.rrd").read_bytes()[:3] == b"RRF"
     assert "5 scans" in capsys.readouterr().out
+    half.mkdir()
+    assert main(["view", str(folder), "--rrd", str(tmp_path / "scans.rrd")]) == 2, "it exists already"
+    assert not half.exists(), "also where the file is whole, and the folder all that a killed process left"
 
 
 def test_a_missing_rerun_is_one_sentence(

@@ -10,7 +10,7 @@ import numpy as np
 
 from weakseg_ros.errors import ConfigError
 from weakseg_ros.extras import need
-from weakseg_ros.files import staged
+from weakseg_ros.files import staged, sweep
 from weakseg_ros.view.frames import Frames
 from weakseg_ros.view.panes import CLASSES, ERRORS, boxes_of, colors_of, share_wrong, sides_of
 
@@ -22,6 +22,7 @@ def write_rrd(frames: Frames, path: Path, every: int = 1) -> str:
     need("rerun")
     import rerun
 
+    sweep(path)
     if path.exists():
         raise ConfigError(f"rrd: {path} exists already; choose another name, or remove it")
     numbers = range(0, len(frames), every)
