@@ -193,7 +193,7 @@ def test_things_are_pasted_unless_classes_are_named() -> None:
     with pytest.raises(ConfigError, match="no class 'clas2'; did you mean 'class2'"):
         classes(paste_classes=("clas2",))
     config = AugmentConfig(paste=0.5)
-    with pytest.raises(ConfigError, match="'toy' has no things to paste"):
+    with pytest.raises(ConfigError, match="'toy' has no thing classes to paste"):
         ScanImages(TwoScans(things=False), lambda scan: scan.class_id, SPEC, config)
     with pytest.raises(ConfigError, match="band_counts"):
         AugmentConfig(band_counts=())

@@ -117,7 +117,7 @@ def test_what_answers_otherwise_is_not_taken_however_fast(tiny_bundle: Bundle, t
     assert [each.label for each in measured] == ["onnxruntime"]
     assert measured[0].agreement == 1.0
     assert len(refused) == 1
-    assert refused[0].startswith("onnxruntime:int8: gives only ")
+    assert refused[0].startswith("onnxruntime:int8: agrees with float32 on only ")
     good = with_variant(tiny_bundle, tmp_path / "c", "int8", tiny_bundle.read("model.onnx"))
     measured, refused = measure(good, ("onnxruntime", "onnxruntime:int8"), 1)
     assert [each.label for each in measured] == ["onnxruntime", "onnxruntime:int8"]
@@ -171,7 +171,7 @@ def test_the_chain_goes_on_after_an_engine_that_does_not_open(
     chain = chain_of(bundle, ("onnxruntime:int8", "auto"), 1)
     assert chain.labels[0] == "onnxruntime:int8"
     assert set(chain.labels[1:]) >= {"onnxruntime", "torch"}
-    assert "not taken: onnxruntime:int8:" in chain.why
+    assert "not used: onnxruntime:int8:" in chain.why
     engine, why_not = open_engine(bundle, ("onnxruntime:int8", "auto"), 1)
     assert label_of(engine) != "onnxruntime:int8"
     assert why_not[0].startswith("onnxruntime:int8: ")

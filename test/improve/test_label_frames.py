@@ -182,7 +182,7 @@ def test_without_poses_nothing_is_carried(street_folder: Path, cloud: Cloud) -> 
 def test_a_rejected_frame_is_open_again_and_nothing_is_learnt_from_it(street_folder: Path, cloud: Cloud) -> None:
     state = open_session(street_folder)
     state.review(True)
-    assert "only a frame that is done" in state.message.lower()
+    assert "only a finished frame" in state.message.lower()
     for key in ("000000", "000001"):
         state.store.add(key, on_car(cloud)[:3], CAR)
         state.store.mark_done(key)

@@ -236,7 +236,7 @@ def test_old_data_that_are_gone_are_named_with_what_to_do(world: Path, place: Pa
     bundle, moved = Bundle.load(place / "models" / "toy"), world / "moved"
     (world / "day").rename(moved)
     try:
-        with pytest.raises(DataError, match=r"day, which does not exist here; give its path with --replay, or go without"):
+        with pytest.raises(DataError, match=r"day, which does not exist here; give its path with --replay, or train without it"):
             open_retrain_data(settings(place), bundle)
         found = open_retrain_data(settings(place, replay=moved, replay_scans=5), bundle)
         assert (found.problems, len(found.replay or ()), len(found.regression)) == ((), 5, 2)

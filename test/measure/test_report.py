@@ -83,7 +83,7 @@ def test_the_verdict_names_what_is_weak_and_what_to_do(evaluated: tuple[str, dic
     said = verdict(summary)
     assert said.level == "good"
     assert "reliable on road and building" in said.headline
-    assert "not to be trusted on car" in said.headline
+    assert "unreliable on car" in said.headline
     steps = next_steps(summary, "models/yard", "drive")
     assert any("Label more of car" in step.text for step in steps)
     assert "weakseg evaluate drive --bundle models/yard --live" in [step.command for step in steps]

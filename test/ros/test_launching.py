@@ -22,7 +22,7 @@ def test_an_unknown_argument_is_named_with_the_nearest() -> None:
         ConfigError, match=r"input_topc:=/a: segment.launch.py has no argument 'input_topc'; did you mean 'input_topic'\?"
     ):
         launching.check_names(ours("input_topc:=/a"))
-    with pytest.raises(ConfigError, match=r"no argument 'intensity_scale'; it is called input.intensity_scale now"):
+    with pytest.raises(ConfigError, match=r"no argument 'intensity_scale'; it is now called input.intensity_scale"):
         launching.check_names(ours("intensity_scale:=0.1"))
     with pytest.raises(ConfigError, match="--show-args"):
         launching.check_names(ours("zzzzzz:=1"))

@@ -111,9 +111,9 @@ def test_a_variant_that_loses_too_much_is_not_written_and_that_is_said() -> None
     assert too_much("int8", VariantFacts(0.97, 0.500, 0.505)) == ""
     assert too_much("int8", VariantFacts(0.97, None, None)) == ""
     assert too_much("int8", VariantFacts(0.90, 0.5, 0.5)) == (
-        "int8: was not written, as it gives 90.00% of the pixels the class of float32, at least 95% is asked for"
+        "int8: was not written, as it agrees with float32 on 90.00% of the pixels, but 95% is required"
     )
-    assert "loses 0.0500 of the mIoU, at most 0.005 is allowed" in too_much("fp16", VariantFacts(1.0, 0.45, 0.50))
+    assert "loses 0.0500 of the mIoU, but at most 0.005 is allowed" in too_much("fp16", VariantFacts(1.0, 0.45, 0.50))
 
 
 def test_a_broken_variant_is_left_out_of_the_bundle(
