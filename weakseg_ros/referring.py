@@ -19,13 +19,12 @@ from weakseg_ros.deploy.segmenter import Segmenter
 from weakseg_ros.errors import DataError, say
 from weakseg_ros.files import check_can_write, sweep, write_atomic
 from weakseg_ros.measure.inputs import Item, open_input
-from weakseg_ros.measure.pictures import WITHOUT, png, top_view
+from weakseg_ros.measure.pictures import MEANT, WITHOUT, png, top_view
 from weakseg_ros.points.cloud import Cloud
 from weakseg_ros.points.input_settings import InputSettings
 from weakseg_ros.points.labels import NO_LABELS, LabelMap
-from weakseg_ros.registry import DEFAULT_BUNDLE
+from weakseg_ros.registry import REFERRING_BUNDLE
 
-MEANT = (230, 60, 50)
 DOUBTFUL = 0.25
 """score below which an answer is not called right: ScanRefer's lowest threshold of IoU"""
 FAINTEST = 110
@@ -42,7 +41,7 @@ class ReferConfig(InputSettings):
     """Sets the English expression to look for, for example "the second car on the left"."""
     scan: int = setting(0, 0)
     """Sets the number of the scan to search, counted from 0 (0 or more)."""
-    bundle: str = DEFAULT_BUNDLE
+    bundle: str = REFERRING_BUNDLE
     """Names the model: the path of its folder, or the name of an installed one; it needs a referring head."""
     out: Path = Path("runs/refer/answer.png")
     """Names the file for the picture, a view from above with the front of the vehicle up and the answer in red."""

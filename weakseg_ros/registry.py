@@ -18,6 +18,8 @@ from weakseg_ros.errors import ConfigError, did_you_mean
 
 DEFAULT_BUNDLE = "models/street"
 """the bundle that verbs and node take where none is named"""
+REFERRING_BUNDLE = "models/street_refer"
+"""the same with a referring head: what `weakseg refer` takes where none is named"""
 
 NETS = {
     "light": "weakseg_ros.nets.light:LightNet",

@@ -10,50 +10,30 @@ import numpy as np
 import pytest
 
 from support import optional
+from support.told import LABELS, cloud_around, told_bundle
 
 torch = optional("torch")
 optional("onnx")
 
-from weakseg_ros.deploy.bundle import Bundle, BundleInfo, NetRule
-from weakseg_ros.deploy.engines.torch import load_graph, rules_of
-from weakseg_ros.deploy.input_spec import IntensityRule, plain_spec
+from weakseg_ros.deploy.bundle import Bundle
+from weakseg_ros.deploy.engines.torch import load_graph
 from weakseg_ros.deploy.referring import KIND_MATCH, Referrer
 from weakseg_ros.deploy.segmenter import Segmenter
 from weakseg_ros.deploy.superpoints import find_superpoints
 from weakseg_ros.errors import BundleError
-from weakseg_ros.nets.heads.head import Heads
 from weakseg_ros.nets.heads.referring import ReferringHead
-from weakseg_ros.nets.light import LightNet
 from weakseg_ros.points.cloud import Cloud, make_cloud
-from weakseg_ros.points.labels import LabelClass, LabelMap
-from weakseg_ros.points.projection import RangeSpec
 from weakseg_ros.points.superpoints import GEOMETRY, Superpoints, columns, describe
-from weakseg_ros.train.export import export_bundle
-
-CLASSES = ("nothing", "road", "pole", "car", "person")
-LABELS = LabelMap("five", tuple(LabelClass(i, name, (i, 0, 0), i > 2, (i,)) for i, name in enumerate(CLASSES)))
 
 
 @pytest.fixture(scope="module")
 def bundle(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
-    torch.manual_seed(0)
-    net = LightNet(5, LABELS.num_classes, width=16)
-    torch.nn.init.normal_(net.classifier.weight, std=5.0)
-    heads = Heads([ReferringHead.behind(net, LABELS.num_classes, "the car left person", width=16, layers=2, parts=2)])
-    torch.nn.init.constant_(heads.each[0].presence[-1].bias, 5.0)  # type: ignore[union-attr]
-    channels = ("range", "x", "y", "z", "intensity")
-    spec = plain_spec(RangeSpec(height=17, width=65, fov_up_deg=15.0, fov_down_deg=-25.0), channels, IntensityRule(False))
-    info = BundleInfo(name="told", input=spec, labels=LABELS, net=NetRule("light", {"width": 16}), heads=rules_of(heads))
-    images = np.random.default_rng(0).normal(size=(2, 5, 17, 65)).astype(np.float32)
-    return export_bundle(net.eval(), info, tmp_path_factory.mktemp("told") / "told", images, heads=heads.eval())
+    return told_bundle(tmp_path_factory.mktemp("told"))
 
 
 @pytest.fixture(scope="module")
 def cloud() -> Cloud:
-    azimuth, inclination = np.meshgrid(np.linspace(-3.1, 3.1, 65), np.radians(np.linspace(14, -24, 17)))
-    ranges = np.random.default_rng(1).uniform(4, 30, azimuth.shape)
-    xyz = np.stack([np.cos(inclination) * np.cos(azimuth), np.cos(inclination) * np.sin(azimuth), np.sin(inclination)])
-    return make_cloud((ranges * xyz).reshape(3, -1).T.astype(np.float32), np.zeros(azimuth.size, np.float32))
+    return cloud_around()
 
 
 def test_the_files_answer_as_torch_does_on_a_real_answer(bundle: Bundle, cloud: Cloud) -> None:

@@ -22,7 +22,7 @@ from weakseg_ros.points.superpoints import Superpoints
 from weakseg_ros.train import referring_data
 from weakseg_ros.train.referring import begin, draw_labelled, evaluate, train
 from weakseg_ros.train.referring_config import ReferringTraining
-from weakseg_ros.train.referring_data import CACHE_FORMAT, EncodedScan, ReferringData, Views, save_scan
+from weakseg_ros.train.referring_data import EncodedScan, ReferringData, Views, place_of, save_scan
 
 CAR, PERSON, ROAD = 11, 13, 1
 NAMES = {CAR: "car", PERSON: "pedestrian"}
@@ -58,10 +58,10 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> ReferringData:
     rows = []
     for number in range(SCANS):
         scan, said = made_up(number)
-        save_scan(folder / "cache" / f"{bundle.content_hash[:16]}-{CACHE_FORMAT}" / f"{number:06d}.npz", scan)
         for i, (text, meant, alike) in enumerate(said):
             case = "none" if not meant else "multiple" if alike else "unique"
             rows.append(Expression(f"{number:06d}", text, meant, case, number * 10 + i // 2, (), alike if meant else ()))
+        save_scan(place_of(folder / "cache", bundle, folder, rows[-len(said) :]), scan)
     write_expressions(folder / EXPRESSIONS, rows)
     return ReferringData(folder, bundle, folder / "cache")
 
@@ -122,10 +122,19 @@ def test_a_head_learns_with_and_without_masks_for_all(data: ReferringData) -> No
     before = evaluate(fresh.teacher, views)
     train(fresh, views, draw_labelled(data, 1.0, 0), config(method="supervised"), 120)
     after = evaluate(fresh.teacher, views)
-    assert after.ceiling == 1.0
-    assert after.miou > max(0.8, before.miou + 0.3)
+    assert after["ceiling"] == 1.0
+    assert after["miou"] > max(0.8, before["miou"] + 0.3)
     few = config(method="both", ratio=0.2)
     state = begin(data, 15, few, views.vocabulary)
     figures = train(state, views, draw_labelled(data, 0.2, 0), few, 120)
     assert figures["pool"] > 0
-    assert evaluate(state.teacher, views).miou > before.miou + 0.3
+    assert evaluate(state.teacher, views)["miou"] > before["miou"] + 0.3
+
+
+def test_scans_of_one_name_in_two_folders_are_not_taken_for_each_other(tmp_path: Path) -> None:
+    bundle = Bundle.load("models/street")
+    rows = [Expression("000000", "the car", (1,), "unique", 0)]
+    places = {place_of(tmp_path, bundle, tmp_path / name, rows) for name in ("train", "test")}
+    assert len(places) == 2
+    other = [Expression("000000", "the car", (2,), "unique", 0)]  # the folder was written again
+    assert place_of(tmp_path, bundle, tmp_path / "train", other) not in places

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import importlib
 import io
 import json
@@ -19,14 +20,15 @@ from support import PATIENCE_S, free_port, optional
 from support.browser import chromium, open_page, see
 from weakseg_ros.cli import main
 from weakseg_ros.data.scan_writer import ScanWriter
+from weakseg_ros.deploy.referring import Referred
 from weakseg_ros.deploy.segmentation import Segmentation
-from weakseg_ros.measure.pictures import RIGHT, WRONG
+from weakseg_ros.measure.pictures import MEANT, RIGHT, WRONG
 from weakseg_ros.points.cloud import make_cloud
 from weakseg_ros.points.labels import LabelClass, LabelMap
 from weakseg_ros.points.projection import RangeSpec
 from weakseg_ros.view.frames import Shown, by_name, open_recording
 from weakseg_ros.view.legend import legend_html
-from weakseg_ros.view.panes import DIM, box_edges, boxes_of, colors_of, looks_of, share_wrong, sides_of
+from weakseg_ros.view.panes import DIM, FOUND, box_edges, boxes_of, colors_of, looks_of, share_wrong, sides_of
 
 LABELS = LabelMap(
     "four",
@@ -278,6 +280,15 @@ class Still:
     def frame(self, index: int) -> Shown:
         return self.kept[index]
 
+    def ask(self, text: str) -> bool:
+        """The person is found whatever is asked; 'unicorn' is beyond the models."""
+        nobody = np.zeros(0, np.float32)
+        mask = truth_of()[0] == 3
+        found = Referred(mask, 0.8, 0.9, nobody, superpoints=None, chosen=np.zeros(1, np.int64))  # type: ignore[arg-type]
+        asked = bool(text) and text != "unicorn"
+        self.kept = [dataclasses.replace(each, found=(found if asked else None,)) for each in self.kept]
+        return text != "unicorn"
+
 
 @pytest.fixture
 def server() -> Iterator[Any]:
@@ -318,6 +329,25 @@ def test_the_page_goes_through_time_colours_and_panes(server: Any, shown: Shown)
     work_off(page, ("first", ""))
     page._show_frame()
     assert "000000" in page._status.content
+
+
+def test_what_is_typed_in_is_found_drawn_and_counted(server: Any, shown: Shown) -> None:
+    page_module = importlib.import_module("weakseg_ros.view.page")
+    page = page_module.ViewPage(server, Still(False, [shown]), "View scans", 5.0)
+    work_off(page, ("find", "the pedestrian on the right"))
+    page._show_frame()
+    assert page._drawing.look == FOUND
+    assert "20 points found, score 0.80" in page._status.content
+    assert "looked for" in page._legend.content
+    colors = colors_of(page._sides[1], FOUND, LABELS)
+    np.testing.assert_array_equal((colors == MEANT).all(axis=1), truth_of()[0] == 3)
+    work_off(page, ("find", ""))
+    page._show_frame()
+    assert page._drawing.look == "classes"
+    assert "found" not in page._status.content
+    work_off(page, ("find", "unicorn"))
+    page._show_frame()
+    assert "No model here answers expressions" in page._status.content
 
 
 def test_the_page_follows_a_node_until_someone_goes_back(server: Any, shown: Shown) -> None:

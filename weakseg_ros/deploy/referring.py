@@ -20,6 +20,7 @@ from weakseg_ros.errors import BundleError
 from weakseg_ros.points.cloud import Cloud
 from weakseg_ros.points.lift import lift
 from weakseg_ros.points.superpoints import Superpoints, describe
+from weakseg_ros.registry import REFERRING_BUNDLE
 
 HEAD = "referring"
 KIND_TEXT, KIND_MATCH = "onnx-referring-text", "onnx-referring-match"
@@ -134,14 +135,19 @@ def _referred(
     return Referred(points, float(score * present), float(present), mask, found.superpoints, chosen)
 
 
+def has_referring_head(info: BundleInfo) -> bool:
+    """Whether a bundle answers expressions."""
+    return any(head.name == HEAD and head.kwargs for head in info.heads)
+
+
 def vocabulary_of(info: BundleInfo) -> Vocabulary:
     """The words that a bundle's referring head knows; BundleError where it has none."""
     rule = next((head for head in info.heads if head.name == HEAD), None)
     if rule is None or not rule.kwargs:
         has = ", ".join(info.head_names) or "none"
         raise BundleError(
-            f"{info.name}: has no referring head (heads: {has}), so it answers no expressions; train one with "
-            "'weakseg train-referring', or use another bundle"
+            f"{info.name}: has no referring head (heads: {has}), so it answers no expressions; use "
+            f"{REFERRING_BUNDLE}, or train one with 'weakseg train-referring'"
         )
     return Vocabulary(str(rule.kwargs.get("vocabulary", "")).split())
 

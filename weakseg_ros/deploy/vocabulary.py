@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from weakseg_ros.errors import ConfigError
 
-LONGEST = 40
+LONGEST = 24
 """words of a sentence that are read"""
 PADDING, UNKNOWN, FIRST_WORD = 0, 1, 2
 _LEAST_TO_MEND, _LEAST_TO_MEND_TWICE = 4, 8

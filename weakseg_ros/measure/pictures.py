@@ -18,6 +18,8 @@ Picture = NDArray[np.uint8]
 
 RIGHT = (70, 140, 110)
 WRONG = (230, 60, 50)
+MEANT = (230, 60, 50)
+"""what an expression means"""
 UNSURE = (245, 170, 20)
 WITHOUT = (128, 128, 128)
 TOP_VIEW_M = 35.0

@@ -42,7 +42,11 @@ class ReferringTally:
 
     def add(self, case: str, answer: NDArray[np.bool_], truth: NDArray[np.bool_]) -> None:
         """Take one answer (N,) to an expression of this case whose truth is (N,)."""
-        self.ious[case].append(float(not answer.any()) if case == "none" else mask_iou(answer, truth))
+        self.add_iou(case, mask_iou(answer, truth), bool(answer.any()))
+
+    def add_iou(self, case: str, iou: float, answered: bool) -> None:
+        """The same, for an answer whose IoU with the truth is known already, and whether it holds any point."""
+        self.ious[case].append(float(not answered) if case == "none" else iou)
 
     def __add__(self, other: ReferringTally) -> ReferringTally:
         return ReferringTally({case: [*self.ious[case], *other.ious[case]] for case in CASES})

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import json
 import os
 import threading
@@ -68,6 +69,12 @@ class NodeFrames:
                 self._kept[at] = whole
                 break
         return whole
+
+    def ask(self, text: str) -> bool:
+        """Look for what an expression means in the clouds that are kept and in later ones; the node's own prompt stays."""
+        for at, shown in enumerate(self._kept):
+            self._kept[at] = dataclasses.replace(shown, answers=shown.answers[:1], found=(), problems=())
+        return any([model.ask(text) for model in self._answering])
 
     def on_cloud(self, serialized: bytes, stamp_ns: int) -> None:
         """Keep a cloud until its answer comes."""

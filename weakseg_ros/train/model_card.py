@@ -10,6 +10,7 @@ _HEADS = {
     "novelty": "Gives every point a novelty score (`novelty`), which is high for points unlike any labelled class.",
     "centres": "Separates objects by their centres.",
     "queries": "Separates objects with one query for each.",
+    "referring": "Finds the object that an English expression means (`weakseg refer`).",
 }
 
 
@@ -94,8 +95,22 @@ def _limits(info: BundleInfo) -> str:
         lines.append(f"- Classes without validation points, whose quality is unknown: {', '.join(absent)}.")
     if not info.parity:
         lines.append(f"- Runs in torch only: the network `{info.net.name}` cannot be exported to ONNX.")
+    lines += _referring_limits(info)
     lines.append("- Not for safety-critical use: its confidence is valid only on data like the training data.")
     return "## Where it will fail\n\n" + "\n".join(lines)
+
+
+def _referring_limits(info: BundleInfo) -> list[str]:
+    """How often expressions are answered wrongly, as far as it was measured."""
+    miou, false = (info.metrics.get(f"referring_{name}") for name in ("miou", "false_positive_rate"))
+    if not isinstance(miou, (int, float)) or not isinstance(false, (int, float)):
+        return []
+    return [
+        f"- Answers to expressions overlap what was meant by a mean IoU of {miou:.2f} on simulated streets; {100 * false:.0f} % "
+        "of the expressions that match nothing are answered all the same.",
+        "- A LiDAR sees no colour, and one scan no motion: such words are read over. An object that the network overlooks, or "
+        "has no class for, is not found.",
+    ]
 
 
 def _again(info: BundleInfo) -> str:

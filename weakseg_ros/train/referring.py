@@ -4,18 +4,18 @@
 from __future__ import annotations
 
 import copy
-import dataclasses
 import logging
 import math
-from collections.abc import Sequence
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from weakseg_ros.deploy.vocabulary import Vocabulary
+from weakseg_ros.measure.referring import ReferringTally
 from weakseg_ros.methods.mean_teacher import follow
 from weakseg_ros.methods.referring.batch import answered
 from weakseg_ros.methods.referring.semi_supervised import SemiSupervised
@@ -71,19 +71,20 @@ def train(state: State, views: Views, labelled: Sequence[int], config: Referring
     """Train in place up to the step `until`; returns the last means of the losses, and the size of the pool."""
     method = state.method
     rng = np.random.default_rng([config.seed, state.step, 0x5E])
-    unlabelled = [] if config.method == "supervised" else _by_scan(views.data, labelled)
-    labelled = [number for number in labelled if views.data.can_be_found(int(number))]
+    unlabelled = [] if config.method == "supervised" else _by_scan(views.data, set(range(len(views.data))).difference(labelled))
+    known = _by_scan(views.data, (number for number in labelled if views.data.can_be_found(int(number))))
     state.student.train()
     seen: list[list[float]] = []
     for step in Progress(range(state.step, until), what=f"{config.method} {config.ratio:g}", unit="step"):
         _set_rate(state.optimizer, config, step)
-        chosen, pooled = _draw(labelled, method, config, rng)
-        loss = method.labelled(state.student, views.batch(chosen, strong=True), pooled)
+        chosen, pooled = _draw(known, method, config, rng)
+        depth = 0 if step < config.shallow * config.steps else config.layers
+        loss = method.labelled(state.student, views.batch(chosen, strong=True), pooled, depth)
         more = torch.zeros(())
         if unlabelled and step >= config.burn_in:
-            chosen = _of_few_scans(unlabelled, config, rng)
+            chosen = _of_few_scans(unlabelled, config, rng, config.batch)
             strong, weak = views.pair(chosen)
-            more = method.unlabelled(state.student, state.teacher, strong, weak)
+            more = method.unlabelled(state.student, state.teacher, strong, weak, depth)
         state.optimizer.zero_grad()
         (loss + more).backward()  # type: ignore[no-untyped-call]
         torch.nn.utils.clip_grad_norm_(state.student.parameters(), 5.0)
@@ -95,54 +96,27 @@ def train(state: State, views: Views, labelled: Sequence[int], config: Referring
     return {"labelled": float(means[0]), "unlabelled": float(means[1]), "pool": float(len(method.pool))}
 
 
-@dataclass(frozen=True)
-class Measured:
-    """ScanRefer's measures on a data set, each over the expressions that mean something, and the false ones."""
-
-    miou: float
-    acc25: float
-    acc50: float
-    unique: float
-    """mIoU of the only ones of their class"""
-    multiple: float
-    """mIoU of the others"""
-    false_positives: float
-    """share of the expressions that mean nothing, and are answered all the same"""
-    ceiling: float
-    """mIoU that the right superpoints would have"""
-
-
 @torch.inference_mode()
-def evaluate(head: ReferringHead, views: Views, batch: int = 64) -> Measured:
-    """How well a head answers all expressions of a data set, over the points of the clouds."""
+def evaluate(head: ReferringHead, views: Views, batch: int = 64) -> dict[str, float]:
+    """How well a head answers all expressions of a data set, over the points of the clouds: `ReferringTally.figures`.
+
+    `ceiling` is the mIoU that the right superpoints would have.
+    """
     head.eval()
     rows = views.data.expressions
     order = sorted(range(len(rows)), key=lambda number: rows[number].scan)
-    ious, best, any_answer = np.zeros(len(rows)), np.zeros(len(rows)), np.zeros(len(rows), np.bool_)
+    tally, best = ReferringTally(), []
     for start in range(0, len(order), batch):
         chosen = order[start : start + batch]
         told = views.batch(chosen, strong=False)
-        matched = told.answered_by(head)
-        masks = answered(matched, told.valid)
-        for number, mask in zip(chosen, masks.numpy(), strict=True):
+        masks = answered(told.answered_by(head), told.valid).numpy()
+        for number, mask in zip(chosen, masks, strict=True):
             scan, row = views.data.scans[rows[number].scan], rows[number]
-            chosen_points = mask[: len(scan.superpoints)]
-            any_answer[number] = chosen_points.any()
-            ious[number] = scan.iou(chosen_points, row.targets)
-            best[number] = scan.iou(scan.covered(row.targets), row.targets)
-    true = np.array([bool(row.targets) for row in rows])
-    cases = np.array([row.case for row in rows])
-    hit = ious[true]
-    means = [float(ious[cases == case].mean()) if (cases == case).any() else float("nan") for case in ("unique", "multiple")]
-    return Measured(
-        miou=float(hit.mean()),
-        acc25=float((hit > 0.25).mean()),
-        acc50=float((hit > 0.5).mean()),
-        unique=means[0],
-        multiple=means[1],
-        false_positives=float(any_answer[~true].mean()) if (~true).any() else float("nan"),
-        ceiling=float(best[true].mean()),
-    )
+            meant = mask[: len(scan.superpoints)]
+            tally.add_iou(row.case, scan.iou(meant, row.targets), bool(meant.any()))
+            if row.targets:
+                best.append(scan.iou(scan.covered(row.targets), row.targets))
+    return {**tally.figures(), "ceiling": float(np.mean(best)) if best else float("nan")}
 
 
 def _set_rate(optimizer: torch.optim.Optimizer, config: ReferringTraining, step: int) -> None:
@@ -153,32 +127,33 @@ def _set_rate(optimizer: torch.optim.Optimizer, config: ReferringTraining, step:
 
 
 def _draw(
-    labelled: Sequence[int], method: SemiSupervised, config: ReferringTraining, rng: np.random.Generator
+    labelled: list[list[int]], method: SemiSupervised, config: ReferringTraining, rng: np.random.Generator
 ) -> tuple[list[int], dict[int, Tensor]]:
     """Expressions of a labelled batch, and the masks of those among them that come from the pool."""
     pool = list(method.pool.keys())
-    share = min(len(pool) / (len(pool) + len(labelled)), method.settings.pool_share)
+    share = min(len(pool) / (len(pool) + sum(map(len, labelled))), method.settings.pool_share)
     count = int(rng.binomial(config.batch, share)) if pool else 0
-    true = rng.choice(np.asarray(labelled), config.batch - count, replace=config.batch - count > len(labelled)).tolist()
+    true = _of_few_scans(labelled, config, rng, config.batch - count)
     taken = rng.choice(np.asarray(pool), count).tolist() if count else []
     masks = {len(true) + i: method.pool.mask(key) for i, key in enumerate(taken)}
     return [*true, *map(int, taken)], masks
 
 
-def _by_scan(data: ReferringData, labelled: Sequence[int]) -> list[list[int]]:
-    """The expressions without a mask, by scan."""
-    known = set(map(int, labelled))
-    found = [[number for number in numbers if number not in known] for numbers in data.by_scan.values()]
-    return [numbers for numbers in found if numbers]
+def _by_scan(data: ReferringData, numbers: Iterable[int]) -> list[list[int]]:
+    """These expressions, by scan."""
+    found: dict[str, list[int]] = defaultdict(list)
+    for number in numbers:
+        found[data.expressions[number].scan].append(number)
+    return list(found.values())
 
 
-def _of_few_scans(unlabelled: list[list[int]], config: ReferringTraining, rng: np.random.Generator) -> list[int]:
-    """A batch of expressions about few scans, which is quick as each scan is surveyed once."""
-    scans = rng.choice(len(unlabelled), min(config.scans_per_batch, len(unlabelled)), replace=False)
-    each = max(config.batch // len(scans), 1)
-    return [int(n) for scan in scans for n in rng.choice(unlabelled[scan], min(each, len(unlabelled[scan])), replace=False)]
-
-
-def as_row(measured: Measured, **facts: Any) -> dict[str, Any]:
-    """The measures as plain numbers, with further facts."""
-    return {**facts, **dataclasses.asdict(measured)}
+def _of_few_scans(by_scan: list[list[int]], config: ReferringTraining, rng: np.random.Generator, count: int) -> list[int]:
+    """At most `count` expressions about few scans, which is quick as each scan is surveyed once."""
+    each = max(config.batch // config.scans_per_batch, 1)
+    chosen: list[int] = []
+    for scan in rng.permutation(len(by_scan)):
+        of_scan = by_scan[scan]
+        chosen += rng.choice(of_scan, min(each, len(of_scan)), replace=False).tolist()
+        if len(chosen) >= count:
+            break
+    return chosen[:count]

@@ -35,20 +35,22 @@ class ReferringTraining:
     """Sets the number of steps on labelled masks alone before the teacher starts (1 or more)."""
     steps: int = setting(600, 1)
     """Sets the total number of steps (1 or more)."""
-    batch: int = setting(32, 1, 4096)
+    batch: int = setting(128, 1, 4096)
     """Sets the number of expressions with a mask in a batch; the same number without a mask is added (1 to 4096)."""
-    scans_per_batch: int = setting(8, 1, 4096)
-    """Sets the number of scans from which one batch of expressions without a mask is drawn (1 to 4096)."""
+    scans_per_batch: int = setting(16, 1, 4096)
+    """Sets the number of scans from which the expressions of one batch are drawn, where each has enough of them (1 to 4096)."""
     learning_rate: float = setting(2e-3, 0.0, 1.0)
     """Sets the peak learning rate, reached at the end of the warm-up (0 to 1); it then falls to a tenth along a cosine."""
     weight_decay: float = setting(0.02, 0.0, 10.0)
     """Sets the weight decay of the AdamW optimiser (0 to 10)."""
     dropout: float = setting(0.1, 0.0, 0.9)
     """Sets the dropout probability during training (0 to 0.9)."""
-    width: int = setting(48, 8, 1024)
+    width: int = setting(64, 8, 1024)
     """Sets the embedding dimension of words and superpoints (8 to 1024)."""
     layers: int = setting(2, 1, 12)
     """Sets the number of decoder layers (1 to 12)."""
+    shallow: float = setting(0.75, 0.0, 1.0)
+    """Sets the share of the steps in which the decoder layers rest, which makes a step several times cheaper (0 to 1)."""
     memory: float = setting(0.03, 0.0, 1.0)
     """Sets the share of the training over which the teacher averages the student's weights (0 to 1)."""
     semi: SemiSupervisedSettings = field(default_factory=SemiSupervisedSettings)

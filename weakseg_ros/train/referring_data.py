@@ -10,6 +10,7 @@ from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from weakseg_ros.data.arrays import open_archive
 from weakseg_ros.data.expressions import Expression, mirrored, read_expressions
 from weakseg_ros.data.scans import open_scans
 from weakseg_ros.deploy.bundle import Bundle
+from weakseg_ros.deploy.bundle_place import INFO_FILE
 from weakseg_ros.deploy.engines.torch import load_graph, rules_of, stores_half
 from weakseg_ros.deploy.frontends import FrontendSettings, make_frontend
 from weakseg_ros.deploy.segmenter import Segmenter
@@ -46,6 +48,8 @@ LEAST_ALIKE = 0.1
 FEWEST_USES = 2
 """how often a word must be said to be in the vocabulary"""
 MOST_TURN_RAD = 0.1
+TURNS = 4
+"""ways in which a scan is turned in strong views, as it is and mirrored"""
 DROPPED, DROPPED_WORDS = 0.15, 0.08
 """share of the superpoints, and of the words, that a strong view leaves out"""
 
@@ -122,12 +126,21 @@ def with_head(bundle: Bundle, head: ReferringHead | None, folder: Path, clouds: 
 
 
 def open_encoder(bundle: Bundle, place: Path, cloud: Cloud) -> Segmenter:
-    """A segmenter that keeps what it sees; a bundle without a referring head is copied to `place` with a fresh one."""
-    has = any(head.name == ReferringHead.name for head in bundle.info.heads)
-    told = bundle if has else with_head(bundle, None, place, [cloud])
+    """A segmenter that keeps what it sees; a bundle without a referring head is copied to `place` with a fresh one, once."""
+    if any(head.name == ReferringHead.name for head in bundle.info.heads):
+        told = bundle
+    else:
+        told = Bundle.load(place) if (place / INFO_FILE).is_file() else with_head(bundle, None, place, [cloud])
     segmenter = Segmenter(told, "onnxruntime", watch="never", allow_no_intensity=True)
     segmenter.settings.refer = True
     return segmenter
+
+
+def place_of(cache: Path, bundle: Bundle, folder: Path, rows: Sequence[Expression]) -> Path:
+    """The file of a scan as a bundle sees it; `rows` are what is said of it, which tells it from others of the same name."""
+    said = [str(folder.resolve()), *(f"{row.text} {row.targets}" for row in rows)]
+    known = sha256("\n".join(said).encode()).hexdigest()[:12]
+    return cache / f"{bundle.content_hash[:16]}-{CACHE_FORMAT}" / f"{rows[0].scan}-{known}.npz"
 
 
 class ReferringData:
@@ -136,9 +149,7 @@ class ReferringData:
     def __init__(self, folder: Path, bundle: Bundle, cache: Path) -> None:
         self.name = str(folder)
         self.expressions = read_expressions(folder)
-        self.cache = cache / f"{bundle.content_hash[:16]}-{CACHE_FORMAT}"
-        keys = {row.scan: None for row in self.expressions}
-        self.scans = self._encoded(folder, bundle, list(keys))
+        self.scans = self._encoded(folder, bundle, cache)
 
     def __len__(self) -> int:
         return len(self.expressions)
@@ -169,98 +180,104 @@ class ReferringData:
         uses = Counter(word for row in self.expressions for text in (row.text, mirrored(row.text)) for word in words_of(text))
         return Vocabulary([word for word, count in uses.most_common() if count >= 2 * FEWEST_USES])
 
-    def _encoded(self, folder: Path, bundle: Bundle, keys: list[str]) -> dict[str, EncodedScan]:
-        missing = [key for key in keys if not self._place(key).is_file()]
+    def _encoded(self, folder: Path, bundle: Bundle, cache: Path) -> dict[str, EncodedScan]:
+        rows = {key: [self.expressions[number] for number in numbers] for key, numbers in self.by_scan.items()}
+        places = {key: place_of(cache, bundle, folder, said) for key, said in rows.items()}
+        missing = [key for key, place in places.items() if not place.is_file()]
         if missing:
             scans = open_scans(folder)
             for place in {self._place(key).parent for key in missing}:
                 make_folder(place)
             number = {key: i for i, key in enumerate(scans.keys)}
-            segmenter = open_encoder(bundle, self.cache / "encoder", scans[0].cloud)
+            segmenter = open_encoder(bundle, cache / f"encoder-{bundle.content_hash[:16]}", scans[0].cloud)
             for key in Progress(missing, what="encode", unit="scan"):
                 if key not in number:
                     raise DataError(f"{folder}: an expression is about scan '{key}', which does not exist; write both again")
                 scan = scans[number[key]]
                 if scan.instance_id is None:
                     raise DataError(f"{folder}: scan '{key}' has no instances, so no expression can have an answer in it")
-                save_scan(self._place(key), encode_scan(segmenter, scan.cloud, scan.instance_id))
-        return {key: _load(self._place(key)) for key in keys}
-
-    def _place(self, key: str) -> Path:
-        return self.cache / f"{key}.npz"
+                save_scan(places[key], encode_scan(segmenter, scan.cloud, scan.instance_id))
+        return {key: _load(place) for key, place in places.items()}
 
 
-@dataclass
 class Views:
-    """Makes batches of a data set's expressions: plainly, or as a strong view in which what is meant stays the same."""
+    """Makes batches of a data set's expressions: plainly, or as a strong view in which what is meant stays the same.
 
-    data: ReferringData
-    vocabulary: Vocabulary
-    rng: np.random.Generator
+    All that a batch is made of is worked out once, so that making one costs little against learning from it.
+    """
 
-    def __post_init__(self) -> None:
-        self._plain = {key: describe(scan.superpoints) for key, scan in self.data.scans.items()}
-        texts = {text for row in self.data.expressions for text in (row.text, mirrored(row.text))}
-        self._tokens = {text: self.vocabulary.read(text).tokens for text in texts}
+    def __init__(self, data: ReferringData, vocabulary: Vocabulary, rng: np.random.Generator) -> None:
+        self.data, self.vocabulary, self.rng = data, vocabulary, rng
+        scans, rows = list(data.scans.values()), data.expressions
+        place = {key: number for number, key in enumerate(data.scans)}
+        self._most = max(map(len, (scan.superpoints for scan in scans)))
+        self._scan = np.array([place[row.scan] for row in rows])
+        self._points = np.stack([self._padded(scan.points.astype(np.float32)) for scan in scans])
+        self._there = np.stack([np.arange(self._most) < len(scan.superpoints) for scan in scans])
+        self._plain = np.stack([self._padded(describe(scan.superpoints)) for scan in scans])[:, None]
+        self._tokens = np.stack([[vocabulary.read(text).tokens for text in (row.text, mirrored(row.text))] for row in rows])
+        meant = [self._meant(row) for row in rows]
+        self._target, self._reference = (np.stack(masks) for masks in zip(*meant, strict=True))
+
+    @cached_property
+    def _turned(self) -> NDArray[np.float32]:
+        """(N, 2 * TURNS, S, F) the scans as strong views show them: turned a little, the second half mirrored."""
+        rng = np.random.default_rng([len(self.data.scans), 0x7A])
+        tables = []
+        for scan in self.data.scans.values():
+            for each in (scan.superpoints, scan.superpoints.mirrored()):
+                angles = rng.uniform(-MOST_TURN_RAD, MOST_TURN_RAD, TURNS)
+                tables += [self._padded(describe(each.turned(float(angle)))) for angle in angles]
+        return np.stack(tables).reshape(len(self.data.scans), 2 * TURNS, self._most, -1)
 
     def batch(self, chosen: Sequence[int], strong: bool, thinned: bool = False) -> ReferringBatch:
         """The chosen expressions; a strong view mirrors and turns the scans, and rewords the expressions.
 
         `thinned` leaves superpoints out, too. What has a mask is not thinned out, as what is meant may be missing then.
         """
-        rows = [self.data.expressions[number] for number in chosen]
-        keys = list(dict.fromkeys(row.scan for row in rows))
-        flipped = {key: bool(strong and self.rng.random() < 0.5) for key in keys}
-        scans = [self.data.scans[key] for key in keys]
-        told = [self._told(key, flipped[key]) if strong else self._plain[key] for key in keys]
-        most = max(map(len, told))
-        there = np.stack([np.arange(most) < len(table) for table in told])
+        numbers = np.asarray(chosen)
+        scans, of_scan = np.unique(self._scan[numbers], return_inverse=True)
+        view = self.rng.integers(2 * TURNS, size=len(scans)) if strong else np.zeros(len(scans), np.int64)
+        there = self._there[scans]
+        most = int(there.sum(axis=1).max(initial=1))
+        there = there[:, :most]
         if thinned:
-            there &= self.rng.random(there.shape) >= DROPPED
+            there = there & (self.rng.random(there.shape) >= DROPPED)
             there[:, 0] = True
-        place = {key: i for i, key in enumerate(keys)}
-        said = [self._said(number, flipped[row.scan], strong) for number, row in zip(chosen, rows, strict=True)]
-        meant = [self._meant(row, most) for row in rows]
+        tables = self._turned if strong else self._plain
         return ReferringBatch(
-            superpoints=torch.from_numpy(np.stack([_padded(table, most) for table in told])),
+            superpoints=torch.from_numpy(tables[scans, view][:, :most]),
             there=torch.from_numpy(there),
-            points=torch.from_numpy(np.stack([_padded(scan.points.astype(np.float32), most) for scan in scans])),
-            tokens=torch.from_numpy(np.stack(said)),
-            scan=torch.tensor([place[row.scan] for row in rows]),
-            target=torch.from_numpy(np.stack([mask for mask, _ in meant])),
-            reference=torch.from_numpy(np.stack([mask for _, mask in meant])),
-            present=torch.tensor([float(bool(row.targets)) for row in rows]),
-            keys=tuple(map(str, chosen)),
+            points=torch.from_numpy(self._points[scans][:, :most]),
+            tokens=torch.from_numpy(self._said(numbers, view[of_scan] >= TURNS, strong)),
+            scan=torch.from_numpy(of_scan),
+            target=torch.from_numpy(self._target[numbers][:, :most].astype(np.float32)),
+            reference=torch.from_numpy(self._reference[numbers][:, :most]),
+            present=torch.tensor([float(bool(self.data.expressions[number].targets)) for number in numbers]),
+            keys=tuple(map(str, numbers)),
         )
 
     def pair(self, chosen: Sequence[int]) -> tuple[ReferringBatch, ReferringBatch]:
         """The strong and the weak view of the same expressions."""
         return self.batch(chosen, strong=True, thinned=True), self.batch(chosen, strong=False)
 
-    def _told(self, key: str, flipped: bool) -> NDArray[np.float32]:
-        superpoints = self.data.scans[key].superpoints
-        superpoints = superpoints.mirrored() if flipped else superpoints
-        return describe(superpoints.turned(float(self.rng.uniform(-MOST_TURN_RAD, MOST_TURN_RAD))))
-
-    def _said(self, number: int, flipped: bool, strong: bool) -> NDArray[np.int64]:
-        """The expression's words, or in a strong view those of a paraphrase, some of them not understood."""
-        if strong:
-            number = int(self.rng.choice(self.data.paraphrases[self.data.expressions[number].group]))
-        text = self.data.expressions[number].text
-        tokens = self._tokens[mirrored(text) if flipped else text]
+    def _said(self, numbers: NDArray[np.int64], flipped: NDArray[np.bool_], strong: bool) -> NDArray[np.int64]:
+        """(B, T) the expressions' words, or in a strong view those of paraphrases, some of them not understood."""
         if not strong:
-            return tokens
-        return np.where((tokens > 0) & (self.rng.random(len(tokens)) < DROPPED_WORDS), UNKNOWN, tokens)
+            return self._tokens[numbers, 0]
+        alike = [self.data.paraphrases[self.data.expressions[number].group] for number in numbers]
+        numbers = np.array([each[int(self.rng.integers(len(each)))] for each in alike])
+        tokens = self._tokens[numbers, flipped.astype(np.int64)]
+        return np.where((tokens > 0) & (self.rng.random(tokens.shape) < DROPPED_WORDS), UNKNOWN, tokens)
 
-    def _meant(self, row: Expression, most: int) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    def _meant(self, row: Expression) -> tuple[NDArray[np.bool_], NDArray[np.float32]]:
         scan = self.data.scans[row.scan]
         target = scan.covered(row.targets)
         reference = np.where(target, 1.0, 0.5 * scan.covered((*row.context, *row.confusable)))
-        return _padded(target.astype(np.float32), most), _padded(reference.astype(np.float32), most)
+        return self._padded(target), self._padded(reference.astype(np.float32))
 
-
-def _padded(table: NDArray[np.float32], most: int) -> NDArray[np.float32]:
-    return np.pad(table, [(0, most - len(table)), *[(0, 0)] * (table.ndim - 1)])
+    def _padded(self, table: NDArray[Any]) -> NDArray[Any]:
+        return np.pad(table, [(0, self._most - len(table)), *[(0, 0)] * (table.ndim - 1)])
 
 
 def save_scan(path: Path, scan: EncodedScan) -> None:

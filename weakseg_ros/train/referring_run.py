@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import math
 
 import numpy as np
@@ -12,7 +11,7 @@ from weakseg_ros.data.scans import open_scans
 from weakseg_ros.deploy.bundle import Bundle
 from weakseg_ros.errors import say
 from weakseg_ros.train.outputs import check_bundle_place
-from weakseg_ros.train.referring import Measured, begin, draw_labelled, evaluate, train
+from weakseg_ros.train.referring import begin, draw_labelled, evaluate, train
 from weakseg_ros.train.referring_config import TrainReferringConfig
 from weakseg_ros.train.referring_data import ReferringData, Views, with_head
 
@@ -32,7 +31,7 @@ def run(config: TrainReferringConfig) -> int:
     views = Views(data, words, np.random.default_rng(asked.seed))
     figures = train(state, views, labelled, asked, asked.steps)
     say("  loss " + ", ".join(f"{name} {value:.3g}" for name, value in figures.items()))
-    measured = None
+    measured: dict[str, float] = {}
     if config.test is not None:
         test = ReferringData(config.test, bundle, config.cache)
         measured = evaluate(state.teacher, Views(test, words, np.random.default_rng(0)))
@@ -40,17 +39,17 @@ def run(config: TrainReferringConfig) -> int:
     head = state.teacher.eval()
     scans = open_scans(config.data)
     clouds = [scans[number].cloud for number in range(min(PARITY_SCANS, len(scans)))]
-    figures = {} if measured is None else {f"referring_{name}": value for name, value in _known(measured).items()}
+    figures = {f"referring_{name}": value for name, value in _known(measured).items()}
     metrics = {**bundle.info.metrics, **figures, "referring_expressions": len(labelled)}
     made = with_head(bundle, head, config.out_bundle, clouds, metrics=metrics)
     say(f"{made.folder}: {made.name}, with a referring head that knows {len(words)} words")
     return 0
 
 
-def in_words(measured: Measured) -> str:
+def in_words(measured: dict[str, float]) -> str:
     """The measures in one line."""
-    return ", ".join(f"{name} {value:.3f}" for name, value in _known(measured).items())
+    return ", ".join(f"{name} {value:.3g}" for name, value in _known(measured).items())
 
 
-def _known(measured: Measured) -> dict[str, float]:
-    return {name: value for name, value in dataclasses.asdict(measured).items() if not math.isnan(value)}
+def _known(measured: dict[str, float]) -> dict[str, float]:
+    return {name: value for name, value in measured.items() if not math.isnan(value)}

@@ -17,6 +17,7 @@ from weakseg_ros.data.bag_files import is_bag
 from weakseg_ros.data.many_bags import bags_of
 from weakseg_ros.data.scans import open_scans
 from weakseg_ros.deploy.bundle import Bundle
+from weakseg_ros.deploy.referring import Question, Referred, Referrer, has_referring_head
 from weakseg_ros.deploy.segmentation import Segmentation
 from weakseg_ros.deploy.segmenter import Segmenter
 from weakseg_ros.errors import CloudError, DataError
@@ -43,6 +44,8 @@ class Shown:
     """one for each model; None where it cannot take the scan"""
     problems: tuple[str, ...] = ()
     """why a model could not take the scan"""
+    found: tuple[Referred | None, ...] = ()
+    """what each model takes a question to mean; None where it was asked nothing"""
 
 
 class Frames(Protocol):
@@ -59,6 +62,9 @@ class Frames(Protocol):
 
     def frame(self, index: int) -> Shown:
         """A scan with its answers; DataError where it cannot be read."""
+
+    def ask(self, text: str) -> bool:
+        """Look for what an expression means from now on, '' for nothing; False where no model answers expressions."""
 
 
 ClassesTo = Callable[[LabelMap, LabelMap], NDArray[np.uint8]]
@@ -87,13 +93,23 @@ class Model:
         self.segmenter = Segmenter(bundle, engine, 0, "pixel", reading.intensity_scale, no_intensity)
         own = bundle.labels
         self._to_shown = classes_to(own, labels)
+        self._referrer = Referrer(bundle) if has_referring_head(bundle.info) else None
+        self._question: Question | None = None
         lost = ", ".join(own.names[k] for k in range(1, own.num_classes) if not self._to_shown[k])
         self.notes = [f"{self.name}: its classes {lost} are not among those shown, and are drawn as unknown"] if lost else []
 
-    def answer(self, cloud: Cloud) -> Segmentation:
-        """What the model says of a cloud; CloudError where it cannot take it."""
-        answer = self.segmenter.run(cloud)
-        return dataclasses.replace(answer, class_id=self._to_shown[answer.class_id])
+    def ask(self, text: str) -> bool:
+        """Look for what an expression means in the clouds that follow, '' for nothing; False where the model answers none."""
+        self._question = self._referrer.ask(text) if self._referrer is not None and text.strip() else None
+        self.segmenter.settings.refer = self._question is not None
+        return self._referrer is not None
+
+    def answer(self, cloud: Cloud) -> tuple[Segmentation, Referred | None]:
+        """What the model says of a cloud, and what it takes the question to mean; CloudError where it cannot take it."""
+        answer, found = self.segmenter.run(cloud), None
+        if self._question is not None and self._referrer is not None:
+            found = self._referrer.answer(self._question, cloud, answer)
+        return dataclasses.replace(answer, class_id=self._to_shown[answer.class_id]), found
 
 
 class Recording:
@@ -124,6 +140,11 @@ class Recording:
             self._kept.popitem(last=False)
         return self._kept[index]
 
+    def ask(self, text: str) -> bool:
+        """Look for what an expression means, '' for nothing; False where no model answers expressions."""
+        self._kept.clear()
+        return any([model.ask(text) for model in self._answering])
+
     def close(self) -> None:
         """Release the engines."""
         for model in self._answering:
@@ -146,13 +167,16 @@ class Recording:
 def answered(shown: Shown, models: Sequence[Model]) -> Shown:
     """A scan with the answers of more models; one that cannot take it is told among the problems."""
     answers, problems = list(shown.answers), list(shown.problems)
+    found = [*shown.found, *[None] * (len(answers) - len(shown.found))]
     for model in models:
         try:
-            answers.append(model.answer(shown.cloud))
+            answer, meant = model.answer(shown.cloud)
         except CloudError as error:
-            answers.append(None)
+            answer, meant = None, None
             problems.append(f"{model.name}: {error}")
-    return dataclasses.replace(shown, answers=tuple(answers), problems=tuple(problems))
+        answers.append(answer)
+        found.append(meant)
+    return dataclasses.replace(shown, answers=tuple(answers), problems=tuple(problems), found=tuple(found))
 
 
 def open_models(

@@ -9,9 +9,9 @@ import numpy as np
 
 from weakseg_ros.improve.label.colors import COLD_TO_HOT, DARK_TO_LIGHT, HEIGHT, INTENSITY, UNCERTAINTY
 from weakseg_ros.improve.label.widgets import SWATCH, TEXT
-from weakseg_ros.measure.pictures import RIGHT, WRONG
+from weakseg_ros.measure.pictures import MEANT, RIGHT, WRONG
 from weakseg_ros.points.labels import LabelMap
-from weakseg_ros.view.panes import DIM, ERRORS, OBJECTS, Side
+from weakseg_ros.view.panes import DIM, ERRORS, FOUND, OBJECTS, Side
 
 HEAD = "text-align:right;padding-left:0.7em;max-width:6.5em;overflow:hidden;white-space:nowrap;direction:rtl"
 """a long path shows its end"""
@@ -23,6 +23,9 @@ def legend_html(sides: list[Side], look: str, labels: LabelMap) -> str:
         rows = [(RIGHT, "right"), (WRONG, "wrong"), (DIM, "has no label")]
         cells = "".join(f'<div><span style="{SWATCH};background:rgb{color}">&nbsp;</span> {name}</div>' for color, name in rows)
         return f'<div style="{TEXT}">{cells}</div>'
+    if look == FOUND:
+        swatch = f'<span style="{SWATCH};background:rgb{MEANT}">&nbsp;</span>'
+        return f'<div style="{TEXT}">{swatch} what was looked for</div>'
     if look in (UNCERTAINTY, INTENSITY, HEIGHT):
         low, high = ("certain", "undecided") if look == UNCERTAINTY else ("low", "high")
         stops = COLD_TO_HOT if look == UNCERTAINTY else DARK_TO_LIGHT

@@ -17,9 +17,10 @@ from weakseg_ros.errors import WeaksegError
 from weakseg_ros.improve.label.keys import REPEATABLE, HeldKeys
 from weakseg_ros.improve.label.scene import POINT_SIZE_M
 from weakseg_ros.improve.label.widgets import KEY, TEXT, Widgets, page_script
+from weakseg_ros.registry import REFERRING_BUNDLE
 from weakseg_ros.view.frames import Frames, Shown
 from weakseg_ros.view.legend import legend_html
-from weakseg_ros.view.panes import ERRORS, OBJECTS, Side, looks_of, share_wrong, sides_of
+from weakseg_ros.view.panes import ERRORS, FOUND, OBJECTS, Side, looks_of, share_wrong, sides_of
 from weakseg_ros.view.scene import Drawing, ViewScene
 
 log = logging.getLogger(__name__)
@@ -71,6 +72,7 @@ class ViewPage(Widgets):
         self._drawing = Drawing()
         self._drawn: Any = None
         self._hidden = 0
+        self._unheard = False
         server.gui.configure_theme(dark_mode=True, show_logo=False, show_share_button=False, control_width="large")
         server.gui.main_panel.dock_right()
         self._actions = self._table()
@@ -135,6 +137,7 @@ class ViewPage(Widgets):
             "last": lambda argument, client: self._go_last(),
             "rate": lambda argument, client: setattr(self, "_rate_hz", float(argument)),
             "look": lambda argument, client: self._choose_look(argument),
+            "find": lambda argument, client: self._find(argument),
             "boxes": lambda argument, client: self._change(boxes=not self._drawing.boxes),
             "size": lambda argument, client: self._change(point_size_m=float(argument) / 100),
             "reach": lambda argument, client: self._change(reach_m=float(argument)),
@@ -165,6 +168,12 @@ class ViewPage(Widgets):
     def _go(self, index: int) -> None:
         self._playing = False
         self._index = min(max(index, 0), max(0, len(self._frames) - 1))
+
+    def _find(self, text: str) -> None:
+        """Look for what was typed in; '' ends it."""
+        answers = self._frames.ask(text)
+        self._unheard = bool(text.strip()) and not answers
+        self._drawing = replace(self._drawing, look=FOUND if answers and text.strip() else "")
 
     def _choose_look(self, name: str) -> None:
         looks = looks_of(self._sides) if self._sides else ()
@@ -225,6 +234,9 @@ class ViewPage(Widgets):
         self._slider: Any = slider
         self._play: Any = self.button("Play", "play", icon=viser.Icon.PLAYER_PLAY)
         self.group("Time", {"First": "first", "Back": "previous", "Next": "following", "Last": "last"})
+        line = gui.add_text("Find", "", hint='an English expression such as "the car on the left"')
+        found = self.button("Find it", "")
+        self.bind(found.on_click, "find", lambda: str(line.value))
         self.group("Colour", {name.capitalize(): f"look:{name}" for name in ("classes", ERRORS, "uncertainty")})
         self.group("", {name.capitalize(): f"look:{name}" for name in (OBJECTS, "intensity", "height")})
         self._legend = gui.add_html("")
@@ -275,6 +287,8 @@ class ViewPage(Widgets):
         lines += [f"{html.escape(side.title)}: {_in_words(side)}" for side in self._sides if _in_words(side)]
         if self._hidden:
             lines.append(f"{self._hidden:,} points lie beyond {self._drawing.reach_m:g} m and are not drawn")
+        if self._unheard:
+            lines.append(f"No model here answers expressions; show {REFERRING_BUNDLE} with --bundle.")
         lines += [f"<i>{html.escape(note)}</i>" for note in self._frames.notes]
         text = "<br>".join(lines)
         if self._problem:
@@ -285,6 +299,10 @@ class ViewPage(Widgets):
 def _in_words(side: Side) -> str:
     """How good a side is on this scan, as far as that is known."""
     parts = []
+    if side.found is not None:
+        parts.append(
+            f"{side.found.mask.sum():,} points found, score {side.found.score:.2f}" if side.found.matches else "nothing matches"
+        )
     wrong = share_wrong(side)
     if wrong is not None:
         parts.append(f"<b>{wrong:.1%}</b> of the labelled points are wrong")

@@ -3,21 +3,22 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from weakseg_ros.deploy.boxes import BOX_DTYPE, boxes
+from weakseg_ros.deploy.referring import Referred
 from weakseg_ros.deploy.segmentation import Segmentation
 from weakseg_ros.improve.label.colors import HEIGHT, INTENSITY, PREDICTION, UNCERTAINTY, UNKNOWN, color_points
 from weakseg_ros.measure.panoptic import raw_labels
-from weakseg_ros.measure.pictures import RIGHT, WRONG
+from weakseg_ros.measure.pictures import MEANT, RIGHT, WRONG
 from weakseg_ros.points.cloud import Cloud
 from weakseg_ros.points.labels import LabelMap
 from weakseg_ros.view.frames import Shown
 
-CLASSES, OBJECTS, ERRORS = "classes", "objects", "errors"
+CLASSES, OBJECTS, ERRORS, FOUND = "classes", "objects", "errors", "found"
 LABELS = "labels"
 """title of the pane that shows the ground truth"""
 SCAN = "scan"
@@ -44,6 +45,8 @@ class Side:
     """(N,) points whose label is another class; None where there are no labels, or for the labels themselves"""
     labelled: NDArray[np.bool_] | None
     """(N,) points that have a label"""
+    found: Referred | None = None
+    """what a question means; None where nothing was asked"""
 
 
 def sides_of(shown: Shown, models: tuple[str, ...]) -> list[Side]:
@@ -52,9 +55,10 @@ def sides_of(shown: Shown, models: tuple[str, ...]) -> list[Side]:
     sides = []
     if labelled is not None and shown.truth is not None:
         sides.append(Side(LABELS, shown.cloud, shown.truth, shown.truth_instance, None, None, None, labelled))
-    for name, answer in zip(models, shown.answers, strict=True):
+    found = [*shown.found, *[None] * (len(shown.answers) - len(shown.found))]
+    for name, answer, meant in zip(models, shown.answers, found, strict=True):
         if answer is not None:
-            sides.append(_side_of(name, shown, answer, labelled))
+            sides.append(replace(_side_of(name, shown, answer, labelled), found=meant))
     return sides or [Side(SCAN, shown.cloud, None, None, None, None, None, None)]
 
 
@@ -67,6 +71,7 @@ def _side_of(name: str, shown: Shown, answer: Segmentation, labelled: NDArray[np
 def looks_of(sides: list[Side]) -> tuple[str, ...]:
     """What the points can be coloured by, the most telling first."""
     known = [
+        (FOUND, any(side.found is not None for side in sides)),
         (CLASSES, any(side.prediction is not None for side in sides)),
         (ERRORS, any(side.wrong is not None for side in sides)),
         (UNCERTAINTY, any(side.uncertainty is not None for side in sides)),
@@ -79,6 +84,8 @@ def looks_of(sides: list[Side]) -> tuple[str, ...]:
 
 def colors_of(side: Side, look: str, labels: LabelMap) -> NDArray[np.uint8]:
     """(N, 3) red, green, blue; a side that has no errors or no uncertainty shows its classes instead."""
+    if look == FOUND and side.found is not None:
+        return np.where(side.found.mask[:, None], MEANT, DIM).astype(np.uint8)
     if look == ERRORS and side.wrong is not None and side.labelled is not None:
         colors = np.full((len(side.cloud), 3), DIM, np.uint8)
         colors[side.labelled] = RIGHT

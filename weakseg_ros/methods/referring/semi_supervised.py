@@ -16,7 +16,7 @@ from weakseg_ros.methods.referring.batch import ReferringBatch, answered
 from weakseg_ros.methods.referring.criterion import ReferredMask, choice_loss, referring_losses, sampling_loss
 from weakseg_ros.methods.referring.settings import SemiSupervisedSettings
 from weakseg_ros.methods.referring.teacher import AgreedMasks, agreement, quality_weighted_loss
-from weakseg_ros.nets.heads.referring import Matched, ReferringHead
+from weakseg_ros.nets.heads.referring import MOST_LAYERS, Matched, ReferringHead
 
 
 class SemiSupervised:
@@ -26,7 +26,9 @@ class SemiSupervised:
         self.settings = settings
         self.pool = AgreedMasks(settings.teacher)
 
-    def labelled(self, student: ReferringHead, batch: ReferringBatch, pooled: Mapping[int, Tensor] | None = None) -> Tensor:
+    def labelled(
+        self, student: ReferringHead, batch: ReferringBatch, pooled: Mapping[int, Tensor] | None = None, depth: int = MOST_LAYERS
+    ) -> Tensor:
         """The loss on true masks; `pooled` are masks (S,) of those that come from the pool, by their place in the batch.
 
         What comes from the pool teaches neither the sampling scores, whose reference is not known, nor whether anything matches.
@@ -36,7 +38,7 @@ class SemiSupervised:
         for place, mask in pooled.items():
             target[place, : len(mask)] = mask.to(target.dtype)
             known[place] = False
-        target, matched = target * batch.valid, batch.answered_by(student)
+        target, matched = target * batch.valid, batch.answered_by(student, depth)
         losses = referring_losses(layers_of(matched), target, batch.valid, self.settings.losses)
         total = torch.stack(list(losses.values())).sum()
         total = total + self.settings.choice_weight * choice_loss(layers_of(matched), target, batch.valid).mean()
@@ -44,16 +46,23 @@ class SemiSupervised:
             total = total + known.float().mean() * self._only_known(matched, batch, known)
         return total
 
-    def unlabelled(self, student: ReferringHead, teacher: ReferringHead, strong: ReferringBatch, weak: ReferringBatch) -> Tensor:
+    def unlabelled(
+        self,
+        student: ReferringHead,
+        teacher: ReferringHead,
+        strong: ReferringBatch,
+        weak: ReferringBatch,
+        depth: int = MOST_LAYERS,
+    ) -> Tensor:
         """The loss on pseudo-masks: the teacher sees the weak view, the student the strong one of the same sentences.
 
         Offers the pseudo-masks to the pool, too. An empty one agrees with none, and teaches nothing.
         """
         settings = self.settings
         with torch.no_grad():
-            taught = weak.answered_by(teacher)
+            taught = weak.answered_by(teacher, depth)
         whole = answered(taught, weak.valid).float()
-        matched = strong.answered_by(student)
+        matched = strong.answered_by(student, depth)
         agreed, pseudo = agreement(_as_logits(answered(matched, strong.valid)), _as_logits(whole), strong.sizes)
         inside = [settings.pooled_leave and key in self.pool for key in strong.keys]
         if settings.sampling:

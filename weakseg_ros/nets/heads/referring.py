@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """Which superpoints a sentence means: words look at superpoints layer by layer, and one of them becomes the mask's kernel.
 
-The decoder of 3D-STMN without its dependency graph, on superpoints of a range image: Wu et al., 3D-STMN:
-Dependency-Driven Superpoint-Text Matching Network for End-to-End 3D Referring Expression Segmentation, AAAI 2024. Ours are
-the relations between superpoints, their look at the words, and the probability that anything matches.
+After the decoder of 3D-STMN, on superpoints of a range image: Wu et al., 3D-STMN: Dependency-Driven Superpoint-Text
+Matching Network for End-to-End 3D Referring Expression Segmentation, AAAI 2024. Ours: superpoints hear the words and then
+look at one another, knowing where each other one is, in place of the dependency graph; words look at all superpoints, not
+only at those of the mask so far, since "the car behind the truck" needs both; and the probability that anything matches.
 """
 
 from __future__ import annotations
@@ -22,10 +23,12 @@ from weakseg_ros.points.superpoints import PLACE_M, columns
 LONGEST_SENTENCE = 64
 """words, the root counted, that have a place of their own"""
 BLOCKED = -1e4
-RELATIONS, FARTHEST = 5, 6.0
+RELATIONS, FARTHEST = 10, 6.0
 """how many numbers tell where another superpoint is; deviations from the mean beyond which a description is cut"""
-SAME_MASK = 0.5
 POOLED = 2
+MOST_LAYERS = 12
+MEANT = 0.5
+"""least probability of a superpoint that is part of the mask"""
 
 
 @dataclass(frozen=True)
@@ -40,6 +43,25 @@ class Matched:
     """(B,) logit that anything matches"""
     sampling: Tensor
     """(B, S) logit that the sentence speaks of the superpoint at all, as its object or beside it"""
+
+
+@dataclass(frozen=True)
+class Surveyed:
+    """G scans of S superpoints as the head sees them before anything is asked."""
+
+    content: Tensor
+    """(G, S, width)"""
+    features: Tensor
+    """(G, S, width) what a mask's kernel is held against before the first layer"""
+    asks: Tensor
+    """(G, S, width) what words are held against to tell whether they speak of a superpoint"""
+    near: tuple[Tensor, ...]
+    """(G, parts, S, S) for each layer: how much superpoints look at one another, little at what is not there"""
+
+    def of(self, scan: Tensor) -> Surveyed:
+        """Those of the scans (B,) of B sentences."""
+        near = tuple(each[scan] for each in self.near)
+        return Surveyed(self.content[scan], self.features[scan], self.asks[scan], near)
 
 
 class ReferringHead(Head):
@@ -62,9 +84,10 @@ class ReferringHead(Head):
         self.embedding = nn.Embedding(len(vocabulary.split()) + 2, width, padding_idx=0)
         self.root = nn.Parameter(torch.randn(width) * 0.1)
         self.place = nn.Parameter(torch.randn(LONGEST_SENTENCE, width) * 0.1)
+        self.phrase = nn.Linear(3 * width, width)
         self.reader = _Block(width, parts, dropout)
         self.content = nn.Sequential(nn.Linear(superpoint, width), nn.LayerNorm(width), nn.ReLU())
-        self.relation = nn.Linear(RELATIONS, parts)
+        self.relations = nn.ModuleList([_relation(parts) for _ in range(layers + 1)])
         self.neighbours = _Block(width, parts, dropout)
         self.mask_features = nn.Sequential(nn.Linear(width, width), nn.ReLU(), nn.Linear(width, width))
         self.asks, self.asked = nn.Linear(width, width), nn.Linear(width, width)
@@ -77,7 +100,7 @@ class ReferringHead(Head):
 
     @classmethod
     def behind(
-        cls, net: nn.Module, num_classes: int, vocabulary: str = "car", width: int = 48, layers: int = 2, parts: int = 4
+        cls, net: nn.Module, num_classes: int, vocabulary: str = "car", width: int = 64, layers: int = 2, parts: int = 4
     ) -> ReferringHead:
         """See Head.behind."""
         features: int = net.feature_channels  # type: ignore[assignment]
@@ -96,35 +119,39 @@ class ReferringHead(Head):
         """(B, T) numbers of words, 0 = padding -> words (B, 1 + T, width), the root first, and which are there (B, 1 + T)."""
         there = torch.cat([torch.ones_like(tokens[:, :1]), tokens], dim=1) > 0
         words = torch.cat([self.root.expand(tokens.shape[0], 1, -1), self.embedding(tokens)], dim=1)
-        words = self.drop(words + self.place[: tokens.shape[1] + 1])
+        words = self.drop(words + self.place[: tokens.shape[1] + 1]) * there[..., None]
+        before, after = F.pad(words, (0, 0, 1, 0))[:, :-1], F.pad(words, (0, 0, 0, 1))[:, 1:]
+        words = words + self.phrase(torch.cat([before, words, after], dim=2)).relu()  # "turn left" is not "on the left"
         return self.reader(words, _blocked(there)), there
 
     def match(self, words: Tensor, spoken: Tensor, superpoints: Tensor, there: Tensor) -> Matched:
         """Words as `read` gives them, superpoints (B, S, F) as described, `there` (B, S) False on padding."""
         return self.ask(words, spoken, self.survey(superpoints, there), there)
 
-    def survey(self, superpoints: Tensor, there: Tensor) -> Tensor:
-        """(B, S, width) what each superpoint is beside the others, whatever is asked: once for all sentences of a scan."""
-        content = self.drop(self.content(((superpoints - self.mean) / self.std).clamp(-FARTHEST, FARTHEST)))
-        surveyed: Tensor = self.neighbours(content, _blocked(there) + self._near(superpoints[..., :2] * PLACE_M))
-        return surveyed
+    def survey(self, superpoints: Tensor, there: Tensor, depth: int = MOST_LAYERS) -> Surveyed:
+        """What each of (G, S, F) superpoints is beside the others, whatever is asked: once for all sentences of a scan.
 
-    def ask(self, words: Tensor, spoken: Tensor, content: Tensor, there: Tensor) -> Matched:
-        """See `match`, with the superpoints as `survey` gives them."""
-        hidden = _blocked(there)  # (B, 1, 1, S)
-        sampling = self._sampling(words, spoken, content)
-        masks, scores = [], []
-        features = self.mask_features(content)
-        mask, score = self._answer(words, features)
-        masks.append(mask)
-        scores.append(score)
-        for layer in self.layers:
-            words, content = layer(words, _blocked(spoken), content, hidden + _outside(mask, there))
-            features = self.mask_features(content)
-            mask, score = self._answer(words, features)
+        `depth` is the number of layers that are asked later.
+        """
+        content = self.drop(self.content(((superpoints - self.mean) / self.std).clamp(-FARTHEST, FARTHEST)))
+        told = _told(superpoints[..., :2] * PLACE_M)
+        hidden = _blocked(there)
+        first, *later = (hidden + relation(told).permute(0, 3, 1, 2) for relation in self.relations[: depth + 1])
+        content = self.neighbours(content, first)
+        return Surveyed(content, self.mask_features(content), self.asks(content), tuple(later))
+
+    def ask(self, words: Tensor, spoken: Tensor, surveyed: Surveyed, there: Tensor) -> Matched:
+        """See `match`, with the superpoints as `survey` gives them; only as many layers are run as `surveyed` is for."""
+        hidden, silent, content = _blocked(there), _blocked(spoken), surveyed.content
+        sampling = self._sampling(words, spoken, surveyed.asks)
+        mask, score = self._answer(words, surveyed.features)
+        masks, scores = [mask], [score]
+        for layer, near in zip(self.layers, surveyed.near, strict=False):
+            words, content = layer(words, silent, content, hidden, near)
+            mask, score = self._answer(words, self.mask_features(content))
             masks.append(mask)
             scores.append(score)
-        return Matched(tuple(masks), tuple(scores), self._present(words, content, mask, there), sampling)
+        return Matched(tuple(masks), tuple(scores), self._present(words, content, masks[-1], there), sampling)
 
     def _answer(self, words: Tensor, features: Tensor) -> tuple[Tensor, Tensor]:
         """Mask logits (B, S) and the predicted IoU (B,) of the root, which has heard all the words."""
@@ -141,25 +168,11 @@ class ReferringHead(Head):
         answer: Tensor = self.presence(torch.cat([self.norm(words[:, 0]), best, peak], dim=1))[:, 0]
         return answer
 
-    def _sampling(self, words: Tensor, spoken: Tensor, content: Tensor) -> Tensor:
+    def _sampling(self, words: Tensor, spoken: Tensor, asks: Tensor) -> Tensor:
         """(B, S) how much the words together ask for each superpoint."""
-        asked = (self.asks(content) @ self.asked(words).transpose(1, 2)) / self.width**0.5  # (B, S, T)
+        asked = (asks @ self.asked(words).transpose(1, 2)) / self.width**0.5  # (B, S, T)
         together: Tensor = (asked * spoken[:, None].to(asked.dtype)).sum(dim=2) / spoken.sum(dim=1, keepdim=True)
         return together
-
-    def _near(self, place: Tensor) -> Tensor:
-        """(B, parts, S, S) what superpoints at (B, S, 2) m are to one another, as a bias of their attention."""
-        way = place[:, None] - place[:, :, None]  # (B, S, S, 2)
-        distance = (way * way).sum(dim=3, keepdim=True).clamp_min(1e-6).sqrt()
-        azimuth = (place * place).sum(dim=2).clamp_min(1e-6).sqrt()
-        behind = (azimuth[:, None] - azimuth[:, :, None])[..., None]  # farther from the sensor
-        across = (place[:, :, None, 0] * place[:, None, :, 1] - place[:, :, None, 1] * place[:, None, :, 0])[..., None]
-        across = across / azimuth[:, :, None, None].clamp_min(1.0)  # to the left, as seen from the sensor
-        near = torch.exp(-distance / 6)
-        sides = (near * (behind / 3).tanh(), near * (across / 3).tanh())
-        told = torch.cat([torch.exp(-distance / 2), near, distance.log1p(), *sides], dim=3)
-        bias: Tensor = self.relation(told).permute(0, 3, 1, 2)
-        return bias
 
 
 class TextGraph(nn.Module):
@@ -183,11 +196,22 @@ class MatchGraph(nn.Module):
     def forward(self, words: Tensor, spoken: Tensor, superpoints: Tensor, there: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         matched = self.head.match(words, spoken, superpoints, there)
         mask = matched.masks[-1].sigmoid() * there.to(words.dtype)
-        return mask, matched.scores[-1].clamp(0.0, 1.0), matched.present.sigmoid()
+        return mask, expected_iou(matched, there), matched.present.sigmoid()
+
+
+def expected_iou(matched: Matched, there: Tensor) -> Tensor:
+    """(B,) IoU that the last mask is expected to have: the head's own guess for a right one, times how likely it is right.
+
+    The published score learns from masks that are right by half, and so knows nothing of wrong ones.
+    """
+    logits = matched.masks[-1].masked_fill(~there, BLOCKED)
+    chosen = (logits.sigmoid() >= MEANT) | (logits >= logits.amax(dim=1, keepdim=True))
+    right = (logits.softmax(dim=1) * chosen.to(logits.dtype)).sum(dim=1)
+    return matched.scores[-1].clamp(0.0, 1.0) * right
 
 
 class _Layer(nn.Module):
-    """Words look at the superpoints of the mask so far and talk; then superpoints look at the words."""
+    """Words look at the superpoints and talk; superpoints listen to the words, and then look at one another."""
 
     def __init__(self, width: int, parts: int, dropout: float) -> None:
         super().__init__()
@@ -196,13 +220,13 @@ class _Layer(nn.Module):
         self.talk = _Block(width, parts, dropout)
         self.listen = _Attention(width, parts)
         self.listen_norm = nn.LayerNorm(width)
-        self.think = _Feed(width, dropout)
+        self.compare = _Block(width, parts, dropout)
 
-    def forward(self, words: Tensor, unspoken: Tensor, content: Tensor, hidden: Tensor) -> tuple[Tensor, Tensor]:
+    def forward(self, words: Tensor, silent: Tensor, content: Tensor, hidden: Tensor, near: Tensor) -> tuple[Tensor, Tensor]:
         words = self.norm(words + self.look(words, content, hidden))
-        words = self.talk(words, unspoken)
-        content = self.listen_norm(content + self.listen(content, words, unspoken))
-        return words, self.think(content)
+        words = self.talk(words, silent)
+        content = self.listen_norm(content + self.listen(content, words, silent))
+        return words, self.compare(content, near)
 
 
 class _Block(nn.Module):
@@ -253,8 +277,23 @@ def _blocked(there: Tensor) -> Tensor:
     return torch.where(there, 0.0, BLOCKED)[:, None, None]
 
 
-def _outside(mask: Tensor, there: Tensor) -> Tensor:
-    """(B, 1, 1, S) bias that hides what a mask leaves out; a mask that is empty hides nothing."""
-    outside = (mask.detach().sigmoid() < SAME_MASK) & there
-    outside = outside & ~(outside | ~there).all(dim=1, keepdim=True)
-    return torch.where(outside, BLOCKED, 0.0)[:, None, None]
+def _relation(parts: int) -> nn.Module:
+    """(..., RELATIONS) where another superpoint is -> (..., parts) how much to look at it."""
+    return nn.Sequential(nn.Linear(RELATIONS, 2 * parts), nn.ReLU(), nn.Linear(2 * parts, parts))
+
+
+def _told(place: Tensor) -> Tensor:
+    """(G, S, S, RELATIONS) what the superpoints at (G, S, 2) m are to one another: how far, and on which side.
+
+    Sides are told twice, along the vehicle's axes and along the line of sight to the first of both.
+    """
+    way = place[:, None] - place[:, :, None]  # (G, S, S, 2), from the first to the second
+    distance = (way * way).sum(dim=3, keepdim=True).clamp_min(1e-6).sqrt()
+    reach = (place * place).sum(dim=2, keepdim=True).clamp_min(1e-6).sqrt()
+    sight = (place / reach)[:, :, None]  # (G, S, 1, 2)
+    along = (sight * way).sum(dim=3, keepdim=True)
+    across = sight[..., :1] * way[..., 1:] - sight[..., 1:] * way[..., :1]
+    near = torch.exp(-distance / 6)
+    sides = (torch.cat([along, across, way], dim=3) / 3).tanh()
+    same = torch.exp(-10 * distance)
+    return torch.cat([torch.exp(-distance / 2), near, distance.log1p() - 2, sides, near * sides[..., :2], same], dim=3)
