@@ -186,7 +186,7 @@ class ReferringData:
         missing = [key for key, place in places.items() if not place.is_file()]
         if missing:
             scans = open_scans(folder)
-            for place in {self._place(key).parent for key in missing}:
+            for place in {places[key].parent for key in missing}:
                 make_folder(place)
             number = {key: i for i, key in enumerate(scans.keys)}
             segmenter = open_encoder(bundle, cache / f"encoder-{bundle.content_hash[:16]}", scans[0].cloud)
