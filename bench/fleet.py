@@ -24,6 +24,8 @@ from weakseg_ros.data.many_bags import Job
 from weakseg_ros.data.ray_settings import RaySettings
 from weakseg_ros.files import environment, make_folder, write_json
 from weakseg_ros.fleet.cluster import cluster, runner_of
+from weakseg_ros.measure.evaluate import EvaluateConfig
+from weakseg_ros.measure.evaluate import evaluate as evaluate_one
 from weakseg_ros.measure.merge import merge
 from weakseg_ros.points.cloud import make_cloud
 
@@ -49,11 +51,16 @@ def main() -> None:
     parser.add_argument("--bags", type=int, default=200, help="bags of the comparison (10 or more)")
     parser.add_argument("--many", type=int, default=1000, help="bags of the simulated manifest that memory is measured on")
     parser.add_argument("--bundle", default="models/street", help="the model")
+    parser.add_argument("--worker", type=int, default=0, help="only the memory of one worker over so many bags, without Ray")
     parser.add_argument("--out", type=Path, default=Path("runs/fleet_bench"))
     chosen = parser.parse_args()
     shutil.rmtree(chosen.out, ignore_errors=True)
     make_folder(chosen.out)
     found: dict[str, Any] = {"bags": chosen.bags, "scans_a_bag": SCANS_A_BAG, "environment": environment()}
+    if chosen.worker:
+        found["worker"] = worker_memory(chosen.out, chosen.bundle, chosen.worker)
+        keep(chosen.out, found)
+        return
     write_bags(chosen.out / "bags", chosen.bags)
     begin = time.monotonic()
     with cluster(RaySettings(ray="local", ray_workers=2)) as ray:
@@ -159,6 +166,19 @@ def killed_and_damaged(out: Path, bundle: str, address: list[str]) -> dict[str, 
         "not_evaluated": {row["name"]: row["problem"] for row in rows if "problem" in row},
         "scans": json.loads((out / "killed" / "summary.json").read_text())["scans"],
     }
+
+
+def worker_memory(out: Path, bundle: str, bags: int) -> dict[str, Any]:
+    """Resident memory of this process after each bag that it evaluates; a worker does so, and is replaced after 50 bags."""
+    write_bags(out / "bags", bags)
+    after: list[float] = []
+    for number, bag in enumerate(sorted((out / "bags").glob("*/*"))):
+        evaluate_one(EvaluateConfig(data=bag, bundle=bundle, engine="onnxruntime", out=out / f"{number}", pictures=False))
+        after.append(resident_mib())
+        print(f"{number + 1} bags: {after[-1]} MiB", flush=True)
+    half = after[len(after) // 2 :]
+    slope = float(np.polyfit(np.arange(len(half)), half, 1)[0]) if len(half) > 1 else 0.0
+    return {"mib_after_each_bag": after, "mib_a_bag_in_the_second_half": round(slope, 3)}
 
 
 def memory(out: Path, many: int) -> list[dict[str, Any]]:

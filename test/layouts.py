@@ -180,6 +180,22 @@ def _write_scene(scene: Path, index: int) -> None:
     (scene / f"{scene.name}.txt").write_text(f"axisAlignment = {quarter_turn} \ncolorHeight = 968\nsceneType = Office\n")
 
 
+def write_scanrefer(root: Path, scenes: dict[str, list[str]], said: str = "it is the {name} by the wall") -> Path:
+    """ScanRefer's two files about ScanNet's scenes as `write_scannet` writes them: two descriptions of each object."""
+    for split, names in scenes.items():
+        rows = [
+            {
+                **{"scene_id": scene, "object_id": str(i), "object_name": name.replace(" ", "_"), "ann_id": str(number)},
+                **{"description": said.format(name=name) + " near the door" * number, "token": []},
+            }
+            for scene in names
+            for i, (name, _) in enumerate(SCANNET_OBJECTS)
+            for number in range(2)
+        ]
+        (root / f"ScanRefer_filtered_{split}.json").write_text(json.dumps(rows))
+    return root
+
+
 def write_sensaturban(root: Path, train: list[str], test: tuple[str, ...] = (), points: int = 260) -> Path:
     """Tiles of SensatUrban; only those in train/ have a class."""
     for index, (folder, tile) in enumerate([*(("train", tile) for tile in train), *(("test", tile) for tile in test)]):

@@ -109,8 +109,8 @@ def test_a_share_of_the_cells_of_each_class_is_drawn() -> None:
         NO_AUGMENTATION,
         told=untold(RANGE, 0.0, points=POINTS),
     )
-    prepared = source._prepared(0)
-    dense = crops()._prepared(0).labels
+    prepared = source.prepared(0)
+    dense = crops().prepared(0).labels
     for wanted in (1, 2, 3):
         cells = np.count_nonzero(dense == wanted)
         assert np.count_nonzero(drawn.class_id == wanted) == max(int(0.1 * cells), 1)

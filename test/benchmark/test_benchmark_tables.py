@@ -16,7 +16,8 @@ from weakseg_ros.benchmark.rows import RowFile
 from weakseg_ros.benchmark.table import BenchmarkConfig, Row, table
 from weakseg_ros.config import load_yaml
 
-TABLES = sorted(path.name for path in (Path(__file__).resolve().parents[2] / "config" / "benchmark").glob("*.yaml"))
+FILES = sorted((Path(__file__).resolve().parents[2] / "config" / "benchmark").glob("*.yaml"))
+TABLES = [path.name for path in FILES if "task" not in yaml.safe_load(path.read_text())]
 
 
 def shrunk(row: Row, out: Path) -> Row:

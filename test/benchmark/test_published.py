@@ -66,10 +66,19 @@ def test_coarse3d_takes_its_first_steps_on_semantickitti(
     layouts: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     root = layouts.write_kitti(tmp_path / "kitti", ["00", "08"], points=400)
-    small = ["steps=2", "warmup_steps=1", "batch_size=1", "net_width=8", "height=16", "width=64", "workers=1", "validate_every=0"]
+    small = [
+        "steps=20",
+        "warmup_steps=1",
+        "batch_size=1",
+        "net_width=8",
+        "height=16",
+        "width=64",
+        "workers=1",
+        "validate_every=0",
+    ]
     arguments = ["--config", "semantickitti_coarse3d", "--out", str(tmp_path / "out"), "--step-turns", "0"]
     few = ["--methods", "coarse3d", "--ratios", "0.01"]
-    assert main(["benchmark", str(root), *arguments, *few, "--override", *small, "accelerator=cpu"]) == 0
+    assert main(["benchmark", str(root), *arguments, *few, "--override", *small, "validate_every=0", "accelerator=cpu"]) == 0
     said = capsys.readouterr().out
     assert "| coarse3d | SalsaNext (salsanext) | 1 % |" in said
     assert "| 58.3 |" in said
@@ -93,7 +102,7 @@ def test_erda_takes_its_first_steps_on_points(
 ) -> None:
     root = write(layouts, tmp_path / "data")
     net = ["randlanet.points=64", "randlanet.neighbours=4", "randlanet.ratios=[2, 2]", "net_width=8"]
-    small = ["steps=2", "batch_size=1", "workers=1", "validate_every=0", "accelerator=cpu"]
+    small = ["steps=20", "batch_size=1", "workers=1", "validate_every=0", "accelerator=cpu"]
     ratios = [] if name == "scannet_erda" else ["--ratios", "0.01" if name == "s3dis_erda" else "0.001"]
     arguments = ["--config", name, "--out", str(tmp_path / "out"), "--step-turns", "0", "--methods", "erda", *ratios]
     assert main(["benchmark", str(root), *arguments, "--override", *net, *small]) == 0

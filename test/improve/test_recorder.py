@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from support.logged_frames import ALL, LABELS, Start, fill, frame, keep, kept, offer_until, reasons_in, wait
-from weakseg_ros.data.frame_log import BYTES_PER_POINT, part_path
+from weakseg_ros.data.frame_log import bytes_per_point, part_path
 from weakseg_ros.improve.log.admission import LogSettings
 from weakseg_ros.improve.log.context import read_context
 from weakseg_ros.improve.log.frame_folder import open_frames
@@ -167,7 +167,7 @@ def test_the_byte_budget_counts_what_lies_on_the_disk(start: Start, tmp_path: Pa
     parts = [path for part in ("velodyne", "predictions", "uncertainty", "frames") for path in (log.folder / part).iterdir()]
     total = sum(path.stat().st_size for path in parts)
     assert 0.5 * (1 << 20) < total <= log.status().bytes <= 1 << 20
-    assert BYTES_PER_POINT * 4000 * log.status().frames < total
+    assert bytes_per_point(False) * 4000 * log.status().frames < total
 
 
 # disks

@@ -72,6 +72,25 @@ def test_a_frame_comes_back_as_it_was(tmp_path: Path) -> None:
     assert open_frames(tmp_path / "log").frames == [written], "the record alone says the same as the index"
 
 
+def test_a_frame_keeps_its_colours(tmp_path: Path) -> None:
+    rgb = np.random.default_rng(3).integers(0, 256, (50, 3)).astype(np.uint8)
+    with writer(tmp_path / "log") as log:
+        colored = log.write(*frame(rgb=rgb), Origin(), WORTH)
+        plain = log.write(*frame(seed=1), Origin(), WORTH)
+        assert "colored" not in plain.to_plain()
+        assert colored.sizes["rgb"] == 150
+        scans = open_frames(tmp_path / "log").scans
+        np.testing.assert_array_equal(scans[0].cloud.rgb, rgb)
+        assert scans[1].cloud.rgb is None
+        part_path(tmp_path / "log", "rgb", colored.key).write_bytes(b"cut")
+        assert [record.key for record in open_frames(tmp_path / "log").frames] == [plain.key]
+        log.remove(colored.key)
+        assert not list((tmp_path / "log" / "rgb").iterdir())
+    (tmp_path / "log" / "rgb" / "0000_000009.rgb").write_bytes(b"half-written")
+    with writer(tmp_path / "log"):
+        assert not list((tmp_path / "log" / "rgb").iterdir()), "a dead writer's files are swept"
+
+
 def test_a_frame_is_read_with_the_intensity_that_the_model_saw(tmp_path: Path) -> None:
     cloud, answer = frame(64, intensity_full_scale=255.0)
     with writer(tmp_path) as log:

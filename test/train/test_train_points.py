@@ -13,6 +13,10 @@ from support import optional
 
 torch = optional("torch")
 optional("onnx")
+from weakseg_ros.batches.point_crops import CELL_BITS, PointCrops
+from weakseg_ros.batches.settings import AugmentConfig
+from weakseg_ros.cli import main as weakseg
+from weakseg_ros.data.scan_sets import Subset
 from weakseg_ros.data.scan_writer import ScanWriter
 from weakseg_ros.data.scans import open_scans
 from weakseg_ros.deploy.bundle import Bundle
@@ -24,6 +28,8 @@ from weakseg_ros.points.labels import LabelClass, LabelMap
 from weakseg_ros.points.projection import RangeSpec
 from weakseg_ros.train.commands import export_main
 from weakseg_ros.train.config import TrainConfig
+from weakseg_ros.train.experience_replay import ReplayCrops
+from weakseg_ros.train.finetune import ModelScans, export_refined, refine
 from weakseg_ros.train.train import train
 from weakseg_ros.weak.protocols import SparseConfig
 
@@ -104,6 +110,52 @@ def test_a_resumed_training_goes_on_as_if_it_had_never_stopped(rooms: Path, tmp_
     ours, theirs = whole.load_last()[0]["net"], parts.load_last()[0]["net"]
     for name, tensor in ours.items():
         torch.testing.assert_close(theirs[name], tensor, rtol=0, atol=0)
+
+
+def test_retraining_goes_on_from_its_weights_beside_old_scans(bundle: Bundle, rooms: Path, tmp_path: Path) -> None:
+    scans = open_scans(rooms)
+    new, known = (ModelScans(Subset(scans, part), bundle.info) for part in ([0], [1, 2, 3]))
+    config = config_of(rooms, tmp_path / "run", batch_size=4, steps=2, method="supervised")
+    refined = refine(bundle, new, known, config, 0.5)
+    rows = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
+    assert {"new_supervised.focal", "replay_supervised.focal"} <= rows[0].keys()
+    made = export_refined(refined, bundle, known, tmp_path / "again", {}, "weakseg retrain")
+    assert made.info.input == bundle.info.input
+    assert made.info.parity["class_agreement"] >= 0.999
+    assert made.content_hash != bundle.content_hash
+
+
+def test_a_batch_of_two_kinds_has_the_new_crops_first(bundle: Bundle, rooms: Path) -> None:
+    scans, info = open_scans(rooms), bundle.info
+    parts = [
+        PointCrops(Subset(scans, part), lambda scan: scan.class_id, info.input.geometry, AugmentConfig(), told=info.input)
+        for part in ([0], [1, 2])
+    ]
+    both = ReplayCrops(*parts, new_per_batch=1)
+    numbers = both.of_step(0, 3, 0, 1, 1)
+    assert [number >> CELL_BITS for number in numbers][:1] == [0]
+    assert {number >> CELL_BITS for number in numbers[1:]} <= {1, 2}
+    batch = both.batch(info.input, numbers, np.random.default_rng(0))
+    assert len(batch.image) == len(batch.further[0]) == 3
+    np.testing.assert_array_equal(both.points(2)[0].xyz, scans[2].cloud.xyz)
+
+
+def test_statistics_are_adapted_to_clouds_without_labels(
+    bundle: Bundle, rooms: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    command = ["adapt", str(rooms), "--bundle", str(bundle.folder), "--out", str(tmp_path / "adapted"), "--unfit"]
+    command += ["--report", str(tmp_path / "report"), "--least-agreement", "0", "--normalise", "all"]
+    assert weakseg([*command, "--steps", "2"]) == 2
+    assert "is a network on points, of which statistics alone are re-estimated" in capsys.readouterr().err
+    code = weakseg(command)
+    summary = json.loads((tmp_path / "report" / "summary.json").read_text())
+    assert code == (1 if summary["refused"] else 0)
+    assert 0 < summary["after"]["agreement"] <= 1
+    assert summary["steps"] == 0
+    if not summary["refused"]:
+        adapted = Bundle.load(tmp_path / "adapted")
+        assert adapted.info.input.points == POINTS
+        assert adapted.info.input.mean != bundle.info.input.mean
 
 
 def test_what_needs_an_image_is_refused_in_words(rooms: Path, tmp_path: Path, bundle: Bundle) -> None:

@@ -34,12 +34,12 @@ JITTER_M = 0.35
 """standard deviation of a crop's middle around the point that was seen least, as published"""
 PASSES = 4
 """how often the points of all scans could be seen in a round; once would leave gaps, as crops overlap"""
-_CELL_BITS = 32
+CELL_BITS = 32
 """a crop's number is that of its scan and, below, that of the cell in its middle"""
 
 
 @dataclass(frozen=True)
-class _Prepared:
+class Prepared:
     """A training scan as grid points."""
 
     columns: dict[str, NDArray[np.float32]]
@@ -72,7 +72,7 @@ class PointCrops:
         self.told = told or untold(spec, scans.intensity_full_scale)
         assert self.told.points is not None, "what is told of points names their grid"
         self.weights, self._points = weights, self.told.points.points
-        self._kept: dict[int, _Prepared] = {}
+        self._kept: dict[int, Prepared] = {}
         self._bytes_left = cache_gib * 2**30
         self._lock = Lock()
         self._round = lru_cache(maxsize=2)(self._draw_round)
@@ -113,7 +113,7 @@ class PointCrops:
         )
 
     def _example(
-        self, spec: InputSpec, prepared: _Prepared, chosen: NDArray[np.intp], length: int, rng: np.random.Generator
+        self, spec: InputSpec, prepared: Prepared, chosen: NDArray[np.intp], length: int, rng: np.random.Generator
     ) -> dict[str, NDArray[Any]]:
         order = rng.permutation(length)  # the pyramid keeps the first points of each level
         again = np.append(chosen, rng.choice(chosen, length - len(chosen)))[order]
@@ -125,21 +125,22 @@ class PointCrops:
         tensors = crop_tensors(planes, spec)
         return {**tensors, "labels": prepared.labels[again] * own, "mask": own, "weights": prepared.weights[again] * own}
 
-    def _crop(self, number: int, rng: np.random.Generator) -> tuple[_Prepared, NDArray[np.intp]]:
-        prepared = self._prepared(number >> _CELL_BITS)
-        middle = prepared.tree.data[number & ((1 << _CELL_BITS) - 1)]
+    def _crop(self, number: int, rng: np.random.Generator) -> tuple[Prepared, NDArray[np.intp]]:
+        prepared = self.prepared(number >> CELL_BITS)
+        middle = prepared.tree.data[number & ((1 << CELL_BITS) - 1)]
         return prepared, nearest_points(prepared.tree, middle + rng.normal(0.0, JITTER_M, 3), self._points)
 
     def _draw_round(self, seed: int, number: int) -> list[int]:
         """The crops of one round, each where least was seen before."""
         scans = range(len(self))
-        trees = [self._prepared(i).tree for i in Progress(scans, what="grid", unit="scan", shown=not number)]
+        trees = [self.prepared(i).tree for i in Progress(scans, what="grid", unit="scan", shown=not number)]
         count = max(len(trees), -(-PASSES * sum(tree.n for tree in trees) // self._points))
         possibilities = Possibilities(trees, self._points, np.random.default_rng([seed, 3, number]))
         picks = (possibilities.next() for _ in range(count))
-        return [(scan << _CELL_BITS) | int(chosen[0]) for scan, chosen in picks]
+        return [(scan << CELL_BITS) | int(chosen[0]) for scan, chosen in picks]
 
-    def _prepared(self, i: int) -> _Prepared:
+    def prepared(self, i: int) -> Prepared:
+        """The i-th scan's grid points, kept in memory where there is room."""
         if i in self._kept:
             return self._kept[i]
         made = self._prepare(i)
@@ -149,7 +150,7 @@ class PointCrops:
             self._kept[i] = made
         return made
 
-    def _prepare(self, i: int) -> _Prepared:
+    def _prepare(self, i: int) -> Prepared:
         cloud, labels, weight = self._read(i)
         upright, ground = put_upright(cloud, self.told)
         points = thin(upright, self.told, self.told.intensity.scale_of(cloud), ground)
@@ -157,7 +158,7 @@ class PointCrops:
         given, every = (points.grid.most_frequent(chosen) for chosen in (labels * (weight >= 1.0), labels))
         most = np.zeros(points.grid.count, np.float32)
         np.maximum.at(most, points.grid.cell_of_point, weight)
-        return _Prepared(points.columns, np.where(given > 0, given, every), most, cKDTree(points.xyz))
+        return Prepared(points.columns, np.where(given > 0, given, every), most, cKDTree(points.xyz))
 
     def _read(self, i: int) -> tuple[Cloud, NDArray[np.uint8], NDArray[np.float32]]:
         scan = self.scans[i]

@@ -25,6 +25,7 @@ from typing import Any
 
 import torch
 
+from weakseg_ros.benchmark.folds import gather_folds, run_folds
 from weakseg_ros.benchmark.report import BASELINE, STEPS, write_report
 from weakseg_ros.benchmark.rows import RowFile
 from weakseg_ros.benchmark.step_times import time_in_turns
@@ -54,8 +55,11 @@ _TIMED_PARTS = 40
 def run(config: BenchmarkConfig) -> int:
     """Do what `weakseg benchmark` was asked for; returns its exit code."""
     if config.report_only:
+        gather_folds(config)
         say(write_report(config.out, config.classes, published=config.published).read_text(encoding="utf-8"))
         return 0
+    if config.folds:
+        return run_folds(config, run)
     rows = table(config)
     scans, data_hash = open_table(config)
     failed = train_rows(config, rows, scans, data_hash)
@@ -227,6 +231,7 @@ def _figures(run: RunFolder, classes: Sequence[str]) -> dict[str, Any]:
         "miou": statistics.fmean(chosen) if chosen else judged["miou_present"],
         "miou_present": judged["miou_present"],
         "class_iou": ious,
+        "overlaps": judged.get("overlaps", {}),
         "labelled_points": sum(counts[1:]),
         "steps": judged["step"] + 1,
         "step_ms": _step_ms(rows),

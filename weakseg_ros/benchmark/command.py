@@ -6,18 +6,32 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+from weakseg_ros.benchmark.referring_table import TASK, ReferringTable
 from weakseg_ros.benchmark.table import BenchmarkConfig
-from weakseg_ros.config import parse
+from weakseg_ros.config import parse, read_yaml
 from weakseg_ros.errors import ConfigError, did_you_mean
 from weakseg_ros.files import share_folder
 
 
 def main(argv: Sequence[str]) -> int:
     """The verb; exit code 1 where a row failed."""
-    config = parse(BenchmarkConfig, with_shipped_table(argv), "benchmark")
+    words = with_shipped_table(argv)
+    if task_of(words) == TASK:
+        referring = parse(ReferringTable, words, "benchmark")
+        from weakseg_ros.benchmark.referring_benchmark import run as run_referring
+
+        return run_referring(referring)
+    config = parse(BenchmarkConfig, words, "benchmark")
     from weakseg_ros.benchmark.benchmark import run
 
     return run(config)
+
+
+def task_of(words: Sequence[str]) -> str:
+    """The `task` that the table's file names; empty for one of segmentation, and where there is no such file."""
+    file = Path(words[words.index("--config") + 1]) if "--config" in words[:-1] else Path()
+    content = read_yaml(file) if file.is_file() else None
+    return str(content.get("task", "")) if isinstance(content, dict) else ""
 
 
 def with_shipped_table(argv: Sequence[str]) -> list[str]:

@@ -59,6 +59,10 @@ class BenchmarkConfig:
     """Holds out this share at the end of the training scans and validates on it instead of the validation scans (0 to 0.9), so
     that settings are not chosen on the reported scans; 0 validates as usual."""
 
+    folds: tuple[str, ...] = ()
+    """Lists recordings, areas or places for a cross-validation: each row is trained once for each of them, on the others, and the
+    points of all are counted together; an empty list validates as usual."""
+
     methods: tuple[str, ...] = ("supervised", "erda", "coarse3d", "erda+coarse3d")
     """Lists the methods to compare by name; names joined by '+' form one combined method."""
     nets: tuple[str, ...] = ("light",)
@@ -99,6 +103,8 @@ class BenchmarkConfig:
         for name in ("methods", "nets", "ratios", "seeds"):
             if not getattr(self, name):
                 raise ConfigError(f"{name}: is empty; give at least one")
+        if len(self.folds) == 1 or (self.folds and self.hold_out):
+            raise ConfigError("folds: names one fold, or stands beside hold_out; list two or more, and leave hold_out at 0")
         for ratio in self.ratios:
             if not 0.0 < ratio <= 1.0:
                 raise ConfigError(f"ratios: {ratio} is outside 0..1; 1 means all labels, 0.001 one in a thousand")

@@ -6,6 +6,7 @@ frames/KEY.yaml         the frame's record, written last: a frame without it doe
 velodyne/KEY.bin        as in any folder of scans
 predictions/KEY.label   (N,) little-endian uint32: the model's class as raw id, its instance in the high 16 bits
 uncertainty/KEY.npy     (N,) float16, 0..1
+rgb/KEY.rgb             as in any folder of scans, where the sensor sees colours
 index.jsonl             the records again, one a line, for quick reading; rebuilt from frames/ where they differ
 """
 
@@ -32,11 +33,12 @@ from weakseg_ros.points.labels import LabelMap
 from weakseg_ros.reads import parse_json
 
 INDEX = "index.jsonl"
-BYTES_PER_POINT = POINT_BYTES + 4 + 2
-"""cloud, prediction and uncertainty"""
+COLOR_BYTES = 3
 NPY_HEADER_BYTES = 128
 SUFFIX_OF_PART = {"velodyne": ".bin", "predictions": ".label", "uncertainty": ".npy", "frames": ".yaml"}
 """the files of a frame in the order of writing; the last one makes it count"""
+SUFFIX_OF_COLORS = {"rgb": ".rgb"}
+"""a further file of a frame with colours"""
 
 
 @dataclass(frozen=True)
@@ -91,6 +93,8 @@ class FrameRecord:
     """the word under which somebody asked for the frame; empty where nobody did"""
     note: str = ""
     """why somebody asked for the frame, in words"""
+    colored: bool = False
+    """whether its points have colours"""
     descriptor: tuple[float, ...] = ()
     """what the frame looks like, for telling new from known"""
     suggestions: tuple[Suggestion, ...] = field(default=())
@@ -104,7 +108,8 @@ class FrameRecord:
     def sizes(self) -> dict[str, int]:
         """Bytes of the files that hold an entry per point, by their part."""
         count = self.points
-        return {"velodyne": POINT_BYTES * count, "predictions": 4 * count, "uncertainty": NPY_HEADER_BYTES + 2 * count}
+        colors = {"rgb": COLOR_BYTES * count} if self.colored else {}
+        return {"velodyne": POINT_BYTES * count, "predictions": 4 * count, "uncertainty": NPY_HEADER_BYTES + 2 * count, **colors}
 
     def to_plain(self) -> dict[str, Any]:
         """Numbers, words and lists only."""
@@ -171,13 +176,18 @@ KINDS = {
     "reason": str,
     "source_key": str,
 }
-LATER_KINDS = {"intensity_scale": float, "tag": str, "note": str}
+LATER_KINDS = {"intensity_scale": float, "tag": str, "note": str, "colored": bool}
 """what older records lack; written only where it says something, so that an old log keeps its hash"""
 
 
+def bytes_per_point(colored: bool) -> int:
+    """What a point takes on the disk: cloud, prediction, uncertainty, and its colour where it has one."""
+    return POINT_BYTES + 4 + 2 + COLOR_BYTES * colored
+
+
 def part_path(folder: Path, part: str, key: str) -> Path:
-    """Where a part of a frame lies: velodyne, predictions, uncertainty or frames."""
-    return folder / part / f"{key}{SUFFIX_OF_PART[part]}"
+    """Where a part of a frame lies: velodyne, predictions, uncertainty, frames or rgb."""
+    return folder / part / f"{key}{(SUFFIX_OF_PART | SUFFIX_OF_COLORS)[part]}"
 
 
 def read_records(folder: Path, problems: list[str]) -> dict[str, FrameRecord]:
@@ -296,6 +306,7 @@ def read_frame_cloud(folder: Path, record: FrameRecord) -> Cloud:
         np.ascontiguousarray(points[:, :3]),
         points[:, 3] * factor if record.intensity_field else None,
         np.repeat(np.arange(record.height, dtype=np.uint16), record.width) if record.ring_is_row else None,
+        rgb=scan_files.read_rgb(part_path(folder, "rgb", record.key), record.points) if record.colored else None,
         stamp_ns=record.stamp_ns,
         frame_id=record.frame_id,
         height=record.height,

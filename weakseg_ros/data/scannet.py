@@ -272,10 +272,9 @@ def instances_of(groups: Groups, count: int) -> NDArray[np.uint16]:
 
 def objects_of(scene: Path, count: int) -> Groups | None:
     """The objects of a scene with their vertices; None where one of its two files is not there."""
-    segment_file, object_file = (scene / f"{scene.name}{ending}" for ending in (SEGMENTS, OBJECTS))
-    if not segment_file.is_file() or not object_file.is_file():
+    object_file, segments = scene / f"{scene.name}{OBJECTS}", segments_of(scene, count)
+    if segments is None or not object_file.is_file():
         return None
-    segments = _segments(segment_file, count)
     order = np.argsort(segments, kind="stable")
     groups: Groups = []
     for number, category, wanted in _groups(object_file):
@@ -283,6 +282,12 @@ def objects_of(scene: Path, count: int) -> Groups | None:
         parts = [order[a:b] for a, b in zip(first, last, strict=True)]
         groups.append((number, category, np.concatenate(parts) if parts else np.zeros(0, np.int64)))
     return groups
+
+
+def segments_of(scene: Path, count: int) -> NDArray[np.int64] | None:
+    """(count,) the number of the segment of the mesh that each vertex is in; None where the file is not there."""
+    file = scene / f"{scene.name}{SEGMENTS}"
+    return _segments(file, count) if file.is_file() else None
 
 
 def _segments(file: Path, count: int) -> NDArray[np.int64]:

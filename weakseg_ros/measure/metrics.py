@@ -69,6 +69,12 @@ class ConfusionMatrix:
         return hit / (predicted + true - hit + TINY)
 
     @property
+    def overlaps(self) -> NDArray[np.int64]:
+        """(K, 2) points in the intersection and in the union of each class, of which `iou` is the quotient; they add up."""
+        hit, predicted, true = self._sums()
+        return np.stack([hit, predicted + true - hit], axis=1).astype(np.int64)
+
+    @property
     def precision(self) -> NDArray[np.float64]:
         """(K,) share of the labelled points predicted as a class that are of it; COARSE3D calls it accuracy."""
         hit, predicted, _ = self._sums()

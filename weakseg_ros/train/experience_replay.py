@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from weakseg_ros.batches.batches import Batch, ScanImages, make_batch
+from weakseg_ros.batches.point_crops import CELL_BITS, PointCrops, Prepared
 from weakseg_ros.data.scan_sets import ScanCollection
 from weakseg_ros.deploy.input_spec import InputSpec
 from weakseg_ros.methods.method import Method
@@ -61,6 +62,35 @@ class ReplayImages:
         return torch.cat([fresh[0], known[0]]), torch.cat([fresh[1], known[1]])
 
 
+class ReplayCrops(PointCrops):
+    """As `ReplayImages` for nets on points: new crops first, then those of the replay, padded to the longest of both."""
+
+    def __init__(self, new: PointCrops, replay: PointCrops, new_per_batch: int) -> None:
+        both = ScanCollection("retraining", [("new", new.scans), ("replay", replay.scans)])
+        super().__init__(both, new.labels_of, new.spec, new.augment, told=new.told, weights=new.weights)
+        self.new, self.replay, self.new_per_batch = new, replay, new_per_batch
+
+    def points(self, i: int) -> tuple[Cloud, NDArray[np.uint8]]:
+        """See `ReplayImages.points`."""
+        return self.new.points(i) if i < len(self.new) else self.replay.points(i - len(self.new))
+
+    def of_step(self, step: int, batch_size: int, rank: int, world: int, seed: int) -> list[int]:
+        """See `ReplayImages.of_step`; the scan is the upper part of a crop's number."""
+        fresh = self.new.of_step(step, self.new_per_batch, rank, world, seed)
+        known = self.replay.of_step(step, batch_size - self.new_per_batch, rank, world, seed)
+        return [*fresh, *(number + (len(self.new) << CELL_BITS) for number in known)]
+
+    def prepared(self, i: int) -> Prepared:
+        """See `PointCrops.prepared`."""
+        return self.new.prepared(i) if i < len(self.new) else self.replay.prepared(i - len(self.new))
+
+
+def mixed(new: Any, replay: Any, new_per_batch: int) -> ReplayImages | ReplayCrops:
+    """Both kinds of scans as one source of batches; they are of one kind of source."""
+    kind = ReplayCrops if isinstance(new, PointCrops) else ReplayImages
+    return kind(new, replay, new_per_batch)
+
+
 class ReplayMethod(Method):
     """A method whose losses are taken over the two kinds of scans apart, and weighted by `new_weight` and the rest."""
 
@@ -87,7 +117,8 @@ class ReplayMethod(Method):
 
 def _rows_of_batch(batch: Batch, rows: slice) -> Batch:
     parts: dict[str, Any] = {field.name: getattr(batch, field.name) for field in dataclasses.fields(batch)}
-    return dataclasses.replace(batch, **{name: part[rows] for name, part in parts.items() if part is not None})
+    further = tuple(part[rows] for part in parts.pop("further"))
+    return dataclasses.replace(batch, further=further, **{name: part[rows] for name, part in parts.items() if part is not None})
 
 
 def _rows_of_output(out: NetOutput, rows: slice) -> NetOutput:

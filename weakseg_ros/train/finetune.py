@@ -17,7 +17,8 @@ import numpy as np
 import torch
 from torch import nn
 
-from weakseg_ros.batches.batches import ScanImages
+from weakseg_ros import registry
+from weakseg_ros.batches.batches import ImageSource, SurveyedSource
 from weakseg_ros.data.scan_sets import ChangedScans, Scan, ScanSet
 from weakseg_ros.deploy.bundle import KIND_ONNX, QUANTILES, Bundle, BundleInfo, TrainingStatistics
 from weakseg_ros.deploy.engines.torch import load_graph, rules_of, stores_half
@@ -30,7 +31,7 @@ from weakseg_ros.nets.heads.head import Heads
 from weakseg_ros.train.calibrate import fit_temperature
 from weakseg_ros.train.commands import parse_training
 from weakseg_ros.train.config import TrainConfig
-from weakseg_ros.train.experience_replay import ReplayImages, ReplayMethod
+from weakseg_ros.train.experience_replay import ReplayMethod, mixed
 from weakseg_ros.train.export import export_bundle, measure_scans
 from weakseg_ros.train.machine import launch_fabric
 from weakseg_ros.train.run_folder import RunFolder
@@ -110,20 +111,20 @@ def refine(bundle: Bundle, new: ScanSet, replay: ScanSet | None, config: TrainCo
     """
     keep_large_blocks()
     info, run = bundle.info, RunFolder(config.out)
-    info.refuse_points("retraining")
     fabric = launch_fabric(config)
     torch.manual_seed(config.seed)
     graph = load_graph(bundle)
     told = dataclasses.replace(info.input, intensity=dataclasses.replace(info.intensity, required=False))
     options = (info.spec, config.augment, config.cache_gib, reads_instances(config.method), told, bool(config.propagate.scans))
-    fresh = ScanImages(new, lambda scan: scan.class_id, *options)
+    kind: type[SurveyedSource] = registry.load(registry.SOURCES, told.representation)
+    fresh = kind(new, lambda scan: scan.class_id, *options)
     counted = survey(fresh, info.channels, info.labels.num_classes)
-    images: ScanImages | ReplayImages = fresh
+    images: ImageSource = fresh
     new_per_batch = config.batch_size
     if replay is not None:
         new_per_batch = min(max(round(new_share * config.batch_size), 1), config.batch_size - 1)
-        known = ScanImages(replay, labels_of(config, replay), *options)
-        images = ReplayImages(fresh, known, new_per_batch)
+        known = kind(replay, labels_of(config, replay), *options)
+        images = mixed(fresh, known, new_per_batch)
         counted = _joined(counted, survey(known, info.channels, info.labels.num_classes), new_share)
     statistics = dataclasses.replace(counted, mean=info.input.mean, std=info.input.std)
     if fabric.is_global_zero:
@@ -225,7 +226,7 @@ def _pooled(ours: dict[float, float], theirs: dict[float, float]) -> dict[float,
     return {q: float(value) for q, value in zip(QUANTILES, np.quantile(values, QUANTILES), strict=True)}
 
 
-def _facts(bundle: Bundle, config: TrainConfig, images: ScanImages | ReplayImages, device: str) -> dict[str, Any]:
+def _facts(bundle: Bundle, config: TrainConfig, images: ImageSource, device: str) -> dict[str, Any]:
     return {
         "seed": config.seed,
         "data": {"name": images.scans.name, "hash": images.scans.content_hash, "scans": len(images)},

@@ -208,6 +208,7 @@ def _judge(session: TrainingSession) -> dict[str, Any]:
         miou = confusion.miou
         names = session.val_scans.labels.names
         by_class = {name: round(float(iou), 4) for name, iou in zip(names[1:], confusion.iou[1:], strict=True)}
+        figures |= {"overlaps": dict(zip(names[1:], confusion.overlaps[1:].tolist(), strict=True))}
         figures |= {"classes_present": int(confusion.counts.sum(axis=0)[1:].astype(bool).sum())}
         figures |= {"miou": miou, "miou_present": confusion.miou_present, "accuracy": confusion.accuracy, "class_iou": by_class}
     if not fabric.is_global_zero:

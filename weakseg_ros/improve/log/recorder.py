@@ -19,7 +19,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from weakseg_ros.data.frame_log import BYTES_PER_POINT
+from weakseg_ros.data.frame_log import bytes_per_point
 from weakseg_ros.deploy.segmentation import Segmentation
 from weakseg_ros.errors import DataError, WeaksegError
 from weakseg_ros.improve.log.acquisition import Look, descriptor_size, look_at
@@ -269,7 +269,7 @@ class FrameLog:
         writer = self._writer
         if writer is None or not writer.is_whole():
             writer = self._open()
-        need = RECORD_BYTES + BYTES_PER_POINT * len(job.cloud)
+        need = RECORD_BYTES + bytes_per_point(job.cloud.rgb is not None) * len(job.cloud)
         self._look_at_disk(need)
         writer.refresh()
         self._take_stock(writer)
@@ -340,7 +340,7 @@ class FrameLog:
         known = [_row(self._rows, record) for record in records.values() if len(record.descriptor) == width]
         self._rows = {key: row for key, row in self._rows.items() if key in records}
         matrix = np.stack(known) if known else np.zeros((0, width), np.float32)
-        total = sum(RECORD_BYTES + BYTES_PER_POINT * record.points for record in records.values())
+        total = sum(RECORD_BYTES + bytes_per_point(record.colored) * record.points for record in records.values())
         total += context_size(self.folder)
         with self._lock:
             self._known, self._frames, self._bytes = matrix, len(records), total

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from weakseg_ros.data import scan_files
 from weakseg_ros.data.frame_log import (
     INDEX,
+    SUFFIX_OF_COLORS,
     SUFFIX_OF_PART,
     FrameRecord,
     Suggestion,
@@ -170,6 +171,9 @@ class FrameWriter:
             scan_files.write_points(part_path(self.folder, "velodyne", key), cloud.xyz, cloud.intensity)
             scan_files.write_raw_labels(part_path(self.folder, "predictions", key), raw)
             write_atomic(part_path(self.folder, "uncertainty", key), _npy(answer.uncertainty))
+            if cloud.rgb is not None:
+                make_folder(self.folder / "rgb")
+                scan_files.write_rgb(part_path(self.folder, "rgb", key), cloud.rgb)
             write_atomic(part_path(self.folder, "frames", key), record.to_yaml())
         except OSError:
             self._remove_files(key)
@@ -245,7 +249,7 @@ class FrameWriter:
     def _remove_files(self, key: str) -> None:
         with contextlib.suppress(OSError):
             context_path(self.folder, key).unlink(missing_ok=True)
-        for part in reversed(SUFFIX_OF_PART):
+        for part in (*reversed(SUFFIX_OF_PART), *SUFFIX_OF_COLORS):
             with contextlib.suppress(OSError):
                 part_path(self.folder, part, key).unlink(missing_ok=True)
 
@@ -271,6 +275,7 @@ def _record(key: str, cloud: Cloud, origin: Origin, worth: Worth) -> FrameRecord
         suggestions=tuple(replace(s, point=int(s.point), score=round(float(s.score), 4)) for s in worth.suggestions),
         tag=worth.tag,
         note=worth.note,
+        colored=cloud.rgb is not None,
         **vars(origin),
     )
 
@@ -354,8 +359,8 @@ def _sweep(folder: Path, own: str) -> int:
 
 def _files_without_record(folder: Path) -> Iterator[tuple[str, Path]]:
     records = {path.stem for path in folder.glob("frames/*.yaml") if not path.name.startswith(".")}
-    for part in SUFFIX_OF_PART:
-        for path in (folder / part).iterdir():
+    for part in (*SUFFIX_OF_PART, *SUFFIX_OF_COLORS):
+        for path in (folder / part).iterdir() if (folder / part).is_dir() else ():
             match = OUR_KEY.match(path.name.lstrip("."))
             if match and (path.name.startswith(".") or match.group() not in records):
                 yield match.group(), path
