@@ -34,7 +34,7 @@ from weakseg_ros.points.labels import LabelClass, LabelMap
 from weakseg_ros.points.projection import RangeSpec
 from weakseg_ros.train.adapt_settings import AdaptSettings
 from weakseg_ros.train.adapted import mean_confidence, watch
-from weakseg_ros.train.cloud_views import CloudViews
+from weakseg_ros.train.cloud_views import CloudViews, tensor_of
 from weakseg_ros.train.export import export_bundle
 from weakseg_ros.train.self_training import Look, re_estimate, self_train
 
@@ -81,7 +81,7 @@ def bundle(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
     )
     views = CloudViews(info, SPEC, [street(i) for i in range(10, 14)])
     seen = [views.whole(cloud) for cloud in views.clouds]
-    images = torch.stack([torch.from_numpy(one.image) for one in seen])
+    images = torch.stack([tensor_of(one)[0] for one in seen])
     truth = torch.from_numpy(np.stack([np.where(one.mask, 1 + (one.xyz[2] > -1.5), 0) for one in seen])).long()
     optimizer = torch.optim.Adam(net.parameters(), 1e-2)
     for _ in range(25):
@@ -173,7 +173,7 @@ def test_statistics_are_mixed_by_their_share(bundle: Bundle) -> None:
     images = [views.whole(cloud) for cloud in views.clouds]
     own = net.stem[1].running_mean.clone()
     with torch.no_grad():
-        theirs = torch.stack([net.stem[0](torch.from_numpy(seen.image)[None]).mean((0, 2, 3)) for seen in images]).mean(0)
+        theirs = torch.stack([net.stem[0](tensor_of(seen)).mean((0, 2, 3)) for seen in images]).mean(0)
     re_estimate(net, images, 0.25)
     torch.testing.assert_close(net.stem[1].running_mean, 0.75 * own + 0.25 * theirs, atol=1e-5, rtol=1e-4)
     assert net.stem[1].momentum == 0.1

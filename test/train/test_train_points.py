@@ -15,7 +15,6 @@ torch = optional("torch")
 optional("onnx")
 from weakseg_ros.batches.point_crops import CELL_BITS, PointCrops
 from weakseg_ros.batches.settings import AugmentConfig
-from weakseg_ros.cli import main as weakseg
 from weakseg_ros.data.scan_sets import Subset
 from weakseg_ros.data.scan_writer import ScanWriter
 from weakseg_ros.data.scans import open_scans
@@ -138,24 +137,6 @@ def test_a_batch_of_two_kinds_has_the_new_crops_first(bundle: Bundle, rooms: Pat
     batch = both.batch(info.input, numbers, np.random.default_rng(0))
     assert len(batch.image) == len(batch.further[0]) == 3
     np.testing.assert_array_equal(both.points(2)[0].xyz, scans[2].cloud.xyz)
-
-
-def test_statistics_are_adapted_to_clouds_without_labels(
-    bundle: Bundle, rooms: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    command = ["adapt", str(rooms), "--bundle", str(bundle.folder), "--out", str(tmp_path / "adapted"), "--unfit"]
-    command += ["--report", str(tmp_path / "report"), "--least-agreement", "0", "--normalise", "all"]
-    assert weakseg([*command, "--steps", "2"]) == 2
-    assert "is a network on points, of which statistics alone are re-estimated" in capsys.readouterr().err
-    code = weakseg(command)
-    summary = json.loads((tmp_path / "report" / "summary.json").read_text())
-    assert code == (1 if summary["refused"] else 0)
-    assert 0 < summary["after"]["agreement"] <= 1
-    assert summary["steps"] == 0
-    if not summary["refused"]:
-        adapted = Bundle.load(tmp_path / "adapted")
-        assert adapted.info.input.points == POINTS
-        assert adapted.info.input.mean != bundle.info.input.mean
 
 
 def test_what_needs_an_image_is_refused_in_words(rooms: Path, tmp_path: Path, bundle: Bundle) -> None:

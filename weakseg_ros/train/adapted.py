@@ -13,11 +13,11 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from weakseg_ros.deploy.bundle import Bundle
 from weakseg_ros.deploy.engines.torch import load_graph, stores_half
-from weakseg_ros.deploy.frontends.points_numpy import AT_ONCE
 from weakseg_ros.deploy.input_spec import NOT_NORMALISED, InputSpec
 from weakseg_ros.files import environment
 from weakseg_ros.nets.heads.head import Heads
@@ -117,7 +117,7 @@ def export_adapted(adapted: Adaptation, watched: Watched, folder: Path, facts: d
         parity={},
         content_hash="",
     )
-    sample = [{name: values[:AT_ONCE] for name, values in seen.inputs.items()} for seen in watched.images[:PARITY_IMAGES]]
+    sample: NDArray[np.float32] = np.stack([seen.image for seen in watched.images[:PARITY_IMAGES]])
     return export_bundle(adapted.net, changed, folder, sample, stores_half(watched.bundle), watched.heads)
 
 

@@ -7,23 +7,21 @@ Clouds are moved before they are encoded, so that whatever channels a network is
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import Tensor
 
 from weakseg_ros.batches.augment import move_points
 from weakseg_ros.batches.batches import Batch
 from weakseg_ros.batches.settings import AugmentConfig
 from weakseg_ros.deploy.bundle import BundleInfo
 from weakseg_ros.deploy.frontends import FrontendSettings, make_frontend
-from weakseg_ros.deploy.frontends.points_numpy import AT_ONCE
 from weakseg_ros.deploy.input_spec import InputSpec
-from weakseg_ros.nets.output import NetOutput
 from weakseg_ros.points.cloud import Cloud
 from weakseg_ros.points.projection import RangeView
 
@@ -34,24 +32,13 @@ _IN_A_SECTOR = 0.02
 
 @dataclass(frozen=True)
 class CloudImage:
-    """One cloud as a network sees it; for a network on points, H crops of W points each."""
+    """One cloud as a network sees it."""
 
-    inputs: Mapping[str, NDArray[Any]]
-    """as the frontend gives them, the channels first"""
+    image: NDArray[np.float32]
+    """(C, H, W)"""
     xyz: NDArray[np.float32]
     """(3, H, W) m, 0 where no point is"""
     pixels: RangeView
-
-    @property
-    def image(self) -> NDArray[np.float32]:
-        """(C, H, W)"""
-        channels: NDArray[np.float32] = next(iter(self.inputs.values()))
-        return channels[:, :, 0].transpose(1, 0, 2) if self.of_points else channels[0]
-
-    @property
-    def of_points(self) -> bool:
-        """Whether the rows are crops, which the network is given one by one."""
-        return len(self.inputs) > 1
 
     @property
     def mask(self) -> NDArray[np.bool_]:
@@ -75,7 +62,7 @@ class CloudViews:
         inputs, view = self._frontend.encode(cloud)
         owner = view.pixels.point_of_pixel
         xyz = np.where((owner >= 0)[..., None], cloud.xyz[owner], np.float32(0)).transpose(2, 0, 1)
-        return CloudImage(inputs, np.ascontiguousarray(xyz, np.float32), view.pixels)
+        return CloudImage(inputs["image"][0], np.ascontiguousarray(xyz, np.float32), view.pixels)
 
     def moved(self, cloud: Cloud, rng: np.random.Generator) -> CloudImage:
         """The cloud mirrored, turned, tilted, scaled and lifted; as it is where the image is the sensor's own grid."""
@@ -102,14 +89,6 @@ def _cropped(seen: CloudImage, columns: int, rng: np.random.Generator) -> tuple[
     return seen.image[..., window], seen.xyz[..., window], seen.mask[..., window]
 
 
-def outputs_of(net: nn.Module, seen: CloudImage) -> Iterator[NetOutput]:
-    """What a network answers on a cloud: once on an image, and on some crops after the other on points."""
-    tensors = [torch.from_numpy(values) for values in seen.inputs.values()]
-    for first in range(0, len(tensors[0]), AT_ONCE):
-        yield net(*(tensor[first : first + AT_ONCE] for tensor in tensors))
-
-
-def as_image(seen: CloudImage, parts: Iterable[Tensor]) -> Tensor:
-    """(K, H, W) of what `outputs_of` gives, (B, K, H, W) each."""
-    whole = torch.cat(list(parts))
-    return whole[:, :, 0].transpose(0, 1) if seen.of_points else whole[0]
+def tensor_of(seen: CloudImage) -> Tensor:
+    """(1, C, H, W), what a network is fed."""
+    return torch.from_numpy(seen.image)[None]

@@ -25,10 +25,11 @@ from weakseg_ros.deploy.bundle import BundleInfo
 from weakseg_ros.methods.consistency import Consistency
 from weakseg_ros.methods.method import Task
 from weakseg_ros.methods.settings import ConsistencySettings, SupervisedSettings
+from weakseg_ros.nets.output import NetOutput
 from weakseg_ros.points.cloud import Cloud
 from weakseg_ros.progress import Progress
 from weakseg_ros.train.adapt_settings import AdaptSettings
-from weakseg_ros.train.cloud_views import CloudImage, CloudViews, as_image, outputs_of
+from weakseg_ros.train.cloud_views import CloudImage, CloudViews, tensor_of
 from weakseg_ros.train.schedule import warmup_cosine_lr
 
 TEACHING = ConsistencySettings(ramp=0.0, memory=0.1, share=0.5, least=0.3)
@@ -106,17 +107,16 @@ class Guard:
     @torch.inference_mode()
     def logits(self, net: nn.Module) -> Tensor:
         """(P, K) of every fourth pixel that holds a point; the net must be in evaluation."""
-        logits = (as_image(seen, (out.logits for out in outputs_of(net, seen))) for seen in self.clouds)
-        return torch.cat([image[:, torch.from_numpy(seen.mask)].T[::4] for image, seen in zip(logits, self.clouds, strict=True)])
+        return torch.cat([net(tensor_of(seen)).logits[0][:, torch.from_numpy(seen.mask)].T[::4] for seen in self.clouds])
 
 
 @torch.inference_mode()
 def _answer(net: nn.Module, seen: CloudImage) -> Tensor:
     """(K, H, W) probabilities, in evaluation."""
     was = net.training
-    probabilities = as_image(seen, (out.probabilities for out in outputs_of(net.eval(), seen)))
+    answer: NetOutput = net.eval()(tensor_of(seen))
     net.train(was)
-    return probabilities
+    return answer.probabilities[0]
 
 
 def _classes(probs: Tensor, seen: CloudImage) -> NDArray[np.uint8]:
@@ -139,8 +139,7 @@ def re_estimate(net: nn.Module, images: Sequence[CloudImage], share: float) -> N
     for norm in norms:
         norm.train()
     for seen in images:
-        for _ in outputs_of(net, seen):
-            pass
+        net(tensor_of(seen))
     for norm, (mean, variance, momentum) in zip(norms, before, strict=True):
         norm.running_mean.lerp_(mean, 1.0 - share)  # type: ignore[union-attr]
         norm.running_var.lerp_(variance, 1.0 - share)  # type: ignore[union-attr]

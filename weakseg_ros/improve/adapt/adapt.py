@@ -16,7 +16,7 @@ from typing import Any
 
 from weakseg_ros.config import dump_yaml
 from weakseg_ros.deploy.bundle import Bundle
-from weakseg_ros.errors import ConfigError, DataError, complain, say
+from weakseg_ros.errors import DataError, complain, say
 from weakseg_ros.extras import need
 from weakseg_ros.files import check_can_write, environment, make_folder, put_in_place, staged, write_atomic, write_json
 from weakseg_ros.improve.adapt.clouds import UserClouds, read_clouds
@@ -68,11 +68,7 @@ def adapt(config: AdaptConfig) -> dict[str, Any]:
     check_bundle_place(config.out, config.overwrite, "--out")
     check_can_write(config.report, "--report")
     old = Bundle.load(config.bundle)
-    if old.info.input.points is not None and config.steps:
-        raise ConfigError(
-            f"steps: {config.bundle} is a network on points, of which statistics alone are re-estimated; leave steps at 0, or "
-            "label some frames and retrain"
-        )
+    old.info.refuse_points("weakseg adapt")
     clouds = read_clouds(config)
     for problem in clouds.problems[:5]:
         log.warning("left out: %s", problem)
