@@ -161,7 +161,7 @@ def test_refuses_an_edited_yaml(copied_bundle: Path) -> None:
 def test_reads_a_file_replaced_later_as_an_error(copied_bundle: Path) -> None:
     bundle = Bundle.load(copied_bundle)
     (copied_bundle / "model.onnx").write_bytes(b"another model")
-    with pytest.raises(BundleError, match="altered"):
+    with pytest.raises(BundleError, match="modified"):
         bundle.read("model.onnx")
 
 

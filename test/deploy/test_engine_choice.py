@@ -34,7 +34,7 @@ def auto_is_measured(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_the_environment_says_what_auto_is(tiny_bundle: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(choice.VARIABLE, "openvino, torch")
     assert chain_of(tiny_bundle, ("openvino:bf16", "auto")).labels == ("openvino:bf16", "openvino", "torch", "onnxruntime")
-    assert "as the environment variable WEAKSEG_AUTO says" in chain_of(tiny_bundle).why
+    assert "as the environment variable WEAKSEG_AUTO requests" in chain_of(tiny_bundle).why
     monkeypatch.setenv(choice.VARIABLE, "onnxruntim")
     with pytest.raises(ConfigError, match="variable WEAKSEG_AUTO: unknown engine 'onnxruntim'; did you mean 'onnxruntime'"):
         chain_of(tiny_bundle)
