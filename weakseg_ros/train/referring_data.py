@@ -264,7 +264,8 @@ class Views:
     def _said(self, numbers: NDArray[np.int64], flipped: NDArray[np.bool_], strong: bool) -> NDArray[np.int64]:
         """(B, T) the expressions' words, or in a strong view those of paraphrases, some of them not understood."""
         if not strong:
-            return self._tokens[numbers, 0]
+            plain: NDArray[np.int64] = self._tokens[numbers, 0]
+            return plain
         alike = [self.data.paraphrases[self.data.expressions[number].group] for number in numbers]
         numbers = np.array([each[int(self.rng.integers(len(each)))] for each in alike])
         tokens = self._tokens[numbers, flipped.astype(np.int64)]
