@@ -94,7 +94,7 @@ def main() -> None:
             for cloud in clouds_at(arguments.rate_hz, arguments.clouds):
                 writer.write(cloud)
         bundle = Bundle.load(arguments.bundle) if arguments.bundle else fresh_bundle(arguments.net, Path(scratch) / "bundle")
-        spec = bundle.info.spec
+        spec = bundle.info.input.geometry
         machine, rate = environment()["machine"], arguments.rate_hz
         print(f"{bundle.name}, {spec.height} x {spec.width}, {len(cloud)} points at {rate:g} Hz, {machine}\n")
         print("| transport | sent | answered | p50 ms | p95 ms | p99 ms |\n|---|---|---|---|---|---|")

@@ -407,7 +407,7 @@ def remember_exports(folder: Path) -> None:
 
     folder.mkdir(exist_ok=True)
     export.export_onnx = remembering(
-        export.export_onnx, lambda info, half=False: f"{half} {info.inputs} {info.outputs} {info.labels} {info.spec}"
+        export.export_onnx, lambda info, half=False: f"{half} {info.inputs} {info.outputs} {info.labels} {info.input.geometry}"
     )
     referring_export._to_onnx = remembering(referring_export._to_onnx, lambda inputs, *tables: f"{tables}")
 

@@ -43,7 +43,7 @@ def main() -> None:
         f"errors: {wrong:.1%} of the labelled points": error_colors(answer.class_id, truth),
         "uncertainty": uncertainty_colors(answer.uncertainty, answer.class_id > 0),
     }
-    view = project(scan.cloud, bundle.info.spec)
+    view = project(scan.cloud, bundle.info.input.geometry)
     seen_rows = (view.point_of_pixel >= 0).any(axis=1)
     figure, axes = plt.subplots(len(looks), 1, figsize=(10, 6.4), layout="constrained")
     for axis, (name, look) in zip(axes, looks.items(), strict=True):

@@ -70,7 +70,7 @@ def decode_stage(message: PointCloud2) -> Race:
 
 def image_stage(points: np.ndarray, cloud: Cloud, info: BundleInfo) -> Race:
     """From points to the network's input."""
-    spec, mean, std = info.spec, np.float32(info.input.mean)[:, None, None], np.float32(info.input.std)[:, None, None]
+    spec, mean, std = info.input.geometry, np.float32(info.input.mean)[:, None, None], np.float32(info.input.std)[:, None, None]
 
     def bonnetal() -> np.ndarray:
         depth, xyz, remission, index, *_ = bonnetal_projection(points, spec)
@@ -97,7 +97,7 @@ def infer_stage(bundle: Bundle, image: np.ndarray) -> Race:
 
 def lift_stage(points: np.ndarray, view: RangeView, image: np.ndarray, answer: Segmentation, bundle: Bundle) -> Race:
     """From pixels back to points: class, confidence and uncertainty."""
-    spec = bundle.info.spec
+    spec = bundle.info.input.geometry
     probabilities = np.random.default_rng(0).random((bundle.num_classes, spec.height, spec.width), np.float32)
     *_, u, v = bonnetal_projection(points, spec)
 
@@ -126,7 +126,7 @@ def stages_of(points: np.ndarray, bundle: Bundle) -> dict[str, Race]:
     """Our function and its peers for each stage, on the same cloud."""
     info = bundle.info
     cloud = make_cloud(points[:, :3].copy(), points[:, 3].copy())
-    view = project(cloud, info.spec)
+    view = project(cloud, info.input.geometry)
     image = range_input(cloud, view, info.input)
     answer = Segmenter(bundle).run(cloud)
     return {
@@ -149,7 +149,7 @@ def main() -> None:
     arguments = parser.parse_args()
     points = np.fromfile(arguments.scan, np.float32).reshape(-1, 4)
     bundle = Bundle.load(arguments.bundle)
-    spec = bundle.info.spec
+    spec = bundle.info.input.geometry
     machine = environment()["machine"]
     print(f"{len(points)} points, {spec.height} x {spec.width}, {bundle.num_classes} classes, {arguments.runs} runs, {machine}\n")
     print("| stage | ours ms | peer | peer ms | peer / ours |\n|---|---|---|---|---|")

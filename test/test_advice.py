@@ -36,6 +36,7 @@ OVER_BAGS = ("evaluate", "select", "predict", "import")
 PRINTED_BY: dict[str, tuple[str, ...]] = {
     "data/cloud_files.py": ("import",),
     "data/importer.py": ("import",),
+    "data/bag_odometry.py": ("import",),
     "data/check.py": ("check",),
     "data/scan_writer.py": ("import", "simulate"),
     "data/recordings_check.py": ("check",),
@@ -66,6 +67,7 @@ PRINTED_BY: dict[str, tuple[str, ...]] = {
     "referring.py": ("refer",),
     "ros/live.py": ("node",),
     "ros/node.py": ("node",),
+    "ros/params_files.py": ("node",),
     "ros/replay.py": ("replay",),
     "simulate/": ("simulate",),
     "train/commands.py": ("train",),

@@ -157,3 +157,10 @@ def test_the_robot_needs_neither_torch_nor_the_command_line_library(module: str,
 def test_the_labelling_page_imports_no_training_code(file: Path) -> None:
     training = tuple(f"weakseg_ros.{folder.rstrip('/')}." for folder in TRAINING)
     assert not [module for module in imports(file) if f"{module}.".startswith(training)]
+
+
+@pytest.mark.parametrize("file", FILES, ids=lambda file: str(file.relative_to(PACKAGE)))
+def test_what_a_network_is_told_has_one_place(file: Path) -> None:
+    """A bundle's `info.input` holds geometry, channels, statistics and intensity rule; `info` itself has no copy of them."""
+    copies = re.findall(r"\binfo\.(?:spec|channels|mean|std|intensity)\b", file.read_text())
+    assert not copies, f"{file.relative_to(PACKAGE)}: write {', '.join(copies)} as info.input.geometry, info.input.channels, ..."

@@ -184,7 +184,7 @@ def _input_of(bundle: str) -> dict[str, Any]:
     from weakseg_ros.deploy.bundle import Bundle
 
     info = Bundle.load(bundle).info
-    ranks = "ranks" if info.intensity.ranks else "scaled"
+    ranks = "ranks" if info.input.intensity.ranks else "scaled"
     return {"init": bundle, "channels": info.channels, "intensity": ranks, "level": info.input.level, "learning_rate": 2e-3}
 
 

@@ -195,7 +195,7 @@ def check_bundle(name: str) -> Iterator[CheckLine]:
     except ImportError as error:
         yield CheckLine("fault", "model", f"cannot be opened: {explain(error) or error}")
         return
-    spec = bundle.info.spec
+    spec = bundle.info.input.geometry
     image = f"{spec.height} x {spec.width}, {spec.fov_down_deg}..{spec.fov_up_deg} deg"
     seen = image if bundle.info.input.points is None else str(bundle.info.input)
     yield CheckLine("ok", "model", f"{bundle.info.name}, {seen}, runs on {label_of(engine)} ({engine.device})")

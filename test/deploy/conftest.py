@@ -49,9 +49,13 @@ def export(folder: Path, info: BundleInfo) -> Bundle:
     from weakseg_ros.train.export import export_bundle
 
     torch.manual_seed(0)
-    net = LightNet(len(info.channels), info.labels.num_classes, **info.net.kwargs)
+    net = LightNet(len(info.input.channels), info.labels.num_classes, **info.net.kwargs)
     torch.nn.init.normal_(net.classifier.weight, std=5.0)  # fresh features are small; several classes shall win
-    images = np.random.default_rng(0).normal(size=(3, len(info.channels), info.spec.height, info.spec.width)).astype(np.float32)
+    images = (
+        np.random.default_rng(0)
+        .normal(size=(3, len(info.input.channels), info.input.geometry.height, info.input.geometry.width))
+        .astype(np.float32)
+    )
     return export_bundle(net, info, folder, images)
 
 

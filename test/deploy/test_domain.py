@@ -50,7 +50,7 @@ def report(cloud: Cloud, info: BundleInfo = INFO, scale: float = 1.0) -> list[st
     monitor = DomainMonitor(info)
     assert monitor.report() == []
     for _ in range(12):
-        monitor.add(CloudView(cloud, project(cloud, info.spec), scale))
+        monitor.add(CloudView(cloud, project(cloud, info.input.geometry), scale))
     return monitor.report()
 
 
@@ -61,7 +61,7 @@ def test_the_trained_sensor_is_no_news() -> None:
 def test_another_field_of_view() -> None:
     (sentence,) = report(sensor(-15.0, 15.0, 64, lambda i: i))
     assert sentence.startswith("models/yard: trained for -25.0..3.0 deg, this cloud spans -15.0..15.0; ")
-    assert "39% of its points get no class; run 'weakseg doctor'" in sentence
+    assert "39% of its points get no class; use a model that covers them" in sentence
 
 
 def test_fewer_beams() -> None:

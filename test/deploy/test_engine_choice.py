@@ -49,7 +49,7 @@ def own_cache_folder(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
 def with_variant(bundle: Bundle, folder: Path, variant: str, model: bytes, name: str = "m") -> Bundle:
     """The bundle with a further ONNX file, and a sample of one frame."""
     sample = io.BytesIO()
-    image = np.random.default_rng(3).normal(size=(1, len(bundle.info.channels), 16, 64)).astype(np.float16)
+    image = np.random.default_rng(3).normal(size=(1, len(bundle.info.input.channels), 16, 64)).astype(np.float16)
     np.savez_compressed(sample, image=image)
     files = {
         "model.onnx": (KIND_ONNX, bundle.read("model.onnx")),
@@ -62,8 +62,12 @@ def with_variant(bundle: Bundle, folder: Path, variant: str, model: bytes, name:
 
 def test_openvino_answers_as_onnxruntime_does(tiny_bundle: Bundle) -> None:
     optional("openvino")
-    spec = tiny_bundle.info.spec
-    image = np.random.default_rng(1).normal(size=(1, len(tiny_bundle.info.channels), spec.height, spec.width)).astype(np.float32)
+    spec = tiny_bundle.info.input.geometry
+    image = (
+        np.random.default_rng(1)
+        .normal(size=(1, len(tiny_bundle.info.input.channels), spec.height, spec.width))
+        .astype(np.float32)
+    )
     reference = open_engine(tiny_bundle, ["onnxruntime"], threads=1)[0].run({"image": image})
     engine, why_not = open_engine(tiny_bundle, ["openvino"], threads=1)
     assert (label_of(engine), engine.device, why_not) == ("openvino", "cpu", [])

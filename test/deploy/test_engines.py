@@ -23,8 +23,10 @@ optional("torch")
 
 
 def images(bundle: Bundle, count: int) -> np.ndarray:
-    spec = bundle.info.spec
-    return np.random.default_rng(1).normal(size=(count, len(bundle.info.channels), spec.height, spec.width)).astype(np.float32)
+    spec = bundle.info.input.geometry
+    return (
+        np.random.default_rng(1).normal(size=(count, len(bundle.info.input.channels), spec.height, spec.width)).astype(np.float32)
+    )
 
 
 def with_files(bundle: Bundle, folder: Path, **contents: bytes) -> Bundle:
@@ -101,7 +103,7 @@ def test_classes_or_channels_of_another_model_are_refused(tiny_bundle: Bundle, t
     info = tiny_bundle.info
     fewer = dataclasses.replace(info, labels=LabelMap("four", info.labels.classes[:4]))
     grey = dataclasses.replace(info, input=dataclasses.replace(info.input, channels=("range",), mean=(0.0,), std=(1.0,)))
-    wider = dataclasses.replace(info.input, geometry=dataclasses.replace(info.spec, width=128))
+    wider = dataclasses.replace(info.input, geometry=dataclasses.replace(info.input.geometry, width=128))
     wide = dataclasses.replace(info, input=wider)
     files = {
         "model.onnx": (KIND_ONNX, tiny_bundle.read("model.onnx")),
@@ -121,7 +123,7 @@ def test_classes_or_channels_of_another_model_are_refused(tiny_bundle: Bundle, t
 
 def constant_model(bundle: Bundle, confidence: float, class_id: int) -> bytes:
     """An ONNX file of the right interface that answers the same everywhere."""
-    spec, shape = bundle.info.spec, ["b", bundle.info.spec.height, bundle.info.spec.width]
+    spec, shape = bundle.info.input.geometry, ["b", bundle.info.input.geometry.height, bundle.info.input.geometry.width]
     helper, numpy_helper, types = onnx.helper, onnx.numpy_helper, onnx.TensorProto
     nodes = [
         helper.make_node("ReduceMax", ["image", "axes"], ["peak"], keepdims=0),
@@ -135,7 +137,7 @@ def constant_model(bundle: Bundle, confidence: float, class_id: int) -> bytes:
     graph = helper.make_graph(
         nodes,
         "constant",
-        [helper.make_tensor_value_info("image", types.FLOAT, ["b", len(bundle.info.channels), spec.height, spec.width])],
+        [helper.make_tensor_value_info("image", types.FLOAT, ["b", len(bundle.info.input.channels), spec.height, spec.width])],
         [
             helper.make_tensor_value_info("class_id", types.UINT8, shape),
             helper.make_tensor_value_info("confidence", types.FLOAT, shape),

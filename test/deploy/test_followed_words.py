@@ -90,7 +90,7 @@ def test_a_scan_that_was_segmented_before_the_expression_came_has_no_answer(told
 @pytest.fixture(scope="module")
 def scans(tmp_path_factory: pytest.TempPathFactory, told: Bundle) -> Path:
     folder = tmp_path_factory.mktemp("scans") / "drive"
-    with ScanWriter(folder, told.labels, told.info.spec, source="test", seed=0, intensity_full_scale=1.0) as out:
+    with ScanWriter(folder, told.labels, told.info.input.geometry, source="test", seed=0, intensity_full_scale=1.0) as out:
         out.write(CLOUD)
     return folder
 

@@ -162,6 +162,29 @@ def test_tensors_are_held_against_their_table() -> None:
             check_tensors("network input", wrong, table, {"C": 3})
 
 
+def mentioned(source: str) -> set[str]:
+    """Every name that a file imports, reads, takes as an attribute or spells in a string, whatever it calls it afterwards."""
+    found: set[str] = set()
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, (ast.Import, ast.ImportFrom)):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.Name):
+            found.add(node.id)
+        elif isinstance(node, ast.Attribute):
+            found.add(node.attr)
+        elif isinstance(node, ast.Constant) and isinstance(node.value, str):
+            found.add(node.value)
+    return found
+
+
+def asked_of_a_frontend(source: str) -> set[str]:
+    """Which of `encode` and `decode` a file takes from a frontend, called at once or under another name."""
+    taken = (
+        node for node in ast.walk(ast.parse(source)) if isinstance(node, ast.Attribute) and node.attr in ("encode", "decode")
+    )
+    return {node.attr for node in taken if ast.unparse(node.value).endswith("frontend")}
+
+
 def test_raw_channels_become_network_inputs_in_one_place() -> None:
     """Whoever needs an input calls a frontend, or `InputSpec.image` on planes that a frontend took: nobody normalises alone."""
     makers = {"raw_planes", "range_input"}
@@ -170,10 +193,30 @@ def test_raw_channels_become_network_inputs_in_one_place() -> None:
         "batches/batches.py": {"raw_planes"},  # augmented between planes and input
     }
     for file in PACKAGE.rglob("*.py"):
-        tree = ast.parse(file.read_text())
-        calls = {node.func.id for node in ast.walk(tree) if isinstance(node, ast.Call) and isinstance(node.func, ast.Name)}
         relative = file.relative_to(PACKAGE).as_posix()
-        assert calls & makers <= allowed.get(relative, set()), relative
+        assert mentioned(file.read_text()) & makers <= allowed.get(relative, set()), relative
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "from frontends import raw_planes as planes\nplanes(cloud)",
+        "make = range_numpy.raw_planes\nmake(cloud)",
+        "getattr(range_numpy, 'raw_planes')(cloud)",
+        "functools.partial(raw_planes, spec)(cloud)",
+    ],
+)
+def test_a_call_under_another_name_is_seen(source: str) -> None:
+    assert "raw_planes" in mentioned(source)
+
+
+def test_robot_validation_export_labelling_and_retraining_ask_a_frontend() -> None:
+    both = {"encode", "decode"}
+    expected = {"deploy/segmenter.py": both, "train/validate.py": both, "train/export.py": {"encode"}}
+    expected |= {f"train/{name}.py": {"encode"} for name in ("click_segmenter", "cloud_views", "variants", "wrap")}
+    for name, asked in expected.items():
+        assert asked_of_a_frontend((PACKAGE / name).read_text()) >= asked, name
+    assert asked_of_a_frontend("see = self._frontend.encode\nsee(cloud)") == {"encode"}
 
 
 def test_every_network_answers_the_three() -> None:

@@ -42,7 +42,7 @@ def test_the_files_answer_as_torch_does_on_a_real_answer(bundle: Bundle, cloud: 
     answer = segmenter.run(cloud)
     question = referrer.ask("the zebra left of a person")
     referred = referrer.answer(question, cloud, answer)
-    found = find_superpoints(answer, cloud.xyz, LABELS, bundle.info.spec.full_circle)
+    found = find_superpoints(answer, cloud.xyz, LABELS, bundle.info.input.geometry.full_circle)
     heads = load_graph(bundle).heads
     assert heads is not None
     head = heads.each[0]

@@ -161,7 +161,7 @@ def test_missing_intensity_is_refused_unless_told(tiny_bundle: Bundle, segmenter
 
 
 def respecified(bundle: Bundle, folder: object, rows: str) -> Bundle:
-    told = dataclasses.replace(bundle.info.input, geometry=dataclasses.replace(bundle.info.spec, rows=rows))
+    told = dataclasses.replace(bundle.info.input, geometry=dataclasses.replace(bundle.info.input.geometry, rows=rows))
     info = dataclasses.replace(bundle.info, input=told)
     return write_bundle(folder, info, {"model.onnx": (KIND_ONNX, bundle.read("model.onnx"))}, "card")
 

@@ -86,8 +86,8 @@ def test_clicks_teach_the_night_without_forgetting_the_day(world: Path, place: P
     assert {file.name: file.read_bytes() for file in old.folder.iterdir()} == before
     assert stores_half(outcome.bundle)  # as the old one does
     info = outcome.bundle.info
-    assert (info.spec, info.channels, info.mean, info.std, info.labels, info.net) == (
-        old.info.spec, old.info.channels, old.info.mean, old.info.std, old.info.labels, old.info.net,
+    assert (info.input.geometry, info.input.channels, info.input.mean, info.input.std, info.labels, info.net) == (
+        old.info.input.geometry, old.info.input.channels, old.info.input.mean, old.info.input.std, old.info.labels, old.info.net,
     )  # fmt: skip
     assert info.provenance.command.startswith(old.info.provenance.command + " && weakseg retrain --frames ")
     assert json.loads((place / "run" / "summary.json").read_text())["passed"] is True
@@ -290,7 +290,7 @@ def test_the_intensity_of_another_sensor_is_brought_to_the_models_scale(world: P
         writer.write(make_cloud(cloud.xyz, cloud.intensity * 255), label)
     seen = ModelScans(open_scans(place / "other"), info)[0].cloud
     np.testing.assert_allclose(seen.intensity, cloud.intensity, atol=1e-6)
-    assert seen.intensity_full_scale == info.intensity.full_scale
+    assert seen.intensity_full_scale == info.input.intensity.full_scale
     once = ModelScans(open_scans(place / "other"), info, intensity_scale=1.0)
     np.testing.assert_allclose(ModelScans(once, info)[0].cloud.intensity, cloud.intensity * 255, rtol=1e-5)
 
@@ -342,7 +342,7 @@ def test_frames_that_were_answered_without_intensity_are_compared_so(world: Path
     keys = write_log(place / "robot", [make_cloud(cloud.xyz) for cloud, _ in scans], [0.0] * 4)
     click_truth(place / "robot", keys, [truth for _, truth in scans])
     bundle, config = Bundle.load(place / "models" / "toy"), settings(place, frames=place / "robot")
-    assert bundle.info.intensity.required
+    assert bundle.info.input.intensity.required
     data = open_retrain_data(config, bundle)
     before, after, _ = compare(bundle, bundle, data, config)
     assert before["clicks"] == after["clicks"]

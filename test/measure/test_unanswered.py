@@ -30,7 +30,7 @@ def taller(known_bundle: Bundle, tmp_path_factory: pytest.TempPathFactory) -> Pa
     xyz = 10.0 * np.stack([away * np.cos(azimuth), away * np.sin(azimuth), np.sin(inclination)], axis=1)
     raw = np.where(inclination < 0, ROAD, BUILDING).astype(np.uint32)
     options: dict[str, Any] = {"source": "test", "seed": 0, "intensity_full_scale": 1.0}
-    with ScanWriter(folder, known_bundle.labels, known_bundle.info.spec, **options) as writer:
+    with ScanWriter(folder, known_bundle.labels, known_bundle.info.input.geometry, **options) as writer:
         writer.write(make_cloud(xyz, np.ones(len(xyz))), raw)
         writer.write(make_cloud(xyz, np.ones(len(xyz))))
     return folder

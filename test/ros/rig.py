@@ -237,7 +237,7 @@ def make_bundle(folder: Path, name: str = "tiny", seed: int = 0, poisoned: bool 
     }
     told = {key: facts.pop(key) for key in ("geometry", "channels", "mean", "std", "intensity")}
     info = BundleInfo(**facts, input=InputSpec(**told))
-    content = tiny_onnx(len(info.channels), info.labels.num_classes, seed, poisoned)
+    content = tiny_onnx(len(info.input.channels), info.labels.num_classes, seed, poisoned)
     return write_bundle(folder / name, info, {"model.onnx": (KIND_ONNX, content)}, "for tests\n")
 
 

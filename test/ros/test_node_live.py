@@ -53,7 +53,7 @@ def test_masks_have_the_size_of_the_range_image(rig: Any, live: tuple[Any, Any],
     client.wait(lambda: all(client.node.count_publishers(s.topic_name) for s in subscriptions), "the masks' publishers")
     message = rig.make_cloud(rig.street_points(5000))
     client.wait(lambda: client.answer_to(message, 0.3) and len(masks) == 2, "both masks")
-    height, width = bundle.info.spec.height, bundle.info.spec.width
+    height, width = bundle.info.input.geometry.height, bundle.info.input.geometry.width
     for name, encoding, kind in (("class_mask", "8UC1", np.uint8), ("instance_mask", "16UC1", np.uint16)):
         mask = masks[name]
         assert (mask.height, mask.width, mask.encoding, mask.header) == (height, width, encoding, message.header)

@@ -18,6 +18,7 @@ from support import PATIENCE_S, optional
 from weakseg_ros.config import field_docs
 from weakseg_ros.errors import ConfigError
 from weakseg_ros.ros.params import FIELDS, GROUPS, NodeConfig, explain
+from weakseg_ros.ros.params_files import files_for_others
 from weakseg_ros.ros.reference import PAGE, PARAMETER_FILE, page, parameter_file
 from weakseg_ros.ros.transport import PROFILE, PROFILE_VARIABLES, profile_variables, transport_variables
 from weakseg_ros.ros.worker import Mailbox, Worker
@@ -222,3 +223,27 @@ def test_the_wrapper_finds_the_package(root: Path) -> None:
         [wrapper, "--help"], capture_output=True, text=True, timeout=PATIENCE_S, env={**os.environ, "PATH": path}
     )
     assert (done.returncode, "--input-topic" in done.stdout) == (0, True)
+
+
+@pytest.mark.parametrize(
+    ("content", "heard"),
+    [
+        ("weakseg: {ros__parameters: {a: 1}}", True),
+        ("/weakseg: {ros__parameters: {a: 1}}", False),
+        ("/front/weakseg: {ros__parameters: {a: 1}}", True),
+        ("front: {weakseg: {ros__parameters: {a: 1}}}", True),
+        ("/**: {ros__parameters: {a: 1}}", True),
+        ("/*/weakseg: {ros__parameters: {a: 1}}", True),
+        ("/*: {ros__parameters: {a: 1}}", False),
+        ("other: {ros__parameters: {a: 1}}\n/**/weakseg: {ros__parameters: {a: 1}}", True),
+        ("segmenter: {ros__parameters: {a: 1}}", False),
+        ("[]", True),
+    ],
+)
+def test_a_file_with_settings_of_other_nodes_only_is_told(tmp_path: Path, content: str, heard: bool) -> None:
+    file = tmp_path / "parameters.yaml"
+    file.write_text(content)
+    node = "/weakseg" if content.startswith("weakseg") else "/front/weakseg"
+    sentences = files_for_others(["--ros-args", "--params-file", str(file), "-r", "a:=b"], node)
+    assert bool(sentences) != heard
+    assert all(f"none of {node}, so all are ignored" in sentence for sentence in sentences)

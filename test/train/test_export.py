@@ -171,8 +171,8 @@ def test_run_becomes_a_bundle_that_segments_its_scans(tmp_path: Path, capsys: py
     assert "class_agreement 1" in said
     bundle = Bundle.load(tmp_path / "yard")
     info = bundle.info
-    assert (info.name, info.labels, info.channels) == ("our yard", LABELS, ("range", "x", "y", "z", "intensity"))
-    assert info.intensity == IntensityRule(required=True, full_scale=1.0)
+    assert (info.name, info.labels, info.input.channels) == ("our yard", LABELS, ("range", "x", "y", "z", "intensity"))
+    assert info.input.intensity == IntensityRule(required=True, full_scale=1.0)
     assert info.metrics["nll_after"] <= info.metrics["nll_before"]
     assert info.temperature != 1.0
     assert info.provenance.command == (

@@ -3,8 +3,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import numpy as np
 import pytest
@@ -98,6 +100,38 @@ def test_what_does_not_fit_is_said(place: Path, capsys: pytest.CaptureFixture[st
     (place / "bad.onnx").write_bytes(b"\x08\x07\x12\x07pytorch")
     assert main(words(place, place / "bad.onnx")) == 2
     assert not (place / "mine").exists()
+
+
+def write_odd(path: Path, inputs: Sequence[str], shape: list[int], nodes: list[Any], outputs: Sequence[str]) -> Path:
+    """A model that is not the usual one: several inputs or outputs, or channels last."""
+    weight = numpy_helper.from_array(np.ones((5, 3), np.float32), "w")
+    graph = helper.make_graph(
+        nodes,
+        "odd",
+        [helper.make_tensor_value_info(name, TensorProto.FLOAT, shape) for name in inputs],
+        [helper.make_tensor_value_info(name, TensorProto.FLOAT, [None] * 4) for name in outputs],
+        [weight, numpy_helper.from_array(np.ones((3, 5, 1, 1), np.float32), "k")],
+    )
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 13)], ir_version=8), path)
+    return path
+
+
+def test_odd_inputs_and_outputs_are_said_with_what_to_do(
+    place: Path, capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    first, last = [1, 5, 16, 128], [1, 16, 128, 5]
+    scores = helper.make_node("Conv", ["scan", "k"], ["scores"])
+    two = write_odd(place / "two.onnx", ("scan", "mask"), first, [scores], ("scores",))
+    assert main(words(place, two)) == 2
+    assert "takes 2 inputs (scan, mask), not one range image" in capsys.readouterr().err
+    behind = write_odd(place / "last.onnx", ("scan",), last, [helper.make_node("MatMul", ["scan", "w"], ["scores"])], ("scores",))
+    assert main(words(place, behind)) == 2
+    assert "export the net with the channels first (N, C, H, W)" in capsys.readouterr().err
+    more = write_odd(
+        place / "more.onnx", ("scan",), first, [scores, helper.make_node("Relu", ["scores"], ["edges"])], ("scores", "edges")
+    )
+    assert main(words(place, more)) == 0
+    assert "returns scores, edges; 'scores', the first, is taken for the scores" in caplog.text
 
 
 @pytest.mark.parametrize(("net", "probabilities"), [("salsanext", True), ("rangenet21", False)])

@@ -23,13 +23,12 @@ from typing import Any
 
 from weakseg_ros.config import check_ranges, dump_yaml, from_mapping, read_yaml, setting, to_mapping
 from weakseg_ros.deploy.bundle_place import INFO_FILE, find_bundle
-from weakseg_ros.deploy.input_spec import InputSpec, IntensityRule
+from weakseg_ros.deploy.input_spec import InputSpec
 from weakseg_ros.deploy.tensors import ANSWERS, HEAD_OUTPUTS, RANGE_INPUTS, TensorSpec
 from weakseg_ros.errors import BundleError, ConfigError, WeaksegError, did_you_mean
 from weakseg_ros.files import content_of, put_in_place, read_regular, sha256_of_parts, staged
 from weakseg_ros.points.intensity import QUANTILES as QUANTILES
 from weakseg_ros.points.labels import LabelMap
-from weakseg_ros.points.projection import RangeSpec
 
 FORMAT_VERSION = 2
 CARD_FILE = "MODEL_CARD.md"
@@ -180,31 +179,6 @@ class BundleInfo:
     def head_names(self) -> tuple[str, ...]:
         """The heads by name."""
         return tuple(head.name for head in self.heads)
-
-    @property
-    def spec(self) -> RangeSpec:
-        """The range image."""
-        return self.input.geometry
-
-    @property
-    def channels(self) -> tuple[str, ...]:
-        """Names of the input's channels."""
-        return self.input.channels
-
-    @property
-    def mean(self) -> tuple[float, ...]:
-        """Of each channel, over pixels that hold a point."""
-        return self.input.mean
-
-    @property
-    def std(self) -> tuple[float, ...]:
-        """Of each channel, over pixels that hold a point."""
-        return self.input.std
-
-    @property
-    def intensity(self) -> IntensityRule:
-        """How the training data's intensity was scaled."""
-        return self.input.intensity
 
     @property
     def sizes(self) -> dict[str, int]:

@@ -99,7 +99,7 @@ class DomainMonitor:
         """Note one cloud; the oldest of RECENT_CLOUDS is forgotten."""
         self._frame_id = view.cloud.frame_id
         self._added += 1
-        self._samples.append(sample_cloud(view, self._info.spec))
+        self._samples.append(sample_cloud(view, self._info.input.geometry))
         usable = np.flatnonzero(view.cloud.valid)
         self._last = view.cloud.xyz[usable[:: math.ceil(len(usable) / MERGED_POINTS) or 1]]
 
@@ -166,13 +166,14 @@ def _field_of_view(samples: list[CloudSample], trained: TrainingStatistics, info
     if too_far > outside / 2:
         middle = float(np.median(np.linalg.norm(np.concatenate([sample.xyz for sample in samples]).astype(np.float64), axis=1)))
         return (
-            f"models/{info.name}: {too_far:.0%} of this cloud's points are farther than the {info.spec.max_range_m:g} m that it "
-            f"answers (median {middle:.0f} m), and {outside:.0%} get no class"
+            f"models/{info.name}: {too_far:.0%} of this cloud's points are farther than the "
+            f"{info.input.geometry.max_range_m:g} m that it answers (median {middle:.0f} m), and {outside:.0%} get no class"
         )
     low, high = np.quantile(np.concatenate([sample.inclination_deg for sample in samples]), SPAN_TAILS)
     return (
-        f"models/{info.name}: trained for {_span(info.spec)}, this cloud spans {low:.1f}..{high:.1f}; "
-        f"{outside:.0%} of its points get no class; run 'weakseg doctor'"
+        f"models/{info.name}: trained for {_span(info.input.geometry)}, this cloud spans {low:.1f}..{high:.1f}; "
+        f"{outside:.0%} of its points get no class; use a model that covers them, or train one ('weakseg train' has --fov-up-deg "
+        "and --fov-down-deg)"
     )
 
 
@@ -188,7 +189,7 @@ def _density(samples: list[CloudSample], trained: TrainingStatistics, info: Bund
 
 
 def _intensity(samples: list[CloudSample], trained: TrainingStatistics, info: BundleInfo, tried: Mapping[str, bool]) -> str:
-    if "intensity" not in info.channels or info.input.intensity.ranks or not trained.intensity:
+    if "intensity" not in info.input.channels or info.input.intensity.ranks or not trained.intensity:
         return ""
     found = _intensity_difference(samples, trained.intensity, info, tried)
     return f"models/{info.name}: {found}" if found else ""
@@ -198,11 +199,11 @@ def _factor(samples: list[CloudSample], info: BundleInfo) -> float | None:
     """The factor that would bring the intensities nearer to those of the training data, where they are far from them."""
     trained, values = info.statistics.intensity, np.concatenate([sample.intensity for sample in samples])
     ranks = info.input.intensity.ranks
-    if "intensity" not in info.channels or ranks or not trained or not values.size or values.min() == values.max():
+    if "intensity" not in info.input.channels or ranks or not trained or not values.size or values.min() == values.max():
         return None
     if values.min() < 0 or intensity_fit(values, trained) >= POOR_FIT:
         return None
-    return suggest_factor(_unscaled(samples), trained, info.intensity.full_scale, samples[-1].intensity_scale)
+    return suggest_factor(_unscaled(samples), trained, info.input.intensity.full_scale, samples[-1].intensity_scale)
 
 
 def _key(factor: float) -> str:
@@ -225,7 +226,7 @@ def _intensity_difference(
     if intensity_fit(values, trained) >= POOR_FIT:
         return ""
     now, then = float(np.quantile(values, 0.95)), trained[0.95]
-    scale = f" (scale 0..{info.intensity.full_scale:g})" if info.intensity.full_scale else ""
+    scale = f" (scale 0..{info.input.intensity.full_scale:g})" if info.input.intensity.full_scale else ""
     factor = _factor(samples, info)
     if factor is not None and not tried.get(_key(factor), True):
         advice = f"a factor of {factor:.3g} would match it, but was tried and does not help; {without}"

@@ -234,7 +234,7 @@ def _stability(cloud: Cloud, class_id: NDArray[np.uint8], again: Callable[[Cloud
 
 
 def _intensity(view: CloudView, sample: NDArray[np.intp], info: BundleInfo) -> float | None:
-    if "intensity" not in info.channels or info.input.intensity.ranks or not info.statistics.intensity:
+    if "intensity" not in info.input.channels or info.input.intensity.ranks or not info.statistics.intensity:
         return None
     values = view.cloud.intensity[sample]
     if values.min() == values.max():

@@ -111,7 +111,7 @@ class Referrer:
         if answer.seen is None:
             raise BundleError("referring: the answer holds no features; set the segmenter's settings.refer before it runs")
         info = self.bundle.info
-        found = find_superpoints(answer, cloud.xyz, info.labels, info.spec.full_circle)
+        found = find_superpoints(answer, cloud.xyz, info.labels, info.input.geometry.full_circle)
         count = len(found.superpoints)
         if not count or not question.sentence.tokens.any():
             nobody = np.zeros(count, np.float32)

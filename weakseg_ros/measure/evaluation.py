@@ -156,7 +156,7 @@ class Evaluation:
         return sorted(self._worst.values(), key=lambda kept: -kept.score)[:WORST_SHOWN]
 
     def _draw(self, kept: _Kept) -> ScanPictures:
-        view = project(kept.cloud, self._bundle.info.spec, widen=self._bundle.info.input.level)
+        view = project(kept.cloud, self._bundle.info.input.geometry, widen=self._bundle.info.input.level)
         answer, colors = kept.answer, self._bundle.labels.colors
         return scan_pictures(kept.key, kept.note, kept.cloud.xyz, view, colors, answer.class_id, kept.truth, answer.uncertainty)
 

@@ -61,7 +61,7 @@ class FrameRecording:
             if settings.folder:
                 source = f"{self._node.get_fully_qualified_name()} on {self._node.resolve_topic_name(TOPIC)}"
                 self._log = FrameLog(
-                    settings, bundle.labels, bundle.info.spec, source=source, say=self._say, on_kept=self._on_kept
+                    settings, bundle.labels, bundle.info.input.geometry, source=source, say=self._say, on_kept=self._on_kept
                 )
             return self._log
 

@@ -16,6 +16,7 @@ from weakseg_ros.config import from_mapping, read_yaml
 from weakseg_ros.errors import WeaksegError, complain, say
 from weakseg_ros.extras import explain as explain_import
 from weakseg_ros.ros.params import FIELDS, TOPIC, NodeConfig, choices, explain, flat, named_in, nested
+from weakseg_ros.ros.params_files import files_for_others
 from weakseg_ros.ros.starting import start_ros
 from weakseg_ros.ros.transport import PROFILE, apply_transport
 
@@ -153,6 +154,8 @@ def _spin(overrides: dict[str, Any], ros_arguments: list[str], report: str, log_
     node.ending = ended
     try:
         node.get_logger().info(report)
+        for sentence in files_for_others(ros_arguments, node.get_fully_qualified_name()):
+            node.get_logger().warning(sentence)
         executor = SingleThreadedExecutor()
         executor.add_node(node)
         if node.autostart:

@@ -137,7 +137,7 @@ class Pipeline:
         return dataclasses.replace(config, input=followed_by(config.input, matrix))
 
     def _note_missing_intensity(self, cloud: Cloud, config: NodeConfig) -> None:
-        needed = "intensity" in self.model.bundle.info.channels and config.input.intensity_field
+        needed = "intensity" in self.model.bundle.info.input.channels and config.input.intensity_field
         if needed and len(cloud) and not cloud.intensity_field and self._throttle.first("no_intensity"):
             self._node.get_logger().warning(
                 f"{self._node.resolve_topic_name('points')}: the clouds have no intensity, so the model gets zeros; "

@@ -56,8 +56,8 @@ class ModelScans(ChangedScans):
 
     def __init__(self, scans: ScanSet, info: BundleInfo, intensity_scale: float = 0.0) -> None:
         super().__init__(scans)
-        self._scale, self._rule = intensity_scale, info.intensity
-        self.labels, self.spec, self.intensity_full_scale = info.labels, info.spec, info.intensity.full_scale
+        self._scale, self._rule = intensity_scale, info.input.intensity
+        self.labels, self.spec, self.intensity_full_scale = info.labels, info.input.geometry, info.input.intensity.full_scale
 
     def changed(self, scan: Scan, index: int) -> Scan:
         theirs, ours = scan.cloud.intensity_full_scale, self.intensity_full_scale
@@ -114,22 +114,29 @@ def refine(bundle: Bundle, new: ScanSet, replay: ScanSet | None, config: TrainCo
     fabric = launch_fabric(config)
     torch.manual_seed(config.seed)
     graph = load_graph(bundle)
-    told = dataclasses.replace(info.input, intensity=dataclasses.replace(info.intensity, required=False))
-    options = (info.spec, config.augment, config.cache_gib, reads_instances(config.method), told, bool(config.propagate.scans))
+    told = dataclasses.replace(info.input, intensity=dataclasses.replace(info.input.intensity, required=False))
+    options = (
+        info.input.geometry,
+        config.augment,
+        config.cache_gib,
+        reads_instances(config.method),
+        told,
+        bool(config.propagate.scans),
+    )
     kind: type[SurveyedSource] = registry.load(registry.SOURCES, told.representation)
     fresh = kind(new, lambda scan: scan.class_id, *options)
-    counted = survey(fresh, info.channels, info.labels.num_classes)
+    counted = survey(fresh, info.input.channels, info.labels.num_classes)
     images: ImageSource = fresh
     new_per_batch = config.batch_size
     if replay is not None:
         new_per_batch = min(max(round(new_share * config.batch_size), 1), config.batch_size - 1)
         known = kind(replay, labels_of(config, replay), *options)
         images = mixed(fresh, known, new_per_batch)
-        counted = _joined(counted, survey(known, info.channels, info.labels.num_classes), new_share)
+        counted = _joined(counted, survey(known, info.input.channels, info.labels.num_classes), new_share)
     statistics = dataclasses.replace(counted, mean=info.input.mean, std=info.input.std)
     if fabric.is_global_zero:
         run.create()
-        write_start(run, config, info.spec, info.labels, statistics, _facts(bundle, config, images, str(fabric.device)))
+        write_start(run, config, info.input.geometry, info.labels, statistics, _facts(bundle, config, images, str(fabric.device)))
     net = graph.net.train()
     method = _method(bundle, config, net, statistics, graph.heads)
     whole = method if replay is None else ReplayMethod(method, new_per_batch, new_share)

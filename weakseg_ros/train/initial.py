@@ -57,7 +57,7 @@ def read_initial(config: TrainConfig) -> Initial:
             f"init: {config.init} holds a '{info.net.name}', but the training's net is '{config.net}'; add --net {info.net.name}"
         )
     weights = load_graph(bundle).net.state_dict()
-    return Initial(dict(weights), info.labels.names, info.channels, info.mean, info.std)
+    return Initial(dict(weights), info.labels.names, info.input.channels, info.input.mean, info.input.std)
 
 
 def begin_with(net: nn.Module, initial: Initial, labels: LabelMap, where: str) -> str:

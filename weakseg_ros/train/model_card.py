@@ -24,13 +24,13 @@ def _head(info: BundleInfo) -> str:
         f"# {info.name}\n\n"
         f"Labels every point of a {'cloud' if info.input.points else 'LiDAR sweep'} with one of {info.labels.num_classes - 1} "
         f"classes: {', '.join(info.labels.names[1:])}.\n\n"
-        f"Network `{info.net.name}` on {_seen(info)}; channels {', '.join(info.channels)}."
+        f"Network `{info.net.name}` on {_seen(info)}; channels {', '.join(info.input.channels)}."
         + "".join(f" {_of_head(head)}" for head in info.heads)
     )
 
 
 def _seen(info: BundleInfo) -> str:
-    spec = info.spec
+    spec = info.input.geometry
     if info.input.points:
         return str(info.input)
     return (
@@ -75,17 +75,17 @@ def _mounting_limit(info: BundleInfo) -> str:
 
 
 def _limits(info: BundleInfo) -> str:
-    spec, iou = info.spec, _class_iou(info)
+    spec, iou = info.input.geometry, _class_iou(info)
     lines = [_mounting_limit(info)]
     if info.input.points is None:
         seen = f"{spec.fov_down_deg:g} to {spec.fov_up_deg:g} deg"
         wide = f"- A sensor that sees more than {seen} gets coarser rows; points outside " if info.input.level else ""
         outside = wide or f"- Points outside {seen}, or outside "
         lines.insert(0, f"{outside}{spec.min_range_m:g} to {spec.max_range_m:g} m get no class.")
-    if "intensity" in info.channels and info.intensity.ranks:
+    if "intensity" in info.input.channels and info.input.intensity.ranks:
         lines.append("- Intensity is used as its rank within each cloud: the driver's scale, gain and gamma do not matter.")
-    elif "intensity" in info.channels:
-        scale = f"0..{info.intensity.full_scale:g}" if info.intensity.full_scale else "the training data's own units"
+    elif "intensity" in info.input.channels:
+        scale = f"0..{info.input.intensity.full_scale:g}" if info.input.intensity.full_scale else "the training data's own units"
         lines.append(f"- Intensity is expected on the scale {scale}; another scale misleads it (the node's `intensity_scale`).")
     absent = [name for name in info.labels.names[1:] if iou and iou.get(name) is None]
     weak = [f"{name} ({_figure(value)})" for name, value in iou.items() if value is not None and value < RARE_IOU]

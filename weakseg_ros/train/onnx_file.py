@@ -52,7 +52,7 @@ def export_onnx(graph: DeployGraph, info: BundleInfo, half: bool = False) -> byt
     model = program.model_proto
     if half:
         _halve_weights(model)
-    return clean(model, {"num_classes": str(info.labels.num_classes), "channels": ",".join(info.channels)})
+    return clean(model, {"num_classes": str(info.labels.num_classes), "channels": ",".join(info.input.channels)})
 
 
 def clean(model: onnx.ModelProto, facts: Mapping[str, str] | None = None) -> bytes:

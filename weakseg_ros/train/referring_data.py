@@ -95,7 +95,7 @@ def encode_scan(segmenter: Segmenter, cloud: Cloud, instance_id: NDArray[np.uint
     answer = segmenter.run(cloud)
     assert answer.seen is not None, "the segmenter was told to keep what it saw"
     info = segmenter.bundle.info
-    found = find_superpoints(answer, cloud.xyz, info.labels, info.spec.full_circle)
+    found = find_superpoints(answer, cloud.xyz, info.labels, info.input.geometry.full_circle)
     of_point, count = lift(found.image, answer.seen.pixels, -1), len(found.superpoints)
     instances, number = np.unique(instance_id, return_inverse=True)
     table = np.bincount(number * (count + 1) + of_point + 1, minlength=len(instances) * (count + 1)).reshape(len(instances), -1)

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 import shlex
 from dataclasses import dataclass
@@ -29,6 +30,8 @@ from weakseg_ros.points.projection import RangeSpec
 from weakseg_ros.train.model_card import model_card
 from weakseg_ros.train.outputs import check_bundle_place
 from weakseg_ros.train.wrap_config import WrapConfig
+
+log = logging.getLogger(__name__)
 
 PARITY_SCANS = 4
 LEAST_AGREEMENT = 0.999
@@ -195,15 +198,27 @@ def _sample_images(config: WrapConfig, image: Image) -> NDArray[np.float32]:
 def _scores_of(model: onnx.ModelProto, images: NDArray[np.float32], path: Path) -> tuple[NDArray[np.float32], bool]:
     """(scores (M, K, H, W) of the model as it came, whether they are probabilities); ConfigError where it gives none."""
     session = open_session(model.SerializeToString(), 0, str(path), ["CPUExecutionProvider"])
-    entry = session.get_inputs()[0]
+    inputs, outputs = session.get_inputs(), [output.name for output in session.get_outputs()]
+    if len(inputs) != 1:
+        names = ", ".join(one.name for one in inputs)
+        raise ConfigError(f"{path}: takes {len(inputs)} inputs ({names}), not one range image; export the net with that alone")
+    if len(outputs) > 1:
+        log.warning("%s: returns %s; '%s', the first, is taken for the scores", path, ", ".join(outputs), outputs[0])
+    entry = inputs[0]
     try:
         scores = np.concatenate([session.run(None, {entry.name: image[None]})[0] for image in images])
     except Exception as error:  # onnxruntime's exceptions share no class of their own
         first = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        raise ConfigError(f"{path}: takes {entry.shape}, but --spec describes images {images.shape[1:]} ({first})") from None
+        last = list(entry.shape[1:]) == [*images.shape[2:], images.shape[1]]
+        remedy = "export the net with the channels first (N, C, H, W)" if last else "check height, width and channels in --spec"
+        raise ConfigError(
+            f"{path}: takes {entry.shape}, but --spec describes images {images.shape[1:]}; {remedy} ({first})"
+        ) from None
     if scores.ndim != 4 or scores.shape[2:] != images.shape[2:] or scores.dtype != np.float32:
         found, due = f"{scores.dtype} {scores.shape[1:]}", f"(K, {images.shape[2]}, {images.shape[3]})"
-        raise ConfigError(f"{path}: returns {found}; one score per class and pixel is needed, {due}")
+        raise ConfigError(
+            f"{path}: returns {found}; one score per class and pixel is needed, {due}; export the net without what follows them"
+        )
     return scores, bool((scores >= 0).all() and np.allclose(scores.sum(axis=1), 1.0, atol=1e-3))
 
 

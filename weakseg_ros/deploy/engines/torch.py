@@ -70,7 +70,7 @@ def load_graph(bundle: Bundle) -> DeployGraph:
     """The bundle's network with its weights, in evaluation mode, on the CPU; EngineError where they do not fit."""
     stored, info, file = _weights(bundle), bundle.info, bundle.file_of(KIND_WEIGHTS)
     try:
-        net = registry.load(registry.NETS, info.net.name)(len(info.channels), bundle.num_classes, **info.net.kwargs)
+        net = registry.load(registry.NETS, info.net.name)(len(info.input.channels), bundle.num_classes, **info.net.kwargs)
         heads = build_heads(info, net)
         weights, head_weights = split_weights(load_safetensors(stored))
         net.load_state_dict(weights)

@@ -175,7 +175,7 @@ def select(config: SelectConfig) -> Selection:
             "environment": environment(),
         }
         with FrameWriter(
-            config.out, bundle.labels, bundle.info.spec, source=str(config.data), facts=facts, resume=True
+            config.out, bundle.labels, bundle.info.input.geometry, source=str(config.data), facts=facts, resume=True
         ) as writer:
             free = not_in_log(source, seen, writer)
             choices = _choose(config, free, writer, bundle.labels.num_classes)

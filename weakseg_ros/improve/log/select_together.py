@@ -44,7 +44,7 @@ Choices = dict[str, list[Pick]]
 def open_log(out: Path, bundle: Bundle) -> None:
     """Begin the log, so that the workers find one."""
     FrameWriter(
-        out, bundle.labels, bundle.info.spec, source="several bags", facts={"config": "several bags"}, resume=True
+        out, bundle.labels, bundle.info.input.geometry, source="several bags", facts={"config": "several bags"}, resume=True
     ).close()
     make_folder(out / LOOKS)
 
@@ -197,7 +197,7 @@ def write_bag(config: SelectConfig, place: str, picks: Sequence[Pick]) -> Row:
         settings = to_mapping(anywhere(config, more=()))
         facts = {"config": settings, "bundle_hash": bundle.content_hash, "environment": environment(), "bag": place}
         with FrameWriter(
-            config.out, bundle.labels, bundle.info.spec, source=str(config.data), facts=facts, resume=True
+            config.out, bundle.labels, bundle.info.input.geometry, source=str(config.data), facts=facts, resume=True
         ) as writer:
             keys = write_chosen(config, source, segmenter, writer, wanted, lambda key: f"{place}/{key}")
             writer.finish()
