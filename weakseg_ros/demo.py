@@ -185,7 +185,7 @@ def _input_of(bundle: str) -> dict[str, Any]:
 
     info = Bundle.load(bundle).info
     ranks = "ranks" if info.input.intensity.ranks else "scaled"
-    return {"init": bundle, "channels": info.channels, "intensity": ranks, "level": info.input.level, "learning_rate": 2e-3}
+    return {"init": bundle, "channels": info.input.channels, "intensity": ranks, "level": info.input.level, "learning_rate": 2e-3}
 
 
 def _export(config: DemoConfig) -> Bundle:
