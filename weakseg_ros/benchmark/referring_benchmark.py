@@ -74,9 +74,8 @@ def train_rows(config: ReferringTable, scenes: dict[str, SceneData], bundle: Bun
                 file.append({**_trained(row, scenes, bundle), "data": config.data.resolve().name, "data_hash": data_hash})
 
 
-def figures_of(measured: Any) -> dict[str, float]:
-    """The figures of a row by name, from a record of them or a mapping."""
-    found = dataclasses.asdict(measured) if dataclasses.is_dataclass(measured) else dict(measured)
+def figures_of(found: dict[str, float]) -> dict[str, float]:
+    """The figures of a row by the names that its table uses."""
     return {f"{name}_miou" if name in ("unique", "multiple") else name: value for name, value in found.items()}
 
 

@@ -111,7 +111,7 @@ def _are_pairs(blob: bytes, six: BinLayout) -> bool:
 
 def _are_different(one: NDArray[np.float64], other: NDArray[np.float64]) -> bool:
     """Whether two columns hold more than two samples of one mixture."""
-    return _difference(one, other) > max(DIFFERENT, CHANCE * (2 / max(1, len(one))) ** 0.5)
+    return bool(_difference(one, other) > max(DIFFERENT, CHANCE * (2 / max(1, len(one))) ** 0.5))
 
 
 def _difference(one: NDArray[np.float64], other: NDArray[np.float64]) -> float:

@@ -90,7 +90,8 @@ class _OverRay:
         waiting = deque(_Try(job) for job in jobs)
         running: dict[Any, _Try] = {}
         slots = _Slots(ray, self._settings)
-        with Progress(what="cluster", unit="bag", total=len(jobs)) as bar:
+        bar: Progress[None] = Progress(what="cluster", unit="bag", total=len(jobs))
+        with bar:
             while waiting or running:
                 while waiting and len(running) < slots.count():
                     attempt = waiting.popleft()

@@ -123,7 +123,9 @@ def record(config: RecordConfig) -> int:
     with ExitStack() as stack:
         stack.callback(scans.close)
         bag = stack.enter_context(CloudBagWriter(config.bag, config.topic, overwrite=config.overwrite)) if config.bag else None
-        bar = stack.enter_context(Progress(what="simulate", unit="scan", total=len(wanted) * config.scans_per_street))
+        bar: Progress[None] = stack.enter_context(
+            Progress(what="simulate", unit="scan", total=len(wanted) * config.scans_per_street)
+        )
         for number, drive in enumerate(wanted):
             rows: list[Expression] = []
             with _writer(config, drive) as writer:

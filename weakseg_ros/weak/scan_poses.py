@@ -101,7 +101,7 @@ def estimate_poses(scans: ScanSet) -> NDArray[np.float64]:
     """
     need("kiss_icp")
     poses = np.tile(np.eye(4), (len(scans), 1, 1))
-    bar = Progress(what="poses", unit="scan", total=len(scans))
+    bar: Progress[None] = Progress(what="poses", unit="scan", total=len(scans))
     for numbers in _recordings(scans.keys):
         odometry = _Odometry()
         for number in numbers:

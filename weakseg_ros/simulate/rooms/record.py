@@ -156,7 +156,7 @@ def record_tours(config: RoomsConfig) -> int:
     with ExitStack() as stack:
         stack.callback(scans.close)
         bag = stack.enter_context(CloudBagWriter(config.bag, config.topic, overwrite=config.overwrite)) if config.bag else None
-        bar = stack.enter_context(Progress(what="simulate", unit="scan", total=len(wanted) * config.scans))
+        bar: Progress[None] = stack.enter_context(Progress(what="simulate", unit="scan", total=len(wanted) * config.scans))
         floor_ns = round(1e9 * config.scans * config.step_m / SPEED_M_S)
         for number, tour in enumerate(wanted):
             with _writer(config, tour) as writer:
