@@ -93,6 +93,27 @@ def test_logs_of_several_robots_become_one_queue_without_what_is_clicked(
     assert len(scans) == 5, "one of six is clicked already"
 
 
+def test_a_choice_over_bags_that_was_ended_goes_on_in_the_same_sessions(
+    fleet: list[Path], known_bundle: Bundle, tmp_path: Path
+) -> None:
+    model = ["--bundle", str(known_bundle.folder), "--engine", "onnxruntime"]
+    command = ["select", *map(str, fleet), *model, "--frames", "4", "--together", "--out", str(tmp_path / "log")]
+    assert weakseg(command) == 0
+    sessions = sorted((tmp_path / "log" / "sessions").iterdir())
+    frames = sorted(path.name for path in (tmp_path / "log" / "frames").iterdir())
+    last = sessions[-1]
+    for end in ("empty", "unfinished"):  # as a kill leaves the session of the second bag
+        told = json.loads(last.read_text())
+        del told["finished"]
+        last.write_text("" if end == "empty" else json.dumps(told))
+        for path in (tmp_path / "log").glob(f"*/{last.name}_*"):
+            path.unlink()
+        assert weakseg(command) == 0
+        assert sorted((tmp_path / "log" / "sessions").iterdir()) == sessions, end
+        assert sorted(path.name for path in (tmp_path / "log" / "frames").iterdir()) == frames, end
+        assert "finished" in json.loads(last.read_text())
+
+
 def test_a_robot_does_not_take_the_whole_budget() -> None:
     rng = np.random.default_rng(0)
     broken = [Look(1.0, 1.0, rng.random(8).astype(np.float32)) for _ in range(20)]
@@ -224,7 +245,7 @@ def test_bags_are_listed_in_a_file_and_fetched_by_a_command(recording: Path, tmp
     assert not seen[0].exists(), "it is removed afterwards"
     with pytest.raises(DataError, match="s3://store/bob/drive: could not be fetched"):
         work(bags[1], "bob")
-    with pytest.raises(DataError, match="brought nothing"):
+    with pytest.raises(DataError, match="copied nothing"):
         fetched(work, "true {bag} {folder}")(bags[0], "ada")
     with pytest.raises(ConfigError, match=r"does not say \{bag\} and \{folder\}"):
         RaySettings(fetch="cp a b")

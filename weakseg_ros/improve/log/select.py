@@ -181,7 +181,7 @@ def select(config: SelectConfig) -> Selection:
             choices = _choose(config, free, writer, bundle.labels.num_classes)
             picks = {index: Pick(index, reason, choice.worth) for index, (reason, choice) in choices.items()}
             keys = write_chosen(config, source, segmenter, writer, picks, partial(name_in_log, source))
-            writer.finish()
+            writer.finish(len(keys))
             return Selection(keys, len(seen) - len(free), list(dict.fromkeys(source.problems)), segmenter.fit())
 
 

@@ -27,7 +27,7 @@ from weakseg_ros.improve.log.acquisition import Look, descriptor_size
 from weakseg_ros.improve.log.choice import Choice, choose_frames
 from weakseg_ros.improve.log.choice_over_robots import choose_over_robots
 from weakseg_ros.improve.log.select import REASONS, Pick, Seen, SelectConfig, look_through, open_parts, write_chosen
-from weakseg_ros.improve.log.store import BESIDE_FRAMES, FrameWriter
+from weakseg_ros.improve.log.store import BESIDE_FRAMES, FrameWriter, frames_of_finished
 from weakseg_ros.reads import read_json
 
 LOOKS, CHOICE = BESIDE_FRAMES[0], "choice.json"
@@ -190,15 +190,27 @@ class _Candidates:
 
 
 def write_bag(config: SelectConfig, place: str, picks: Sequence[Pick]) -> Row:
-    """Write the chosen frames of one bag, `place`, into the log; frames that an earlier attempt wrote are there already."""
+    """Write the chosen frames of one bag, `place`, into the log; a bag that an earlier attempt has finished is not read again."""
     wanted = {pick.index: pick for pick in picks}
+    bundle, source_name = Bundle.load(config.bundle), str(config.data)
+    facts = {
+        "config": to_mapping(anywhere(config, more=())),
+        "bundle_hash": bundle.content_hash,
+        "environment": environment(),
+        "bag": place,
+        "picks": sorted(wanted),
+    }
+    finished = frames_of_finished(config.out, {"source": source_name, **facts})
+    if finished is not None and finished <= _frames_of(config.out, place):
+        return {"complete": True, "frames": finished}
     with open_parts(config) as (source, segmenter):
-        bundle = segmenter.bundle
-        settings = to_mapping(anywhere(config, more=()))
-        facts = {"config": settings, "bundle_hash": bundle.content_hash, "environment": environment(), "bag": place}
-        with FrameWriter(
-            config.out, bundle.labels, bundle.info.input.geometry, source=str(config.data), facts=facts, resume=True
-        ) as writer:
+        geometry = bundle.info.input.geometry
+        with FrameWriter(config.out, bundle.labels, geometry, source=source_name, facts=facts, resume=True) as writer:
             keys = write_chosen(config, source, segmenter, writer, wanted, lambda key: f"{place}/{key}")
-            writer.finish()
+            writer.finish(len(keys))
     return {"complete": True, "frames": len(keys)}
+
+
+def _frames_of(log: Path, place: str) -> int:
+    """The number of frames of one bag that the log holds."""
+    return sum(record.source_key.startswith(f"{place}/") for record in read_records(log, []).values())

@@ -142,9 +142,9 @@ class FrameWriter:
         """The frames that this session kept before it was ended, by key."""
         return {key: self.records[key] for key in self._earlier if key in self.records}
 
-    def finish(self) -> None:
-        """Say that everything is written, so that the next session of the same facts is a new one."""
-        write_atomic(self._session_file, json.dumps({**self._facts, FINISHED: True}, indent=2))
+    def finish(self, frames: int) -> None:
+        """Say that everything is written, `frames` in all, so that the next session of the same facts is a new one."""
+        write_atomic(self._session_file, json.dumps({**self._facts, FINISHED: frames}, indent=2))
 
     def close(self) -> None:
         """Give the session up; the frames stay as they are."""
@@ -338,6 +338,18 @@ def _may_go_on(session: Path, facts: Mapping[str, Any] | None) -> bool:
         return not text or (facts is not None and json.loads(text) == json.loads(json.dumps(facts)))
     except (OSError, ValueError):
         return False
+
+
+def frames_of_finished(folder: Path, facts: Mapping[str, Any]) -> int | None:
+    """The number of frames that a finished session of the same facts has put into a log; None where there is no such session."""
+    wanted = json.loads(json.dumps(facts))
+    for path in sorted((folder / SESSIONS).iterdir()) if (folder / SESSIONS).is_dir() else ():
+        with contextlib.suppress(OSError, ValueError, AttributeError):
+            told = json.loads(path.read_text(encoding="utf-8"))
+            frames = told.pop(FINISHED, None)
+            if told == wanted and isinstance(frames, int):
+                return frames
+    return None
 
 
 def _sweep(folder: Path, own: str) -> int:
