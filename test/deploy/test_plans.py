@@ -46,7 +46,7 @@ def test_shapes_are_those_of_one_frame_and_an_open_size_is_refused(tiny_bundle: 
     assert shapes_of(tiny_bundle) == SHAPES
     prompt = TensorSpec("int64", ("B", "T"), "tokens")
     info = dataclasses.replace(tiny_bundle.info, inputs={**tiny_bundle.info.inputs, "prompt": prompt})
-    with pytest.raises(EngineError, match="the size 'T' of its input 'prompt' is open"):
+    with pytest.raises(EngineError, match="the size 'T' of its input 'prompt' is not fixed"):
         shapes_of(Bundle(tiny_bundle.folder, info))
 
 
