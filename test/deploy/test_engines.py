@@ -109,7 +109,8 @@ def test_classes_or_channels_of_another_model_are_refused(tiny_bundle: Bundle, t
         "model.onnx": (KIND_ONNX, tiny_bundle.read("model.onnx")),
         "w": (KIND_WEIGHTS, tiny_bundle.read("weights.safetensors")),
     }
-    for other, expected in ((fewer, "5 classes, but the bundle lists 4"), (grey, r"\(B, 1, 16, 64\)"), (wide, r"\(B, 5, 16, 128\)")):
+    cases = ((fewer, "5 classes, but the bundle lists 4"), (grey, r"\(B, 1, 16, 64\)"), (wide, r"\(B, 5, 16, 128\)"))
+    for other, expected in cases:
         bundle = write_bundle(tmp_path / "b", other, files, "card")
         with pytest.raises(EngineError, match=expected):
             open_engine(bundle, ["onnxruntime"])
