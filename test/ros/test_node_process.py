@@ -256,7 +256,7 @@ def test_former_names_of_the_input_settings_are_still_taken_at_the_start(rig: An
     values = client.call(GetParameters, "get_parameters", GetParameters.Request(names=names)).values
     assert (values[0].double_value, values[1].string_value) == (0.25, "i")
     assert list(values[2].double_array_value) == [180.0, 0.0, 0.0]
-    process.wait_for_text("intensity_scale: is called input.intensity_scale now")
+    process.wait_for_text("intensity_scale: is now called input.intensity_scale")
     assert client.set(**{"input.intensity_field": "auto", "input.rotation_rpy_deg": [0.0, 0.0, 0.0]}) == ""
     client.connect()
     points = rig.street_points(300)
