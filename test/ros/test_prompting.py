@@ -80,7 +80,8 @@ def test_the_points_that_are_meant_come_with_each_cloud_until_the_prompt_is_empt
     rows = np.frombuffer(bytes(answers[-1].data), "<f4,<f4,<f4,<f4,<u2,V2")
     sent = {tuple(point) for point in np.frombuffer(bytes(messages[-1].data), "<f4").reshape(-1, 4)[:, :3].tolist()}
     assert {tuple(row)[:3] for row in rows.tolist()} <= sent
-    assert ((rows["f3"] > 0) & (rows["f3"] <= 1)).all()
+    assert ((rows["f3"] >= 0) & (rows["f3"] <= 1)).all()
+    assert len(set(rows["f3"].tolist())) == 1, "a score is of the whole answer"
     response = asker.ask()
     told = json.loads(response.message)
     assert response.success
