@@ -163,4 +163,4 @@ def test_simulate_writes_expressions_whose_answers_are_instances_of_the_scan(tmp
 
 def test_a_bag_alone_has_no_place_for_expressions(tmp_path, capsys):
     assert main(["simulate", "--bag", str(tmp_path / "bag"), "--expressions", "5"]) == 2
-    assert "give --out FOLDER" in capsys.readouterr().err
+    assert "add --out FOLDER" in capsys.readouterr().err
