@@ -3,7 +3,7 @@
 
     python bench/refer_questions.py SEMANTICKITTI_00 [--bundle models/street_refer]
 
-Right is an IoU above 0.5 with the object that is meant, or no answer where nothing matches. Prints the table of docs/referring.md.
+Right is an IoU above 0.5 with the object that is meant, or no answer where nothing matches. Prints a table as docs/referring.md has it.
 """
 
 from __future__ import annotations
