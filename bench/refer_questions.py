@@ -3,7 +3,8 @@
 
     python bench/refer_questions.py SEMANTICKITTI_00 [--bundle models/street_refer]
 
-Right is an IoU above 0.5 with the object that is meant, or no answer where nothing matches. Prints a table as docs/referring.md has it.
+Right is an IoU above 0.5 with the object that is meant, or no answer where nothing matches.
+Prints the table of docs/referring.md.
 """
 
 from __future__ import annotations
