@@ -97,7 +97,11 @@ def mended(sent: np.ndarray, found: Finding) -> np.ndarray:
     return np.asarray(moved(make_cloud(sent), settings).xyz)
 
 
-@pytest.mark.parametrize("rpy_deg", [(0.0, 12.0, 0.0), (0.0, -20.0, 0.0), (25.0, 0.0, 0.0), (0.0, 35.0, 0.0), (-14.0, 15.0, 0.0)])
+LEANINGS = [(0.0, 12.0, 0.0), (0.0, -20.0, 0.0), (25.0, 0.0, 0.0), (0.0, 35.0, 0.0), (-14.0, 15.0, 0.0)]
+STEEP_LEANINGS = [(60.0, 0.0, 0.0), (0.0, -65.0, 0.0), (0.0, 70.0, 0.0), (40.0, 40.0, 0.0)]
+
+
+@pytest.mark.parametrize("rpy_deg", [*LEANINGS, *STEEP_LEANINGS])
 def test_a_tilted_sensor_is_named_and_the_remedy_levels_it(rpy_deg: tuple[float, float, float]) -> None:
     sent = street(up=10.0, down=-40.0) @ rotation(*rpy_deg)
     (found,) = findings(sent)
@@ -183,7 +187,7 @@ def test_real_scans(shared_data: Path, read: Callable[[Path], np.ndarray]) -> No
         assert [found.kind for found in findings(points @ rotation(*rpy_deg))] == [axes]
     assert [found.kind for found in findings(points * 1000)] == ["unit"]
     assert merged(points) is None
-    for roll, pitch, kind in ((0, 12, "tilted"), (25, 0, "steep"), (0, -30, "steep")):
+    for roll, pitch, kind in ((0, 12, "tilted"), (25, 0, "steep"), (0, -30, "steep"), (62, 0, "steep"), (35, 45, "steep")):
         assert [found.kind for found in findings(points @ rotation(roll, pitch, 0).T)] == [kind]
     assert [found.kind for found in findings(points - np.array([0, 0, 6]))] == ["high"]
     assert [found.kind for found in findings(points + np.array([0, 0, 5]))] == ["buried"]

@@ -32,8 +32,8 @@ LOWEST_M, HIGHEST_M = 0.2, 4.0
 LEVEL_M = 0.45
 """a ground so near to the height of the origin is that of a vehicle's frame"""
 STRIP_M, DIRECTION_DEG = 5.0, 3.0
-GROUND_SHARE, SURE_SHARE = 0.25, 0.4
-"""a ground is there; it is there beyond doubt"""
+GROUND_SHARE, SURE_SHARE, STEEP_SHARE = 0.25, 0.4, 0.55
+"""a ground is there; it is there beyond doubt; so it is where it would be so steep that furniture in a room may look like it"""
 CLEARLY = 2.0
 """another set of axes must show this many times as much ground"""
 FORWARD_SHARE, FORWARD_COSINE = 0.97, 0.6
@@ -47,10 +47,18 @@ LEVELLED_DEG = 18.0
 LEVELLED = frozenset({"tilted", "base frame", "high", "buried"})
 """kinds that do not matter to a model which sees clouds level and at a usual height"""
 SECTORS = 72
-MIN_TILT_DEG, MAX_TILT_DEG = 10.0, 50.0
+MIN_TILT_DEG, MAX_TILT_DEG = 10.0, 75.0
 """roads, and sensors on moving vehicles, tilt by less than the one; beyond the other, walls are taken for ground"""
-TILTS = ((0.0, 0.0, 0.0), (30.0, 0.0, 0.0), (-30.0, 0.0, 0.0), (0.0, 30.0, 0.0), (0.0, -30.0, 0.0))
-"""a ground is searched for within 20 deg of each of these"""
+
+
+def _leaning(tilt_deg: float, ways: int) -> list[NDArray[np.float64]]:
+    """Rotations that put level what is tilted by so much, in so many directions around z."""
+    turns = [360.0 * way / ways for way in range(ways)]
+    return [rotation(0.0, 0.0, turn) @ rotation(tilt_deg, 0.0, 0.0) @ rotation(0.0, 0.0, -turn) for turn in turns]
+
+
+SLANTS, STEEP_SLANTS = (np.eye(3), *_leaning(30.0, 4)), tuple(_leaning(60.0, 8))
+"""a ground is searched for within 20 deg of each of these; of the second only where the first show none"""
 STAY = 0.1
 BELOW_M, BELOW_SHARE = 0.8, 0.05
 """hardly anything lies this far below a ground"""
@@ -148,19 +156,29 @@ def base_frame(xyz: NDArray[np.float64]) -> Finding | None:
 
 def tilted(xyz: NDArray[np.float64]) -> Finding | None:
     """A cloud whose ground is clear to see, and not level."""
-    turns = [rotation(*rpy_deg) for rpy_deg in TILTS]
-    planes = [find_ground(xyz @ turn.T) for turn in turns]
-    shares = [plane.share if LOWEST_M < plane.offset_m < HIGHEST_M else 0.0 for plane in planes]
-    # the first is the cloud as it is, and is only left for one that is clearly better
-    best = int(np.argmax(np.array(shares) + STAY * (np.arange(len(TILTS)) == 0)))
-    normal = planes[best].normal @ turns[best]
+    share, normal = _best_ground(xyz, SLANTS)
+    enough = SURE_SHARE
+    if share < enough:
+        share, normal = _best_ground(xyz, STEEP_SLANTS)
+        enough = STEEP_SHARE
     tilt = math.degrees(math.acos(min(1.0, max(-1.0, float(normal[2])))))
-    if shares[best] < SURE_SHARE or not MIN_TILT_DEG <= tilt <= MAX_TILT_DEG:
+    if share < enough or not MIN_TILT_DEG <= tilt <= MAX_TILT_DEG:
         return None
     x, y, z = normal
     roll, pitch = math.degrees(math.atan2(y, z)), math.degrees(math.atan2(-x, math.hypot(y, z)))
     text = f"the ground is tilted by {tilt:.0f} deg against the cloud's x-y plane, so the sensor is mounted at an angle"
     return Finding("tilted" if tilt <= LEVELLED_DEG else "steep", text, f"set rotation_rpy_deg to {roll:.0f} {pitch:.0f} 0")
+
+
+def _best_ground(xyz: NDArray[np.float64], turns: Sequence[NDArray[np.float64]]) -> tuple[float, NDArray[np.float64]]:
+    """Share and (3,) normal of the clearest ground below the sensor in a cloud that is turned in each of these ways.
+
+    The first stays unless another one is clearly better.
+    """
+    planes = [find_ground(xyz @ turn.T) for turn in turns]
+    shares = [plane.share if LOWEST_M < plane.offset_m < HIGHEST_M else 0.0 for plane in planes]
+    best = int(np.argmax(np.array(shares) + STAY * (np.arange(len(turns)) == 0)))
+    return shares[best], planes[best].normal @ turns[best]
 
 
 def wrong_height(xyz: NDArray[np.float64]) -> Finding | None:
