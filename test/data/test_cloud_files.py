@@ -254,8 +254,11 @@ def test_real_pcd_files(shared_data: Path) -> None:
 
 
 def test_a_folder_of_files_is_told_from_scans(tmp_path: Path) -> None:
-    inner = tmp_path / "drive" / "lidar"
+    outer = tmp_path / "outer"
+    inner = outer / "drive" / "lidar"
     inner.mkdir(parents=True)
+    (tmp_path / "velodyne").mkdir()  # the folder above holds scans, which are not what was named
+    (tmp_path / "velodyne" / "0.bin").write_bytes(b"")
     pcd(inner / "0.pcd", "binary")
     with pytest.raises(DataError, match=r"1 \.pcd files were found in .*lidar: 'weakseg import .*lidar --out scans'"):
-        open_scans(tmp_path)
+        open_scans(outer)

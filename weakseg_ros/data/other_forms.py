@@ -34,11 +34,13 @@ def of_another_program(folder: Path) -> str:
     return ""
 
 
-def beside(folder: Path, is_data: Callable[[Path], bool]) -> str:
-    """The advice to name a folder below or the one above, where that `is_data`; else nothing."""
-    below = (place for level in ("*/", "*/*/") for place in islice(sorted(folder.glob(level)), MOST_LOOKED_AT))
-    for place in below:
-        if is_data(place):
-            return f"; name {place}"
-    above = folder.resolve().parent
-    return f"; {above} holds data, name that if it is meant" if is_data(above) else ""
+def below(folder: Path, is_data: Callable[[Path], bool]) -> str:
+    """The advice to name a folder below, where that `is_data`; else nothing."""
+    places = (place for level in ("*/", "*/*/") for place in islice(sorted(folder.glob(level)), MOST_LOOKED_AT))
+    return next((f"; name {place}" for place in places if is_data(place)), "")
+
+
+def above(folder: Path, is_data: Callable[[Path], bool]) -> str:
+    """The advice to name the folder above, where that `is_data`; else nothing."""
+    outer = folder.resolve().parent
+    return f"; {outer} holds data, name that if it is meant" if is_data(outer) else ""

@@ -16,7 +16,7 @@ from weakseg_ros.data import scan_files
 from weakseg_ros.data.bare_spec import spec_of_bare
 from weakseg_ros.data.cloud_files import cloud_files
 from weakseg_ros.data.findings import Finding, fault
-from weakseg_ros.data.other_forms import beside, of_another_program
+from weakseg_ros.data.other_forms import above, below, of_another_program
 from weakseg_ros.data.recordings_check import KITTI_COUNTS, published_findings, recording_findings
 from weakseg_ros.data.scan_files import Manifest
 from weakseg_ros.data.scan_sets import OpensScans, Scan, ScanCollection, ScanSet, Subset, check, holdout, readable
@@ -107,7 +107,7 @@ def _layout_of(folder: Path) -> str:
 
 def _what_lies_there(folder: Path) -> str:
     """What a folder without scans holds or lies beside, and what to do about it."""
-    told = of_another_program(folder) or beside(folder, lambda place: bool(_layout_of(place)))
+    told = of_another_program(folder) or below(folder, _has_layout)
     if told:
         return told
     for place in (folder, *sorted(folder.glob("*/")), *sorted(folder.glob("*/*/"))):
@@ -117,7 +117,11 @@ def _what_lies_there(folder: Path) -> str:
             return (
                 f"; {len(files)} {kind} files were found in {place}: 'weakseg import {place} --out scans' converts them to scans"
             )
-    return "; check the path"
+    return above(folder, _has_layout) or "; check the path"
+
+
+def _has_layout(place: Path) -> bool:
+    return bool(_layout_of(place))
 
 
 class ScanFolder:
