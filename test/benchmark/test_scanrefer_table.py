@@ -23,6 +23,7 @@ optional("torch")
 scenes_of = importlib.import_module("weakseg_ros.benchmark.referring_scenes")
 report = importlib.import_module("weakseg_ros.benchmark.referring_report")
 table = importlib.import_module("weakseg_ros.benchmark.referring_table")
+EncodedScan = importlib.import_module("weakseg_ros.train.referring_data").EncodedScan
 
 NET = ["randlanet.points=64", "randlanet.neighbours=4", "randlanet.ratios=[2, 2]", "net_width=8"]
 FEW = ["steps=2", "batch_size=1", "workers=1", "validate_every=0", "accelerator=cpu"]
@@ -114,7 +115,7 @@ def test_the_iou_is_that_over_points(monkeypatch: pytest.MonkeyPatch) -> None:
     cloud, answer, segments = scene()
     superpoints, of_point = scenes_of.superpoints_of(cloud, answer, segments, 3)
     truth = np.array([5, 5, 0, 0, 0, 6, 6, 6], np.uint16)
-    encoded = scenes_of.encoded(superpoints, of_point, truth)
+    encoded = EncodedScan.counted(superpoints, of_point, truth)
     for chosen in ([True, False, False], [True, True, False], [False, False, True]):
         mask = np.array(chosen)[of_point]
         for target in (5, 6):
@@ -123,7 +124,7 @@ def test_the_iou_is_that_over_points(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(scenes_of, "MOST", 1)
     superpoints, of_point = scenes_of.superpoints_of(cloud, answer, segments, 3)
     assert of_point.tolist() == [0, 0, 0, -1, -1, -1, -1, -1]
-    assert scenes_of.encoded(superpoints, of_point, truth).iou(np.array([True]), (6,)) == 0.0
+    assert EncodedScan.counted(superpoints, of_point, truth).iou(np.array([True]), (6,)) == 0.0
 
 
 def test_scenes_that_are_described_must_be_there(scannet: Path, tmp_path: Path) -> None:

@@ -74,11 +74,6 @@ def train_rows(config: ReferringTable, scenes: dict[str, SceneData], bundle: Bun
                 file.append({**_trained(row, scenes, bundle), "data": config.data.resolve().name, "data_hash": data_hash})
 
 
-def figures_of(found: dict[str, float]) -> dict[str, float]:
-    """The figures of a row by the names that its table uses."""
-    return {f"{name}_miou" if name in ("unique", "multiple") else name: value for name, value in found.items()}
-
-
 def _trained(row: ReferringRow, scenes: dict[str, SceneData], bundle: Bundle) -> dict[str, Any]:
     """The line of one row; the teacher is measured, on ScanRefer's own validation descriptions."""
     asked, started = row.training, time.monotonic()
@@ -86,7 +81,7 @@ def _trained(row: ReferringRow, scenes: dict[str, SceneData], bundle: Bundle) ->
     masks = draw_labelled(data, asked.ratio, asked.seed)
     state = begin(data, bundle.num_classes, asked, words)
     train(state, Views(data, words, np.random.default_rng(asked.seed)), masks, asked, asked.steps)
-    measured = figures_of(evaluate(state.teacher, Views(scenes["val"], words, np.random.default_rng(0))))
+    measured = evaluate(state.teacher, Views(scenes["val"], words, np.random.default_rng(0)))
     facts = {"key": row.key, "method": asked.method, "ratio": asked.ratio, "seed": asked.seed, "settings": row.settings_hash}
     spent = {"masks": len(masks), "steps": asked.steps, "wall_s": round(time.monotonic() - started, 1)}
     return {**facts, **measured, **spent, "bundle": bundle.content_hash, "environment": environment()}

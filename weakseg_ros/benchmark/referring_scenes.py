@@ -83,7 +83,7 @@ def open_scenes(data: Path, expressions: Mapping[str, Sequence[Expression]], bun
             if segments is None or scan.instance_id is None:
                 raise DataError(f"{data}: scene {key} lacks its segments or objects; 'weakseg check {data}' says which files")
             superpoints, of_point = superpoints_of(scan.cloud, segmenter.run(scan.cloud), segments, bundle.num_classes)
-            made[key] = encoded(superpoints, of_point, scan.instance_id)
+            made[key] = EncodedScan.counted(superpoints, of_point, scan.instance_id)
     finally:
         segmenter.close()
     return {
@@ -153,21 +153,6 @@ def _around(
     total = np.asarray(near, np.float32)
     share: NDArray[np.float32] = total / np.maximum(total.sum(axis=1, keepdims=True), 1)
     return share
-
-
-def encoded(superpoints: Superpoints, of_point: NDArray[np.int64], instance_id: NDArray[np.uint16]) -> EncodedScan:
-    """A scene with its true objects (N,), 0 = none."""
-    instances, number = np.unique(instance_id, return_inverse=True)
-    width = len(superpoints) + 1
-    table = np.bincount(number * width + of_point + 1, minlength=len(instances) * width).reshape(len(instances), width)
-    objects = instances > 0
-    return EncodedScan(
-        superpoints,
-        points=table[:, 1:].sum(axis=0),
-        instances=instances[objects].astype(np.int64),
-        whole=table[objects].sum(axis=1),
-        inside=table[objects, 1:],
-    )
 
 
 def hash_of(data: Mapping[str, SceneData], bundle: Bundle) -> str:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from hashlib import sha256
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import torch
@@ -68,6 +68,21 @@ class EncodedScan:
     inside: NDArray[np.int64]
     """(M, S) points of each in each superpoint"""
 
+    @classmethod
+    def counted(cls, superpoints: Superpoints, of_point: NDArray[np.int64], instance_id: NDArray[np.uint16]) -> Self:
+        """From the superpoint (N,) of each point, -1 = none, and its true object (N,), 0 = none."""
+        instances, number = np.unique(instance_id, return_inverse=True)
+        width = len(superpoints) + 1
+        table = np.bincount(number * width + of_point + 1, minlength=len(instances) * width).reshape(len(instances), width)
+        objects = instances > 0
+        return cls(
+            superpoints,
+            points=table[:, 1:].sum(axis=0),
+            instances=instances[objects].astype(np.int64),
+            whole=table[objects].sum(axis=1),
+            inside=table[objects, 1:],
+        )
+
     def shared(self, instances: Sequence[int]) -> NDArray[np.int64]:
         """(S,) points of these objects in each superpoint."""
         shared: NDArray[np.int64] = self.inside[np.isin(self.instances, instances)].sum(axis=0)
@@ -96,17 +111,7 @@ def encode_scan(segmenter: Segmenter, cloud: Cloud, instance_id: NDArray[np.uint
     assert answer.seen is not None, "the segmenter was told to keep what it saw"
     info = segmenter.bundle.info
     found = find_superpoints(answer, cloud.xyz, info.labels, info.input.geometry.full_circle)
-    of_point, count = lift(found.image, answer.seen.pixels, -1), len(found.superpoints)
-    instances, number = np.unique(instance_id, return_inverse=True)
-    table = np.bincount(number * (count + 1) + of_point + 1, minlength=len(instances) * (count + 1)).reshape(len(instances), -1)
-    objects = instances > 0
-    return EncodedScan(
-        found.superpoints,
-        points=table[:, 1:].sum(axis=0),
-        instances=instances[objects].astype(np.int64),
-        whole=table[objects].sum(axis=1),
-        inside=table[objects, 1:],
-    )
+    return EncodedScan.counted(found.superpoints, lift(found.image, answer.seen.pixels, -1), instance_id)
 
 
 def with_head(bundle: Bundle, head: ReferringHead | None, folder: Path, clouds: Sequence[Cloud], **facts: Any) -> Bundle:

@@ -13,8 +13,7 @@ class PieceSettings:
     """Sets how a click labels the piece of the scan that it lies in."""
 
     reach_m: float = setting(0.0, 0.0, 100.0)
-    """Sets how far from a label a point of its piece takes it, in metres (0 to 100); 0 labels no pieces, and 1.5 was measured
-    best."""
+    """Sets how far from a label a point of its piece takes it, in metres (0 to 100); 0 labels no pieces."""
     gap_m: float = setting(0.2, 0.0, 10.0)
     """Sets the gap in metres between neighbouring points at which a piece above the ground ends (0 to 10)."""
     gap_share: float = setting(0.01, 0.0, 1.0)
