@@ -19,7 +19,7 @@ from weakseg_ros.errors import ConfigError
 class Inner:
     height: int = setting(64, 1, 4096)
     """rows"""
-    mode: Literal["angle", "ring"] = "angle"
+    mode: Literal["angle", "ring"] = setting("angle", was="how")
     """how a row
     is found"""
 
@@ -116,6 +116,12 @@ def test_the_command_line_adds_names_to_a_mapping_of_the_file(tmp_path: Path) ->
     assert parse(Outer, ["--config", str(file)], "train").options == {"gamma": 2.0, "weights": False}
     merged = parse(Outer, ["--config", str(file), "--options", "gamma", "1.0", "extra", "True"], "train")
     assert merged.options == {"gamma": 1.0, "weights": False, "extra": True}
+
+
+@pytest.mark.parametrize("words", [["--inner.how", "ring"], ["--inner.how=ring"]])
+def test_the_former_name_of_an_inner_setting_is_understood(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert parse(Outer, words, "train").inner.mode == "ring"
+    assert "weakseg train --inner.how: is now called --inner.mode; its value was used" in capsys.readouterr().err
 
 
 def test_a_base_keeps_what_the_mapping_does_not_name() -> None:

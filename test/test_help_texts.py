@@ -6,6 +6,8 @@ from __future__ import annotations
 import dataclasses
 import importlib
 import re
+import typing
+from collections.abc import Iterator
 
 import pytest
 
@@ -21,8 +23,12 @@ VERBS_OF_HELP = frozenset(
     "Selects Sets Shows Simulates Splits Starts States Stops Stores Sums Tracks Trains Uses Varies Waits Writes".split()
 )
 """what a setting does; a new verb is one more word here"""
-SHOWN_WITH_BOUNDS = ("NodeConfig", "NodeInputSettings", "TrackSettings", "LogSettings")
+SHOWN_WITH_BOUNDS = ("NodeConfig", "TrackSettings")
 """settings of the node, whose manual and descriptions add the bounds by themselves"""
+UNITS = {"_m": "metre", "_s": "second", "_deg": "degree", "_mib": "MiB", "_gib": "GiB", "_minutes": "minute", "_m_s": "second"}
+"""the end of a name, and the word that its sentence must have"""
+_RANGE = re.compile(r"\((\S+) to (\S+?)[;)]")
+_LEAST = re.compile(r"\((\S+) or more[;)]")
 
 
 def is_sentence(text: str) -> bool:
@@ -31,9 +37,29 @@ def is_sentence(text: str) -> bool:
     return words[0] in VERBS_OF_HELP and text.endswith(".") and len(words) >= LEAST_WORDS
 
 
-def says_its_range(text: str) -> bool:
-    """Whether it says what the setting may be, as in (0 to 1) or (1 or more)."""
-    return bool(re.search(r"\d\S* (to \S*\d|or more)|at least \d|must be less than|above 0", text))
+def says_its_range(text: str, low: float, high: float | None) -> bool:
+    """Whether it gives the bounds that are checked, as in (0 to 1) or (1 or more).
+
+    A 0 below the range is told apart where it means something else, as in (1 to 64); 0 uses all.
+    """
+    told = _RANGE.search(text) or _LEAST.search(text)
+    if told is None:
+        return False
+    bounds = [float(bound) for bound in told.groups()]
+    apart = low == 0 and bounds[0] > 0 and re.search(r"(; |, and )0 ", text)
+    return (bounds[0] == low or bool(apart)) and bounds[1:] == ([] if high is None else [high])
+
+
+def names_its_unit(name: str, text: str) -> bool:
+    """Whether a setting whose name ends with a unit spells it out."""
+    return all(word in text for end, word in UNITS.items() if name.endswith(end))
+
+
+def classes_of(verb: str) -> Iterator[type]:
+    """The classes of settings of a verb, with those that they hold."""
+    for entry in SETTINGS[verb]:
+        module, _, name = entry.partition(":")
+        yield from with_inner(getattr(importlib.import_module(module), name))
 
 
 def test_no_verb_is_left_out() -> None:
@@ -44,18 +70,28 @@ def test_no_verb_is_left_out() -> None:
 def test_each_setting_is_explained_in_one_sentence(verb: str) -> None:
     if verb == "replay":
         optional("rclpy")
-    for entry in SETTINGS[verb]:
-        module, _, name = entry.partition(":")
-        for cls in with_inner(getattr(importlib.import_module(module), name)):
-            docs = field_docs(cls)
-            silent = [field.name for field in dataclasses.fields(cls) if field.init and field.name not in docs]
-            assert not silent, f"{cls.__name__}: no line under {', '.join(silent)}"
-            fragments = {field: text for field, text in docs.items() if not is_sentence(text)}
-            assert not fragments, f"{cls.__name__}: {fragments}"
-            if cls.__name__ not in SHOWN_WITH_BOUNDS:
-                bounded = [field.name for field in dataclasses.fields(cls) if field.metadata.get("low") is not None]
-                silent = [name for name in bounded if not says_its_range(docs[name])]
-                assert not silent, f"{cls.__name__}: the range of {', '.join(silent)} is not told"
+    for cls in classes_of(verb):
+        docs = field_docs(cls)
+        silent = [field.name for field in dataclasses.fields(cls) if field.init and field.name not in docs]
+        assert not silent, f"{cls.__name__}: no line under {', '.join(silent)}"
+        fragments = {field: text for field, text in docs.items() if not is_sentence(text)}
+        assert not fragments, f"{cls.__name__}: {fragments}"
+
+
+@pytest.mark.parametrize("verb", SETTINGS)
+def test_each_number_says_its_unit_and_the_range_that_is_checked(verb: str) -> None:
+    if verb == "replay":
+        optional("rclpy")
+    for cls in classes_of(verb):
+        docs, hints = field_docs(cls), typing.get_type_hints(cls)
+        for field in dataclasses.fields(cls):
+            if hints[field.name] not in (int, float):
+                continue
+            text, low = docs[field.name], field.metadata.get("low")
+            assert low is not None, f"{cls.__name__}.{field.name}: has no bounds"
+            told = cls.__name__ in SHOWN_WITH_BOUNDS or says_its_range(text, low, field.metadata.get("high"))
+            assert told, f"{cls.__name__}.{field.name}: does not say the range that is checked: {text}"
+            assert names_its_unit(field.name, text), f"{cls.__name__}.{field.name}: does not name its unit: {text}"
 
 
 @pytest.mark.parametrize(
@@ -63,3 +99,23 @@ def test_each_setting_is_explained_in_one_sentence(verb: str) -> None:
 )
 def test_a_fragment_is_no_sentence(text: str) -> None:
     assert not is_sentence(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "low", "high", "is_told"),
+    [
+        ("Sets the share (0 to 1).", 0.0, 1.0, True),
+        ("Sets the share (0 to 1).", 0.0, 2.0, False),
+        ("Sets the number of streets (1 or more).", 1, 900, False),
+        ("Sets the width (1 to 64); 0 uses the data's own.", 0, 64, True),
+        ("Sets the width (1 to 64).", 0, 64, False),
+        ("Limits the number of frames in the folder.", 1, None, False),
+    ],
+)
+def test_a_range_that_is_not_the_checked_one_is_found(text: str, low: float, high: float | None, is_told: bool) -> None:
+    assert says_its_range(text, low, high) is is_told
+
+
+def test_a_unit_that_is_not_spelt_out_is_found() -> None:
+    assert names_its_unit("spacing_s", "Sets the minimum time in seconds between two kept frames.")
+    assert not names_its_unit("spacing_s", "Sets the minimum time between two kept frames.")

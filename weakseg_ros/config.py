@@ -112,7 +112,7 @@ def from_mapping(cls: type[T], mapping: Mapping[str, Any], where: str, base: T |
     for written, value in mapping.items():
         key = written if written in names else former.get(written, written)
         if key != written:
-            log.warning("%s.%s: is called '%s' now, and is taken for that", where, written, key)
+            log.warning("%s.%s: is now called '%s'; its value was used", where, written, key)
         if key not in names:
             hint = did_you_mean(str(key), names) or f"; known: {', '.join(names)}"
             raise ConfigError(f"{where}.{key}: unknown key{hint}")
@@ -183,7 +183,8 @@ def parse(cls: type[T], argv: Sequence[str], verb: str, default: T | None = None
     """
     import tyro
 
-    arguments = [_by_its_name(word, _former_names(cls), verb) for word in argv]
+    former = _former_options(cls)
+    arguments = [_by_its_name(word, former, verb) for word in argv]
     if "--config" in arguments:
         at = arguments.index("--config")
         if at + 1 == len(arguments):
@@ -228,15 +229,24 @@ def _former_names(cls: type) -> dict[str, str]:
     return {field.metadata["was"]: field.name for field in dataclasses.fields(cls) if field.metadata.get("was")}
 
 
+def _former_options(cls: type, prefix: str = "") -> dict[str, str]:
+    """The options of today by those of older versions, with the settings of inner classes behind a dot."""
+    named = {f"--{prefix}{was}": f"--{prefix}{name}" for was, name in _former_names(cls).items()}
+    options = {was.replace("_", "-"): name.replace("_", "-") for was, name in named.items()}
+    for name, hint in typing.get_type_hints(cls).items():
+        if dataclasses.is_dataclass(hint):
+            options |= _former_options(hint, f"{prefix}{name}.")  # type: ignore[arg-type]
+    return options
+
+
 def _by_its_name(word: str, former: Mapping[str, str], verb: str) -> str:
     """A word of a command line; an option of an older version becomes the one of today, and a sentence says so."""
     option, equals, value = word.partition("=")
-    name = former.get(option[2:].replace("-", "_")) if option.startswith("--") else None
-    if name is None:
+    today = former.get(option.replace("_", "-"))
+    if today is None:
         return word
-    today = f"--{name.replace('_', '-')}"
-    meaning = "'--bundle' is always the model that is used" if option == "--bundle" else "each option means the same in all verbs"
-    complain(f"weakseg {verb} {option}: is called {today} now, and is taken for that ({meaning}); use {today}")
+    why = ", because --bundle always names the model to use" if option == "--bundle" else ""
+    complain(f"weakseg {verb} {option}: is now called {today}{why}; its value was used")
     return f"{today}{equals}{value}"
 
 

@@ -43,9 +43,9 @@ class DemoConfig:
     seed: int = setting(0, 0, 1_000_000)
     """Seeds the streets, the label draw and the initial weights (0 to 1000000)."""
     quick: bool = False
-    """Runs every step within about a minute, which shows that it works, not how well."""
+    """Runs every step within about a minute, to show that the pipeline works; the resulting model is poor."""
     streets: int = setting(24, 1, CHECK_STREET)
-    """Sets the number of simulated streets to train on (1 or more)."""
+    """Sets the number of simulated streets to train on (1 to 900)."""
     scans_per_street: int = setting(6, 2, 20)
     """Sets the number of scans on each training street (2 to 20)."""
     test_scans_per_street: int = setting(15, 1, 100)

@@ -48,11 +48,11 @@ class DoctorConfig(RaySettings):
     """Check this machine, and with --data whether a bundle fits a sensor."""
 
     bundle: str = DEFAULT_BUNDLE
-    """Names the model to check: the path of its folder, or a name under models/."""
+    """Names the model to check: the path of its folder, or the name of an installed one."""
     data: tuple[Path, ...] = ()
-    """Lists bags, folders of bags or a folder of scans from your sensor, to compare with the model's training data."""
+    """Lists bags, folders of bags or a folder of scans from your sensor, which are compared with the model's training data."""
     topic: str = ""
-    """Names the topic of the clouds in the bag; it may be empty if there is only one PointCloud2 topic."""
+    """Names the topic of the clouds in the bag; it may be empty if there is only one."""
     clouds: int = setting(20, 1, 10000)
     """Sets the number of clouds to check (1 to 10000)."""
 
@@ -252,17 +252,24 @@ def read_arguments(argv: Sequence[str]) -> DoctorConfig:
     for field in fields(DoctorConfig):
         count = "+" if field.name == "data" else len(field.default) if isinstance(field.default, tuple) else None
         kind = str if field.name == "data" else float if count else type(field.default)
+        word = "PATH" if field.name == "data" else kind.__name__.upper()
         text = (field_docs(DoctorConfig)[field.name] + _default(field.default)).replace("%", "%%")
-        flags = dict.fromkeys((f"--{field.name.replace('_', '-')}", f"--{field.name}"))
-        parser.add_argument(*flags, dest=field.name, type=kind, nargs=count, help=text)
-    known, left = parser.parse_known_args(argv)
+        parser.add_argument(f"--{field.name.replace('_', '-')}", dest=field.name, type=kind, nargs=count, metavar=word, help=text)
+    words = [_dashed(word) for word in argv]
+    known, left = parser.parse_known_args(words)
     if left:
         refuse_more_paths(left)
-        parser.parse_args(argv)  # says what is wrong with them, and ends the process
+        parser.parse_args(words)  # says what is wrong with them, and ends the process
     options = vars(known)
     file = options.pop("config")
     base = load_yaml(DoctorConfig, file) if file else DoctorConfig()
     return from_mapping(DoctorConfig, {name: value for name, value in options.items() if value is not None}, "doctor", base)
+
+
+def _dashed(word: str) -> str:
+    """An option with its name as the manual has it; the other verbs take it with underscores, too."""
+    option, equals, value = word.partition("=")
+    return f"{option.replace('_', '-')}{equals}{value}" if word.startswith("--") else word
 
 
 def _default(value: object) -> str:

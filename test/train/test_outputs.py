@@ -80,7 +80,7 @@ def test_the_former_name_of_an_option_is_understood_with_a_sentence(
 ) -> None:
     fresh = tmp_path / "fresh"
     assert main(["train", str(scans), "--out", str(tmp_path / "run"), f"--bundle={fresh}", *TINY]) == 0
-    assert "weakseg train --bundle: is called --out-bundle now, and is taken for that" in capsys.readouterr().err
+    assert "weakseg train --bundle: is now called --out-bundle" in capsys.readouterr().err
     assert (fresh / INFO_FILE).is_file()
 
 

@@ -49,15 +49,15 @@ class BenchmarkConfig:
     trained again."""
 
     base: Path = Path()
-    """Names a training file, for example config/train/vlp32.yaml, whose settings all rows start from; an empty path means the
-    defaults of 'weakseg train'."""
+    """Names a training file, for example config/train/vlp32.yaml, whose settings all rows start from; the default means those of
+    'weakseg train'."""
     train: Annotated[Mapped, FILE_ONLY] = field(default_factory=dict)
     """Changes settings of all trainings, for example {split: train, val_split: val}."""
     override: tuple[str, ...] = ()
     """Changes settings of all trainings by dotted name, for example steps=200 augment.mix=0 coarse3d.anchors=64."""
     hold_out: float = setting(0.0, 0.0, 0.9)
-    """Holds out this share at the end of the training scans and validates on it instead of the validation scans (0 to 0.9), so
-    that settings are not chosen on the reported scans; 0 validates as usual."""
+    """Holds out this share of the training scans (0 to 0.9), taken from the end, and validates on it instead of the validation
+    scans, so that settings are not chosen on the reported scans; 0 validates as usual."""
 
     folds: tuple[str, ...] = ()
     """Lists recordings, areas or places for a cross-validation: each row is trained once for each of them, on the others, and the

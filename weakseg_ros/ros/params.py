@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 import typing
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -160,12 +161,17 @@ def takes(name: str, between: str = "|") -> str:
     return (between.join(choices(name)) or kind) + limits
 
 
+def purpose(name: str) -> str:
+    """What a setting does, without its bounds, which `takes` gives."""
+    group, _, own = name.rpartition(".")
+    return re.sub(r" \([-\d.e]+ to [-\d.e]+\)", "", field_docs(GROUPS[group])[own])
+
+
 def explain(name: str) -> str:
     """What a setting does and what it takes, in one sentence."""
     late = ", read at configure" if FIELDS[name].metadata.get("read_only") else ""
     fixed = ", fixed after the start" if name in AT_THE_START else late
-    group, _, own = name.rpartition(".")
-    return f"{field_docs(GROUPS[group])[own].rstrip('.')} ({takes(name)}{fixed})."
+    return f"{purpose(name).rstrip('.')} ({takes(name)}{fixed})."
 
 
 class Parameters:

@@ -16,7 +16,7 @@ import yaml
 from weakseg_ros.config import field_docs
 from weakseg_ros.files import share_folder, write_atomic
 from weakseg_ros.ros.launching import ARGUMENTS, PERMANENT, SETTINGS
-from weakseg_ros.ros.params import AT_THE_START, FIELDS, GROUPS, NodeConfig, explain, takes
+from weakseg_ros.ros.params import AT_THE_START, FIELDS, GROUPS, NodeConfig, explain, purpose, takes
 
 PARAMETER_FILE = Path("config", "segment.yaml")
 PAGE = Path("docs", "node.md")
@@ -188,8 +188,7 @@ def _row(name: str) -> tuple[str, ...]:
     default = list(field.default) if isinstance(field.default, tuple) else field.default
     taken = "at the start" if name in AT_THE_START else "at configure" if field.metadata.get("read_only") else "at once"
     taken = "~/reload" if name in ("bundle", "engine", "threads") else taken
-    group, _, own = name.rpartition(".")
-    return f"`{name}`", _code(str(default)), takes(name, " \\| "), taken, field_docs(GROUPS[group])[own]
+    return f"`{name}`", _code(str(default)), takes(name, " \\| "), taken, purpose(name)
 
 
 def _code(text: str) -> str:

@@ -118,8 +118,8 @@ class Shift:
     attenuation_per_m: float = setting(0.0, 0.0, 0.2)
     """Sets the two-way extinction by fog or rain per metre (0 to 0.2); 0.01 corresponds to a visual range of about 300 m."""
     clutter: float = setting(0.0, 0.0, 1.0)
-    """Sets the fraction of rays that are stopped by drops or flakes close to the sensor (0 to 1); these points get raw id 1,
-    outlier."""
+    """Sets the fraction of rays that are stopped by raindrops or snowflakes close to the sensor (0 to 1); these points get raw id
+    1, outlier."""
 
     def __post_init__(self) -> None:
         check_ranges(self)

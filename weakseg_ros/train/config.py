@@ -66,7 +66,7 @@ class TrainConfig:
     propagate: PropagateSettings = field(default_factory=PropagateSettings)
     """Sets how labels are propagated to the scans before and after."""
     pieces: PieceSettings = field(default_factory=PieceSettings)
-    """Sets how the labels are given to the pieces of the scans that they lie in."""
+    """Sets how a label spreads to its piece, the connected surface around it."""
     val_data: Path | None = None
     """Names the folder of scans to validate on, if it is not `data`."""
     val_split: str = ""
@@ -161,21 +161,21 @@ class TrainConfig:
     supervised: SupervisedSettings = field(default_factory=SupervisedSettings)
     """Sets the supervised losses, which are part of every method."""
     erda: ErdaSettings = field(default_factory=ErdaSettings)
-    """Sets ERDA; these settings have an effect where `method` names erda."""
+    """Sets ERDA; these settings take effect only if `method` names erda."""
     coarse3d: Coarse3dSettings = field(default_factory=Coarse3dSettings)
-    """Sets COARSE3D; these settings have an effect where `method` names coarse3d."""
+    """Sets COARSE3D; these settings take effect only if `method` names coarse3d."""
     consistency: ConsistencySettings = field(default_factory=ConsistencySettings)
-    """Sets the mean teacher; these settings have an effect where `method` names consistency."""
+    """Sets the mean teacher; these settings take effect only if `method` names consistency."""
     point_panoptic: PointPanopticSettings = field(default_factory=PointPanopticSettings)
-    """Sets point-supervised panoptic segmentation; these settings have an effect where `method` names point_panoptic."""
+    """Sets point-supervised panoptic segmentation; these settings take effect only if `method` names point_panoptic."""
     rangenet21: RangeNetSettings = field(default_factory=RangeNetSettings)
-    """Sets the net rangenet21; these settings have an effect where `net` names it."""
+    """Sets the net rangenet21; these settings take effect only if `net` names it."""
     rangenet53: RangeNetSettings = field(default_factory=RangeNetSettings)
-    """Sets the net rangenet53; these settings have an effect where `net` names it."""
+    """Sets the net rangenet53; these settings take effect only if `net` names it."""
     squeezesegv3: SqueezeSegSettings = field(default_factory=SqueezeSegSettings)
-    """Sets the net squeezesegv3; these settings have an effect where `net` names it."""
+    """Sets the net squeezesegv3; these settings take effect only if `net` names it."""
     randlanet: PointsSpec = field(default_factory=PointsSpec)
-    """Sets the points of the net randlanet; these settings have an effect where `net` names it."""
+    """Sets how the points of the net randlanet are sampled; these settings take effect only if `net` names it."""
 
     def __post_init__(self) -> None:
         check_ranges(self)

@@ -50,7 +50,7 @@ class ReferringTraining:
     layers: int = setting(2, 1, 12)
     """Sets the number of decoder layers (1 to 12)."""
     shallow: float = setting(0.75, 0.0, 1.0)
-    """Sets the share of the steps in which the decoder layers rest, which makes a step several times cheaper (0 to 1)."""
+    """Sets the share of the steps that skip the decoder layers, which makes a step several times cheaper (0 to 1)."""
     memory: float = setting(0.03, 0.0, 1.0)
     """Sets the share of the training over which the teacher averages the student's weights (0 to 1)."""
     semi: SemiSupervisedSettings = field(default_factory=SemiSupervisedSettings)

@@ -44,7 +44,7 @@ class ViewConfig(InputSettings):
     engine: str = "auto"
     """Selects the inference engine; 'auto' uses the first one that works on this machine."""
     rate: float = setting(5.0, 0.5, 20.0)
-    """Sets the number of scans per second during playback (0.5 to 20); a slow model plays slower."""
+    """Sets the number of scans per second during playback (0.5 to 20); a slow model lowers it."""
     port: int = setting(8081, 1, 65535)
     """Sets the TCP port of the page (1 to 65535), which is reachable from this machine only; from another one, run 'ssh -L
     8081:localhost:8081 HOST' first."""

@@ -66,8 +66,8 @@ class SparseVerb:
     overwrite: bool = False
     """Replaces the labels of an earlier draw in `out`."""
     carried: PropagateSettings = field(default_factory=PropagateSettings)
-    """Sets how the labels are carried in time, to say at the end by the dense labels how many points that labels, and how many
-    rightly; what is stored are the drawn labels, which a training carries itself."""
+    """Sets how the drawn labels are propagated to the scans before and after, only to report how many points that would label and
+    how many of them correctly; the stored labels do not change, because a training propagates them itself."""
 
 
 def draw_sparse(scans: ScanSet, config: SparseConfig, folder: Path, overwrite: bool = False) -> SparseLabels:

@@ -33,39 +33,42 @@ class LogSettings:
     folder: str = ""
     """Names the folder in which frames worth labelling are kept; '' turns the log off."""
     per_minute: float = setting(6.0, 0.0, 6000.0)
-    """Limits the average number of frames kept per minute."""
+    """Limits the average number of frames kept per minute (0 to 6000)."""
     spacing_s: float = setting(1.0, 0.0, 3600.0)
-    """Sets the minimum time in seconds between two kept frames; frames that are drawn at random or requested are exempt."""
+    """Sets the minimum time in seconds between two kept frames (0 to 3600); frames that are drawn at random or requested are
+    exempt."""
     min_score: float = setting(0.0, 0.0, 1.0)
-    """Sets the minimum acquisition score of a kept frame; with 0, only the rate limits what is kept."""
+    """Sets the minimum acquisition score of a kept frame (0 to 1); with 0, only the rate limits what is kept."""
     min_distance: float = setting(0.05, 0.0, 2.0)
-    """Sets the minimum descriptor distance between a new frame and the kept ones, where 0 means identical and 2 means nothing
-    in common."""
+    """Sets the minimum descriptor distance between a new frame and the kept ones (0 to 2), where 0 means identical and 2 means
+    nothing in common."""
     random_share: float = setting(0.05, 0.0, 1.0)
-    """Sets the fraction of the kept frames that is drawn at random, whatever their score, so that a model can be evaluated on
-    the log."""
+    """Sets the fraction of the kept frames that is drawn at random, regardless of their score (0 to 1), so that a model can be
+    evaluated on the log."""
     points: int = setting(30, 0, 1000)
-    """Limits the number of points suggested for labelling in a frame."""
+    """Limits the number of points suggested for labelling in a frame (0 to 1000)."""
     max_frames: int = setting(2000, 1, 1_000_000)
-    """Limits the number of frames in the folder."""
+    """Limits the number of frames in the folder (1 to 1000000)."""
     max_mib: int = setting(4000, 1, 100_000_000)
-    """Limits the disk space of the frames in the folder, in MiB."""
+    """Limits the disk space of the frames in the folder, in MiB (1 to 100000000)."""
     min_free_mib: int = setting(1000, 0, 100_000_000)
-    """Sets the free disk space in MiB below which logging pauses; 0 lets the log fill the disk."""
+    """Sets the free disk space in MiB below which logging pauses (0 to 100000000); 0 lets the log fill the disk."""
     when_full: Literal["replace", "stop"] = "replace"
     """Selects what happens when max_frames or max_mib is reached: 'replace' deletes the least valuable unlabelled frame to make
     room for a better one, and 'stop' ends logging."""
     before_s: float = setting(0.0, 0.0, 60.0)
-    """Sets how many seconds of clouds and of the topics in context_topics are kept from before each kept frame; 0 keeps
+    """Sets how many seconds of clouds and of the topics in context_topics are kept from before each kept frame (0 to 60); 0 keeps
     none."""
     after_s: float = setting(0.0, 0.0, 60.0)
-    """Sets how many seconds of clouds and of the topics in context_topics are kept from after each kept frame; 0 keeps none."""
+    """Sets how many seconds of clouds and of the topics in context_topics are kept from after each kept frame (0 to 60); 0 keeps
+    none."""
     context_topics: str = ""
     """Lists additional topics to keep with before_s and after_s, separated by commas, for example a camera and the odometry."""
     context_mib: int = setting(256, 1, 100_000)
-    """Limits the memory in MiB for the messages of before_s and after_s; beyond it, the oldest messages are dropped."""
+    """Limits the memory in MiB for the messages of before_s and after_s (1 to 100000); beyond it, the oldest messages are
+    dropped."""
     seed: int = setting(0, 0, 2**31 - 1)
-    """Seeds the random draw of frames."""
+    """Seeds the random draw of frames (0 to 2147483647)."""
 
     def __post_init__(self) -> None:
         check_ranges(self)

@@ -81,7 +81,7 @@ class SelectConfig(RaySettings):
     scans; use it to try log settings on a bag. It ignores `frames`, `strategy` and `random_share`."""
     log: LogSettings = field(default_factory=LogSettings)
     """Sets the node's frame log for `like_node`: per_minute, spacing_s, min_score, min_distance and random_share."""
-    seed: int = 0
+    seed: int = setting(0, 0)
     """Seeds the selection (0 or more)."""
 
 

@@ -5,6 +5,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Annotated
+
+import tyro
 
 from weakseg_ros.config import check_ranges, setting
 from weakseg_ros.errors import ConfigError
@@ -40,7 +43,7 @@ class RetrainConfig:
     replay_labels: Path | None = None
     """Names the folder of sparse labels of the replay data; by default, it is taken from the provenance or found under sparse/
     in `replay`."""
-    no_replay: bool = False
+    no_replay: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
     """Trains on the new clicks alone, without replay data; the network then forgets faster, which the gate checks."""
     replay_scans: int = setting(200, 1)
     """Sets the number of original training scans that are mixed with the new ones, drawn with `seed` (1 or more)."""
@@ -51,8 +54,8 @@ class RetrainConfig:
     """Sets the radius in metres around a click within which points are trained on with its class (0 to 10); 3 % of the range is
     added to it."""
     propagate: PropagateSettings = field(default_factory=PropagateSettings)
-    """Sets how the clicks are carried to the frames around them in time, those without a click among them; held-out frames
-    neither give nor take labels."""
+    """Sets how clicks are propagated to the frames before and after, including frames without a click; held-out frames neither
+    give nor take labels."""
     regression: Path | None = None
     """Names the labelled scans on which the new bundle must not get worse; by default, it is the bundle's own validation
     set."""

@@ -276,7 +276,7 @@ class PromoteConfig:
     """Deploy a bundle; nodes that watch `models/current` hot-swap it while they run."""
 
     bundle: Positional[Path]
-    """Names the path of the bundle to deploy."""
+    """Names the folder of the bundle to deploy."""
     models: Path = Path("models")
     """Names the folder that holds `current` and `versions`."""
     why: str = ""
