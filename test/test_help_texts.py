@@ -12,7 +12,7 @@ from collections.abc import Iterator
 import pytest
 
 from support import optional
-from support.verb_settings import SETTINGS, with_inner
+from support.verb_settings import OTHER_MANUALS, SETTINGS, with_inner
 from weakseg_ros.cli import VERBS
 from weakseg_ros.config import field_docs
 
@@ -57,7 +57,7 @@ def names_its_unit(name: str, text: str) -> bool:
 
 def classes_of(verb: str) -> Iterator[type]:
     """The classes of settings of a verb, with those that they hold."""
-    for entry in SETTINGS[verb]:
+    for entry in (*SETTINGS[verb], *OTHER_MANUALS.get(verb, ())):
         module, _, name = entry.partition(":")
         yield from with_inner(getattr(importlib.import_module(module), name))
 

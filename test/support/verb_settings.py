@@ -38,6 +38,8 @@ SETTINGS = {
     "build-engine": ("weakseg_ros.deploy.engines.command:BuildConfig",),
 }
 """the classes of settings by verb; those that they hold are found from them"""
+OTHER_MANUALS = {"simulate": ("weakseg_ros.simulate.rooms.record:RoomsConfig",)}
+"""classes of settings that a verb takes in place of its own, as `simulate --rooms` does"""
 
 
 def with_inner(cls: type) -> Iterator[type]:
@@ -54,17 +56,25 @@ def options_of(verb: str) -> set[str]:
     if verb == "node":
         parser = importlib.import_module("weakseg_ros.ros.node")._parser()
         return {option for action in parser._actions for option in action.option_strings}
-    module, _, name = SETTINGS[verb][0].partition(":")
-    names = list(fields_of(getattr(importlib.import_module(module), name)))
+    entries = (SETTINGS[verb][0], *OTHER_MANUALS.get(verb, ()))
+    names = [name for entry in entries for name in fields_of(_class_at(entry))]
     return {f"--{name}" for name in names} | {f"--no-{name}" for name in names}
 
 
 def fields_of(cls: type, prefix: str = "") -> Iterator[str]:
-    """The names of settings as options have them, with those of inner classes behind a dot."""
+    """The names of settings as options have them, with those of inner classes behind a dot, and their further names."""
     for name, hint in typing.get_type_hints(cls, include_extras=True).items():
-        told = [note.name for note in getattr(hint, "__metadata__", ()) if getattr(note, "name", None)]
+        notes = getattr(hint, "__metadata__", ())
+        told = [note.name for note in notes if getattr(note, "name", None) is not None]
         dashed = prefix + (told[0] if told else name.replace("_", "-"))
         yield dashed
+        yield from (alias.removeprefix("--") for note in notes for alias in getattr(note, "aliases", None) or ())
         for part in (hint, *typing.get_args(hint)):
             if isinstance(part, type) and dataclasses.is_dataclass(part):
-                yield from fields_of(part, f"{dashed}.")
+                yield from fields_of(part, f"{dashed}." if dashed else "")
+
+
+def _class_at(entry: str) -> type:
+    module, _, name = entry.partition(":")
+    found: type = getattr(importlib.import_module(module), name)
+    return found
