@@ -20,9 +20,11 @@ from weakseg_ros.extras import MissingLibraryError
 from weakseg_ros.points.cloud import make_cloud
 from weakseg_ros.points.labels import LabelMap
 from weakseg_ros.points.projection import RangeSpec
+from weakseg_ros.simulate.drive import SimulateConfig, simulate
+from weakseg_ros.simulate.lidar import SensorModel
 from weakseg_ros.weak.carried_share import measure_carried
 from weakseg_ros.weak.propagate import PropagatedScans, PropagateSettings, reached_scans
-from weakseg_ros.weak.scan_poses import poses_of_scans, scaled_motion, write_poses
+from weakseg_ros.weak.scan_poses import lies_on, moved, poses_of_scans, scaled_motion, write_poses
 
 STREET = LabelMap.load("street")
 ROAD, CAR, BUILDING = (STREET.id_of(name) for name in ("road", "car", "building"))
@@ -177,6 +179,15 @@ def test_nothing_is_carried_between_recordings_nor_between_scans_that_do_not_lie
     assert list(reached_scans(carried).keys) == ["000000", "000001"]
     drive.keys = ("a/0", "a/1", "b/0", "b/1")
     assert PropagatedScans(drive, settings()).poses.drive.tolist() == [0, 0, 1, 1]
+
+
+def test_scans_far_apart_on_a_street_are_one_drive_and_other_streets_and_wrong_poses_are_not() -> None:
+    far = [scan for seed in (1000, 1001) for scan in simulate(SimulateConfig(seed, 3, 8, SensorModel(columns=512)))]
+    points = [scan.cloud.xyz[scan.cloud.valid] for scan in far]
+    for number in (1, 2, 4, 5):  # 6 to 8 m on
+        assert lies_on(points[number - 1], moved(points[number], far[number].pose, far[number - 1].pose))
+    assert not lies_on(points[0], moved(points[4], far[4].pose, far[3].pose)), "a scan of another street"
+    assert not lies_on(points[0], points[2]), "as if the sensor had stood still"
 
 
 def test_poses_are_estimated_from_the_scans_and_their_stamps() -> None:
