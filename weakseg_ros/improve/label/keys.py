@@ -29,7 +29,7 @@ COMMANDS = (
     Command("back", "P", "Back: mark the previous suggested point"),
     Command("mark", "M", "Mark: a click marks a point, a key names its class"),
     Command("to_mark", "space", "Fly to the marked point"),
-    Command("paint", "C", "Paint: a click labels what is under the brush with the chosen class"),
+    Command("paint", "C", "Paint: a click gives the points under the brush the chosen class"),
     Command("objects", "O", "Object: a click shows the mask of an object"),
     Command("lasso", "L", "Lasso: clicks draw a polygon around points", "shift"),
     Command("erase", "X", "Erase: a click removes labels"),

@@ -128,7 +128,7 @@ class Panel(Widgets):
         self.group("Area", {f"Lasso ({key_of('lasso')})": "lasso"})
         self.group("Point", {"Back (P)": "back", "Skip (N)": "skip", "Fly there (Space)": "to_mark"})
         self.group("Change", {"Undo (Z)": "undo", "Redo (Y)": "redo"})
-        brush = self._gui.add_slider("Brush, m", 0.0, LARGEST_BRUSH_M, 0.05, 0.0, hint="0 labels the clicked point alone")
+        brush = self._gui.add_slider("Brush, m", 0.0, LARGEST_BRUSH_M, 0.05, 0.0, hint="0 labels only the clicked point")
         self.bind(brush.on_update, "brush", lambda: str(brush.value))
         self._brush: Any = brush
         self.button(f"Frame done, next ({key_of('finish')})", "finish", icon=viser.Icon.CHECK)
@@ -140,7 +140,7 @@ class Panel(Widgets):
             self.group("Review", {"Accept (Shift+Enter)": "accept_frame", "Reject (Shift+Backspace)": "reject_frame"})
         with self._gui.add_folder("Objects", expand_by_default=False):
             number = self._gui.add_checkbox("Number them", self._state.instances, hint="give each object its own id")
-            same = self._gui.add_checkbox("Go on with the last", False, hint="what comes next belongs to the last object")
+            same = self._gui.add_checkbox("Continue the last object", False, hint="the next points belong to the last object")
         self.bind(number.on_update, "number", lambda: str(int(number.value)))
         self.bind(same.on_update, "same", lambda: str(int(same.value)))
         self._same: Any = same
@@ -206,9 +206,7 @@ class Panel(Widgets):
         parts = [state.labels.names[i] for i in sorted(filters.classes)] + ["the ground"] * filters.ground
         parts += [f"lower than {filters.low_m:.1f} m"] * bool(np.isfinite(filters.low_m))
         parts += [f"higher than {filters.high_m:.1f} m"] * bool(np.isfinite(filters.high_m))
-        text = (
-            f"Hidden: <b>{html.escape(', '.join(parts))}</b>. No tool labels what is hidden." if parts else "Nothing is hidden."
-        )
+        text = f"Hidden: <b>{html.escape(', '.join(parts))}</b>. No tool labels hidden points." if parts else "Nothing is hidden."
         self.write("hidden", self._hidden_text, f'<div style="{TEXT}">{text}</div>')
         if filters.hide_nothing and tuple(self._heights.value) != HEIGHTS_M:
             self._heights.value = HEIGHTS_M
