@@ -25,7 +25,7 @@ import torch
 from beside import SUMMARY, add_to_summary
 from nets import CHANNELS, LABELS, MEAN, SPEC, STD, street_image
 
-from weakseg_ros.data.bags import CloudBagWriter
+from weakseg_ros.data.bag_writer import CloudBagWriter
 from weakseg_ros.data.scans import open_scans
 from weakseg_ros.deploy.bundle import Bundle, BundleInfo, NetRule
 from weakseg_ros.deploy.input_spec import InputSpec, IntensityRule

@@ -19,7 +19,7 @@ from typing import Any
 
 import numpy as np
 
-from weakseg_ros.data.bags import CloudBagWriter
+from weakseg_ros.data.bag_writer import CloudBagWriter
 from weakseg_ros.data.many_bags import Job
 from weakseg_ros.data.ray_settings import RaySettings
 from weakseg_ros.files import environment, make_folder, write_json

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from hypothesis import strategies as st
 
-from weakseg_ros.data.bags import CloudBagWriter
+from weakseg_ros.data.bag_writer import CloudBagWriter
 from weakseg_ros.deploy.bundle import KIND_ONNX, Bundle, BundleInfo, NetRule, write_bundle
 from weakseg_ros.deploy.input_spec import IntensityRule, plain_spec
 from weakseg_ros.points.cloud import make_cloud

@@ -25,7 +25,8 @@ from types import TracebackType
 
 import numpy as np
 
-from weakseg_ros.data.bags import CloudBagWriter, RawMessage, read_raw
+from weakseg_ros.data.bag_writer import CloudBagWriter
+from weakseg_ros.data.bags import RawMessage, read_raw
 from weakseg_ros.deploy.bundle import Bundle
 from weakseg_ros.files import environment, write_json
 from weakseg_ros.improve.retrain.versions import Versions

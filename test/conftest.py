@@ -26,7 +26,7 @@ from support import EXTRAS, load_file
 ROOT = Path(__file__).resolve().parent.parent
 SLOW = {
     *("benchmark", "train", "test_demo.py", "test_killed.py", "test_fuzzed.py", "test_doctor.py", "test_retrain.py"),
-    *("test_unwritable.py", "test_reading_options.py", "test_many_bags.py"),
+    *("test_retrain_data.py", "test_unwritable.py", "test_reading_options.py", "test_many_bags.py"),
 }
 """folders and files whose tests train, or take a minute; a single test elsewhere says @pytest.mark.slow"""
 LONGEST = (

@@ -15,7 +15,7 @@ from support import optional
 optional("onnxruntime")
 optional("rosbags")
 
-from weakseg_ros.data.bags import CloudBagWriter
+from weakseg_ros.data.bag_writer import CloudBagWriter
 from weakseg_ros.doctor import main
 from weakseg_ros.points.cloud import Cloud
 from weakseg_ros.simulate.drive import SimulateConfig, simulate

@@ -15,7 +15,8 @@ import pytest
 
 from support import PATIENCE_S, optional
 from weakseg_ros.cli import main
-from weakseg_ros.files import content_of, is_ours, put_in_place, staged, sweep, write_atomic
+from weakseg_ros.files import content_of, put_in_place, staged, sweep, write_atomic
+from weakseg_ros.half_written import is_ours
 
 SENSOR = "name: tiny\nbeams: 8\ncolumns: 64\nmount_height_m: 1.6\n"
 SMALL = ("--net-width", "16", "--batch-size", "1", "--accelerator", "cpu", "--precision", "32-true", "--hold-out", "0.4")

@@ -14,7 +14,7 @@ from weakseg_ros.cli import main
 optional("rosbags")
 optional("onnxruntime")
 
-from weakseg_ros.data.bags import CloudBagWriter
+from weakseg_ros.data.bag_writer import CloudBagWriter
 from weakseg_ros.points.cloud import Cloud
 
 

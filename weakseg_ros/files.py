@@ -8,12 +8,9 @@ import ctypes
 import errno
 import fcntl
 import hashlib
-import itertools
 import json
 import os
 import platform
-import re
-import shutil
 import stat
 import sys
 import tempfile
@@ -23,11 +20,9 @@ from pathlib import Path
 from typing import Any
 
 from weakseg_ros.errors import DataError
-from weakseg_ros.locks import claim, is_claimed
+from weakseg_ros.half_written import is_dead, is_ours, name_beside, remove
+from weakseg_ros.locks import claim
 
-_OURS = re.compile(r"\..+\.\d+(-\d+)?\.(tmp|new|old)")
-"""names of what is being written, and of what is being replaced: `.NAME.PID-n.tmp` is to become the file NAME"""
-_numbers = itertools.count()
 _EXCHANGE, _HERE = 2, -100
 """RENAME_EXCHANGE and AT_FDCWD of Linux"""
 
@@ -39,7 +34,7 @@ def write_atomic(path: Path, content: bytes | str) -> None:
     a killed process left behind is removed by `sweep`.
     """
     blob = content.encode() if isinstance(content, str) else content
-    temporary = _beside(path, "tmp")
+    temporary = name_beside(path, "tmp")
     try:
         with open(temporary, "wb") as file:
             claim(file.fileno())
@@ -61,7 +56,7 @@ def _name_the_place(error: BaseException, path: Path) -> None:
 
 def replace_link(path: Path, target: str) -> None:
     """Make `path` a symbolic link to `target` in one step, whatever link was there."""
-    fresh = _beside(path, "new")
+    fresh = name_beside(path, "new")
     try:
         fresh.symlink_to(target)
         os.replace(fresh, path)
@@ -133,11 +128,6 @@ def read_regular(path: Path, most_bytes: int | None = None) -> bytes:
 # folders: prepared aside, put in place at once, swept where a process died at it
 
 
-def is_ours(name: str) -> bool:
-    """Whether a name is that of something half-written of this program, which never counts as content."""
-    return bool(_OURS.fullmatch(name))
-
-
 def content_of(folder: Path) -> list[Path]:
     """What lies in a folder, sorted, without our own half-written files; empty where there is not a folder."""
     return sorted(entry for entry in folder.iterdir() if not is_ours(entry.name)) if folder.is_dir() else []
@@ -154,18 +144,18 @@ def sweep(target: Path) -> None:
     beside = [entry for entry in target.parent.iterdir() if entry.name.startswith(f".{target.name}.") and is_ours(entry.name)]
     inside = [entry for entry in target.iterdir() if is_ours(entry.name)] if target.is_dir() else []
     for entry in [*beside, *inside]:
-        if _is_dead(entry):
+        if is_dead(entry):
             if entry.name.endswith(".old") and entry in beside and not os.path.lexists(target):
                 os.replace(entry, target)
             else:
-                _remove(entry)
+                remove(entry)
 
 
 def is_being_written(target: Path) -> bool:
     """Whether a living process prepares something that is to become `target`."""
     target = _absolute(target)
     beside = target.parent.iterdir() if target.parent.is_dir() else []
-    return any(e.name.startswith(f".{target.name}.") and is_ours(e.name) and not _is_dead(e) for e in beside)
+    return any(e.name.startswith(f".{target.name}.") and is_ours(e.name) and not is_dead(e) for e in beside)
 
 
 def make_folder(folder: Path) -> None:
@@ -183,7 +173,7 @@ def staged(target: Path, inside: bool = False) -> Iterator[Path]:
     target = _absolute(target)
     sweep(target)
     (target if inside else target.parent).mkdir(parents=True, exist_ok=True)
-    fresh = _beside(target / target.name if inside else target, "new")
+    fresh = name_beside(target / target.name if inside else target, "new")
     fresh.mkdir()
     descriptor = os.open(fresh, os.O_RDONLY)
     try:
@@ -194,7 +184,7 @@ def staged(target: Path, inside: bool = False) -> Iterator[Path]:
         raise
     finally:
         os.close(descriptor)
-        _remove(fresh)
+        remove(fresh)
 
 
 def put_in_place(fresh: Path, target: Path) -> None:
@@ -207,7 +197,7 @@ def put_in_place(fresh: Path, target: Path) -> None:
     if not os.path.lexists(target) or (target.is_dir() and not any(target.iterdir())):
         os.replace(fresh, target)
     elif _exchanged(fresh, target):
-        _remove(fresh)
+        remove(fresh)
     else:
         _replace_in_two_steps(fresh, target)
     _sync(target.parent)
@@ -262,50 +252,19 @@ def _exchanged(one: Path, other: Path) -> bool:
 
 
 def _replace_in_two_steps(fresh: Path, target: Path) -> None:
-    old = _beside(target, "old")
+    old = name_beside(target, "old")
     os.replace(target, old)
     try:
         os.replace(fresh, target)
     except OSError:
         os.replace(old, target)
         raise
-    _remove(old)
+    remove(old)
 
 
 def _absolute(path: Path) -> Path:
     """A path whose last part is a name; a link at its end is kept."""
     return Path(os.path.abspath(path))
-
-
-def _beside(path: Path, kind: str) -> Path:
-    return path.with_name(f".{path.name}.{os.getpid()}-{next(_numbers)}.{kind}")
-
-
-def _remove(path: Path) -> None:
-    if path.is_dir() and not path.is_symlink():
-        shutil.rmtree(path, ignore_errors=True)
-    elif os.path.lexists(path):
-        path.unlink(missing_ok=True)
-
-
-def _is_dead(path: Path) -> bool:
-    """Whether nobody writes what lies at `path` any more.
-
-    A living process of the number in the name may not have claimed it yet. In a container the number may be that of another
-    process, or our own; a link cannot be claimed.
-    """
-    number = int(path.name.split(".")[-2].partition("-")[0])
-    return (number == os.getpid() or not _runs(number)) and (path.is_symlink() or not is_claimed(path))
-
-
-def _runs(number: int) -> bool:
-    try:
-        os.kill(number, 0)
-    except (ProcessLookupError, OverflowError):
-        return False
-    except OSError:
-        return True
-    return True
 
 
 def check_can_write(folder: Path, option: str) -> None:

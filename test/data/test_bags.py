@@ -15,15 +15,9 @@ from hypothesis import strategies as st
 from rosbags import rosbag1, rosbag2
 from rosbags.typesys import Stores, get_typestore
 
-from weakseg_ros.data.bags import (
-    POINT_CLOUD,
-    CloudBagWriter,
-    PartialBagError,
-    find_cloud_topic,
-    list_topics,
-    read_clouds,
-    read_raw,
-)
+from weakseg_ros.data.bag_types import POINT_CLOUD
+from weakseg_ros.data.bag_writer import CloudBagWriter
+from weakseg_ros.data.bags import PartialBagError, find_cloud_topic, list_topics, read_clouds, read_raw
 from weakseg_ros.data.mcap_mend import last_whole_record
 from weakseg_ros.errors import CloudError, DataError
 from weakseg_ros.points.cloud import Cloud, decode_cdr, make_cloud

@@ -22,15 +22,9 @@ from rosbags.typesys import Stores, get_types_from_msg, get_typestore
 
 from weakseg_ros.cli import main as weakseg
 from weakseg_ros.data.bag_files import bags_in, families, is_bag
-from weakseg_ros.data.bags import (
-    POINT_CLOUD,
-    CloudBagWriter,
-    PartialBagError,
-    find_cloud_topic,
-    list_topics,
-    read_clouds,
-    read_raw,
-)
+from weakseg_ros.data.bag_types import POINT_CLOUD
+from weakseg_ros.data.bag_writer import CloudBagWriter
+from weakseg_ros.data.bags import PartialBagError, find_cloud_topic, list_topics, read_clouds, read_raw
 from weakseg_ros.errors import DataError
 from weakseg_ros.points.cloud import Cloud, make_cloud
 

@@ -11,7 +11,7 @@ import pytest
 
 from weakseg_ros import cli
 from weakseg_ros.data.bag_messages import header_values
-from weakseg_ros.data.bags import CloudBagWriter
+from weakseg_ros.data.bag_writer import CloudBagWriter
 from weakseg_ros.data.importer import ImportConfig, guess_spec, import_bag
 from weakseg_ros.data.places import ODOMETRY
 from weakseg_ros.data.scans import open_scans

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from support import bare_scans, logged_frames, street_scene
+from support import bare_scans, logged_frames, night, optional, street_scene
 from weakseg_ros.data.scan_writer import ScanWriter
 from weakseg_ros.improve.log import recorder
 from weakseg_ros.improve.log.admission import LogSettings
@@ -81,3 +81,33 @@ def street(tmp_path_factory: pytest.TempPathFactory) -> Path:
         for scan in simulate(SimulateConfig(seed=7, scans=2, stride=10, sensor=sensor)):
             out.write(scan.cloud)
     return folder
+
+
+@pytest.fixture(scope="session")
+def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A bundle that was trained by day, and frames of the night."""
+    optional("torch")
+    from weakseg_ros.batches.settings import AugmentConfig
+    from weakseg_ros.train.config import TrainConfig
+    from weakseg_ros.train.export import export_run
+    from weakseg_ros.train.train import train
+
+    root = tmp_path_factory.mktemp("world")
+    night.write(root / "day", 10, night=False, seed=1)
+    night.write(root / "night", 10, night=True, seed=2)
+    augment = AugmentConfig(flip=0.0, turn=0.0, tilt_deg=0.0, intensity_gain=0.0, mix=0.0)
+    config = TrainConfig(
+        data=root / "day", out=root / "run", net_width=16, channels=("z", "intensity"), augment=augment, steps=80, warmup_steps=8,
+        batch_size=4, learning_rate=1e-2, validate_every=0, precision="32-true", accelerator="cpu",
+    )  # fmt: skip
+    export_run(train(config).path, root / "models" / "toy", half=True)
+    return root
+
+
+@pytest.fixture
+def place(world: Path, tmp_path: Path) -> Path:
+    """A folder of one's own: the models, and a log of the night without truth."""
+    night.write(tmp_path / "log", 10, night=True, seed=2, labelled=False)
+    (tmp_path / "models").mkdir()
+    (tmp_path / "models" / "toy").symlink_to(world / "models" / "toy")
+    return tmp_path

@@ -192,7 +192,7 @@ def test_select_writes_a_log_and_adds_to_it(shared_data: Path, tmp_path: Path) -
 @pytest.mark.parametrize("strategy", ["ours", "entropy", "random"])
 def test_select_reads_a_bag(tmp_path: Path, strategy: str) -> None:
     optional("onnxruntime")
-    from weakseg_ros.data.bags import CloudBagWriter
+    from weakseg_ros.data.bag_writer import CloudBagWriter
     from weakseg_ros.improve.log.select import main
 
     rng = np.random.default_rng(0)
@@ -215,7 +215,7 @@ def test_select_reads_a_bag(tmp_path: Path, strategy: str) -> None:
 
 def test_select_shows_the_model_the_intensity_as_told_and_says_so(tmp_path: Path) -> None:
     optional("onnxruntime")
-    from weakseg_ros.data.bags import CloudBagWriter
+    from weakseg_ros.data.bag_writer import CloudBagWriter
     from weakseg_ros.improve.log.select import main
 
     rng = np.random.default_rng(0)
@@ -241,7 +241,7 @@ def test_select_shows_the_model_the_intensity_as_told_and_says_so(tmp_path: Path
 
 def test_select_chooses_as_the_node_would_and_says_why_not_the_others(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     optional("onnxruntime")
-    from weakseg_ros.data.bags import CloudBagWriter
+    from weakseg_ros.data.bag_writer import CloudBagWriter
     from weakseg_ros.improve.log.select import main
 
     rng = np.random.default_rng(0)

@@ -106,7 +106,7 @@ def known_bundle(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
 def recording(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Six labelled scans in `scans/`, and the same clouds as a rosbag2 in `bag/`."""
     optional("rosbags")
-    from weakseg_ros.data.bags import CloudBagWriter
+    from weakseg_ros.data.bag_writer import CloudBagWriter
 
     folder = tmp_path_factory.mktemp("recording")
     facts: dict[str, Any] = {"source": "test", "seed": 0, "intensity_full_scale": 1.0}

@@ -16,7 +16,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from weakseg_ros.cli import main as weakseg
-from weakseg_ros.data.bags import CloudBagWriter, read_clouds
+from weakseg_ros.data.bag_writer import CloudBagWriter
+from weakseg_ros.data.bags import read_clouds
 from weakseg_ros.data.scans import open_scans
 from weakseg_ros.deploy.bundle import KIND_ONNX, Bundle, write_bundle
 from weakseg_ros.deploy.segmentation import Segmentation

@@ -14,7 +14,8 @@ import numpy as np
 import pytest
 
 from weakseg_ros.cli import main as weakseg
-from weakseg_ros.data.bags import CloudBagWriter, read_raw
+from weakseg_ros.data.bag_writer import CloudBagWriter
+from weakseg_ros.data.bags import read_raw
 from weakseg_ros.data.fetching import fetched
 from weakseg_ros.data.many_bags import Row, bags_of, each_bag, names_of, read_rows
 from weakseg_ros.data.places import FIX, ODOMETRY, place_of

@@ -185,7 +185,7 @@ def test_select_looks_at_its_folder_before_the_work(
 
 
 def test_predict_says_that_clouds_hold_no_point(known_bundle: Bundle, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    from weakseg_ros.data.bags import CloudBagWriter
+    from weakseg_ros.data.bag_writer import CloudBagWriter
     from weakseg_ros.points.cloud import make_cloud
 
     with CloudBagWriter(tmp_path / "bag", "/points") as bag:

@@ -13,7 +13,8 @@ import yaml
 
 from support import optional
 from weakseg_ros.cli import main as weakseg
-from weakseg_ros.data.bags import CloudBagWriter, read_clouds
+from weakseg_ros.data.bag_writer import CloudBagWriter
+from weakseg_ros.data.bags import read_clouds
 from weakseg_ros.data.scans import open_scans
 from weakseg_ros.deploy.bundle import Bundle
 from weakseg_ros.errors import DataError

@@ -75,7 +75,7 @@ def test_no_folder_for_the_logs_of_ros_is_one_sentence(
 
 def make_bag(folder: Path) -> Path:
     optional("rosbags")
-    from weakseg_ros.data.bags import CloudBagWriter
+    from weakseg_ros.data.bag_writer import CloudBagWriter
     from weakseg_ros.points.cloud import Cloud
 
     xyz = np.ones((4, 3), np.float32)

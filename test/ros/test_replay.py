@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 
 from weakseg_ros.cli import main as weakseg
-from weakseg_ros.data.bags import CloudBagWriter
+from weakseg_ros.data.bag_writer import CloudBagWriter
 from weakseg_ros.deploy.segmenter import Segmenter
 from weakseg_ros.errors import DataError, ReplayError
 from weakseg_ros.points.cdr import read_cdr_header

@@ -26,6 +26,8 @@ NAMES = ("unlabelled", "low", "dark", "bright")
 LABELS = LabelMap("toy", tuple(LabelClass(i, name, (i, i, i), False, (i * 10,)) for i, name in enumerate(NAMES)))
 SPEC = RangeSpec(16, 48, fov_up_deg=15.0, fov_down_deg=-15.0)
 POINTS = 1200
+KEYS = [f"{i:06d}" for i in range(8)]
+"""frames that are clicked; two more are not"""
 
 
 def scan_of(rng: np.random.Generator, night: bool) -> tuple[Any, NDArray[np.uint32]]:

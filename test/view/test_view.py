@@ -3,78 +3,27 @@
 
 from __future__ import annotations
 
-import dataclasses
-import importlib
-import io
 import json
-import threading
-import time
-from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 
-from support import PATIENCE_S, free_port, optional
-from support.browser import chromium, open_page, see
+from support import optional
+from support.viewed_scans import LABELS, SCANS, cloud_of, truth_of
 from weakseg_ros.cli import main
-from weakseg_ros.data.scan_writer import ScanWriter
-from weakseg_ros.deploy.referring import Referred
-from weakseg_ros.deploy.segmentation import Segmentation
-from weakseg_ros.measure.pictures import MEANT, RIGHT, WRONG
+from weakseg_ros.measure.pictures import RIGHT, WRONG
 from weakseg_ros.points.cloud import make_cloud
 from weakseg_ros.points.labels import LabelClass, LabelMap
-from weakseg_ros.points.projection import RangeSpec
 from weakseg_ros.view.frames import Shown, by_name, open_recording
 from weakseg_ros.view.legend import legend_html
-from weakseg_ros.view.panes import DIM, FOUND, box_edges, boxes_of, colors_of, looks_of, share_wrong, sides_of
-
-LABELS = LabelMap(
-    "four",
-    (
-        LabelClass(0, "none", (0, 0, 0), False, (0,)),
-        LabelClass(1, "road", (255, 0, 255), False, (40,)),
-        LabelClass(2, "car", (0, 0, 255), True, (10,)),
-        LabelClass(3, "person", (255, 30, 30), True, (30,)),
-    ),
-)
-SCANS = 5
-
-
-def cloud_of(index: int) -> Any:
-    rng = np.random.default_rng(index)
-    xyz = rng.uniform(-20, 20, (200, 3)).astype(np.float32)
-    xyz[:, 2] = -1.5
-    xyz[:40] = [8.0 + index, 2.0, -1.0] + rng.uniform(-1, 1, (40, 3)) * [2.0, 0.9, 0.5]
-    xyz[40:60] = [4.0, -6.0, -0.8] + rng.uniform(-1, 1, (20, 3)) * [0.3, 0.3, 0.9]
-    return make_cloud(xyz.astype(np.float32), rng.random(200, np.float32), stamp_ns=10**18 + index * 10**8, frame_id="lidar")
-
-
-def truth_of() -> tuple[np.ndarray, np.ndarray]:
-    """(class ids, instances): a car and a person with the same number, as label files may have them."""
-    class_id = np.ones(200, np.uint8)
-    class_id[:40], class_id[40:60], class_id[190:] = 2, 3, 0
-    instance = np.zeros(200, np.uint16)
-    instance[:60] = 1
-    return class_id, instance
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    path = tmp_path_factory.mktemp("view") / "scans"
-    class_id, instance = truth_of()
-    raw = LABELS.to_raw(class_id).astype(np.uint32) | instance.astype(np.uint32) << 16
-    with ScanWriter(path, LABELS, RangeSpec(16, 64), source="test", seed=0, intensity_full_scale=1.0) as out:
-        for index in range(SCANS):
-            out.write(cloud_of(index), raw)
-    return path
+from weakseg_ros.view.panes import DIM, box_edges, boxes_of, colors_of, looks_of, share_wrong, sides_of
 
 
 @pytest.fixture(scope="module", params=["mcap", "sqlite3"])
 def bag(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
     rosbag2 = optional("rosbags.rosbag2")
-    from weakseg_ros.data.bags import CloudBagWriter
+    from weakseg_ros.data.bag_writer import CloudBagWriter
 
     path = tmp_path_factory.mktemp("bag") / "drive"
     with CloudBagWriter(path) as out:
@@ -93,28 +42,6 @@ def bag(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
     return lite
 
 
-def answer_of(class_id: np.ndarray) -> Segmentation:
-    count = len(class_id)
-    return Segmentation(
-        class_id.astype(np.uint8),
-        np.where(class_id == 2, 7, 0).astype(np.uint16),
-        np.full(count, 0.75, np.float32),
-        np.linspace(0, 1, count, dtype=np.float32),
-        np.zeros(count, np.uint8),
-        np.zeros((0, 0), np.uint8),
-        np.zeros((0, 0), np.uint16),
-    )
-
-
-@pytest.fixture
-def shown() -> Shown:
-    """A scan of which the model calls the person a car."""
-    class_id, instance = truth_of()
-    said = class_id.copy()
-    said[40:60] = 2
-    return Shown("000000", cloud_of(0), class_id, instance, (answer_of(said),))
-
-
 def test_scans_of_a_bag_come_in_any_order(bag: Path) -> None:
     recording = open_recording(bag)
     assert len(recording) == SCANS
@@ -126,7 +53,8 @@ def test_scans_of_a_bag_come_in_any_order(bag: Path) -> None:
 def test_messages_that_were_recorded_at_one_time_are_told_apart(tmp_path: Path) -> None:
     optional("rosbags")
     from weakseg_ros.data.bag_cursor import BagCursor
-    from weakseg_ros.data.bags import CloudBagWriter, read_raw
+    from weakseg_ros.data.bag_writer import CloudBagWriter
+    from weakseg_ros.data.bags import read_raw
 
     with CloudBagWriter(tmp_path / "bag") as out:
         for index in range(SCANS):
@@ -152,7 +80,7 @@ def test_a_folder_shows_its_own_labels_and_few_scans_stay_in_memory(folder: Path
 
 def test_two_bags_are_one_row_of_scans(folder: Path, tmp_path: Path) -> None:
     optional("rosbags")
-    from weakseg_ros.data.bags import CloudBagWriter
+    from weakseg_ros.data.bag_writer import CloudBagWriter
 
     for number in range(2):
         with CloudBagWriter(tmp_path / "drives" / f"drive{number}") as out:
@@ -265,106 +193,6 @@ def test_what_cannot_be_shown_is_told_in_one_sentence(
     assert len(said.splitlines()) == 1
 
 
-class Still:
-    """Frames that a test fills."""
-
-    notes: tuple[str, ...] = ()
-    labels = LABELS
-
-    def __init__(self, live: bool, shown: list[Shown], models: tuple[str, ...] = ("mine",)) -> None:
-        self.live, self.kept, self.models = live, shown, models
-
-    def __len__(self) -> int:
-        return len(self.kept)
-
-    def frame(self, index: int) -> Shown:
-        return self.kept[index]
-
-    def ask(self, text: str) -> bool:
-        """The person is found whatever is asked; 'unicorn' is beyond the models."""
-        nobody = np.zeros(0, np.float32)
-        mask = truth_of()[0] == 3
-        found = Referred(mask, 0.8, 0.9, nobody, superpoints=None, chosen=np.zeros(1, np.int64))  # type: ignore[arg-type]
-        asked = bool(text) and text != "unicorn"
-        self.kept = [dataclasses.replace(each, found=(found if asked else None,)) for each in self.kept]
-        return text != "unicorn"
-
-
-@pytest.fixture
-def server() -> Iterator[Any]:
-    optional("viser")
-    from weakseg_ros.improve.label.serve import start_server, stop_server
-
-    made = start_server(free_port(), "view")
-    yield made
-    stop_server(made)
-
-
-def work_off(page: Any, *asked: tuple[str, str]) -> None:
-    """Let the page do what is asked, to its end."""
-    for action, argument in asked:
-        page.ask(action, argument, None)
-    page.stop()
-    worker = threading.Thread(target=page.run)
-    worker.start()
-    worker.join(240.0)
-    assert not worker.is_alive()
-
-
-def test_the_page_goes_through_time_colours_and_panes(server: Any, shown: Shown) -> None:
-    page_module = importlib.import_module("weakseg_ros.view.page")
-    others = [Shown(f"{index:06d}", cloud_of(index), None, None, shown.answers) for index in range(1, 3)]
-    page = page_module.ViewPage(server, Still(False, [shown, *others]), "View scans", 5.0)
-    assert "10.5%" in page._status.content
-    assert page._drawing.look == "classes"
-    work_off(page, ("look", "errors"), ("boxes", ""), ("swap", ""), ("size", "10"), ("reach", "15"), ("above", ""), ("home", ""))
-    page._show_frame()
-    assert "beyond 15 m" in page._status.content
-    assert page._drawing.alone == 1
-    assert "wrong" in page._legend.content
-    work_off(page, ("frame", "2"), ("following", ""))
-    page._show_frame()
-    assert "000002" in page._status.content
-    assert page._drawing.look == "classes"  # without labels there are no errors to show
-    work_off(page, ("first", ""))
-    page._show_frame()
-    assert "000000" in page._status.content
-
-
-def test_what_is_typed_in_is_found_drawn_and_counted(server: Any, shown: Shown) -> None:
-    page_module = importlib.import_module("weakseg_ros.view.page")
-    page = page_module.ViewPage(server, Still(False, [shown]), "View scans", 5.0)
-    work_off(page, ("find", "the pedestrian on the right"))
-    page._show_frame()
-    assert page._drawing.look == FOUND
-    assert "20 points found, score 0.80" in page._status.content
-    assert "looked for" in page._legend.content
-    colors = colors_of(page._sides[1], FOUND, LABELS)
-    np.testing.assert_array_equal((colors == MEANT).all(axis=1), truth_of()[0] == 3)
-    work_off(page, ("find", ""))
-    page._show_frame()
-    assert page._drawing.look == "classes"
-    assert "found" not in page._status.content
-    work_off(page, ("find", "unicorn"))
-    page._show_frame()
-    assert "No model here answers expressions" in page._status.content
-
-
-def test_the_page_follows_a_node_until_someone_goes_back(server: Any, shown: Shown) -> None:
-    page_module = importlib.import_module("weakseg_ros.view.page")
-    frames = Still(True, [])
-    page = page_module.ViewPage(server, frames, "View node", 5.0)
-    assert "Waiting for the first cloud" in page._status.content
-    frames.kept += [shown, Shown("000001", cloud_of(1), None, None, shown.answers)]
-    page._next_s = 0.0
-    page._step()
-    assert "000001" in page._status.content
-    work_off(page, ("previous", ""))
-    page._show_frame()
-    assert "000000" in page._status.content
-    assert not page._playing
-
-
 def test_a_node_that_says_its_classes_and_answers_becomes_frames() -> None:
     optional("rclpy")
     from weakseg_ros.points.input_settings import InputSettings
@@ -374,68 +202,3 @@ def test_a_node_that_says_its_classes_and_answers_becomes_frames() -> None:
     labels = labels_of(json.dumps({"labels": "four", "classes": rows}))
     assert labels.names == LABELS.names
     assert NodeFrames("/front/weakseg", labels, (), InputSettings()).models == ("node front/weakseg",)
-
-
-# in a browser
-
-BRIGHT = 110
-"""a point's brightest colour is above this, the dark background of the page below"""
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    with chromium() as opened:
-        yield opened
-
-
-@pytest.fixture
-def page(server: Any, shown: Shown) -> Iterator[Any]:
-    """The page of three scans with two models, of which the second one is always right."""
-    class_id, instance = truth_of()
-    both = (*shown.answers, answer_of(class_id))
-    frames = [Shown(f"{index:06d}", cloud_of(9 * index), class_id, instance, both) for index in range(3)]
-    made = importlib.import_module("weakseg_ros.view.page").ViewPage(
-        server, Still(False, frames, ("mine", "other")), "View scans", 5.0
-    )
-    worker = threading.Thread(target=made.run)
-    worker.start()
-    yield made
-    made.stop()
-    worker.join(PATIENCE_S)
-
-
-def drawn(tab: Any) -> np.ndarray:
-    """(480, 800) True where a point is on the picture of the 3D view."""
-    image = optional("PIL.Image").open(io.BytesIO(tab.locator("canvas").first.screenshot())).convert("RGB")
-    return np.asarray(image).max(axis=-1) > BRIGHT
-
-
-def until_drawn(tab: Any, is_due: Callable[[np.ndarray], Any]) -> np.ndarray:
-    """The first picture that is as it is due."""
-    end = time.monotonic() + PATIENCE_S
-    while time.monotonic() < end:
-        points = drawn(tab)
-        if is_due(points):
-            return points
-    raise AssertionError("the 3D view never became what was due")
-
-
-def test_a_person_goes_through_time_with_two_models_side_by_side(browser: Any, server: Any, page: Any) -> None:
-    tab = open_page(browser, server.get_port(), "scan 1 of 3")
-    assert tab.title() == "View scans"
-    see(tab, r"mine: .*10\.5% of the labelled points are wrong")
-    see(tab, r"other: .*0\.0% of the labelled points are wrong")
-    first = until_drawn(tab, lambda points: points[:, :300].any() and points[:, 300:].any())
-
-    tab.keyboard.press("PageDown")
-    see(tab, "scan 2 of 3")
-    second = until_drawn(tab, lambda points: points.any() and (points != first).any())
-    tab.get_by_role("slider").first.press("End")
-    see(tab, "scan 3 of 3")
-    until_drawn(tab, lambda points: points.any() and (points != second).any())
-
-    tab.get_by_text("Errors", exact=True).first.click()
-    see(tab, "wrong")
-    tab.keyboard.press("Home")
-    see(tab, "scan 1 of 3")
-    tab.close()

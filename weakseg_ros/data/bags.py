@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Clouds in bags, read and written without ROS: rosbag2 folders (mcap, sqlite3), single .mcap and .db3 files, also packed
-by zstd, and ROS 1 .bag; messages of Livox's own type as PointCloud2.
+"""Clouds in bags, read without ROS: rosbag2 folders (mcap, sqlite3), single .mcap and .db3 files, also packed by zstd, and
+ROS 1 .bag; messages of Livox's own type as PointCloud2.
 
 Bags are other people's files: whatever the parser makes of a damaged one ends as a DataError that says what is there.
 """
@@ -13,8 +13,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,12 +28,9 @@ from weakseg_ros.data.livox import CUSTOM_MSGS, read_custom_msg
 from weakseg_ros.data.mcap_mend import MendedMcap
 from weakseg_ros.data.places import ODOMETRY
 from weakseg_ros.errors import CloudError, ConfigError, DataError, did_you_mean
-from weakseg_ros.files import move_into, put_in_place, staged
 from weakseg_ros.points.cloud import Cloud, decode_cdr
-from weakseg_ros.points.encode import pack_cloud
 
 READ_TYPES = (POINT_CLOUD, *CUSTOM_MSGS)
-METADATA_VERSION: Literal[9] = 9
 
 log = logging.getLogger(__name__)
 
@@ -159,7 +155,7 @@ def _pose_in(data: bytes, connection: Any) -> tuple[int, NDArray[np.float64]] | 
     """What a message of nav_msgs/Odometry says; None where it says nothing."""
     is_ros1 = getattr(connection.ext, "serialization_format", "ros1") == "ros1"
     try:
-        message = _ros1_types().deserialize_ros1(data, ODOMETRY) if is_ros1 else _ros2_types().deserialize_cdr(data, ODOMETRY)
+        message = _ros1_types().deserialize_ros1(data, ODOMETRY) if is_ros1 else ros2_types().deserialize_cdr(data, ODOMETRY)
     except Exception:  # the parser of a damaged message raises anything
         return None
     place, turn, stamp = message.pose.pose.position, message.pose.pose.orientation, message.header.stamp
@@ -199,81 +195,6 @@ def read_clouds(
             on_bad(index, named)
             continue
         yield message.stamp_ns, cloud
-
-
-class CloudBagWriter:
-    """Writes clouds into a new rosbag2 folder (mcap); a context manager, the folder appears when it ends well.
-
-    `frame_id` replaces that of the clouds where it is given. An existing bag is replaced only with `overwrite`; a
-    folder that is no bag is never removed. Raises DataError.
-    """
-
-    def __init__(self, path: Path | str, topic: str = "/points", frame_id: str = "", *, overwrite: bool = False) -> None:
-        self.path, self.topic, self.frame_id = Path(path), topic, frame_id
-        is_bag = (self.path / "metadata.yaml").is_file()
-        if self.path.exists() and not (overwrite and is_bag):
-            advice = "set overwrite, or choose another name" if is_bag else "choose another name"
-            raise DataError(f"{self.path}: exists already; {advice}")
-        self._overwrite = overwrite
-        self._stack = ExitStack()
-
-    def __enter__(self) -> CloudBagWriter:
-        with ExitStack() as stack:
-            self._fresh = stack.enter_context(staged(self.path))
-            stack.push(self._publish)
-            self._written = stack.enter_context(staged(self.path)) / self.path.name
-            stack.push(self._gather)
-            plugin = rosbag2.StoragePlugin.MCAP
-            self._writer = stack.enter_context(rosbag2.Writer(self._written, version=METADATA_VERSION, storage_plugin=plugin))
-            self._connections: dict[tuple[str, str], Any] = {}
-            self._connection(self.topic, POINT_CLOUD)  # a bag without a cloud names its topic, too
-            self._stack = stack.pop_all()
-        return self
-
-    def write(self, cloud: Cloud) -> None:
-        """Append one cloud, recorded at its own stamp, in the layout of `encode.CLOUD_DTYPE`."""
-        self.write_points(self.topic, pack_cloud(cloud), cloud)
-
-    def write_points(self, topic: str, points: NDArray[np.void], cloud: Cloud) -> None:
-        """Append the points of a cloud as records (N,) of any dtype, recorded at the cloud's stamp."""
-        shape, frame_id = (cloud.height, cloud.width), self.frame_id or cloud.frame_id
-        message = cloud_message(_ros2_types(), points, shape, cloud.stamp_ns, frame_id, not cloud.flags.any())
-        self._writer.write(self._connection(topic, POINT_CLOUD), cloud.stamp_ns, _serialized(message))
-
-    def write_values(self, topic: str, kind: str, stamp_ns: int, values: Mapping[str, Any]) -> None:
-        """Append a message that is built from plain values, see `build_message`."""
-        message = build_message(_ros2_types(), kind, values)
-        self.write_message(topic, kind, stamp_ns, bytes(_ros2_types().serialize_cdr(message, kind)))
-
-    def write_message(self, topic: str, kind: str, stamp_ns: int, data: bytes) -> bool:
-        """Append a message as ROS 2 sent it, recorded at `stamp_ns`; False where rosbags does not know its type."""
-        if kind not in _ros2_types().fielddefs:
-            return False
-        self._writer.write(self._connection(topic, kind), stamp_ns, data)
-        return True
-
-    def describe(self, facts: Mapping[str, str]) -> None:
-        """Facts about the bag, which its metadata.yaml holds as custom_data."""
-        for name, value in facts.items():
-            self._writer.set_custom_data(name, value)
-
-    def _connection(self, topic: str, kind: str) -> Any:
-        if (topic, kind) not in self._connections:
-            self._connections[topic, kind] = self._writer.add_connection(topic, kind, typestore=_ros2_types())
-        return self._connections[topic, kind]
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None) -> None:
-        self._stack.__exit__(kind, error, traceback)
-
-    def _gather(self, kind: type[BaseException] | None, *_: object) -> None:
-        if kind is None:  # the writer made its folder itself, under the bag's name, which the files' names hold
-            move_into(self._written, self._fresh, "metadata.yaml")
-
-    def _publish(self, kind: type[BaseException] | None, *_: object) -> None:
-        if kind is None and self.path.exists() and not self._overwrite:
-            raise DataError(f"{self.path}: was created by another process meanwhile; choose another name")
-        if kind is None:
-            put_in_place(self._fresh, self.path)
 
 
 @contextmanager
@@ -396,7 +317,7 @@ def _reason(error: Exception) -> str:
 
 
 @cache
-def _ros2_types() -> Any:
+def ros2_types() -> Any:
     """The message classes of ROS 2; those of a PointCloud2 have not changed since Humble."""
     return get_typestore(Stores.ROS2_HUMBLE)
 
@@ -412,7 +333,7 @@ def _as_cdr(data: bytes, connection: Any) -> bytes:
     is_ros1 = getattr(connection.ext, "serialization_format", "ros1") == "ros1"
     if normal(connection.msgtype) in CUSTOM_MSGS:
         stamp_ns, frame_id, points = read_custom_msg(data, is_ros1)
-        return _serialized(cloud_message(_ros2_types(), points, (1, len(points)), stamp_ns, frame_id, False))
+        return serialized(cloud_message(ros2_types(), points, (1, len(points)), stamp_ns, frame_id, False))
     return _ros1_to_cdr(data) if is_ros1 else data
 
 
@@ -424,8 +345,9 @@ def _ros1_to_cdr(data: bytes) -> bytes:
         "fields": [{name: getattr(field, name) for name in FIELD_NAMES} for field in old.fields],
     }
     same = ("height", "width", "is_bigendian", "point_step", "row_step", "data", "is_dense")
-    return _serialized(build_message(_ros2_types(), POINT_CLOUD, values | {name: getattr(old, name) for name in same}))
+    return serialized(build_message(ros2_types(), POINT_CLOUD, values | {name: getattr(old, name) for name in same}))
 
 
-def _serialized(message: Any) -> bytes:
-    return bytes(_ros2_types().serialize_cdr(message, POINT_CLOUD))
+def serialized(message: Any) -> bytes:
+    """A PointCloud2 as ROS 2 sends it."""
+    return bytes(ros2_types().serialize_cdr(message, POINT_CLOUD))

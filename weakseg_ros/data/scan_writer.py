@@ -21,12 +21,12 @@ from weakseg_ros.errors import DataError
 from weakseg_ros.files import (
     cannot_be_replaced,
     content_of,
-    is_ours,
     move_into,
     put_in_place,
     staged,
     write_atomic,
 )
+from weakseg_ros.half_written import is_ours
 from weakseg_ros.points.cloud import Cloud
 from weakseg_ros.points.labels import LabelMap
 from weakseg_ros.points.projection import RangeSpec

@@ -16,7 +16,7 @@ from typing import Annotated
 import tyro
 
 from weakseg_ros.config import check_ranges, dump_yaml, parse, read_yaml, setting
-from weakseg_ros.data.bags import CloudBagWriter
+from weakseg_ros.data.bag_writer import CloudBagWriter
 from weakseg_ros.data.expressions import Expression, expression_lines, read_expressions
 from weakseg_ros.data.scan_files import EXPRESSIONS, MANIFEST
 from weakseg_ros.data.scan_writer import ScanWriter

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from weakseg_ros.data.bags import CloudBagWriter
+from weakseg_ros.data.bag_writer import CloudBagWriter
 from weakseg_ros.points.labelled import pack_labelled
 from weakseg_ros.points.labels import LabelMap
 from weakseg_ros.view.frames import Frames

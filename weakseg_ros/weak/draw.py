@@ -23,12 +23,12 @@ from weakseg_ros.files import (
     content_of,
     environment,
     inside,
-    is_ours,
     move_into,
     put_in_place,
     staged,
     write_atomic,
 )
+from weakseg_ros.half_written import is_ours
 from weakseg_ros.points.labels import LabelMap, pack_raw
 from weakseg_ros.progress import Progress
 from weakseg_ros.weak.carried_share import measure_carried

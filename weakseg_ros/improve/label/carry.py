@@ -39,23 +39,33 @@ NOTHING_AROUND = Around(np.zeros((0, 3), np.float32), np.zeros(0, np.uint8))
 
 
 class Carrier:
-    """Gives labels of one frame to others of the same place; the poses of both must be known."""
+    """Gives labels of one frame to others of the same place, and says in a sentence what came of it.
+
+    The poses of both frames must be known.
+    """
 
     def __init__(self, store: ClickStore, source: FrameSource) -> None:
         self._store, self._source = store, source
         self._drawn: tuple[str, NDArray[np.float32]] = ("", NOTHING_AROUND.xyz)
 
-    def from_near(self, key: str) -> tuple[int, str]:
-        """Label a frame like the nearest one in time that has something for it: (number of points, its key)."""
+    def from_near(self, key: str) -> str:
+        """Label what has no label yet in a frame like the nearest frame in time that has something for it."""
+        if self._source.pose(key) is None:
+            return f"No labels are copied: {NO_POSES}."
         both = zip_longest(*(islice(self._source.neighbours(key, step), LOOKED_AT) for step in (-1, 1)))
         for other in (other for pair in both for other in pair if other is not None):
             if self._store.count(other) and (count := self._carry(other, key)):
-                return count, other
-        return 0, ""
+                return f"{count} points are labelled as in frame {other}. Check what moves. Undo: Z"
+        return f"No labels are copied: no frame within {FARTHEST_M:.0f} m of this one has labels for its points."
 
-    def to_next(self, key: str) -> list[int]:
-        """Label the next frames like this one; the number of points of each."""
-        return [self._carry(key, other) for other in islice(self._source.neighbours(key, 1), CARRIED_ON)]
+    def to_next(self, key: str) -> str:
+        """Label the next frames like this one, where they have no label yet."""
+        if self._source.pose(key) is None:
+            return f"No labels are copied: {NO_POSES}."
+        if not self._store.count(key):
+            return "No labels are copied: this frame has no labels."
+        counts = [self._carry(key, other) for other in islice(self._source.neighbours(key, 1), CARRIED_ON)]
+        return f"{sum(counts)} points of the next {len(counts)} frames are labelled like these. Check what moves there."
 
     def scans_around(self, key: str) -> Around:
         """The scans before and after a frame, and where its labels reach them; nothing without poses."""

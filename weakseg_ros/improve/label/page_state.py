@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from weakseg_ros.errors import DataError
 from weakseg_ros.improve.label.advice import Mode, advice
 from weakseg_ros.improve.label.brush import GROWTH, brush_radius, brush_step, erased, painted
-from weakseg_ros.improve.label.carry import FARTHEST_M, NO_POSES, NOTHING_AROUND, Around, Carrier
+from weakseg_ros.improve.label.carry import NO_POSES, NOTHING_AROUND, Around, Carrier
 from weakseg_ros.improve.label.clicks import ClickStore
 from weakseg_ros.improve.label.filters import Filters, shown_points
 from weakseg_ros.improve.label.frame_source import Frame, FrameSource
@@ -85,24 +85,11 @@ class PageState:
 
     def carry_over(self) -> None:
         """Label what has no label yet like the nearest labelled frame of the same place, before this one or after it."""
-        key = self.frame.key
-        if self.source.pose(key) is None:
-            self._say(f"No labels are copied: {NO_POSES}.")
-            return
-        count, other = self._carrier.from_near(key)
-        if count:
-            self._say(f"{count} points are labelled as in frame {other}. Check what moves. Undo: Z")
-        else:
-            self._say(f"No labels are copied: no frame within {FARTHEST_M:.0f} m of this one has labels for its points.")
+        self._say(self._carrier.from_near(self.frame.key))
 
     def carry_on(self) -> None:
         """Copy these labels to the next frames of the same place, where they have no label yet."""
-        key = self.frame.key
-        if self.source.pose(key) is None or not self.store.count(key):
-            self._say(f"No labels are copied: {'this frame has no labels' if self.source.pose(key) is not None else NO_POSES}.")
-            return
-        counts = self._carrier.to_next(key)
-        self._say(f"{sum(counts)} points of the next {len(counts)} frames are labelled like these. Check what moves there.")
+        self._say(self._carrier.to_next(self.frame.key))
 
     def toggle_around(self) -> None:
         """Draw the scans before and after this one with it, or no longer."""

@@ -14,7 +14,7 @@ from pathlib import Path
 import tyro
 
 from weakseg_ros.config import check_ranges, parse
-from weakseg_ros.data.bags import CloudBagWriter
+from weakseg_ros.data.bag_writer import CloudBagWriter
 from weakseg_ros.data.frame_log import FrameRecord, read_frame_cloud
 from weakseg_ros.errors import ConfigError, DataError, say
 from weakseg_ros.improve.log.context import read_context

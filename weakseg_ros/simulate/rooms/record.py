@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Literal
 
 from weakseg_ros.config import check_ranges, dump_yaml, parse, read_yaml, setting
-from weakseg_ros.data.bags import CloudBagWriter
+from weakseg_ros.data.bag_writer import CloudBagWriter
 from weakseg_ros.data.scan_files import MANIFEST
 from weakseg_ros.data.scan_writer import ScanWriter
 from weakseg_ros.errors import ConfigError, DataError, say
