@@ -267,12 +267,12 @@ def _torch_left_out() -> Iterator[None]:
 def field_docs(cls: type) -> dict[str, str]:
     """The docstring written under each field of a dataclass, by field name (what the ROS parameters show).
 
-    Fields that it has from another dataclass are there, too.
+    Fields that it has from another dataclass are there, too, and those that are in no file, whose text is in their metadata.
     """
     docs: dict[str, str] = {}
     for base in reversed(cls.__mro__[:-1]):
         docs |= _own_field_docs(base)
-    return docs
+    return docs | {field.name: field.metadata["help"] for field in dataclasses.fields(cls) if "help" in field.metadata}
 
 
 def _own_field_docs(cls: type) -> dict[str, str]:

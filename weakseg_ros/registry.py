@@ -9,12 +9,12 @@ from __future__ import annotations
 
 import ast
 import importlib
-import importlib.util
+import sys
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 from weakseg_ros.errors import ConfigError, did_you_mean
+from weakseg_ros.source import class_in, class_named_by
 
 DEFAULT_BUNDLE = "models/street"
 """the bundle that verbs and node take where none is named"""
@@ -108,10 +108,17 @@ def summaries(table: Mapping[str, str]) -> dict[str, str]:
     found = {}
     for name, row in table.items():
         module, _, attribute = row.partition(":")
-        source = importlib.util.find_spec(module)
-        if source is None or source.origin is None:
-            continue
-        for node in ast.parse(Path(source.origin).read_text(encoding="utf-8")).body:
-            if isinstance(node, ast.ClassDef) and node.name == attribute:
-                found[name] = (ast.get_docstring(node) or "").partition("\n")[0]
+        told = class_in(module, attribute)
+        if told is not None:
+            found[name] = (ast.get_docstring(told) or "").partition("\n")[0]
     return found
+
+
+def settings_of(table: Mapping[str, str], name: str) -> type | None:
+    """The frozen dataclass that a row's class names as its `Settings`, None where it names none.
+
+    It is read from the source, too, where the row's module is not imported yet.
+    """
+    module, _, attribute = table[name].partition(":")
+    imported = getattr(sys.modules.get(module), attribute, None)
+    return class_named_by(module, attribute, "Settings") if imported is None else vars(imported).get("Settings")

@@ -22,7 +22,6 @@ from weakseg_ros.deploy.bundle import BundleInfo, NetRule
 from weakseg_ros.deploy.engines import open_engine
 from weakseg_ros.deploy.engines.torch import rules_of
 from weakseg_ros.deploy.input_spec import InputSpec, IntensityRule
-from weakseg_ros.deploy.tensors import HEAD_OUTPUTS
 from weakseg_ros.methods.coarse3d import Coarse3d
 from weakseg_ros.methods.combined import Combined, build_method
 from weakseg_ros.methods.method import Task
@@ -77,7 +76,7 @@ def test_both_engines_answer_as_the_method(row: str, tmp_path: Path) -> None:
     batch = make_batch()
     method.losses(batch, net(batch.image), 0.5)  # moves prototypes and running statistics
     heads = method.deployable()
-    assert heads.outputs == tuple(name for head in heads.each for name in HEAD_OUTPUTS[head.name])
+    assert heads.outputs == tuple(name for rule in rules_of(heads) for name in rule.answers)
     own = {id(tensor) for tensor in (*method.parameters(), *method.buffers())}
     assert all(id(tensor) in own for tensor in (*heads.parameters(), *heads.buffers()))
     info = BundleInfo(

@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 from torch import Tensor, nn
 
 from weakseg_ros.batches.batches import Batch
-from weakseg_ros.methods.settings import SupervisedSettings
+from weakseg_ros.methods.settings import NoSettings, SupervisedSettings
 from weakseg_ros.nets.heads.head import Heads
 from weakseg_ros.nets.output import NetOutput
 from weakseg_ros.points.labels import LabelMap
@@ -38,8 +38,9 @@ class Task:
 class Method(nn.Module):
     """Losses by name, and a hook after each step; made from its own settings and the task."""
 
-    Settings: ClassVar[type]
-    """frozen dataclass of this method's settings, in `methods.settings`"""
+    Settings: ClassVar[type] = NoSettings
+    """frozen dataclass of this method's settings, in its own file or, where others need it, in `methods.settings`; a section of a
+    training's settings under the method's name, see registry.settings_of"""
     reads_instances: ClassVar[bool] = False
     """whether batches shall say which object each labelled pixel belongs to"""
 

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The settings of every method, free of torch: the help of `weakseg train` is made of them.
+"""The settings of methods that more than one file needs, free of torch: the help of `weakseg train` is made of them.
 
-The first sentence of a class is its help text. `was` is what a setting was called when the settings of all
+The first paragraph of a class is its help text. `was` is what a setting was called when the settings of all
 methods lay in one `options`.
 """
 
@@ -18,6 +18,11 @@ Alignment = Literal["kl", "reversed_kl", "js", "mse"]
 Assignment = Literal["argmax", "gumbel"]
 Reduction = Literal["mean_log", "log_sum"]
 Distance = Literal["learned", "euclidean", "surface", "traverse"]
+
+
+@dataclass(frozen=True)
+class NoSettings:
+    """Sets nothing."""
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from weakseg_ros.errors import ConfigError
 from weakseg_ros.nets.output import NetOutput
+from weakseg_ros.points.crops import PointsSpec
 
 _SLOPE = 0.2
 _DROPOUT = 0.5
@@ -36,6 +37,7 @@ class RandLaNet(nn.Module):
     width or layers that do not fit.
     """
 
+    Settings = PointsSpec
     representation = "points"
 
     def __init__(self, channels: int, num_classes: int, width: int = 32, layers: int = 5) -> None:

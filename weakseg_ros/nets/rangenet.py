@@ -16,6 +16,7 @@ from torch.nn import functional as F
 
 from weakseg_ros.errors import ConfigError
 from weakseg_ros.nets.output import NetOutput
+from weakseg_ros.nets.settings import RangeNetSettings
 
 BLOCKS = {21: (1, 1, 2, 2, 1), 53: (1, 2, 8, 8, 4)}
 """residual blocks of each encoder stage, by the number of layers"""
@@ -68,12 +69,14 @@ class RangeNet(nn.Module):
 class RangeNet21(RangeNet):
     """RangeNet-21 (IROS 2019): Darknet encoder that downsamples only the width, with 7 residual blocks."""
 
+    Settings = RangeNetSettings
     layers = 21
 
 
 class RangeNet53(RangeNet):
     """RangeNet-53 (IROS 2019): Darknet encoder that downsamples only the width, with 23 residual blocks."""
 
+    Settings = RangeNetSettings
     layers = 53
 
 

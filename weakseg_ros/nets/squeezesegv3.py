@@ -14,6 +14,7 @@ from torch.nn import functional as F
 from weakseg_ros.errors import ConfigError
 from weakseg_ros.nets.output import NetOutput
 from weakseg_ros.nets.rangenet import BLOCKS, DROPOUT, Up, conv, over_image
+from weakseg_ros.nets.settings import SqueezeSegSettings
 
 _DOWNSAMPLING = 8
 _NEIGHBOURS = 9
@@ -30,6 +31,7 @@ class SqueezeSegV3(nn.Module):
     channels.
     """
 
+    Settings = SqueezeSegSettings
     leading_channels = ("range", "x", "y", "z")
 
     def __init__(

@@ -3,11 +3,13 @@
 
 from __future__ import annotations
 
+import dataclasses
+import functools
 import typing
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
 from tyro.conf import Positional, arg
 
@@ -16,23 +18,18 @@ from weakseg_ros.config import check_ranges, setting, to_mapping
 from weakseg_ros.deploy.bundle import VARIANTS
 from weakseg_ros.errors import ConfigError, did_you_mean
 from weakseg_ros.methods.parts import parts_of
-from weakseg_ros.methods.settings import (
-    Coarse3dSettings,
-    ConsistencySettings,
-    ErdaSettings,
-    PointPanopticSettings,
-    SupervisedSettings,
-)
-from weakseg_ros.nets.settings import RangeNetSettings, SqueezeSegSettings
+from weakseg_ros.methods.settings import SupervisedSettings
 from weakseg_ros.points.crops import PointsSpec
 from weakseg_ros.registry import METHODS, NETS
 from weakseg_ros.train.older import in_sections
+from weakseg_ros.train.sections import as_section, with_sections
 from weakseg_ros.weak.piece_settings import PieceSettings
 from weakseg_ros.weak.propagate import PropagateSettings
 from weakseg_ros.weak.protocols import SparseConfig
 
 
 @dataclass(frozen=True)
+@with_sections
 class TrainConfig:
     """Train a net on dense or sparse labels."""
 
@@ -160,25 +157,11 @@ class TrainConfig:
 
     supervised: SupervisedSettings = field(default_factory=SupervisedSettings)
     """Sets the supervised losses, which are part of every method."""
-    erda: ErdaSettings = field(default_factory=ErdaSettings)
-    """Sets ERDA; these settings take effect only if `method` names erda."""
-    coarse3d: Coarse3dSettings = field(default_factory=Coarse3dSettings)
-    """Sets COARSE3D; these settings take effect only if `method` names coarse3d."""
-    consistency: ConsistencySettings = field(default_factory=ConsistencySettings)
-    """Sets the mean teacher; these settings take effect only if `method` names consistency."""
-    point_panoptic: PointPanopticSettings = field(default_factory=PointPanopticSettings)
-    """Sets point-supervised panoptic segmentation; these settings take effect only if `method` names point_panoptic."""
-    rangenet21: RangeNetSettings = field(default_factory=RangeNetSettings)
-    """Sets the net rangenet21; these settings take effect only if `net` names it."""
-    rangenet53: RangeNetSettings = field(default_factory=RangeNetSettings)
-    """Sets the net rangenet53; these settings take effect only if `net` names it."""
-    squeezesegv3: SqueezeSegSettings = field(default_factory=SqueezeSegSettings)
-    """Sets the net squeezesegv3; these settings take effect only if `net` names it."""
-    randlanet: PointsSpec = field(default_factory=PointsSpec)
-    """Sets how the points of the net randlanet are sampled; these settings take effect only if `net` names it."""
 
     def __post_init__(self) -> None:
         check_ranges(self)
+        for name, kind in sections().items():
+            object.__setattr__(self, name, as_section(name, kind, getattr(self, name)))
         parts_of(self.method)
         if self.net not in NETS:
             raise ConfigError(f"net: unknown '{self.net}'{did_you_mean(self.net, NETS)}; known: {', '.join(NETS)}")
@@ -195,6 +178,10 @@ class TrainConfig:
     def from_older(cls, mapping: Mapping[str, Any], where: str) -> dict[str, Any]:
         """The mapping as it is written today; see `train.older`."""
         return in_sections(mapping, sections(), where)
+
+    def with_section(self, name: str, **changes: Any) -> Self:
+        """The same training with other settings of one method or net, by name."""
+        return dataclasses.replace(self, **{name: dataclasses.replace(getattr(self, name), **changes)})
 
     @property
     def method_settings(self) -> dict[str, Any]:
@@ -221,6 +208,7 @@ class TrainConfig:
         return tuple(name for name in sections() if name not in (*parts_of(self.method), self.net))
 
 
+@functools.cache
 def sections() -> dict[str, type]:
     """The classes of settings by the name of the method or net that they belong to."""
     hints = typing.get_type_hints(TrainConfig)

@@ -203,8 +203,7 @@ def _with_prototypes_of(bundle: Bundle, config: TrainConfig) -> TrainConfig:
     if rule is None or not rule.kwargs:
         return config
     count = int(rule.kwargs["prototypes"])
-    settings = dataclasses.replace(config.coarse3d, prototypes_per_class=count, fewest_prototypes=count)
-    return dataclasses.replace(config, coarse3d=settings)
+    return config.with_section("coarse3d", prototypes_per_class=count, fewest_prototypes=count)
 
 
 def _joined(new: DataStatistics, known: DataStatistics, new_share: float) -> DataStatistics:

@@ -308,7 +308,7 @@ def training_settings(config: RetrainConfig, training: TrainConfig, out: Path) -
 
     Whoever clicks suggested points does not click every object.
     """
-    return dataclasses.replace(
+    fresh = dataclasses.replace(
         training,
         out=out,
         out_bundle=None,
@@ -328,5 +328,5 @@ def training_settings(config: RetrainConfig, training: TrainConfig, out: Path) -
         precision="32-true" if training.precision == "32-true" else "auto",
         method=config.method or training.method,
         propagate=config.propagate,
-        point_panoptic=dataclasses.replace(training.point_panoptic, all_clicked=False),
     )
+    return fresh.with_section("point_panoptic", all_clicked=False)
