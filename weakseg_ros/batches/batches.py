@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 import numpy as np
 import torch
@@ -30,6 +30,7 @@ from weakseg_ros.points.projection import RangeSpec, RangeView
 
 LabelsOf = Callable[[Scan], "NDArray[np.uint8] | None"]
 """The (N,) class ids to train on, 0 = none; None where a scan has no labels at all"""
+T = TypeVar("T")
 
 _SAME_SURFACE_M, _SAME_SURFACE_SHARE = 0.1, 0.02
 _BESIDE_M = 0.5
@@ -139,38 +140,12 @@ class ImageSource(Protocol):
         """The scans, or parts of them, with these numbers, augmented, as what a network of `spec` is given."""
 
 
-class SurveyedSource(ImageSource, Protocol):
-    """A row of registry.SOURCES, made as `ScanImages` is, which can be examined before a training."""
+class TrainingSource:
+    """What the rows of registry.SOURCES are: training scans that can be examined before a training, and batches of them.
 
-    told: InputSpec
-    augment: AugmentConfig
-
-    def __init__(
-        self,
-        scans: ScanSet,
-        labels_of: LabelsOf,
-        spec: RangeSpec,
-        augment: AugmentConfig,
-        cache_gib: float = ...,
-        instances: bool = ...,
-        told: InputSpec | None = ...,
-        weights: bool = ...,
-    ) -> None: ...
-
-    def points(self, i: int) -> tuple[Cloud, NDArray[np.uint8]]:
-        """The i-th training scan's cloud and given labels (N,), read from disk; carried labels are left out."""
-
-
-_Points = tuple[Cloud, "NDArray[np.uint8]", "NDArray[np.uint16] | None", "NDArray[np.float32] | None"]
-
-
-class ScanImages:
-    """The training scans as raw images, augmented; kept in memory up to `cache_gib`, the rest is read again each time.
-
-    Projected images are kept, or the points where the augmentation moves points. With `instances` every raw image has a
-    plane more: the number of the object that each labelled pixel belongs to, as the scans say. With `weights` it has another
-    behind that: how much each label counts. `told` says how clouds are put upright and what intensity is, as `untold` by
-    default. Raises ConfigError where points are to be moved on a sensor's own grid.
+    What a row prepares of a scan is kept in memory up to `cache_gib`; the rest is made again each time. With `instances` a batch
+    says which object each labelled pixel belongs to, with `weights` how much each label counts. `told` says how clouds are put
+    upright and what intensity is, as `untold` by default.
     """
 
     def __init__(
@@ -184,24 +159,70 @@ class ScanImages:
         told: InputSpec | None = None,
         weights: bool = False,
     ) -> None:
-        if augment.where != "images" and spec.rows == "grid":
-            raise ConfigError(
-                "augment.where: moved points cannot be projected back onto the sensor's own grid; set it to 'images'"
-            )
         self.scans, self.labels_of, self.spec, self.augment = scans, labels_of, spec, augment
         self.told = told or untold(spec, scans.intensity_full_scale)
         self.instances, self.weights = instances, weights
-        self._objects = _pasted_classes(augment, scans.labels) if augment.paste else []
-        self._kept: dict[int, tuple[Any, ...]] = {}
+        self._kept: dict[int, Any] = {}
         self._bytes_left = cache_gib * 2**30
+        self._set_up()
+
+    def _set_up(self) -> None:
+        """What a row makes ready, once its settings are known."""
 
     def __len__(self) -> int:
         return len(self.scans)
 
     def points(self, i: int) -> tuple[Cloud, NDArray[np.uint8]]:
         """The i-th training scan's cloud and given labels (N,), read from disk; carried labels are left out."""
-        cloud, labels, _, weight = self._points(i)
-        return cloud, labels if weight is None else labels * (weight >= 1.0)
+        cloud, labels, _, weight = self._read(i)
+        return cloud, labels * (weight >= 1.0)
+
+    def of_step(self, step: int, batch_size: int, rank: int, world: int, seed: int) -> list[int]:
+        """See `ImageSource.of_step`."""
+        raise NotImplementedError
+
+    def batch(self, spec: InputSpec, numbers: Iterable[int], rng: np.random.Generator) -> Batch:
+        """See `ImageSource.batch`."""
+        raise NotImplementedError
+
+    def _read(self, i: int) -> tuple[Cloud, NDArray[np.uint8], NDArray[np.uint16], NDArray[np.float32]]:
+        """The i-th training scan's cloud, labels (N,), objects (N,), 0 = none, and the labels' weights (N,)."""
+        scan = self.scans[i]
+        labels, instance, weight = self.labels_of(scan), scan.instance_id, scan.label_weight
+        labels = np.zeros(len(scan.cloud), np.uint8) if labels is None else labels
+        instance = np.zeros(len(scan.cloud), np.uint16) if instance is None else instance
+        return scan.cloud, labels, instance, (labels > 0).astype(np.float32) if weight is None else weight
+
+    def _keep(self, i: int, make: Callable[[], T], bytes_of: Callable[[T], int]) -> T:
+        """What `make` makes of the i-th scan, made once where there is room for it."""
+        if i in self._kept:
+            kept: T = self._kept[i]
+            return kept
+        made = make()
+        size = bytes_of(made)
+        if size <= self._bytes_left:
+            self._bytes_left -= size
+            self._kept[i] = made
+        return made
+
+
+_Points = tuple[Cloud, "NDArray[np.uint8]", "NDArray[np.uint16] | None", "NDArray[np.float32] | None"]
+
+
+class ScanImages(TrainingSource):
+    """The training scans as raw images, augmented.
+
+    Projected images are kept, or the points where the augmentation moves points. With `instances` every raw image has a
+    plane more: the number of the object that each labelled pixel belongs to, as the scans say. With `weights` it has another
+    behind that: how much each label counts. Raises ConfigError where points are to be moved on a sensor's own grid.
+    """
+
+    def _set_up(self) -> None:
+        if self.augment.where != "images" and self.spec.rows == "grid":
+            raise ConfigError(
+                "augment.where: moved points cannot be projected back onto the sensor's own grid; set it to 'images'"
+            )
+        self._objects = _pasted_classes(self.augment, self.scans.labels) if self.augment.paste else []
 
     def of_step(self, step: int, batch_size: int, rank: int, world: int, seed: int) -> list[int]:
         """Which scans a process trains on in a step; see `scans_of_step`."""
@@ -222,10 +243,8 @@ class ScanImages:
 
     def _one(self, i: int, rng: np.random.Generator) -> tuple[NDArray[np.float32], NDArray[np.uint8]]:
         if self.augment.where == "images":
-            image, labels = self._keep(i, lambda: self._projected(i), lambda image: image.nbytes)
-            return image, labels
-        kept = self._keep(i, lambda: self._points(i), lambda cloud: cloud.xyz.nbytes + cloud.intensity.nbytes)
-        cloud, labels, instance, weight = kept
+            return self._keep(i, lambda: self._projected(i), _bytes_of)
+        cloud, labels, instance, weight = self._keep(i, lambda: self._points(i), _bytes_of_points)
         return raw_image(move_points(cloud, self.augment, rng), labels, self.told, instance, weight)
 
     def _projected(self, i: int) -> tuple[NDArray[np.float32], NDArray[np.uint8]]:
@@ -234,24 +253,17 @@ class ScanImages:
 
     def _points(self, i: int) -> _Points:
         """The i-th training scan's cloud, labels (N,), and where they are asked for its objects (N,) and weights (N,)."""
-        scan = self.scans[i]
-        labels = self.labels_of(scan)
-        none = np.zeros(len(scan.cloud), np.uint16)
-        labels = none.astype(np.uint8) if labels is None else labels
-        instance = scan.instance_id if scan.instance_id is not None else none
-        weight = scan.label_weight if scan.label_weight is not None else (labels > 0).astype(np.float32)
-        return scan.cloud, labels, instance if self.instances else None, weight if self.weights else None
+        cloud, labels, instance, weight = self._read(i)
+        return cloud, labels, instance if self.instances else None, weight if self.weights else None
 
-    def _keep(self, i: int, make: Callable[[], tuple[Any, ...]], size_of: Callable[[Any], int]) -> tuple[Any, ...]:
-        """What `make` makes of the i-th scan: its first part of `size_of` bytes, then its labels, and perhaps more."""
-        if i in self._kept:
-            return self._kept[i]
-        value = make()
-        size = size_of(value[0]) + sum(part.nbytes for part in value[1:] if part is not None)
-        if size <= self._bytes_left:
-            self._bytes_left -= size
-            self._kept[i] = value
-        return value
+
+def _bytes_of(arrays: Iterable[NDArray[Any] | None]) -> int:
+    return sum(array.nbytes for array in arrays if array is not None)
+
+
+def _bytes_of_points(points: _Points) -> int:
+    cloud, *rest = points
+    return _bytes_of((cloud.xyz, cloud.intensity, *rest))
 
 
 def untold(

@@ -19,15 +19,11 @@ from numpy.typing import NDArray
 from scipy.spatial import cKDTree
 
 from weakseg_ros.batches.augment import colors_lost, moved_crop, varied_intensity
-from weakseg_ros.batches.batches import Batch, LabelsOf, untold
-from weakseg_ros.batches.settings import AugmentConfig
-from weakseg_ros.data.scan_sets import ScanSet
+from weakseg_ros.batches.batches import Batch, TrainingSource
 from weakseg_ros.deploy.frontends.points_numpy import crop_planes, crop_tensors, thin
 from weakseg_ros.deploy.frontends.range_numpy import put_upright
 from weakseg_ros.deploy.input_spec import InputSpec
-from weakseg_ros.points.cloud import Cloud
 from weakseg_ros.points.crops import Possibilities, nearest_points
-from weakseg_ros.points.projection import RangeSpec
 from weakseg_ros.progress import Progress
 
 JITTER_M = 0.35
@@ -51,39 +47,14 @@ class Prepared:
     tree: cKDTree
 
 
-class PointCrops:
-    """Crops of the training scans, augmented; made like `ScanImages`, and asked for batches like it.
+class PointCrops(TrainingSource):
+    """Crops of the training scans, augmented. All scans are read once, for their possibilities; their grid points are kept."""
 
-    All scans are read once, for their possibilities. Their grid points are kept in memory up to `cache_gib`.
-    """
-
-    def __init__(
-        self,
-        scans: ScanSet,
-        labels_of: LabelsOf,
-        spec: RangeSpec,
-        augment: AugmentConfig,
-        cache_gib: float = 4.0,
-        instances: bool = False,
-        told: InputSpec | None = None,
-        weights: bool = False,
-    ) -> None:
-        self.scans, self.labels_of, self.spec, self.augment = scans, labels_of, spec, augment
-        self.told = told or untold(spec, scans.intensity_full_scale)
+    def _set_up(self) -> None:
         assert self.told.points is not None, "what is told of points names their grid"
-        self.weights, self._points = weights, self.told.points.points
-        self._kept: dict[int, Prepared] = {}
-        self._bytes_left = cache_gib * 2**30
+        self._points = self.told.points.points
         self._lock = Lock()
         self._round = lru_cache(maxsize=2)(self._draw_round)
-
-    def __len__(self) -> int:
-        return len(self.scans)
-
-    def points(self, i: int) -> tuple[Cloud, NDArray[np.uint8]]:
-        """The i-th training scan's cloud and given labels (N,), read from disk; carried labels are left out."""
-        cloud, labels, weight = self._read(i)
-        return cloud, labels * (weight >= 1.0)
 
     def of_step(self, step: int, batch_size: int, rank: int, world: int, seed: int) -> list[int]:
         """Which crops a process trains on in a step; rounds follow one another, each shared out over the processes."""
@@ -141,17 +112,10 @@ class PointCrops:
 
     def prepared(self, i: int) -> Prepared:
         """The i-th scan's grid points, kept in memory where there is room."""
-        if i in self._kept:
-            return self._kept[i]
-        made = self._prepare(i)
-        size = made.tree.n * (4 * (len(made.columns) + 1) + 1 + 8 * 8)  # a tree holds copies and indices
-        if size <= self._bytes_left:
-            self._bytes_left -= size
-            self._kept[i] = made
-        return made
+        return self._keep(i, lambda: self._prepare(i), _bytes_of)
 
     def _prepare(self, i: int) -> Prepared:
-        cloud, labels, weight = self._read(i)
+        cloud, labels, _, weight = self._read(i)
         upright, ground = put_upright(cloud, self.told)
         points = thin(upright, self.told, self.told.intensity.scale_of(cloud), ground)
         labels, weight = labels[points.usable], weight[points.usable]
@@ -160,9 +124,6 @@ class PointCrops:
         np.maximum.at(most, points.grid.cell_of_point, weight)
         return Prepared(points.columns, np.where(given > 0, given, every), most, cKDTree(points.xyz))
 
-    def _read(self, i: int) -> tuple[Cloud, NDArray[np.uint8], NDArray[np.float32]]:
-        scan = self.scans[i]
-        labels = self.labels_of(scan)
-        labels = np.zeros(len(scan.cloud), np.uint8) if labels is None else labels
-        weight = scan.label_weight if scan.label_weight is not None else (labels > 0).astype(np.float32)
-        return scan.cloud, labels, weight
+
+def _bytes_of(made: Prepared) -> int:
+    return int(made.tree.n) * (4 * (len(made.columns) + 1) + 1 + 8 * 8)  # a tree holds copies and indices

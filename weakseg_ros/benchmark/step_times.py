@@ -12,7 +12,7 @@ from pathlib import Path
 import torch
 
 from weakseg_ros import registry
-from weakseg_ros.batches.batches import SurveyedSource, step_generator, untold
+from weakseg_ros.batches.batches import TrainingSource, step_generator, untold
 from weakseg_ros.data.scan_sets import ScanSet
 from weakseg_ros.train.config import TrainConfig
 from weakseg_ros.train.machine import launch_fabric
@@ -71,7 +71,7 @@ def _open(config: TrainConfig, scans: ScanSet, facts: DataStatistics) -> Trainin
     """The training at its first step, without a run folder."""
     ranks, spec = config.intensity == "ranks", image_spec(config, scans)
     told = untold(spec, scans.intensity_full_scale, ranks, config.level, config.points_spec)
-    kind: type[SurveyedSource] = registry.load(registry.SOURCES, told.representation)
+    kind: type[TrainingSource] = registry.load(registry.SOURCES, told.representation)
     images = kind(scans, labels_of(config, scans), spec, config.augment, told=told)
     torch.manual_seed(config.seed)
     net = make_net(config, facts, scans.labels.num_classes)

@@ -18,7 +18,7 @@ import torch
 from torch import nn
 
 from weakseg_ros import registry
-from weakseg_ros.batches.batches import ImageSource, SurveyedSource
+from weakseg_ros.batches.batches import ImageSource, TrainingSource
 from weakseg_ros.data.scan_sets import ChangedScans, Scan, ScanSet
 from weakseg_ros.deploy.bundle import KIND_ONNX, QUANTILES, Bundle, BundleInfo, TrainingStatistics
 from weakseg_ros.deploy.engines.torch import load_graph, rules_of, stores_half
@@ -123,7 +123,7 @@ def refine(bundle: Bundle, new: ScanSet, replay: ScanSet | None, config: TrainCo
         told,
         bool(config.propagate.scans),
     )
-    kind: type[SurveyedSource] = registry.load(registry.SOURCES, told.representation)
+    kind: type[TrainingSource] = registry.load(registry.SOURCES, told.representation)
     fresh = kind(new, lambda scan: scan.class_id, *options)
     counted = survey(fresh, info.input.channels, info.labels.num_classes)
     images: ImageSource = fresh

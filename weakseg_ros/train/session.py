@@ -15,7 +15,7 @@ from lightning_fabric import Fabric
 from torch import Tensor, nn
 
 from weakseg_ros import registry
-from weakseg_ros.batches.batches import Batch, ImageSource, SurveyedSource, untold
+from weakseg_ros.batches.batches import Batch, ImageSource, TrainingSource, untold
 from weakseg_ros.config import dump_yaml, load_yaml
 from weakseg_ros.data.scan_sets import ScanSet
 from weakseg_ros.deploy.input_spec import InputSpec
@@ -127,7 +127,7 @@ def open_training(config: TrainConfig) -> TrainingSession:
     sparse, spec = labels_of(config, train_scans), image_spec(config, train_scans)
     told = untold(spec, train_scans.intensity_full_scale, config.intensity == "ranks", config.level, config.points_spec)
     planes = (reads_instances(config.method), told, follow_from_others(config))
-    kind: type[SurveyedSource] = registry.load(registry.SOURCES, told.representation)
+    kind: type[TrainingSource] = registry.load(registry.SOURCES, told.representation)
     images = kind(train_scans, sparse, spec, config.augment, config.cache_gib, *planes)
     initial = read_initial(config) if config.init and not config.resume else None
     statistics = _reopen(run, images, fabric) if config.resume else _look_at(images, config, fabric)
@@ -250,7 +250,7 @@ def _begin(session: TrainingSession) -> None:
     write_start(session.run, config, images.spec, images.scans.labels, session.statistics, facts)
 
 
-def _look_at(images: SurveyedSource, config: TrainConfig, fabric: Fabric) -> DataStatistics:
+def _look_at(images: TrainingSource, config: TrainConfig, fabric: Fabric) -> DataStatistics:
     """What the training scans look like; normalised as the settings say, where they do."""
     whose = (fabric.global_rank, fabric.world_size, partial(_gathered, fabric.world_size))
     statistics = survey(images, config.channels, images.scans.labels.num_classes, *whose)
@@ -293,7 +293,7 @@ def write_start(
     write_atomic(run.path / LABELS, dump_yaml(labels))
 
 
-def _reopen(run: RunFolder, images: SurveyedSource, fabric: Fabric) -> DataStatistics:
+def _reopen(run: RunFolder, images: TrainingSource, fabric: Fabric) -> DataStatistics:
     if fabric.is_global_zero:
         run.hold()
     known = run.environment()["data"]["hash"]

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from weakseg_ros.batches.batches import SurveyedSource
+from weakseg_ros.batches.batches import TrainingSource
 from weakseg_ros.deploy.bundle import TrainingStatistics
 from weakseg_ros.deploy.frontends import make_frontend
 from weakseg_ros.deploy.input_spec import NOT_NORMALISED, InputSpec, IntensityRule, plain_spec, representation_of
@@ -90,7 +90,7 @@ Gather = Callable[[list[_OneScan]], list[list[_OneScan]]]
 
 
 def survey(
-    images: SurveyedSource,
+    images: TrainingSource,
     channels: tuple[str, ...],
     num_classes: int,
     rank: int = 0,
@@ -131,7 +131,7 @@ def survey(
     return DataStatistics(channels, mean, std, *facts)
 
 
-def _look_at(images: SurveyedSource, i: int, channels: tuple[str, ...], num_classes: int) -> _OneScan:
+def _look_at(images: TrainingSource, i: int, channels: tuple[str, ...], num_classes: int) -> _OneScan:
     """Look at one scan."""
     rule = images.told.intensity
     plain = plain_spec(images.spec, channels, rule, images.told.level, images.told.points)
