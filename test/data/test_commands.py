@@ -50,7 +50,9 @@ def test_a_command_without_a_box_is_named(tmp_path, change):
         read_talk2car(commands(tmp_path / "val.json", COMMAND, COMMAND | change))
 
 
-@pytest.mark.parametrize("text", ["", "[]", "{}", '{"commands": []}', '{"commands": 3}'])
+@pytest.mark.parametrize(
+    "text", ["", "[]", "{}", '{"commands": []}', '{"commands": 3}', pytest.param("[" * 100_000, id="nested without end")]
+)
 def test_a_file_of_something_else_is_refused(tmp_path, text):
     (tmp_path / "x.json").write_text(text)
     for read in (read_talk2car, read_scanrefer):

@@ -15,6 +15,7 @@ from weakseg_ros.data.scan_files import EXPRESSIONS
 from weakseg_ros.data.scans import recordings
 from weakseg_ros.errors import DataError
 from weakseg_ros.files import read_regular, write_atomic
+from weakseg_ros.reads import parse_json
 
 CASES = ("unique", "multiple", "none")
 MOST_BYTES = 1 << 30
@@ -79,6 +80,25 @@ def read_expressions(place: Path | str) -> list[Expression]:
         first = 1 + max((row.group for row in rows), default=-1)
         rows += [dataclasses.replace(row, scan=f"{name}/{row.scan}", group=first + row.group) for row in _read_file(file)]
     return rows
+
+
+def read_rows(path: Path, advice: str, under: str = "") -> list[Any]:
+    """The list that a JSON file of another data set's expressions is, or has `under` a name.
+
+    Raises DataError, with `advice` on what to do, where there is no such list or nothing in it.
+    """
+    try:
+        content = parse_json(read_regular(path, MOST_BYTES))
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read ({error.strerror}); check the path") from None
+    except ValueError:
+        raise DataError(f"{path}: is not JSON; {advice}") from None
+    if under:
+        content = content.get(under) if isinstance(content, dict) else None
+    if not isinstance(content, list) or not content:
+        what = f"list '{under}'" if under else "list of descriptions"
+        raise DataError(f"{path}: has no {what}; {advice}")
+    return content
 
 
 def write_expressions(path: Path, expressions: Iterable[Expression]) -> None:

@@ -6,15 +6,13 @@
 
 from __future__ import annotations
 
-import json
 from collections import defaultdict
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from weakseg_ros.data.expressions import MOST_BYTES, Expression
+from weakseg_ros.data.expressions import Expression, read_rows
 from weakseg_ros.errors import DataError
-from weakseg_ros.files import read_regular
 
 CLASSES = (3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 14, 16, 24, 28, 33, 34, 36)
 """ids of NYU40 of the classes that ScanRefer's evaluation tells apart"""
@@ -30,14 +28,7 @@ def read_scanrefer(path: Path | str, nyu40_of_category: Mapping[str, int] | None
     Raises DataError where the file is none of ScanRefer's.
     """
     path = Path(path)
-    try:
-        rows = json.loads(read_regular(path, MOST_BYTES))
-    except OSError as error:
-        raise DataError(f"{path}: cannot be read ({error.strerror}); check the path") from None
-    except ValueError:
-        raise DataError(f"{path}: is not JSON; name one of ScanRefer's files") from None
-    if not isinstance(rows, list) or not rows:
-        raise DataError(f"{path}: holds no list of descriptions; name one of ScanRefer's files")
+    rows = read_rows(path, "name one of ScanRefer's files")
     known = [_instance(row, f"{path}: description {number}") for number, row in enumerate(rows)]
     kinds = [_kind(row, nyu40_of_category) for row in rows]
     first: dict[tuple[str, int], Any] = {}  # an object's class is that of its first description, as in the owners' code

@@ -9,18 +9,15 @@ the right, y down, z ahead. The commands come without point clouds, which nuScen
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from weakseg_ros.data.expressions import read_rows
 from weakseg_ros.errors import DataError
-from weakseg_ros.files import read_regular
 from weakseg_ros.points.object_box import ObjectBox
-
-MOST_BYTES = 1 << 30
 
 
 @dataclass(frozen=True)
@@ -38,15 +35,7 @@ class Command:
 def read_talk2car(path: Path | str) -> list[Command]:
     """The commands of a file; DataError where it is no file of commands, naming the first that is none."""
     path = Path(path)
-    try:
-        content = json.loads(read_regular(path, MOST_BYTES))
-    except OSError as error:
-        raise DataError(f"{path}: cannot be read ({error.strerror}); check the path") from None
-    except ValueError:
-        raise DataError(f"{path}: is not JSON; name Talk2Car's file of commands") from None
-    rows = content.get("commands") if isinstance(content, dict) else None
-    if not isinstance(rows, list) or not rows:
-        raise DataError(f"{path}: has no list 'commands'; name Talk2Car's file of commands")
+    rows = read_rows(path, "name Talk2Car's file of commands", "commands")
     return [_command(row, f"{path}: command {number}") for number, row in enumerate(rows)]
 
 
