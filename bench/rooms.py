@@ -10,24 +10,19 @@ test buildings, whose seeds neither training nor validation saw, are for `weakse
 from __future__ import annotations
 
 import argparse
-import dataclasses
 import sys
 from pathlib import Path
 
-from weakseg_ros.config import load_yaml
+from shipped import train_bundle
+
 from weakseg_ros.simulate.rooms.record import RoomsConfig, record_tours
 from weakseg_ros.simulate.variety import DRAWN
-from weakseg_ros.train.config import TrainConfig
-from weakseg_ros.train.export import export_run
-from weakseg_ros.train.run_folder import RunFolder
-from weakseg_ros.train.train import train
 
 RUNS = Path("runs/rooms")
 SETTINGS = Path("config/train/rooms.yaml")
 STEP_M = 5.3
 """way between two scans: each shows another place"""
 FIRST, FIRST_VAL, FIRST_TEST = 1000, 9000, 30000
-CLASS_PRIOR = 0.0
 
 
 def main() -> int:
@@ -41,9 +36,7 @@ def main() -> int:
     for name, seed, buildings in (("val", FIRST_VAL, few), ("test", FIRST_TEST, 2 * few), ("train", FIRST, asked.buildings)):
         varied = {"sensor": DRAWN, "step_m": STEP_M, "scans": asked.scans}
         record_tours(RoomsConfig(out=RUNS / name, seed=seed, buildings=buildings, **varied))
-    config = load_yaml(TrainConfig, SETTINGS, TrainConfig(data=RUNS / "train", out=RUNS / "run"))
-    run = train(dataclasses.replace(config, resume=RunFolder(RUNS / "run").has_checkpoint()))
-    export_run(run.path, asked.bundle, half=True, class_prior=CLASS_PRIOR)
+    train_bundle(RUNS, SETTINGS, asked.bundle)
     return 0
 
 

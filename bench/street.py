@@ -10,18 +10,15 @@ Measure the bundle on real scans with bench/any_sensor.py.
 from __future__ import annotations
 
 import argparse
-import dataclasses
 import sys
 from pathlib import Path
 
-from weakseg_ros.config import load_yaml
+from shipped import train_bundle
+
 from weakseg_ros.simulate.record import RecordConfig, record
 from weakseg_ros.simulate.variety import DRAWN
-from weakseg_ros.train.config import ExportConfig, TrainConfig
-from weakseg_ros.train.export import export_run
+from weakseg_ros.train.config import ExportConfig
 from weakseg_ros.train.export import run as export
-from weakseg_ros.train.run_folder import RunFolder
-from weakseg_ros.train.train import train
 
 RUNS = Path("runs/street")
 SETTINGS = Path("config/train/varied_streets.yaml")
@@ -44,9 +41,7 @@ def main() -> int:
     record(RecordConfig(RUNS / "train", seed=FIRST_STREET, streets=asked.streets, scans_per_street=asked.scans, **varied))
     streets = max(asked.streets // 16, 2)
     record(RecordConfig(RUNS / "val", seed=FIRST_VAL_STREET, streets=streets, scans_per_street=3, **varied))
-    config = load_yaml(TrainConfig, SETTINGS, TrainConfig(data=RUNS / "train", out=RUNS / "run"))
-    run = train(dataclasses.replace(config, resume=RunFolder(RUNS / "run").has_checkpoint()))
-    export_run(run.path, asked.bundle, half=True, class_prior=CLASS_PRIOR)
+    train_bundle(RUNS, SETTINGS, asked.bundle, CLASS_PRIOR)
     held_out = RUNS / "variants"
     record(RecordConfig(held_out, seed=FIRST_VAL_STREET, streets=VARIANT_STREETS, scans_per_street=3, **varied))
     export(ExportConfig(from_bundle=asked.bundle, scans=held_out, out=asked.bundle, overwrite=True))

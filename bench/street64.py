@@ -16,18 +16,15 @@ from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
 import numpy as np
+from shipped import train_bundle
 from tqdm import tqdm
 
-from weakseg_ros.config import load_yaml
 from weakseg_ros.data.scan_writer import ScanWriter
 from weakseg_ros.measure.evaluate import EvaluateConfig, evaluate
 from weakseg_ros.points.labels import LabelMap
 from weakseg_ros.points.projection import RangeSpec
 from weakseg_ros.simulate.drive import SimulateConfig, simulate
 from weakseg_ros.simulate.lidar import load_sensor
-from weakseg_ros.train.config import TrainConfig
-from weakseg_ros.train.export import export_run
-from weakseg_ros.train.train import train
 
 RUNS = Path("runs/street64")
 BUNDLE = Path("models/street64")
@@ -119,9 +116,7 @@ def main() -> int:
         list(tqdm(pool.map(record_drive, missing), total=len(missing), desc="drives", disable=None))
     if arguments.simulate_only:
         return 0
-    base = TrainConfig(data=RUNS / "train", out=RUNS / "run")
-    run = train(load_yaml(TrainConfig, Path("config/train/street64.yaml"), base))
-    export_run(run.path, BUNDLE, half=True)
+    train_bundle(RUNS, Path("config/train/street64.yaml"), BUNDLE)
     card = BUNDLE / "MODEL_CARD.md"
     card.write_text(card.read_text() + report_card(arguments.real))
     return 0
