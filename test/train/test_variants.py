@@ -82,7 +82,7 @@ def test_every_variant_is_measured_and_answers_as_the_facts_say(exported: Bundle
         assert facts.miou is not None
         assert facts.scans == 1
     card = (exported.folder / "MODEL_CARD.md").read_text()
-    assert card.count("## In other arithmetic") == 1
+    assert card.count("## In other precisions") == 1
     assert "fp16: " in card
 
 
@@ -92,7 +92,7 @@ def test_a_second_export_replaces_variants_and_section(exported: Bundle, scans: 
     again = Bundle.load(tmp_path / "b")
     assert again.variants == ("fp32", "fp16")
     card = (again.folder / "MODEL_CARD.md").read_text()
-    assert card.count("## In other arithmetic") == 1
+    assert card.count("## In other precisions") == 1
     assert "int8: " not in card
 
 

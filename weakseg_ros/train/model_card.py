@@ -9,9 +9,29 @@ RARE_IOU = 0.3
 _HEADS = {
     "novelty": "Gives every point a novelty score (`novelty`), which is high for points unlike any labelled class.",
     "centres": "Separates objects by their centres.",
-    "queries": "Separates objects with one query for each.",
-    "referring": "Finds the object that an English expression means (`weakseg refer`).",
+    "queries": "Separates objects with one learned query each.",
+    "referring": "Finds the object that an English expression refers to (`weakseg refer`).",
 }
+_METRICS = {
+    "step": "last training step",
+    "classes_present": "classes in the validation scans",
+    "miou": "mIoU over all classes",
+    "miou_present": "mIoU over the classes in the validation scans",
+    "accuracy": "point accuracy",
+    "class_prior": "exponent of the class prior",
+    "calibration_points": "points for calibration",
+    "nll_before": "negative log-likelihood before calibration",
+    "nll_after": "negative log-likelihood after calibration",
+    "ece_before": "expected calibration error before calibration",
+    "ece_after": "expected calibration error after calibration",
+    "referring_acc25": "referring: share of answers with an IoU above 0.25",
+    "referring_acc50": "referring: share of answers with an IoU above 0.5",
+    "referring_expressions": "referring: expressions in training",
+    "referring_false_positive_rate": "referring: answered expressions that match nothing, as a share",
+    "referring_negatives": "referring: test expressions that match nothing",
+    "referring_ceiling": "referring: mIoU with the best superpoint of each expression",
+}
+"""what the figures of a bundle mean; others are shown under their names"""
 
 
 def model_card(info: BundleInfo) -> str:
@@ -48,7 +68,7 @@ def _data(info: BundleInfo) -> str:
     source = info.provenance
     lines = [
         f"- data: {source.data or 'not recorded'} (hash `{source.data_hash[:16] or 'none'}`)",
-        f"- share of the points whose label was used: {100 * source.label_ratio:.3g} %",
+        f"- share of points whose label was used: {100 * source.label_ratio:.3g} %",
     ]
     if info.statistics.beams:
         lines.append(f"- sensor: {info.statistics.beams} beams")
@@ -56,12 +76,16 @@ def _data(info: BundleInfo) -> str:
 
 
 def _quality(info: BundleInfo) -> str:
-    rows = [f"- {name}: {_figure(value)}" for name, value in info.metrics.items() if isinstance(value, (int, float))]
+    rows = [f"- {_meaning(name)}: {_figure(value)}" for name, value in info.metrics.items() if isinstance(value, (int, float))]
     rows += [
-        f"- {name.replace('_', ' ')} of the ONNX file against torch: {_figure(value)}" for name, value in info.parity.items()
+        f"- ONNX file compared with torch, {name.replace('_', ' ')}: {_figure(value)}" for name, value in info.parity.items()
     ]
     table = "\n".join(f"| {name} | {_figure(iou)} |" for name, iou in _class_iou(info).items())
-    return "## How well\n\n" + "\n".join(rows) + (f"\n\n| class | IoU |\n| --- | --- |\n{table}" if table else "")
+    return (
+        "## Accuracy on the validation scans\n\n"
+        + "\n".join(rows)
+        + (f"\n\n| class | IoU |\n| --- | --- |\n{table}" if table else "")
+    )
 
 
 def _mounting_limit(info: BundleInfo) -> str:
@@ -69,7 +93,7 @@ def _mounting_limit(info: BundleInfo) -> str:
     if info.input.level:
         return (
             "- Clouds are levelled and moved to a standard height above the ground found in each. If no ground is "
-            f"seen, or z does not point up, the answers are not to be relied on; {compared}"
+            f"seen, or z does not point up, the answers are unreliable; {compared}"
         )
     return f"- A sensor with other beams or another mounting height looks different to the network; {compared}"
 
@@ -80,7 +104,7 @@ def _limits(info: BundleInfo) -> str:
     if info.input.points is None:
         seen = f"{spec.fov_down_deg:g} to {spec.fov_up_deg:g} deg"
         wide = f"- A sensor that sees more than {seen} gets coarser rows; points outside " if info.input.level else ""
-        outside = wide or f"- Points outside {seen}, or outside "
+        outside = wide or f"- Points outside {seen} or "
         lines.insert(0, f"{outside}{spec.min_range_m:g} to {spec.max_range_m:g} m get no class.")
     if "intensity" in info.input.channels and info.input.intensity.ranks:
         lines.append("- Intensity is used as its rank within each cloud: the driver's scale, gain and gamma do not matter.")
@@ -97,7 +121,7 @@ def _limits(info: BundleInfo) -> str:
         lines.append(f"- Runs in torch only: the network `{info.net.name}` cannot be exported to ONNX.")
     lines += _referring_limits(info)
     lines.append("- Not for safety-critical use: its confidence is valid only on data like the training data.")
-    return "## Where it will fail\n\n" + "\n".join(lines)
+    return "## Known weaknesses\n\n" + "\n".join(lines)
 
 
 def _referring_limits(info: BundleInfo) -> list[str]:
@@ -106,10 +130,10 @@ def _referring_limits(info: BundleInfo) -> list[str]:
     if not isinstance(miou, (int, float)) or not isinstance(false, (int, float)):
         return []
     return [
-        f"- Answers to expressions overlap what was meant by a mean IoU of {miou:.2f} on simulated streets; {100 * false:.0f} % "
-        "of the expressions that match nothing are answered all the same.",
-        "- A LiDAR sees no colour, and one scan no motion: such words are read over. An object that the network overlooks, or "
-        "has no class for, is not found.",
+        f"- Answers to expressions reach a mean IoU of {miou:.2f} on simulated streets; {100 * false:.0f} % of the expressions "
+        "that match nothing still get an answer.",
+        "- A LiDAR sees no colour, and a single scan shows no motion, so such words are ignored. An object that the network "
+        "overlooks, or has no class for, is not found.",
     ]
 
 
@@ -117,7 +141,7 @@ def _again(info: BundleInfo) -> str:
     source = info.provenance
     made = ", ".join(f"{name} {value}" for name, value in source.environment.items())
     return (
-        f"## Made by\n\n```\n{source.command or 'not recorded'}\n```\n\nSeed {source.seed}; {made or 'environment not recorded'}."
+        f"## Command\n\n```\n{source.command or 'not recorded'}\n```\n\nSeed {source.seed}; {made or 'environment not recorded'}."
     )
 
 
@@ -126,5 +150,11 @@ def _class_iou(info: BundleInfo) -> dict[str, float | None]:
     return dict(table) if isinstance(table, dict) else {}
 
 
+def _meaning(name: str) -> str:
+    return _METRICS.get(name, name.replace("_", " "))
+
+
 def _figure(value: float | None) -> str:
-    return "-" if value is None else f"{value:.3g}"
+    if value is None:
+        return "-"
+    return f"{value:.0f}" if abs(value) >= 1000 else f"{value:.3g}"

@@ -31,7 +31,9 @@ CALIBRATION_SCANS, VALIDATION_SCANS = 16, 16
 LEAST_AGREEMENT = {"fp16": 0.99, "int8": 0.95, "int8-tensorrt": 0.93}
 """share of the pixels with a point that must get the class that they get in float32"""
 MOST_MIOU_LOST = {"fp16": 0.005, "int8": 0.01, "int8-tensorrt": 0.01}
-SECTION = "## In other arithmetic"
+SECTION = "## In other precisions"
+FORMER_SECTION = "## In other arithmetic"
+"""what cards of older versions call it"""
 
 
 @dataclass(frozen=True)
@@ -58,7 +60,7 @@ def add_variants(bundle: Bundle, folder: Path, variants: Sequence[str], train: S
     They are calibrated on training scans and measured on validation scans against the float32 file, which stays as it is but
     for turning classes into bytes in its last step. Raises BundleError where there is no such file, DataError without scans.
     """
-    bundle.info.refuse_points("other arithmetic")
+    bundle.info.refuse_points("other precisions")
     file = bundle.file_of(KIND_ONNX)
     if file is None:
         raise BundleError(f"{bundle.folder}: has no ONNX file, so no variant can be made from it")
@@ -150,13 +152,14 @@ def in_words(found: Variants) -> list[str]:
     lines = []
     for variant, facts in found.facts.items():
         miou = "" if facts.miou is None else f", mIoU {facts.miou:.4f} (float32: {facts.fp32_miou:.4f})"
-        lines.append(f"{variant}: {facts.class_agreement:.2%} of the pixels as in float32{miou}, on {facts.scans} scans")
+        agreement = f"{facts.class_agreement:.2%} of the pixels have the class of float32"
+        lines.append(f"{variant}: {agreement}{miou}, on {facts.scans} scans")
     return [*lines, *found.left_out]
 
 
 def with_section(card: str, found: Variants) -> str:
     """The model card with its section on variants, in place of a former one."""
-    before, _, after = card.partition(f"{SECTION}\n")
+    before, _, after = card.replace(f"{FORMER_SECTION}\n", f"{SECTION}\n").partition(f"{SECTION}\n")
     rest = after.partition("\n## ")[2]
     body = "\n".join(f"- {line}" for line in in_words(found))
     return f"{before.rstrip()}\n\n{SECTION}\n\n{body}\n" + (f"\n## {rest}" if rest else "")

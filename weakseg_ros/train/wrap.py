@@ -39,12 +39,12 @@ OPSET = 13
 TINY = 1e-37
 NOT_KNOWN = """## Not known
 
-This model came as an ONNX file from elsewhere; nobody here has trained it. It is not known:
+This model is an ONNX file from another project. It is not known:
 
-- what it was trained on, under which licence, and how good it is: `weakseg evaluate` on labelled scans tells;
-- what its training data looked like, so that `weakseg doctor` and the node cannot say whether a sensor fits;
+- what it was trained on, under which licence, and how accurate it is; `weakseg evaluate` on labelled scans measures the accuracy;
+- what its training data looked like, so `weakseg doctor` and the node cannot tell whether a sensor fits;
 - whether its confidence is calibrated (the temperature is 1);
-- how its own code treats points outside the field of view: many clamp them into the edge rows, here they get no class.
+- how its own code treats points outside the field of view; many projects clamp them into the edge rows, here they get no class.
 """
 
 
