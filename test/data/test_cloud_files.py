@@ -167,8 +167,8 @@ def test_a_bin_without_intensity_is_not_taken_for_six_columns(tmp_path: Path, po
 
 
 @pytest.mark.filterwarnings("error")
-def test_a_bin_of_the_other_byte_order_or_of_nothing_is_refused_in_one_sentence(tmp_path: Path) -> None:
-    for content, text in ((POINTS.astype(">f4").tobytes(), "say which with --columns"), (b"", "is empty")):
+def test_a_bin_of_integers_or_of_nothing_is_refused_in_one_sentence(tmp_path: Path) -> None:
+    for content, text in (((POINTS * 100).astype("<i2").tobytes(), "say which with --columns"), (b"", "is empty")):
         (tmp_path / "a.bin").write_bytes(content)
         with pytest.raises(DataError, match=text):
             read_cloud_file(tmp_path / "a.bin")
@@ -262,3 +262,110 @@ def test_a_folder_of_files_is_told_from_scans(tmp_path: Path) -> None:
     pcd(inner / "0.pcd", "binary")
     with pytest.raises(DataError, match=r"1 \.pcd files were found in .*lidar: 'weakseg import .*lidar --out scans'"):
         open_scans(outer)
+
+
+@pytest.mark.parametrize("kind", [">f4", ">f8"])
+@pytest.mark.parametrize("told", [[], ["--columns", "x", "y", "z", "intensity"]])
+def test_a_bin_in_the_other_byte_order_is_read(tmp_path: Path, kind: str, told: list[str]) -> None:
+    POINTS.astype(kind).tofile(tmp_path / "a.bin")
+    assert weakseg(["import", str(tmp_path / "a.bin"), "--out", str(tmp_path / "scans"), *told]) == 0
+    cloud = open_scans(tmp_path / "scans")[0].cloud
+    np.testing.assert_array_equal(cloud.xyz, POINTS[:, :3])
+    np.testing.assert_array_equal(cloud.intensity, POINTS[:, 3])
+
+
+def test_doubles_in_a_maps_frame_are_read_where_their_columns_are_named(tmp_path: Path) -> None:
+    file = tmp_path / "a.bin"
+    shifted = POINTS.astype("<f8") + np.array([4.5e5, 5.4e6, 120, 0])
+    shifted.tofile(file)
+    np.testing.assert_allclose(read_cloud_file(file, ("x", "y", "z", "intensity")).xyz, shifted[:, :3], rtol=1e-6)
+
+
+def test_columns_that_give_no_lengths_are_refused_and_not_believed(tmp_path: Path) -> None:
+    (tmp_path / "a.bin").write_bytes((POINTS * 100).astype("<i2").tobytes())
+    with pytest.raises(DataError, match=r"x, y and z are no lengths as any of float32 and float64 with 4 columns"):
+        read_cloud_file(tmp_path / "a.bin", ("x", "y", "z", "intensity"))
+    with pytest.raises(DataError, match="'x' is named 2 times"):
+        read_cloud_file(tmp_path / "a.bin", ("x", "y", "z", "x"))
+
+
+def test_advice_on_columns_fits_the_bytes(tmp_path: Path) -> None:
+    (tmp_path / "a.bin").write_bytes(bytes(16 * 63))
+    with pytest.raises(DataError, match=r"e\.g\. --columns x y z intensity \("):
+        read_cloud_file(tmp_path / "a.bin")
+    (tmp_path / "a.bin").write_bytes(POINTS.tobytes()[:-3])
+    with pytest.raises(DataError, match="no whole points in any usual layout: cut off"):
+        read_cloud_file(tmp_path / "a.bin")
+
+
+COLUMNS = dict(zip(("x", "y", "z", "intensity"), POINTS.T, strict=True))
+NO_NUMBERS = {
+    "different lengths": ({**COLUMNS, "y": POINTS[1:, 1]}, r"different lengths \(x 400, y 399, z 400, intensity 400\)"),
+    "text": ({"points": np.array([["1", "2", "3"]] * 9)}, "column 'x' is of type <U1, not one number a point"),
+    "complex": ({"points": POINTS.astype(complex)}, "column 'x' is of type complex128"),
+    "bool": ({"points": POINTS > 0}, "column 'x' is of type bool"),
+    "text as intensity": ({**COLUMNS, "intensity": np.full(N, "high")}, "column 'intensity' is of type <U4"),
+}
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("name", NO_NUMBERS)
+def test_columns_that_are_no_numbers_are_named(tmp_path: Path, name: str) -> None:
+    arrays, text = NO_NUMBERS[name]
+    np.savez(tmp_path / "a.npz", **arrays)
+    with pytest.raises(DataError, match=text):
+        read_cloud_file(tmp_path / "a.npz")
+
+
+HEADERS = {
+    "twins.pcd": (pcd_head("binary").replace(b"x y z _ intensity", b"x y z _ x") + bytes(8000), "names 'x' 2 times, not once"),
+    "more.pcd": (pcd_head("binary").replace(b"x y z _ intensity", b"x y z _ intensity ring"), r"header is wrong \(FIELDS x y z"),
+    "size.pcd": (pcd_head("binary").replace(b"SIZE 4 4", b"SIZE 4 q"), r"header is wrong \(FIELDS x y z _ intensity, SIZE 4 q 4"),
+    "commas.pcd": (pcd_head("ascii", 1, 1) + b"1,0,2,0,3,0,4,0\n", "a point in them, not a comma"),
+    "list.ply": (
+        b"ply\nformat ascii 1.0\nelement vertex 1\nproperty float x\nproperty list uchar int near\nend_header\n",
+        r"'near' of a vertex is a list\); write plain vertices",
+    ),
+    "twins.ply": (
+        b"ply\nformat ascii 1.0\nelement vertex 1\nproperty float x\nproperty float x\nend_header\n1 2\n",
+        "names 'x' 2 times",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", HEADERS)
+def test_a_header_that_is_wrong_is_shown_as_it_stands(tmp_path: Path, name: str) -> None:
+    content, text = HEADERS[name]
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(DataError, match=text):
+        read_cloud_file(tmp_path / name)
+
+
+@pytest.mark.parametrize(
+    ("name", "what"),
+    [
+        ("d.mcap.gz", "packed: unpack it first"),
+        ("d.pcap", "raw packets"),
+        ("d.csv", r"numpy\.loadtxt"),
+        ("d.e57", "CloudCompare"),
+    ],
+)
+def test_a_file_of_another_kind_comes_with_what_to_do(
+    tmp_path: Path, name: str, what: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = tmp_path / "data"
+    folder.mkdir()
+    (folder / name).write_bytes(b"\1\2\3")
+    for data in (folder, folder / name):
+        assert weakseg(["import", str(data), "--out", str(tmp_path / "scans")]) == 2
+        with pytest.raises(DataError, match=what):
+            open_scans(data)
+        assert what.replace("\\", "") in capsys.readouterr().err
+
+
+def test_a_bag_further_down_is_named(tmp_path: Path) -> None:
+    bag = tmp_path / "outer" / "inner" / "drive"
+    bag.mkdir(parents=True)
+    (bag / "metadata.yaml").write_text("")
+    with pytest.raises(DataError, match=r"outer/inner/drive is a bag, name that"):
+        open_scans(tmp_path / "outer")

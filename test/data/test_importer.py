@@ -164,3 +164,44 @@ def test_image_that_suits_the_sensor(cloud: Cloud, size: tuple[int, int], fov: t
 def test_image_without_any_point() -> None:
     assert guess_spec(make_cloud(np.full((5, 3), np.nan))) == RangeSpec()
     assert guess_spec(make_cloud([[0, 0, 3]])).fov_up_deg == 90
+
+
+def test_what_is_odd_about_the_clouds_is_said_at_once(tmp_path: Path) -> None:
+    millimetres = dataclasses.replace(sweep(), xyz=sweep().xyz * np.float32(1000))
+    nothing = make_cloud(np.full((9, 3), np.nan), stamp_ns=START_NS)
+    for name, cloud, text in (
+        ("unit", millimetres, "set unit_m to 0.001"),
+        ("nothing", nothing, "no point of the first cloud is usable"),
+        ("dark", make_cloud(sweep().xyz, stamp_ns=START_NS), "--intensity-field names it"),
+    ):
+        with CloudBagWriter(tmp_path / name, "/points") as writer:
+            if name == "dark":
+                points = np.zeros(len(cloud), [(axis, "<f4") for axis in "xyz"])
+                for number, axis in enumerate("xyz"):
+                    points[axis] = cloud.xyz[:, number]
+                writer.write_points("/points", points, cloud)
+            else:
+                writer.write(cloud)
+        report = import_bag(ImportConfig(tmp_path / name, out=tmp_path / f"{name}_scans"))
+        assert any(text in note for note in report.notes), report.notes
+    assert import_bag(ImportConfig(tmp_path / "unit", out=tmp_path / "metres", unit_m=0.001)).notes == []
+
+
+def test_clouds_that_cannot_be_read_are_exit_code_1(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    with CloudBagWriter(tmp_path / "drive", "/points") as writer:
+        writer.write(sweep())
+        writer.write_points("/points", np.zeros(5, [("a", "<f4")]), make_cloud(np.ones((5, 3)), stamp_ns=START_NS + 1))
+    assert cli.main(["import", str(tmp_path / "drive"), "--out", str(tmp_path / "scans")]) == 1
+    assert "left out: 1 no_xyz" in capsys.readouterr().out
+    assert "no field 'x'" in caplog.text
+    assert len(open_scans(tmp_path / "scans")) == 1
+
+
+def test_a_path_that_is_empty_is_not_the_current_folder(
+    bag: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(bag)
+    assert cli.main(["import", ""]) == 2
+    assert "no data is given" in capsys.readouterr().err

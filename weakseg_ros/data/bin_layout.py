@@ -7,6 +7,7 @@ doubles read as floats are no lengths.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -19,7 +20,8 @@ DIFFERENT = 0.08
 """largest difference of two cumulative distributions above which two columns are not the same mixture"""
 CHANCE = 1.8
 """times the root of two over the number of rows, what two samples of one mixture differ by once in a thousand times"""
-LONGEST_M = 1e4
+LONGEST_M, LONGEST_IN_A_MAP_M = 1e4, 1e8
+"""coordinates of a cloud in its sensor's frame, in any usual unit, and of one in a map's, where columns are named"""
 USUAL = ("x", "y", "z", "intensity", "ring", "time")
 
 
@@ -28,7 +30,7 @@ class BinLayout(NamedTuple):
 
     columns: int
     dtype: str
-    """numpy's name: <f4 or <f8"""
+    """numpy's name: <f4 or <f8, or >f4 or >f8 in the other byte order"""
 
     @property
     def point_bytes(self) -> int:
@@ -36,12 +38,14 @@ class BinLayout(NamedTuple):
         return self.columns * np.dtype(self.dtype).itemsize
 
     def __str__(self) -> str:
-        kind = {"<f4": "float32", "<f8": "float64"}[self.dtype]
+        kind = {"f4": "float32", "f8": "float64"}[self.dtype[1:]] + (" in big-endian byte order" if self.dtype[0] == ">" else "")
         return f"{self.columns} columns of {kind} ({', '.join(USUAL[: self.columns])}), {self.point_bytes} bytes a point"
 
 
 KITTI = BinLayout(4, "<f4")
 LAYOUTS = (KITTI, *(BinLayout(columns, kind) for kind in ("<f4", "<f8") for columns in (5, 6, 4, 3) if (columns, kind) != KITTI))
+OTHER_ORDER = tuple(BinLayout(layout.columns, layout.dtype.replace("<", ">")) for layout in LAYOUTS)
+"""tried where the bytes are points in none of LAYOUTS"""
 SHOWN = "x, y, z, intensity as little-endian float32, 16 bytes a point, one file per scan"
 """the layout of SemanticKITTI's velodyne/*.bin, for messages"""
 
@@ -53,29 +57,41 @@ def read_bin(blob: bytes, layout: BinLayout) -> NDArray[np.float32]:
 
 
 def plausible_layouts(blob: bytes) -> list[BinLayout]:
-    """The layouts in which the bytes can be points, KITTI's first."""
-    return [layout for layout in LAYOUTS if len(blob) % layout.point_bytes == 0 and _is_plausible(blob, layout)]
+    """The layouts in which the bytes can be points, KITTI's first; those in the other byte order where there is no other."""
+    return _plausible(blob, LAYOUTS) or _plausible(blob, OTHER_ORDER)
 
 
-def find_layout(blob: bytes, points: int | None = None) -> BinLayout | None:
-    """The one layout of a file: by the number of its points where that is known, else the only plausible one; None = unknown."""
-    if points is not None:
-        fitting = [layout for layout in LAYOUTS if layout.point_bytes * points == len(blob)]
-        return fitting[0] if len(fitting) == 1 else next((one for one in fitting if _is_plausible(blob, one)), None)
+def _plausible(blob: bytes, layouts: Sequence[BinLayout]) -> list[BinLayout]:
+    return [layout for layout in layouts if len(blob) % layout.point_bytes == 0 and _is_plausible(blob, layout)]
+
+
+def find_layout(blob: bytes) -> BinLayout | None:
+    """The one layout of a file, the only plausible one or KITTI's; None = unknown."""
     found = plausible_layouts(blob)
     return found[0] if len(found) == 1 or KITTI in found else None
 
 
 def named_layout(blob: bytes, columns: tuple[str, ...], where: str) -> BinLayout:
     """The layout of these columns; the type is that in which the bytes are whole points and lengths. Raises DataError."""
-    layouts = [BinLayout(len(columns), dtype) for dtype in ("<f4", "<f8")]
+    layouts = [BinLayout(len(columns), dtype) for dtype in ("<f4", "<f8", ">f4", ">f8")]
     whole = [layout for layout in layouts if len(blob) % layout.point_bytes == 0]
     if not whole:
-        sizes = " or ".join(str(layout.point_bytes) for layout in layouts)
+        sizes = " or ".join(str(layout.point_bytes) for layout in layouts[:2])
         raise DataError(
             f"{where}: has {len(blob)} bytes, not whole points of {len(columns)} columns ({sizes} bytes); check columns"
         )
-    return next((layout for layout in whole if _are_lengths(_sample(blob, layout)[:, :3])), whole[0])
+    lowered = [name.lower() for name in columns]
+    axes = [lowered.index(axis) for axis in "xyz" if axis in lowered] or [0]
+    for longest in (LONGEST_M, LONGEST_IN_A_MAP_M):
+        for layout in whole:
+            if _are_lengths(_sample(blob, layout)[:, axes], longest):
+                return layout
+    if not blob.strip(b"\0"):
+        return whole[0]
+    raise DataError(
+        f"{where}: x, y and z are no lengths as any of float32 and float64 with {len(columns)} columns; "
+        "check the number of columns and the type of the numbers"
+    )
 
 
 def _sample(blob: bytes, layout: BinLayout) -> NDArray[np.float64]:
@@ -85,11 +101,11 @@ def _sample(blob: bytes, layout: BinLayout) -> NDArray[np.float64]:
         return values.astype(np.float64)
 
 
-def _are_lengths(xyz: NDArray[np.float64]) -> bool:
+def _are_lengths(xyz: NDArray[np.float64], longest: float = LONGEST_M) -> bool:
     with np.errstate(all="ignore"):
         size = np.abs(xyz).max(axis=1)
         told = size[np.isfinite(size) & (size > 0)]
-        return bool(len(told) and np.mean((told > 1e-3) & (told < LONGEST_M)) > 0.99)
+        return bool(len(told) and np.mean((told > 1e-3) & (told < longest)) > 0.99)
 
 
 def _is_plausible(blob: bytes, layout: BinLayout) -> bool:

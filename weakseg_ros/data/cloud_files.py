@@ -63,15 +63,31 @@ def read_cloud_file(path: Path, columns: Sequence[str] = (), intensity_field: st
     intensity = _intensity(named, intensity_field, path)
     ring = next((named[name] for name in (*RING_NAMES, *MORE_RINGS) if name in named), None)
     values = None if intensity is None else named[intensity]
+    _check_numbers({axis: named[axis] for axis in "xyz"} | ({intensity: named[intensity]} if intensity else {}), path)
     scale = float(np.iinfo(values.dtype).max) if values is not None and values.dtype.kind in "iu" else 0.0
     return make_cloud(
         np.stack([named[axis].astype(np.float32) for axis in "xyz"], axis=1),
         None if values is None else values.astype(np.float32),
-        None if ring is None or not np.isfinite(ring).all() else np.clip(ring, 0, 65535).astype(np.uint16),
+        None if ring is None or not _are_rings(ring, len(named["x"])) else np.clip(ring, 0, 65535).astype(np.uint16),
         rgb=colors_of([named[name] for name in names_of_color(named)]),
         intensity_full_scale=scale,
         stamp_ns=stamp_of(path),
     )
+
+
+def _check_numbers(columns: Columns, path: Path) -> None:
+    """Each column must hold one number for each point."""
+    for name, values in columns.items():
+        if values.ndim != 1 or values.dtype.kind not in "iuf":
+            raise DataError(f"{path}: column '{name}' is of type {values.dtype}, not one number a point; write it as float32")
+    lengths = {name: len(values) for name, values in columns.items()}
+    if len(set(lengths.values())) > 1:
+        listed = ", ".join(f"{name} {length}" for name, length in lengths.items())
+        raise DataError(f"{path}: its columns are of different lengths ({listed}); write one number a point in each")
+
+
+def _are_rings(values: NDArray[Any], points: int) -> bool:
+    return values.shape == (points,) and values.dtype.kind in "iuf" and bool(np.isfinite(values).all())
 
 
 def stamp_of(path: Path) -> int:
@@ -96,15 +112,25 @@ def _bin(path: Path, columns: tuple[str, ...]) -> Columns:
     blob = read_regular(path)
     if not blob:
         raise DataError(f"{path}: is empty; remove it, or write it again")
+    if len(set(columns)) < len(columns):
+        raise DataError(f"columns: '{max(columns, key=columns.count)}' is named {_most(columns)} times; name each column once")
     layout = named_layout(blob, columns, str(path)) if columns else find_layout(blob)
     if layout is None:
-        whole = [str(one) for one in LAYOUTS if len(blob) % one.point_bytes == 0] or ["no usual layout"]
-        raise DataError(
-            f"{path}: has {len(blob)} bytes, which could be {' or '.join(whole)}; say which with --columns, "
-            f"e.g. --columns {' '.join(USUAL[:5])} (usual is {SHOWN})"
-        )
+        raise DataError(f"{path}: has {len(blob)} bytes, {_what_it_could_be(blob)} (usual is {SHOWN})")
     names = columns or USUAL[: layout.columns]
     return dict(zip(names, read_bin(blob, layout).T, strict=True))
+
+
+def _most(names: Sequence[str]) -> int:
+    return max(map(names.count, names))
+
+
+def _what_it_could_be(blob: bytes) -> str:
+    whole = [one for one in LAYOUTS if len(blob) % one.point_bytes == 0]
+    if not whole:
+        return "no whole points in any usual layout: cut off? copy the file again, or say its columns with --columns"
+    listed = " or ".join(map(str, whole))
+    return f"which could be {listed}; say which with --columns, e.g. --columns {' '.join(USUAL[: whole[0].columns])}"
 
 
 def _npy(path: Path, columns: tuple[str, ...]) -> Columns:

@@ -21,6 +21,7 @@ from weakseg_ros.data.bag_odometry import BagOdometry
 from weakseg_ros.data.bags import PartialBagError, find_cloud_topic, read_clouds
 from weakseg_ros.data.cloud_files import READERS, cloud_files, read_cloud_file
 from weakseg_ros.data.many_bags import Row, Runner, are_whole, bags_for, each_bag, one_by_one, only_here
+from weakseg_ros.data.other_forms import foreign
 from weakseg_ros.data.ray_settings import RaySettings, anywhere
 from weakseg_ros.data.scan_files import MANIFEST
 from weakseg_ros.data.scan_writer import ScanWriter
@@ -29,15 +30,19 @@ from weakseg_ros.errors import CloudError, DataError, say
 from weakseg_ros.files import check_can_write
 from weakseg_ros.points.cloud import Cloud
 from weakseg_ros.points.labels import LabelMap
+from weakseg_ros.points.layout import INTENSITY_NAMES
 from weakseg_ros.points.projection import RangeSpec
 from weakseg_ros.points.reading import moved
 from weakseg_ros.points.rings import ring_is_row
+from weakseg_ros.points.sanity import LEVELLED, findings
 from weakseg_ros.progress import Progress
 from weakseg_ros.registry import DEFAULT_BUNDLE
 
 FULL_CIRCLE_DEG = 300.0
 """a sweep that covers at least this is taken to be a full turn"""
 MARGIN_DEG = 1.0
+LEFT_OUT = {"empty", "without odometry"}
+"""why clouds are left out although nothing is wrong with them"""
 
 log = logging.getLogger(__name__)
 
@@ -94,8 +99,8 @@ class ImportReport:
 
     @property
     def is_whole(self) -> bool:
-        """Whether the bag was sound to its end, and every file could be read."""
-        return not self.damage and not self.skipped["unreadable"]
+        """Whether the bag was sound to its end, and every cloud of it, or every file, could be read."""
+        return not self.damage and not set(self.skipped) - LEFT_OUT
 
 
 def import_data(config: ImportConfig) -> ImportReport:
@@ -126,7 +131,8 @@ def import_files(config: ImportConfig) -> ImportReport:
     files, report = cloud_files(config.bag), ImportReport()
     if not files:
         kinds = ", ".join(READERS)
-        raise DataError(f"{config.bag}: is not a bag and holds no point cloud files ({kinds}); give one or the other")
+        what_to_do = foreign(config.bag) or "give one or the other"
+        raise DataError(f"{config.bag}: is not a bag and holds no point cloud files ({kinds}); {what_to_do}")
     if config.odometry:
         raise DataError("odometry: point cloud files come without; leave --odometry out")
     if config.topic:
@@ -177,8 +183,9 @@ def _write(
     first = next(clouds, None)
     if first is None:
         reasons = [f"{count} {reason}" for reason, count in report.skipped.items()] + [report.damage] * bool(report.damage)
-        raise DataError(f"{config.bag}: {what} has no usable cloud ({', '.join(reasons) or 'it is empty'})")
-    report.notes = [*first.notes, *_note_on_rings(first)]
+        why = ", ".join(reasons) or "it is empty"
+        raise DataError(f"{config.bag}: {what} has no usable cloud ({why}); check the topic, and what wrote it")
+    report.notes = [*first.notes, *_note_on_rings(first), *_notes_on_points(first), *_note_on_intensity(first, config)]
     total = -(-messages // config.every)
     with ScanWriter(
         config.folder,
@@ -229,6 +236,21 @@ def _note_on_rings(cloud: Cloud) -> list[str]:
     ]
 
 
+def _notes_on_points(cloud: Cloud) -> list[str]:
+    """Sentences on clouds without a usable point, or in another frame or unit than their sensor's in metres."""
+    usable = cloud.xyz[cloud.valid]
+    if not len(usable):
+        return ["no point of the first cloud is usable, all are non-finite or at the origin; see the driver"]
+    return [str(found) for found in findings(usable, cloud.frame_id) if found.kind not in LEVELLED]
+
+
+def _note_on_intensity(cloud: Cloud, config: ImportConfig) -> list[str]:
+    if cloud.intensity_field or config.intensity_field != "auto":
+        return []
+    names = ", ".join(INTENSITY_NAMES)
+    return [f"the clouds have no intensity by a usual name ({names}); --intensity-field names it where there is one"]
+
+
 def guess_spec(cloud: Cloud) -> RangeSpec:
     """A range image that suits the sensor of `cloud`: rows and columns from its grid or rings, angles from its points.
 
@@ -261,6 +283,8 @@ def main(argv: Sequence[str], runner_of: Callable[[RaySettings, Path], Runner] =
     Exit code 1 where a bag was damaged and only a part of it could be written.
     """
     config = parse(ImportConfig, argv, "import")
+    if "" in argv and config.bag == Path():  # what a shell makes of a variable that is not set
+        raise DataError("no data is given; name a bag or files of clouds ('weakseg import drive --out scans')")
     bags = bags_for(config, config.bag, config.more)
     if bags:
         return 0 if are_whole(import_many(config, bags, runner_of(config, config.folder))) else 1

@@ -24,6 +24,35 @@ FORMS = (
 )
 """what the names of files say, and what to do"""
 
+_AS_POINTS = "save the points as .ply, .las or .npy"
+FOREIGN = (
+    ((".gz", ".tgz", ".bz2", ".xz", ".lz4", ".zip", ".tar", ".7z", ".rar"), "packed", "unpack it first"),
+    (
+        (".pcap", ".pcapng"),
+        "raw packets of a LiDAR",
+        "play them through the sensor's driver, which publishes PointCloud2, and record that",
+    ),
+    ((".osf",), "Ouster's own format", "export it with ouster-cli, for example as a bag"),
+    ((".csv", ".txt", ".xyz", ".asc", ".pts"), "text", f"load the numbers with numpy.loadtxt, and {_AS_POINTS}"),
+    ((".e57", ".drc", ".ptx", ".obj", ".stl"), "a format that is not read here", f"{_AS_POINTS}, for example with CloudCompare"),
+    ((".h5", ".hdf5", ".mat", ".pkl", ".pickle", ".pt", ".pth"), "another library's data", _AS_POINTS),
+)
+"""endings of files, what they are, and what to do"""
+
+
+def foreign(path: Path) -> str:
+    """What a file that is neither bag nor cloud is, or most such files of a folder, and what to do, as a clause; else nothing."""
+    try:
+        names = [path] if path.is_file() else [one for one in path.iterdir() if one.is_file()] if path.is_dir() else []
+    except OSError:
+        return ""
+    for endings, what, how in FOREIGN:
+        found = [name for name in names if name.suffix.lower() in endings]
+        if found:
+            where = "it is" if path.is_file() else f"{found[0].name} in it is"
+            return f"{where} {what}: {how}"
+    return ""
+
 
 def of_another_program(folder: Path) -> str:
     """What is there and what to do where another program prepared the data, as the end of a sentence; else nothing."""

@@ -18,6 +18,7 @@ from weakseg_ros.errors import DataError
 from weakseg_ros.files import read_regular
 from weakseg_ros.reads import check_regular
 
+_PCD_LINES = ("FIELDS", "SIZE", "TYPE", "COUNT", "WIDTH", "HEIGHT", "POINTS")
 _LETTERS = {"F": "f", "U": "u", "I": "i"}
 _PLY = {
     **dict.fromkeys(("char", "int8"), "i1"),
@@ -45,14 +46,24 @@ def read_pcd(path: Path) -> dict[str, NDArray[Any]]:
         grid = int(head.get("WIDTH", ["0"])[0]) * int(head.get("HEIGHT", ["1"])[0])
         kinds = [_LETTERS[letter] + str(size) for letter, size in zip(types, sizes, strict=True)]
         dtype = np.dtype([(f"{i}", kind, (count,)) for i, (kind, count) in enumerate(zip(kinds, counts, strict=True))])
-    except (KeyError, ValueError, IndexError, TypeError) as error:
-        raise DataError(f"{path}: its PCD header is wrong ({error!r}); write the file again") from None
+        single = [name for name, count in zip(names, counts, strict=True) if name != "_" and count == 1]
+    except (KeyError, ValueError, IndexError, TypeError):
+        lines = ", ".join(f"{name} {' '.join(head[name][:8])}" for name in _PCD_LINES if name in head)
+        absent = "".join(f", no {name}" for name in ("FIELDS", "SIZE", "TYPE") if name not in head)
+        raise DataError(f"{path}: its PCD header is wrong ({lines}{absent}); write the file again") from None
+    _refuse_twins(single, path)
     if points != grid and grid:
         raise DataError(f"{path}: its PCD header is wrong, WIDTH x HEIGHT is {grid} and POINTS {points}; write the file again")
     if not 0 <= points <= MAX_POINTS:
         raise DataError(f"{path}: its PCD header is wrong, POINTS is {points}; write the file again")
     table = _pcd_data(head["DATA"][0], data, dtype, points, path)
     return {name: table[f"{i}"][:, 0] for i, name in enumerate(names) if name != "_" and counts[i] == 1}
+
+
+def _refuse_twins(names: Sequence[str], path: Path) -> None:
+    for name in names:
+        if names.count(name) > 1:
+            raise DataError(f"{path}: its header names '{name}' {names.count(name)} times, not once; write the file again")
 
 
 def _pcd_header(blob: bytes, path: Path) -> tuple[dict[str, list[str]], bytes]:
@@ -91,7 +102,8 @@ def _text_table(data: bytes, dtype: np.dtype[Any], points: int, path: Path) -> N
     try:
         rows = np.loadtxt(io.BytesIO(data), np.float64, ndmin=2, max_rows=points) if points else np.zeros((0, 0))
     except ValueError as error:
-        raise DataError(f"{path}: a line of its points is damaged ({error}); write the file again") from None
+        remedy = "write the file again, with spaces between the numbers and a point in them, not a comma"
+        raise DataError(f"{path}: a line of its points is damaged ({str(error).rstrip('.')}); {remedy}") from None
     columns = sum(int(np.prod(dtype[name].shape)) for name in dtype.names or ())
     if points and rows.shape != (points, columns):
         found = f"{rows.shape[0]} points of {rows.shape[1]} numbers"
@@ -195,10 +207,13 @@ def _ply_vertices(lines: Sequence[Sequence[str]], path: Path) -> tuple[str, int,
                 if words[1] != "vertex" and not fields:
                     raise ValueError(f"element {words[1]} comes before the vertices")
                 element, points = words[1], int(words[2]) if words[1] == "vertex" else points
+            elif words[:2] == ["property", "list"] and element == "vertex":
+                raise ValueError(f"'{words[-1]}' of a vertex is a list")
             elif words[:1] == ["property"] and element == "vertex":
                 fields.append((words[-1], _PLY[words[1]]))
     except (KeyError, IndexError, ValueError) as error:
         raise DataError(f"{path}: its PLY header cannot be read ({error}); write plain vertices with numbers") from None
     if not order or not fields or not 0 <= points <= MAX_POINTS:
         raise DataError(f"{path}: its PLY header names no format or no vertices; write the file again")
+    _refuse_twins([name for name, _ in fields], path)
     return order, points, fields

@@ -13,10 +13,11 @@ from numpy.typing import NDArray
 
 from weakseg_ros import registry
 from weakseg_ros.data import scan_files
+from weakseg_ros.data.bag_files import is_bag
 from weakseg_ros.data.bare_spec import spec_of_bare
 from weakseg_ros.data.cloud_files import cloud_files
 from weakseg_ros.data.findings import Finding, fault
-from weakseg_ros.data.other_forms import above, below, of_another_program
+from weakseg_ros.data.other_forms import above, below, foreign, of_another_program
 from weakseg_ros.data.recordings_check import KITTI_COUNTS, published_findings, recording_findings
 from weakseg_ros.data.scan_files import Manifest
 from weakseg_ros.data.scan_sets import OpensScans, Scan, ScanCollection, ScanSet, Subset, check, holdout, readable
@@ -86,10 +87,8 @@ def _recognise(folder: Path) -> OpensScans:
 def recognised_as(folder: Path) -> str:
     """The row of `registry.DATASETS` whose layout a folder has; DataError where it has none."""
     if folder.is_file():
-        raise DataError(
-            f"{folder}: is a file, but scans are stored in a folder "
-            f"('weakseg import {folder}' makes one from a bag or cloud files)"
-        )
+        usual = f"'weakseg import {folder}' makes one from a bag or cloud files"
+        raise DataError(f"{folder}: is a file, but scans are stored in a folder ({foreign(folder) or usual})")
     if not folder.is_dir():
         raise DataError(f"{folder}: there is no such folder; check the path")
     kind = _layout_of(folder)
@@ -111,13 +110,16 @@ def _what_lies_there(folder: Path) -> str:
     if told:
         return told
     for place in (folder, *sorted(folder.glob("*/")), *sorted(folder.glob("*/*/"))):
+        if place != folder and is_bag(place):
+            return f"; {place} is a bag, name that"
         files = cloud_files(place)
         if files:
             kind = files[0].suffix
             return (
                 f"; {len(files)} {kind} files were found in {place}: 'weakseg import {place} --out scans' converts them to scans"
             )
-    return above(folder, _has_layout) or "; check the path"
+    told = foreign(folder)
+    return f"; {told}" if told else above(folder, _has_layout) or "; check the path"
 
 
 def _has_layout(place: Path) -> bool:
