@@ -225,7 +225,8 @@ def test_time_ends_a_run_with_the_schedule_at_its_end(scans: Path, tmp_path: Pat
 
 def test_the_schedule_runs_ahead_of_the_steps_where_time_is_short() -> None:
     config = TrainConfig(steps=1000, warmup_steps=10, learning_rate=1.0)
-    assert learning_rate(config, 4, 0.9) == pytest.approx(0.5)  # warming up all the same
+    assert learning_rate(config, 4, 0.3) == pytest.approx(0.5)  # warming up all the same
+    assert learning_rate(config, 4, 1.0) == 0.0  # time is up before the warm-up is over
     assert learning_rate(config, 500, 0.5) > learning_rate(config, 500, 0.9) > learning_rate(config, 999, 0.999) == 0.0
 
 

@@ -165,9 +165,12 @@ def take_step(session: TrainingSession, batch: Batch, progress: float) -> tuple[
 
 def learning_rate(config: TrainConfig, step: int, progress: float) -> float:
     """The rate of a step; where time is short, `progress` runs ahead of the steps and the rate falls with it."""
-    position = step if step < config.warmup_steps else max(step, progress * config.steps)
+    position = max(step, progress * config.steps)
     shape = {"cosine": warmup_cosine_lr, "exponential": warmup_exponential_lr}[config.schedule]
-    return shape(position, config.steps, config.warmup_steps, config.learning_rate)
+    rate = shape(position, config.steps, config.warmup_steps, config.learning_rate)
+    if step >= config.warmup_steps:
+        return rate
+    return min(rate, config.learning_rate * (step + 1) / config.warmup_steps)  # time may be up before the warm-up is over
 
 
 def _batches(session: TrainingSession) -> Iterator[Batch]:
