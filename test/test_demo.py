@@ -58,7 +58,7 @@ def test_the_chain_ends_in_a_report_and_its_figures(demo: tuple[Path, dict[str, 
     assert summary["frames_logged"] == (len(open_frames(out / "log")) if summary["over_dds"] else 0)
     assert summary["frames_logged"] or not summary["over_dds"], "the first cloud is new to an empty log"
     report = (out / "report.html").read_text()
-    assert "How this was made" in report
+    assert "How this model was made" in report
     assert "vegetation" in report
 
 

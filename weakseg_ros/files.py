@@ -316,7 +316,7 @@ def inside(folder: Path, name: str) -> Path:
     """`folder / name`, refused with DataError where it would leave the folder (`../`, absolute, a link outwards)."""
     target = (folder / name).resolve()
     if not target.is_relative_to(folder.resolve()):
-        raise DataError(f"{folder}: the entry '{name}' points outside its folder; refused")
+        raise DataError(f"{folder}: the entry '{name}' points outside its folder and is refused")
     return target
 
 
@@ -331,7 +331,9 @@ def share_folder() -> Path:
     for folder in candidates:
         if (folder / "config" / "labels").is_dir():
             return folder
-    raise DataError(f"weakseg_ros: its config folder was found neither beside {package} nor under share/; install it again")
+    raise DataError(
+        f"weakseg_ros: its config folder was found neither next to {package} nor under share/; install the package again"
+    )
 
 
 def environment() -> dict[str, str]:

@@ -61,7 +61,9 @@ def main(argv: Sequence[str]) -> int:
     referrer = Referrer(bundle)
     source = open_input(config.data, NO_LABELS, config.topic, reading=config)
     if config.scan >= len(source):
-        raise DataError(f"{config.data}: has {len(source)} scans, so there is no scan {config.scan}; choose one from 0 up")
+        raise DataError(
+            f"{config.data}: has {len(source)} scans, so there is no scan {config.scan}; choose one from 0 to {len(source) - 1}"
+        )
     item, question = source.item(config.scan), referrer.ask(config.expression)
     referred = ask(referrer, question, item.cloud, config)
     config.out.parent.mkdir(parents=True, exist_ok=True)

@@ -70,7 +70,7 @@ def test_two_areas_take_turns_in_one_command(layouts: Any, tmp_path: Path, capsy
 
 
 def test_folds_are_several_and_take_no_part_of_the_training_away() -> None:
-    with pytest.raises(ConfigError, match="folds: names one fold"):
+    with pytest.raises(ConfigError, match="folds: only one is named"):
         table.BenchmarkConfig(folds=("Area_1",))
-    with pytest.raises(ConfigError, match="folds: names one fold, or stands beside hold_out"):
+    with pytest.raises(ConfigError, match="folds: only one is named, or hold_out is set too"):
         table.BenchmarkConfig(folds=("Area_1", "Area_2"), hold_out=0.2)

@@ -168,7 +168,7 @@ def test_a_bin_without_intensity_is_not_taken_for_six_columns(tmp_path: Path, po
 
 @pytest.mark.filterwarnings("error")
 def test_a_bin_of_integers_or_of_nothing_is_refused_in_one_sentence(tmp_path: Path) -> None:
-    for content, text in (((POINTS * 100).astype("<i2").tobytes(), "say which with --columns"), (b"", "is empty")):
+    for content, text in (((POINTS * 100).astype("<i2").tobytes(), "choose with --columns"), (b"", "is empty")):
         (tmp_path / "a.bin").write_bytes(content)
         with pytest.raises(DataError, match=text):
             read_cloud_file(tmp_path / "a.bin")
@@ -194,7 +194,7 @@ def test_a_bin_that_could_be_anything_asks(tmp_path: Path, capsys: pytest.Captur
     same.tofile(tmp_path / "a.bin")
     assert weakseg(["import", str(tmp_path / "a.bin"), "--out", str(tmp_path / "scans")]) == 2
     said = capsys.readouterr().err
-    assert "say which with --columns" in said
+    assert "choose with --columns" in said
     assert "x, y, z, intensity as little-endian float32, 16 bytes a point" in said
     told = ["import", str(tmp_path / "a.bin"), "--out", str(tmp_path / "scans"), "--columns", "x", "y", "z"]
     assert weakseg(told) == 0
@@ -207,7 +207,7 @@ WRONG = {
     "points.pcd": (pcd_head("binary", count=N - 1) + bytes(20 * N), "WIDTH x HEIGHT is 400 and POINTS 399"),
     "short.pcd": (pcd_head("binary") + bytes(100), "its header says 400 points in 8000 bytes, its data have 100"),
     "lines.pcd": (pcd_head("ascii") + b"1 2 3 0 0 0 0 4\n", "its data are 1 points of 8 numbers"),
-    "kind.pcd": (pcd_head("zipped") + bytes(8000), "ascii, binary and binary_compressed are read"),
+    "kind.pcd": (pcd_head("zipped") + bytes(8000), "only ascii, binary and binary_compressed can be read"),
     "packed.pcd": (
         pcd_head("binary_compressed") + struct.pack("<II", 4, 8000) + b"\xff\xff\xff\xff",
         "compressed data are damaged",

@@ -85,7 +85,7 @@ def with_too_few(file: Path) -> None:
         ("_vh_clean_2.ply", shortened, "its header says 130 points"),
         ("_vh_clean_2.labels.ply", lambda file: file.write_bytes(b"ply\n"), "is not a PLY file"),
         ("_vh_clean_2.0.010000.segs.json", with_too_few, "has 129 segments, but its mesh has 130 vertices"),
-        ("_vh_clean_2.0.010000.segs.json", lambda file: file.write_text("[" * 100_000), "is not whole JSON"),
+        ("_vh_clean_2.0.010000.segs.json", lambda file: file.write_text("[" * 100_000), "is not complete JSON"),
         (".aggregation.json", lambda file: file.write_text('{"segGroups": [{"objectId": 1}]}'), "its segGroups cannot be read"),
         (".aggregation.json", lambda file: file.write_text('{"segGroups": 7}'), "its segGroups cannot be read"),
         (".txt", lambda file: file.write_text("axisAlignment = 1 2 x\n"), "its axisAlignment is not 16 numbers"),

@@ -88,7 +88,7 @@ def test_the_net_answers_the_same_with_and_without_the_question(bundle: Bundle, 
     np.testing.assert_array_equal(plain.class_id, asked.class_id)
     assert asked.seen is not None
     assert asked.seen.features.shape == (16, 9, 33)
-    with pytest.raises(BundleError, match="refer before it runs"):
+    with pytest.raises(BundleError, match="before it runs"):
         Referrer(bundle).answer(Referrer(bundle).ask("the car"), cloud, plain)
 
 

@@ -129,7 +129,7 @@ def test_what_no_longer_agrees_is_refused_with_the_reason_and_not_written(
     assert main(["adapt", str(scans), *words]) == 1
     assert not (tmp_path / "mine").exists()
     assert "refused, it agrees with the original model on" in capsys.readouterr().err
-    assert "Refused; nothing was written" in (tmp_path / "report" / "report.html").read_text()
+    assert "Refused: nothing was written" in (tmp_path / "report" / "report.html").read_text()
     assert list(tmp_path.iterdir()) == [tmp_path / "report"]
 
 

@@ -154,7 +154,7 @@ def test_a_damaged_record_and_one_that_was_drawn_are_refused(bare_folder: Path) 
         ClickStore(bare_folder, STREET)
     (store.path / "sparse.yaml").unlink()
     assert ClickStore(bare_folder, STREET).record.points_per_class["car"] == 1
-    with pytest.raises(DataError, match=r"has the classes of 'street' .* choose the map .* --label-map"):
+    with pytest.raises(DataError, match=r"has the classes of 'street' .* use the map of the clicks .* --label-map"):
         ClickStore(bare_folder, LabelMap.load("nuscenes"))
 
 

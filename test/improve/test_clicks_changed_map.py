@@ -69,5 +69,5 @@ def test_a_map_without_a_class_that_was_clicked_is_refused_by_its_name(labels: L
 
 
 def test_another_map_that_happens_to_share_raw_ids_is_refused(clicked: Path) -> None:
-    with pytest.raises(DataError, match="choose the map that was clicked with by --label-map"):
+    with pytest.raises(DataError, match="use the map of the clicks with --label-map"):
         ClickStore(clicked, own_map(("grass", "fence", "car"), name="other"))

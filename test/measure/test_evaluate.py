@@ -95,7 +95,7 @@ def test_a_bag_without_labels_gives_shares_and_no_miou(recording: Path, known_bu
     shares = {row["name"]: row["predicted_share"] for row in summary["classes"]}
     assert shares == {"road": 0.5, "building": 0.5, "car": 0.0}
     assert summary["uncertainty_histogram"]["counts"][5] == SCANS * RETURNS
-    assert "No labels to measure against" in (tmp_path / "report.html").read_text()
+    assert "No labels to compare with" in (tmp_path / "report.html").read_text()
 
 
 def test_shards_add_up_to_the_whole(recording: Path, known_bundle: Bundle, tmp_path: Path) -> None:

@@ -130,7 +130,7 @@ def test_a_merged_report_has_a_row_with_a_link_for_each_recording(run: tuple[Pat
     assert [row["name"] for row in summary["recordings"]] == ["drive a", "b"]
     assert summary["recordings"][0]["miou_present"] == run[1]["miou_present"]
     assert 'href="drive%20a/report.html"' in report.read_text()
-    assert "Recording by recording" in report.read_text()
+    assert "<h2>Recordings</h2>" in report.read_text()
 
 
 @pytest.fixture(scope="module")
@@ -195,7 +195,7 @@ def test_a_run_beside_itself_and_beside_one_that_is_not_like_it(
     (other / "summary.json").write_text(json.dumps(content))
     assert main(["compare", str(run[0]), str(other), "--out", str(tmp_path / "page")]) == 0
     said = capsys.readouterr().out
-    assert "mind: The data differ" in said
+    assert "note: The data differ" in said
     assert "only in the second: tree" in said
     assert "better" not in said.split("\n\n", 1)[1]
     page = (tmp_path / "page" / "compare.html").read_text()

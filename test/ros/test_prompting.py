@@ -87,7 +87,7 @@ def test_the_points_that_are_meant_come_with_each_cloud_until_the_prompt_is_empt
     assert response.success
     assert (told["prompt"], told["points"]) == ("the zebra", answers[-1].width)
     assert told["stamp_ns"] == messages[-1].header.stamp.sec * 10**9 + messages[-1].header.stamp.nanosec
-    asker.say("", "the search is off")
+    asker.say("", "the search has ended")
     asker.referred.clear()
     asker.send()
     asker.send()

@@ -124,7 +124,7 @@ def test_oblique_beams_see_the_road_at_the_mounting_height(street):
     [
         (lambda: load_sensor("generic46"), "did you mean 'generic64'"),
         (lambda: load_sensor("nowhere/mine.yaml"), "unknown 'nowhere/mine.yaml'"),
-        (lambda: SensorModel(inclinations_deg=(-3.0, 2.0)), "must fall from the highest beam"),
+        (lambda: SensorModel(inclinations_deg=(-3.0, 2.0)), "must be sorted from the highest beam"),
         (lambda: SensorModel(fov_up_deg=-10.0, fov_down_deg=5.0), "must lie above"),
         (lambda: SensorModel(columns=0), "columns: 0 is outside"),
         (lambda: SensorModel(range_min_m=8.0, range_max_m=6.0), "must exceed range_min_m"),

@@ -42,6 +42,8 @@ def with_shipped_table(argv: Sequence[str]) -> list[str]:
         shipped = {file.stem: file for file in sorted((share_folder() / "config" / "benchmark").glob("*.yaml"))}
         if words[at] not in shipped:
             hint = did_you_mean(words[at], shipped)
-            raise ConfigError(f"config: '{words[at]}' is no file and no table that ships{hint}; these do: {', '.join(shipped)}")
+            raise ConfigError(
+                f"config: '{words[at]}' is neither a file nor an included table{hint}; included are: {', '.join(shipped)}"
+            )
         words[at] = str(shipped[words[at]])
     return words

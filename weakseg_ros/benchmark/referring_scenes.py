@@ -46,14 +46,14 @@ def descriptions_of(data: Path, named: Path) -> dict[str, list[Expression]]:
     table = list_file(data, CATEGORIES)
     if table is None:
         raise DataError(
-            f"{data}: has no {CATEGORIES}, by which descriptions are unique or not; download it with the owners' script"
+            f"{data}: has no {CATEGORIES}, which tells unique descriptions from others; download it with the owners' script"
         )
     classes, expressions = nyu40_of_category(table), {}
     for split, file in found.items():
         if file is None:
             where = ", ".join(str(place) for place in places)
             raise DataError(
-                f"{FILES[split]}: is not there (looked in {where}); ask ScanRefer's owners for it, or set descriptions"
+                f"{FILES[split]}: was not found (looked in {where}); ask ScanRefer's owners for it, or set descriptions"
             )
         expressions[split] = read_scanrefer(file, classes)
     return expressions

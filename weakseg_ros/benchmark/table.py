@@ -104,7 +104,7 @@ class BenchmarkConfig:
             if not getattr(self, name):
                 raise ConfigError(f"{name}: is empty; give at least one")
         if len(self.folds) == 1 or (self.folds and self.hold_out):
-            raise ConfigError("folds: names one fold, or stands beside hold_out; list two or more, and leave hold_out at 0")
+            raise ConfigError("folds: only one is named, or hold_out is set too; list two or more folds, and leave hold_out at 0")
         for ratio in self.ratios:
             if not 0.0 < ratio <= 1.0:
                 raise ConfigError(f"ratios: {ratio} is outside 0..1; 1 means all labels, 0.001 one in a thousand")

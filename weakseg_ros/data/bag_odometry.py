@@ -29,7 +29,7 @@ class BagOdometry:
     def __init__(self, bag: Path, topic: str, extrinsic: str, settings: InputSettings) -> None:
         self._poses = sorted(read_odometry(bag, topic), key=lambda entry: entry[0])
         if not self._poses:
-            raise DataError(f"{bag}: topic '{topic}' holds no pose that can be used; leave --odometry out")
+            raise DataError(f"{bag}: topic '{topic}' holds no usable pose; leave --odometry out")
         asked = np.eye(4)
         asked[:3, :3], asked[:3, 3] = rotation(*settings.rotation_rpy_deg), settings.translation_m
         body = matrix_of_text(extrinsic, "odometry_extrinsic") if extrinsic else np.eye(4)

@@ -130,7 +130,7 @@ def _what_it_could_be(blob: bytes) -> str:
     if not whole:
         return "no whole points in any usual layout: cut off? copy the file again, or say its columns with --columns"
     listed = " or ".join(map(str, whole))
-    return f"which could be {listed}; say which with --columns, e.g. --columns {' '.join(USUAL[: whole[0].columns])}"
+    return f"which could be {listed}; choose with --columns, e.g. --columns {' '.join(USUAL[: whole[0].columns])}"
 
 
 def _npy(path: Path, columns: tuple[str, ...]) -> Columns:
@@ -148,7 +148,7 @@ def _npz(path: Path, columns: tuple[str, ...]) -> Columns:
     if not tables:
         raise DataError(f"{path}: holds no table of points (has {', '.join(arrays)}); store (N, 3) or more as 'points'")
     if len(tables) > 1 and "points" not in tables:
-        raise DataError(f"{path}: holds several tables ({', '.join(tables)}); call that of the points 'points'")
+        raise DataError(f"{path}: holds several tables ({', '.join(tables)}); name the one with the points 'points'")
     named = dict(_array(tables.get("points", next(iter(tables.values()))), columns, path))
     if "rgb" in arrays and arrays["rgb"].shape[-1:] == (3,):
         named |= dict(zip(("red", "green", "blue"), arrays["rgb"].reshape(-1, 3).T, strict=True))
@@ -177,7 +177,7 @@ def _array(values: NDArray[Any], columns: tuple[str, ...], path: Path) -> Column
     names = columns or USUAL[:width]
     if width < 3 or len(names) != width:
         raise DataError(
-            f"{path}: is of shape {values.shape}; (N, 3) to (N, {len(USUAL)}) is required, {', '.join(USUAL)}, or say --columns"
+            f"{path}: is of shape {values.shape}; (N, 3) to (N, {len(USUAL)}) is required, {', '.join(USUAL)}, or set --columns"
         )
     return dict(zip(names, values.reshape(-1, width).T, strict=True))
 

@@ -50,7 +50,7 @@ class Expression:
 
     def __post_init__(self) -> None:
         if self.case not in CASES:
-            raise DataError(f"{self.scan}: an expression's case is '{self.case}'; it is one of {', '.join(CASES)}")
+            raise DataError(f"{self.scan}: an expression's case is '{self.case}'; expected one of {', '.join(CASES)}")
         if (self.case == "none") != (not self.targets):
             raise DataError(f"{self.scan}: '{self.text}' is of case '{self.case}' and has {len(self.targets)} targets")
         for name in ("targets", "context", "confusable"):

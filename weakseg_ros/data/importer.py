@@ -134,7 +134,7 @@ def import_files(config: ImportConfig) -> ImportReport:
         what_to_do = foreign(config.bag) or "give one or the other"
         raise DataError(f"{config.bag}: is not a bag and holds no point cloud files ({kinds}); {what_to_do}")
     if config.odometry:
-        raise DataError("odometry: point cloud files come without; leave --odometry out")
+        raise DataError("odometry: point cloud files have none; leave --odometry out")
     if config.topic:
         raise DataError("topic: point cloud files have no topics; leave --topic out")
     clouds = _readable(config, files, report)
@@ -311,7 +311,7 @@ def import_many(config: ImportConfig, bags: Sequence[Path], over: Runner = one_b
         return not config.overwrite and (out / name / MANIFEST).is_file()
 
     rows = each_bag(bags, out, asked, work, lambda row: f"{row['scans']} scans", is_there, over=over, fetch=config.fetch)
-    say(f"{len(rows)} bags in {out}, {sum(row['complete'] for row in rows)} of them whole")
+    say(f"{len(rows)} bags in {out}, {sum(row['complete'] for row in rows)} of them complete")
     return rows
 
 

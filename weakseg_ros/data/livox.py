@@ -34,7 +34,7 @@ def read_custom_msg(data: bytes, is_ros1: bool) -> tuple[int, str, NDArray[np.vo
         if at + (count - 1) * step + _POINT_BYTES > len(data) and count:
             raise ValueError(f"{count} points do not fit into the message's {len(data)} bytes")
     except (struct.error, ValueError) as error:
-        raise CloudError(f"CustomMsg: the serialized message is damaged ({error}); see the driver", "bad_cdr") from None
+        raise CloudError(f"CustomMsg: the serialized message is damaged ({error}); check the driver", "bad_cdr") from None
     kind: np.dtype[np.void] = np.dtype(_POINT | {"itemsize": step})
     return stamp_ns, frame_id, np.frombuffer(data[at:].ljust(count * step, b"\0"), kind, count)
 

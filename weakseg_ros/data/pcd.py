@@ -93,7 +93,7 @@ def _pcd_data(kind: str, data: bytes, dtype: np.dtype[Any], points: int, path: P
             at += points * part.itemsize
         return table
     if kind != "binary":
-        raise DataError(f"{path}: its DATA is '{kind}'; ascii, binary and binary_compressed are read")
+        raise DataError(f"{path}: its DATA is '{kind}'; only ascii, binary and binary_compressed can be read")
     _check_length(len(data), points * dtype.itemsize, points, path)
     return np.frombuffer(data, dtype, points)
 
@@ -176,7 +176,7 @@ def read_ply(path: Path, short: bool = False) -> dict[str, NDArray[Any]]:
     end = blob.find(b"\n", mark)
     lines = [line.split() for line in blob[: max(mark, 0)].decode("latin-1").splitlines()]
     if mark < 0 or end < 0 or lines[:1] != [["ply"]]:
-        raise DataError(f"{path}: is not a PLY file (its header does not begin with 'ply' or has no end); check what wrote it")
+        raise DataError(f"{path}: is not a PLY file (its header does not begin with 'ply', or has no end); check what wrote it")
     order, points, fields = _ply_vertices(lines, path)
     dtype = np.dtype([(f"{i}", order + kind, (1,)) for i, (_, kind) in enumerate(fields)])
     if order == "=":

@@ -41,9 +41,7 @@ class RaySettings(InputSettings):
         super().__post_init__()
         missing = [part for part in ("{bag}", "{folder}") if self.fetch and part not in self.fetch]
         if missing:
-            raise ConfigError(
-                f"fetch: '{self.fetch}' does not say {' and '.join(missing)}; give both, as in 'cp -r {{bag}} {{folder}}'"
-            )
+            raise ConfigError(f"fetch: '{self.fetch}' lacks {' and '.join(missing)}; give both, as in 'cp -r {{bag}} {{folder}}'")
 
     @property
     def engine_threads(self) -> int:

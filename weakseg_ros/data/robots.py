@@ -24,6 +24,6 @@ def robot_of(bag: Path, pattern: str = "") -> str:
             f"robot: '{pattern}' is not a regular expression ({error}); for robots/NAME/drive write 'robots/([^/]+)/'"
         ) from None
     if not compiled.groups:
-        raise ConfigError(f"robot: '{pattern}' has no group; put the part that is the robot's name in brackets")
+        raise ConfigError(f"robot: '{pattern}' has no group; put the part that is the robot's name in parentheses")
     found = compiled.search(as_given(bag))
     return found[1] or "" if found else ""

@@ -152,7 +152,11 @@ def room_findings(room: Path) -> Iterator[Finding]:
     if labelled != points:
         text = f"{room}: its objects hold {labelled} points and {own.name} {points}"
         much = abs(labelled - points) > UNLABELLED_ALLOWED * points
-        yield fault(f"{text}; one of them is damaged, copy the room again") if much else note(f"{text}; the objects count")
+        yield (
+            fault(f"{text}; one of them is damaged, copy the room again")
+            if much
+            else note(f"{text}; the points of the objects are used")
+        )
 
 
 def _lines(file: Path) -> int:

@@ -95,7 +95,7 @@ class Manifest:
         version = content.get("version") if isinstance(content, dict) else None
         if version != MANIFEST_VERSION:
             raise DataError(
-                f"{path}: has version {version}, this program reads {MANIFEST_VERSION}; update it, or write the scans again"
+                f"{path}: has version {version}, but this program reads {MANIFEST_VERSION}; update it, or write the scans again"
             )
         manifest = from_mapping(cls, content, str(path))
         if not manifest.complete:

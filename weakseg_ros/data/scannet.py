@@ -228,10 +228,10 @@ def raw_labels_of(scene: Path, count: int, groups: Groups | None) -> NDArray[np.
         return None if groups is None else raw_labels_of_objects(scene, count, groups)
     columns = read_ply(file)
     if "label" not in columns:
-        raise DataError(f"{file}: has no column label (has {', '.join(columns)}); it is of another version, copy the scene again")
+        raise DataError(f"{file}: has no column label (has {', '.join(columns)}); it is another version; copy the scene again")
     if len(columns["label"]) != count:
         found = f"has {len(columns['label'])} labels, but its mesh has {count} vertices"
-        raise DataError(f"{file}: {found}; one of them is of another version, copy both again")
+        raise DataError(f"{file}: {found}; one of them is another version; copy both again")
     return columns["label"].astype(np.int64)
 
 
@@ -245,7 +245,7 @@ def raw_labels_of_objects(scene: Path, count: int, groups: Groups) -> NDArray[np
     raw = np.zeros(count, np.int64)
     for _, category, vertices in groups:
         if category not in nyu40:
-            raise DataError(f"{table}: does not list the category '{category[:40]}' of {scene.name}; it is of another version")
+            raise DataError(f"{table}: does not list the category '{category[:40]}' of {scene.name}; it is another version")
         raw[vertices] = nyu40[category]
     return raw
 
@@ -299,7 +299,7 @@ def _segments(file: Path, count: int) -> NDArray[np.int64]:
         raise DataError(f"{file}: holds no list segIndices ({error!r}); copy the scene again") from None
     if segments.shape != (count,):
         found = f"{segments.size} segments, but its mesh has {count} vertices"
-        raise DataError(f"{file}: has {found}; one of them is of another version, copy both again")
+        raise DataError(f"{file}: has {found}; one of them is another version; copy both again")
     return segments
 
 
@@ -320,7 +320,7 @@ def _json(file: Path) -> Any:
     try:
         return json.loads(_text(file))
     except (ValueError, RecursionError) as error:
-        raise DataError(f"{file}: is not whole JSON ({error}); copy the scene again") from None
+        raise DataError(f"{file}: is not complete JSON ({error}); copy the scene again") from None
 
 
 def _text(file: Path) -> str:

@@ -53,7 +53,7 @@ def _instance(row: Any, where: str) -> int:
     if not isinstance(row, dict) or any(not isinstance(row.get(name), (str, int)) for name in _NEEDED):
         raise DataError(f"{where}: is incomplete; it needs {', '.join(_NEEDED)}")
     if not str(row["object_id"]).isdecimal():
-        raise DataError(f"{where}: its object_id is '{row['object_id']}'; it is a number from 0 up")
+        raise DataError(f"{where}: its object_id is '{row['object_id']}'; expected a number of 0 or more")
     return int(row["object_id"]) + 1
 
 

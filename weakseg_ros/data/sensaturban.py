@@ -88,6 +88,6 @@ class SensatUrban(StaticScans):
         raw = columns.get(CLASS)
         if raw is None and place.split != "test":
             raise DataError(
-                f"{file}: has no column {CLASS} (has {', '.join(columns)}); it is of another version, copy the tile again"
+                f"{file}: has no column {CLASS} (has {', '.join(columns)}); it is another version; copy the tile again"
             )
         return self.scan_of_columns(place, columns, None if raw is None else raw.astype(np.uint16) + 1)

@@ -113,7 +113,7 @@ class StaticScans(OpensAsOne):
         if missing:
             has = ", ".join(columns)
             raise DataError(
-                f"{place.files[0]}: has no column {', '.join(missing)} (has {has}); it is of another data set or version"
+                f"{place.files[0]}: has no column {', '.join(missing)} (has {has}); it is another data set or version"
             )
         if not len(columns["x"]):
             raise DataError(f"{place.files[0]}: holds no point; copy the file again")

@@ -55,7 +55,7 @@ class Toronto3d(StaticScans):
         file = place.files[0]
         columns = read_ply(file)
         if LABEL not in columns:
-            raise DataError(f"{file}: has no column {LABEL} (has {', '.join(columns)}); it is of another data set or version")
+            raise DataError(f"{file}: has no column {LABEL} (has {', '.join(columns)}); it is another data set or version")
         if columns["x"].size and abs(float(columns["x"].mean())) < OFFSET_M[0] / 2:
             raise DataError(f"{file}: its positions are not UTM's (x is about {columns['x'].mean():.0f} m); use the owners' file")
         if columns["y"].dtype == np.float32:

@@ -316,7 +316,7 @@ def _read_info(path: Path) -> BundleInfo:
     version = mapping.get("version")
     if version not in (1, FORMAT_VERSION):
         raise BundleError(
-            f"{path}: is of format {version!r}, this program reads 1 to {FORMAT_VERSION}; update weakseg_ros or export again"
+            f"{path}: is of format {version!r}, but this program reads 1 to {FORMAT_VERSION}; update weakseg_ros or export again"
         )
     if version == 1:
         mapping, expected = from_format_1(mapping, path.name), mapping.get("content_hash")

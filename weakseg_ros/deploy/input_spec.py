@@ -137,7 +137,7 @@ class IntensityRule:
         if self.required and len(cloud) and not cloud.intensity_field:
             raise CloudError(
                 f"cloud: has no intensity, which models/{bundle} was trained with; set intensity_field to the "
-                f"field that holds it, or '' to feed zeros; where there is none, a model trained without it answers better "
+                f"field that holds it, or '' to feed zeros; if there is none, a model trained without intensity is better "
                 f"({WITHOUT_INTENSITY})",
                 "no_intensity",
             )
@@ -254,7 +254,7 @@ def check_channels(channels: Sequence[str], representation: str = "range") -> No
         for owner, own in OF_ONE_REPRESENTATION.items():
             if name in own and owner != representation:
                 raise ConfigError(
-                    f"channels: '{name}' is for nets on {_KINDS.get(owner, owner)}; leave it out, or use another net"
+                    f"channels: '{name}' needs a net on {_KINDS.get(owner, owner)}; leave it out, or use another net"
                 )
     if not channels or len(set(channels)) != len(channels):
         raise ConfigError(f"channels: {list(channels)} must name at least one channel, each once")

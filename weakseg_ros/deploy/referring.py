@@ -109,7 +109,7 @@ class Referrer:
         Raises BundleError where the answer was given without `settings.refer`.
         """
         if answer.seen is None:
-            raise BundleError("referring: the answer holds no features; set the segmenter's settings.refer before it runs")
+            raise BundleError("referring: the answer has no features; set settings.refer of the segmenter before it runs")
         info = self.bundle.info
         found = find_superpoints(answer, cloud.xyz, info.labels, info.input.geometry.full_circle)
         count = len(found.superpoints)
@@ -146,7 +146,7 @@ def vocabulary_of(info: BundleInfo) -> Vocabulary:
     if rule is None or not rule.kwargs:
         has = ", ".join(info.head_names) or "none"
         raise BundleError(
-            f"{info.name}: has no referring head (heads: {has}), so it answers no expressions; use "
+            f"{info.name}: has no referring head (heads: {has}), so it cannot answer expressions; use "
             f"{REFERRING_BUNDLE}, or train one with 'weakseg train-referring'"
         )
     return Vocabulary(str(rule.kwargs.get("vocabulary", "")).split())

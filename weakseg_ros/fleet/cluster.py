@@ -96,7 +96,7 @@ class _OverRay:
                 while waiting and len(running) < slots.count():
                     attempt = waiting.popleft()
                     running[start(attempt.job)] = attempt
-                bar.note(f"{len(running)} at work on {slots.nodes} nodes")
+                bar.note(f"{len(running)} in progress on {slots.nodes} nodes")
                 ended, _ = ray.wait(list(running), num_returns=1, timeout=LOOK_AGAIN_S)
                 for reference in ended:
                     attempt = running.pop(reference)
@@ -118,7 +118,7 @@ class _OverRay:
         if failure:
             attempt.failures.append(failure)
             if len(attempt.failures) <= self._settings.ray_retries:
-                complain(f"{attempt.job.name}: {failure}; it will be tried again")
+                complain(f"{attempt.job.name}: {failure}; it will be retried")
                 return None
             row["problem"] = failure
         lost = [text for text in attempt.failures if text != row.get("problem")]
@@ -285,7 +285,7 @@ def _connect(ray: Any, settings: RaySettings) -> None:
             ray.shutdown()
             if not attempts_left:
                 raise
-            complain(f"ray: did not start ({_first_line(error)}); it will be tried again")
+            complain(f"ray: did not start ({_first_line(error)}); it will be retried")
 
 
 def _local_cpus(settings: RaySettings) -> int:

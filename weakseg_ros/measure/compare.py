@@ -223,12 +223,12 @@ def _incomparable(one: Mapping[str, Any], other: Mapping[str, Any]) -> list[str]
     said = []
     if one["data_hash"] != other["data_hash"]:
         what = f"{one['data']['name']}, {one['scans']} scans, and {other['data']['name']}, {other['scans']} scans"
-        said.append(f"The data differ ({what}): a difference may come from the data, so neither is called better.")
+        said.append(f"The data differ ({what}): a difference may come from the data, so neither is rated better.")
     theirs, ours = (sorted(run.get("class_iou", {})) for run in (other, one))
     if theirs != ours:
         only = [", ".join(sorted(set(a) - set(b))) or "none" for a, b in ((ours, theirs), (theirs, ours))]
         said.append(
-            f"The label maps differ (only in the first: {only[0]}; only in the second: {only[1]}): mIoU is over other classes."
+            f"The label maps differ (only in the first: {only[0]}; only in the second: {only[1]}): the mIoUs average different classes."
         )
     elif one.get("labels") and other.get("labels") and one["labels"] != other["labels"]:
         said.append("The label maps have the same classes with different raw ids, so labels may be counted differently.")
@@ -293,7 +293,7 @@ def _trainings(names: tuple[str, str], one: Mapping[str, Any], other: Mapping[st
     ]
     hashes = [{k: v for k, v in run["environment"].items() if "hash" in k} for run in (one, other)]
     warnings = [
-        f"{name.replace('_', ' ')} differs: the two were not trained and validated on the same."
+        f"{name.replace('_', ' ')} differs: the two were not trained and validated on the same data."
         for name, _, _ in _differing(*hashes)
     ]
     settings = _differing(_flat(one["settings"]), _flat(other["settings"]))
@@ -318,7 +318,7 @@ def text_of(row: Row, value: float | None, signed: bool = False) -> str:
 
 def in_words(found: Comparison) -> list[str]:
     """The tables for the screen, with what cannot be compared at their head."""
-    lines = [f"mind: {warning}" for warning in found.warnings]
+    lines = [f"note: {warning}" for warning in found.warnings]
     for table in found.tables:
         width = max(len(row.name) for row in table.rows)
         lines += ["", f"{table.title:<{width}}  {found.names[0][-14:]:>14}  {found.names[1][-14:]:>14}  {'change':>12}"]

@@ -101,7 +101,7 @@ class EvaluateConfig(RaySettings):
         if self.live and parts > 1:
             raise ConfigError("shard: a live evaluation sends every scan; leave --shard or --live out")
         if self.parts > 1 and parts > 1:
-            raise ConfigError("parts: each part is a shard of its own; leave --parts or --shard out")
+            raise ConfigError("parts: each part is already a shard; leave --parts or --shard out")
         if self.live and self.ray:
             raise ConfigError("ray: a live evaluation goes through one node on this machine; leave --live or --ray out")
         if self.log is not None and (self.attach or not self.live):
@@ -151,7 +151,7 @@ def _says_nothing(summary: Mapping[str, Any]) -> str:
     if without["total"] < points:
         return ""
     if not points:
-        return f"the {summary['scans']} scans hold no point at all; check the topic and the driver"
+        return f"the {summary['scans']} scans contain no points; check the topic and the driver"
     names = {"non_return": "are non-returns", "non_finite": "are not finite", "out_of_range": "lie outside the model's image"}
     why = ", ".join(f"{without[name] / points:.0%} {text}" for name, text in names.items() if without[name])
     return f"no point of {summary['scans']} scans gets a class ({why}); 'weakseg doctor --data' looks at the clouds"
@@ -159,7 +159,7 @@ def _says_nothing(summary: Mapping[str, Any]) -> str:
 
 def _compare(config: EvaluateConfig, predictions: Path) -> int:
     if config.truth is None:
-        raise ConfigError("predictions: they are compared with label files; give their folder with --truth")
+        raise ConfigError("predictions: need label files to compare with; give their folder with --truth")
     say(in_words(compare_files(predictions, config.truth, config.label_map or "semantickitti", config.out)))
     say(f"figures: {config.out / SUMMARY_FILE}")
     return 0

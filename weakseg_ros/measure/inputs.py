@@ -158,9 +158,7 @@ class BagInput:
         if self._truth is None:
             return Item(index, f"{index:06d}", cloud, None, None, data, decode_ms)
         if index >= len(self._truth.files):
-            raise DataError(
-                f"{self._path}: has more clouds than there are label files ({len(self._truth.files)}); label all of them"
-            )
+            raise DataError(f"{self._path}: has more clouds than label files ({len(self._truth.files)}); label all of them")
         return Item(index, f"{index:06d}", cloud, *self._truth.read(index, len(cloud)), data, decode_ms)
 
 

@@ -76,7 +76,7 @@ def in_words(summary: dict[str, Any]) -> str:
     rows = ", ".join(f"{name} {iou:.3f}" for name, iou in summary["class_iou"].items())
     return (
         f"{summary['scans']} scans, mIoU {summary['miou_present']:.3f} over the {len(summary['class_iou'])} classes in them "
-        f"({summary['miou']:.3f} over all), {summary['accuracy']:.1%} of the labelled points right, "
+        f"({summary['miou']:.3f} over all), {summary['accuracy']:.1%} of the labelled points correct, "
         f"{summary['unanswered_share']:.1%} without an answer; IoU: {rows}"
     )
 

@@ -65,7 +65,7 @@ class _Sums:
             self.panoptic, self.tracks = PanopticQuality(self.labels), TrackQuality()
         if part["bundle"]["hash"] != self._first["bundle"]["hash"]:
             other = f"{part['bundle']['name']} ({part['bundle']['hash'][:12]})"
-            raise DataError(f"{path}: is of model {other}, {self._first_path} is not; merge evaluations of one model")
+            raise DataError(f"{path}: is of model {other}, but {self._first_path} is not; merge evaluations of one model")
         self.tally += Tally.from_mapping(part["counts"], str(path))
         self.shared |= frozenset(part["shared"])
         self.panoptic += _objects(path, part, self.labels)

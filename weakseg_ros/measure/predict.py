@@ -129,7 +129,7 @@ def _say(config: PredictConfig, report: PredictReport) -> bool:
         complain(f"weakseg predict: left out: {problem}")
     if report.empty:
         complain(
-            f"weakseg predict: {report.empty} of {len(report.points)} scans hold no point at all; check the topic and the driver"
+            f"weakseg predict: {report.empty} of {len(report.points)} scans contain no points; check the topic and the driver"
         )
     if report.fit is not None and report.fit.low:
         say(f"do not rely on these predictions: {report.fit}")

@@ -78,7 +78,7 @@ def render(
                     ("worst", "Worst scans", bool(worst)),
                     ("times", "Times", bool(summary["latency_ms"].get("total"))),
                     ("matrix", "Confusion matrix", bool(summary["labelled_scans"])),
-                    ("print", "Fine print", True),
+                    ("print", "Details", True),
                 ]
             ),
         )

@@ -85,6 +85,6 @@ def _faults(seen: _Seen, data: Path, model: str) -> Iterator[str]:
     if not seen.clouds and not seen.damage:
         yield f"no cloud was seen: {data} holds none; check the topic, or record again"
     elif seen.answered and seen.empty == seen.answered:
-        yield f"{seen.answered} clouds hold no point at all; see the driver"
+        yield f"{seen.answered} clouds hold no point at all; check the driver"
     elif seen.answered and not seen.with_class:
         yield f"no point of {seen.answered} clouds gets a class from {model}; see what is said below"

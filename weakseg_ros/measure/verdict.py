@@ -58,8 +58,8 @@ def verdict(summary: Mapping[str, Any]) -> Verdict:
     about = f": {', '.join(parts)}" if parts else ""
     silent = summary["unanswered_share"]
     if silent > MUCH_UNANSWERED:
-        level, word = "poor", f"Not yet a model for this sensor, {_percent(silent)} of the labelled points get no class"
-    detail = f"{_percent(summary['accuracy'])} of the labelled points are right. {_speed(summary)}"
+        level, word = "poor", f"Not suitable for this sensor: {_percent(silent)} of the labelled points get no class"
+    detail = f"{_percent(summary['accuracy'])} of the labelled points are correct. {_speed(summary)}"
     return Verdict(level, f"{word}{about}.", detail.strip())
 
 
@@ -82,11 +82,11 @@ def next_steps(summary: Mapping[str, Any], bundle: str, data: str) -> list[Step]
     steps += _steps_on_classes(summary) if summary["labelled_scans"] else _steps_without_truth(summary)
     if _p95(summary) > SENSOR_PERIOD_MS:
         steps.append(
-            Step(f"Make it faster: 5 % of the scans take longer than {_p95(summary):.0f} ms, a 10 Hz sensor leaves 100.")
+            Step(f"Make it faster: 5 % of the scans take longer than {_p95(summary):.0f} ms, but a 10 Hz sensor allows 100 ms.")
         )
     if "live" not in summary:
         steps.append(
-            Step("See the same through the running node, over DDS.", f"weakseg evaluate {data} --bundle {bundle} --live")
+            Step("Evaluate the same data through a running node, over DDS.", f"weakseg evaluate {data} --bundle {bundle} --live")
         )
     steps.append(Step("Label a live sensor with this model.", f"weakseg node --bundle {bundle}"))
     return steps
@@ -105,7 +105,7 @@ def _verdict_without_truth(summary: Mapping[str, Any]) -> Verdict:
     shares = ", ".join(f"{row['name']} {_percent(row['predicted_share'])}" for row in largest)
     unsure = summary["uncertainty_histogram"]["share_above_half"]
     headline = (
-        f"No labels to measure against: the model sees mostly {shares}, and is unsure about {_percent(unsure)} of the points."
+        f"No labels to compare with: the model sees mostly {shares}, and is uncertain about {_percent(unsure)} of the points."
     )
     return Verdict("none", headline, _speed(summary))
 
@@ -142,7 +142,7 @@ def _steps_on_classes(summary: Mapping[str, Any]) -> list[Step]:
     ece = summary["calibration"]["ece"]
     if ece > HIGH_ECE:
         off = f"Treat the confidence with care: it is off by {_percent(ece)} on average"
-        steps.append(Step(f"{off}; export again with validation data like these."))
+        steps.append(Step(f"{off}; export again with validation data like this."))
     near, far = summary["miou_by_range"][0]["miou"], summary["miou_by_range"][-1]["miou"]
     if near and far is not None and far < FAR_DROP * near:
         start = summary["miou_by_range"][-1]["from_m"]
@@ -153,7 +153,7 @@ def _steps_on_classes(summary: Mapping[str, Any]) -> list[Step]:
 def _about_weak_classes(weak: Sequence[Mapping[str, Any]], rows: Sequence[Mapping[str, Any]]) -> str:
     total = max(1, sum(row["truth_points"] for row in rows))
     taken = [
-        f"{_percent(row['taken_for']['share'])} of {row['name']} is called {row['taken_for']['name']}"
+        f"{_percent(row['taken_for']['share'])} of {row['name']} is classified as {row['taken_for']['name']}"
         for row in weak
         if row["taken_for"]
     ]
@@ -162,13 +162,13 @@ def _about_weak_classes(weak: Sequence[Mapping[str, Any]], rows: Sequence[Mappin
     if rare:
         verb = "is" if len(rare) == 1 else "are"
         below = f"below {_percent(RARE_SHARE, 1)} of the points"
-        text += f" {_listed(rare).capitalize()} {verb} rare here, {below}: pick scans that show more."
+        text += f" {_listed(rare).capitalize()} {verb} rare here, {below}: choose scans that show more."
     return text
 
 
 def _steps_without_truth(summary: Mapping[str, Any]) -> list[Step]:
     unsure = [scan["key"] for scan in summary["worst"]]
-    return [Step(f"Label a few points in the scans that the model is least sure of: {_listed(unsure)}.")] if unsure else []
+    return [Step(f"Label a few points in the scans where the model is least certain: {_listed(unsure)}.")] if unsure else []
 
 
 def _percent(share: float, digits: int = 0) -> str:

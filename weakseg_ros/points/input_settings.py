@@ -31,9 +31,9 @@ class InputSettings:
     def __post_init__(self) -> None:
         check_ranges(self)
         if not all(map(math.isfinite, self.rotation_rpy_deg)):
-            raise ConfigError(f"rotation_rpy_deg: {list(self.rotation_rpy_deg)} is not three finite angles")
+            raise ConfigError(f"rotation_rpy_deg: {list(self.rotation_rpy_deg)} must be three finite angles")
         if not all(map(math.isfinite, self.translation_m)):
-            raise ConfigError(f"translation_m: {list(self.translation_m)} is not three finite lengths")
+            raise ConfigError(f"translation_m: {list(self.translation_m)} must be three finite lengths")
 
     @property
     def moves_points(self) -> bool:

@@ -141,7 +141,7 @@ class LabelMap:
         if unknown:
             found = ", ".join(map(str, unknown[:5])) + (", ..." if len(unknown) > 5 else "")
             raise DataError(
-                f"{where}: holds raw ids that label map '{self.name}' does not list ({found}); write a map that does "
+                f"{where}: contains raw ids that label map '{self.name}' does not list ({found}); write a map that lists them "
                 "(docs/classes.md), with those to ignore under raw_ids of class 0, and give it with --label-map (formerly "
                 "--labels), which 'train', 'sparse', 'evaluate', 'label' and 'view' have"
             )

@@ -117,7 +117,7 @@ def raw_of_message(message: Any) -> RawCloud:
     except (AttributeError, TypeError, ValueError, BufferError) as error:
         found = type(message).__name__
         raise CloudError(
-            f"PointCloud2: {found} cannot be read as one ({error}); pass a sensor_msgs/PointCloud2", "bad_layout"
+            f"PointCloud2: {found} cannot be read as such ({error}); pass a sensor_msgs/PointCloud2", "bad_layout"
         ) from None
 
 
@@ -139,24 +139,25 @@ def check_size(raw: RawCloud) -> tuple[int, int]:
     count = height * width
     if height < 0 or width < 0 or count > MAX_POINTS:
         raise CloudError(
-            f"PointCloud2: {height} x {width} points is impossible (at most {MAX_POINTS}); the header is damaged, see the driver",
+            f"PointCloud2: {height} x {width} points is impossible (at most {MAX_POINTS}); the header is damaged, "
+            "check the driver",
             "absurd_size",
         )
     if count == 0:
         return 0, 0
     if step <= 0:
-        raise CloudError(f"PointCloud2: point_step is {step}; it must cover a point's fields, see the driver", "point_step")
+        raise CloudError(f"PointCloud2: point_step is {step}; it must cover a point's fields, check the driver", "point_step")
     row_bytes = width * step
     row_step = row_bytes if height == 1 or len(raw.data) == height * row_bytes else raw.row_step
     if row_step < row_bytes:
         raise CloudError(
-            f"PointCloud2: row_step {row_step} is less than width {width} x point_step {step} in {height} rows; see the driver",
+            f"PointCloud2: row_step {row_step} is less than width {width} x point_step {step} in {height} rows; check the driver",
             "row_step",
         )
     needed = (height - 1) * row_step + row_bytes
     if len(raw.data) < needed:
         raise CloudError(
-            f"PointCloud2: data has {len(raw.data)} bytes, {height} x {width} points of {step} need {needed}; see the driver",
+            f"PointCloud2: data has {len(raw.data)} bytes, {height} x {width} points of {step} need {needed}; check the driver",
             "short_data",
         )
     return count, row_step
@@ -196,7 +197,9 @@ def find_layout(fields: tuple[Field, ...], point_step: int, is_bigendian: bool, 
     for i, first in enumerate(needed):
         for second in needed[i + 1 :]:
             if first.overlaps(second) and first.name != second.name:
-                raise CloudError(f"PointCloud2: fields '{first.name}' and '{second.name}' overlap; see the driver", "bad_layout")
+                raise CloudError(
+                    f"PointCloud2: fields '{first.name}' and '{second.name}' overlap; check the driver", "bad_layout"
+                )
     ring = _ring_column(by_name, point_step, is_bigendian, needed)
     return FieldLayout((x, y, z), intensity, ring, _color_columns(by_name, point_step, is_bigendian, needed), notes)
 
@@ -266,18 +269,18 @@ def _color_columns(
 def _column(fields: list[Field], point_step: int, is_bigendian: bool) -> Column:
     if len(fields) != 1:
         name = fields[0].name if fields else ""
-        raise CloudError(f"PointCloud2: field '{name}' is there {len(fields)} times, not once; see the driver", "bad_layout")
+        raise CloudError(f"PointCloud2: field '{name}' occurs {len(fields)} times, not once; check the driver", "bad_layout")
     field = fields[0]
     if field.datatype not in NUMPY_TYPES or field.elements != 1:
         raise CloudError(
             f"PointCloud2: field '{field.name}' has datatype {field.datatype} and count {field.elements}; "
-            "expected one number of datatype 1 to 8, see the driver",
+            "expected one number of datatype 1 to 8, check the driver",
             "bad_layout",
         )
     column = Column(field.name, field.offset, np.dtype((">" if is_bigendian else "<") + NUMPY_TYPES[field.datatype]))
     if field.offset < 0 or column.end > point_step:
         raise CloudError(
-            f"PointCloud2: field '{field.name}' ends at byte {column.end}, beyond point_step {point_step}; see the driver",
+            f"PointCloud2: field '{field.name}' ends at byte {column.end}, beyond point_step {point_step}; check the driver",
             "point_step",
         )
     return column

@@ -285,8 +285,8 @@ def segments(covered: Sequence[NDArray[np.bool_]]) -> Finding | None:
     each, together = float(np.mean([one.mean() for one in filled])), float(np.any(filled, axis=0).mean())
     if each > 0.4 or together < max(2 * each, 0.5):
         return None
-    text = f"each cloud covers about {360 * each:.0f} deg, all of them together {360 * together:.0f}: parts of a turn?"
-    return Finding("segments", text, "use the driver's topic of full turns, or let the driver join them")
+    text = f"each cloud covers about {360 * each:.0f} deg, and all together {360 * together:.0f}: parts of one revolution?"
+    return Finding("segments", text, "use the driver's topic with full revolutions, or let the driver merge them")
 
 
 def _axes(name: str) -> Finding:

@@ -95,7 +95,7 @@ class Prompting:
         with self._lock:
             self._text, self._words, self._last, self._fault, self._refused = text, None, None, "", None
         if not text:
-            self._node.get_logger().info("the prompt is empty, so the search is off")
+            self._node.get_logger().info("the prompt is empty, so the search has ended")
             return
         words = self._open(text, self._model.bundle, follow=True)
         if words is not None:

@@ -335,7 +335,7 @@ def _check_fit(node: str, message: Any, sent: bytes, stamp_ns: int) -> None:
     if found != expected:
         raise ReplayError(
             f"{node}: the answer to stamp {format_stamp(stamp_ns)} is {found[0]} x {found[1]} in frame '{found[2]}', "
-            f"the cloud was {expected[0]} x {expected[1]} in '{expected[2]}'; the node broke its contract"
+            f"the cloud was {expected[0]} x {expected[1]} in '{expected[2]}'; this is an error of the node"
         )
 
 

@@ -74,7 +74,7 @@ def check_length(config: SimulateConfig) -> None:
     if ego_position((config.scans - 1) * step_s, speed) > DRIVE_HALF_M:
         fit = int((2 * DRIVE_HALF_M / speed - EGO_SWAY_S * 0.1) / step_s)
         found = f"scans: {config.scans} with stride {config.stride} go beyond the end of street {config.seed}"
-        raise ConfigError(f"{found}; take at most {fit}, or more streets")
+        raise ConfigError(f"{found}; use at most {fit}, or more streets")
 
 
 def ego_position(time_s: float, speed_m_s: float) -> float:

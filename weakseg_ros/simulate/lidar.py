@@ -67,7 +67,7 @@ class SensorModel:
         check_ranges(self)
         inclinations = np.array(self.inclinations_deg)
         if len(inclinations) and (np.diff(inclinations) >= 0).any():
-            raise ConfigError("inclinations_deg: must fall from the highest beam to the lowest; sort them")
+            raise ConfigError("inclinations_deg: must be sorted from the highest beam to the lowest")
         if not len(inclinations) and self.beams > 1 and self.fov_up_deg <= self.fov_down_deg:
             raise ConfigError(f"fov_up_deg: {self.fov_up_deg} must lie above fov_down_deg {self.fov_down_deg}")
         if self.rows not in ("angle", "ring"):

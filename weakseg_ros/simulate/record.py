@@ -110,7 +110,7 @@ def record(config: RecordConfig) -> int:
     for drive in drives:
         check_length(drive)
     if config.out and len(drives) > 1 and (config.out / "velodyne").exists():
-        raise DataError(f"{config.out}: is a single recording, but several streets need a folder each; choose another one")
+        raise DataError(f"{config.out}: is a single recording, but each street needs its own folder; choose another folder")
     sensor, total = drives[0].sensor, len(drives) * config.scans_per_street
     there = [drive for drive in drives if _is_there(config, drive)]
     if there:

@@ -91,7 +91,7 @@ def _add_variants(config: ExportConfig) -> None:
     if config.name:
         bundle = dataclasses.replace(bundle, info=dataclasses.replace(bundle.info, name=config.name))
     made, found = add_variants(bundle, config.out, config.variants, train_scans, val_scans)
-    say(f"{made.folder}: {', '.join(found.facts) or 'no variant'} beside float32")
+    say(f"{made.folder}: {', '.join(found.facts) or 'no variant'} in addition to float32")
     for line in in_words(found):
         say(f"  {line}")
 
@@ -243,7 +243,9 @@ def measure_scans(net: nn.Module, scans: ScanSet, spec: InputSpec, count: int) -
         logits.append(torch.from_numpy(np.moveaxis(found, 1, -1).reshape(-1, found.shape[1])[chosen]))  # (P, K)
         class_id.append(torch.from_numpy(truth[chosen]))
     if not samples:
-        raise DataError(f"{scans.name}: holds no scan to compare the exported model on; give the data the run was trained with")
+        raise DataError(
+            f"{scans.name}: holds no scan to compare the exported model on; name the data that the run was trained on"
+        )
     empty = torch.zeros(0, scans.labels.num_classes), torch.zeros(0, dtype=torch.uint8)
     return samples, torch.cat([empty[0], *logits]), torch.cat([empty[1], *class_id])
 

@@ -27,7 +27,7 @@ def in_sections(mapping: Mapping[str, Any], sections: Sections, where: str) -> d
     today = dict(mapping)
     moved = _by_section(today.pop("options", {}), today.pop("net_options", {}), sections, where)
     if moved:
-        log.warning("%s.options: these settings now belong to their method or net and are read as %s", where, moved)
+        log.warning("%s.options: these settings now belong to a method or net and are read as %s", where, moved)
     for section, values in moved.items():
         today[section] = {**values, **today.get(section, {})}
     return today
@@ -50,7 +50,7 @@ def words_in_sections(words: Sequence[str], sections: Sections) -> list[str]:
     fresh = [word for section, names in moved.items() for name, value in names.items() for word in _option(section, name, value)]
     if fresh:
         complain(
-            f"weakseg train --options: now belong to their method or net and are read as {' '.join(fresh)}",
+            f"weakseg train --options: now belong to a method or net and are read as {' '.join(fresh)}",
         )
     return rest + fresh
 

@@ -22,7 +22,7 @@ def with_sections(cls: type[T]) -> type[T]:
     """
     for name, kind, chosen_by in rows_with_settings():
         if name in cls.__annotations__:
-            raise ConfigError(f"registry: '{name}' is called like a setting of a training; give the row another name")
+            raise ConfigError(f"registry: '{name}' has the name of a training setting; give the row another name")
         about = " ".join((inspect.getdoc(kind) or "").partition("\n\n")[0].split())
         told = f"{about} These settings take effect only if `{chosen_by}` names {name}."
         cls.__annotations__[name] = kind

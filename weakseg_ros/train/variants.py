@@ -119,7 +119,7 @@ def too_much(variant: str, facts: VariantFacts) -> str:
 def frames_of(info: BundleInfo, scans: ScanSet, count: int) -> Frames:
     """Up to `count` scans, evenly spaced, as the network of `info` sees them; DataError where there is none."""
     if not len(scans):
-        raise DataError(f"{scans.name}: holds no scan to make variants with; name other data with --scans")
+        raise DataError(f"{scans.name}: holds no scans to make variants with; name other data with --scans")
     frontend = make_frontend(info.input, info.labels)
     frontend.settings = FrontendSettings(allow_no_intensity=True)
     images, filled, truth = [], [], []

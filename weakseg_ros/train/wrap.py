@@ -77,7 +77,9 @@ def wrap(config: WrapConfig) -> Bundle:
     wrapped = with_answers(model, first, scores.shape[1] - first, probabilities)
     parity = _parity(wrapped, scores[:, first:], images)
     if parity["class_agreement"] < LEAST_AGREEMENT:
-        raise BundleError(f"{config.out}: the wrapped model predicts other classes than {config.model}; nothing was written")
+        raise BundleError(
+            f"{config.out}: the wrapped model does not predict the same classes as {config.model}, so nothing was written"
+        )
     info = BundleInfo(
         name=config.name or config.out.absolute().name,
         input=image.input,
@@ -217,7 +219,8 @@ def _scores_of(model: onnx.ModelProto, images: NDArray[np.float32], path: Path) 
     if scores.ndim != 4 or scores.shape[2:] != images.shape[2:] or scores.dtype != np.float32:
         found, due = f"{scores.dtype} {scores.shape[1:]}", f"(K, {images.shape[2]}, {images.shape[3]})"
         raise ConfigError(
-            f"{path}: returns {found}; one score per class and pixel is needed, {due}; export the net without what follows them"
+            f"{path}: returns {found}; one score per class and pixel is needed, {due}; export the net without the layers "
+            "after the scores"
         )
     return scores, bool((scores >= 0).all() and np.allclose(scores.sum(axis=1), 1.0, atol=1e-3))
 
@@ -226,7 +229,7 @@ def _first_class(channels: int, labels: LabelMap, path: Path) -> int:
     """The channel of class 1: 1 where the model has one for 'unlabelled', 0 where it has none."""
     if channels not in (labels.num_classes, labels.num_classes - 1):
         raise ConfigError(
-            f"{path}: returns {channels} classes, label map '{labels.name}' has {labels.num_classes - 1} and 'unlabelled'; "
+            f"{path}: returns {channels} classes, but label map '{labels.name}' has {labels.num_classes - 1} and 'unlabelled'; "
             "give the map that it was trained with (--label-map), with its classes in the order of the channels"
         )
     return channels - (labels.num_classes - 1)
@@ -249,7 +252,7 @@ def run(config: WrapConfig) -> int:
     bundle = wrap(config)
     on = "noise; name scans with --data to compare on them" if config.data is None else f"scans of {config.data}"
     say(f"{bundle.folder}: {bundle.num_classes - 1} classes: {', '.join(bundle.labels.names[1:])}")
-    say(f"  agrees with {config.model} at {bundle.info.parity['class_agreement']:.2%} of the pixels, on {on}")
+    say(f"  agrees with {config.model} on {bundle.info.parity['class_agreement']:.2%} of the pixels, on {on}")
     say("  its training data, quality and calibration are not known (MODEL_CARD.md)")
     say(f"next: weakseg evaluate {config.data or 'SCANS'} --bundle {bundle.folder}")
     return 0

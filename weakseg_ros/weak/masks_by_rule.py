@@ -90,7 +90,7 @@ def check_clicks(cloud: Cloud, clicks: NDArray[np.int64], class_id: NDArray[np.i
     things = np.flatnonzero(labels.things)
     for wrong in class_id[~np.isin(class_id, things)]:
         name = labels.names[wrong] if 0 <= wrong < labels.num_classes else f"class {wrong}"
-        raise DataError(f"clicks: '{name}' has no single objects; click {', '.join(labels.names[i] for i in things)}")
+        raise DataError(f"clicks: '{name}' has no countable objects; click {', '.join(labels.names[i] for i in things)}")
     return class_id
 
 

@@ -212,8 +212,8 @@ class PropagatedScans(ChangedScans):
         self.given = sum(len(source.class_id) for source in sources)
         agreement = self.propagation.agreement
         log.info(
-            "%s: %d labels are carried up to %d scans on (poses: %s; drives: %d); of %d labels that those of other scans reach, "
-            "%d agree with them",
+            "%s: %d labels are propagated over up to %d scans (poses: %s; drives: %d); labels of other scans reach %d of them, "
+            "and %d agree",
             scans.name,
             self.given,
             settings.scans,
@@ -250,7 +250,7 @@ def reached_scans(scans: PropagatedScans) -> ScanSet:
     if len(kept) == len(scans) or not kept:
         return scans
     log.info(
-        "%s: %d of the %d scans have no label and are near none; they are left out",
+        "%s: %d of the %d scans have no label and none nearby, and are left out",
         scans.name,
         len(scans) - len(kept),
         len(scans),

@@ -200,7 +200,7 @@ def _with_drives(scans: ScanSet, matrices: NDArray[np.float64], source: str) -> 
         count += 1
     if broken:
         log.warning(
-            "%s: %d of %d scans do not lie on the scan before them by the poses (%s), and no labels are propagated to them; "
+            "%s: %d of %d scans do not match the previous scan with these poses (%s), so no labels are propagated to them; "
             "the first: %s",
             scans.name,
             len(broken),

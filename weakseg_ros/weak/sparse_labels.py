@@ -197,7 +197,9 @@ def read_record(folder: Path) -> SparseRecord:
     content = read_yaml(folder / RECORD)
     version = content.get("version") if isinstance(content, dict) else None
     if version != RECORD_VERSION:
-        raise DataError(f"{folder / RECORD}: has version {version}, this program reads {RECORD_VERSION}; draw the labels again")
+        raise DataError(
+            f"{folder / RECORD}: has version {version}, but this program reads {RECORD_VERSION}; draw the labels again"
+        )
     return from_mapping(SparseRecord, content, str(folder / RECORD))
 
 

@@ -111,7 +111,7 @@ class OnnxRuntimeCudaEngine(OnnxRuntimeEngine):
             return
         if due not in onnxruntime.get_available_providers():
             raise EngineError(f"{self.name}: this build of onnxruntime has no {due}; install onnxruntime-gpu")
-        raise EngineError(f"{self.name}: {due} could not use the GPU, and {used} was taken; check the driver with nvidia-smi")
+        raise EngineError(f"{self.name}: {due} could not use the GPU, so {used} was used; check the driver with nvidia-smi")
 
 
 class OnnxRuntimeTensorRtEngine(OnnxRuntimeCudaEngine):

@@ -42,14 +42,14 @@ def run(config: AdaptConfig) -> int:
     summary = adapt(config)
     first, last = summary["before"], summary["after"]
     say(f"agreement with {summary['from']['name']}: {last['agreement']:.1%} of the points")
-    say(f"steadiness under rotation: {first['steadiness']:.3f} before, {last['steadiness']:.3f} after")
+    say(f"stability under rotation: {first['steadiness']:.3f} before, {last['steadiness']:.3f} after")
     say(f"report: {config.report / REPORT}")
     for sentence in summary["domain"]:
         say(f"check the sensor: {sentence}")
     if summary["refused"]:
         for sentence in summary["refused"]:
             complain(f"weakseg adapt: refused, {sentence}")
-        complain(f"weakseg adapt: {config.out} is not written, {config.bundle} is unchanged")
+        complain(f"weakseg adapt: {config.out} is not written, and {config.bundle} is unchanged")
         return EXIT_REFUSED
     say(f"{config.out}: adapted from {summary['from']['name']}")
     if summary["misfits"]:

@@ -37,9 +37,9 @@ def misfits(look: Look, names: Sequence[str], wrong_geometry: Sequence[str]) -> 
     found = list(wrong_geometry)
     share = max(look.class_share)
     if share > MOST_OF_ONE_CLASS:
-        found.append(f"it calls {share:.0%} of the points {names[look.class_share.index(share)]}")
+        found.append(f"it classifies {share:.0%} of the points as {names[look.class_share.index(share)]}")
     if look.steadiness < LEAST_STEADINESS:
-        found.append(f"only {look.steadiness:.0%} of the points keep their class where the cloud is turned and mirrored")
+        found.append(f"only {look.steadiness:.0%} of the points keep their class when the cloud is rotated and mirrored")
     if look.confidence < LEAST_CONFIDENCE:
         found.append(f"its mean confidence is {look.confidence:.2f}")
     return found
@@ -55,7 +55,7 @@ def refusals(before: Look, after: Look, names: Sequence[str], config: AdaptConfi
         )
     if after.steadiness < before.steadiness - config.steadiness_drop:
         found.append(
-            f"its predictions became less steady under rotation ({before.steadiness:.3f} before, {after.steadiness:.3f} after)"
+            f"its predictions became less stable under rotation ({before.steadiness:.3f} before, {after.steadiness:.3f} after)"
         )
     for name, was, now in zip(names, before.class_share, after.class_share, strict=True):
         if was >= WORTH_KEEPING and now < VANISHED * was:

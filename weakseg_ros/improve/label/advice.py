@@ -15,10 +15,10 @@ def advice(mode: Mode, class_name: str, brush_m: float, model_guesses: bool) -> 
         return f"Each click labels {reach} as {class_name}. A key chooses another class, U and I the size."
     if mode == "object":
         if model_guesses:
-            return "Click an object. The model guesses its class, a key corrects it."
+            return "Click an object. The model suggests its class, and a key corrects it."
         return f"Click an object of class {class_name}; a key chooses another class."
     if mode == "lasso":
         return "Click the corners of a polygon around the points; Enter, or a click on the first corner, closes it."
     if mode == "erase":
-        return "Click what is labelled wrongly."
+        return "Click a wrong label to remove it."
     return "Click a point, then press the key of its class. N goes to a suggested one."

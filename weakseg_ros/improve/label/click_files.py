@@ -53,7 +53,7 @@ class ClickFiles:
             make_folder(self.path)
         except OSError as error:
             raise DataError(
-                f"{self.path}: cannot be made ({error.strerror}); free some space, or check the rights of {opened.folder}"
+                f"{self.path}: cannot be created ({error.strerror}); free some space, or check the rights of {opened.folder}"
             ) from None
         with self.alone():
             self._follow_map()

@@ -61,7 +61,7 @@ class ClickStore:
             raise DataError(f"{self.path}: class {class_id} is not in label map '{self.labels.name}'; choose one of its classes")
         if not 0 <= instance_id <= LARGEST_INSTANCE:
             raise DataError(
-                f"{self.path}: instance {instance_id} does not fit into 0..{LARGEST_INSTANCE}, as label files need it"
+                f"{self.path}: instance {instance_id} does not fit into 0..{LARGEST_INSTANCE}, the range of label files"
             )
         raw = int(self.labels.to_raw(np.array(class_id))) | int(instance_id) << INSTANCE_SHIFT
         cost = np.size(points) if clicks is None else clicks
@@ -185,7 +185,7 @@ class ClickStore:
     def _label(self, key: str, points: NDArray[np.int64], raw: int | NDArray[np.uint32], clicked: str, clicks: int) -> None:
         with self._files.alone():
             if self._opened.is_replaced(key):
-                raise DataError(f"{self.folder}: frame '{key}' was replaced in the log, nothing is saved; go to the next one")
+                raise DataError(f"{self.folder}: frame '{key}' was replaced in the log, so nothing is saved; go to the next one")
             before = self._files.raw(key)
             if len(points) and not (points.min() >= 0 and points.max() < len(before)):
                 fault = f"points {points.min()}..{points.max()} do not fit scan '{key}', which has {len(before)} points"

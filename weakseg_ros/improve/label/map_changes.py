@@ -41,7 +41,7 @@ def follow(record: SparseRecord, labels: LabelMap, where: str) -> Followed:
     kept = [name for name in before if name in now]
     if len(kept) < NAMES_THAT_STAY * len(before):
         fault = f"has the classes of '{record.labels}' ({_some(before)}), the map '{labels.name}' has {_some(list(now))}"
-        raise DataError(f"{where}: {fault}; choose the map that was clicked with by --label-map, or another --name")
+        raise DataError(f"{where}: {fault}; use the map of the clicks with --label-map, or another --name")
     owner = {raw: row.name for row in labels.classes[1:] for raw in row.raw_ids}
     first = {row.name: row.raw_ids[0] for row in labels.classes[1:]}
     name_now: dict[str, str] = {}

@@ -91,7 +91,7 @@ class Page:
             if str(error) != self._last_fault:
                 log.exception("the page could not do '%s'", what)
             self._last_fault = str(error)
-            self._state.complain(f"'{what}' failed, the terminal says why; what was labelled before is safe.")
+            self._state.complain(f"'{what}' failed, and the terminal says why; earlier labels are safe.")
 
     def _table(self) -> dict[str, Act]:
         state, scene, panel = self._state, self._scene, self._panel

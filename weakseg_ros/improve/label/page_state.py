@@ -239,7 +239,7 @@ class PageState:
         against = objections(mask, cloud.xyz, self.store.labelled(self.frame.key)[0], self.labels)
         if against and mask is not self._asked:
             self._asked = mask
-            self.complain(f"Look again: {against}. Press Enter again to label it anyway, or Esc to drop it.")
+            self.complain(f"Look again: {against}. Press Enter again to label it anyway, or Esc to discard it.")
             return
         size = describe(mask, cloud.xyz)
         self._label(mask.points, mask.class_id)

@@ -70,7 +70,7 @@ def serve(config: LabelConfig, masks_of_clicks: MasksOfClicks) -> int:
     try:
         page = Page(server, state, config.flight_s)
         say(f"{len(source)} frames of {config.folder}; {store.clicks} clicks so far, in {store.path}")
-        say(f"open http://localhost:{config.port} in a browser; Ctrl+C ends, nothing needs to be saved")
+        say(f"open http://localhost:{config.port} in a browser; Ctrl+C ends the program, and everything is saved already")
         run_until_ended(page)
     finally:
         stop_server(server)
@@ -112,6 +112,8 @@ def start_server(port: int, verb: str = "label") -> viser.ViserServer:
         server = viser.ViserServer(host=HOST, port=port, label=f"weakseg {verb}", verbose=False)
     if server.get_port() != port:
         server.stop()
-        raise ConfigError(f"port: {port} is in use, perhaps by another 'weakseg {verb}'; end that, or choose --port {port + 1}")
+        raise ConfigError(
+            f"port: {port} is in use, perhaps by another 'weakseg {verb}'; end that program, or choose --port {port + 1}"
+        )
     keep_inside(server)
     return server

@@ -86,7 +86,7 @@ def export_frame(log: FrameFolder, record: FrameRecord, out: Path) -> bool:
         if not messages:
             bag.write(read_frame_cloud(log.folder, record))
     for kind, count in (+unknown).items():
-        say(f"{path}: {count} messages of type {kind} were left out, since rosbags does not know it")
+        say(f"{path}: {count} messages of type {kind} were left out, because rosbags does not know the type")
     return True
 
 
@@ -104,7 +104,7 @@ def _send(names: Sequence[str], config: ExportFramesConfig) -> int:
         except OSError as error:
             raise ConfigError(f"then: {command[0]} cannot be run ({error.strerror}); check the command") from None
         if code:
-            say(f"{name}: the command exited with code {code}; the next export tries it again")
+            say(f"{name}: the command exited with code {code}; the next export retries it")
             failed += 1
             continue
         with open(ledger, "a", encoding="utf-8") as file:

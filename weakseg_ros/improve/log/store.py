@@ -160,8 +160,8 @@ class FrameWriter:
             raise DataError(f"{self.folder}: the cloud has no points; leave it out")
         if self._spec.rows == "ring" and not _ring_is_row(cloud):
             raise DataError(
-                f"{self.folder}: the model needs the laser index, and the log cannot hold that of a cloud whose rows are not "
-                "the lasers; let the driver publish organised clouds, or use a bundle with rows: angle"
+                f"{self.folder}: the model needs the laser index, which the log can store only for clouds with one row "
+                "per laser; let the driver publish organised clouds, or use a bundle with rows: angle"
             )
         self._count += 1
         key = f"{self._session:04d}_{self._count:06d}"

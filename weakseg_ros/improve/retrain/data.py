@@ -118,7 +118,7 @@ def open_clicks(config: RetrainConfig, bundle: Bundle, problems: list[str]) -> C
                 parts += [(name, part) for part in _as_robot_saw(frames, folder, factor, bundle)]
         usable += number < len(fresh)
     if not usable:
-        raise DataError(f"{config.frames}: none of the {len(fresh)} logs in it has clicks to learn from ({problems[0]})")
+        raise DataError(f"{config.frames}: none of the {len(fresh)} logs in it has usable clicks ({problems[0]})")
     names = ("clicks to train on", "clicks held out", "clicks among other frames")
     new, held_out, around = (
         ModelScans(ScanCollection(name, parts), bundle.info) if parts else None
@@ -173,7 +173,7 @@ def _logs_before(fresh: Sequence[Path], bundle: Bundle, problems: list[str]) -> 
 def _usable(folder: Path, bundle: Bundle, name: str, problems: list[str]) -> ScanSet:
     """The clicked frames of a log that can be read and fit their labels."""
     if not (folder / "sparse" / name).is_dir():
-        raise DataError(f"{folder}: nothing is labelled in it yet; click some points with 'weakseg label {folder}'")
+        raise DataError(f"{folder}: it has no labels yet; click some points with 'weakseg label {folder}'")
     store = ClickStore(folder, bundle.labels, name)
     files = sorted(file.relative_to(store.path).as_posix() for file in store.path.rglob("*.label"))
     for file in files:

@@ -26,7 +26,7 @@ def _figures(summary: Mapping[str, Any]) -> str:
     before, after = summary["before"], summary["after"]
     rows = []
     for part, title in (("regression", "regression set"), ("clicks", "held-out clicks")):
-        for name, label in (("miou", "mIoU"), ("right", "points right"), ("pq", "PQ")):
+        for name, label in (("miou", "mIoU"), ("right", "point accuracy"), ("pq", "PQ")):
             if before[part][name] is not None:
                 rows.append(f"| {label}, {title} | {before[part][name]:.3f} | {after[part][name]:.3f} |")
     rows.append(f"| latency, ms a scan | {before['latency_ms']:.2f} | {after['latency_ms']:.2f} |")

@@ -72,7 +72,7 @@ def run(config: RetrainConfig) -> int:
     if not outcome.verdict.passed:
         for check in outcome.verdict.failed:
             complain(f"weakseg retrain: refused, {check}")
-        complain(f"weakseg retrain: {outcome.bundle.folder} is kept, {config.bundle} is unchanged")
+        complain(f"weakseg retrain: {outcome.bundle.folder} is kept, and {config.bundle} is unchanged")
         return EXIT_REFUSED
     say(f"{config.models / CURRENT if config.promote else 'not promoted'}: {outcome.bundle.folder}")
     return 0
@@ -147,7 +147,7 @@ def _done_before(config: RetrainConfig, versions: Versions) -> Outcome | None:
         return None
     versions.judged(folder)
     sweep(folder)
-    complain(f"{folder}: was trained by this command before, and deployed; it was ended at its last step")
+    complain(f"{folder}: was already trained and deployed by this command, which ended in its last step")
     return Outcome(Bundle.load(folder), verdict, summary, run / REPORT)
 
 

@@ -79,7 +79,7 @@ class Versions:
         if self.pointer.is_symlink():
             return Path(os.path.realpath(self.pointer))
         if self.pointer.exists():
-            raise BundleError(f"{self.pointer}: is a folder, not a link to one; move it away and promote a bundle")
+            raise BundleError(f"{self.pointer}: is a folder, not a link; move it away and promote a bundle")
         return None
 
     def history(self) -> list[VersionChange]:
