@@ -245,17 +245,59 @@ def test_livox_custom_messages_are_clouds(tmp_path: Path, count: int, frame_id: 
         assert (cloud.intensity_field, cloud.intensity_full_scale) == ("reflectivity", 255)
 
 
-def test_a_damaged_custom_message_ends_the_bag_with_its_number(tmp_path: Path) -> None:
+def test_a_damaged_custom_message_costs_itself_alone(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     store, sent = livox(False, 20, "l")
     kind = "livox_ros_driver2/msg/CustomMsg"
     blob = bytes(store.serialize_cdr(sent, kind))
     with rosbag2.Writer(tmp_path / "drive", version=8, storage_plugin=STORAGE["mcap"]) as writer:
         connection = writer.add_connection("/livox/lidar", kind, typestore=store)
-        for index, data in enumerate((blob, blob[:-30])):
+        for index, data in enumerate((blob, blob[:-30], blob)):
             writer.write(connection, START_NS + index, data)
-    with pytest.raises(PartialBagError, match=r"message 1: CustomMsg: the serialized message is damaged") as caught:
-        list(read_raw(tmp_path / "drive"))
-    assert caught.value.read == 1
+    bad: list[int] = []
+    assert len(list(read_clouds(tmp_path / "drive", on_bad=lambda index, _: bad.append(index)))) == 2
+    assert bad == [1]
+    assert "message 1: CustomMsg: the serialized message is damaged" in caplog.text
+
+
+@pytest.mark.parametrize("damage", [b"\x28\xb5\x2f\xfd" + bytes(20), b"", b"\0\1\0\0" + b"\xff" * 4])
+def test_a_damaged_message_costs_itself_alone(tmp_path: Path, damage: bytes) -> None:
+    with rosbag2.Writer(tmp_path / "drive", version=8, storage_plugin=STORAGE["mcap"]) as writer:
+        connection = writer.add_connection("/points", POINT_CLOUD, typestore=NEW)
+        for index, data in enumerate((cdr(0), damage, cdr(2))):
+            writer.write(connection, START_NS + index, data)
+    bad: list[str] = []
+    clouds = [cloud for _, cloud in read_clouds(tmp_path / "drive", on_bad=lambda _, error: bad.append(str(error)))]
+    np.testing.assert_array_equal(clouds[1].xyz, points(2)[:, :3])
+    assert len(bad) == 1
+    assert "message 1: PointCloud2: the serialized message is damaged (it" in bad[0]
+    assert "unpack_from" not in bad[0]
+
+
+@pytest.mark.parametrize(
+    ("content", "text"),
+    [
+        (b"", "it is empty"),
+        (b"version https://git-lfs.github.com/spec/v1\noid sha256:0\n", "'git lfs pull' fetches"),
+        (b"<!DOCTYPE html><html>", r"it is a web page\); download"),
+        (b"PK\3\4 and more", "it begins with b'PK"),
+    ],
+)
+@pytest.mark.parametrize("name", ["a.mcap", "a.db3", "a.bag"])
+def test_a_file_that_is_no_bag_at_all_is_told_for_what_it_is(tmp_path: Path, name: str, content: bytes, text: str) -> None:
+    (tmp_path / "bag").mkdir()
+    (tmp_path / "bag" / name).write_bytes(content)
+    for path in (tmp_path / "bag", tmp_path / "bag" / name):
+        if path.is_file() or name != "a.bag":
+            with pytest.raises(DataError, match=text):
+                find_cloud_topic(path)
+
+
+def test_a_database_that_was_cut_off_comes_with_how_it_is_saved(tmp_path: Path) -> None:
+    bag = write(tmp_path / "drive", "sqlite3")
+    file = bag / "drive.db3"
+    file.write_bytes(file.read_bytes()[:8192])
+    with pytest.raises(DataError, match=r"sqlite3 OLD\.db3 \.recover"):
+        find_cloud_topic(bag)
 
 
 @pytest.mark.parametrize(

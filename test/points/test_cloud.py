@@ -273,6 +273,29 @@ def test_names_in_capitals_are_read_where_there_are_no_others() -> None:
     cloud = decode(message(capitals, 16, points))
     np.testing.assert_array_equal(cloud.xyz, np.stack([points[n] for n in "xyz"], 1))
     np.testing.assert_array_equal(cloud.intensity, points["intensity"])
+    for one in (3, 0):  # a single name in capitals
+        mixed = [field if number != one else capitals[number] for number, field in enumerate(XYZI)]
+        assert decode(message(mixed, 16, points)).intensity[1] == points["intensity"][1]
+    wrong = decode(message([*XYZ, ("Intensity", 12, F32, 0)], 16, points))
+    np.testing.assert_array_equal(wrong.intensity, points["intensity"])
+    assert "count of fields is wrong" in wrong.notes[0]
     both = [*XYZI, ("X", 16, F32), ("Y", 20, F32), ("Z", 24, F32)]
     points = records(both, 28, 4)
     np.testing.assert_array_equal(decode(message(both, 28, points)).xyz, np.stack([points[n] for n in "xyz"], 1))
+
+
+@pytest.mark.parametrize("name", ["remission", "reflectance", "Reflectivity"])
+def test_other_names_of_the_intensity_are_known(name: str) -> None:
+    points = records(XYZI, 16, 4)
+    cloud = decode(message([*XYZ, (name, 12, F32)], 16, points))
+    assert cloud.intensity_field == name
+    np.testing.assert_array_equal(cloud.intensity, points["intensity"])
+
+
+def test_a_ring_of_floats_is_a_ring() -> None:
+    points = records([*XYZ, ("ring", 12, F32)], 16, 4)
+    points["ring"] = 0, 1, np.nan, 63
+    ring = decode(message([*XYZ, ("ring", 12, F32)], 16, points)).ring
+    assert ring is not None
+    assert ring.tolist() == [0, 1, 0, 63]
+    assert decode(message([*XYZ, ("line", 12, F32)], 16, points)).ring is None

@@ -20,7 +20,6 @@ UNCONCERNED = {
     "count 4": [("rgba", 12, U8, 4)],
     "over x": [("everything", 0, F32, 4)],
     "beyond the point": [("tag", 4_000_000_000, F64)],
-    "ring of floats": [("ring", 12, F32)],
     "ring over z": [("ring", 10, U16)],
     "ring of count 2": [("ring", 12, U16, 2)],
 }

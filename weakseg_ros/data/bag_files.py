@@ -11,13 +11,16 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
-from weakseg_ros.errors import DataError
+from weakseg_ros.errors import CloudError, DataError
 
 STORAGE_SUFFIXES = (".mcap", ".db3")
 ZSTD_SUFFIXES = (".zstd", ".zst")
 BAG_SUFFIXES = (*STORAGE_SUFFIXES, ".bag")
 METADATA = "metadata.yaml"
 ZSTD_MAGIC = b"\x28\xb5\x2f\xfd"
+BEGINNINGS = {".mcap": b"\x89MCAP0\r\n", ".db3": b"SQLite format 3\x00", ".bag": b"#ROSBAG V"}
+"""of each kind of file"""
+_SHOWN_BYTES = 20
 _BLOCK = 1 << 20
 
 
@@ -69,8 +72,31 @@ def natural(path: Path) -> list[tuple[int, str]]:
 
 
 def unzipped(data: bytes) -> bytes:
-    """A recorded message as it was before rosbag2 compressed it; any other comes back as it is."""
-    return bytes(_zstd().decompress(data)) if data[:4] == ZSTD_MAGIC else data
+    """A recorded message as it was before rosbag2 compressed it; any other comes back as it is. CloudError for a damaged one."""
+    if data[:4] != ZSTD_MAGIC:
+        return data
+    try:
+        return bytes(_zstd().decompress(data))
+    except (EOFError, ValueError, _zstd().ZstdError):
+        raise CloudError("its zstd compression is damaged; record or copy the bag again", "bad_cdr") from None
+
+
+def stranger(file: Path) -> str:
+    """What a file of a bag is, which begins as no bag does, and what to do; empty where it begins as it should."""
+    try:
+        with open(file, "rb") as opened:
+            head = opened.read(64)
+    except OSError:
+        return ""
+    if not head:
+        return "it is empty; record or copy the bag again"
+    if head.startswith(BEGINNINGS.get(file.suffix, b"")):
+        return ""
+    if head.startswith(b"version https://git-lfs"):
+        return "it is a pointer of Git LFS; 'git lfs pull' fetches the file itself"
+    if head.lstrip().startswith(b"<"):
+        return "it is a web page; download the file itself"
+    return f"it begins with {head[:_SHOWN_BYTES]!r}, as no {file.suffix} file does; check what wrote it"
 
 
 def unpacked(stack: ExitStack, path: Path) -> tuple[Path, str]:

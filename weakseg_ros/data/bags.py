@@ -101,7 +101,8 @@ def read_raw(
 
     With `from_ns` only those recorded at that time or later, which the bag's index finds without reading the rest. The messages
     of the topics `beside` are given to their functions as ROS 2 serialized them, in between and on the same way through the file.
-    A damaged bag gives what can be read of it and then raises PartialBagError, so that a caller keeps the part.
+    A damaged bag gives what can be read of it and then raises PartialBagError, so that a caller keeps the part. A message that is
+    damaged inside comes without data, which `decode_cdr` refuses.
     """
     with _open(Path(bag)) as opened:
         chosen = _choose(opened, topic)
@@ -115,10 +116,8 @@ def read_raw(
                     if connection.topic != chosen.name:
                         _hand_over(beside or {}, connection, data)
                         continue
-                    yield RawMessage(stamp_ns, _as_cdr(data, connection), POINT_CLOUD)
+                    yield RawMessage(stamp_ns, _as_cdr_or_nothing(data, connection, f"{bag}: message {read}"), POINT_CLOUD)
                     read += 1
-        except CloudError as error:
-            damage = f"message {read}: {error}"
         except Exception as error:  # the parser of a damaged file raises anything
             damage = _reason(error)
         promised = opened.promised.get(chosen.name, 0) if from_ns is None else 0
@@ -228,12 +227,16 @@ def _enter(stack: ExitStack, file: Path | MendedMcap, reader: Callable[[Any], An
     try:
         return stack.enter_context(reader(file))
     except Exception as error:  # the parser of a damaged file raises anything
-        raise DataError(f"{path}: cannot be read as a bag ({_reason(error)}); {_remedy(error)}") from None
+        strange = bag_files.stranger(file) if isinstance(file, Path) and file.is_file() else ""
+        found, _, remedy = strange.partition("; ")
+        raise DataError(f"{path}: cannot be read as a bag ({found or _reason(error)}); {remedy or _remedy(error)}") from None
 
 
 def _remedy(error: Exception) -> str:
     if "is not supported" in str(error):  # a .bag of ROS before Diamondback has another format; copying it does not help
         return "'rosbag fix OLD.bag NEW.bag' of ROS 1 converts it"
+    if "malformed" in str(error):  # SQLite's word for a file that was cut off
+        return "copy the bag again, or let 'sqlite3 OLD.db3 .recover | sqlite3 NEW.db3' save what is left"
     return "check the path, or copy the bag again"
 
 
@@ -252,7 +255,7 @@ def _open_files(stack: ExitStack, path: Path, why: DataError | None = None) -> _
             reader, broken = _open_file(stack, name)
             readers.append(reader)
         except DataError as error:
-            why, broken = why or error, f"{name.name} is cut off or damaged"
+            why, broken = error if not readers else why, f"{name.name} is cut off or damaged"
         damage = broken or damage
     if not readers:
         raise why or DataError(f"{path}: cannot be read as a bag (it holds no .mcap or .db3 file); check the path")
@@ -270,7 +273,7 @@ def _open_file(stack: ExitStack, path: Path) -> tuple[Any, str]:
     try:
         return _enter(stack, file, rosbag2.Reader, path), damage
     except DataError:
-        if file.suffix != ".mcap":
+        if file.suffix != ".mcap" or bag_files.stranger(file):
             raise
     mended = MendedMcap(file)
     damage = damage or ("" if mended.is_complete else f"{path.name} is cut off or damaged")
@@ -335,6 +338,15 @@ def _as_cdr(data: bytes, connection: Any) -> bytes:
         stamp_ns, frame_id, points = read_custom_msg(data, is_ros1)
         return serialized(cloud_message(ros2_types(), points, (1, len(points)), stamp_ns, frame_id, False))
     return _ros1_to_cdr(data) if is_ros1 else data
+
+
+def _as_cdr_or_nothing(data: bytes, connection: Any, where: str) -> bytes:
+    """As `_as_cdr`; no bytes, which decode as no cloud, for a damaged message: those behind it may be sound."""
+    try:
+        return _as_cdr(data, connection)
+    except Exception as error:  # the parser of a damaged message raises anything
+        log.warning("%s: %s", where, _reason(error))
+        return b""
 
 
 def _ros1_to_cdr(data: bytes) -> bytes:

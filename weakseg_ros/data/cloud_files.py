@@ -24,7 +24,7 @@ from weakseg_ros.points.layout import INTENSITY_NAMES, RING_NAMES
 from weakseg_ros.points.rgb import colors_of, names_of_color
 
 Columns = Mapping[str, NDArray[Any]]
-MORE_INTENSITIES = ("remission", "reflectance", "scalar_intensity", "scalar_reflectance")
+MORE_INTENSITIES = ("scalar_intensity", "scalar_reflectance")
 MORE_RINGS = ("laser_number", "laser_id", "scan_line")
 
 log = logging.getLogger(__name__)

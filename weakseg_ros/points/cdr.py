@@ -32,6 +32,8 @@ class _Order:
         self.endian_steps_length = struct.Struct(order + "B3xIII").unpack_from
 
 
+SHORTEST = 4
+"""bytes of the encapsulation alone"""
 _ORDERS = {b"\x00\x00": _Order(">"), b"\x00\x01": _Order("<")}
 
 
@@ -43,13 +45,16 @@ def read_cdr_header(buffer: CdrBuffer) -> RawCloud:
     """
     try:
         data = memoryview(buffer).cast("B")
+        if len(data) < SHORTEST:
+            raise struct.error(f"it has {len(data)} bytes")
         order = _ORDERS.get(bytes(data[:2]))
         if order is None:
             raise struct.error(f"encapsulation kind 0x{bytes(data[:2]).hex()} is not plain CDR")
         return _read_message(data, order)
     except (struct.error, TypeError, ValueError, BufferError) as error:
+        found = f"its {len(buffer)} bytes end too early" if "unpack_from" in str(error) else error
         raise CloudError(
-            f"PointCloud2: the serialized message is damaged ({error}); check that the topic is a sensor_msgs/PointCloud2",
+            f"PointCloud2: the serialized message is damaged ({found}); check that the topic is a sensor_msgs/PointCloud2",
             "bad_cdr",
         ) from None
 

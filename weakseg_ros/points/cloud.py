@@ -96,7 +96,7 @@ def decode(message: Any, intensity_field: str = "auto") -> Cloud:
 
     Fields are found by name and may have any datatype, offset and byte order; rows may be padded; `is_dense` is not
     trusted, nor is `is_bigendian` where only the other byte order gives lengths. `intensity_field` names the return
-    strength, `auto` takes the first of intensity, i, reflectivity and signal, an empty name feeds zeros. What had to be
+    strength, `auto` takes the first of `layout.INTENSITY_NAMES`, an empty name feeds zeros. What had to be
     assumed stands in `notes`. See `layout.check_size` and `layout.find_layout` for what is refused. Raises CloudError.
     """
     return decode_raw(raw_of_message(message), intensity_field)

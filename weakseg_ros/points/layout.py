@@ -22,8 +22,9 @@ MAX_POINTS = 1 << 25
 """more than 33 million points in one sweep is a damaged header, not a LiDAR"""
 MAX_FIELDS = 256
 
-INTENSITY_NAMES = ("intensity", "i", "reflectivity", "signal")
+INTENSITY_NAMES = ("intensity", "i", "reflectivity", "signal", "remission", "reflectance")
 RING_NAMES = ("ring", "channel", "line")
+KNOWN_NAMES = frozenset(("x", "y", "z", *INTENSITY_NAMES, *RING_NAMES))
 
 NUMPY_TYPES = {1: "i1", 2: "u1", 3: "i2", 4: "u2", 5: "i4", 6: "u4", 7: "f4", 8: "f8"}
 """numpy's name of each PointField datatype"""
@@ -178,15 +179,12 @@ def find_layout(fields: tuple[Field, ...], point_step: int, is_bigendian: bool, 
     """Look up the fields that a Cloud needs; a fault in any other field is of no concern.
 
     `intensity_field` is a name, `auto` for the first of INTENSITY_NAMES that is there (none is fine), or empty for no
-    intensity. The ring is the first usable integer field of RING_NAMES; an unusable one counts as absent,
-    and so does a colour (see `rgb.names_of_color`).
+    intensity. The ring is the first usable integer field of RING_NAMES, or `ring` of any type; an unusable one counts as
+    absent, and so does a colour (see `rgb.names_of_color`).
     Raises CloudError: `no_xyz`, `no_intensity` (the named field is missing), `point_step` or `bad_layout`.
     """
     by_name = _by_name(fields)
-    missing = [name for name in "xyz" if name not in by_name]
-    if missing and {"x", "y", "z"} <= (lowered := _by_name([f._replace(name=f.name.lower()) for f in fields])).keys():
-        by_name, missing = lowered, []  # X, Y, Z, as some drivers and converters write them
-    if missing:
+    if missing := [name for name in "xyz" if name not in by_name]:
         absent = " or ".join(map(repr, missing))
         raise CloudError(f"PointCloud2: no field {absent} (has {_names(fields)}); choose a topic with x, y and z", "no_xyz")
     name = _intensity_name(by_name, fields, intensity_field)
@@ -205,17 +203,21 @@ def find_layout(fields: tuple[Field, ...], point_step: int, is_bigendian: bool, 
 
 
 def _by_name(fields: Sequence[Field]) -> dict[str, list[Field]]:
+    """The fields of each name; those in capitals, as some drivers and converters write them, where there are no others."""
     by_name: dict[str, list[Field]] = {}
     for field in fields:
         by_name.setdefault(field.name, []).append(field)
+    for name, named in list(by_name.items()):
+        if name.lower() in KNOWN_NAMES:
+            by_name.setdefault(name.lower(), named)
     return by_name
 
 
 def _mend_counts(by_name: dict[str, list[Field]], needed: list[str], fields: Sequence[Field], point_step: int) -> tuple[str, ...]:
     """Let each needed field whose count cannot be true count one number; returns what to say of that."""
     wrong = [f for name in needed for f in by_name[name] if f.elements != 1 and _count_is_impossible(f, fields, point_step)]
-    for field in wrong:
-        by_name[field.name] = [f._replace(elements=1) if f is field else f for f in by_name[field.name]]
+    for name in needed:
+        by_name[name] = [f._replace(elements=1) if f in wrong else f for f in by_name[name]]
     if not wrong:
         return ()
     listed = ", ".join(f"'{field.name}' {field.elements}" for field in wrong)
@@ -249,7 +251,7 @@ def _ring_column(by_name: dict[str, list[Field]], point_step: int, is_bigendian:
             column = _column(by_name.get(name, []), point_step, is_bigendian)
         except CloudError:
             continue
-        if column.dtype.kind in "iu" and not any(column.overlaps(other) for other in needed):
+        if (column.dtype.kind in "iu" or name == "ring") and not any(column.overlaps(other) for other in needed):
             return column
     return None
 

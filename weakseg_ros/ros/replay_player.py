@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import time
 from collections import deque
@@ -13,12 +14,14 @@ from typing import Any, Literal
 from weakseg_ros.config import check_ranges, setting
 from weakseg_ros.data.bags import RawMessage
 from weakseg_ros.data.scan_files import format_stamp
-from weakseg_ros.errors import DataError, ReplayError
+from weakseg_ros.errors import CloudError, DataError, ReplayError
 from weakseg_ros.extras import need
 from weakseg_ros.measure.latency import describe
 from weakseg_ros.points.cdr import read_cdr_header
 from weakseg_ros.ros.starting import start_ros
 from weakseg_ros.ros.transport import apply_transport
+
+log = logging.getLogger(__name__)
 
 QUIET_S = 1.0
 SETTLE_S = 2.0
@@ -260,7 +263,11 @@ class Player:
             tick.clock.sec, tick.clock.nanosec = divmod(cloud.stamp_ns, 1_000_000_000)
             self._clock.publish(tick)
         data = bytes(cloud.data)
-        stamp_ns = read_cdr_header(data).stamp_ns
+        try:
+            stamp_ns = read_cdr_header(data).stamp_ns
+        except CloudError as error:  # those behind it may be sound
+            log.warning("left out: %s", error)
+            return
         self._under_way.setdefault(stamp_ns, deque()).append((time.perf_counter(), data))
         self._publisher.publish(data)
         self._sent += 1
