@@ -183,7 +183,7 @@ def test_columns_in_capitals_are_known(tmp_path: Path) -> None:
 
 def test_an_archive_with_two_tables_asks_for_the_points(tmp_path: Path) -> None:
     np.savez(tmp_path / "two.npz", scan=POINTS, map=POINTS)
-    with pytest.raises(DataError, match=r"several tables \(scan, map\); call that of the points 'points'"):
+    with pytest.raises(DataError, match=r"several tables \(scan, map\); name the one with the points 'points'"):
         read_cloud_file(tmp_path / "two.npz")
     np.savez(tmp_path / "one.npz", normals=POINTS[:, :3], scan=POINTS)
     np.testing.assert_array_equal(read_cloud_file(tmp_path / "one.npz").xyz, POINTS[:, :3])

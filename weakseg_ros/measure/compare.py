@@ -228,7 +228,8 @@ def _incomparable(one: Mapping[str, Any], other: Mapping[str, Any]) -> list[str]
     if theirs != ours:
         only = [", ".join(sorted(set(a) - set(b))) or "none" for a, b in ((ours, theirs), (theirs, ours))]
         said.append(
-            f"The label maps differ (only in the first: {only[0]}; only in the second: {only[1]}): the mIoUs average different classes."
+            f"The label maps differ (only in the first: {only[0]}; only in the second: {only[1]}), so the mIoUs average "
+            "different classes."
         )
     elif one.get("labels") and other.get("labels") and one["labels"] != other["labels"]:
         said.append("The label maps have the same classes with different raw ids, so labels may be counted differently.")
