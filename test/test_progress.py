@@ -37,9 +37,9 @@ def test_short_work_and_hidden_work_write_nothing(monkeypatch: pytest.MonkeyPatc
 def test_items_without_a_number_and_a_note_are_told(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     monkeypatch.setattr(progress, "SECONDS_BETWEEN_LINES", 0.0)
     with Progress(what="cluster", unit="bag") as bar:
-        bar.note("2 at work on 1 node")
+        bar.note("2 in progress on 1 node")
         bar.update()
-    assert capsys.readouterr().err == "cluster: 1 bags after 0 s; 2 at work on 1 node\n"
+    assert capsys.readouterr().err == "cluster: 1 bags after 0 s; 2 in progress on 1 node\n"
 
 
 def test_a_terminal_gets_a_bar() -> None:

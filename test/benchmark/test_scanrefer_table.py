@@ -54,7 +54,7 @@ def test_the_table_takes_its_first_steps_and_goes_on(
     (scannet / "ScanRefer_filtered_val.json").rename(scannet / "away")
     assert main([*command, "--report-only"]) == 0
     assert main([*command, *small]) == 2
-    assert "ScanRefer_filtered_val.json: is not there (looked in" in capsys.readouterr().err
+    assert "ScanRefer_filtered_val.json: was not found (looked in" in capsys.readouterr().err
     (scannet / "away").rename(scannet / "ScanRefer_filtered_val.json")
 
 

@@ -98,7 +98,7 @@ def cut(file: Path) -> None:
         (
             scannet,
             lambda r: cut(r / "scans/scene0011_00/scene0011_00_vh_clean_2.0.010000.segs.json"),
-            "segs.json: is not whole JSON",
+            "segs.json: is not complete JSON",
         ),
         (scannet, lambda r: (r / "scannetv2_val.txt").unlink(), "has no scannetv2_val.txt; the official lists"),
         (scannet, lambda r: None, "scannetv2_train.txt: lists 1 scenes, version 2 has 1201"),

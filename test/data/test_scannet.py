@@ -104,5 +104,5 @@ def test_labels_of_another_version_do_not_fit(root: Path, layouts: Any) -> None:
     layouts.write_ply(
         root / "scans" / "scene0011_00" / "scene0011_00_vh_clean_2.labels.ply", columns | {"label": np.ones(99, "u2")}
     )
-    with pytest.raises(DataError, match="has 99 labels, but its mesh has 130 vertices; one of them is of another version"):
+    with pytest.raises(DataError, match="has 99 labels, but its mesh has 130 vertices; their versions differ"):
         open_scans(root, "val")[0]

@@ -127,7 +127,7 @@ def write(path: str, content: bytes) -> Callable[[Path], None]:
         (write("labels/000001.label", b""), "000001.label: has 0 bytes"),
         (
             write("labels/000001.label", b"\x07\x00\x01\x00" * 32),
-            r"does not list \(7\); write a map that does .* --label-map",
+            r"does not list \(7\); write a map that lists them .* --label-map",
         ),
     ],
 )
@@ -149,7 +149,7 @@ def test_a_damaged_scan_is_named_and_can_be_skipped(tmp_path: Path, damage: Call
         (write("poses.txt", b"1 0 0 0 0 1 0 0 0 0 1 0\n"), DataError, "has 1 lines for 3 scans"),
         (write("poses.txt", b"\xff\xfe"), DataError, "is not a text file"),
         (write("times.txt", b"0\n"), DataError, "has 1 lines for 3 scans"),
-        (write("manifest.yaml", b"version: 9\n"), DataError, "has version 9, this program reads 1"),
+        (write("manifest.yaml", b"version: 9\n"), DataError, "has version 9, but this program reads 1"),
         (write("manifest.yaml", b"a: [\n"), ConfigError, "is not valid YAML"),
         (write("manifest.yaml", b"version: 1\ncolor: 3\n"), ConfigError, "color: unknown key"),
         (lambda folder: (folder / "velodyne/000002.bin").unlink(), DataError, "holds 2 scans, the manifest lists 3"),

@@ -167,7 +167,7 @@ def test_the_most_frequent_label_of_a_cell_is_its_own() -> None:
 
 
 def test_channels_belong_to_their_representation() -> None:
-    with pytest.raises(ConfigError, match="'bend' is for nets on range images"):
+    with pytest.raises(ConfigError, match="'bend' needs a net on range images"):
         spec_of(channels=("x", "bend"))
-    with pytest.raises(ConfigError, match="'red' is for nets on points"):
+    with pytest.raises(ConfigError, match="'red' needs a net on points"):
         plain_spec(RangeSpec(16, 64), ("x", "red"), IntensityRule(False))

@@ -61,10 +61,10 @@ def test_a_folder_of_logs_is_learnt_from_as_one(world: Path, place: Path) -> Non
     assert len(new) + len(held_out) == 7
     assert {key.split("/")[0] for key in new.keys} == {"0-anna", "1-berta"}
     assert len(problems) == 1
-    assert "carla: nothing is labelled in it yet" in problems[0]
+    assert "carla: it has no labels yet" in problems[0]
     for robot in ("anna", "berta"):
         shutil.rmtree(fleet / robot / "sparse" / "clicks")
-    with pytest.raises(DataError, match=r"fleet: none of the 3 logs in it has clicks to learn from .*anna"):
+    with pytest.raises(DataError, match=r"fleet: none of the 3 logs in it has usable clicks .*anna"):
         open_clicks(settings(place, frames=fleet), toy, [])
 
 

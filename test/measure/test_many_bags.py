@@ -193,4 +193,4 @@ def test_predict_says_that_clouds_hold_no_point(known_bundle: Bundle, tmp_path: 
             bag.write(make_cloud(np.zeros((0, 3)), np.zeros(0), stamp_ns=stamp + 1, frame_id="lidar"))
     command = ["predict", str(tmp_path / "bag"), "--bundle", str(known_bundle.folder), "--out", str(tmp_path / "out")]
     assert weakseg(command) == 1
-    assert "2 of 2 scans hold no point at all; check the topic and the driver" in capsys.readouterr().err
+    assert "2 of 2 scans contain no points; check the topic and the driver" in capsys.readouterr().err

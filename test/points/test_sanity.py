@@ -156,7 +156,7 @@ def test_parts_of_a_turn_are_told_from_a_narrow_sensor(clouds: list[np.ndarray],
     found = segments([sectors(cloud) for cloud in clouds])
     assert (found is not None) == named
     if found:
-        assert "parts of a turn? use the driver's topic of full turns" in str(found)
+        assert "parts of one revolution? use the driver's topic with full revolutions" in str(found)
 
 
 def test_sectors_cover_the_circle() -> None:

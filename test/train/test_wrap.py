@@ -90,7 +90,7 @@ def test_probabilities_are_recognised(place: Path, capsys: pytest.CaptureFixture
 def test_what_does_not_fit_is_said(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
     model = write_model(place / "salsa.onnx", False)
     assert main([*words(place, model), "--label-map", "semantickitti"]) == 2
-    assert "returns 3 classes, label map 'semantickitti' has 19 and 'unlabelled'" in capsys.readouterr().err
+    assert "returns 3 classes, but label map 'semantickitti' has 19 and 'unlabelled'" in capsys.readouterr().err
     (place / "arch_cfg.yaml").write_text(ARCH.replace("height: 16", "height: 64"))
     assert main(words(place, model)) == 2
     assert "but --spec describes images" in capsys.readouterr().err

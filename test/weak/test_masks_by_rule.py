@@ -141,7 +141,7 @@ def test_three_hundred_clicks_part_the_yard() -> None:
 def test_clicks_that_cannot_be_are_refused() -> None:
     with pytest.raises(DataError, match="of a cloud that has"):
         segment_from_clicks(YARD, [len(YARD)], [CAR], LABELS, SPEC)
-    with pytest.raises(DataError, match="'road' has no single objects; click car"):
+    with pytest.raises(DataError, match="'road' has no countable objects; click car"):
         segment_from_clicks(YARD, [0], [ROAD], LABELS, SPEC)
     with pytest.raises(DataError, match="class 99"):
         segment_from_clicks(YARD, [0], [99], LABELS, SPEC)

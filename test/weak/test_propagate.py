@@ -172,7 +172,7 @@ def test_nothing_is_carried_between_recordings_nor_between_scans_that_do_not_lie
     with caplog.at_level("WARNING"):
         carried = PropagatedScans(Both(4), settings())
     assert carried.poses.drive.tolist() == [0, 0, 1, 1]
-    assert "1 of 4 scans do not lie on the scan before them" in caplog.text
+    assert "1 of 4 scans do not match the previous scan" in caplog.text
     assert carried[1].class_id is not None
     assert carried[1].class_id.any()
     assert not carried[2].class_id.any()  # type: ignore[union-attr]

@@ -231,7 +231,7 @@ def raw_labels_of(scene: Path, count: int, groups: Groups | None) -> NDArray[np.
         raise DataError(f"{file}: has no column label (has {', '.join(columns)}); it is another version; copy the scene again")
     if len(columns["label"]) != count:
         found = f"has {len(columns['label'])} labels, but its mesh has {count} vertices"
-        raise DataError(f"{file}: {found}; one of them is another version; copy both again")
+        raise DataError(f"{file}: {found}; their versions differ; copy both again")
     return columns["label"].astype(np.int64)
 
 
@@ -299,7 +299,7 @@ def _segments(file: Path, count: int) -> NDArray[np.int64]:
         raise DataError(f"{file}: holds no list segIndices ({error!r}); copy the scene again") from None
     if segments.shape != (count,):
         found = f"{segments.size} segments, but its mesh has {count} vertices"
-        raise DataError(f"{file}: has {found}; one of them is another version; copy both again")
+        raise DataError(f"{file}: has {found}; their versions differ; copy both again")
     return segments
 
 
