@@ -140,3 +140,34 @@ def test_missing_and_broken_files_say_so(tmp_path: Path) -> None:
 
 def test_field_docs_are_the_lines_under_the_fields() -> None:
     assert field_docs(Inner) == {"height": "rows", "mode": "how a row is found"}
+
+
+@pytest.mark.parametrize(
+    ("content", "text"),
+    [
+        (b"rate_hz: 5\n\tkeep: true\n", r"line 2; a tab is there, indent with spaces"),
+        (b"rate_hz: 5\nrate_hz: 6\n", r"line 2: 'rate_hz' is there twice"),
+        (b"name: stra\xdfe\n", r"byte 0xdf at 10 is not UTF-8\); save it as UTF-8"),
+        ("rate_hz: 5\n".encode("utf-16"), "save it as UTF-8"),
+    ],
+)
+def test_a_broken_file_is_told_with_its_line_and_cause(tmp_path: Path, content: bytes, text: str) -> None:
+    file = tmp_path / "broken.yaml"
+    file.write_bytes(content)
+    with pytest.raises(ConfigError, match=text):
+        load_yaml(Outer, file)
+
+
+@dataclass
+class Named:
+    """A setting without a default, and a text."""
+
+    first: str
+    second: str
+
+
+def test_what_is_missing_and_what_yaml_made_of_a_text_is_told() -> None:
+    with pytest.raises(ConfigError, match=r"^x: lacks 'first', 'second'; add them$"):
+        from_mapping(Named, {}, "x")
+    with pytest.raises(ConfigError, match=r"x\.first: expected str, found bool 'False'; put it in quotes"):
+        from_mapping(Named, {"first": False, "second": "b"}, "x")

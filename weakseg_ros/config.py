@@ -47,7 +47,7 @@ _EXPONENT = re.compile(r"[-+]?\d+(\.\d*)?[eE][-+]?\d+")
 
 
 class _Loader(_SAFE_LOADER):  # type: ignore[misc]
-    """The safe loader, which refuses numbers that no setting needs."""
+    """The safe loader, which refuses numbers that no setting needs, and a key that stands twice in one mapping."""
 
     def construct_yaml_int(self, node: Any) -> Any:
         """An integer of at most LONGEST_NUMBER characters."""
@@ -56,6 +56,17 @@ class _Loader(_SAFE_LOADER):  # type: ignore[misc]
     def construct_yaml_float(self, node: Any) -> Any:
         """A number of at most LONGEST_NUMBER characters."""
         return super().construct_yaml_float(_short(node))
+
+    def construct_mapping(self, node: Any, deep: bool = False) -> Any:
+        """A mapping; which of two values of one key is meant, nobody knows."""
+        seen = set()
+        for key, _ in node.value if isinstance(node, yaml.MappingNode) else ():
+            if not isinstance(key, yaml.ScalarNode):
+                continue
+            if key.value in seen:
+                raise ValueError(f"line {key.start_mark.line + 1}: '{key.value}' is there twice")
+            seen.add(key.value)
+        return super().construct_mapping(node, deep)
 
 
 def _short(node: Any) -> Any:
@@ -118,12 +129,19 @@ def from_mapping(cls: type[T], mapping: Mapping[str, Any], where: str, base: T |
             raise ConfigError(f"{where}.{key}: unknown key{hint}")
         inner = getattr(base, key) if base is not None else None
         values[key] = _convert(hints[key], value, f"{where}.{key}", inner)
+    if base is None and (absent := [name for name in _required(cls) if name not in values]):
+        raise ConfigError(f"{where}: lacks {', '.join(map(repr, absent))}; add {'it' if len(absent) == 1 else 'them'}")
     try:
         return dataclasses.replace(base, **values) if base is not None else cls(**values)  # type: ignore[type-var]
     except ConfigError as error:
         raise ConfigError(f"{where}.{error}") from None
     except TypeError as error:
         raise ConfigError(f"{where}: {error}") from None
+
+
+def _required(cls: Any) -> list[str]:
+    missing = dataclasses.MISSING
+    return [f.name for f in dataclasses.fields(cls) if f.init and f.default is missing and f.default_factory is missing]
 
 
 def to_mapping(settings: Any) -> dict[str, Any]:
@@ -138,7 +156,9 @@ def read_yaml(path: Path, most_bytes: int = MOST_YAML_BYTES) -> Any:
     except OSError as error:
         raise ConfigError(f"{path}: cannot be read ({error.strerror}); check the path") from None
     except UnicodeDecodeError as error:
-        raise ConfigError(f"{path}: is not valid YAML ({error})") from None
+        raise ConfigError(
+            f"{path}: is not valid YAML (byte 0x{error.object[error.start]:02x} at {error.start} is not UTF-8); save it as UTF-8"
+        ) from None
 
 
 def parse_yaml(text: str, where: str) -> Any:
@@ -151,7 +171,7 @@ def parse_yaml(text: str, where: str) -> Any:
             _refuse_aliases(text)
         return yaml.load(text, Loader=_Loader)
     except _YAML_FAULTS as error:
-        raise ConfigError(f"{where}: is not valid YAML ({_first_line(error)})") from None
+        raise ConfigError(f"{where}: is not valid YAML ({_place_in(text, error)}{_first_line(error)})") from None
 
 
 def _refuse_aliases(text: str) -> None:
@@ -159,6 +179,16 @@ def _refuse_aliases(text: str) -> None:
         if isinstance(event, yaml.AliasEvent):
             line = f"line {event.start_mark.line + 1}: " if event.start_mark else ""
             raise ValueError(f"{line}the alias '*{event.anchor}' is not followed, write its value out")
+
+
+def _place_in(text: str, error: BaseException) -> str:
+    """The line that a parser complains of, with the usual cause, as the beginning of a sentence; nothing where it names none."""
+    mark = getattr(error, "problem_mark", None)
+    if mark is None:
+        return ""
+    lines = text.splitlines()[max(0, mark.line - 1) : mark.line + 1]
+    tab = "; a tab is there, indent with spaces" if any("\t" in line for line in lines) else ""
+    return f"line {mark.line + 1}{tab}: "
 
 
 def _first_line(error: BaseException) -> str:
@@ -316,7 +346,8 @@ def _convert_scalar(hint: Any, value: Any, where: str) -> Any:
     if hint is Path and isinstance(value, str):
         return Path(value)
     expected = getattr(hint, "__name__", str(hint))
-    raise ConfigError(f"{where}: expected {expected}, found {_found(value)}")
+    hint_on_text = "; put it in quotes" if hint is str and not isinstance(value, (list, Mapping, type(None))) else ""
+    raise ConfigError(f"{where}: expected {expected}, found {_found(value)}{hint_on_text}")
 
 
 def _convert_union(options: tuple[Any, ...], value: Any, where: str, base: Any) -> Any:

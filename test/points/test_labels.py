@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import yaml
 
 from weakseg_ros.errors import ConfigError
 from weakseg_ros.points.labels import LabelClass, LabelMap
@@ -132,3 +133,45 @@ def test_maps_in_other_colours_have_the_same_classes() -> None:
     assert not street.same_classes_as(LabelMap("fewer", street.classes[:-1]))
     renamed = dataclasses.replace(street.classes[-1], name="rider")
     assert not street.same_classes_as(LabelMap("renamed", (*street.classes[:-1], renamed)))
+
+
+CONFIG = {
+    "labels": {0: "nothing", 40: "road"},
+    "color_map": {0: [0, 0, 0], 40: [1, 2, 3]},
+    "learning_map": {0: 0, 40: 1},
+    "learning_map_inv": {0: 0, 1: 40},
+}
+
+
+def test_a_data_config_with_numbers_in_quotes_is_read(tmp_path: Path) -> None:
+    quoted = {
+        name: {str(key): str(value) if name.startswith("learning") else value for key, value in part.items()}
+        for name, part in CONFIG.items()
+    }
+    for name, content in (("plain", CONFIG), ("quoted", quoted)):
+        (tmp_path / f"{name}.yaml").write_text(yaml.safe_dump(content))
+    plain, other = (LabelMap.from_yaml(tmp_path / f"{name}.yaml") for name in ("plain", "quoted"))
+    assert plain.classes == other.classes
+    assert plain.classes[1].color == (3, 2, 1)
+
+
+@pytest.mark.parametrize(
+    ("part", "content", "text"),
+    [
+        ("learning_map", {0: 0, "road": 1}, "learning_map holds 'road'; expected a whole number"),
+        ("learning_map", {0: 0, 40: [1]}, r"learning_map of 40 holds '\[1\]'"),
+        ("color_map", {40: None}, r"color_map of 40 is 'None'; expected \[blue, green, red\]"),
+        ("color_map", [1], "color_map is no mapping"),
+        ("learning_ignore", [0], "learning_ignore is no mapping"),
+    ],
+)
+def test_a_data_config_of_other_things_says_where(tmp_path: Path, part: str, content: object, text: str) -> None:
+    (tmp_path / "a.yaml").write_text(yaml.safe_dump({**CONFIG, part: content}))
+    with pytest.raises(ConfigError, match=text):
+        LabelMap.from_yaml(tmp_path / "a.yaml")
+
+
+def test_a_row_that_lacks_something_says_what(tmp_path: Path) -> None:
+    (tmp_path / "a.yaml").write_text("- {id: 0, name: a, color: [0, 0, 0], raw_ids: [0]}\n")
+    with pytest.raises(ConfigError, match=r"^a\[0\]: lacks 'thing'; add it$"):
+        LabelMap.from_yaml(tmp_path / "a.yaml")

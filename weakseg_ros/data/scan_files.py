@@ -247,6 +247,10 @@ def format_stamp(stamp_ns: int) -> str:
     return f"{stamp_ns // 10**9}.{stamp_ns % 10**9:09d}"
 
 
+ROTATION_ERROR = 0.02
+"""of a rotation times its transpose; poses are written with few digits"""
+
+
 def read_poses(path: Path) -> NDArray[np.float64]:
     """(lines, 4, 4) poses of the LiDAR from a `poses.txt`.
 
@@ -255,6 +259,13 @@ def read_poses(path: Path) -> NDArray[np.float64]:
     rows = [_numbers(line, f"{path}:{number}") for number, line in enumerate(_read_lines(path), 1)]
     poses = np.tile(np.eye(4), (len(rows), 1, 1))
     poses[:, :3] = np.array(rows).reshape(-1, 3, 4)
+    turns = poses[:, :3, :3]
+    skewed = np.flatnonzero(np.abs(turns @ turns.transpose(0, 2, 1) - np.eye(3)).max(axis=(1, 2)) > ROTATION_ERROR)
+    if len(skewed):
+        raise DataError(
+            f"{path}: the first three columns of pose {skewed[0] + 1} are no rotation; write the upper three rows of each "
+            "4 x 4 pose in one line, or remove the file"
+        )
     to_camera = _read_calibration(path.with_name("calib.txt"))
     return np.linalg.inv(to_camera) @ poses @ to_camera
 
