@@ -68,6 +68,8 @@ VERBS = {
 
 
 _EXIT_PIPE = 128 + signal.SIGPIPE
+_RUN_UNTIL_CTRL_C = ("node",)
+"""verbs that Ctrl+C ends as is meant, whether they run already or still load: launch reports any other code as a crash"""
 _FULL = "free some space and run the command again; what was already written is kept"
 _RIGHTS = "check its permissions, or choose another folder"
 _ADVICE = {
@@ -126,7 +128,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except OSError as error:
         return _say(name, f"{refusal_of(error)}; {_ADVICE.get(error.errno or 0, _OTHER_ADVICE)}", 2)
     except KeyboardInterrupt:
-        return _say(name, "interrupted", 130)
+        return _say(name, "interrupted", 0 if name in _RUN_UNTIL_CTRL_C else 130)
     except Terminated:
         return _say(name, "terminated", 128 + signal.SIGTERM)
 

@@ -18,9 +18,10 @@ F32, F64, U8, U16 = 7, 8, 2, 4
 
 @pytest.fixture(scope="module")
 def node(rig: Any, start: Callable[..., Any], bundle: Any) -> tuple[Any, Any]:
-    """In replay mode, where the order is kept and nothing is superseded."""
+    """In replay mode, where the order is kept and nothing is superseded, and reliable both ways."""
     reliable = rig.QoSProfile(depth=200, reliability=rig.ReliabilityPolicy.RELIABLE)
-    process, client = start("--bundle", str(bundle.folder), "--mode", "replay", client={"listen": reliable})
+    options = ("--mode", "replay", "--reliability", "reliable", "--labels-reliability", "reliable")
+    process, client = start("--bundle", str(bundle.folder), *options, client={"listen": reliable})
     return process, client.connect()
 
 

@@ -297,7 +297,7 @@ def test_a_burst_is_answered_with_its_newest_cloud(rig: Any, live: tuple[Any, An
     client.wait(lambda: client.answer_to(clouds[0], 0.5), "an answer")
     client.spin(0.3)
     memory_before = int(client.value("device", "memory_mib"))
-    before = {key: int(client.value("input", key) or 0) for key in ("received", *LOSSES)}
+    before = {key: int(client.value("input", key) or 0) for key in ("received", "answered", *LOSSES)}
     client.answers.clear()
     for i in range(100):
         clouds[i % 4].header.stamp = rig.next_stamp()
@@ -308,7 +308,8 @@ def test_a_burst_is_answered_with_its_newest_cloud(rig: Any, live: tuple[Any, An
     client.spin(0.3)
     count = {key: int(client.value("input", key) or 0) - before[key] for key in before}
     assert count["received"] + count["dropped lost_in_transport"] == 100
-    assert count["received"] - count["dropped superseded"] == len(client.answers) < 100
+    assert count["received"] - count["dropped superseded"] == count["answered"] < 100
+    assert len(client.answers) <= count["answered"]  # they come back as best effort
     assert int(client.value("device", "memory_mib")) - memory_before < 150
 
 
