@@ -44,8 +44,8 @@ def bonnetal_projection(points: np.ndarray, spec: RangeSpec) -> tuple[np.ndarray
     return *images, u, v
 
 
-def time_beside(ours: Stage, peers: dict[str, Stage], runs: int) -> dict[str, float]:
-    """Median ms of each, run in turn so that a change of the machine's speed hits all alike."""
+def laps_beside(ours: Stage, peers: Mapping[str, Stage], runs: int) -> dict[str, list[float]]:
+    """Milliseconds of each run of each, run in turn so that a change of the machine's speed hits all alike."""
     stages = {"ours": ours, **peers}
     laps: dict[str, list[float]] = {name: [] for name in stages}
     for turn in range(runs + 3):
@@ -54,4 +54,9 @@ def time_beside(ours: Stage, peers: dict[str, Stage], runs: int) -> dict[str, fl
             stage()
             if turn >= 3:
                 laps[name].append((time.perf_counter() - start) * 1e3)
-    return {name: median(values) for name, values in laps.items()}
+    return laps
+
+
+def time_beside(ours: Stage, peers: Mapping[str, Stage], runs: int) -> dict[str, float]:
+    """Median ms of each, run in turn."""
+    return {name: median(values) for name, values in laps_beside(ours, peers, runs).items()}
