@@ -4,15 +4,13 @@
 from __future__ import annotations
 
 import dataclasses
-import importlib.util
 import shutil
-import sys
 from pathlib import Path
-from types import ModuleType
 
 import numpy as np
 import pytest
 
+from support import load_file
 from weakseg_ros.data.frame_log import FrameRecord, Suggestion
 from weakseg_ros.data.scan_writer import ScanWriter
 from weakseg_ros.data.scans import open_scans
@@ -22,19 +20,7 @@ from weakseg_ros.points.cloud import make_cloud
 from weakseg_ros.points.labels import LabelClass, LabelMap
 from weakseg_ros.points.projection import RangeSpec
 
-
-def bench_module(name: str) -> ModuleType:
-    """A file of bench/, which is no package."""
-    spec = importlib.util.spec_from_file_location(name, Path(__file__).resolve().parents[2] / "bench" / f"{name}.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[name] = module  # dataclasses look their module up there
-    spec.loader.exec_module(module)
-    return module
-
-
-simulated = bench_module("simulated_annotator")
+simulated = load_file(Path(__file__).resolve().parents[2] / "bench" / "simulated_annotator.py")
 Annotator, AnnotatorConfig = simulated.Annotator, simulated.AnnotatorConfig
 annotate, truth_by_source = simulated.annotate, simulated.truth_by_source
 
