@@ -11,7 +11,7 @@ import numpy as np
 from weakseg_ros.data.arrays import load_array
 from weakseg_ros.data.scan_files import LABEL_SUFFIXES, read_raw_labels
 from weakseg_ros.errors import DataError
-from weakseg_ros.files import check_can_write, environment, write_json
+from weakseg_ros.files import check_can_write, environment, make_folder, write_json
 from weakseg_ros.measure.metrics import ConfusionMatrix
 from weakseg_ros.measure.panoptic import PanopticQuality
 from weakseg_ros.measure.summary import panoptic_figures
@@ -46,7 +46,7 @@ def compare_files(predictions: Path, truth: Path, label_map: str, out: Path) -> 
         objects.add(predicted, true)
     summary = _summary(confusion, objects, labels, len(pairs))
     facts = {"predictions": str(predictions), "truth": str(truth), "label_map": labels.name, "environment": environment()}
-    out.mkdir(parents=True, exist_ok=True)
+    make_folder(out)
     write_json(out / SUMMARY_FILE, {**summary, **facts})
     return summary
 
