@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import json
+import resource
 from pathlib import Path
 
 import numpy as np
@@ -159,6 +160,14 @@ def test_the_recording_for_rerun_is_written_where_it_is_installed(
     assert not half.exists()
     assert (tmp_path / "scans.rrd").read_bytes()[:3] == b"RRF"
     assert "5 scans" in capsys.readouterr().out
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (4096, limits[1]))
+    try:
+        assert main(["view", str(folder), "--rrd", str(tmp_path / "other.rrd")]) == 2
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert "other.rrd: File too large" in capsys.readouterr().err
+    assert [entry.name for entry in tmp_path.iterdir() if "other" in entry.name] == []
     half.mkdir()
     assert main(["view", str(folder), "--rrd", str(tmp_path / "scans.rrd")]) == 2, "it exists already"
     assert not half.exists(), "also where the file is whole, and the folder all that a killed process left"

@@ -26,16 +26,18 @@ def write_rrd(frames: Frames, path: Path, every: int = 1) -> str:
     if path.exists():
         raise ConfigError(f"rrd: {path} exists already; choose another name, or remove it")
     numbers = range(0, len(frames), every)
-    with staged(path) as fresh:
+    with staged(path) as fresh, open(fresh / path.name, "wb") as file:
         recording = rerun.RecordingStream("weakseg")
-        recording.save(fresh / path.name)
+        stream = recording.binary_stream()  # its own writer of files waits for ever where the disk is full
         rows = [(row.id, row.name, row.color) for row in frames.labels.classes]
         recording.log("/", rerun.AnnotationContext(rows), static=True)
         for index in numbers:
             recording.set_time("scan", sequence=index)
             _log_scan(recording, frames, index)
-        recording.flush()
+            file.write(stream.read() or b"")
         recording.disconnect()
+        file.flush()
+        os.fsync(file.fileno())
         os.replace(fresh / path.name, path)
     return f"{path}: {len(numbers)} scans; open it with 'rerun {path}'"
 
