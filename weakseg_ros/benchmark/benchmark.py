@@ -161,7 +161,7 @@ def _train(config: BenchmarkConfig, row: Row, scans: ScanSet) -> dict[str, Any]:
     _forget_peak()
     started = time.monotonic()
     settings = with_own_split(_with_poses(config, settings, scans))
-    run = train(_begin_or_continue(settings, scans if labels is None else SparseScans(scans, labels)))
+    run = train(begin_or_continue(settings, scans if labels is None else SparseScans(scans, labels)))
     gc.collect()  # a session's parts refer to each other
     figures = _figures(run, config.classes)
     figures |= {
@@ -178,7 +178,7 @@ def _train(config: BenchmarkConfig, row: Row, scans: ScanSet) -> dict[str, Any]:
     return figures
 
 
-def _begin_or_continue(settings: TrainConfig, scans: ScanSet) -> TrainConfig:
+def begin_or_continue(settings: TrainConfig, scans: ScanSet) -> TrainConfig:
     """To resume the run folder where the same training on the same labels left a checkpoint, else to begin anew."""
     folder = settings.out
     if RunFolder(folder).has_checkpoint():

@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+from weakseg_ros.benchmark.benchmark import begin_or_continue
 from weakseg_ros.benchmark.referring_report import write_report
 from weakseg_ros.benchmark.referring_scenes import SceneData, descriptions_of, hash_of, open_scenes
 from weakseg_ros.benchmark.referring_table import ReferringRow, ReferringTable, rows_of
@@ -31,6 +32,7 @@ from weakseg_ros.train.export import export_run
 from weakseg_ros.train.referring import begin, draw_labelled, evaluate, train
 from weakseg_ros.train.referring_data import Views
 from weakseg_ros.train.train import train as train_net
+from weakseg_ros.train.training_data import open_data
 
 log = logging.getLogger(__name__)
 
@@ -58,7 +60,8 @@ def net_of(config: ReferringTable) -> Bundle:
     with in_turn(config.out / ".net.lock"):
         if not (folder / INFO_FILE).is_file():
             asked = BenchmarkConfig(data=config.data, base=config.base, override=config.override)
-            made = train_net(dataclasses.replace(base_settings(asked), out=config.out / "net" / "run"))
+            settings = dataclasses.replace(base_settings(asked), out=config.out / "net" / "run")
+            made = train_net(begin_or_continue(settings, open_data(settings)[0]))
             export_run(made.path, folder)
     return Bundle.load(folder)
 
