@@ -3,60 +3,14 @@
 
 from __future__ import annotations
 
-import contextlib
-import hashlib
-import json
 import os
-import re
 import shutil
-import signal
 import sys
-import tempfile
-import zipfile
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
-import yaml
-from fuzz_inputs import tiny_bundle
-
-SENSOR = "name: tiny\nbeams: 8\ncolumns: 64\nmount_height_m: 1.6\n"
-WIDE = "name: wide\nbeams: 24\ncolumns: 256\nmount_height_m: 1.7\n"
-ARCH_CFG = """dataset:
-  sensor: {fov_up: 3, fov_down: -25, img_prop: {height: 8, width: 64}, img_means: [0, 0, 0, 0, 0], img_stds: [1, 1, 1, 1, 1]}
-"""
-DATA_CFG = """labels: {0: unlabeled, 40: road, 50: building}
-learning_map: {0: 0, 40: 1, 50: 2}
-learning_map_inv: {0: 0, 1: 40, 2: 50}
-learning_ignore: {0: true, 1: false, 2: false}
-"""
-STREETS, STREETS_OF_DEMO, FLOORS = (0, 1, 2), (900, 901, 902, 910, 911, 912, 913), 2
-"""seeds of the streets, and the first floors of building 0, that the cases drive through"""
-TRY_LIMIT_S = 900
-TRAIN = (
-    *("--steps", "3", "--warmup-steps", "1", "--batch-size", "1", "--net-width", "16", "--validate-every", "1"),
-    *("--log-every", "1", "--accelerator", "cpu", "--precision", "32-true", "--hold-out", "0.4"),
-)
-
-
-@dataclass(frozen=True)
-class Case:
-    """A verb on the smallest data there is."""
-
-    verb: str
-    arguments: tuple[str, ...]
-    """in a folder of its own, beside which `data` lies"""
-    prepare: Callable[[Path], None] = lambda folder: None
-    """what has to be there before"""
-    again: tuple[str, ...] = ()
-    """further arguments of the second start"""
-    codes: tuple[int, ...] = (0,)
-    """exit codes of a run that did its work"""
-    own_call: Callable[[], int] | None = None
-    """instead of the verb, where it would wait for a person"""
-    needs: str = ""
-    """a library without which the case is left out"""
+from kill_data import ENGINE, REFERRING, TABLE, TRAIN, drive_with_odometry
+from kill_place import Case, quietly, verb
 
 
 def cases(data: Path) -> dict[str, Case]:
@@ -69,10 +23,15 @@ def of_data(data: Path) -> list[Case]:
     street, sim = str(data / "bundle"), str(data / "sim")
     sensor = ("--sensor", str(data / "tiny.yaml"), "--workers", "1")
     rooms = ("--rooms", "--floors", "2", "--scans", "2", "--columns", "64", "--workers", "1")
+    camera = ("--camera.width", "32", "--camera.height", "24", "--scans", "2", "--workers", "1")
     bags = (str(data / "bag"), str(data / "bag_b"))
+    labels = (str(data / "sim" / "labels"),)
 
     def scans(folder: Path) -> None:
         shutil.copytree(data / "sim", folder / "scans")
+
+    def a_drive(folder: Path) -> None:
+        drive_with_odometry(folder / "drive")
 
     def old_scans(folder: Path) -> None:
         shutil.copytree(data / "other", folder / "out")
@@ -95,18 +54,24 @@ def of_data(data: Path) -> list[Case]:
         Case(
             "simulate --rooms --view s3dis", ("--rooms", "--view", "s3dis", "--points", "1000", "--workers", "1", "--out", "out")
         ),
+        Case("simulate --rooms --view camera", ("--rooms", "--view", "camera", *camera, "--out", "out")),
         Case("simulate --expressions", ("--expressions", "4", "--scans", "2", "--streets", "2", "--out", "out", *sensor)),
         Case("import", (str(data / "bag"), "--out", "out")),
         Case("import --overwrite", (str(data / "bag"), "--out", "out", "--overwrite"), old_import),
         Case("import (two bags)", (*bags, "--out", "out")),
         Case("import (files)", (str(data / "sim" / "velodyne"), "--out", "out")),
+        Case("import --odometry", ("drive", "--out", "out", "--odometry", "/odom"), a_drive),
         Case("check", (sim,)),
+        Case("doctor", ("--data", sim, "--bundle", street), codes=(0, 1)),
         Case("sparse", (sim, "--out", "out", "--ratio", "0.05")),
         Case("sparse --overwrite", (sim, "--out", "out", "--ratio", "0.05", "--overwrite"), drawn(data)),
+        Case("sparse --propagate", (sim, "--out", "out", "--ratio", "0.05", "--propagate")),
         Case("evaluate", (sim, "--bundle", street, "--out", "out", *ENGINE), codes=(0, 1)),
         Case("evaluate (two bags)", (*bags, "--bundle", street, "--out", "out", *ENGINE), codes=(0, 1)),
         Case("evaluate --shard", (sim, "--bundle", street, "--shard", "1/2", "--out", "out", *ENGINE), codes=(0, 1)),
         Case("evaluate --merge", ("--merge", str(data / "eval_a"), str(data / "eval_b"), "--out", "out"), codes=(0, 1)),
+        Case("evaluate --parts", (bags[0], "--parts", "2", "--bundle", street, "--out", "out", *ENGINE), codes=(0, 1)),
+        Case("evaluate --predictions", ("--truth", *labels, "--predictions", *labels, "--out", "out")),
         Case("fleet", (str(data / "eval_bags"), "--log", str(data / "log"), "--out", "out"), codes=(0, 1)),
         Case(
             "refer",
@@ -116,16 +81,22 @@ def of_data(data: Path) -> list[Case]:
         Case("select (two bags)", (*bags, "--bundle", street, "--out", "log", "--frames", "4", "--points", "2", *ENGINE)),
         Case("select --together", (*bags, "--together", "--bundle", street, "--out", "log", "--frames", "3", *ENGINE)),
         Case("select", (sim, "--bundle", street, "--out", "log", "--frames", "3", "--points", "2")),
+        Case("select --like-node", (sim, "--like-node", "--bundle", street, "--out", "log", *ENGINE)),
         Case("label", (), scans, own_call=label),
+        Case("label (taken back)", (), scans, own_call=label_and_take_back),
         Case("predict", (sim, "--bundle", street, "--out", "out", *ENGINE)),
         Case("predict --format npy", (sim, "--bundle", street, "--out", "out", "--format", "npy", *ENGINE), predicted),
         Case("predict --format ply", (sim, "--bundle", street, "--out", "out", "--format", "ply", *ENGINE)),
+        Case("predict --format pcd", (sim, "--bundle", street, "--out", "out", "--format", "pcd", *ENGINE)),
+        Case("predict --format las", (sim, "--bundle", street, "--out", "out", "--format", "las", *ENGINE), needs="laspy"),
         Case("predict (two bags)", (*bags, "--bundle", street, "--out", "out", *ENGINE)),
         Case("predict --submission", (str(data / "kitti"), "--bundle", street, "--out", "out", "--submission", *ENGINE)),
         Case("view --rrd", (sim, "--bundle", street, "--rrd", "out.rrd", *ENGINE), needs="rerun"),
         Case("view --mcap", (sim, "--bundle", street, "--mcap", "out", *ENGINE)),
         Case("compare", (str(data / "eval_a"), str(data / "eval_b"), "--out", "out")),
+        Case("compare (two trainings)", (str(data / "run"), str(data / "run"), "--out", "out")),
         Case("export-frames", ("log", "--out", "frames"), selected),
+        Case("export-frames --then", ("log", "--out", "frames", "--then", "test -d {}"), selected),
     ]
 
 
@@ -134,10 +105,21 @@ def of_models(data: Path) -> list[Case]:
     street, sim = str(data / "bundle"), str(data / "sim")
     foreign = ("--spec", str(data / "arch_cfg.yaml"), "--label-map", str(data / "data_cfg.yaml"))
 
-    def models(folder: Path) -> None:
+    clicks = ("--frames", "log", "--bundle", street, "--replay", sim)
+
+    def bundles(folder: Path) -> None:
         for name in ("a", "b"):
             shutil.copytree(data / "bundle", folder / name)
+
+    def models(folder: Path) -> None:
+        bundles(folder)
         quietly(["promote", "a"])
+
+    def unjudged(folder: Path) -> None:
+        from weakseg_ros.improve.retrain.versions import Versions
+
+        models(folder)
+        Versions(folder / "models").mark_unjudged(folder / "b", folder / "run")
 
     def deployed_twice(folder: Path) -> None:
         models(folder)
@@ -146,9 +128,15 @@ def of_models(data: Path) -> list[Case]:
     def a_run(folder: Path) -> None:
         shutil.copytree(data / "run", folder / "run")
 
+    def a_bundle(folder: Path) -> None:
+        shutil.copytree(data / "bundle", folder / "models" / "mine")
+
     def a_run_and_a_bundle(folder: Path) -> None:
         a_run(folder)
-        shutil.copytree(data / "bundle", folder / "models" / "mine")
+        a_bundle(folder)
+
+    def a_table(folder: Path) -> None:
+        shutil.copytree(data / "table", folder / "out")
 
     def referring_before(folder: Path) -> None:
         shutil.copytree(data / "bundle", folder / "models" / "refer")
@@ -160,8 +148,15 @@ def of_models(data: Path) -> list[Case]:
 
     return [
         Case("train", (sim, "--out", "run", "--out-bundle", "models/mine", *TRAIN), again=("--resume",)),
-        Case("export", ("run", "--out", "models/mine", "--overwrite"), a_run_and_a_bundle),
+        Case(
+            "train --overwrite",
+            (sim, "--out", "run", "--out-bundle", "models/mine", "--overwrite", *TRAIN),
+            a_bundle,
+            again=("--resume",),
+        ),
+        Case("export", ("run", "--out", "models/mine"), a_run),
         Case("export --from", ("--from", street, "--out", "models/more", "--scans", sim)),
+        Case("export --overwrite", ("run", "--out", "models/mine", "--overwrite"), a_run_and_a_bundle),
         Case("train-referring", (str(data / "told"), "--out-bundle", "models/refer", *REFERRING, "--bundle", street)),
         Case(
             "train-referring --overwrite",
@@ -169,29 +164,45 @@ def of_models(data: Path) -> list[Case]:
             referring_before,
         ),
         Case("demo", (), own_call=demo),
-        Case("benchmark", (sim, "--config", str(data / READY), "--out", "out")),
+        Case("benchmark", (sim, "--config", str(data / TABLE), "--out", "out")),
+        Case(
+            "benchmark --folds",
+            (str(data / "folds"), "--config", str(data / TABLE), "--hold-out", "0", "--folds", "00", "01", "--out", "out"),
+        ),
+        Case("benchmark (referring)", (str(data / "scannet"), *SCANREFER, "--out", "out")),
+        Case("benchmark --report-only", (sim, "--config", str(data / TABLE), "--out", "out", "--report-only"), a_table),
         Case("adapt", (sim, "--bundle", street, "--out", "models/adapted", "--report", "report", *ADAPT), codes=(0, 1)),
+        Case(
+            "adapt --overwrite",
+            (sim, "--bundle", street, "--out", "models/mine", "--overwrite", "--report", "report", *ADAPT),
+            a_bundle,
+            codes=(0, 1),
+        ),
         Case("build-engine", (), own_call=keep_a_plan),
         Case("wrap", (str(data / "other.onnx"), *foreign, "--out", "models/other")),
+        Case("wrap --overwrite", (str(data / "other.onnx"), *foreign, "--out", "models/mine", "--overwrite"), a_bundle),
         Case("promote", ("b",), models),
+        Case("promote (the first)", ("a",), bundles),
+        Case("promote --unjudged", ("b", "--unjudged"), unjudged),
         Case("rollback", (), deployed_twice),
-        Case("retrain", (*RETRAIN, "--frames", "log", "--bundle", street, "--replay", sim), clicked, codes=(0, 1)),
+        Case("retrain", (*RETRAIN, *GENEROUS, *clicks), clicked, codes=(0, 1)),
+        Case("retrain --no-promote", (*RETRAIN, *GENEROUS, *clicks, "--no-promote"), clicked, codes=(0, 1)),
+        Case("retrain (refused)", (*RETRAIN, "--gate.new-gain", "1", *clicks), clicked, codes=(1,)),
     ]
 
 
-ENGINE = ("--engine", "onnxruntime")
-REFERRING = (
-    *("--cache", "cache", "--training.burn-in", "1", "--training.steps", "2", "--training.batch", "2"),
-    *("--training.scans-per-batch", "1", "--training.width", "8", "--training.layers", "1"),
+SCANREFER = (
+    *("--config", "scanrefer_3drest", "--methods", "both", "--ratios", "0.25"),
+    *("--training.steps=2", "--training.burn-in=1", "--training.batch=2", "--override"),
+    *("randlanet.points=64", "randlanet.neighbours=4", "randlanet.ratios=[2, 2]", "net_width=8"),
+    *("steps=2", "batch_size=1", "workers=1", "validate_every=0", "accelerator=cpu", "precision=32-true"),
 )
 ADAPT = (
     *("--steps", "2", "--batch-size", "2", "--crop-columns", "0", "--check-every", "1", "--unfit", "--least-agreement", "0"),
     *("--steadiness-drop", "1", "--guard-clouds", "1"),
 )
-RETRAIN = (
-    *("--steps", "2", "--batch-size", "2", "--gate.new-gain", "-1", "--gate.latency-ratio", "100", "--gate.miou-drop", "1"),
-    *("--gate.class-drop", "1", "--gate.pq-drop", "1"),
-)
+RETRAIN = ("--steps", "2", "--batch-size", "2", "--gate.latency-ratio", "100")
+GENEROUS = ("--gate.new-gain", "-1", "--gate.miou-drop", "1", "--gate.class-drop", "1", "--gate.pq-drop", "1")
 
 
 def drawn(data: Path) -> Callable[[Path], None]:
@@ -215,11 +226,32 @@ def click(folder: Path, key: str) -> None:
 
 def label() -> int:
     """The clicks of a person on two scans; whoever was ended clicks on."""
+    return at_the_page(lambda: [click(Path("scans"), key) for key in ("000000", "000001")])
+
+
+def label_and_take_back() -> int:
+    """A person clicks on a scan, takes all of it back, and names it anew."""
+
+    def work() -> None:
+        from weakseg_ros.improve.label.clicks import ClickStore
+
+        click(Path("scans"), "000000")
+        store = ClickStore(Path("scans"))
+        while store.undo():
+            pass
+        store.redo()
+        click(Path("scans"), "000000")
+        store.mark_done("000000")
+
+    return at_the_page(work)
+
+
+def at_the_page(work: Callable[[], object]) -> int:
+    """The exit code of what a person does at the labelling page."""
     from weakseg_ros.errors import WeaksegError
 
     try:
-        for key in ("000000", "000001"):
-            click(Path("scans"), key)
+        work()
     except WeaksegError as error:  # the page shows the sentence
         print(error)
         return 2
@@ -250,6 +282,7 @@ def demo() -> int:
 TRAINED = {
     *(
         "adapt",
+        "doctor",
         "view",
         "compare",
         "train",
@@ -269,170 +302,3 @@ TRAINED = {
 }
 """verbs that need torch, or a model that was trained"""
 REFERRING_VERBS = {"refer", "train-referring"}
-
-
-READY = "table.yaml"
-"""what is prepared last"""
-
-
-def prepare_data(data: Path, trained: bool, referring: bool) -> None:
-    """The smallest scans, bags, run, bundles and table; a bundle that cannot run where nobody runs it."""
-    (data / "tiny.yaml").write_text(SENSOR)
-    sensor = ["--sensor", str(data / "tiny.yaml"), "--workers", "1"]
-    quietly(["simulate", "--scans", "5", "--out", "sim", "--bag", "bag", "--stride", "5", *sensor])
-    quietly(["simulate", "--scans", "3", "--out", "other", "--seed", "1", *sensor])
-    quietly(["simulate", "--scans", "3", "--bag", "bag_b", "--seed", "2", *sensor])
-    if trained:
-        quietly(["train", str(data / "sim"), "--out", "run", "--out-bundle", "bundle", *TRAIN])
-        quietly(["select", str(data / "sim"), "--bundle", "bundle", "--out", "log", "--frames", "2", "--points", "2"])
-        for name in ("eval_a", "eval_b"):
-            quietly(["evaluate", str(data / "sim"), "--bundle", "bundle", "--out", name, *ENGINE])
-        bags = [str(data / "bag"), str(data / "bag_b"), "--bundle", "bundle", "--out", "eval_bags", *ENGINE]
-        quietly(["evaluate", *bags])
-        shutil.copytree(data / "sim", data / "kitti" / "sequences" / "11")
-        foreign_model(data)
-    else:
-        tiny_bundle(data / "bundle")
-    if referring:
-        (data / "wide.yaml").write_text(WIDE)
-        told = ["--expressions", "8", "--scans", "2", "--out", "told", "--workers", "1", "--sensor", str(data / "wide.yaml")]
-        quietly(["simulate", *told])
-        quietly(["train-referring", "told", "--out-bundle", "refer", "--bundle", "bundle", *REFERRING])
-    table: dict[str, Any] = {"nets": ["light"], "methods": ["supervised"], "ratios": [0.05], "seeds": [0], "step_turns": 0}
-    table["train"] = {
-        "steps": 3,
-        "warmup_steps": 1,
-        "batch_size": 1,
-        "net_width": 16,
-        "validate_every": 1,
-        "precision": "32-true",
-    }
-    (data / READY).write_text(json.dumps({**table, "hold_out": 0.4}))
-
-
-def foreign_model(folder: Path) -> None:
-    """An ONNX file of another project, that one convolution is, and its two descriptions."""
-    import numpy as np
-    import onnx
-    from onnx import TensorProto, helper, numpy_helper
-
-    weight, bias = np.eye(3, 5, dtype=np.float32)[..., None, None], np.zeros(3, np.float32)
-    ends = [helper.make_tensor_value_info(n, TensorProto.FLOAT, [1, c, 8, 64]) for n, c in (("scan", 5), ("logits", 3))]
-    node = helper.make_node("Conv", ["scan", "weight", "bias"], ["logits"])
-    stored = [numpy_helper.from_array(weight, "weight"), numpy_helper.from_array(bias, "bias")]
-    graph = helper.make_graph([node], "foreign", ends[:1], ends[1:], stored)
-    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 13)], ir_version=8), folder / "other.onnx")
-    (folder / "arch_cfg.yaml").write_text(ARCH_CFG)
-    (folder / "data_cfg.yaml").write_text(DATA_CFG)
-
-
-def quietly(argv: Sequence[str]) -> None:
-    """A verb that has to succeed."""
-    code, said = in_child(lambda: verb(argv))
-    if code:
-        raise SystemExit(f"kill_sweep: weakseg {' '.join(argv)} ended with {code}:\n{said}")
-
-
-def verb(argv: Sequence[str]) -> int:
-    """A verb in this process."""
-    from weakseg_ros.cli import main
-
-    return main(list(argv))
-
-
-def in_child(work: Callable[[], int], log: Path | None = None) -> tuple[int, str]:
-    """(exit code, minus the signal's number where one ended it; what it said) of a forked child."""
-    with tempfile.TemporaryFile("w+") as said:
-        child = os.fork()
-        if child == 0:
-            os.dup2(said.fileno(), 1)
-            os.dup2(said.fileno(), 2)
-            signal.alarm(TRY_LIMIT_S)
-            signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs ignore it
-            code = 70
-            try:
-                code = work()
-            except SystemExit as error:
-                code = error.code if isinstance(error.code, int) else 1
-            except BaseException:
-                import traceback
-
-                traceback.print_exc()
-            finally:
-                for stream in (sys.stdout, sys.stderr):
-                    with contextlib.suppress(OSError):
-                        stream.flush()
-                os._exit(code)
-        _, status = os.waitpid(child, 0)
-        said.seek(0)
-        return os.waitstatus_to_exitcode(status), said.read()
-
-
-def run(case: Case, extra: Sequence[str] = ()) -> int:
-    """The verb of a case in the current folder."""
-    if case.own_call is not None:
-        return case.own_call()
-    return verb([case.verb.split()[0], *case.arguments, *extra])
-
-
-def content(folder: Path) -> dict[str, str]:
-    """What a run left, by path: a hash of what must be the same in every run."""
-    paths = [path for path in sorted(folder.rglob("*")) if path.parent.name != UNDONE]
-    return {str(path.relative_to(folder)): _of(path) for path in paths}
-
-
-UNDONE = ".changes"
-"""what a person can take back, named by the time of day; of a click under way when it was ended, only the click is kept"""
-VOLATILE = re.compile(
-    r"elapsed_s|wall_s|seconds|peak_mib|step_ms|made|time|latency|ms$|_ms|ms:|environment|machine|cores|command|histogram|hash|folder|path"
-)
-"""what a file says of when, where and how fast it was made, and the hashes over that"""
-LOCKS = ("_holder", ".lock")
-
-
-def _of(path: Path) -> str:
-    """A hash of what must be the same in every run; of a link, where it leads."""
-    if path.is_symlink():
-        return os.readlink(path)
-    if path.is_dir():
-        return "folder"
-    if path.suffix in (".html", ".png", ".mcap", ".md", ".npz", ".rrd") or path.name.endswith(LOCKS):
-        return path.suffix  # hold the time of day, or the process
-    blob = path.read_bytes()
-    if path.suffix == ".zip":
-        with zipfile.ZipFile(path) as archive:  # which holds the times of its files
-            blob = repr([(entry.filename, entry.CRC) for entry in archive.infolist()]).encode()
-    elif path.suffix == ".json":
-        blob = json.dumps(_lasting(json.loads(blob))).encode()
-    elif path.suffix == ".jsonl":
-        blob = json.dumps([_lasting(json.loads(line)) for line in blob.splitlines() if line.strip()]).encode()
-    elif path.suffix == ".yaml":
-        blob = json.dumps(_lasting(yaml.safe_load(blob)), default=str).encode()
-    elif path.parent.name == "sessions":
-        blob = json.dumps(_lasting(json.loads(blob))).encode()
-    return hashlib.sha256(blob).hexdigest()[:12]
-
-
-def _lasting(value: Any) -> Any:
-    """What a file holds, without the entries whose name says that they change from run to run."""
-    if isinstance(value, dict) and VOLATILE.search(str(value.get("name", ""))):
-        return value["name"]  # a check of the gate on the time per scan
-    if isinstance(value, dict):
-        return {key: _lasting(item) for key, item in value.items() if not VOLATILE.search(str(key).lower())}
-    if isinstance(value, list):
-        return [_lasting(item) for item in value]
-    return "PATH" if isinstance(value, str) and value.startswith("/") else value
-
-
-@contextlib.contextmanager
-def fresh(place: Path, case: Case) -> Iterator[None]:
-    """A folder of its own for a case, as the current one."""
-    shutil.rmtree(place, ignore_errors=True)
-    place.mkdir()
-    before = os.getcwd()
-    os.chdir(place)
-    try:
-        case.prepare(place)
-        yield
-    finally:
-        os.chdir(before)
