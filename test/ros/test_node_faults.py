@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from weakseg_ros.deploy.domain import RECENT_CLOUDS
 from weakseg_ros.points.labelled import unpack_labelled
 
 N = 400
@@ -175,8 +176,8 @@ def named(*names: str) -> list[tuple[str, int, int, int]]:
     return [(name, 4 * i, F32, 1) for i, name in enumerate(names)]
 
 
-HOSTILE = "zz\x1b]0;pwned\x07"
-"""a name of a field that would rename the terminal of whoever reads the node's log"""
+HOSTILE, SHOWN = "zz\x1b]0;pwned\x07", r"zz\x1b]0;pwned\x07"
+"""a name of a field or frame that would rename the terminal of whoever reads the node's log, and how it is written there"""
 # name: (message, the reason under which it is counted)
 BROKEN: dict[str, tuple[Callable[[Any, np.ndarray], Any], str]] = {
     "2 short data": (lambda rig, p: rig.make_cloud(p, data=p.tobytes()[:-1]), "short_data"),
@@ -299,6 +300,15 @@ def test_millions_of_points_all_get_an_answer(rig: Any, node: tuple[Any, Any]) -
     labels = unpack_labelled(answer)
     assert len(labels["class_id"]) == 5_000_000
     assert (labels["class_id"] > 0).all()
+
+
+def test_the_frame_of_clouds_that_lie_far_away_is_shown_and_not_obeyed(rig: Any, node: tuple[Any, Any]) -> None:
+    process, client = node
+    for seed in range(RECENT_CLOUDS):
+        message = rig.make_cloud(rig.street_points(N, seed) + np.array([2000, 0, 0, 0], np.float32))
+        message.header.frame_id = HOSTILE
+        assert client.answer_to(message)
+    client.wait(lambda: rf"frame '{SHOWN}'" in process.text(), "the warning that names the frame")
 
 
 def test_it_is_still_the_same_healthy_process(node: tuple[Any, Any]) -> None:

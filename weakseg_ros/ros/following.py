@@ -12,7 +12,7 @@ from rclpy.node import Node
 
 from weakseg_ros.deploy.segmentation import Segmentation
 from weakseg_ros.deploy.tracking import Tracker
-from weakseg_ros.errors import CloudError, ConfigError
+from weakseg_ros.errors import CloudError, ConfigError, printable
 from weakseg_ros.points.cloud import Cloud
 from weakseg_ros.points.labels import LabelMap
 from weakseg_ros.points.poses import matrix_of_text
@@ -66,7 +66,7 @@ class Following:
                 self._odometry.extrinsic = self._transforms.lookup(self._odometry.body_frame, cloud.frame_id, 0)
             except CloudError as error:
                 if self._throttle.passes("extrinsic"):
-                    self._node.get_logger().warning(str(error))
+                    self._node.get_logger().warning(printable(error))
                 return None
         return self._odometry.pose_at(cloud.stamp_ns)
 

@@ -237,7 +237,7 @@ class SegmentNode(LifecycleNode):
         sentences = model.domain_report() if model else []
         for sentence in sentences:
             if self._domain_throttle.passes(re.sub(r"[\d.]+", "", sentence)):
-                self.get_logger().warning(sentence)
+                self.get_logger().warning(printable(sentence))  # it may name the frame that a publisher chose
         statuses = (
             diagnostics.input_status(summary, config, self._source),
             diagnostics.inference_status(summary, model),
@@ -322,4 +322,4 @@ def _kept(loading: Loading[bool], model: Model) -> bool:
 
 
 def _sentence(error: Exception) -> str:
-    return printable(error) if isinstance(error, WeaksegError) else f"{type(error).__name__}: {error}"
+    return printable(error if isinstance(error, WeaksegError) else f"{type(error).__name__}: {error}")

@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from weakseg_ros.errors import CloudError, DataError, ReplayError
+from weakseg_ros.errors import CloudError, DataError, ReplayError, printable
 from weakseg_ros.points.cloud import Cloud, make_cloud
 from weakseg_ros.points.input_settings import InputSettings
 from weakseg_ros.points.labelled import unpack_labelled
@@ -166,7 +166,7 @@ class _Listener:
         try:
             self.frames.on_labels(message)
         except CloudError as error:
-            self._node.get_logger().warning(f"an answer is left out: {error}", throttle_duration_sec=10.0)
+            self._node.get_logger().warning(printable(f"an answer is left out: {error}"), throttle_duration_sec=10.0)
 
     def _topic(self, name: str) -> str:
         return f"/{self._config.node.strip('/')}/{name}"

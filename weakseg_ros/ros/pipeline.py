@@ -160,9 +160,9 @@ class Pipeline:
             self.model.fall_back(config, reason)
         except EngineError as error:
             if self._throttle.passes("fall_back"):
-                self._node.get_logger().error(str(error))
+                self._node.get_logger().error(printable(error))
             return
-        self._node.get_logger().error(f"{failed}: fails on every cloud ({reason}); {self.model.engine} takes over")
+        self._node.get_logger().error(printable(f"{failed}: fails on every cloud ({reason}); {self.model.engine} takes over"))
 
 
 def _confident(answer: Segmentation, min_confidence: float) -> Segmentation:
