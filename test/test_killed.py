@@ -6,6 +6,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import stat
 import subprocess
 import sys
 import time
@@ -15,7 +16,7 @@ import pytest
 
 from support import PATIENCE_S, optional
 from weakseg_ros.cli import main
-from weakseg_ros.files import content_of, put_in_place, staged, sweep, write_atomic
+from weakseg_ros.files import content_of, put_in_place, scratch_folder, staged, sweep, write_atomic
 from weakseg_ros.half_written import is_ours
 
 SENSOR = "name: tiny\nbeams: 8\ncolumns: 64\nmount_height_m: 1.6\n"
@@ -121,6 +122,21 @@ def test_what_a_living_process_writes_stays(tmp_path: Path) -> None:
         (fresh / "c").write_text("newer")
         put_in_place(fresh, tmp_path / "out")
     assert os.listdir(tmp_path / "out") == ["c"]
+
+
+def test_large_files_that_a_dead_process_left_in_the_temporary_folder_go(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An unpacked or fetched bag may be as large as the disk."""
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    left = tmp_path / ".weakseg_unpacked.k3j2x1.4194304-0.new"
+    left.mkdir()
+    (left / "drive.mcap").write_text("unpacked")
+    (tmp_path / ".weakseg_bag.k3j2x1.4194304-0.new").mkdir()
+    with scratch_folder("weakseg_unpacked") as folder, scratch_folder("weakseg_unpacked") as other:
+        assert folder != other
+        assert not left.exists()
+        assert stat.S_IMODE(folder.stat().st_mode) == 0o700
+        assert len(os.listdir(tmp_path)) == 3
+    assert os.listdir(tmp_path) == [".weakseg_bag.k3j2x1.4194304-0.new"]
 
 
 def test_a_folder_that_was_moved_aside_comes_back(tmp_path: Path) -> None:

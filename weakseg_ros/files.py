@@ -187,6 +187,22 @@ def staged(target: Path, inside: bool = False) -> Iterator[Path]:
         remove(fresh)
 
 
+@contextlib.contextmanager
+def scratch_folder(name: str) -> Iterator[Path]:
+    """An empty folder for large files in the system's temporary folder, gone when the block ends.
+
+    What dead processes left in folders of the same name is removed first.
+    """
+    sweep(Path(tempfile.gettempdir()) / name)
+    with tempfile.TemporaryDirectory(prefix=f".{name}.", suffix=f".{os.getpid()}.new") as folder:
+        descriptor = os.open(folder, os.O_RDONLY)
+        try:
+            claim(descriptor)
+            yield Path(folder)
+        finally:
+            os.close(descriptor)
+
+
 def put_in_place(fresh: Path, target: Path) -> None:
     """Make the prepared folder `fresh` the folder `target`, in one step and on the disk; what was there is removed.
 

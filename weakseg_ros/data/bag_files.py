@@ -5,13 +5,13 @@ from __future__ import annotations
 
 import re
 import sys
-import tempfile
 from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 from weakseg_ros.errors import CloudError, DataError
+from weakseg_ros.files import scratch_folder
 
 STORAGE_SUFFIXES = (".mcap", ".db3")
 ZSTD_SUFFIXES = (".zstd", ".zst")
@@ -107,7 +107,7 @@ def unpacked(stack: ExitStack, path: Path) -> tuple[Path, str]:
     """
     if path.suffix not in ZSTD_SUFFIXES:
         return path, ""
-    target = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="weakseg_"))) / path.stem
+    target = stack.enter_context(scratch_folder("weakseg_unpacked")) / path.stem
     damage = ""
     try:
         with open(path, "rb") as packed, _zstd().open(packed, "rb") as source, open(target, "wb") as out:

@@ -5,21 +5,21 @@ from __future__ import annotations
 
 import shlex
 import subprocess
-import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from weakseg_ros.data.ray_settings import as_given
 from weakseg_ros.errors import ConfigError, DataError
+from weakseg_ros.files import scratch_folder
 
 
 def fetched(work: Callable[[Path, str], dict[str, Any]], command: str) -> Callable[[Path, str], dict[str, Any]]:
     """`work`, with each bag fetched first; DataError where the command fails or brings nothing."""
 
     def work_on_fetched(bag: Path, name: str) -> dict[str, Any]:
-        with tempfile.TemporaryDirectory(prefix="weakseg_bag_") as folder:
-            return work(_fetch(command, as_given(bag), Path(folder)), name)
+        with scratch_folder("weakseg_bag") as folder:
+            return work(_fetch(command, as_given(bag), folder), name)
 
     return work_on_fetched
 

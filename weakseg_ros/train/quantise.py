@@ -7,9 +7,7 @@ QuantizeLinear and DequantizeLinear for each use, and biases in float.
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -19,6 +17,7 @@ from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantTy
 from onnxruntime.quantization.shape_inference import quant_pre_process
 from onnxruntime.transformers.float16 import convert_float_to_float16
 
+from weakseg_ros.files import scratch_folder
 from weakseg_ros.train.onnx_file import quiet
 
 LEARNT = ("Conv", "ConvTranspose", "Gemm", "MatMul")
@@ -61,8 +60,8 @@ MAKERS: dict[str, Callable[[onnx.ModelProto, NDArray[np.float32]], bytes]] = {
 
 def _quantised(model: onnx.ModelProto, images: NDArray[np.float32], activations: QuantType, options: dict[str, Any]) -> bytes:
     """The learnt part in int8, but for its first and last convolution, which cost little and matter most."""
-    with tempfile.TemporaryDirectory() as scratch, quiet(None):
-        plain, prepared, made = (Path(scratch) / f"{name}.onnx" for name in ("plain", "prepared", "made"))
+    with scratch_folder("weakseg_variants") as scratch, quiet(None):
+        plain, prepared, made = (scratch / f"{name}.onnx" for name in ("plain", "prepared", "made"))
         onnx.save(model, plain)  # by its place: given the model itself, the tool loses its weights
         quant_pre_process(plain, prepared, skip_symbolic_shape=True)
         graph = onnx.load(prepared)
