@@ -116,6 +116,11 @@ VOLATILE = re.compile(
     r"elapsed_s|wall_s|seconds|peak_mib|step_ms|made|time|latency|ms$|_ms|ms:|environment|machine|cores|command|histogram|hash|folder|path"
 )
 """what a file says of when, where and how fast it was made, and the hashes over that"""
+ENDS = {
+    **{".html": b"</html>", ".png": b"IEND\xaeB`\x82", ".mcap": b"\x89MCAP0\r\n", ".npz": b"PK\x05\x06"},
+    **{".md": b"", ".rrd": b""},
+}
+"""what the end of each kind of file holds, where something is known of that"""
 LOCKS = ("_holder", ".lock")
 
 
@@ -125,9 +130,11 @@ def _of(path: Path) -> str:
         return os.readlink(path)
     if path.is_dir():
         return "folder"
-    if path.suffix in (".html", ".png", ".mcap", ".md", ".npz", ".rrd") or path.name.endswith(LOCKS):
-        return path.suffix  # hold the time of day, or the process
+    if path.name.endswith(LOCKS):
+        return path.suffix  # hold the process
     blob = path.read_bytes()
+    if path.suffix in ENDS:  # hold the time of day
+        return path.suffix if ENDS[path.suffix] in blob[-32:] else f"{path.suffix}, cut off"
     if path.suffix == ".zip":
         with zipfile.ZipFile(path) as archive:  # which holds the times of its files
             blob = repr([(entry.filename, entry.CRC) for entry in archive.infolist()]).encode()
