@@ -11,9 +11,10 @@ from typing import Any
 
 import pytest
 
-from support import optional
+from support import files_of_at_most, optional
 from weakseg_ros.cli import main
 from weakseg_ros.errors import ConfigError
+from weakseg_ros.half_written import is_ours
 
 optional("torch")
 command = importlib.import_module("weakseg_ros.benchmark.command")
@@ -48,6 +49,18 @@ def test_published_figures_stand_beside_ours_with_their_source(tmp_path: Path) -
     latex = (tmp_path / "benchmark.tex").read_text()
     assert "\\midrule\n% Tang et al. 2023, README_1\nerda, published & RandLA-Net & 67.2 \\\\" in latex
     assert "published" not in report.write_report(tmp_path).read_text()
+
+
+def test_a_full_disk_leaves_the_earlier_picture_and_a_killed_report_nothing(tmp_path: Path) -> None:
+    (tmp_path / "rows.jsonl").write_text(f"{json.dumps(row('supervised', 0.01, 0.6))}\n")
+    report.write_report(tmp_path)
+    before = (tmp_path / "benchmark.png").read_bytes()
+    with files_of_at_most(len(before) // 2), pytest.raises(OSError, match="too large"):
+        report.write_report(tmp_path)
+    assert (tmp_path / "benchmark.png").read_bytes() == before
+    (tmp_path / ".benchmark.md.4194304-0.tmp").touch()
+    assert main(["benchmark", "--out", str(tmp_path), "--report-only"]) == 0
+    assert not any(is_ours(entry.name) for entry in tmp_path.iterdir())
 
 
 def test_a_table_that_ships_goes_by_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

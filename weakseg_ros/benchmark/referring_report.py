@@ -14,7 +14,7 @@ from weakseg_ros.benchmark.report import BASELINE, REPORT, spread
 from weakseg_ros.benchmark.rows import ROWS, RowFile
 from weakseg_ros.benchmark.tables import Entry, write_tables
 from weakseg_ros.errors import DataError
-from weakseg_ros.files import write_atomic
+from weakseg_ros.files import make_folder, write_atomic
 
 FIGURES = {
     **{"miou": "mIoU", "acc25": "Acc@0.25", "acc50": "Acc@0.5", "unique_miou": "unique", "multiple_miou": "multiple"},
@@ -38,6 +38,7 @@ def write_report(folder: Path, published: Sequence[PublishedGain] = ()) -> Path:
         Entry(method, NET, ratio, tuple(row["miou"] for row in seeds.values()), _mean(seeds, "masks"))
         for (method, ratio), seeds in sorted(cells.items(), key=lambda item: -item[0][1])
     ]
+    make_folder(folder)
     write_tables(folder, entries)
     parts = [_head(rows), _table(cells), _gains(cells, published)]
     write_atomic(folder / REPORT, "\n\n".join(filter(None, parts)) + "\n")

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import math
 import statistics
@@ -16,7 +17,7 @@ from weakseg_ros.benchmark.published import Published
 from weakseg_ros.benchmark.rows import ROWS, RowFile, Wanted
 from weakseg_ros.benchmark.tables import Entry, beside, write_tables
 from weakseg_ros.errors import DataError
-from weakseg_ros.files import write_atomic, write_json
+from weakseg_ros.files import make_folder, write_atomic, write_json
 
 REPORT, PICTURE, SUMMARY, STEPS = "benchmark.md", "benchmark.png", "summary.json", "steps.json"
 BASELINE = "supervised"
@@ -62,6 +63,7 @@ def write_report(
     for row in rows:
         cells.setdefault((Line(row["method"], row["variant"], row["net"]), row["ratio"]), {})[row["seed"]] = row
     measured = json.loads((folder / STEPS).read_text(encoding="utf-8"))["nets"] if (folder / STEPS).is_file() else {}
+    make_folder(folder)
     write_json(folder / SUMMARY, _summary(cells, classes, len(failures), measured))
     _draw(folder / PICTURE, cells, [line for line in _lines(cells) if not line.variant])
     with_variants = [line for line in _lines(cells) if line.method == BASELINE]
@@ -335,8 +337,10 @@ def _draw(path: Path, cells: Cells, lines: Sequence[Line]) -> None:
     every = [row for rows in cells.values() for row in rows.values()]
     figure.suptitle(f"{_all(row['data'] for row in every)}\n{_all(_machine(row) for row in every)}", fontsize=10)
     figure.tight_layout()
-    figure.savefig(path, dpi=120)
+    picture = io.BytesIO()
+    figure.savefig(picture, format="png", dpi=120)
     pyplot.close(figure)
+    write_atomic(path, picture.getvalue())
 
 
 def markdown(head: Sequence[str], body: Iterable[Sequence[str]]) -> str:

@@ -3,11 +3,13 @@
 
 from __future__ import annotations
 
+import io
 import logging
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from weakseg_ros.files import write_atomic
 from weakseg_ros.train.run_folder import BOARD, CURVES, RunFolder
 
 log = logging.getLogger(__name__)
@@ -68,7 +70,9 @@ def draw_curves(run: RunFolder) -> Path | None:
         axis.grid(alpha=0.3)
     axes[-1].set_xlabel("step")
     figure.suptitle(f"{run.path.name}")
-    figure.savefig(run.path / CURVES, dpi=110)
+    picture = io.BytesIO()
+    figure.savefig(picture, format="png", dpi=110)
+    write_atomic(run.path / CURVES, picture.getvalue())
     return run.path / CURVES
 
 
