@@ -7,7 +7,6 @@ import dataclasses
 import hashlib
 import json
 import os
-import resource
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -15,6 +14,7 @@ from typing import Any
 import pytest
 import yaml
 
+from support import files_of_at_most
 from weakseg_ros.config import from_mapping, to_mapping
 from weakseg_ros.deploy import bundle_place
 from weakseg_ros.deploy.bundle import Bundle, BundleInfo, ModelFile, write_bundle
@@ -210,13 +210,8 @@ def test_write_leaves_foreign_folders_alone(tiny_bundle: Bundle, tmp_path: Path)
 
 
 def test_a_write_that_fails_leaves_the_old_bundle(tiny_bundle: Bundle, copied_bundle: Path) -> None:
-    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (4096, limits[1]))
-    try:
-        with pytest.raises(BundleError, match="cannot be written"):
-            write_bundle(copied_bundle, tiny_bundle.info, {"a.bin": ("onnx", bytes(100_000))}, "card")
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    with files_of_at_most(4096), pytest.raises(BundleError, match="cannot be written"):
+        write_bundle(copied_bundle, tiny_bundle.info, {"a.bin": ("onnx", bytes(100_000))}, "card")
     assert Bundle.load(copied_bundle).info == tiny_bundle.info
     assert os.listdir(copied_bundle.parent) == ["tiny"]
 

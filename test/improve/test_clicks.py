@@ -3,15 +3,13 @@
 
 from __future__ import annotations
 
-import resource
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from types import ModuleType
 
 import numpy as np
 import pytest
 
+from support import files_of_at_most
 from support.bare_scans import CAR, PERSON, POINTS, ROAD, STREET, write_scans
 from weakseg_ros.data.scan_writer import ScanWriter
 from weakseg_ros.data.scans import open_scans
@@ -216,17 +214,6 @@ def test_a_click_that_cannot_be_saved_says_so(bare_folder: Path) -> None:
     target.rmdir()
     store.add("000001", [6], CAR)
     assert np.flatnonzero(store.labelled("000001")[0]).tolist() == [6]
-
-
-@contextmanager
-def files_of_at_most(size: int) -> Iterator[None]:
-    """A limit to the size of new files stands for a full disk."""
-    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (size, limits[1]))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
 
 
 def test_a_full_disk_is_a_sentence_and_loses_no_click(bare_folder: Path) -> None:

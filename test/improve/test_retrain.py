@@ -5,9 +5,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import resource
 import shutil
-import signal
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +13,7 @@ import numpy as np
 import pytest
 import torch
 
+from support import files_of_at_most
 from support.night import KEYS, LABELS, SPEC, click, iou_at_night, scan_of, settings, write
 from weakseg_ros.cli import main
 from weakseg_ros.data.scan_files import format_pose
@@ -164,14 +163,8 @@ def test_what_a_gpu_has_learnt_is_exported(world: Path, place: Path) -> None:
 def test_a_retraining_that_is_ended_leaves_neither_run_nor_candidate(world: Path, place: Path, limit: int) -> None:
     """Ended by the disk, which takes no file above a size: the next retraining has the same names."""
     click(place / "log", world / "night", KEYS)
-    before, former = resource.getrlimit(resource.RLIMIT_FSIZE), signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (limit, before[1]))
-    try:
-        with pytest.raises(OSError, match="too large"):
-            retrain(settings(place, steps=1))
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, before)
-        signal.signal(signal.SIGXFSZ, former)
+    with files_of_at_most(limit), pytest.raises(OSError, match="too large"):
+        retrain(settings(place, steps=1))
     assert not (place / "run").exists()
     assert content_of(place / "models" / "versions") == []
 

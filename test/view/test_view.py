@@ -4,13 +4,12 @@
 from __future__ import annotations
 
 import json
-import resource
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from support import optional
+from support import files_of_at_most, optional
 from support.viewed_scans import LABELS, SCANS, cloud_of, truth_of
 from weakseg_ros.cli import main
 from weakseg_ros.measure.pictures import RIGHT, WRONG
@@ -160,12 +159,8 @@ def test_the_recording_for_rerun_is_written_where_it_is_installed(
     assert not half.exists()
     assert (tmp_path / "scans.rrd").read_bytes()[:3] == b"RRF"
     assert "5 scans" in capsys.readouterr().out
-    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (4096, limits[1]))
-    try:
+    with files_of_at_most(4096):
         assert main(["view", str(folder), "--rrd", str(tmp_path / "other.rrd")]) == 2
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
     assert "other.rrd: File too large" in capsys.readouterr().err
     assert [entry.name for entry in tmp_path.iterdir() if "other" in entry.name] == []
     half.mkdir()
