@@ -5,8 +5,6 @@ from __future__ import annotations
 
 import os
 import sqlite3
-import struct
-import zlib
 from pathlib import Path
 
 import numpy as np
@@ -20,57 +18,14 @@ optional("rosbags")
 from rosbags import rosbag1, rosbag2
 from rosbags.typesys import Stores, get_types_from_msg, get_typestore
 
+from support.recorded_bags import NEW, START_NS, STORAGE, assert_read, cdr, points, write
 from weakseg_ros.cli import main as weakseg
 from weakseg_ros.data.bag_files import bags_in, families, is_bag
 from weakseg_ros.data.bag_types import POINT_CLOUD
 from weakseg_ros.data.bag_writer import CloudBagWriter
-from weakseg_ros.data.bags import PartialBagError, find_cloud_topic, list_topics, read_clouds, read_raw
+from weakseg_ros.data.bags import PartialBagError, find_cloud_topic, read_clouds, read_raw
 from weakseg_ros.errors import DataError
 from weakseg_ros.points.cloud import Cloud, make_cloud
-
-NEW, OLD = get_typestore(Stores.ROS2_HUMBLE), get_typestore(Stores.ROS1_NOETIC)
-START_NS = 1_700_000_000_000_000_000
-COUNT = 3
-STORAGE = {"mcap": rosbag2.StoragePlugin.MCAP, "sqlite3": rosbag2.StoragePlugin.SQLITE3}
-
-
-def points(index: int) -> np.ndarray:
-    return np.random.default_rng(index).uniform(-30, 30, (50, 4)).astype("<f4")
-
-
-def message(index: int, store: object = NEW) -> object:
-    types, values = store.types, points(index)
-    stamp = types["builtin_interfaces/msg/Time"](sec=1_700_000_000, nanosec=index)
-    old = {"seq": index} if store is OLD else {}
-    fields = [types["sensor_msgs/msg/PointField"](name, 4 * i, 7, 1) for i, name in enumerate(("x", "y", "z", "intensity"))]
-    return types[POINT_CLOUD](
-        header=types["std_msgs/msg/Header"](stamp=stamp, frame_id="lidar", **old),
-        **{"height": 1, "width": len(values), "fields": fields, "is_bigendian": False, "point_step": 16, "is_dense": True},
-        **{"row_step": values.nbytes, "data": values.reshape(-1).view(np.uint8)},
-    )
-
-
-def cdr(index: int) -> bytes:
-    return bytes(NEW.serialize_cdr(message(index), POINT_CLOUD))
-
-
-def write(path: Path, storage: str = "mcap", packed: rosbag2.CompressionMode | None = None) -> Path:
-    writer = rosbag2.Writer(path, version=8, storage_plugin=STORAGE[storage])
-    if packed:
-        writer.set_compression(packed, rosbag2.CompressionFormat.ZSTD)
-    with writer:
-        connection = writer.add_connection("/points", POINT_CLOUD, typestore=NEW)
-        for index in range(COUNT):
-            writer.write(connection, START_NS + index, cdr(index))
-    return path
-
-
-def assert_read(bag: Path, count: int = COUNT) -> None:
-    clouds = [cloud for _, cloud in read_clouds(bag)]
-    assert len(clouds) == count
-    for index, cloud in enumerate(clouds):
-        np.testing.assert_array_equal(cloud.xyz, points(index)[:, :3])
-        np.testing.assert_array_equal(cloud.intensity, points(index)[:, 3])
 
 
 @pytest.mark.parametrize("storage", STORAGE)
@@ -143,64 +98,6 @@ def test_messages_that_metadata_promises_and_files_lack_are_said(tmp_path: Path)
     with pytest.raises(PartialBagError, match=r"counts more messages than its files hold; 1 of 3 messages") as caught:
         list(read_raw(bag))
     assert caught.value.read == 1
-
-
-def text(value: str) -> bytes:
-    return struct.pack("<I", len(value)) + value.encode()
-
-
-def record(opcode: int, body: bytes) -> bytes:
-    return bytes([opcode]) + struct.pack("<Q", len(body)) + body
-
-
-def write_mcap(path: Path, profile: str, schema: tuple[str, str, str], encoding: str, blobs: list[bytes], library: str) -> Path:
-    """A file as `mcap convert` and other tools make it, without a summary."""
-    magic = b"\x89MCAP0\r\n"
-    out = magic + record(1, text(profile) + text(library)) + record(3, struct.pack("<H", 1) + b"".join(map(text, schema)))
-    out += record(4, struct.pack("<HH", 1, 1) + text("/points") + text(encoding) + struct.pack("<I", 0))
-    for index, blob in enumerate(blobs):
-        out += record(5, struct.pack("<HIQQ", 1, index, START_NS + index, START_NS + index) + blob)
-    path.write_bytes(out + record(15, struct.pack("<I", 0)) + record(2, struct.pack("<QQI", 0, 0, 0)) + magic)
-    return path
-
-
-ROS1 = ("sensor_msgs/PointCloud2", "ros1msg", OLD.generate_msgdef(POINT_CLOUD)[0])
-ROS2 = (POINT_CLOUD, "ros2msg", NEW.generate_msgdef(POINT_CLOUD, ros_version=2)[0])
-
-
-@pytest.mark.parametrize("library", ["mcap go v1.0.4", "go", ""])
-@pytest.mark.parametrize(
-    ("profile", "schema", "encoding"),
-    [
-        ("ros1", ROS1, "ros1"),
-        ("", ROS2, "cdr"),
-        ("drone", ROS2, "cdr"),
-        ("ros2", ("sensor_msgs/PointCloud2", *ROS2[1:]), "cdr"),
-        ("ros2", (POINT_CLOUD, "ros2msg", POINT_CLOUD), "cdr"),
-    ],
-)
-def test_an_mcap_file_of_another_profile_is_read(
-    tmp_path: Path, profile: str, schema: tuple[str, str, str], encoding: str, library: str
-) -> None:
-    blobs = [bytes(OLD.serialize_ros1(message(i, OLD), POINT_CLOUD)) if encoding == "ros1" else cdr(i) for i in range(COUNT)]
-    file = write_mcap(tmp_path / "drive.mcap", profile, schema, encoding, blobs, library)
-    assert list_topics(file) == [("/points", POINT_CLOUD, COUNT)]
-    assert_read(file)
-    whole = file.read_bytes()
-    file.write_bytes(whole[: whole.rindex(points(COUNT - 1).tobytes())])
-    with pytest.raises(PartialBagError, match=r"cut off or damaged; 2 messages"):
-        list(read_clouds(file))
-
-
-def test_an_indexed_mcap_file_without_a_profile_is_read(tmp_path: Path) -> None:
-    file = next(write(tmp_path / "drive").glob("*.mcap"))
-    blob = file.read_bytes()
-    length = struct.unpack_from("<I", blob, 17)[0]
-    assert blob[21 : 21 + length] == b"ros2"
-    library_length = struct.unpack_from("<I", blob, 25)[0]
-    library = blob[29 : 29 + library_length].decode()
-    file.write_bytes(blob[:17] + text("") + text(library + "    ") + blob[29 + library_length :])
-    assert_read(file)
 
 
 CUSTOM_MSG = {
@@ -383,38 +280,3 @@ def test_a_pipe_under_the_name_of_a_bag_is_not_waited_for(tmp_path: Path) -> Non
         find_cloud_topic(tmp_path / "drive.mcap")
     with pytest.raises(DataError, match=r"holds no \.mcap or \.db3 file"):
         find_cloud_topic(tmp_path)
-
-
-def test_a_chunk_whose_checksum_is_wrong_is_said(tmp_path: Path) -> None:
-    """rosbag2 writes the checksum of each chunk; what was read before the damaged one counts."""
-    rng = np.random.default_rng(0)
-    with CloudBagWriter(tmp_path / "bag", "/points") as bag:
-        for stamp in range(60):
-            bag.write(make_cloud(rng.normal(size=(4000, 3)), rng.random(4000), stamp_ns=stamp + 1, frame_id="lidar"))
-    file = next((tmp_path / "bag").glob("*.mcap"))
-    blob = bytearray(file.read_bytes())
-    chunks = _with_checksums(blob)
-    start, size = chunks[len(chunks) // 2]
-    file.write_bytes(blob)
-    assert sum(1 for _ in read_raw(tmp_path / "bag")) == 60
-    blob[start + size // 2] ^= 0xFF
-    file.write_bytes(blob)
-    read = []
-    with pytest.raises(PartialBagError, match=r"checksum mismatch; \d+ of 60 messages"):
-        read.extend(read_raw(tmp_path / "bag"))
-    assert 0 < len(read) < 60
-
-
-def _with_checksums(blob: bytearray) -> list[tuple[int, int]]:
-    """Write the checksum into each chunk; (offset, size) of their records."""
-    at, chunks = 8, []
-    while blob[at] != 2:
-        opcode, length = struct.unpack_from("<BQ", blob, at)
-        if opcode == 6:
-            compression = struct.unpack_from("<I", blob, at + 9 + 28)[0]
-            start = at + 9 + 32 + compression + 8
-            size = struct.unpack_from("<Q", blob, start - 8)[0]
-            struct.pack_into("<I", blob, at + 9 + 24, zlib.crc32(blob[start : start + size]))
-            chunks.append((start, size))
-        at += 9 + length
-    return chunks
