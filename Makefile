@@ -8,7 +8,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 comma := ,
-# rclpy is on PyPI for x86-64 only; elsewhere the tests that need it say so and skip
+# rclpy is on PyPI for x86-64 only; elsewhere the tests that need it are skipped
 EXTRAS := onnx,openvino,bags,report,train,poses,label,browser,ray,test,lint$(if $(filter x86_64,$(shell uname -m)),$(comma)ros-pip)
 INDEX := $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX))
 # the marker tells that the wheels' environment variables are set already; a child of another venv must not inherit it
@@ -36,13 +36,13 @@ $(STAMP): setup.py constraints.txt
 	$(CLEAN) $(BIN)/python -m pip install -q $(INDEX) -c constraints.txt -e ".[$(EXTRAS)]"
 	@touch $@
 
-demo: $(STAMP)       ## the whole chain on a simulated street; writes runs/demo/report.html
+demo: $(STAMP)       ## the whole pipeline on simulated streets; writes runs/demo/report.html
 	$(CLEAN) $(BIN)/weakseg demo
 
-test: $(STAMP)       ## every test; --oracles and --shared-data say where the optional data lies
+test: $(STAMP)       ## every test; --oracles and --shared-data name the folders of optional data
 	$(CLEAN) $(BIN)/python $(PYTEST) --durations=15
 
-check: $(STAMP)      ## the fast tests: neither DDS, nor a browser, nor training
+check: $(STAMP)      ## the fast tests, without DDS, browser and training
 	$(CLEAN) $(BIN)/python $(PYTEST) -m "not dds and not browser and not slow and not gpu"
 
 api: $(STAMP)        ## the reference of the Python API; writes build/api/weakseg_ros.html
@@ -52,7 +52,7 @@ api: $(STAMP)        ## the reference of the Python API; writes build/api/weakse
 lint: $(STAMP)       ## ruff and mypy
 	$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy
 
-bench: $(STAMP)      ## stage by stage beside what one would otherwise use, and end to end over DDS
+bench: $(STAMP)      ## each stage compared with alternatives, and the whole path over DDS
 	$(BIN)/python -m pip install -q -c constraints.txt -r bench/requirements.txt
 	$(BIN)/python -m pip install -q --no-deps ros2_numpy
 	$(CLEAN) $(BIN)/python bench/stages.py
@@ -66,30 +66,30 @@ rtx: $(STAMP)        ## build every exported variant with TensorRT-RTX, without 
 	$(CLEAN) $(BIN)/python -m pytest -q test/train/test_variants.py test/deploy/test_plans.py
 
 VLP32 ?= ../shared/data/vlp32_drive
-weak: $(STAMP)       ## what sparse labels cost and buy on the VLP-32C drive: make weak VLP32=folder of train.npz and val.npz
+weak: $(STAMP)       ## the accuracy with sparse labels on the VLP-32C drive: make weak VLP32=FOLDER, which holds train.npz and val.npz
 	@test -f $(VLP32)/train.npz || { echo "$(VLP32): has no train.npz; say where the VLP-32C drive lies: make weak VLP32=FOLDER"; exit 1; }
 	$(CLEAN) $(BIN)/weakseg benchmark $(VLP32) --config config/benchmark/vlp32_short.yaml --out runs/weak
 
-panoptic: $(STAMP)   ## objects from one click each on simulated streets, rules beside the learned distance, in short
+panoptic: $(STAMP)   ## objects from one click each on simulated streets, with handcrafted and learned distances, in a short form
 	$(CLEAN) $(BIN)/python bench/panoptic.py --short
 
-refer: $(STAMP)      ## find the object that an expression means, with masks for 1 % of them; writes runs/refer/summary.json
+refer: $(STAMP)      ## find the object that an expression refers to, with masks for 1 % of the expressions; writes runs/refer/summary.json
 	$(CLEAN) $(BIN)/python bench/refer.py
 
 flywheel: $(STAMP)   ## select, click, retrain, gate, swap in the live node: mIoU against clicks; writes runs/flywheel/report.md
 	$(CLEAN) $(BIN)/python bench/flywheel.py
 
-kill: $(STAMP)       ## end every verb before each of its file-system changes, then fill its disk; is all started again? make kill KILL="--verbs train"
+kill: $(STAMP)       ## kill every verb before each of its file-system changes, fill its disk, and test that it restarts; make kill KILL="--verbs train"
 	$(CLEAN) $(BIN)/python bench/kill_sweep.py $(KILL) --out runs/kill/kill.json
 	$(CLEAN) $(BIN)/python bench/kill_sweep.py --full changes sizes --out runs/kill/full.json
 
-fuzz: $(STAMP)       ## wild bytes for everything that reads; make fuzz FUZZ="--targets clouds --count 10000000"
+fuzz: $(STAMP)       ## random and damaged input for every reader; make fuzz FUZZ="--targets clouds --count 10000000"
 	$(CLEAN) $(BIN)/python bench/fuzz.py $(FUZZ)
 
-soak: $(STAMP)       ## an hour at 10 Hz while everything changes: memory, latency, losses; make soak SOAK="--minutes 3"
+soak: $(STAMP)       ## an hour at 10 Hz with constant changes: memory, latency, lost clouds; make soak SOAK="--minutes 3"
 	$(CLEAN) $(BIN)/python bench/soak.py $(SOAK)
 
-fleet: $(STAMP)      ## a fleet's bags in one process and on Ray workers, killed workers, damaged bags, memory; make fleet FLEET="--bags 20"
+fleet: $(STAMP)      ## the bags of a fleet in one process and on Ray workers, with killed workers and damaged bags; make fleet FLEET="--bags 20"
 	$(CLEAN) $(BIN)/python bench/fleet.py $(FLEET)
 
 street: $(STAMP)     ## train the default bundle models/street again (about 100 minutes on two cores)

@@ -48,7 +48,7 @@ class ReferringTable:
     """Says that the file is a table of referring segmentation."""
     descriptions: Path = Path()
     """Names the folder with ScanRefer_filtered_train.json and ScanRefer_filtered_val.json; an empty path looks in the data's
-    folder, and in ScanRefer/ in and beside it."""
+    folder, and in ScanRefer/ inside it or next to it."""
     out: Path = Path("runs/bench_referring")
     """Names the folder of the table, with rows.jsonl and benchmark.md; rows that are finished there are not trained again."""
 
@@ -69,7 +69,7 @@ class ReferringTable:
     training: ReferringTraining = field(default_factory=ReferringTraining)
     """Sets how heads are trained; method, ratio and seed are those of the row."""
     published: Annotated[tuple[PublishedGain, ...], tyro.conf.Suppress] = ()
-    """Lists what papers gained, to set beside the rows."""
+    """Lists the gains of papers, to show next to the rows."""
     report_only: bool = False
     """Trains nothing and writes the report of the rows that are finished."""
 

@@ -86,7 +86,7 @@ class BenchmarkConfig:
     coarse3d: {weight: 0.0}}}; methods, nets and ratios select the rows that get the variant."""
 
     published: Annotated[tuple[Published, ...], FILE_ONLY] = ()
-    """Lists published figures to show beside the rows, each with its source."""
+    """Lists published figures to show next to the rows, each with its source."""
 
     step_turns: int = setting(15, 0, 10000)
     """Sets how many training steps of each method are timed once all rows are finished, for steps.json (1 to 10000); 0 skips
