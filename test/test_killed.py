@@ -36,7 +36,7 @@ def sweep_bench(root: Path, out: Path, *arguments: str) -> dict[str, dict[str, o
 def test_verbs_that_are_killed_are_started_again_to_the_same_result(root: Path, tmp_path: Path) -> None:
     found = sweep_bench(root, tmp_path / "kill.json", "--verbs", "sparse", "import", "promote", "rollback", "--most", "4")
     assert all(row["tried"] for row in found.values())
-    assert len(found) == 8
+    assert len(found) == 12
 
 
 def test_a_full_disk_is_a_sentence_and_damages_nothing(root: Path, tmp_path: Path) -> None:
