@@ -38,8 +38,11 @@ SETTINGS = {
     "build-engine": ("weakseg_ros.deploy.engines.command:BuildConfig",),
 }
 """the classes of settings by verb; those that they hold are found from them"""
-OTHER_MANUALS = {"simulate": ("weakseg_ros.simulate.rooms.record:RoomsConfig",)}
-"""classes of settings that a verb takes in place of its own, as `simulate --rooms` does"""
+OTHER_MANUALS = {
+    "simulate": ("weakseg_ros.simulate.rooms.record:RoomsConfig",),
+    "benchmark": ("weakseg_ros.benchmark.referring_table:ReferringTable",),
+}
+"""classes of settings that a verb takes instead of its own, as `simulate --rooms` does"""
 
 
 def with_inner(cls: type) -> Iterator[type]:

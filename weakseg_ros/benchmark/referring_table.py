@@ -26,13 +26,13 @@ class PublishedGain:
     """States what a paper gained over training on the masks alone."""
 
     method: Row
-    """Names the method as the table does."""
+    """Selects the method by the name that the table uses."""
     ratio: float = setting(1.0, 0.0, 1.0)
     """States the share of masks of the figure (0 to 1)."""
     gain: float = setting(0.0, -100.0, 100.0)
     """States the difference in mIoU in points (-100 to 100)."""
     source: str = ""
-    """Says which paper the figure is from."""
+    """Names the paper that the figure is from."""
 
     def __post_init__(self) -> None:
         check_ranges(self)
@@ -45,15 +45,15 @@ class ReferringTable:
     data: Positional[Path] = Path(".")
     """Names the folder of ScanNet v2."""
     task: Literal["referring"] = "referring"
-    """Says that the file is a table of referring segmentation."""
+    """States that the file is a table of referring segmentation."""
     descriptions: Path = Path()
-    """Names the folder with ScanRefer_filtered_train.json and ScanRefer_filtered_val.json; an empty path looks in the data's
+    """Names the folder with ScanRefer_filtered_train.json and ScanRefer_filtered_val.json; the default looks in the data's
     folder, and in ScanRefer/ inside it or next to it."""
     out: Path = Path("runs/bench_referring")
     """Names the folder of the table, with rows.jsonl and benchmark.md; rows that are finished there are not trained again."""
 
     bundle: str = ""
-    """Names a bundle of a net on points, by path or name, whose classes describe the superpoints; an empty text trains one
+    """Names a bundle of a net on points, by path or name, whose classes describe the superpoints; an empty string trains one
     first."""
     base: Path = Path()
     """Names the training file of that net, for example config/train/scannet.yaml."""

@@ -38,7 +38,7 @@ class ReferringTraining:
     batch: int = setting(128, 1, 4096)
     """Sets the number of expressions with a mask in a batch; the same number without a mask is added (1 to 4096)."""
     scans_per_batch: int = setting(16, 1, 4096)
-    """Sets the number of scans from which the expressions of one batch are drawn, where each has enough of them (1 to 4096)."""
+    """Sets the number of scans from which the expressions of one batch are drawn, if each has enough of them (1 to 4096)."""
     learning_rate: float = setting(2e-3, 0.0, 1.0)
     """Sets the peak learning rate, reached at the end of the warm-up (0 to 1); it then falls to a tenth along a cosine."""
     weight_decay: float = setting(0.02, 0.0, 10.0)
