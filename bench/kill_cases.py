@@ -15,17 +15,16 @@ from kill_place import Case, quietly, verb
 
 def cases(data: Path) -> dict[str, Case]:
     """Every verb that writes, by name."""
-    return {row.verb: row for row in (*of_data(data), *of_models(data))}
+    return {row.verb: row for row in (*of_scans(data), *of_answers(data), *of_trainings(data), *of_versions(data))}
 
 
-def of_data(data: Path) -> list[Case]:
-    """The verbs that write scans, labels, answers and reports."""
+def of_scans(data: Path) -> list[Case]:
+    """The verbs that write scans and labels."""
     street, sim = str(data / "bundle"), str(data / "sim")
     sensor = ("--sensor", str(data / "tiny.yaml"), "--workers", "1")
     rooms = ("--rooms", "--floors", "2", "--scans", "2", "--columns", "64", "--workers", "1")
     camera = ("--camera.width", "32", "--camera.height", "24", "--scans", "2", "--workers", "1")
     bags = (str(data / "bag"), str(data / "bag_b"))
-    labels = (str(data / "sim" / "labels"),)
 
     def scans(folder: Path) -> None:
         shutil.copytree(data / "sim", folder / "scans")
@@ -38,14 +37,6 @@ def of_data(data: Path) -> list[Case]:
 
     def old_import(folder: Path) -> None:
         quietly(["import", str(data / "bag"), "--out", "out", "--limit", "1"])
-
-    def predicted(folder: Path) -> None:
-        (folder / "out").mkdir()
-        for number in range(5):
-            (folder / "out" / f"{number:06d}.npy").write_bytes(b"predicted by another model" * 100)
-
-    def selected(folder: Path) -> None:
-        shutil.copytree(data / "log", folder / "log")
 
     return [
         Case("simulate", ("--scans", "2", "--streets", "2", "--out", "out", "--bag", "bag", *sensor)),
@@ -66,6 +57,26 @@ def of_data(data: Path) -> list[Case]:
         Case("sparse", (sim, "--out", "out", "--ratio", "0.05")),
         Case("sparse --overwrite", (sim, "--out", "out", "--ratio", "0.05", "--overwrite"), drawn(data)),
         Case("sparse --propagate", (sim, "--out", "out", "--ratio", "0.05", "--propagate")),
+        Case("label", (), scans, own_call=label),
+        Case("label (taken back)", (), scans, own_call=label_and_take_back),
+    ]
+
+
+def of_answers(data: Path) -> list[Case]:
+    """The verbs that write answers, reports and what is worth a click."""
+    street, sim = str(data / "bundle"), str(data / "sim")
+    bags = (str(data / "bag"), str(data / "bag_b"))
+    labels = (str(data / "sim" / "labels"),)
+
+    def predicted(folder: Path) -> None:
+        (folder / "out").mkdir()
+        for number in range(5):
+            (folder / "out" / f"{number:06d}.npy").write_bytes(b"predicted by another model" * 100)
+
+    def selected(folder: Path) -> None:
+        shutil.copytree(data / "log", folder / "log")
+
+    return [
         Case("evaluate", (sim, "--bundle", street, "--out", "out", *ENGINE), codes=(0, 1)),
         Case("evaluate (two bags)", (*bags, "--bundle", street, "--out", "out", *ENGINE), codes=(0, 1)),
         Case("evaluate --shard", (sim, "--bundle", street, "--shard", "1/2", "--out", "out", *ENGINE), codes=(0, 1)),
@@ -82,8 +93,6 @@ def of_data(data: Path) -> list[Case]:
         Case("select --together", (*bags, "--together", "--bundle", street, "--out", "log", "--frames", "3", *ENGINE)),
         Case("select", (sim, "--bundle", street, "--out", "log", "--frames", "3", "--points", "2")),
         Case("select --like-node", (sim, "--like-node", "--bundle", street, "--out", "log", *ENGINE)),
-        Case("label", (), scans, own_call=label),
-        Case("label (taken back)", (), scans, own_call=label_and_take_back),
         Case("predict", (sim, "--bundle", street, "--out", "out", *ENGINE)),
         Case("predict --format npy", (sim, "--bundle", street, "--out", "out", "--format", "npy", *ENGINE), predicted),
         Case("predict --format ply", (sim, "--bundle", street, "--out", "out", "--format", "ply", *ENGINE)),
@@ -100,11 +109,55 @@ def of_data(data: Path) -> list[Case]:
     ]
 
 
-def of_models(data: Path) -> list[Case]:
-    """The verbs that write runs and bundles, and those that choose among them."""
+def of_trainings(data: Path) -> list[Case]:
+    """The verbs that train and write runs, tables and bundles."""
+    street, sim = str(data / "bundle"), str(data / "sim")
+
+    def a_run(folder: Path) -> None:
+        shutil.copytree(data / "run", folder / "run")
+
+    def a_run_and_a_bundle(folder: Path) -> None:
+        a_run(folder)
+        a_bundle_in(data)(folder)
+
+    def a_table(folder: Path) -> None:
+        shutil.copytree(data / "table", folder / "out")
+
+    def referring_before(folder: Path) -> None:
+        shutil.copytree(data / "bundle", folder / "models" / "refer")
+
+    return [
+        Case("train", (sim, "--out", "run", "--out-bundle", "models/mine", *TRAIN), again=("--resume",)),
+        Case(
+            "train --overwrite",
+            (sim, "--out", "run", "--out-bundle", "models/mine", "--overwrite", *TRAIN),
+            a_bundle_in(data),
+            again=("--resume",),
+        ),
+        Case("export", ("run", "--out", "models/mine"), a_run),
+        Case("export --from", ("--from", street, "--out", "models/more", "--scans", sim)),
+        Case("export --overwrite", ("run", "--out", "models/mine", "--overwrite"), a_run_and_a_bundle),
+        Case("train-referring", (str(data / "told"), "--out-bundle", "models/refer", *REFERRING, "--bundle", street)),
+        Case(
+            "train-referring --overwrite",
+            (str(data / "told"), "--out-bundle", "models/refer", "--overwrite", *REFERRING, "--bundle", street),
+            referring_before,
+        ),
+        Case("demo", (), own_call=demo),
+        Case("benchmark", (sim, "--config", str(data / TABLE), "--out", "out")),
+        Case(
+            "benchmark --folds",
+            (str(data / "folds"), "--config", str(data / TABLE), "--hold-out", "0", "--folds", "00", "01", "--out", "out"),
+        ),
+        Case("benchmark (referring)", (str(data / "scannet"), *SCANREFER, "--out", "out")),
+        Case("benchmark --report-only", (sim, "--config", str(data / TABLE), "--out", "out", "--report-only"), a_table),
+    ]
+
+
+def of_versions(data: Path) -> list[Case]:
+    """The verbs that change bundles and choose among them."""
     street, sim = str(data / "bundle"), str(data / "sim")
     foreign = ("--spec", str(data / "arch_cfg.yaml"), "--label-map", str(data / "data_cfg.yaml"))
-
     clicks = ("--frames", "log", "--bundle", street, "--replay", sim)
 
     def bundles(folder: Path) -> None:
@@ -125,62 +178,22 @@ def of_models(data: Path) -> list[Case]:
         models(folder)
         quietly(["promote", "b"])
 
-    def a_run(folder: Path) -> None:
-        shutil.copytree(data / "run", folder / "run")
-
-    def a_bundle(folder: Path) -> None:
-        shutil.copytree(data / "bundle", folder / "models" / "mine")
-
-    def a_run_and_a_bundle(folder: Path) -> None:
-        a_run(folder)
-        a_bundle(folder)
-
-    def a_table(folder: Path) -> None:
-        shutil.copytree(data / "table", folder / "out")
-
-    def referring_before(folder: Path) -> None:
-        shutil.copytree(data / "bundle", folder / "models" / "refer")
-
     def clicked(folder: Path) -> None:
         shutil.copytree(data / "sim", folder / "log")
         for key in ("000000", "000001", "000002", "000003"):
             click(folder / "log", key)
 
     return [
-        Case("train", (sim, "--out", "run", "--out-bundle", "models/mine", *TRAIN), again=("--resume",)),
-        Case(
-            "train --overwrite",
-            (sim, "--out", "run", "--out-bundle", "models/mine", "--overwrite", *TRAIN),
-            a_bundle,
-            again=("--resume",),
-        ),
-        Case("export", ("run", "--out", "models/mine"), a_run),
-        Case("export --from", ("--from", street, "--out", "models/more", "--scans", sim)),
-        Case("export --overwrite", ("run", "--out", "models/mine", "--overwrite"), a_run_and_a_bundle),
-        Case("train-referring", (str(data / "told"), "--out-bundle", "models/refer", *REFERRING, "--bundle", street)),
-        Case(
-            "train-referring --overwrite",
-            (str(data / "told"), "--out-bundle", "models/refer", "--overwrite", *REFERRING, "--bundle", street),
-            referring_before,
-        ),
-        Case("demo", (), own_call=demo),
-        Case("benchmark", (sim, "--config", str(data / TABLE), "--out", "out")),
-        Case(
-            "benchmark --folds",
-            (str(data / "folds"), "--config", str(data / TABLE), "--hold-out", "0", "--folds", "00", "01", "--out", "out"),
-        ),
-        Case("benchmark (referring)", (str(data / "scannet"), *SCANREFER, "--out", "out")),
-        Case("benchmark --report-only", (sim, "--config", str(data / TABLE), "--out", "out", "--report-only"), a_table),
         Case("adapt", (sim, "--bundle", street, "--out", "models/adapted", "--report", "report", *ADAPT), codes=(0, 1)),
         Case(
             "adapt --overwrite",
             (sim, "--bundle", street, "--out", "models/mine", "--overwrite", "--report", "report", *ADAPT),
-            a_bundle,
+            a_bundle_in(data),
             codes=(0, 1),
         ),
         Case("build-engine", (), own_call=keep_a_plan),
         Case("wrap", (str(data / "other.onnx"), *foreign, "--out", "models/other")),
-        Case("wrap --overwrite", (str(data / "other.onnx"), *foreign, "--out", "models/mine", "--overwrite"), a_bundle),
+        Case("wrap --overwrite", (str(data / "other.onnx"), *foreign, "--out", "models/mine", "--overwrite"), a_bundle_in(data)),
         Case("promote", ("b",), models),
         Case("promote (the first)", ("a",), bundles),
         Case("promote --unjudged", ("b", "--unjudged"), unjudged),
@@ -189,6 +202,15 @@ def of_models(data: Path) -> list[Case]:
         Case("retrain --no-promote", (*RETRAIN, *GENEROUS, *clicks, "--no-promote"), clicked, codes=(0, 1)),
         Case("retrain (refused)", (*RETRAIN, "--gate.new-gain", "1", *clicks), clicked, codes=(1,)),
     ]
+
+
+def a_bundle_in(data: Path) -> Callable[[Path], None]:
+    """A bundle in the place of the new one."""
+
+    def copied(folder: Path) -> None:
+        shutil.copytree(data / "bundle", folder / "models" / "mine")
+
+    return copied
 
 
 SCANREFER = (

@@ -51,8 +51,8 @@ def table(tallies: dict[str, Tally], what: str) -> str:
     return "\n".join([head, "|---|" + "---:|" * 7, *rows])
 
 
-def main() -> int:
-    """The sweep; exit code 1 where something was lost."""
+def asked() -> argparse.Namespace:
+    """The command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--verbs", nargs="*", default=[], help="only these, or one form of a verb: 'view --rrd'")
     parser.add_argument("--signals", nargs="*", default=["KILL"], choices=["KILL", "TERM", "INT"], help="what ends them")
@@ -62,7 +62,12 @@ def main() -> int:
     parser.add_argument("--out", type=Path, default=None, help="JSON file for the figures, written after each try")
     parser.add_argument("--prepared", type=Path, default=None, help="folder that keeps what is prepared, for further sweeps")
     parser.add_argument("--resume", action="store_true", help="go on from the figures in --out")
-    given = parser.parse_args()
+    return parser.parse_args()
+
+
+def main() -> int:
+    """The sweep; exit code 1 where something was lost."""
+    given = asked()
     out = given.out.absolute() if given.out else None
     os.environ["WEAKSEG_AUTO"] = "onnxruntime"  # `auto` is decided by times: another engine would be another result
     stored = json.loads(out.read_text()) if given.resume and out and out.is_file() else {}
