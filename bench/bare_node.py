@@ -6,6 +6,7 @@ python bench/bare_node.py NAME        (bench/end_to_end.py starts and ends it)
 
 from __future__ import annotations
 
+import contextlib
 import sys
 
 from weakseg_ros.ros.transport import apply_transport
@@ -15,6 +16,7 @@ def main(name: str) -> None:
     """Run until the process is ended."""
     apply_transport()
     import rclpy
+    from rclpy.executors import ExternalShutdownException
     from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
     from sensor_msgs.msg import PointCloud2
     from std_msgs.msg import String
@@ -27,7 +29,8 @@ def main(name: str) -> None:
     latched = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
     announced = node.create_publisher(String, f"/{name}/classes", latched)
     announced.publish(String())  # the player waits for it, as for the node's label map
-    rclpy.spin(node)
+    with contextlib.suppress(ExternalShutdownException, KeyboardInterrupt):
+        rclpy.spin(node)
 
 
 if __name__ == "__main__":
