@@ -219,6 +219,13 @@ def test_start_values_that_cannot_be_used_are_named(start: Start, bundle: Any, r
     assert process.end() == 0
 
 
+def test_the_nodes_own_answers_are_no_input(start: Start, bundle: Any) -> None:
+    process, client = start("--bundle", str(bundle.folder), "--input-topic", "~/labels")
+    process.wait_for_text("weakseg/labels: holds this node's own answers; remap 'points' to the LiDAR's topic")
+    assert client.state() == "inactive"
+    assert process.end() == 0
+
+
 def test_a_settings_file_overrides_only_what_it_names(start: Start, bundle: Any, tmp_path: Path) -> None:
     from rcl_interfaces.srv import GetParameters
 

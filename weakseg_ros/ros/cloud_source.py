@@ -19,10 +19,13 @@ from rclpy.qos import (
 from rclpy.qos_overriding_options import QoSOverridingOptions
 from sensor_msgs.msg import PointCloud2
 
+from weakseg_ros.errors import ConfigError
 from weakseg_ros.ros.compatibility import SubscriptionEventCallbacks, all_fit
 from weakseg_ros.ros.params import TOPIC, NodeConfig
 
 MESSAGE_TYPE = "sensor_msgs/msg/PointCloud2"
+OWN_CLOUDS = ("labels", "uncertain", "referred")
+"""what the node publishes of this type: clouds taken from there would go round for ever"""
 
 
 class CloudSource:
@@ -30,7 +33,8 @@ class CloudSource:
 
     A best-effort subscription hears every publisher but loses clouds that the transport cannot hold; a reliable one
     hears nothing of a best-effort publisher. So `reliability: auto` begins with best effort and asks for reliable
-    once every publisher offers it. A value in `qos_overrides` is obeyed instead.
+    once every publisher offers it. A value in `qos_overrides` is obeyed instead. Raises ConfigError where the topic is one of the
+    node's own.
     """
 
     def __init__(self, node: Node, config: NodeConfig, on_cloud: Callable[[bytes], None], on_lost: Callable[[int], None]) -> None:
@@ -39,6 +43,8 @@ class CloudSource:
         self._on_cloud = on_cloud
         self._on_lost = on_lost
         self.topic: str = node.resolve_topic_name(TOPIC)
+        if self.topic in [node.resolve_topic_name(f"~/{name}") for name in OWN_CLOUDS]:
+            raise ConfigError(f"{self.topic}: holds this node's own answers; remap 'points' to the LiDAR's topic (input_topic)")
         self._sequences: dict[bytes, int] = {}
         self.publishers = 0
         self._alone_until_s = time.monotonic()
