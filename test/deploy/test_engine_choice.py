@@ -132,8 +132,9 @@ def test_the_fastest_comes_first_and_the_reason_names_all() -> None:
     chain = rank([Measured("a", 60.0, 1.0), Measured("b", 58.0, 1.0), Measured("c:int8", 30.0, 0.98)], ["d: broken"])
     assert chain.labels == ("c:int8", "a", "b")  # b is not faster by enough to be worth a change
     assert chain.why == (
-        "auto takes c:int8 30.0 ms (98.00% as in float32); others: a 60.0 ms (100.00% as in float32), "
-        "b 58.0 ms (100.00% as in float32); not used: d: broken"
+        "auto uses c:int8 (30.0 ms, 98.00% of the classes as in float32); others: "
+        "a (60.0 ms, 100.00% of the classes as in float32), b (58.0 ms, 100.00% of the classes as in float32); "
+        "not used: d: broken"
     )
 
 

@@ -90,7 +90,7 @@ def _told() -> Chain | None:
     if not text:
         return None
     labels = engine_names(text, f"the environment variable {VARIABLE}")
-    why = f"auto takes {', else '.join(labels)}, as the environment variable {VARIABLE} requests"
+    why = f"auto uses {', else '.join(labels)}, as the environment variable {VARIABLE} requests"
     return Chain((*labels, REFERENCE, LAST_RESORT), why)
 
 
@@ -116,7 +116,7 @@ def _automatic(bundle: Bundle, threads: int) -> Chain:
     if stored is not None:
         order, why = json.loads(stored)
         return Chain((*order, *rest), f"{why} (measured on an earlier start)")
-    log.info("%s: %s are timed on this machine, once for this model", bundle.name, ", ".join(candidates))
+    log.info("%s: these engines are timed on this machine, once for this model: %s", bundle.name, ", ".join(candidates))
     try:
         measured, refused = measure(bundle, candidates, threads)
     except WeaksegError as error:
@@ -177,8 +177,8 @@ def rank(measured: Sequence[Measured], refused: Sequence[str]) -> Chain:
     best: list[Measured] = []
     for each in measured:  # in the candidates' order, which decides between equals
         best.insert(next((i for i, other in enumerate(best) if _is_better(each, other)), len(best)), each)
-    figures = [f"{each.label} {each.milliseconds:.1f} ms ({each.agreement:.2%} as in float32)" for each in best]
-    why = f"auto takes {figures[0]}" if figures else "auto found no engine that can be measured"
+    figures = [f"{each.label} ({each.milliseconds:.1f} ms, {each.agreement:.2%} of the classes as in float32)" for each in best]
+    why = f"auto uses {figures[0]}" if figures else "auto found no engine that can be measured"
     others = f"; others: {', '.join(figures[1:])}" if figures[1:] else ""
     return Chain(tuple(each.label for each in best), f"{why}{others}{''.join(f'; not used: {text}' for text in refused)}")
 
