@@ -13,7 +13,18 @@ from weakseg_ros.points.cloud import make_cloud
 from weakseg_ros.points.ground import find_ground
 from weakseg_ros.points.input_settings import InputSettings
 from weakseg_ros.points.reading import moved, rotation
-from weakseg_ros.points.sanity import AXES, LEVELLED_DEG, SECTORS, Finding, findings, hidden_share, merged, sectors, segments
+from weakseg_ros.points.sanity import (
+    AXES,
+    LEVELLED_DEG,
+    SECTORS,
+    SIDES,
+    Finding,
+    findings,
+    hidden_share,
+    merged,
+    sectors,
+    segments,
+)
 
 
 def street(
@@ -192,3 +203,32 @@ def test_real_scans(shared_data: Path, read: Callable[[Path], np.ndarray]) -> No
     assert [found.kind for found in findings(points - np.array([0, 0, 6]))] == ["high"]
     assert [found.kind for found in findings(points + np.array([0, 0, 5]))] == ["buried"]
     assert [found.kind for found in findings(points + np.array([0, 0, 1.75]))] == ["base frame"]
+
+
+@pytest.mark.parametrize("name", SIDES)
+@pytest.mark.parametrize("sensor", ["HDL-64E", "OS1"])
+def test_a_sensor_on_its_side_is_no_sensor_on_a_mast(sensor: str, name: str) -> None:
+    rpy_deg, text = SIDES[name]
+    (found,) = findings(street(**SENSORS[sensor]) @ rotation(*rpy_deg))
+    assert found.kind == name
+    assert text in found.text
+    rolled = findings(street(**SENSORS[sensor]) @ rotation(90.0, 0.0, 0.0))
+    assert [one.kind for one in rolled] == ["y up"], "the ground does not tell a roll from these axes"
+
+
+def test_feet_kilometres_and_marks_for_no_return_are_named() -> None:
+    scan = street()
+    (feet,) = findings(scan / 0.3048)
+    assert "or lengths in feet (then unit_m is 0.3048)" in feet.text
+    (kilometres,) = findings(scan / 1000)
+    assert "the lengths are not in metres" in kilometres.text
+    (marks,) = findings(np.concatenate([scan, np.full((len(scan), 3), -9999.0)]), "lidar")
+    assert "frame 'lidar': 50% of the points lie at one and the same place (-9999, -9999, -9999)" in marks.text
+    (mast,) = findings(street(height=12.0))
+    assert "feet" not in str(mast)
+
+
+def test_a_wall_right_ahead_is_no_ground() -> None:
+    rng = np.random.default_rng(0)
+    wall = np.column_stack([np.full(3000, 2.0), rng.uniform(-4, 4, 3000), rng.uniform(-1, 2, 3000)])
+    assert findings(wall + rng.normal(0, 0.01, wall.shape)) == []

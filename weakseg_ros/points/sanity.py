@@ -8,7 +8,7 @@ it lies below the sensor. A mirrored y axis (CARLA) cannot be told from position
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -21,10 +21,19 @@ MIN_POINTS = 400
 """fewer say nothing"""
 FAR_M = 250.0
 """no LiDAR has half of its returns farther away"""
+NEAR_M, NEAR_SHARE = 0.1, 0.99
+"""nor nearly all of them so near"""
+SAME_SHARE = 0.3
+"""of the points at one and the same place: a driver's mark for no return"""
+FEET = (1.0, 3.2)
+"""heights in metres that a sensor has where it would be one in feet"""
+FOOT_M = 0.3048
 CENTIMETRES_BELOW = 400.0
 """the lowest points of a street are 100 to 400 cm below the sensor, or 1000 to 4000 mm"""
 AWAY_M = 20.0
 """nearly all points of a cloud in another frame are farther than this from its origin"""
+WIDE_M = 8.0
+"""a ground that would be seen from a sensor on its side is at least so wide, or it may be a wall"""
 SQUARE_M, REACH_M, LAYER_M = 1.0, 25.0, 0.3
 MIN_SQUARES = 20
 LOWEST_M, HIGHEST_M = 0.2, 4.0
@@ -42,6 +51,13 @@ AXES = {
     "optical": ((-90.0, 0.0, -90.0), "z is forward and y is down, a camera's optical frame"),
     "y up": ((90.0, 0.0, 90.0), "y is up and z is forward, as in graphics"),
 }
+SIDES = {
+    "optical": AXES["optical"],
+    "y up": AXES["y up"],
+    "nose down": ((0.0, 90.0, 0.0), "the ground lies ahead, so x points down"),
+    "nose up": ((0.0, -90.0, 0.0), "the ground lies behind, so x points up"),
+}
+"""how a sensor may lie on its side; the ground does not tell a sensor that is rolled from these two frames"""
 LEVELLED_DEG = 18.0
 """a little less than the steepest ground that clouds are put level by, see points.ground.STEEPEST"""
 LEVELLED = frozenset({"tilted", "base frame", "high", "buried"})
@@ -74,7 +90,7 @@ class Finding(NamedTuple):
     """What is wrong with a cloud's geometry."""
 
     kind: str
-    """'unit', 'far', a key of AXES, 'tilted', 'steep' (tilted by more than is put level),
+    """'same', 'unit', 'far', a key of AXES or SIDES, 'tilted', 'steep' (tilted by more than is put level),
     'base frame', 'high', 'buried', 'merged', or 'segments'"""
     text: str
     """what was found, a clause without a full stop"""
@@ -93,12 +109,25 @@ def findings(xyz: NDArray[np.floating], frame_id: str = "") -> list[Finding]:
     points = xyz.astype(np.float64)
     if len(points) < MIN_POINTS:
         return []
-    for test in (far_away, wrong_unit, wrong_height, wrong_axes, tilted, base_frame):
+    for test in (same_place, far_away, wrong_unit, wrong_height, wrong_axes, tilted, on_its_side, base_frame):
         found = test(points)
         if found is not None:
             frame = f"frame '{frame_id}': " if frame_id else ""
             return [found._replace(text=frame + found.text)]
     return []
+
+
+def same_place(xyz: NDArray[np.float64]) -> Finding | None:
+    """A cloud many of whose points are one and the same, beside its origin."""
+    order = np.lexsort(xyz.T)
+    starts = np.flatnonzero(np.append(True, np.any(np.diff(xyz[order], axis=0) != 0, axis=1)))
+    counts = np.diff(np.append(starts, len(xyz)))
+    share = counts.max() / len(xyz)
+    if share < SAME_SHARE:
+        return None
+    place = ", ".join(f"{value:g}" for value in xyz[order[starts[counts.argmax()]]])
+    text = f"{share:.0%} of the points lie at one and the same place ({place}), which is no return"
+    return Finding("same", text, "let the driver write NaN or 0, 0, 0 there, or leave these points out")
 
 
 def far_away(xyz: NDArray[np.float64]) -> Finding | None:
@@ -115,7 +144,11 @@ def far_away(xyz: NDArray[np.float64]) -> Finding | None:
 
 def wrong_unit(xyz: NDArray[np.float64]) -> Finding | None:
     """A cloud in millimetres or centimetres."""
-    middle = float(np.median(np.linalg.norm(xyz, axis=1)))
+    distance = np.linalg.norm(xyz, axis=1)
+    middle, most = float(np.median(distance)), float(np.quantile(distance, NEAR_SHARE))
+    if most < NEAR_M:
+        text = f"{NEAR_SHARE:.0%} of the points are nearer than {most:.2g} m, so the lengths are not in metres (scaled to one?)"
+        return Finding("unit", text, "set unit_m to the length of the cloud's unit in metres")
     if middle < FAR_M:
         return None
     unit, name = (0.01, "centimetres") if _depth(xyz) < CENTIMETRES_BELOW and middle < 1e4 else (0.001, "millimetres")
@@ -133,6 +166,28 @@ def wrong_axes(xyz: NDArray[np.float64]) -> Finding | None:
     if shares[best] >= GROUND_SHARE and shares[best] > CLEARLY * own:
         return _axes(best)
     return _axes("optical") if own < GROUND_SHARE and _looks_along_z(xyz) else None
+
+
+def on_its_side(xyz: NDArray[np.float64]) -> Finding | None:
+    """A cloud that shows its ground at a usual height only where it is turned by a right angle."""
+    own = find_ground(xyz)
+    if max(ground_share(xyz), ground_share(xyz, level=True)) >= GROUND_SHARE or _looks_along_z(xyz):
+        return None
+    shares = {name: _share_of_wide_ground(xyz @ rotation(*rpy).T) for name, (rpy, _) in SIDES.items()}
+    best = max(shares, key=shares.__getitem__)
+    if shares[best] < SURE_SHARE or (own.share > shares[best] and LOWEST_M < own.offset_m < HIGHEST_M):
+        return None
+    return _axes(best, SIDES)
+
+
+def _share_of_wide_ground(xyz: NDArray[np.float64]) -> float:
+    """The share of a ground at a usual height that reaches as far as a road does and no wall of a room; 0 without one."""
+    plane = find_ground(xyz)
+    on_it = xyz[np.abs(plane.height(xyz)) < LAYER_M]
+    if not LOWEST_M < plane.offset_m < HIGHEST_M or len(on_it) < MIN_POINTS / 4:
+        return 0.0
+    reach = np.ptp(np.quantile(on_it[:, :2], (0.05, 0.95), axis=0), axis=0)
+    return plane.share if reach.min() >= WIDE_M else 0.0
 
 
 def _looks_along_z(xyz: NDArray[np.float64]) -> bool:
@@ -186,11 +241,14 @@ def wrong_height(xyz: NDArray[np.float64]) -> Finding | None:
     height = ground_height_m(xyz, math.inf)
     if height is None or -LEVEL_M <= height <= HIGHEST_M or _looks_along_z(xyz):
         return None
+    if height > 0 and on_its_side(xyz) is not None:  # what lies so far below is a wall
+        return None
     remedy = f"{OWN_FRAME}, or set translation_m to 0 0 {height - USUAL_HEIGHT_M:.1f}"
     if height > 0:
-        return Finding(
-            "high", f"the ground lies {height:.1f} m below the origin: a sensor on a mast, or a frame above it", remedy
-        )
+        text = f"the ground lies {height:.1f} m below the origin: a sensor on a mast, or a frame above it"
+        if FEET[0] <= height * FOOT_M <= FEET[1]:
+            text += f", or lengths in feet (then unit_m is {FOOT_M})"
+        return Finding("high", text, remedy)
     return Finding("buried", f"the ground lies {-height:.1f} m above the origin, where no sensor could see it", remedy)
 
 
@@ -289,8 +347,8 @@ def segments(covered: Sequence[NDArray[np.bool_]]) -> Finding | None:
     return Finding("segments", text, "use the driver's topic with full revolutions, or let the driver merge them")
 
 
-def _axes(name: str) -> Finding:
-    rpy, text = AXES[name]
+def _axes(name: str, among: Mapping[str, tuple[tuple[float, float, float], str]] = AXES) -> Finding:
+    rpy, text = among[name]
     angles = " ".join(f"{angle:g}" for angle in rpy)
     return Finding(name, text, f"set rotation_rpy_deg to {angles}, or transform the clouds to x forward, y left, z up")
 
