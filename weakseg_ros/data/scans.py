@@ -118,8 +118,8 @@ def _what_lies_there(folder: Path) -> str:
             return (
                 f"; {len(files)} {kind} files were found in {place}: 'weakseg import {place} --out scans' converts them to scans"
             )
-    told = foreign(folder)
-    return f"; {told}" if told else above(folder, _has_layout) or "; check the path"
+    told = above(folder, _has_layout) or foreign(folder)
+    return f"; {told.removeprefix('; ')}" if told else "; check the path"
 
 
 def _has_layout(place: Path) -> bool:
