@@ -18,8 +18,8 @@ KILL ?= --signals KILL TERM INT
 FUZZ ?= --count 20000
 SOAK ?= --minutes 60
 FLEET ?= --bags 200
-# two processes share the tests, a file at a time; JOBS=0 runs them in one
-JOBS ?= 2
+# five processes share the tests, a file at a time, as many of them wait for other processes; JOBS=0 runs them in one
+JOBS ?= 5
 PYTEST := -m pytest -q -n $(JOBS) --dist loadfile --no-loadscope-reorder
 
 .PHONY: help api install soak fleet fuzz kill demo test lint bench gpu rtx flywheel weak panoptic refer street street64 rooms clean

@@ -17,6 +17,7 @@ from typing import NamedTuple
 from weakseg_ros import __version__
 from weakseg_ros.errors import WeaksegError, complain, did_you_mean, printable, refusal_of, say
 from weakseg_ros.extras import explain
+from weakseg_ros.memory import keep_large_blocks
 
 
 class Verb(NamedTuple):
@@ -110,6 +111,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         complain(f"weakseg: unknown verb '{name}'{did_you_mean(name, VERBS)} ('weakseg --help' lists them)")
         return 2
     _log_to_stderr()
+    keep_large_blocks()
     module, _, attribute = VERBS[name].entry.partition(":")
     try:
         with _ended_by_exception():

@@ -100,8 +100,8 @@ class DomainMonitor:
         self._frame_id = view.cloud.frame_id
         self._added += 1
         self._samples.append(sample_cloud(view, self._info.input.geometry))
-        usable = np.flatnonzero(view.cloud.valid)
-        self._last = view.cloud.xyz[usable[:: math.ceil(len(usable) / MERGED_POINTS) or 1]]
+        cloud, step = view.cloud, math.ceil(np.count_nonzero(view.cloud.valid) / MERGED_POINTS) or 1
+        self._last = cloud.xyz[::step][cloud.valid[::step]]
 
     def geometry(self) -> list[str]:
         """What is plainly wrong with the frame or unit of the recent clouds, one sentence each; empty = nothing is."""

@@ -194,20 +194,22 @@ class InputSpec:
         """Whether the cloud's ground has to be found."""
         return self.level or "height" in self.channels
 
-    def image(self, planes: Planes, mask: Any, xp: ModuleType) -> list[Any]:
+    def image(self, planes: Planes, mask: Any, xp: ModuleType, out: Sequence[Any] | None = None) -> list[Any]:
         """The network's channels, each of the planes' shape: (raw - mean) / std where `mask` is 1, a point, and 0 where it is 0.
 
-        `planes` are PLANES by name, arrays of one shape (..., H, W); `xp` is the module they belong to, numpy or torch.
+        `planes` are PLANES by name, arrays of one shape (..., H, W); `xp` is the module they belong to, numpy or torch. With
+        `out`, an array for each channel, they are written there, which spares a copy.
         """
         channels, planes = [], {**planes, "mask": mask, "distance": _range(planes, xp)}  # which most channels ask for
-        for name, mean, std in zip(self.channels, self.mean, self.std, strict=True):
+        for number, (name, mean, std) in enumerate(zip(self.channels, self.mean, self.std, strict=True)):
             values = CHANNELS[name](planes, xp)
             if name in NOT_NORMALISED:
                 mean, std = 0.0, 1.0
-            values = values - mean  # a new array, so that the raw planes stay as they are
+            # into another array, so that the raw planes stay as they are
+            values = xp.subtract(values, mean, **({} if out is None else {"out": out[number]}))
             values /= std
             if name == "intensity":
-                values = xp.clip(values, -self.clip_deviations, self.clip_deviations)
+                values = xp.clip(values, -self.clip_deviations, self.clip_deviations, **({} if out is None else {"out": values}))
             values *= mask
             channels.append(values)
         return channels

@@ -90,9 +90,10 @@ def range_input(
     """What a network on range images is fed, (C, H, W) f32, 0 where no point is; `ground` is what `stand` found."""
     planes = raw_planes(cloud, pixels, intensity_scale, spec.intensity.ranks, ground)
     mask = (pixels.point_of_pixel >= 0).astype(np.float32)
+    image = np.empty((len(spec.channels), *mask.shape), np.float32)
     with np.errstate(over="ignore"):  # what overflows is an absurd intensity, and cut
-        channels = spec.image(dict(zip(PLANES, planes, strict=True)), mask, np)
-    return np.stack(channels).astype(np.float32, copy=False)
+        spec.image(dict(zip(PLANES, planes, strict=True)), mask, np, out=tuple(image))
+    return image
 
 
 class RangeFrontend:
