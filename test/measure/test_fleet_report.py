@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from support import files_of_at_most
 from weakseg_ros.cli import main as weakseg
 from weakseg_ros.data.bag_writer import CloudBagWriter
 from weakseg_ros.data.bags import read_raw
@@ -113,6 +114,17 @@ def test_a_choice_over_bags_that_was_ended_goes_on_in_the_same_sessions(
         assert sorted((tmp_path / "log" / "sessions").iterdir()) == sessions, end
         assert sorted(path.name for path in (tmp_path / "log" / "frames").iterdir()) == frames, end
         assert "finished" in json.loads(last.read_text())
+
+
+def test_a_full_disk_is_no_fault_of_a_bag_and_ends_the_selection(
+    fleet: list[Path], known_bundle: Bundle, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    command = ["select", *map(str, fleet), "--bundle", str(known_bundle.folder), "--engine", "onnxruntime", "--out"]
+    with files_of_at_most(2):
+        assert weakseg([*command, str(tmp_path / "log")]) == 2
+    said = capsys.readouterr().err
+    assert "File too large" in said
+    assert "could not be read" not in said
 
 
 def test_a_robot_does_not_take_the_whole_budget() -> None:

@@ -162,8 +162,8 @@ def select(config: SelectConfig) -> Selection:
     """Choose out of one bag or data set, and write.
 
     The model runs twice over what is chosen and once over the rest, so that no more than one scan is in memory. Scans
-    that the log holds already are not chosen again. Raises DataError where no scan can be read or the log cannot be
-    written.
+    that the log holds already are not chosen again. Raises DataError where no scan can be read, and OSError where the
+    disk refuses a frame.
     """
     with open_parts(config) as (source, segmenter):
         bundle = segmenter.bundle
@@ -198,10 +198,6 @@ def open_parts(config: SelectConfig) -> Iterator[tuple[Input, Segmenter]]:
     )
     try:
         yield source, segmenter
-    except OSError as error:
-        raise DataError(
-            f"{config.out}: cannot be written ({error.strerror}); free some space, or choose another folder"
-        ) from None
     finally:
         segmenter.close()
 
