@@ -133,8 +133,9 @@ def test_a_crash_after_the_checkpoint_costs_only_what_came_after_it(scans: Path,
 
 
 def test_the_saved_settings_repeat_the_run(scans: Path, tmp_path: Path) -> None:
-    first = train(settings(scans, tmp_path / "first"))
+    first = train(settings(scans, tmp_path / "first", overwrite=True))
     stored = load_yaml(TrainConfig, first.path / "config.yaml")
+    assert not stored.overwrite, "to repeat it replaces no bundle unasked"
     assert_same_run(first, train(dataclasses.replace(stored, out=tmp_path / "second")))
 
 

@@ -64,11 +64,16 @@ def _on_these_processes(stored: TrainConfig, config: TrainConfig) -> dict[str, A
     return {"devices": config.devices, "num_nodes": config.num_nodes, "batch_size": together // processes}
 
 
+def as_kept(config: TrainConfig) -> TrainConfig:
+    """The settings as a run folder keeps them, without how it was started: repeated from there, nothing is replaced unasked."""
+    return dataclasses.replace(config, resume=False, overwrite=False)
+
+
 def keep_settings(run: RunFolder, config: TrainConfig, done: int) -> None:
     """Write the settings of a resumed run that were changed; ConfigError where it is to have fewer steps than are `done`."""
     if config.steps < done:
         raise ConfigError(f"steps: {run.path} has done {done} steps already; ask for more than {config.steps}, or leave it out")
-    now = dataclasses.replace(config, resume=False, overwrite=False)
+    now = as_kept(config)
     stored = load_yaml(TrainConfig, run.path / CONFIG)
     if stored.steps != now.steps:
         log.info("%s: continues from step %d to step %d instead of %d", run.path, done, now.steps, stored.steps)

@@ -32,7 +32,7 @@ from weakseg_ros.train.config import TrainConfig
 from weakseg_ros.train.initial import begin_with, read_initial
 from weakseg_ros.train.machine import check_accelerator, launch_fabric, precision_of, why_precision
 from weakseg_ros.train.outputs import check_outputs
-from weakseg_ros.train.resuming import keep_settings, resumed
+from weakseg_ros.train.resuming import as_kept, keep_settings, resumed
 from weakseg_ros.train.run_folder import CONFIG, ENVIRONMENT, LABELS, SPEC, STATISTICS, RunFolder
 from weakseg_ros.train.survey import DataStatistics, survey
 from weakseg_ros.train.training_data import (
@@ -287,7 +287,7 @@ def write_start(
 ) -> None:
     """Write what is known before the first step: settings, statistics, and `facts` about data and device."""
     write_json(run.path / ENVIRONMENT, {**facts, **environment()})
-    write_atomic(run.path / CONFIG, dump_yaml(config))
+    write_atomic(run.path / CONFIG, dump_yaml(as_kept(config)))
     write_atomic(run.path / STATISTICS, dump_yaml(statistics))
     write_atomic(run.path / SPEC, dump_yaml(spec))
     write_atomic(run.path / LABELS, dump_yaml(labels))
