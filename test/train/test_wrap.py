@@ -73,7 +73,7 @@ def test_a_model_of_another_project_answers_on_scans(
 ) -> None:
     model = write_model(place / "salsa.onnx", False, opset, channels)
     assert main([*words(place, model), "--data", str(place / "scans")]) == 0
-    assert "at 100.00% of the pixels" in capsys.readouterr().out
+    assert "on 100.00% of the pixels" in capsys.readouterr().out
     bundle = Bundle.load(place / "mine")
     assert bundle.labels.names == ("unlabelled", "road", "building")
     assert "It is not known:" in (place / "mine" / "MODEL_CARD.md").read_text()
@@ -160,7 +160,7 @@ def test_a_published_net_is_wrapped_with_its_answers(
     published, like = Published().eval(), torch.zeros(1, 5, 16, 128)
     torch.onnx.export(published, (like,), str(model), dynamo=False, input_names=["scan"], output_names=["out"])
     assert main([*words(place, model), "--data", str(place / "scans")]) == 0
-    assert "at 100.00% of the pixels" in capsys.readouterr().out
+    assert "on 100.00% of the pixels" in capsys.readouterr().out
     segmenter = Segmenter(Bundle.load(place / "mine"))
     inputs, _ = segmenter.frontend.encode(open_scans(place / "scans")[0].cloud)
     answers = segmenter.engine.run(inputs)["class_id"][0]
