@@ -169,7 +169,7 @@ def test_a_class_made_of_the_source_may_be_met_by_the_one_of_the_file(files: Pat
 
 def test_a_row_cannot_take_the_name_of_a_setting(files: Path) -> None:
     done = weakseg(files, 'registry.METHODS["draw"] = "smooth:Smooth"\n', ["train", "--help"])
-    assert "registry: 'draw' is called like a setting of a training; give the row another name" in done.stderr
+    assert "registry: 'draw' has the name of a training setting; give the row another name" in done.stderr
 
 
 def test_settings_are_the_name_of_a_class(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -208,7 +208,7 @@ GOOD = Look(0, 1.0, 0.9, 0.7, (0.0, 0.5, 0.3, 0.2))
     [
         (GOOD, ""),
         (dataclasses.replace(GOOD, steadiness=0.4), "keep their class"),
-        (dataclasses.replace(GOOD, class_share=(0.0, 0.05, 0.05, 0.9)), "it calls 90% of the points car"),
+        (dataclasses.replace(GOOD, class_share=(0.0, 0.05, 0.05, 0.9)), "it classifies 90% of the points as car"),
         (dataclasses.replace(GOOD, confidence=0.2), "mean confidence"),
     ],
 )

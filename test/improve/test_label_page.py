@@ -113,7 +113,7 @@ def test_a_person_labels_by_keys_clicks_and_masks(browser: Any, served: Served) 
     eye = view_points(second)
     tab.wait_for_timeout(1500)  # the flight to the second point; where the camera is, no element of the page tells
     tab.keyboard.press("c")
-    see(tab, "gives the points under the brush")
+    see(tab, "labels what is under the brush")
     tab.keyboard.press("3")
     see(tab, "labels the point under it as sidewalk")
     click_middle(tab)

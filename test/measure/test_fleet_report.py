@@ -260,7 +260,7 @@ def test_bags_are_listed_in_a_file_and_fetched_by_a_command(recording: Path, tmp
         work(bags[1], "bob")
     with pytest.raises(DataError, match="copied nothing"):
         fetched(work, "true {bag} {folder}")(bags[0], "ada")
-    with pytest.raises(ConfigError, match=r"does not say \{bag\} and \{folder\}"):
+    with pytest.raises(ConfigError, match=r"lacks \{bag\} and \{folder\}"):
         RaySettings(fetch="cp a b")
     with pytest.raises(DataError, match="lists no bag"):
         bags_of(_empty(tmp_path), ())

@@ -176,9 +176,9 @@ def test_nothing_stands_in_the_way(glimpses):
 
 
 def test_a_drive_that_outruns_its_street_is_refused():
-    with pytest.raises(ConfigError, match="take at most"):
+    with pytest.raises(ConfigError, match="use at most"):
         next(simulate(SimulateConfig(1, 5000, 1, SMALL)))
-    with pytest.raises(ConfigError, match="take at most") as refused:
+    with pytest.raises(ConfigError, match="use at most") as refused:
         next(simulate(SimulateConfig(1, 100, 20, SMALL)))
     most = int(str(refused.value).split("at most ")[1].split(",")[0])
     street = build_street(1)

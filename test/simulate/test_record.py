@@ -79,7 +79,7 @@ def test_wrong_settings_are_refused_before_anything_is_written(tmp_path, capsys)
         RecordConfig()
     out = tmp_path / "sim"
     for arguments, text in (
-        (["--scans", "100000"], "take at most"),
+        (["--scans", "100000"], "use at most"),
         (["--sensor", "vlp15"], "did you mean 'vlp16'"),
         (["--streets", "0"], "streets: 0 is outside"),
     ):

@@ -4,14 +4,15 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
+from support import optional
 from support.viewed_scans import LABELS, SCANS, answer_of, cloud_of, truth_of
 from weakseg_ros.data.scan_writer import ScanWriter
 from weakseg_ros.points.projection import RangeSpec
-from weakseg_ros.view.frames import Shown
 
 
 @pytest.fixture(scope="module")
@@ -26,8 +27,11 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def shown() -> Shown:
-    """A scan of which the model calls the person a car."""
+def shown() -> Any:
+    """A `Shown`: a scan of which the model calls the person a car."""
+    optional("onnxruntime")
+    from weakseg_ros.view.frames import Shown
+
     class_id, instance = truth_of()
     said = class_id.copy()
     said[40:60] = 2
