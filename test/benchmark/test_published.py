@@ -66,7 +66,7 @@ def test_a_full_disk_leaves_the_earlier_picture_and_a_killed_report_nothing(tmp_
 def test_a_table_that_ships_goes_by_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     words = command.with_shipped_table(["DATA", "--config", "semantickitti_coarse3d", "--seeds", "1"])
     assert words[2].endswith("config/benchmark/semantickitti_coarse3d.yaml")
-    with pytest.raises(ConfigError, match=r"'semantickitti_coarse' is neither a file .*; mean 'semantickitti_coarse3d'\?"):
+    with pytest.raises(ConfigError, match=r"'semantickitti_coarse' is neither a file .* mean 'semantickitti_coarse3d'\?"):
         command.with_shipped_table(["--config", "semantickitti_coarse"])
     assert command.with_shipped_table(["--config", "mine.yaml"]) == ["--config", "mine.yaml"]
     assert command.with_shipped_table(["--config"]) == ["--config"]
