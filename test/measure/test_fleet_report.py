@@ -116,6 +116,20 @@ def test_a_choice_over_bags_that_was_ended_goes_on_in_the_same_sessions(
         assert "finished" in json.loads(last.read_text())
 
 
+def test_equal_shares_that_were_ended_before_the_row_of_a_bag_write_no_frame_twice(
+    fleet: list[Path], known_bundle: Bundle, tmp_path: Path
+) -> None:
+    model, log = ["--bundle", str(known_bundle.folder), "--engine", "onnxruntime"], tmp_path / "log"
+    command = ["select", *map(str, fleet), *model, "--frames", "4", "--out", str(log)]
+    assert weakseg(command) == 0
+    manifest, names = (log / "bags.json").read_text(), sorted(path.name for path in log.glob("*/*"))
+    (log / "bags.json").unlink()  # as a kill leaves it between the end of the second bag's session and its row
+    (log / "bags.jsonl").write_text(json.dumps(json.loads(manifest)[0]) + "\n")
+    assert weakseg(command) == 0
+    assert sorted(path.name for path in log.glob("*/*")) == names
+    assert (log / "bags.json").read_text() == manifest
+
+
 def test_a_full_disk_is_no_fault_of_a_bag_and_ends_the_selection(
     fleet: list[Path], known_bundle: Bundle, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -184,8 +184,9 @@ def names_of(bags: Sequence[Path], before: Mapping[str, str] = MappingProxyType(
 
     A bag that had a name `before` keeps it, so that what was done stays done when more bags come.
     """
-    names = [before.get(str(bag), bag.name if bag.is_dir() else bag.name.split(".")[0]) for bag in bags]
-    counts = Counter(names)
+    own = [bag.name if bag.is_dir() else bag.name.split(".")[0] for bag in bags]
+    counts = Counter(own)  # also of those that have another name by now: the others are numbered as if none had
+    names = [before.get(str(bag), name) for bag, name in zip(bags, own, strict=True)]
     taken = {*before.values(), *names}
     for index, bag in enumerate(bags):
         if str(bag) in before or (counts[names[index]] == 1 and names[index] not in before.values()):

@@ -158,8 +158,8 @@ def say_why_fewer(config: SelectConfig, selection: Selection) -> None:
         )
 
 
-def select(config: SelectConfig) -> Selection:
-    """Choose out of one bag or data set, and write.
+def select(config: SelectConfig, again: bool = False) -> Selection:
+    """Choose out of one bag or data set, and write; `again` chooses what a finished call with the same settings chose.
 
     The model runs twice over what is chosen and once over the rest, so that no more than one scan is in memory. Scans
     that the log holds already are not chosen again. Raises DataError where no scan can be read, and OSError where the
@@ -174,9 +174,8 @@ def select(config: SelectConfig) -> Selection:
             "bundle_hash": bundle.content_hash,
             "environment": environment(),
         }
-        with FrameWriter(
-            config.out, bundle.labels, bundle.info.input.geometry, source=str(config.data), facts=facts, resume=True
-        ) as writer:
+        told = {"source": str(config.data), "facts": facts, "resume": True, "again": again}
+        with FrameWriter(config.out, bundle.labels, bundle.info.input.geometry, **told) as writer:
             free = not_in_log(source, seen, writer)
             choices = _choose(config, free, writer, bundle.labels.num_classes)
             picks = {index: Pick(index, reason, choice.worth) for index, (reason, choice) in choices.items()}

@@ -55,7 +55,8 @@ def _equal_shares(config: SelectConfig, bags: Sequence[Path], bundle: Bundle, as
         share = (config.frames - sum(done.values())) // (len(bags) - len(done))
         done[name] = 0
         one = replace(config, data=bag, more=(), frames=share or 1)
-        selection = select(one) if share else _nothing(one, bundle)
+        # its row is not in the manifest: where its frames are in the log, the call before was ended between the two
+        selection = select(one, again=True) if share else _nothing(one, bundle)
         say_why_fewer(config, selection)
         return {"complete": not selection.problems, "frames": len(selection.keys), "known": selection.known}
 

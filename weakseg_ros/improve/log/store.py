@@ -98,8 +98,8 @@ class FrameWriter:
     Each writer takes a session number that no other ever had, so that keys ('0003_000012') are never used twice. What a
     killed writer left half-written is removed at the next start; `notes` has a sentence on it. What there is to say of
     all frames of the session (`facts`: settings, seeds, hashes) lies in sessions/; with `resume`, a session of the same facts
-    that was ended before `finish` goes on, and `earlier` are the frames that it had kept. Raises DataError for a folder that
-    holds something else or frames of other classes, OSError where the disk does not take it.
+    that was ended before `finish` goes on, with `again` also a finished one; `earlier` are the frames that it had kept. Raises
+    DataError for a folder that holds something else or frames of other classes, OSError where the disk does not take it.
     """
 
     def __init__(
@@ -112,6 +112,7 @@ class FrameWriter:
         intensity_full_scale: float = 0.0,
         facts: Mapping[str, Any] | None = None,
         resume: bool = False,
+        again: bool = False,
     ) -> None:
         self.folder = folder
         self.records: dict[str, FrameRecord] = {}
@@ -121,7 +122,7 @@ class FrameWriter:
         self._removed = 0
         self._claim_folder(spec, source, intensity_full_scale)
         self._facts = {"source": source, **(facts or {})}
-        self._session, self._lock = _claim_session(folder / SESSIONS, self._facts if resume else None)
+        self._session, self._lock = _claim_session(folder / SESSIONS, self._facts if resume or again else None, again)
         try:
             self._start()
         except BaseException:  # nothing was written under this number: the next attempt must not leave a trail of them
@@ -308,16 +309,17 @@ def _manifest(folder: Path, labels: LabelMap, spec: RangeSpec, source: str, inte
     )
 
 
-def _claim_session(folder: Path, facts: Mapping[str, Any] | None) -> tuple[int, IO[str]]:
+def _claim_session(folder: Path, facts: Mapping[str, Any] | None, finished: bool) -> tuple[int, IO[str]]:
     """A number that no writer had before, and the open file that says by its lock that its writer lives.
 
-    A number that nothing came of is taken again, and that of an unfinished session of the same facts, where they are given.
+    A number that nothing came of is taken again, and that of an unfinished session of the same facts, where they are given; with
+    `finished` that of any session of the same facts.
     """
     make_folder(folder)
     taken = sorted(int(name) for name in os.listdir(folder) if name.isdigit())
     for number in taken:
         path = folder / f"{number:04d}"
-        if _may_go_on(path, facts) and not is_claimed(path):
+        if _may_go_on(path, facts, finished) and not is_claimed(path):
             file = open(path, "a+", encoding="utf-8")  # kept open: it carries the lock
             if try_claim(file.fileno()):
                 return number, file
@@ -332,11 +334,16 @@ def _claim_session(folder: Path, facts: Mapping[str, Any] | None) -> tuple[int, 
         number += 1
 
 
-def _may_go_on(session: Path, facts: Mapping[str, Any] | None) -> bool:
+def _may_go_on(session: Path, facts: Mapping[str, Any] | None, finished: bool) -> bool:
     try:
         text = session.read_text(encoding="utf-8")
-        return not text or (facts is not None and json.loads(text) == json.loads(json.dumps(facts)))
-    except (OSError, ValueError):
+        if not text:
+            return True
+        told = json.loads(text)
+        if finished:
+            told.pop(FINISHED, None)
+        return facts is not None and bool(told == json.loads(json.dumps(facts)))
+    except (OSError, ValueError, AttributeError):
         return False
 
 
