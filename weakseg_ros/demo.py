@@ -32,6 +32,8 @@ CHECK_STREET, TEST_STREET = 900, 910
 """numbers of the first streets apart from those that are trained on"""
 CHECK_STREETS, TEST_STREETS = 3, 4
 """one street alone may lack whole classes"""
+CHANNELS = ("log_range", "height", "intensity", "relief_left", "relief_right", "relief_above", "relief_below", "bend", "valid")
+"""what the net is told: shapes and heights above the ground, which look alike in every direction, instead of x, y and z"""
 
 
 @dataclass(frozen=True)
@@ -52,17 +54,18 @@ class DemoConfig:
     """Sets the number of scans on each of the four unseen test streets (1 to 100)."""
     columns: int = setting(1024, 64, 2048)
     """Sets the width of the range image in columns (64 to 2048)."""
-    label_ratio: float = setting(0.001, 1e-6, 1.0)
-    """Sets the fraction of the training points that get a label (1e-6 to 1)."""
-    steps: int = setting(550, 1)
+    label_ratio: float = setting(0.0006, 1e-6, 1.0)
+    """Sets the fraction of the points of each class without objects that is clicked, at least one in each scan (1e-6 to 1); of
+    classes with objects, such as cars and people, each object is clicked once in each scan."""
+    steps: int = setting(850, 1)
     """Sets the number of training steps (1 or more)."""
-    train_minutes: float = setting(3.0, 0.01, 600.0)
+    train_minutes: float = setting(4.0, 0.01, 600.0)
     """Limits the training time in minutes (0.01 to 600)."""
     init: str = ""
     """Names the bundle whose weights and input the training starts from; an empty string starts from random weights, so that
     the clicks alone make the model."""
-    carry_scans: int = setting(0, 0, 100)
-    """Sets how many scans before and after its own a click also labels (0 to 100)."""
+    carry_scans: int = setting(5, 0, 100)
+    """Sets how many scans before and after its own a click also labels, by the poses of the scans (0 to 100)."""
 
     def __post_init__(self) -> None:
         check_ranges(self)
@@ -91,8 +94,9 @@ def run_demo(config: DemoConfig) -> dict[str, Any]:
     story = {
         "training data": f"{config.streets * config.scans_per_street} simulated scans of {config.streets} streets",
         "start": f"weights of {config.init}, trained on other streets" if config.init else "random weights",
-        "labels": f"{record.clicks:,} clicks, {record.labelled_points:,} of {record.points:,} points "
-        f"({100 * record.labelled_points / record.points:.2f} %)",
+        "labels": f"{record.clicks:,} clicks on {record.points:,} points ({100 * record.clicks / record.points:.2f} %): one on "
+        f"each object of a scan, and {100 * config.label_ratio:g} % of the points of each other class in it, at least one",
+        "carried labels": _carrying(config),
         "training": f"{train_s:.0f} s on {environment()['machine']}",
         "test": f"{TEST_STREETS * config.test_scans_per_street} scans of {TEST_STREETS} other streets, from a rosbag2",
     }
@@ -139,11 +143,24 @@ def _label(config: DemoConfig) -> SparseRecord:
     from weakseg_ros.weak.draw import draw_sparse
     from weakseg_ros.weak.protocols import SparseConfig
 
-    _heading(2, f"Keep {100 * config.label_ratio:g} % of the labels, as if a person had clicked them")
-    draw = SparseConfig(ratio=config.label_ratio, seed=config.seed)
+    _heading(2, f"Keep a label on each object and {100 * config.label_ratio:g} % of the others, as if a person had clicked them")
+    draw = SparseConfig(protocol="per_instance", ratio=config.label_ratio, seed=config.seed)
     record = draw_sparse(open_scans(config.out / "train"), draw, config.out / "clicks").record
-    say(f"{record.clicks:,} clicks give {record.labelled_points:,} of {record.points:,} points a label")
+    say(f"{record.clicks:,} clicks on {record.points:,} points ({100 * record.clicks / record.points:.2f} %)")
     return record
+
+
+def _carrying(config: DemoConfig) -> str:
+    """What becomes of a click in the scans around its own, in words."""
+    from weakseg_ros.weak.propagate import PropagateSettings
+
+    if not config.carry_scans:
+        return "none"
+    radius_m = PropagateSettings().radius_m
+    return (
+        f"a click also labels the points within {radius_m:g} m of its place, in its own scan and by the exact poses of the "
+        f"simulator in up to {config.carry_scans} scans before and after; what may move, in one"
+    )
 
 
 def _train(config: DemoConfig) -> float:
@@ -180,7 +197,7 @@ def _train(config: DemoConfig) -> float:
 def _input_of(bundle: str) -> dict[str, Any]:
     """The settings of a training that goes on from a bundle's weights: what its net is fed, and a smaller learning rate."""
     if not bundle:
-        return {}
+        return {"channels": CHANNELS}
     from weakseg_ros.deploy.bundle import Bundle
 
     info = Bundle.load(bundle).info
