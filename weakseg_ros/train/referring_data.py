@@ -69,7 +69,7 @@ class EncodedScan:
     """(M, S) points of each in each superpoint"""
 
     @classmethod
-    def counted(cls, superpoints: Superpoints, of_point: NDArray[np.int64], instance_id: NDArray[np.uint16]) -> Self:
+    def counted(cls, superpoints: Superpoints, of_point: NDArray[np.signedinteger[Any]], instance_id: NDArray[np.uint16]) -> Self:
         """From the superpoint (N,) of each point, -1 = none, and its true object (N,), 0 = none."""
         instances, number = np.unique(instance_id, return_inverse=True)
         width = len(superpoints) + 1
@@ -111,7 +111,8 @@ def encode_scan(segmenter: Segmenter, cloud: Cloud, instance_id: NDArray[np.uint
     assert answer.seen is not None, "the segmenter was told to keep what it saw"
     info = segmenter.bundle.info
     found = find_superpoints(answer, cloud.xyz, info.labels, info.input.geometry.full_circle)
-    return EncodedScan.counted(found.superpoints, lift(found.image, answer.seen.pixels, -1), instance_id)
+    of_point = lift(found.image, answer.seen.pixels, -1)
+    return EncodedScan.counted(found.superpoints, of_point, instance_id)
 
 
 def with_head(bundle: Bundle, head: ReferringHead | None, folder: Path, clouds: Sequence[Cloud], **facts: Any) -> Bundle:

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import numpy as np
 import tyro
@@ -174,7 +174,7 @@ def select(config: SelectConfig, again: bool = False) -> Selection:
             "bundle_hash": bundle.content_hash,
             "environment": environment(),
         }
-        told = {"source": str(config.data), "facts": facts, "resume": True, "again": again}
+        told: dict[str, Any] = {"source": str(config.data), "facts": facts, "resume": True, "again": again}
         with FrameWriter(config.out, bundle.labels, bundle.info.input.geometry, **told) as writer:
             free = not_in_log(source, seen, writer)
             choices = _choose(config, free, writer, bundle.labels.num_classes)
