@@ -14,6 +14,7 @@ INDEX := $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX))
 # the marker tells that the wheels' environment variables are set already; a child of another venv must not inherit it
 CLEAN := env -u _ROS_WHEELS_BOOTSTRAP_COMPLETE -u PYTHONPATH
 
+PEERS = $(BIN)/python -m pip install -q -c constraints.txt -r bench/requirements.txt && $(BIN)/python -m pip install -q --no-deps ros2_numpy
 KILL ?= --signals KILL TERM INT
 FUZZ ?= --count 20000
 SOAK ?= --minutes 60
@@ -22,7 +23,7 @@ FLEET ?= --bags 200
 JOBS ?= 5
 PYTEST := -m pytest -q -n $(JOBS) --dist loadfile --no-loadscope-reorder
 
-.PHONY: help api install soak fleet fuzz kill demo test lint bench gpu rtx flywheel weak panoptic refer street street64 rooms clean
+.PHONY: help check api install soak fleet fuzz kill demo test lint bench ratios gpu rtx flywheel weak panoptic refer street street64 rooms clean
 
 help:                ## this list
 	@grep -hE '^[a-z0-9]+: .*##|^[a-z0-9]+:  *##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -53,10 +54,13 @@ lint: $(STAMP)       ## ruff and mypy
 	$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy
 
 bench: $(STAMP)      ## each stage compared with alternatives, and the whole path over DDS
-	$(BIN)/python -m pip install -q -c constraints.txt -r bench/requirements.txt
-	$(BIN)/python -m pip install -q --no-deps ros2_numpy
+	$(PEERS)
 	$(CLEAN) $(BIN)/python bench/stages.py
 	$(CLEAN) $(BIN)/python bench/end_to_end.py
+
+ratios: $(STAMP)     ## the stages alone, in short; fails if a ratio to the alternatives has fallen below bench/least_ratios.json
+	$(PEERS)
+	$(CLEAN) $(BIN)/python bench/stages.py --runs 15 --least bench/least_ratios.json
 
 gpu: $(STAMP)        ## engines, parity, timings and a training step on this machine's NVIDIA GPU; writes runs/gpu/summary.json
 	$(CLEAN) $(BIN)/python bench/gpu.py

@@ -60,3 +60,13 @@ def laps_beside(ours: Stage, peers: Mapping[str, Stage], runs: int) -> dict[str,
 def time_beside(ours: Stage, peers: Mapping[str, Stage], runs: int) -> dict[str, float]:
     """Median ms of each, run in turn."""
     return {name: median(values) for name, values in laps_beside(ours, peers, runs).items()}
+
+
+def fallen(found: Mapping[str, Mapping[str, float]], least: Mapping[str, Mapping[str, float]]) -> list[str]:
+    """One sentence for each ratio, peer over ours by stage and peer, that has fallen below its `least` one."""
+    return [
+        f"{stage}: {peer} takes {found[stage][peer]:g} times as long as ours, but at least {limit:g} times is expected"
+        for stage, limits in least.items()
+        for peer, limit in limits.items()
+        if found[stage][peer] < limit
+    ]

@@ -2,7 +2,7 @@
 """Each stage of one cloud's way, ours beside what a user would otherwise pick, alternating in one run.
 
     python bench/stages.py [--scan FILE.bin] [--bundle models/street] [--runs 60]
-    python bench/stages.py --runs 15 --least bench/least_ratios.json      (what CI runs: fails where a ratio has fallen)
+    python bench/stages.py --runs 15 --least bench/least_ratios.json      (make ratios, in CI: fails where a ratio has fallen)
 
 The scan is measured at three sizes: every fourth point, all, and all twice (the second turned by half a column), about 31, 124
 and 249 thousand for SemanticKITTI's; without the file a simulated one of that size takes its place. Peers: ros2_numpy and pypcd4
@@ -27,7 +27,7 @@ import numpy as np
 import pypcd4
 import ros2_numpy
 import torch
-from beside import SUMMARY, Stage, add_to_summary, bonnetal_projection, laps_beside
+from beside import SUMMARY, Stage, add_to_summary, bonnetal_projection, fallen, laps_beside
 from end_to_end import fresh_bundle
 from peers import bonnetal_vote, dbscan
 from sensor_msgs.msg import PointCloud2, PointField
@@ -223,16 +223,6 @@ def percentiles(race: Race, runs: int) -> Percentiles:
 def ratios(found: Percentiles) -> dict[str, float]:
     """Median of each peer over ours."""
     return {name: round(of["p50"] / found["ours"]["p50"], 2) for name, of in found.items() if name != "ours"}
-
-
-def fallen(found: Mapping[str, Mapping[str, float]], least: Mapping[str, Mapping[str, float]]) -> list[str]:
-    """The ratios that lie below what is asked for, one sentence each."""
-    return [
-        f"{stage}: {peer} takes {found[stage][peer]:g} of our time, at least {limit:g} is asked for"
-        for stage, limits in least.items()
-        for peer, limit in limits.items()
-        if found[stage][peer] < limit
-    ]
 
 
 def print_rows(size: str, points: int, stage: str, found: Percentiles) -> None:

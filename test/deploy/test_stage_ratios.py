@@ -57,3 +57,10 @@ def test_a_summary_keeps_what_the_other_benchmark_wrote(bench_beside: ModuleType
     bench_beside.add_to_summary(file, {"ratio": {"decode": 3.0}, "machine": "a"})
     bench_beside.add_to_summary(file, {"frames_lost": 0, "machine": "b"})
     assert json.loads(file.read_text()) == {"ratio": {"decode": 3.0}, "machine": "b", "frames_lost": 0}
+
+
+def test_a_ratio_that_has_fallen_is_one_sentence(bench_beside: ModuleType) -> None:
+    found = {"lift": {"a": 3.0, "b": 0.9}, "decode": {"c": 1.0}}
+    assert bench_beside.fallen(found, {"lift": {"a": 3.0}, "decode": {"c": 0.5}}) == []
+    (said,) = bench_beside.fallen(found, {"lift": {"a": 2.0, "b": 1.0}})
+    assert said == "lift: b takes 0.9 times as long as ours, but at least 1 times is expected"
