@@ -98,6 +98,8 @@ def sentences(item: Item, question: Question, referred: Referred, labels: LabelM
     lines += [f"not known to the model, and left out: {', '.join(told.unknown)}"] if told.unknown else []
     lines += [f"read '{typed}' as '{read}'" for typed, read in told.mended]
     if not referred.matches or not referred.mask.any():
+        if not told.is_understood:
+            return [*lines, f"scan {item.key}: nothing matches, because the model knows none of the words; use others"]
         return [*lines, f"scan {item.key}: nothing matches (something would match with a probability of {referred.present:.0%})"]
     shares = referred.superpoints.classes[referred.chosen[0]]
     x, y, _ = item.cloud.xyz[referred.mask].mean(axis=0).tolist()

@@ -92,7 +92,7 @@ def test_the_net_answers_the_same_with_and_without_the_question(bundle: Bundle, 
         Referrer(bundle).answer(Referrer(bundle).ask("the car"), cloud, plain)
 
 
-@pytest.mark.parametrize("text", ["", "?!", "the car"])
+@pytest.mark.parametrize("text", ["", "?!", "xyzzy qoph", "the car"])
 def test_nothing_matches_where_nothing_is_seen_or_asked(bundle: Bundle, cloud: Cloud, text: str) -> None:
     segmenter, referrer = Segmenter(bundle, "onnxruntime", watch="never"), Referrer(bundle)
     segmenter.settings.refer = True

@@ -113,7 +113,7 @@ class Referrer:
         info = self.bundle.info
         found = find_superpoints(answer, cloud.xyz, info.labels, info.input.geometry.full_circle)
         count = len(found.superpoints)
-        if not count or not question.sentence.tokens.any():
+        if not count or not question.sentence.is_understood:
             nobody = np.zeros(count, np.float32)
             return Referred(np.zeros(len(cloud), np.bool_), 0.0, 0.0, nobody, found.superpoints, np.zeros(0, np.int64))
         told = describe(found.superpoints)[None]

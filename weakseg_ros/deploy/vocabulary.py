@@ -38,6 +38,11 @@ class Sentence:
     left_out: int = 0
     """words after the first LONGEST, which are not read"""
 
+    @property
+    def is_understood(self) -> bool:
+        """Whether the vocabulary holds at least one word of it; otherwise every answer would be a guess."""
+        return bool((self.tokens >= FIRST_WORD).any())
+
 
 class Vocabulary:
     """The words that a network knows, the commonest first; ConfigError for one that no sentence can hold, or is there twice."""
