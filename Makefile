@@ -19,9 +19,11 @@ KILL ?= --signals KILL TERM INT
 FUZZ ?= --count 20000
 SOAK ?= --minutes 60
 FLEET ?= --bags 200
-# five processes share the tests, a file at a time, as many of them wait for other processes; JOBS=0 runs them in one
+# five processes share the tests, a file at a time, as many of them wait for other processes; JOBS=0 runs them in one.
+# the fast tests wait for nothing: more processes than cores slow them down
 JOBS ?= 5
-PYTEST := -m pytest -q -n $(JOBS) --dist loadfile --no-loadscope-reorder
+check: JOBS := 2
+PYTEST = -m pytest -q -n $(JOBS) --dist loadfile --no-loadscope-reorder
 
 .PHONY: help check api install soak fleet fuzz kill demo test lint bench ratios gpu rtx flywheel weak panoptic refer street street64 rooms clean
 

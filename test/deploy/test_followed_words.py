@@ -26,6 +26,8 @@ from weakseg_ros.deploy.segmenter import Segmenter
 
 CLOUD = cloud_around()
 
+pytestmark = pytest.mark.slow  # a net with a referring head is exported first
+
 
 @pytest.fixture(scope="module")
 def told(tmp_path_factory: pytest.TempPathFactory) -> Bundle:

@@ -25,6 +25,8 @@ from weakseg_ros.nets.heads.referring import ReferringHead
 from weakseg_ros.points.cloud import Cloud, make_cloud
 from weakseg_ros.points.superpoints import GEOMETRY, Superpoints, columns, describe
 
+pytestmark = pytest.mark.slow  # a net with a referring head is exported first
+
 
 @pytest.fixture(scope="module")
 def bundle(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
