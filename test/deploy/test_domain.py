@@ -123,6 +123,18 @@ def test_a_model_of_level_clouds_hears_of_a_tilt_that_is_more_than_can_be_put_le
     assert [f"set rotation_rpy_deg to {-roll_deg:.0f} 0 0" in sentence for sentence in found] == [True] * named
 
 
+def test_a_model_of_level_clouds_hears_of_a_height_that_another_unit_would_explain_and_is_no_less_trusted() -> None:
+    azimuth, inclination = np.meshgrid(np.linspace(-3.1, 3.1, 600), np.radians(np.linspace(-24.0, 2.0, 64)))
+    direction = np.stack([np.cos(azimuth) * np.cos(inclination), np.sin(azimuth) * np.cos(inclination), np.sin(inclination)], -1)
+    reach = np.where(direction[..., 2] < 0, 1.8 / np.maximum(-direction[..., 2], 1e-3), 20.0).clip(max=20.0)
+    cloud = make_cloud((direction * reach[..., None]).reshape(-1, 3) / 0.3048, np.full(direction[..., 0].size, 0.2))
+    level = dataclasses.replace(INFO, input=dataclasses.replace(INFO.input, level=True))
+    monitor = DomainMonitor(level)
+    monitor.add(CloudView(cloud, project(cloud, level.input.geometry), 1.0))
+    assert monitor.geometry() == []
+    assert "or lengths in feet (then unit_m is 0.3048)" in monitor.report()[0]
+
+
 def test_missing_intensity() -> None:
     cloud = sensor(-24.9, 2.9, 64, lambda i: i)
     (sentence,) = report(make_cloud(cloud.xyz))

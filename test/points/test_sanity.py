@@ -78,21 +78,40 @@ def test_wrong_axes_are_named_and_the_remedy_mends_them(sensor: str, axes: str) 
 
 
 @pytest.mark.parametrize("sensor", SENSORS)
-@pytest.mark.parametrize(("unit", "name"), [(0.001, "millimetres"), (0.01, "centimetres")])
-def test_another_unit_is_named(sensor: str, unit: float, name: str) -> None:
-    if (sensor, name) == ("VLP-16 low", "millimetres"):
-        pytest.skip("its lowest points are as deep as those of another sensor in centimetres")
+@pytest.mark.parametrize(
+    ("unit", "name", "alone"),
+    [
+        (0.001, "millimetres", set(SENSORS)),
+        (0.01, "centimetres", set(SENSORS) - {"VLP-16 low"}),
+        (0.0254, "inches", set()),
+        (0.1, "decimetres", {"HDL-64E", "OS1", "front sector"}),
+    ],
+)
+def test_another_unit_is_named(sensor: str, unit: float, name: str, alone: set[str]) -> None:
     (found,) = findings(street(**SENSORS[sensor]) / unit)
     assert found.kind == "unit"
     assert name in found.text
-    assert found.remedy == f"set unit_m to {unit:g}"
+    assert f"{unit:g}" in found.remedy.split()
+    assert (found.units == (name,)) == (sensor in alone), "where two units fit, both are named with what they mean"
+    assert (found.remedy == f"set unit_m to {unit:g}") == (sensor in alone)
+
+
+def test_a_short_range_in_decimetres_is_told_by_its_ground() -> None:
+    scan = street()
+    near = scan[np.linalg.norm(scan, axis=1) < 25.0]
+    (found,) = findings(near * 10)
+    assert found.text == "the ground lies 17 m below the origin: lengths in decimetres, or a sensor on a high mast?"
+    assert found.remedy == "set unit_m to 0.1, or for a mast translation_m to 0 0 15.6"
+    assert findings(near) == []
 
 
 def test_a_depth_camera_in_its_optical_frame_is_named_without_a_ground_in_sight() -> None:
     rng = np.random.default_rng(0)
     forward = rng.uniform(1, 6, 3000)
     cone = np.stack([rng.uniform(-0.5, 0.5, 3000) * forward, rng.uniform(-0.4, 0.4, 3000) * forward, forward], 1)
-    assert [found.kind for found in findings(cone)] == ["optical"]
+    (found,) = findings(cone)
+    assert found.kind == "optical"
+    assert "heading" not in found.remedy, "a camera looks along its z axis, so its heading is known"
 
 
 def test_a_cloud_in_the_map_or_in_base_link_is_named() -> None:
@@ -196,7 +215,11 @@ def test_real_scans(shared_data: Path, read: Callable[[Path], np.ndarray]) -> No
     assert findings(points) == []
     for axes, (rpy_deg, _) in AXES.items():
         assert [found.kind for found in findings(points @ rotation(*rpy_deg))] == [axes]
-    assert [found.kind for found in findings(points * 1000)] == ["unit"]
+    for unit_m, name in {0.001: "millimetres", 0.01: "centimetres", 0.0254: "inches", 0.1: "decimetres"}.items():
+        (found,) = findings(points / unit_m)
+        assert found.kind == "unit"
+        assert found.units[0] == name
+    assert findings(points / 0.3048)[0].units[0] == "feet"
     assert merged(points) is None
     for roll, pitch, kind in ((0, 12, "tilted"), (25, 0, "steep"), (0, -30, "steep"), (62, 0, "steep"), (35, 45, "steep")):
         assert [found.kind for found in findings(points @ rotation(roll, pitch, 0).T)] == [kind]
@@ -214,6 +237,8 @@ def test_a_sensor_on_its_side_is_no_sensor_on_a_mast(sensor: str, name: str) -> 
     assert text in found.text
     rolled = findings(street(**SENSORS[sensor]) @ rotation(90.0, 0.0, 0.0))
     assert [one.kind for one in rolled] == ["y up"], "the ground does not tell a roll from these axes"
+    assert "the ground leaves the heading open (90 0 0 keeps x forward, for a sensor that is rolled)" in rolled[0].remedy
+    assert "leaves the heading open" in found.remedy
 
 
 def test_feet_kilometres_and_marks_for_no_return_are_named() -> None:

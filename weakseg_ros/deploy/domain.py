@@ -94,6 +94,7 @@ class DomainMonitor:
         """intensity factors that were tried on a cloud, and whether the model's answers got better"""
         self._geometry: tuple[int, list[str]] = (0, [])
         """clouds that had been seen when it was judged, and the judgement"""
+        self._unit_or_height: list[str] = []
 
     def add(self, view: CloudView) -> None:
         """Note one cloud; the oldest of RECENT_CLOUDS is forgotten."""
@@ -113,11 +114,16 @@ class DomainMonitor:
         points = np.concatenate([sample.xyz for sample in samples])
         found = sanity.findings(points[:: math.ceil(len(points) / SAMPLE_POINTS)], self._frame_id)
         if self._info.input.level:
+            self._unit_or_height = [str(one) for one in found if one.kind in sanity.LEVELLED and one.units]
             found = [one for one in found if one.kind not in sanity.LEVELLED]
         parts = sanity.segments([sample.sectors for sample in samples])
         several = None if parts or found else sanity.merged(self._last)
         self._geometry = added, [str(one) for one in (*found, *filter(None, [parts, several]))]
         return self._geometry[1]
+
+    def _doubts(self) -> list[str]:
+        """A sentence where a model that sees clouds level does not mind the height, which another unit would explain as well."""
+        return [] if self.geometry() else self._unit_or_height
 
     def untried_factor(self) -> float | None:
         """The intensity factor that `report` would advise, where it was not tried on a cloud yet."""
@@ -146,7 +152,7 @@ class DomainMonitor:
             _density(samples, trained, self._info),
             _intensity(samples, trained, self._info, self._factors),
         ]
-        return [*self.geometry(), *notes, *filter(None, sentences)]
+        return [*self.geometry(), *self._doubts(), *notes, *filter(None, sentences)]
 
 
 def _rows(samples: list[CloudSample], info: BundleInfo) -> str:

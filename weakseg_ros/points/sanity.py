@@ -2,7 +2,7 @@
 """Is a cloud in its sensor's frame, x forward, y left, z up, in metres? What is plainly not so is named, with what mends it.
 
 Pure functions of positions. The ground gives the axes away: seen from above, it is the flat layer that most squares share, and
-it lies below the sensor. A mirrored y axis (CARLA) cannot be told from positions: a mirrored street is a street.
+it lies below the sensor. A mirrored axis (CARLA) cannot be told from positions: a mirrored street is a street.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from weakseg_ros.points.ground import USUAL_HEIGHT_M, find_ground
 from weakseg_ros.points.reading import rotation
+from weakseg_ros.points.units import UNITS_M, beyond_any_lidar, unit_values, units_of_ground, units_of_height
 
 MIN_POINTS = 400
 """fewer say nothing"""
@@ -25,9 +26,6 @@ NEAR_M, NEAR_SHARE = 0.1, 0.99
 """nor nearly all of them so near"""
 SAME_SHARE = 0.3
 """of the points at one and the same place: a driver's mark for no return"""
-FEET = (1.0, 3.2)
-"""heights in metres that a sensor has where it would be one in feet"""
-FOOT_M = 0.3048
 CENTIMETRES_BELOW = 400.0
 """the lowest points of a street are 100 to 400 cm below the sensor, or 1000 to 4000 mm"""
 AWAY_M = 20.0
@@ -46,6 +44,7 @@ GROUND_SHARE, SURE_SHARE, STEEP_SHARE = 0.25, 0.4, 0.55
 CLEARLY = 2.0
 """another set of axes must show this many times as much ground"""
 FORWARD_SHARE, FORWARD_COSINE = 0.97, 0.6
+Axes = Mapping[str, tuple[tuple[float, float, float], str]]
 AXES = {
     "upside down": ((180.0, 0.0, 0.0), "the ground lies above the sensor, so it is mounted upside down"),
     "optical": ((-90.0, 0.0, -90.0), "z is forward and y is down, a camera's optical frame"),
@@ -96,6 +95,8 @@ class Finding(NamedTuple):
     """what was found, a clause without a full stop"""
     remedy: str
     """what mends it"""
+    units: tuple[str, ...] = ()
+    """units of length other than metres that would explain it"""
 
     def __str__(self) -> str:
         return f"{self.text}{'' if self.text.endswith('?') else ';'} {self.remedy}"
@@ -143,17 +144,22 @@ def far_away(xyz: NDArray[np.float64]) -> Finding | None:
 
 
 def wrong_unit(xyz: NDArray[np.float64]) -> Finding | None:
-    """A cloud in millimetres or centimetres."""
+    """A cloud in another unit than metres, which is named by the height at which its sensor would be."""
     distance = np.linalg.norm(xyz, axis=1)
     middle, most = float(np.median(distance)), float(np.quantile(distance, NEAR_SHARE))
     if most < NEAR_M:
         text = f"{NEAR_SHARE:.0%} of the points are nearer than {most:.2g} m, so the lengths are not in metres (scaled to one?)"
         return Finding("unit", text, "set unit_m to the length of the cloud's unit in metres")
-    if middle < FAR_M:
+    if middle < FAR_M and not beyond_any_lidar(xyz):
         return None
-    unit, name = (0.01, "centimetres") if _depth(xyz) < CENTIMETRES_BELOW and middle < 1e4 else (0.001, "millimetres")
-    text = f"half of the points are farther than {_distance(middle)}, beyond the range of any LiDAR: {name} instead of metres?"
-    return Finding("unit", text, f"set unit_m to {unit:g}")
+    heights = units_of_ground(xyz)
+    usual = "centimetres" if _depth(xyz) < CENTIMETRES_BELOW and middle < 1e4 else "millimetres"
+    names = list(heights) if usual in heights or heights and middle < FAR_M else [*heights, usual]
+    how_far = f"half of the points are farther than {_distance(middle)}"
+    if middle < FAR_M:
+        how_far = f"points are {_distance(most)} away"
+    text = f"{how_far}, beyond the range of any LiDAR: {' or '.join(names)} instead of metres?"
+    return Finding("unit", text, f"set unit_m to {unit_values(names, heights)}", tuple(names))
 
 
 def wrong_axes(xyz: NDArray[np.float64]) -> Finding | None:
@@ -164,8 +170,8 @@ def wrong_axes(xyz: NDArray[np.float64]) -> Finding | None:
     shares = {name: ground_share(xyz @ rotation(*rpy).T) for name, (rpy, _) in AXES.items()}
     best = max(shares, key=shares.__getitem__)
     if shares[best] >= GROUND_SHARE and shares[best] > CLEARLY * own:
-        return _axes(best)
-    return _axes("optical") if own < GROUND_SHARE and _looks_along_z(xyz) else None
+        return _axes(best, heading_is_known=_looks_along_z(xyz))
+    return _axes("optical", heading_is_known=True) if own < GROUND_SHARE and _looks_along_z(xyz) else None
 
 
 def on_its_side(xyz: NDArray[np.float64]) -> Finding | None:
@@ -239,17 +245,34 @@ def _best_ground(xyz: NDArray[np.float64], turns: Sequence[NDArray[np.float64]])
 def wrong_height(xyz: NDArray[np.float64]) -> Finding | None:
     """A cloud whose origin is high above a ground that is clear to see, or below it."""
     height = ground_height_m(xyz, math.inf)
-    if height is None or -LEVEL_M <= height <= HIGHEST_M or _looks_along_z(xyz):
+    if height is None:
+        return _deep_ground(xyz)
+    if -LEVEL_M <= height <= HIGHEST_M or _looks_along_z(xyz):
         return None
     if height > 0 and on_its_side(xyz) is not None:  # what lies so far below is a wall
         return None
     remedy = f"{OWN_FRAME}, or set translation_m to 0 0 {height - USUAL_HEIGHT_M:.1f}"
     if height > 0:
         text = f"the ground lies {height:.1f} m below the origin: a sensor on a mast, or a frame above it"
-        if FEET[0] <= height * FOOT_M <= FEET[1]:
-            text += f", or lengths in feet (then unit_m is {FOOT_M})"
-        return Finding("high", text, remedy)
+        units = units_of_height(height)
+        if units:
+            text += f", or lengths in {' or '.join(f'{name} (then unit_m is {UNITS_M[name]:g})' for name in units)}"
+        return Finding("high", text, remedy, tuple(units))
     return Finding("buried", f"the ground lies {-height:.1f} m above the origin, where no sensor could see it", remedy)
+
+
+def _deep_ground(xyz: NDArray[np.float64]) -> Finding | None:
+    """A cloud whose ground is so far below that its own unit shows none, while another unit shows one at a usual height."""
+    if max(find_ground(xyz).share, ground_share(xyz), ground_share(xyz, level=True)) >= GROUND_SHARE or _looks_along_z(xyz):
+        return None
+    heights = units_of_ground(xyz, level=True)
+    if not heights:
+        return None
+    names = tuple(heights)
+    below = max(heights[name] / UNITS_M[name] for name in names)
+    text = f"the ground lies {below:.0f} m below the origin: lengths in {' or '.join(names)}, or a sensor on a high mast?"
+    ways = f"set unit_m to {unit_values(names, heights)}, or for a mast translation_m to 0 0 {below - USUAL_HEIGHT_M:.1f}"
+    return Finding("unit", text, ways, names)
 
 
 def ground_height_m(xyz: NDArray[np.float64], most_m: float = HIGHEST_M) -> float | None:
@@ -347,10 +370,20 @@ def segments(covered: Sequence[NDArray[np.bool_]]) -> Finding | None:
     return Finding("segments", text, "use the driver's topic with full revolutions, or let the driver merge them")
 
 
-def _axes(name: str, among: Mapping[str, tuple[tuple[float, float, float], str]] = AXES) -> Finding:
+def _axes(
+    name: str, among: Mapping[str, tuple[tuple[float, float, float], str]] = AXES, heading_is_known: bool = False
+) -> Finding:
     rpy, text = among[name]
     angles = " ".join(f"{angle:g}" for angle in rpy)
-    return Finding(name, text, f"set rotation_rpy_deg to {angles}, or transform the clouds to x forward, y left, z up")
+    remedy = f"set rotation_rpy_deg to {angles}, or transform the clouds to x forward, y left, z up"
+    if name != "upside down" and not heading_is_known:
+        rolled = (
+            f"{rpy[0]:g} 0 0 keeps x forward, for a sensor that is rolled"
+            if rpy[0]
+            else "turn by the third angle where it is off"
+        )
+        remedy += f"; the ground leaves the heading open ({rolled})"
+    return Finding(name, text, remedy)
 
 
 def _depth(xyz: NDArray[np.float64]) -> float:
