@@ -154,7 +154,7 @@ def wrong_unit(xyz: NDArray[np.float64]) -> Finding | None:
         return None
     heights = units_of_ground(xyz)
     usual = "centimetres" if _depth(xyz) < CENTIMETRES_BELOW and middle < 1e4 else "millimetres"
-    names = list(heights) if usual in heights or heights and middle < FAR_M else [*heights, usual]
+    names = list(heights) if usual in heights or (heights and middle < FAR_M) else [*heights, usual]
     how_far = f"half of the points are farther than {_distance(middle)}"
     if middle < FAR_M:
         how_far = f"points are {_distance(most)} away"
