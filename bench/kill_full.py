@@ -12,7 +12,7 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
-from kill_place import Case, content, fresh, in_child, run, sizes_in
+from kill_place import HALF_WRITTEN, Case, content, fresh, in_child, run, sizes_in
 from kill_tries import FULL, Reference, Tally, hooked, start_again
 
 PAGE = 4096
@@ -45,8 +45,12 @@ def full_disk(
             before = content(place)
             code, said = without_room(case, kind, at, scratch)
             tally.tried.append(at)
-            if "Traceback (most recent" in said or code not in (2, *case.codes):
-                tally.tracebacks.append(f"{at}: exit {code}, {said.strip().splitlines()[-1] if said.strip() else ''}")
+            last = said.strip().splitlines()[-1] if said.strip() else ""
+            silent = code == 2 and not is_one_sentence(case, said)
+            if silent or "Traceback (most recent" in said or code not in (2, *case.codes):
+                tally.tracebacks.append(f"{at}: exit {code}, {last}")
+            if HALF_WRITTEN.search(said):
+                tally.hidden.append(f"{at}: {last}")
             after = content(place)
             hurt = [name for name in before if after.get(name) not in (before[name], wanted.content.get(name))]
             if code in case.codes:
@@ -56,6 +60,12 @@ def full_disk(
                     tally.damaged.append(f"{at}: {hurt[0]}")
                 start_again(tally, at, case, place, wanted)
         save()
+
+
+def is_one_sentence(case: Case, said: str) -> bool:
+    """Whether a verb that refused said so once."""
+    begin = f"weakseg {case.verb.split()[0]}: "
+    return case.own_call is not None or sum(line.startswith(begin) for line in said.splitlines()) == 1
 
 
 def pages(sizes: Sequence[int]) -> int:

@@ -21,6 +21,8 @@ from typing import Any
 import yaml
 
 TRY_LIMIT_S = 900
+TEMPORARY = "tmp"
+"""the system's temporary folder of a try, in its own folder, so that what stays in it is seen, too"""
 
 
 @dataclass(frozen=True)
@@ -86,6 +88,7 @@ def in_child(work: Callable[[], int], log: Path | None = None) -> tuple[int, str
 
 def run(case: Case, extra: Sequence[str] = ()) -> int:
     """The verb of a case in the current folder."""
+    os.environ["TMPDIR"] = tempfile.tempdir = os.path.abspath(TEMPORARY)
     if case.own_call is not None:
         return case.own_call()
     return verb([case.verb.split()[0], *case.arguments, *extra])
@@ -102,6 +105,8 @@ def state(folder: Path) -> str:
     parts = []
     for path in sorted(folder.rglob("*")):
         name = HALF_WRITTEN.sub("", str(path.relative_to(folder)))
+        if name.startswith(TEMPORARY + os.sep):
+            name = BY_CHANCE.sub(".", name)
         undone = path.parent.name == UNDONE
         size = path.stat().st_size if path.is_file() and not path.is_symlink() else 0
         parts.append(repr((path.parent.name, size) if undone else (name, _of(path), size)))
@@ -110,10 +115,12 @@ def state(folder: Path) -> str:
 
 HALF_WRITTEN = re.compile(r"\.\d+(-\d+)?(?=\.(tmp|new|old)\b)")
 """the process and the number in the name of what it was writing"""
+BY_CHANCE = re.compile(r"\.[a-z0-9_]{8}(?=[./]|$)")
+"""what Python's tempfile adds to a name"""
 UNDONE = ".changes"
 """what a person can take back, named by the time of day; of a click under way when it was ended, only the click is kept"""
 VOLATILE = re.compile(
-    r"elapsed_s|wall_s|seconds|peak_mib|step_ms|made|time|latency|ms$|_ms|ms:|environment|machine|cores|command|histogram|hash|folder|path"
+    r"elapsed_s|wall_s|train_s|seconds|peak_mib|step_ms|made|time|latency|ms$|_ms|ms:|environment|machine|cores|command|histogram|hash|folder|path"
 )
 """what a file says of when, where and how fast it was made, and the hashes over that"""
 ENDS = {
@@ -169,6 +176,7 @@ def fresh(place: Path, case: Case) -> Iterator[None]:
     os.chdir(place)
     try:
         case.prepare(place)
+        (place / TEMPORARY).mkdir()
         yield
     finally:
         os.chdir(before)

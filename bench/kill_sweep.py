@@ -42,13 +42,14 @@ from weakseg_ros.files import write_atomic, write_json
 
 def table(tallies: dict[str, Tally], what: str) -> str:
     """The figures as Markdown."""
-    head = f"| verb | {what} | tried | not started again | other result | leftovers | tracebacks | earlier results damaged |"
+    lost = "not started again | other result | leftovers | tracebacks | earlier results damaged | hidden names"
+    head = f"| verb | {what} | tried | {lost} |"
     rows = [
         f"| {name} | {t.changes} | {len(t.tried)} | {len(t.not_resumed)} | {len(t.different)} | {len(t.leftovers)} "
-        f"| {len(t.tracebacks)} | {len(t.damaged)} |"
+        f"| {len(t.tracebacks)} | {len(t.damaged)} | {len(t.hidden)} |"
         for name, t in tallies.items()
     ]
-    return "\n".join([head, "|---|" + "---:|" * 7, *rows])
+    return "\n".join([head, "|---|" + "---:|" * 8, *rows])
 
 
 def asked() -> argparse.Namespace:
@@ -186,7 +187,7 @@ def remember_exports(folder: Path) -> None:
 
 def faults(tally: Tally) -> Counter[str]:
     """How often what was lost."""
-    kinds = ("not_resumed", "different", "leftovers", "tracebacks", "damaged")
+    kinds = ("not_resumed", "different", "leftovers", "tracebacks", "damaged", "hidden")
     return Counter({kind: len(getattr(tally, kind)) for kind in kinds if getattr(tally, kind)})
 
 

@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from kill_place import Case, content, fresh, in_child, run, sizes_in, state
+from kill_place import HALF_WRITTEN, Case, content, fresh, in_child, run, sizes_in, state
 
 WRITING = os.O_WRONLY | os.O_RDWR | os.O_CREAT
 CHANGES = {"os.rename": 1, "os.remove": 0, "os.mkdir": 0, "os.symlink": 1, "os.rmdir": 0, "os.truncate": 0, "os.link": 1}
@@ -49,6 +49,8 @@ class Tally:
     leftovers: list[str] = field(default_factory=list)
     tracebacks: list[str] = field(default_factory=list)
     damaged: list[str] = field(default_factory=list)
+    hidden: list[str] = field(default_factory=list)
+    """sentences that name a folder of ours which nobody asked for"""
 
     def left_of(self, steps: Sequence[int], options: Options) -> list[int]:
         """Which of all steps are to be tried, without those that were: all, or some drawn at random."""
@@ -136,6 +138,8 @@ def reference_of(case: Case, scratch: Path) -> Reference:
         code, said = in_child(counted)
         if code not in case.codes:
             raise DoesNotRun(f"ends with {code} when nobody ends it:\n{said}")
+        if HALF_WRITTEN.search(said):
+            raise DoesNotRun(f"names a folder that nobody asked for:\n{said}")
         changes = int(os.pread(report, 20, 0) or 0)
         os.close(report)
     import_for_all((scratch / "modules").read_text().splitlines())

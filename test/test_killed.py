@@ -5,21 +5,25 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import stat
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from support import PATIENCE_S, optional
+from support import PATIENCE_S, files_of_at_most, optional
 from weakseg_ros.cli import main
+from weakseg_ros.errors import DataError, refusal_of
 from weakseg_ros.files import content_of, put_in_place, scratch_folder, staged, sweep, write_atomic
 from weakseg_ros.half_written import is_ours
 
 SENSOR = "name: tiny\nbeams: 8\ncolumns: 64\nmount_height_m: 1.6\n"
+HALF_WRITTEN = re.compile(r"\.\d+(-\d+)?\.(tmp|new|old)\b")
 SMALL = ("--net-width", "16", "--batch-size", "1", "--accelerator", "cpu", "--precision", "32-true", "--hold-out", "0.4")
 
 
@@ -122,6 +126,52 @@ def test_what_a_living_process_writes_stays(tmp_path: Path) -> None:
         (fresh / "c").write_text("newer")
         put_in_place(fresh, tmp_path / "out")
     assert os.listdir(tmp_path / "out") == ["c"]
+
+
+def through_a_file(fresh: Path) -> None:
+    write_atomic(fresh / "label", b"x" * 5000)
+
+
+def in_the_folder(fresh: Path) -> None:
+    (fresh / "label").write_bytes(b"x" * 5000)
+
+
+def into_a_folder_that_is_not_there(fresh: Path) -> None:
+    (fresh / "labels" / "label").write_bytes(b"x")
+
+
+def with_a_sentence(fresh: Path) -> None:
+    raise DataError(f"{fresh / 'out' / 'label'}: cannot be written; free some space")
+
+
+@pytest.mark.parametrize(
+    ("write", "told"),
+    [
+        (through_a_file, "out/label: File too large"),
+        (in_the_folder, "out: File too large"),
+        (into_a_folder_that_is_not_there, "out/labels/label: No such file or directory"),
+        (with_a_sentence, "out/label: cannot be written; free some space"),
+    ],
+)
+def test_an_error_names_what_was_asked_for_and_not_where_it_is_prepared(
+    tmp_path: Path, write: Callable[[Path], None], told: str
+) -> None:
+    with files_of_at_most(1000), pytest.raises((OSError, DataError)) as refused, staged(tmp_path / "out") as fresh:
+        write(fresh)
+    said = refusal_of(refused.value) if isinstance(refused.value, OSError) else str(refused.value)
+    assert said == f"{tmp_path}/{told}"
+
+
+def test_a_full_disk_names_the_scans_and_the_bag_that_were_asked_for(
+    tmp_path: Path, sensor: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    for option in ("--out", "--bag"):
+        with files_of_at_most(1000):
+            assert main(["simulate", "--scans", "1", option, str(tmp_path / "new"), *sensor]) == 2
+        said = capsys.readouterr().err.splitlines()[-1]
+        assert said.startswith(f"weakseg simulate: {tmp_path / 'new'}"), said
+        assert not HALF_WRITTEN.search(said)
+        assert os.listdir(tmp_path) == ["tiny.yaml"]
 
 
 def test_large_files_that_a_dead_process_left_in_the_temporary_folder_go(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

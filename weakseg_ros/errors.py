@@ -72,10 +72,13 @@ def _print(lines: Iterable[object], stream: TextIO) -> None:
 
 
 def refusal_of(error: OSError) -> str:
-    """What the system refused, as a sentence without its end: `runs/x: No space left on device`."""
+    """What the system refused, as a sentence without its end: `runs/x: No space left on device`.
+
+    Of a copy or a renaming that a full disk refused, the place is told, of any other one what was to be copied.
+    """
     reason = error.strerror or type(error).__name__
     names = [os.fsdecode(name) for name in (error.filename, error.filename2) if isinstance(name, (str, bytes, os.PathLike))]
-    return f"{names[0]}: {reason}" if names else reason
+    return f"{names[-1 if error.errno in DISK_FULL else 0]}: {reason}" if names else reason
 
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:

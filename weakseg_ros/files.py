@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from weakseg_ros.errors import DataError
-from weakseg_ros.half_written import is_dead, is_ours, name_beside, remove
+from weakseg_ros.half_written import is_dead, is_ours, name_beside, remove, told_as
 from weakseg_ros.locks import claim
 
 _EXCHANGE, _HERE = 2, -100
@@ -36,22 +36,15 @@ def write_atomic(path: Path, content: bytes | str) -> None:
     blob = content.encode() if isinstance(content, str) else content
     temporary = name_beside(path, "tmp")
     try:
-        with open(temporary, "wb") as file:
+        with told_as(path, temporary), open(temporary, "wb") as file:
             claim(file.fileno())
             file.write(blob)
             file.flush()
             os.fsync(file.fileno())
             os.replace(temporary, path)
-    except BaseException as error:
+    except BaseException:
         temporary.unlink(missing_ok=True)
-        _name_the_place(error, path)
         raise
-
-
-def _name_the_place(error: BaseException, path: Path) -> None:
-    """Let an error say what could not be written; the system names no file where a disk is full."""
-    if isinstance(error, OSError) and error.filename is None:
-        error.filename = os.fspath(path)
 
 
 def replace_link(path: Path, target: str) -> None:
@@ -61,7 +54,8 @@ def replace_link(path: Path, target: str) -> None:
         fresh.symlink_to(target)
         os.replace(fresh, path)
         _sync(path.parent)
-    except OSError:
+    except OSError as error:
+        error.filename = os.fspath(path)
         if os.path.lexists(fresh):
             fresh.unlink()
         raise
@@ -174,17 +168,15 @@ def staged(target: Path, inside: bool = False) -> Iterator[Path]:
     sweep(target)
     (target if inside else target.parent).mkdir(parents=True, exist_ok=True)
     fresh = name_beside(target / target.name if inside else target, "new")
-    fresh.mkdir()
-    descriptor = os.open(fresh, os.O_RDONLY)
-    try:
-        claim(descriptor)
-        yield fresh
-    except OSError as error:
-        _name_the_place(error, target)
-        raise
-    finally:
-        os.close(descriptor)
-        remove(fresh)
+    with told_as(target, fresh):
+        fresh.mkdir()
+        descriptor = os.open(fresh, os.O_RDONLY)
+        try:
+            claim(descriptor)
+            yield fresh
+        finally:
+            os.close(descriptor)
+            remove(fresh)
 
 
 @contextlib.contextmanager
@@ -193,14 +185,27 @@ def scratch_folder(name: str) -> Iterator[Path]:
 
     What dead processes left in folders of the same name is removed first.
     """
-    sweep(Path(tempfile.gettempdir()) / name)
+    place = Path(tempfile.gettempdir())
+    sweep(place / name)
     with tempfile.TemporaryDirectory(prefix=f".{name}.", suffix=f".{os.getpid()}.new") as folder:
         descriptor = os.open(folder, os.O_RDONLY)
         try:
             claim(descriptor)
-            yield Path(folder)
+            with told_as(place, Path(folder)):
+                yield Path(folder)
         finally:
             os.close(descriptor)
+
+
+@contextlib.contextmanager
+def temporary_files_in(folder: Path) -> Iterator[None]:
+    """Let a library make its temporary files in a folder of ours, which is swept where this process is killed."""
+    former = tempfile.tempdir
+    tempfile.tempdir = str(folder)
+    try:
+        yield
+    finally:
+        tempfile.tempdir = former
 
 
 def put_in_place(fresh: Path, target: Path) -> None:

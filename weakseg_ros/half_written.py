@@ -3,12 +3,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import os
 import re
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 
+from weakseg_ros.errors import WeaksegError
 from weakseg_ros.locks import is_claimed
 
 _OURS = re.compile(r"\..+\.\d+(-\d+)?\.(tmp|new|old)")
@@ -24,6 +27,31 @@ def is_ours(name: str) -> bool:
 def name_beside(path: Path, kind: str) -> Path:
     """A name that nobody else takes, for what is to become `path`; `kind` is tmp, new or old."""
     return path.with_name(f".{path.name}.{os.getpid()}-{next(_numbers)}.{kind}")
+
+
+@contextlib.contextmanager
+def told_as(wanted: Path, written: Path) -> Iterator[None]:
+    """Let errors name `wanted`, which somebody asked for, where they name `written`, in which it is prepared.
+
+    The system names no file where a disk is full; then they name `wanted`.
+    """
+    try:
+        yield
+    except OSError as error:
+        if error.filename is None:
+            error.filename = os.fspath(wanted)
+        error.filename, error.filename2 = (_retold(name, wanted, written) for name in (error.filename, error.filename2))
+        raise
+    except WeaksegError as error:
+        error.args = tuple(_retold(part, wanted, written) for part in error.args)
+        raise
+
+
+def _retold(part: object, wanted: Path, written: Path) -> object:
+    """A path or a text with the names exchanged; what is prepared under its own name in a folder aside is asked for, too."""
+    if not isinstance(part, (str, os.PathLike)):
+        return part
+    return str(part).replace(str(written / wanted.name), str(wanted)).replace(str(written), str(wanted))
 
 
 def remove(path: Path) -> None:

@@ -17,6 +17,7 @@ torch = optional("torch")
 onnx = optional("onnx")
 optional("onnxruntime")
 
+from weakseg_ros.cli import main
 from weakseg_ros.config import parse
 from weakseg_ros.data.scan_writer import ScanWriter
 from weakseg_ros.data.scans import open_scans
@@ -161,11 +162,18 @@ def write_scans(folder: Path) -> None:
             writer.write(make_cloud(xyz, rng.random(600)), raw)
 
 
-def test_run_becomes_a_bundle_that_segments_its_scans(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    write_scans(tmp_path / "scans")
-    config = TrainConfig(data=tmp_path / "scans", out=tmp_path / "run", net_width=16, steps=6, warmup_steps=1, validate_every=0)
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with `scans` and a `run` on them."""
+    folder = tmp_path_factory.mktemp("trained")
+    write_scans(folder / "scans")
+    config = TrainConfig(data=folder / "scans", out=folder / "run", net_width=16, steps=6, warmup_steps=1, validate_every=0)
     train(dataclasses.replace(config, accelerator="cpu", precision="32-true", learning_rate=0.01))
-    assert export_main([str(tmp_path / "run"), "--out", str(tmp_path / "yard"), "--name", "our yard"]) == 0
+    return folder
+
+
+def test_run_becomes_a_bundle_that_segments_its_scans(trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert export_main([str(trained / "run"), "--out", str(tmp_path / "yard"), "--name", "our yard"]) == 0
     said = capsys.readouterr().out
     assert "our yard" in said
     assert "class_agreement 1" in said
@@ -176,13 +184,23 @@ def test_run_becomes_a_bundle_that_segments_its_scans(tmp_path: Path, capsys: py
     assert info.metrics["nll_after"] <= info.metrics["nll_before"]
     assert info.temperature != 1.0
     assert info.provenance.command == (
-        f"weakseg train {tmp_path / 'scans'} --net-width 16 --steps 6 --learning-rate 0.01 --warmup-steps 1 "
+        f"weakseg train {trained / 'scans'} --net-width 16 --steps 6 --learning-rate 0.01 --warmup-steps 1 "
         "--validate-every 0 --precision 32-true --accelerator cpu"
     )
     segmenter = Segmenter(bundle)
-    answer = segmenter.run(open_scans(tmp_path / "scans")[0].cloud)
+    answer = segmenter.run(open_scans(trained / "scans")[0].cloud)
     assert np.mean(answer.class_id > 0) > 0.99
     assert segmenter.domain_report() == []
+
+
+def test_an_export_that_ends_before_its_variants_leaves_no_bundle_that_lacks_them(trained: Path, tmp_path: Path) -> None:
+    """The next start would refuse to replace it."""
+    command = [str(trained / "run"), "--out", str(tmp_path / "yard")]
+    assert main(["export", *command, "--scans", str(tmp_path / "gone")]) == 2
+    assert os.listdir(tmp_path) == []
+    assert main(["export", *command, "--variants", "fp16"]) == 0
+    assert Bundle.load(tmp_path / "yard").variants == ("fp32", "fp16")
+    assert os.listdir(tmp_path) == ["yard"]
 
 
 def test_what_the_method_learnt_for_the_robot_is_in_the_bundle(tmp_path: Path) -> None:

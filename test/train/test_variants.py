@@ -3,6 +3,10 @@
 
 from __future__ import annotations
 
+import os
+import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -22,6 +26,7 @@ from weakseg_ros.deploy.engines.choice import measure, sample_inputs
 from weakseg_ros.deploy.engines.plans import build_plan, library_of, shapes_of
 from weakseg_ros.deploy.input_spec import InputSpec, IntensityRule
 from weakseg_ros.errors import EngineError
+from weakseg_ros.half_written import is_ours
 from weakseg_ros.nets.build import build_net
 from weakseg_ros.points.cloud import make_cloud
 from weakseg_ros.points.labels import LabelClass, LabelMap
@@ -105,6 +110,36 @@ def test_int8_differs_from_float32_and_from_the_other_int8(exported: Bundle) -> 
     for i, one in enumerate(confidence):
         for other in confidence[:i]:
             assert not np.array_equal(one, other)
+
+
+ENDED_AMID_QUANTISATION = """
+import os, signal, sys
+import numpy, onnx
+from weakseg_ros.train.quantise import MAKERS, in_float32
+
+def end(event, arguments):
+    if event == "open" and str(arguments[0]).startswith(os.environ["TMPDIR"]) and "quant." in arguments[0]:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+sys.addaudithook(end)
+MAKERS["int8"](in_float32(onnx.load(sys.argv[1])), numpy.zeros((2, 5, 32, 64), numpy.float32))
+"""
+
+
+@pytest.mark.slow
+def test_what_the_quantiser_leaves_when_it_is_killed_is_removed_by_the_next(
+    exported: Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = exported.folder / "model.onnx"
+    command = [sys.executable, "-c", ENDED_AMID_QUANTISATION, str(model)]
+    ended = subprocess.run(command, env={**os.environ, "TMPDIR": str(tmp_path)}, check=False)
+    assert ended.returncode == -signal.SIGKILL
+    left = os.listdir(tmp_path)
+    assert sum(map(is_ours, left)) == 1
+    assert not any("quant" in name for name in left), "nobody could tell that it is ours"
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    MAKERS["int8"](in_float32(onnx.load(model)), np.zeros((2, 5, 32, 64), np.float32))
+    assert set(os.listdir(tmp_path)) == {name for name in left if not is_ours(name)}, "the libraries have one thing each there"
 
 
 def test_a_variant_that_loses_too_much_is_not_written_and_that_is_said() -> None:

@@ -81,9 +81,11 @@ class ScanWriter:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        if kind is not None:
+            self._stack.__exit__(kind, error, trace)
+            return
         with self._stack:
-            if kind is None:
-                self.close()
+            self.close()
 
     def __len__(self) -> int:
         return len(self._stamps)

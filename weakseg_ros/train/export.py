@@ -35,7 +35,7 @@ from weakseg_ros.deploy.frontends import Answers, FrontendSettings, answer, make
 from weakseg_ros.deploy.graph import DeployGraph, join_weights
 from weakseg_ros.deploy.input_spec import InputSpec
 from weakseg_ros.errors import BundleError, DataError, say
-from weakseg_ros.files import environment
+from weakseg_ros.files import environment, put_in_place, staged
 from weakseg_ros.nets.class_prior import adjust_to_shares
 from weakseg_ros.nets.heads.head import Heads
 from weakseg_ros.points.labels import LabelMap
@@ -65,18 +65,21 @@ ELSEWHERE = ("data", "out", "out_bundle", "overwrite", "resume")
 def run(config: ExportConfig) -> int:
     """Do what `weakseg export` was asked for; returns its exit code."""
     check_bundle_place(config.out, config.overwrite, "--out")
-    if config.run is not None:
-        _report(export_run(config.run, config.out, config.name, config.calibrate, config.half, config.class_prior))
-    if config.variants:
-        _add_variants(config)
+    with staged(config.out) as fresh:  # a bundle that still lacks its variants would be taken for all that was asked for
+        folder = fresh / config.out.absolute().name
+        if config.run is not None:
+            _report(export_run(config.run, folder, config.name, config.calibrate, config.half, config.class_prior), config.out)
+        if config.variants:
+            _add_variants(config, folder)
+        put_in_place(folder, config.out)
     return 0
 
 
-def _add_variants(config: ExportConfig) -> None:
-    """Write the bundle once more with the variants that answer alike, and say what came of each."""
+def _add_variants(config: ExportConfig, folder: Path) -> None:
+    """Write the bundle once more to `folder`, with the variants that answer alike, and say what came of each."""
     from weakseg_ros.train.variants import add_variants, in_words, open_data_for  # the tools take seconds to import
 
-    bundle = Bundle.load(config.from_bundle or config.out)
+    bundle = Bundle.load(config.from_bundle or folder)
     if bundle.file_of(KIND_ONNX) is None and config.run is not None:
         return
     if bundle.info.input.points is not None and config.run is not None:
@@ -90,17 +93,16 @@ def _add_variants(config: ExportConfig) -> None:
         val_scans = val or train_scans
     if config.name:
         bundle = dataclasses.replace(bundle, info=dataclasses.replace(bundle.info, name=config.name))
-    made, found = add_variants(bundle, config.out, config.variants, train_scans, val_scans)
-    say(f"{made.folder}: {', '.join(found.facts) or 'no variant'} in addition to float32")
+    _, found = add_variants(bundle, folder, config.variants, train_scans, val_scans)
+    say(f"{config.out}: {', '.join(found.facts) or 'no variant'} in addition to float32")
     for line in in_words(found):
         say(f"  {line}")
 
 
-def _report(bundle: Bundle) -> None:
+def _report(bundle: Bundle, folder: Path) -> None:
+    """Say what a bundle is that will lie at `folder`."""
     info, size = bundle.info, sum(file.stat().st_size for file in bundle.folder.iterdir())
-    say(
-        f"{bundle.folder}: {info.name}, {size / 1e6:.1f} MB, {bundle.num_classes - 1} classes, temperature {info.temperature:.3g}"
-    )
+    say(f"{folder}: {info.name}, {size / 1e6:.1f} MB, {bundle.num_classes - 1} classes, temperature {info.temperature:.3g}")
     say("  " + ", ".join(f"{name} {value:.4g}" for name, value in info.metrics.items() if isinstance(value, (int, float))))
     if info.parity:
         say("  against torch: " + ", ".join(f"{name} {value:.4g}" for name, value in info.parity.items()))

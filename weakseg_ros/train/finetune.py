@@ -176,14 +176,14 @@ def export_refined(
     )
     made = export_bundle(refined.net, changed, folder, images, stores_half(bundle), refined.heads)
     for name in sorted(set(info.head_names) - set(made.info.head_names)):
-        log.warning("%s: has no head '%s', because its features have changed; train the head again", folder, name)
+        log.warning("%s: has no head '%s', because its features have changed; train the head again", folder.name, name)
     if not info.variants or made.file_of(KIND_ONNX) is None:
         return made
     from weakseg_ros.train.variants import add_variants, in_words  # the tools take seconds to import
 
     again, found = add_variants(made, folder, tuple(info.variants), regression, regression)
     for line in in_words(found):
-        log.info("%s: %s", folder, line)
+        log.info("%s: %s", folder.name, line)
     return again
 
 

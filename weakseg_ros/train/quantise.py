@@ -17,7 +17,7 @@ from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantTy
 from onnxruntime.quantization.shape_inference import quant_pre_process
 from onnxruntime.transformers.float16 import convert_float_to_float16
 
-from weakseg_ros.files import scratch_folder
+from weakseg_ros.files import scratch_folder, temporary_files_in
 from weakseg_ros.train.onnx_file import quiet
 
 LEARNT = ("Conv", "ConvTranspose", "Gemm", "MatMul")
@@ -60,7 +60,7 @@ MAKERS: dict[str, Callable[[onnx.ModelProto, NDArray[np.float32]], bytes]] = {
 
 def _quantised(model: onnx.ModelProto, images: NDArray[np.float32], activations: QuantType, options: dict[str, Any]) -> bytes:
     """The learnt part in int8, but for its first and last convolution, which cost little and matter most."""
-    with scratch_folder("weakseg_variants") as scratch, quiet(None):
+    with scratch_folder("weakseg_variants") as scratch, temporary_files_in(scratch), quiet(None):
         plain, prepared, made = (scratch / f"{name}.onnx" for name in ("plain", "prepared", "made"))
         onnx.save(model, plain)  # by its place: given the model itself, the tool loses its weights
         quant_pre_process(plain, prepared, skip_symbolic_shape=True)

@@ -90,9 +90,10 @@ def adapt(config: AdaptConfig) -> dict[str, Any]:
         return summary
     facts = {"adapted_from": old.content_hash, "adapted_clouds": len(clouds.train), "agreement": adapted.after.agreement}
     with staged(config.out) as fresh:
-        export_adapted(adapted, watched, fresh / config.out.name, facts, command_of(config))
+        bundle = fresh / config.out.absolute().name
+        export_adapted(adapted, watched, bundle, facts, command_of(config))
         _write_report(config, summary)
-        put_in_place(fresh / config.out.name, config.out)  # last: once the bundle is there, the same command is refused
+        put_in_place(bundle, config.out)  # last: once the bundle is there, the same command is refused
     return summary
 
 
