@@ -81,6 +81,16 @@ def test_the_input_is_normalised_where_a_point_is_and_nothing_elsewhere() -> Non
     assert (image[:, ~filled] == 0).all()
 
 
+@given(st.permutations(CHANNELS))
+@settings(deadline=None, max_examples=20)
+def test_the_input_that_is_written_over_its_planes_is_that_of_planes_that_stay(channels: list[str]) -> None:
+    cloud = scattered()
+    view = project(cloud, SPEC)
+    spec = spec_of(tuple(channels), (0.3,) * len(CHANNELS), (1.7,) * len(CHANNELS))
+    planes, mask = dict(zip(PLANES, raw_planes(cloud, view), strict=True)), (view.point_of_pixel >= 0).astype(np.float32)
+    np.testing.assert_array_equal(range_input(cloud, view, spec), np.stack(spec.image(planes, mask, np)))
+
+
 def test_torch_and_numpy_make_the_same_input_of_the_same_planes() -> None:
     torch = optional("torch")
     cloud = scattered()

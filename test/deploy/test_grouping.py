@@ -74,6 +74,17 @@ def test_components_are_those_of_a_search_over_all_pairs(
     assert np.array_equal(ours, by_flooding(found, xyz, view, full_circle, rule))
 
 
+def test_a_large_object_is_the_same_whether_neighbours_are_asked_at_once_or_one_after_another(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    rng = np.random.default_rng(0)
+    found, xyz, view = image_of(rng.choice([CAR, PERSON, ROAD], (40, 300)), rng.choice([3.0, 3.2, 5.0], (40, 300)))
+    whole = group_components(found, xyz, view, THINGS, True)
+    monkeypatch.setattr("weakseg_ros.deploy.grouping.PAIRS_AT_ONCE", 1)
+    assert np.array_equal(group_components(found, xyz, view, THINGS, True), whole)
+    assert whole.max() > 1
+
+
 def test_an_object_across_the_rear_is_one_where_the_image_closes_there() -> None:
     classes = np.full((3, 72), ROAD)
     classes[:, :3] = classes[:, -3:] = CAR

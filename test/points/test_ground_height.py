@@ -10,7 +10,9 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from weakseg_ros.points.cloud import make_cloud
-from weakseg_ros.points.ground import ASSUMED, USUAL_HEIGHT_M, find_ground, stand_level
+from weakseg_ros.points.ground import ASSUMED, USUAL_HEIGHT_M, _by_cell_and_height, find_ground, stand_level
+
+HEIGHTS = (-3e38, -7.5, -1.7, -1.6999999, -1e-40, -0.0, 0.0, 1e-40, 0.25, 1.7, 3e38)
 
 
 def street(seed: int = 0, height_m: float = 1.8) -> NDArray[np.float64]:
@@ -55,6 +57,27 @@ def test_clouds_far_off_are_put_upright_and_their_non_returns_stay(height_m: flo
     np.testing.assert_array_equal(upright.flags, cloud.flags)
     distances = np.linalg.norm(np.diff(xyz[:6000], axis=0), axis=1)
     np.testing.assert_allclose(np.linalg.norm(np.diff(upright.xyz[:6000], axis=0), axis=1), distances, atol=1e-4)
+
+
+@settings(deadline=None, max_examples=50)
+@given(st.lists(st.tuples(st.integers(0, 575), st.sampled_from(HEIGHTS)), min_size=1, max_size=60))
+def test_cells_are_sorted_as_by_two_keys(pairs: list[tuple[int, float]]) -> None:
+    cell, z = np.array([pair[0] for pair in pairs]), np.array([pair[1] for pair in pairs], np.float32)
+    expected = np.lexsort((z, cell))
+    sorted_cell, order = _by_cell_and_height(cell, z)
+    np.testing.assert_array_equal(order, expected)
+    np.testing.assert_array_equal(sorted_cell, cell[expected])
+
+
+def test_points_that_are_not_usable_do_not_count() -> None:
+    xyz = np.concatenate([street().astype(np.float32)] * 8)  # so many that they are thinned
+    usable = np.random.default_rng(0).random(len(xyz)) < 0.8
+    xyz[~usable] = [3.0, 3.0, -9.0]
+    xyz[np.flatnonzero(~usable)[::2]] = np.nan
+    ours, plain = find_ground(xyz, usable), find_ground(xyz[usable])
+    np.testing.assert_array_equal(ours.normal, plain.normal)
+    assert (ours.offset_m, ours.share) == (plain.offset_m, plain.share)
+    assert ours.share > 0.5
 
 
 def test_an_ordinary_cloud_is_left_as_it_is() -> None:

@@ -15,6 +15,7 @@ from weakseg_ros.deploy.bundle import BundleInfo, TrainingStatistics
 from weakseg_ros.deploy.frontends.range_numpy import CloudView
 from weakseg_ros.deploy.input_spec import WITHOUT_INTENSITY
 from weakseg_ros.points import sanity
+from weakseg_ros.points.cloud import Cloud
 from weakseg_ros.points.intensity import POOR_FIT, intensity_fit, suggest_factor
 from weakseg_ros.points.projection import RangeSpec
 from weakseg_ros.points.rings import ring_is_row
@@ -37,11 +38,8 @@ class CloudSample:
     """as the network sees it, scaled; empty where the cloud has none"""
     intensity_scale: float
     """what it was multiplied by"""
-    inclination_deg: NDArray[np.float32]
     xyz: NDArray[np.float32]
     """(P, 3) where the points are"""
-    sectors: NDArray[np.bool_]
-    """(sanity.SECTORS,) the directions that hold points"""
     too_far: int
     """usable points beyond the largest range that the model answers"""
     usable: int
@@ -58,19 +56,16 @@ class CloudSample:
 
 
 def sample_cloud(seen: CloudView, spec: RangeSpec) -> CloudSample:
-    """Measure one cloud and its range image, which is of `spec`."""
+    """Measure one cloud and its range image, which is of `spec`: what each cloud costs, so all else waits for a report."""
     cloud, view, intensity_scale = seen.cloud, seen.pixels, seen.intensity_scale
     usable = np.flatnonzero(cloud.valid)
     taken = usable[:: math.ceil(len(usable) / SAMPLE_POINTS) or 1]
-    xyz = cloud.xyz[taken].astype(np.float64)
     intensity = cloud.intensity[taken] * np.float32(intensity_scale) if cloud.intensity_field else np.zeros(0, np.float32)
     return CloudSample(
         intensity=intensity[np.isfinite(intensity)],
         intensity_scale=intensity_scale,
-        inclination_deg=np.degrees(np.arctan2(xyz[:, 2], np.hypot(xyz[:, 0], xyz[:, 1]))).astype(np.float32),
-        xyz=cloud.xyz[taken],
-        sectors=sanity.sectors(xyz),
-        too_far=int(np.count_nonzero(view.range_of_point[usable] > spec.max_range_m)),
+        xyz=cloud.xyz.take(taken, axis=0),
+        too_far=int(np.count_nonzero(view.range_of_point > spec.max_range_m)),  # that of an unusable point is NaN
         usable=len(usable),
         outside=len(usable) - int(np.count_nonzero(view.pixel_of_point >= 0)),
         filled=int(np.count_nonzero(view.point_of_pixel >= 0)),
@@ -88,8 +83,7 @@ class DomainMonitor:
         self._samples: deque[CloudSample] = deque(maxlen=RECENT_CLOUDS)
         self._frame_id = ""
         self._added = 0
-        self._last = np.zeros((0, 3), np.float32)
-        """usable points of the last cloud"""
+        self._last: Cloud | None = None
         self._factors: dict[str, bool] = {}
         """intensity factors that were tried on a cloud, and whether the model's answers got better"""
         self._geometry: tuple[int, list[str]] = (0, [])
@@ -101,13 +95,12 @@ class DomainMonitor:
         self._frame_id = view.cloud.frame_id
         self._added += 1
         self._samples.append(sample_cloud(view, self._info.input.geometry))
-        cloud, step = view.cloud, math.ceil(np.count_nonzero(view.cloud.valid) / MERGED_POINTS) or 1
-        self._last = cloud.xyz[::step][cloud.valid[::step]]
+        self._last = view.cloud
 
     def geometry(self) -> list[str]:
         """What is plainly wrong with the frame or unit of the recent clouds, one sentence each; empty = nothing is."""
-        added, samples = self._added, [sample for sample in tuple(self._samples) if sample.usable]
-        if not samples:
+        added, last, samples = self._added, self._last, [sample for sample in tuple(self._samples) if sample.usable]
+        if last is None or not samples:
             return []
         if self._geometry[0] == added:
             return self._geometry[1]
@@ -116,8 +109,8 @@ class DomainMonitor:
         if self._info.input.level:
             self._unit_or_height = [str(one) for one in found if one.kind in sanity.LEVELLED and one.units]
             found = [one for one in found if one.kind not in sanity.LEVELLED]
-        parts = sanity.segments([sample.sectors for sample in samples])
-        several = None if parts or found else sanity.merged(self._last)
+        parts = sanity.segments([sanity.sectors(sample.xyz.astype(np.float64)) for sample in samples])
+        several = None if parts or found else sanity.merged(_some_points(last))
         self._geometry = added, [str(one) for one in (*found, *filter(None, [parts, several]))]
         return self._geometry[1]
 
@@ -155,6 +148,12 @@ class DomainMonitor:
         return [*self.geometry(), *self._doubts(), *notes, *filter(None, sentences)]
 
 
+def _some_points(cloud: Cloud) -> NDArray[np.float32]:
+    """(P, 3) about MERGED_POINTS of the usable points, evenly taken."""
+    step = math.ceil(np.count_nonzero(cloud.valid) / MERGED_POINTS) or 1
+    return cloud.xyz[::step].take(np.flatnonzero(cloud.valid[::step]), axis=0)
+
+
 def _rows(samples: list[CloudSample], info: BundleInfo) -> str:
     if all(sample.rows_are_rings for sample in samples):
         return ""
@@ -168,14 +167,15 @@ def _field_of_view(samples: list[CloudSample], trained: TrainingStatistics, info
     outside = _share(samples, "outside", "usable")
     if outside <= trained.outside_share + OUTSIDE_EXCESS:
         return ""
+    xyz = np.concatenate([sample.xyz for sample in samples]).astype(np.float64)
     too_far = _share(samples, "too_far", "usable")
     if too_far > outside / 2:
-        middle = float(np.median(np.linalg.norm(np.concatenate([sample.xyz for sample in samples]).astype(np.float64), axis=1)))
+        middle = float(np.median(np.linalg.norm(xyz, axis=1)))
         return (
             f"models/{info.name}: {too_far:.0%} of this cloud's points are farther than the "
             f"{info.input.geometry.max_range_m:g} m that it answers (median {middle:.0f} m), and {outside:.0%} get no class"
         )
-    low, high = np.quantile(np.concatenate([sample.inclination_deg for sample in samples]), SPAN_TAILS)
+    low, high = np.quantile(np.degrees(np.arctan2(xyz[:, 2], np.hypot(xyz[:, 0], xyz[:, 1]))), SPAN_TAILS)
     return (
         f"models/{info.name}: trained for {_span(info.input.geometry)}, this cloud spans {low:.1f}..{high:.1f}; "
         f"{outside:.0%} of its points get no class; use a model that covers them, or train one ('weakseg train' has --fov-up-deg "

@@ -31,6 +31,8 @@ OBJECT_RADIUS_M = {
 }
 """how far from a point on an object of a class its other points may lie, m"""
 OTHER_RADIUS_M = 4.0
+PAIRS_AT_ONCE = 1 << 17
+"""of neighbours: a few calls of numpy in place of forty, and their lists stay in the cache"""
 LARGEST_ID = np.iinfo(np.uint16).max
 
 
@@ -126,28 +128,24 @@ class _ThingPixels:
         self, class_image: NDArray[np.uint8], xyz: NDArray[np.float32], view: RangeView, things: NDArray[np.bool_]
     ) -> None:
         owner = view.point_of_pixel.ravel()
-        at = np.flatnonzero(things[class_image.ravel()])
+        at = np.flatnonzero(things.take(class_image.ravel()))
         self.at = at[owner[at] >= 0]
         self.class_id = class_image.ravel()[self.at]
-        points = xyz[owner[self.at]]
-        self.x, self.y, self.z = (np.ascontiguousarray(points[:, axis]) for axis in range(3))
+        self.x, self.y, self.z = np.ascontiguousarray(xyz.take(owner[self.at], axis=0).T)
+        self._squared_range = self.x**2 + self.y**2 + self.z**2
 
     def __len__(self) -> int:
         return len(self.at)
 
     def tied(self, left: NDArray[Any], right: NDArray[Any], settings: GroupingSettings) -> NDArray[np.bool_]:
         """Whether the pixels of each pair have one class and points near each other."""
-        apart = (self.x[left] - self.x[right]) ** 2
-        apart += (self.y[left] - self.y[right]) ** 2
-        apart += (self.z[left] - self.z[right]) ** 2
-        nearer = np.minimum(self._squared_range(left), self._squared_range(right))
+        apart = (self.x.take(left) - self.x.take(right)) ** 2
+        apart += (self.y.take(left) - self.y.take(right)) ** 2
+        apart += (self.z.take(left) - self.z.take(right)) ** 2
+        nearer = np.minimum(self._squared_range.take(left), self._squared_range.take(right))
         reach = np.maximum(np.float32(settings.gap_m**2), np.float32(settings.gap_share**2) * nearer)
-        tied: NDArray[np.bool_] = (apart <= reach) & (self.class_id[left] == self.class_id[right])
+        tied: NDArray[np.bool_] = (apart <= reach) & (self.class_id.take(left) == self.class_id.take(right))
         return tied
-
-    def _squared_range(self, pixel: NDArray[Any]) -> NDArray[np.float32]:
-        squares: NDArray[np.float32] = self.x[pixel] ** 2 + self.y[pixel] ** 2 + self.z[pixel] ** 2
-        return squares
 
 
 def _connect(pixels: _ThingPixels, shape: tuple[int, ...], full_circle: bool, settings: GroupingSettings) -> NDArray[np.int64]:
@@ -158,8 +156,10 @@ def _connect(pixels: _ThingPixels, shape: tuple[int, ...], full_circle: bool, se
     """
     near = PixelNeighbours(pixels.at, shape, full_circle, settings.rows, settings.cols)
     component = _runs(pixels, near, settings)
+    at_once = max(1, PAIRS_AT_ONCE // len(pixels))
     for offsets in ([(1, 0)], near.half_window):
-        pairs = [_bridges(pixels, component, near.at(*offset), settings) for offset in offsets]
+        some = (offsets[first : first + at_once] for first in range(0, len(offsets), at_once))
+        pairs = [_bridges(pixels, component, near.around(few), settings) for few in some]
         left, right = (np.concatenate(side) for side in zip(*pairs, strict=True))
         component = _merged(component, left, right)
     return component
@@ -178,11 +178,12 @@ def _runs(pixels: _ThingPixels, near: PixelNeighbours, settings: GroupingSetting
 def _bridges(
     pixels: _ThingPixels, component: NDArray[np.int64], other: NDArray[np.int32], settings: GroupingSettings
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Pairs of components that are tied by a pixel and its neighbour, `other` (P,), -1 = none."""
+    """Pairs of components that are tied by a pixel and one of its neighbours, `other` (M, P), -1 = none."""
     theirs = component.take(other, mode="wrap")
-    left = np.flatnonzero((other >= 0) & (theirs != component))
-    left = left[pixels.tied(left, other[left], settings)]
-    return component[left], theirs[left]
+    bridge = np.flatnonzero((other >= 0) & (theirs != component))
+    left = bridge % len(component)
+    tied = pixels.tied(left, other.take(bridge), settings)
+    return component[left[tied]], theirs.take(bridge[tied])
 
 
 def _merged(component: NDArray[np.int64], left: NDArray[np.int64], right: NDArray[np.int64]) -> NDArray[np.int64]:

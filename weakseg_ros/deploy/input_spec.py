@@ -11,6 +11,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import repeat
 from types import ModuleType
 from typing import Any
 
@@ -32,7 +33,10 @@ Planes = Mapping[str, Any]
 
 
 def _range(raw: Planes, xp: ModuleType) -> Any:
-    return xp.sqrt(raw["x"] * raw["x"] + raw["y"] * raw["y"] + raw["z"] * raw["z"])
+    squares = raw["x"] * raw["x"]
+    for axis in ("y", "z"):
+        squares += raw[axis] * raw[axis]
+    return xp.sqrt(squares)
 
 
 def _step(axis: int, shift: int) -> Callable[[Planes, ModuleType], Any]:
@@ -40,8 +44,10 @@ def _step(axis: int, shift: int) -> Callable[[Planes, ModuleType], Any]:
 
     def relief(raw: Planes, xp: ModuleType) -> Any:
         distance = raw["distance"]
-        beside, there = xp.roll(distance, shift, axis), _without_edge(raw["mask"], shift, axis, xp)
-        return xp.tanh((beside - distance) / RELIEF_M) * there
+        step, there = xp.roll(distance, shift, axis), _without_edge(raw["mask"], shift, axis, xp)
+        step -= distance
+        step /= RELIEF_M
+        return xp.tanh(step) * there
 
     return relief
 
@@ -198,21 +204,24 @@ class InputSpec:
         """The network's channels, each of the planes' shape: (raw - mean) / std where `mask` is 1, a point, and 0 where it is 0.
 
         `planes` are PLANES by name, arrays of one shape (..., H, W); `xp` is the module they belong to, numpy or torch. With
-        `out`, an array for each channel, they are written there, which spares a copy.
+        `out`, an array for each channel, they are written there, which spares a copy; a plane may be the array of its own
+        channel, and is lost then.
         """
-        channels, planes = [], {**planes, "mask": mask, "distance": _range(planes, xp)}  # which most channels ask for
-        for number, (name, mean, std) in enumerate(zip(self.channels, self.mean, self.std, strict=True)):
-            values = CHANNELS[name](planes, xp)
+        made, planes = {}, {**planes, "mask": mask, "distance": _range(planes, xp)}  # which most channels ask for
+        rows = zip(self.channels, self.mean, self.std, out or repeat(None), strict=False)
+        planes_last = sorted(rows, key=lambda row: row[0] in PLANES)  # until then, they are as they came
+        for name, mean, std, array in planes_last:
+            values, into = CHANNELS[name](planes, xp), {} if array is None else {"out": array}
             if name in NOT_NORMALISED:
-                mean, std = 0.0, 1.0
-            # into another array, so that the raw planes stay as they are
-            values = xp.subtract(values, mean, **({} if out is None else {"out": out[number]}))
+                made[name] = xp.multiply(values, mask, **into)
+                continue
+            values = xp.subtract(values, mean, **into)  # not in place, as the raw planes are to stay as they are
             values /= std
             if name == "intensity":
-                values = xp.clip(values, -self.clip_deviations, self.clip_deviations, **({} if out is None else {"out": values}))
+                values = xp.clip(values, -self.clip_deviations, self.clip_deviations, **into)
             values *= mask
-            channels.append(values)
-        return channels
+            made[name] = values
+        return [made[name] for name in self.channels]
 
 
 def plain_spec(

@@ -58,9 +58,12 @@ class GroundPlane:
 ASSUMED = GroundPlane(np.array([0.0, 0.0, 1.0]), USUAL_HEIGHT_M, 0.0)
 
 
-def find_ground(xyz: NDArray[np.floating]) -> GroundPlane:
-    """The ground plane of (N, 3) usable points in m, z roughly up; ASSUMED where there are too few near the sensor."""
-    candidates = _lowest_of_cells(xyz)
+def find_ground(xyz: NDArray[np.floating], usable: NDArray[np.bool_] | None = None) -> GroundPlane:
+    """The ground plane of (N, 3) points in m, z roughly up; ASSUMED where there are too few near the sensor.
+
+    Where `usable` (N,) is given, the other points do not count, and may be anything.
+    """
+    candidates = _lowest_of_cells(_thinned(xyz, usable))
     if len(candidates) < FEWEST_CELLS:
         return ASSUMED
     tolerance = TOLERANCE_M + TOLERANCE_PER_M * np.hypot(candidates[:, 0], candidates[:, 1])
@@ -87,23 +90,43 @@ def stand_level(cloud: Cloud, ground: GroundPlane) -> tuple[Cloud, GroundPlane]:
     return replace(cloud, xyz=xyz.astype(np.float32)), ground
 
 
-def _lowest_of_cells(xyz: NDArray[np.floating]) -> NDArray[np.float64]:
-    """(M, 3) nearly the lowest point of each polar cell that holds a few."""
-    points = xyz[:: max(1, len(xyz) // MOST_POINTS)]
+def _thinned(xyz: NDArray[np.floating], usable: NDArray[np.bool_] | None) -> NDArray[np.floating]:
+    """(M, 3) fewer than twice MOST_POINTS of the usable points, evenly taken."""
+    if usable is None:
+        return xyz[:: max(1, len(xyz) // MOST_POINTS)]
+    chosen = np.flatnonzero(usable)
+    return xyz.take(chosen[:: max(1, len(chosen) // MOST_POINTS)], axis=0)
+
+
+def _lowest_of_cells(points: NDArray[np.floating]) -> NDArray[np.float64]:
+    """(M, 3) nearly the lowest of the (N, 3) points in each polar cell that holds a few."""
     distance = np.hypot(points[:, 0], points[:, 1])
-    near = (distance > NEAR_M) & (distance < FAR_M)
-    points, distance = points[near].astype(np.float64), distance[near]
+    near = np.flatnonzero((distance > NEAR_M) & (distance < FAR_M))
+    points, distance = points.take(near, axis=0).astype(np.float64), distance[near]
     if len(points) < FEWEST_POINTS:
         return np.zeros((0, 3))
     sector = ((np.arctan2(points[:, 1], points[:, 0]) + np.pi) / (2 * np.pi) * SECTORS).astype(int) % SECTORS
     ring = (np.log(distance / NEAR_M) / np.log(FAR_M / NEAR_M) * RINGS).astype(int).clip(0, RINGS - 1)
-    cell = sector * RINGS + ring
-    order = np.lexsort((points[:, 2], cell))
-    first = np.concatenate([[0], np.flatnonzero(np.diff(cell[order])) + 1])
+    cell, order = _by_cell_and_height(sector * RINGS + ring, points[:, 2])
+    first = np.concatenate([[0], np.flatnonzero(np.diff(cell)) + 1])
     count = np.diff(np.append(first, len(order)))
     filled = count >= LEAST_IN_CELL
     lowest: NDArray[np.float64] = points[order[first[filled] + count[filled] // 10]]
     return lowest  # not the very lowest: stray points lie below the ground
+
+
+def _by_cell_and_height(cell: NDArray[np.int64], z: NDArray[np.floating]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """The cells in ascending order, and the points in that order, each cell's from low to high and equal ones as they came.
+
+    One sort of whole numbers, an eighth of the time of `np.lexsort`: the cell above the bits of the height as a float32 above
+    the point's number, which must be below 65,536.
+    """
+    with np.errstate(over="ignore"):  # what is too high for a float32 is the highest
+        bits = (z.astype(np.float32) + np.float32(0.0)).view(np.int32)  # -0.0 becomes 0.0, which it equals
+    bits = np.where(bits < 0, bits ^ np.int32(0x7FFFFFFF), bits).astype(np.int64)  # a float's bits count downwards below 0
+    key = (cell << 48) + ((bits + (1 << 31)) << 16) + np.arange(len(cell))
+    key.sort()
+    return key >> 48, key & 0xFFFF
 
 
 def _best_plane(candidates: NDArray[np.float64], tolerance: NDArray[np.float64]) -> NDArray[np.float64] | None:

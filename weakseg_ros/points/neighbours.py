@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -36,4 +38,11 @@ class PixelNeighbours:
 
     def at(self, down: int, right: int) -> NDArray[np.int32]:
         """(P,) number of the pixel that lies so many rows below and columns to the right of each one, -1 where none does."""
-        return self._number.take(self._place + (down * self._stride + right))
+        found: NDArray[np.int32] = self.around([(down, right)])[0]
+        return found
+
+    def around(self, offsets: Sequence[tuple[int, int]]) -> NDArray[np.int32]:
+        """(M, P) what `at` says of each of M offsets."""
+        steps = np.array([down * self._stride + right for down, right in offsets])
+        found: NDArray[np.int32] = self._number.take(self._place + steps[:, None])
+        return found

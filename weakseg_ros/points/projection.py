@@ -88,7 +88,7 @@ def project(cloud: Cloud, spec: RangeSpec, widen: bool = False) -> RangeView:
     CloudError where the cloud has no ring or not the grid that the spec asks for.
     """
     with np.errstate(all="ignore"):  # NaN, infinities and far-away points are sorted out below
-        xyz = np.ascontiguousarray(cloud.xyz.T)  # (3, N): contiguous rows make each step below two to six times faster
+        xyz = cloud.columns
         ranges = ranges_of(xyz, cloud.valid)
         usable = (ranges >= spec.min_range_m) & (ranges <= spec.max_range_m)
         if spec.rows == "grid":
@@ -120,15 +120,20 @@ def ranges_of(xyz: NDArray[np.float32], valid: NDArray[np.bool_]) -> NDArray[np.
 def rows_of(sine: NDArray[np.float32], up_deg: float, down_deg: float, height: int) -> NDArray[np.float32]:
     """(N,) row as a real number, 0 at the upper edge, from the sine of the inclination; float32 as in the published codes."""
     up, down = up_deg / 180.0 * math.pi, down_deg / 180.0 * math.pi
-    above_lower_edge = (np.arcsin(sine) - np.float32(down)) / np.float32(up - down)
-    rows: NDArray[np.float32] = (np.float32(1.0) - above_lower_edge) * np.float32(height)
+    rows: NDArray[np.float32] = np.arcsin(sine)
+    rows -= np.float32(down)
+    rows /= np.float32(up - down)  # above the lower edge
+    np.subtract(np.float32(1.0), rows, out=rows)
+    rows *= np.float32(height)
     return rows
 
 
 def columns_of(azimuth: NDArray[np.float32], left_deg: float, right_deg: float, width: int) -> NDArray[np.float32]:
     """(N,) column as a real number, 0 at the left edge; float32 as in the published codes."""
     left, right = left_deg / 180.0 * math.pi, right_deg / 180.0 * math.pi
-    columns: NDArray[np.float32] = (np.float32(left) - azimuth) / np.float32(left - right) * np.float32(width)
+    columns: NDArray[np.float32] = np.float32(left) - azimuth
+    columns /= np.float32(left - right)
+    columns *= np.float32(width)
     return columns
 
 

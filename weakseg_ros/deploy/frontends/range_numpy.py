@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -49,7 +49,7 @@ class Standing:
 
 def put_upright(cloud: Cloud, spec: InputSpec) -> tuple[Cloud, GroundPlane | None]:
     """The cloud level and at a usual height, and the ground below it then, as far as `spec` asks for it."""
-    ground = find_ground(cloud.xyz[cloud.valid]) if spec.needs_ground else None
+    ground = find_ground(cloud.xyz, cloud.valid) if spec.needs_ground else None
     return stand_level(cloud, ground) if spec.level and ground is not None else (cloud, ground)
 
 
@@ -68,32 +68,48 @@ def raw_planes(
 
     With `ranks` the intensity is each pixel's rank among all; the height is 0 without a ground.
     """
-    owner = pixels.point_of_pixel.ravel().astype(np.intp)
-    planes = np.zeros((len(PLANES), owner.size), np.float32)
-    values = np.zeros(len(cloud) + 1, np.float32)  # the last one stays 0: it is what -1, "no point", picks
-    with np.errstate(all="ignore"):  # unusable points are in the table, but own no pixel
-        intensity = _finite(cloud.intensity) * np.float32(intensity_scale)
-        for plane, of_point in zip(planes, (*cloud.xyz.T, intensity), strict=False):
-            values[:-1] = of_point
-            np.take(values, owner, out=plane, mode="wrap")
-    seen = owner >= 0
-    if ranks:
-        planes[3][seen] = intensity_ranks(planes[3][seen], bool(cloud.intensity_field))
-    if ground is not None:
-        planes[4][seen] = ground.height(planes[:3, seen].T)
-    return planes.reshape(len(PLANES), *pixels.point_of_pixel.shape)
+    planes = np.empty((len(PLANES), *pixels.point_of_pixel.shape), np.float32)
+    _fill(planes, cloud, pixels, intensity_scale, ranks, ground)
+    return planes
 
 
 def range_input(
     cloud: Cloud, pixels: RangeView, spec: InputSpec, intensity_scale: float = 1.0, ground: GroundPlane | None = None
 ) -> NDArray[np.float32]:
     """What a network on range images is fed, (C, H, W) f32, 0 where no point is; `ground` is what `stand` found."""
-    planes = raw_planes(cloud, pixels, intensity_scale, spec.intensity.ranks, ground)
     mask = (pixels.point_of_pixel >= 0).astype(np.float32)
     image = np.empty((len(spec.channels), *mask.shape), np.float32)
+    channels = dict(zip(spec.channels, image, strict=True))
+    planes = {name: channels.get(name, np.empty_like(mask)) for name in PLANES}  # in their places, to be normalised there
+    _fill(tuple(planes.values()), cloud, pixels, intensity_scale, spec.intensity.ranks, ground)
     with np.errstate(over="ignore"):  # what overflows is an absurd intensity, and cut
-        spec.image(dict(zip(PLANES, planes, strict=True)), mask, np, out=tuple(image))
+        spec.image(planes, mask, np, out=tuple(image))
     return image
+
+
+def _fill(
+    planes: Sequence[NDArray[np.float32]] | NDArray[np.float32],
+    cloud: Cloud,
+    pixels: RangeView,
+    intensity_scale: float,
+    ranks: bool,
+    ground: GroundPlane | None,
+) -> None:
+    """Write what `raw_planes` returns into PLANES, (H, W) each."""
+    owner = pixels.point_of_pixel.ravel().astype(np.intp)
+    x, y, z, intensity, height = (plane.reshape(-1) for plane in planes)
+    table = np.empty(len(cloud) + 1, np.float32)
+    of_point, table[-1] = table[:-1], 0.0  # the last one is what -1, "no point", picks
+    with np.errstate(all="ignore"):  # unusable points are in the table, but own no pixel
+        for plane, values in zip((x, y, z, intensity), (*cloud.columns, cloud.intensity), strict=True):
+            of_point[:] = values
+            np.take(table, owner, out=plane, mode="wrap")
+        _make_finite(intensity)
+        intensity *= np.float32(intensity_scale)
+    if ranks:
+        seen = np.flatnonzero(owner >= 0)
+        intensity[seen] = intensity_ranks(intensity.take(seen), bool(cloud.intensity_field))
+    height[:] = 0.0 if ground is None else ground.height(np.stack((x, y, z)).T) * (owner >= 0)
 
 
 class RangeFrontend:
@@ -171,8 +187,7 @@ class RangeFrontend:
         return lift(class_image, pixels, 0)
 
 
-def _finite(values: NDArray[np.float32]) -> NDArray[np.float32]:
+def _make_finite(values: NDArray[np.float32]) -> None:
     # One NaN would spread over the whole image through the network's convolutions.
-    if np.isfinite(values).all():
-        return values
-    return np.nan_to_num(values, nan=0.0, posinf=0.0, neginf=0.0)
+    if not np.isfinite(values).all():
+        np.nan_to_num(values, copy=False, nan=0.0, posinf=0.0, neginf=0.0)
