@@ -94,6 +94,26 @@ def test_it_is_looked_at_when_asked_and_never_where_nobody_wants_it(shipped: Bun
     assert never.fit() is None
 
 
+def test_looking_in_parts_says_the_same_and_runs_the_engine_once_at_most_after_a_cloud(
+    shipped: Bundle, clouds: list[Cloud]
+) -> None:
+    whole, parts = (Segmenter(shipped, "onnxruntime", watch="later") for _ in range(2))
+    whole.run(clouds[0])
+    whole.look()
+    runs, run = [], parts.engine.run
+    parts.engine.run = lambda inputs: runs.append(1) or run(inputs)
+    parts.run(clouds[0])
+    while True:
+        before = len(runs)
+        more = parts.look_on()
+        assert len(runs) <= before + 1
+        if not more:
+            break
+        np.testing.assert_array_equal(parts.run(clouds[1]).class_id, whole.run(clouds[1]).class_id)
+    assert parts.fit().parts == whole.fit().parts
+    assert len(runs) > 2
+
+
 def test_looking_does_not_change_the_answers(shipped: Bundle, clouds: list[Cloud]) -> None:
     answers = [Segmenter(shipped, watch=watch).run(clouds[0]) for watch in ("now", "never")]
     np.testing.assert_array_equal(answers[0].class_id, answers[1].class_id)

@@ -10,7 +10,7 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -92,24 +92,22 @@ class FitMonitor:
 
     def __init__(self, info: BundleInfo) -> None:
         self._info = info
-        self._ground = ground_classes(info.labels)
-        self._seen = 0
+        self._seen = self._looks = 0
         self._parts: deque[Parts] = deque(maxlen=KEPT)
         self._reach_m: deque[float] = deque(maxlen=KEPT)
 
-    def look(self, view: CloudView, answer: Segmentation, again: Callable[[Cloud], NDArray[np.uint8]]) -> bool:
-        """Count a cloud, and measure its answer where its turn has come; whether it was measured.
-
-        `again` gives the class of each point of another cloud.
-        """
+    def due(self, busy: bool = False) -> bool:
+        """Count a cloud; whether its turn has come to be measured, which it has not while another one still is: `busy`."""
         number, self._seen = self._seen, self._seen + 1
-        if number >= FIRST and number % EVERY:
+        if busy or (self._looks >= FIRST and number % EVERY):
             return False
-        parts = measure(view, answer, again, self._info, self._ground)
-        if parts:
-            self._parts.append(parts)
-            self._reach_m.append(reach_m(view.cloud.xyz[view.cloud.valid]))
-        return bool(parts)
+        self._looks += 1
+        return True
+
+    def note(self, cloud: Cloud, parts: Parts) -> None:
+        """Keep what `measure` said of a cloud."""
+        self._parts.append(parts)
+        self._reach_m.append(reach_m(cloud.xyz[cloud.valid]))
 
     def fit(self, wrong_geometry: Sequence[str] = ()) -> Fit | None:
         """What the clouds looked at say, each part by its median; None before there are any.
@@ -159,28 +157,28 @@ def _reason(name: str, value: float) -> str:
     }[name]
 
 
-def measure(
-    view: CloudView,
-    answer: Segmentation,
-    again: Callable[[Cloud], NDArray[np.uint8]],
-    info: BundleInfo,
-    ground: NDArray[np.bool_],
-) -> dict[str, float]:
-    """The parts of one cloud and its answer; empty where it has too few points to tell.
+def tells(cloud: Cloud) -> bool:
+    """Whether a cloud has points enough to be measured."""
+    return bool(np.count_nonzero(cloud.valid) >= MIN_POINTS)
 
-    `ground` (K,) are the classes of the ground.
+
+def measure(
+    view: CloudView, answer: Segmentation, of_fewer: NDArray[np.uint8], info: BundleInfo, ground: NDArray[np.bool_]
+) -> dict[str, float]:
+    """The parts of one cloud that `tells`, and of its answer.
+
+    `of_fewer` (N,) is the class of each point where the model is shown the cloud `thinned`; `ground` (K,) are the classes of the
+    ground.
     """
     cloud = view.cloud
     usable = np.flatnonzero(cloud.valid)
-    if len(usable) < MIN_POINTS:
-        return {}
     sample = usable[:: math.ceil(len(usable) / SAMPLE)]
     answered = usable[answer.class_id[usable] > 0]
     parts = {"answered": len(answered) / len(usable)}
     if len(answered):
         parts["clarity"] = 1.0 - float(answer.uncertainty[answered].mean())
     _put(parts, "ground", _ground_recall(cloud.xyz[sample], answer.class_id[sample], ground, _least_share(info)))
-    _put(parts, "stability", _stability(cloud, answer.class_id, again))
+    _put(parts, "stability", _stability(cloud, answer.class_id, of_fewer))
     _put(parts, "intensity", _intensity(view, sample, info))
     return parts
 
@@ -220,13 +218,12 @@ def _ground_recall(
     return float(ground[class_id[on]].mean()) if np.count_nonzero(on) >= MIN_OF_CLASS else None
 
 
-def _stability(cloud: Cloud, class_id: NDArray[np.uint8], again: Callable[[Cloud], NDArray[np.uint8]]) -> float | None:
+def _stability(cloud: Cloud, class_id: NDArray[np.uint8], of_fewer: NDArray[np.uint8]) -> float | None:
     """Mean over the classes of the share of points that keep their class without the other half of the points."""
-    fewer = thinned(cloud)
-    both = fewer.valid & (class_id > 0)
+    both = thinned(cloud).valid & (class_id > 0)
     if not both.any():
         return 0.0
-    first, second = class_id[both], again(fewer)[both]
+    first, second = class_id[both], of_fewer[both]
     counts = np.bincount(first)
     kept = np.bincount(first, first == second)
     asked = counts >= MIN_OF_CLASS

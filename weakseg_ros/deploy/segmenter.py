@@ -7,9 +7,8 @@ import contextlib
 import dataclasses
 import logging
 import time
-from collections.abc import Sequence
-from functools import partial
-from typing import Any, Literal
+from collections.abc import Generator, Iterator, Sequence
+from typing import Any, Literal, TypeAlias, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,7 +17,7 @@ from weakseg_ros.deploy.bundle import Bundle
 from weakseg_ros.deploy.domain import DomainMonitor
 from weakseg_ros.deploy.engines import open_first
 from weakseg_ros.deploy.engines.choice import chain_of
-from weakseg_ros.deploy.fit import Fit, FitMonitor, combine, ground_classes, measure
+from weakseg_ros.deploy.fit import Fit, FitMonitor, combine, ground_classes, measure, tells, thinned
 from weakseg_ros.deploy.frontends import FrontendSettings, Instances, Lift, open_frontend
 from weakseg_ros.deploy.frontends import answer as ask
 from weakseg_ros.deploy.segmentation import Segmentation
@@ -26,6 +25,9 @@ from weakseg_ros.errors import EngineError
 from weakseg_ros.points.cloud import Cloud
 
 Watch = Literal["now", "later", "never"]
+T = TypeVar("T")
+Parts: TypeAlias = Generator[bool, None, T]
+"""work in parts with a run of the engine at most, True between them"""
 BETTER_FIT = 0.02
 """an intensity factor is advised where it brings the fit up by this much"""
 
@@ -38,8 +40,8 @@ class Segmenter:
     `engine` is a name or a sequence of names, the first that works is taken (`auto`: what is fastest on this machine, see
     engines/choice.py); `chain` is the order in which they are tried and the reason for it, and `why_not` says why those before
     the one at work were not taken; `threads` are CPU threads of the engine, 0 leaves it to choose. `watch` says when it is
-    looked at whether the answers can be trusted: in `run`, whenever `look` is called, or never. The other arguments are the
-    frontend's, see FrontendSettings; `settings` may be changed between two clouds.
+    looked at whether the answers can be trusted: in `run`, whenever `look` or `look_on` is called, or never. The other arguments
+    are the frontend's, see FrontendSettings; `settings` may be changed between two clouds.
     Raises BundleError where the network needs an input that clouds do not give, EngineError where no engine can run it.
     """
 
@@ -66,6 +68,8 @@ class Segmenter:
         self._fit, self._ground, self._watch = FitMonitor(bundle.info), ground_classes(bundle.labels), watch
         self._last: tuple[Any, Segmentation] | None = None
         """the last cloud as it was seen, and its answer, until it was looked at"""
+        self._looking: Parts[None] | None = None
+        """the rest of what is to be done to look at a cloud"""
         self._known: Fit | None = None
 
     @property
@@ -97,13 +101,25 @@ class Segmenter:
 
     def look(self) -> None:
         """Look whether the answer to the last cloud can be trusted, where its turn has come: a run or two of the engine."""
+        while self.look_on():
+            pass
+
+    def look_on(self) -> bool:
+        """Do a part of `look`, a run of the engine at most; whether there is more to do.
+
+        Called once after each cloud it spreads the work over some of them, so that none waits for all of it; the clouds until
+        then are not looked at.
+        """
         last, self._last = self._last, None
-        if last is None or self._watch == "never":
-            return
-        with contextlib.suppress(EngineError):  # which the next cloud meets again
-            if self._fit.look(*last, self._classes):
-                self._known = self.fit()
-                self._try_factor(*last)
+        if last is not None and self._watch != "never" and self._fit.due(busy=self._looking is not None):
+            self._looking = self._look_at(*last)
+        more = False
+        if self._looking is not None:
+            with contextlib.suppress(EngineError):  # which the next cloud meets again
+                more = next(self._looking, False)
+        if not more:
+            self._looking = None
+        return more
 
     def fit(self) -> Fit | None:
         """How far the answers to the clouds so far can be trusted; None where none of them tells."""
@@ -112,34 +128,51 @@ class Segmenter:
     def forget(self) -> None:
         """Forget the clouds so far: what follows is of another sensor."""
         self._monitor, self._fit = DomainMonitor(self.bundle.info), FitMonitor(self.bundle.info)
-        self._last = self._known = None
+        self._last = self._looking = self._known = None
 
-    def _classes(self, cloud: Cloud, intensity_scale: float | None = None) -> NDArray[np.uint8]:
+    def _look_at(self, view: Any, answer: Segmentation) -> Parts[None]:
+        """Measure an answer, and with it how far the next ones can be trusted."""
+        if not tells(view.cloud):
+            return
+        fewer = yield from self._classes(thinned(view.cloud))
+        found = measure(view, answer, fewer, self.bundle.info, self._ground)
+        self._fit.note(view.cloud, found)
+        yield True
+        self._known = self.fit()
+        factor = self._monitor.untried_factor()
+        if factor is not None:
+            yield True
+            better = yield from self._fit_with(factor, view, answer)
+            self._monitor.tried(factor, _without(better) >= _without(found) + BETTER_FIT)
+
+    def _fit_with(self, factor: float, view: Any, answer: Segmentation) -> Parts[dict[str, float]]:
+        """What would be measured with a factor on the intensity."""
+        class_id = yield from self._classes(view.cloud, factor)
+        yield True
+        fewer = yield from self._classes(thinned(view.cloud), factor)
+        scaled, other = dataclasses.replace(view, intensity_scale=factor), dataclasses.replace(answer, class_id=class_id)
+        return measure(scaled, other, fewer, self.bundle.info, self._ground)
+
+    def _classes(self, cloud: Cloud, intensity_scale: float | None = None) -> Parts[NDArray[np.uint8]]:
         """The class of each point, and nothing else; nothing is remembered of it."""
-        settings = self.settings
-        scale = settings.intensity_scale if intensity_scale is None else intensity_scale
-        self.frontend.settings = dataclasses.replace(settings, instances="none", allow_no_intensity=True, intensity_scale=scale)
-        try:
+        scale = self.settings.intensity_scale if intensity_scale is None else intensity_scale
+        asked = dataclasses.replace(self.settings, instances="none", allow_no_intensity=True, intensity_scale=scale)
+        with self._asking(asked):
             inputs, view = self.frontend.encode(cloud)
+        yield True
+        with self._asking(asked):  # at once, as an engine may write its next answer over this one
             outputs = ask(self.frontend, self.engine.run, inputs, view)
             class_id: NDArray[np.uint8] = self.frontend.decode(outputs, view).class_id
             return class_id
-        finally:
-            self.frontend.settings = settings
 
-    def _try_factor(self, view: Any, answer: Segmentation) -> None:
-        """Try the intensity factor that would be advised on this cloud, once: it is advised where the fit gets better."""
-        factor = self._monitor.untried_factor()
-        if factor is None:
-            return
-        class_id = self._classes(view.cloud, factor)
-        scaled = dataclasses.replace(view, intensity_scale=factor)
-        other = dataclasses.replace(answer, class_id=class_id)
-        now = measure(view, answer, self._classes, self.bundle.info, self._ground)
-        then = measure(scaled, other, partial(self._classes, intensity_scale=factor), self.bundle.info, self._ground)
-        same = ("intensity", "clarity")  # the one was looked at before, the other is of the classes without the factor
-        without = [{name: value for name, value in parts.items() if name not in same} for parts in (now, then)]
-        self._monitor.tried(factor, combine(without[1]).value >= combine(without[0]).value + BETTER_FIT)
+    @contextlib.contextmanager
+    def _asking(self, asked: FrontendSettings) -> Iterator[None]:
+        """Other settings for a while."""
+        kept, self.frontend.settings = self.settings, asked
+        try:
+            yield
+        finally:
+            self.frontend.settings = kept
 
     def domain_report(self) -> list[str]:
         """Where the last clouds differ from what the model was trained on, one sentence each; empty = they look alike."""
@@ -152,6 +185,14 @@ class Segmenter:
     def close(self) -> None:
         """Release the engine."""
         self.engine.close()
+
+
+def _without(parts: dict[str, float]) -> float:
+    """The fit without what a factor on the intensity changes or nobody knows with it.
+
+    The intensity was looked at before, and the clarity is of the classes without the factor.
+    """
+    return combine({name: value for name, value in parts.items() if name not in ("intensity", "clarity")}).value
 
 
 def _doubted(answer: Segmentation, fit: Fit | None) -> Segmentation:

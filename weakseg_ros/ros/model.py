@@ -72,9 +72,9 @@ class Model:
             return self._segmenter.run(cloud), self._segmenter.bundle
 
     def look(self) -> None:
-        """Look whether the last answer can be trusted, where its turn has come; the worker's, after it has published."""
+        """Do a part of looking whether answers can be trusted; the worker's, after it has published."""
         with self._lock:
-            self._segmenter.look()
+            self._segmenter.look_on()
 
     def fit(self) -> Fit | None:
         """How far the answers so far can be trusted; None where no cloud tells."""
