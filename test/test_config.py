@@ -171,3 +171,28 @@ def test_what_is_missing_and_what_yaml_made_of_a_text_is_told() -> None:
         from_mapping(Named, {}, "x")
     with pytest.raises(ConfigError, match=r"x\.first: expected str, found bool 'False'; put it in quotes"):
         from_mapping(Named, {"first": False, "second": "b"}, "x")
+
+
+def test_an_option_of_an_inner_setting_is_named_as_it_was_typed(tmp_path: Path) -> None:
+    for words in (["--inner.height", "0"], ["--inner.height=0"]):
+        with pytest.raises(ConfigError, match=r"^--inner\.height: 0 is outside 1\.\.4096$"):
+            parse(Outer, words, "train")
+    with pytest.raises(ConfigError, match=r"^rate_hz: 0\.0 is outside"):
+        parse(Outer, ["--rate-hz", "0", "--inner.height", "1"], "train")
+    file = tmp_path / "train.yaml"
+    file.write_text("inner: {height: 0}\n")
+    with pytest.raises(ConfigError, match=r"^train\.yaml\.inner\.height: 0 is outside"):
+        parse(Outer, ["--config", str(file)], "train")
+
+
+@dataclass(frozen=True)
+class Twins:
+    first: Inner = Inner()
+    """one"""
+    second: Inner = Inner()
+    """another of the same kind"""
+
+
+def test_of_two_sections_of_one_kind_the_one_that_was_typed_is_named() -> None:
+    with pytest.raises(ConfigError, match=r"^--second\.height: 0 is outside"):
+        parse(Twins, ["--first.mode", "ring", "--second.height", "0"], "train")

@@ -27,8 +27,9 @@ from typing import Any, Literal, TypeVar, Union
 
 import yaml
 
-from weakseg_ros.errors import ConfigError, complain, did_you_mean
+from weakseg_ros.errors import ConfigError, did_you_mean
 from weakseg_ros.files import read_regular
+from weakseg_ros.options import as_typed, by_its_name, former_names, former_options
 
 T = TypeVar("T")
 log = logging.getLogger(__name__)
@@ -119,7 +120,7 @@ def from_mapping(cls: type[T], mapping: Mapping[str, Any], where: str, base: T |
     hints = typing.get_type_hints(cls)
     names = [field.name for field in dataclasses.fields(cls) if field.init]  # type: ignore[arg-type]
     values: dict[str, Any] = {}
-    former = _former_names(cls)
+    former = former_names(cls)
     for written, value in mapping.items():
         key = written if written in names else former.get(written, written)
         if key != written:
@@ -213,8 +214,8 @@ def parse(cls: type[T], argv: Sequence[str], verb: str, default: T | None = None
     """
     import tyro
 
-    former = _former_options(cls)
-    arguments = [_by_its_name(word, former, verb) for word in argv]
+    former = former_options(cls)
+    arguments = [by_its_name(word, former, verb) for word in argv]
     if "--config" in arguments:
         at = arguments.index("--config")
         if at + 1 == len(arguments):
@@ -228,7 +229,10 @@ def parse(cls: type[T], argv: Sequence[str], verb: str, default: T | None = None
     with _torch_left_out():
         read = partial(tyro.cli, cls, args=arguments, prog=f"weakseg {verb}", description=description, **keep)
         settings: T
-        settings, left = read(return_unknown_args=True)
+        try:
+            settings, left = read(return_unknown_args=True)
+        except ConfigError as error:
+            raise as_typed(error, cls, arguments) from None
         refuse_more_paths(left)
         if left:
             read()  # says what is wrong with them, and ends the process
@@ -252,32 +256,6 @@ def shard_of(text: str) -> tuple[int, int]:
     if not (part.isdecimal() and parts.isdecimal() and 1 <= int(part) <= int(parts)):
         raise ConfigError(f"shard: '{text}' is not i/n with i from 1 to n; for two processes 1/2 and 2/2")
     return int(part) - 1, int(parts)
-
-
-def _former_names(cls: type) -> dict[str, str]:
-    """The names of today by those of older versions."""
-    return {field.metadata["was"]: field.name for field in dataclasses.fields(cls) if field.metadata.get("was")}
-
-
-def _former_options(cls: type, prefix: str = "") -> dict[str, str]:
-    """The options of today by those of older versions, with the settings of inner classes behind a dot."""
-    named = {f"--{prefix}{was}": f"--{prefix}{name}" for was, name in _former_names(cls).items()}
-    options = {was.replace("_", "-"): name.replace("_", "-") for was, name in named.items()}
-    for name, hint in typing.get_type_hints(cls).items():
-        if dataclasses.is_dataclass(hint):
-            options |= _former_options(hint, f"{prefix}{name}.")  # type: ignore[arg-type]
-    return options
-
-
-def _by_its_name(word: str, former: Mapping[str, str], verb: str) -> str:
-    """A word of a command line; an option of an older version becomes the one of today, and a sentence says so."""
-    option, equals, value = word.partition("=")
-    today = former.get(option.replace("_", "-"))
-    if today is None:
-        return word
-    why = ", because --bundle always names the model to use" if option == "--bundle" else ""
-    complain(f"weakseg {verb} {option}: is now called {today}{why}; its value was used")
-    return f"{today}{equals}{value}"
 
 
 @contextlib.contextmanager

@@ -60,7 +60,7 @@ def options_of(verb: str) -> set[str]:
         parser = importlib.import_module("weakseg_ros.ros.node")._parser()
         return {option for action in parser._actions for option in action.option_strings}
     entries = (SETTINGS[verb][0], *OTHER_MANUALS.get(verb, ()))
-    names = [name for entry in entries for name in fields_of(_class_at(entry))]
+    names = [name for entry in entries for name in fields_of(class_at(entry))]
     return {f"--{name}" for name in names} | {f"--no-{name}" for name in names}
 
 
@@ -77,7 +77,7 @@ def fields_of(cls: type, prefix: str = "") -> Iterator[str]:
                 yield from fields_of(part, f"{dashed}." if dashed else "")
 
 
-def _class_at(entry: str) -> type:
+def class_at(entry: str) -> type:
     module, _, name = entry.partition(":")
     found: type = getattr(importlib.import_module(module), name)
     return found

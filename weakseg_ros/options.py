@@ -1,0 +1,77 @@
+# SPDX-License-Identifier: Apache-2.0
+"""How the settings of a class, and of the classes that it holds, are typed on a command line: `--steps`, `--draw.ratio`."""
+
+from __future__ import annotations
+
+import dataclasses
+import typing
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from weakseg_ros.errors import ConfigError, complain
+
+
+def sections_of(cls: type, prefix: str = "") -> Iterator[tuple[type, str]]:
+    """`cls` and each class of settings in it, with what stands before the names of its fields, such as 'draw.'."""
+    yield cls, prefix
+    for name, hint in typing.get_type_hints(cls, include_extras=True).items():
+        notes = getattr(hint, "__metadata__", ())
+        told = [note.name for note in notes if getattr(note, "name", None) is not None]
+        section = told[0] if told else name
+        for part in (hint, *typing.get_args(hint)):
+            if isinstance(part, type) and dataclasses.is_dataclass(part):
+                yield from sections_of(part, f"{prefix}{section}." if section else prefix)
+
+
+def former_names(cls: type) -> dict[str, str]:
+    """The names of today by those of older versions."""
+    fields = dataclasses.fields(cls)  # type: ignore[arg-type]
+    return {field.metadata["was"]: field.name for field in fields if field.metadata.get("was")}
+
+
+def former_options(cls: type) -> dict[str, str]:
+    """The options of today by those of older versions."""
+    sections = ((prefix, former_names(section)) for section, prefix in sections_of(cls))
+    return {_option(prefix, was): _option(prefix, name) for prefix, names in sections for was, name in names.items()}
+
+
+def by_its_name(word: str, former: Mapping[str, str], verb: str) -> str:
+    """A word of a command line; an option of an older version becomes the one of today, and a sentence says so."""
+    option, equals, value = word.partition("=")
+    today = former.get(option.replace("_", "-"))
+    if today is None:
+        return word
+    why = ", because --bundle always names the model to use" if option == "--bundle" else ""
+    complain(f"weakseg {verb} {option}: is now called {today}{why}; its value was used")
+    return f"{today}{equals}{value}"
+
+
+def as_typed(error: ConfigError, cls: type, words: Sequence[str]) -> ConfigError:
+    """An error that the settings within `cls` raised when they were made of `words`, with their option in place of their field.
+
+    What `cls` itself raised, and what no settings did, stays as it is.
+    """
+    refused = _refused_settings(error)
+    prefixes = [prefix for section, prefix in sections_of(cls) if section.__qualname__ == type(refused).__qualname__]
+    if refused is None or isinstance(refused, cls) or not prefixes:
+        return error
+    field, colon, found = str(error).partition(":")
+    if not hasattr(refused, field):  # of several fields at once
+        return ConfigError(f"--{prefixes[0].rstrip('.').replace('_', '-')}: {error}") if prefixes[0] else error
+    typed = {word.partition("=")[0].replace("_", "-") for word in words}
+    options = [_option(prefix, field) for prefix in prefixes]
+    return ConfigError(" or ".join([option for option in options if option in typed] or options) + colon + found)
+
+
+def _option(prefix: str, name: str) -> str:
+    return f"--{prefix}{name}".replace("_", "-")
+
+
+def _refused_settings(error: ConfigError) -> Any:
+    """The settings whose check raised an error, the innermost ones; None where no check did."""
+    refused, trace = None, error.__traceback__
+    while trace is not None:
+        if trace.tb_frame.f_code.co_name == "__post_init__":
+            refused = trace.tb_frame.f_locals.get("self")
+        trace = trace.tb_next
+    return refused
