@@ -23,7 +23,8 @@ FLEET ?= --bags 200
 # the fast tests wait for nothing: more processes than cores slow them down
 JOBS ?= 5
 check: JOBS := 2
-PYTEST = -m pytest -q -n $(JOBS) --dist loadfile --no-loadscope-reorder
+# the tests start hundreds of Python processes; where none may keep what it compiles, each compiles the package again
+PYTEST = -u PYTHONDONTWRITEBYTECODE $(BIN)/python -m pytest -q -n $(JOBS) --dist loadfile --no-loadscope-reorder
 
 .PHONY: help check api install soak fleet fuzz kill demo test lint bench ratios gpu rtx flywheel weak panoptic refer street street64 rooms clean
 
@@ -43,10 +44,10 @@ demo: $(STAMP)       ## the whole pipeline on simulated streets; writes runs/dem
 	$(CLEAN) $(BIN)/weakseg demo
 
 test: $(STAMP)       ## every test; --oracles and --shared-data name the folders of optional data
-	$(CLEAN) $(BIN)/python $(PYTEST) --durations=15
+	$(CLEAN) $(PYTEST) --durations=15
 
 check: $(STAMP)      ## the fast tests, without DDS, browser and training
-	$(CLEAN) $(BIN)/python $(PYTEST) -m "not dds and not browser and not slow and not gpu"
+	$(CLEAN) $(PYTEST) -m "not dds and not browser and not slow and not gpu"
 
 api: $(STAMP)        ## the reference of the Python API; writes build/api/weakseg_ros.html
 	$(BIN)/python -m pip install -q "pdoc>=14"
