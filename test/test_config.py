@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from datetime import date
 from pathlib import Path
 from typing import Any, Literal
 
@@ -11,7 +12,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from weakseg_ros.config import check_ranges, dump_yaml, field_docs, from_mapping, load_yaml, parse, setting, to_mapping
+from weakseg_ros.config import check_ranges, dump_yaml, field_docs, from_mapping, load_yaml, parse, read_yaml, setting, to_mapping
 from weakseg_ros.errors import ConfigError
 
 
@@ -138,6 +139,12 @@ def test_missing_and_broken_files_say_so(tmp_path: Path) -> None:
         load_yaml(Outer, broken)
 
 
+def test_numbers_that_both_versions_of_yaml_read_alike_are_read(tmp_path: Path) -> None:
+    file = tmp_path / "numbers.yaml"
+    file.write_text("[00, 07, 0x10, 1_000, '010', 2026-11-29]")
+    assert read_yaml(file) == [0, 7, 16, 1000, "010", date(2026, 11, 29)]
+
+
 def test_field_docs_are_the_lines_under_the_fields() -> None:
     assert field_docs(Inner) == {"height": "rows", "mode": "how a row is found"}
 
@@ -146,6 +153,9 @@ def test_field_docs_are_the_lines_under_the_fields() -> None:
     ("content", "text"),
     [
         (b"rate_hz: 5\n\tkeep: true\n", r"line 2; a tab is there, indent with spaces"),
+        (b"rate_hz: 5\ninner: {height: 010}\n", r"line 2: '010' is 8 in YAML 1.1 and 10 in 1.2; write the number that is meant"),
+        (b"rate_hz: 1:30\n", r"line 1: '1:30' is 90 in YAML 1.1 and text in 1.2"),
+        (b"rate_hz: 1:30.5\n", r"line 1: '1:30.5' is 90.5 in YAML 1.1 and text in 1.2"),
         (b"rate_hz: 5\nrate_hz: 6\n", r"line 2: 'rate_hz' is there twice"),
         (b"name: stra\xdfe\n", r"byte 0xdf at 10 is not UTF-8\); save it as UTF-8"),
         ("rate_hz: 5\n".encode("utf-16"), "save it as UTF-8"),

@@ -51,12 +51,12 @@ class _Loader(_SAFE_LOADER):  # type: ignore[misc]
     """The safe loader, which refuses numbers that no setting needs, and a key that stands twice in one mapping."""
 
     def construct_yaml_int(self, node: Any) -> Any:
-        """An integer of at most LONGEST_NUMBER characters."""
-        return super().construct_yaml_int(_short(node))
+        """An integer of at most LONGEST_NUMBER characters that YAML 1.1 and 1.2 read alike."""
+        return _of_one_meaning(node, super().construct_yaml_int(_short(node)))
 
     def construct_yaml_float(self, node: Any) -> Any:
-        """A number of at most LONGEST_NUMBER characters."""
-        return super().construct_yaml_float(_short(node))
+        """A number of at most LONGEST_NUMBER characters that YAML 1.1 and 1.2 read alike."""
+        return _of_one_meaning(node, super().construct_yaml_float(_short(node)))
 
     def construct_mapping(self, node: Any, deep: bool = False) -> Any:
         """A mapping; which of two values of one key is meant, nobody knows."""
@@ -68,6 +68,16 @@ class _Loader(_SAFE_LOADER):  # type: ignore[misc]
                 raise ValueError(f"line {key.start_mark.line + 1}: '{key.value}' is there twice")
             seen.add(key.value)
         return super().construct_mapping(node, deep)
+
+
+def _of_one_meaning(node: Any, value: Any) -> Any:
+    """The value, if both versions of YAML read it so: 010 is 8 in 1.1 and 10 in 1.2, 1:30 is 90 in the one, text in the other."""
+    text = node.value if isinstance(node, yaml.ScalarNode) else ""
+    other = "text" if ":" in text else int(text) if re.fullmatch(r"[-+]?0[0-7_]+", text) else value
+    if other == value:
+        return value
+    meant = f"'{text}' is {value} in YAML 1.1 and {other} in 1.2"
+    raise ValueError(f"line {node.start_mark.line + 1}: {meant}; write the number that is meant, or put it in quotes")
 
 
 def _short(node: Any) -> Any:

@@ -126,7 +126,11 @@ def cut(file: Path) -> None:
         (kitti, lambda r: cut(r / "sequences/08/labels/000001.label"), "000001.label: has 193 bytes"),
         (kitti, lambda r: (r / "sequences/08/labels/000000.label").unlink(), r"lacks the labels of 1 of 2 scans \(000000\)"),
         (kitti, lambda r: (r / "sequences/00/velodyne/000000.bin").unlink(), r"lacks the scans of 1 label files \(000000\)"),
-        (kitti, lambda r: (r / "sequences/00/poses.txt").write_text("1 0 0 0\n"), "poses.txt: has 1 lines for 2 scans"),
+        (
+            kitti,
+            lambda r: (r / "sequences/00/poses.txt").write_text("1 0 0 0 0 1 0 0 0 0 1 0\n"),
+            "poses.txt: has 1 lines for 2 scans",
+        ),
         (poss, lambda r: cut(r / "sequences/02/tag/000001.tag"), "000001.tag: marks"),
         (poss, lambda r: None, "02/velodyne: has 2 scans, 500 were published"),
         (nuscenes, lambda r: next((r / "samples/LIDAR_TOP").iterdir()).unlink(), "lacks 1 of the 20 scans in its tables"),

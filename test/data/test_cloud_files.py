@@ -369,3 +369,18 @@ def test_a_bag_further_down_is_named(tmp_path: Path) -> None:
     (bag / "metadata.yaml").write_text("")
     with pytest.raises(DataError, match=r"outer/inner/drive is a bag, name that"):
         open_scans(tmp_path / "outer")
+
+
+def test_files_of_carla_are_read_and_told_to_be_left_handed(tmp_path: Path) -> None:
+    lidar = tmp_path / "lidar.ply"
+    head = "ply\nformat ascii 1.0\nelement vertex 2\nproperty float32 x\nproperty float32 y\nproperty float32 z\n"
+    lidar.write_text(f"{head}property float32 I\nend_header\n1 2 3 0.5\n4 5 6 0.25\n")
+    cloud = read_cloud_file(lidar)
+    assert cloud.intensity.tolist() == [0.5, 0.25]
+    assert "whose y points to the right; then set mirror to y" in cloud.notes[0]
+    tagged = tmp_path / "tagged.ply"
+    tagged.write_text(
+        f"{head}property float32 CosAngle\nproperty uint32 ObjIdx\nproperty uint32 ObjTag\nend_header\n" + "1 2 3 1 0 7\n" * 2
+    )
+    assert read_cloud_file(tagged).notes == cloud.notes
+    assert read_cloud_file(lidar, intensity_field="I").intensity.tolist() == [0.5, 0.25]

@@ -16,7 +16,7 @@ import torch
 from support import files_of_at_most
 from support.night import KEYS, LABELS, SPEC, click, iou_at_night, scan_of, settings, write
 from weakseg_ros.cli import main
-from weakseg_ros.data.scan_files import format_pose
+from weakseg_ros.data.pose_files import format_pose
 from weakseg_ros.data.scan_writer import ScanWriter
 from weakseg_ros.deploy.bundle import Bundle
 from weakseg_ros.deploy.engines.torch import stores_half

@@ -38,10 +38,17 @@ def test_axes_are_turned_as_by_a_static_transform(rpy_deg: tuple[float, float, f
 
 
 def test_what_was_moved_comes_back_to_where_it_was_sent() -> None:
-    settings = InputSettings(rotation_rpy_deg=(10.0, 20.0, 30.0), unit_m=0.001, translation_m=(0.5, 0.0, -1.7))
+    settings = InputSettings(mirror="y", rotation_rpy_deg=(10.0, 20.0, 30.0), unit_m=0.001, translation_m=(0.5, 0.0, -1.7))
     sent = make_cloud(POINTS)
     np.testing.assert_allclose(as_sent(moved(sent, settings), settings).xyz, sent.xyz, rtol=1e-5, atol=2e-3)
     assert as_sent(sent, InputSettings()) is sent
+
+
+@pytest.mark.parametrize(("axis", "seen"), [("none", (1, 2, 3)), ("x", (-1, 2, 3)), ("y", (1, -2, 3)), ("z", (1, 2, -3))])
+def test_an_axis_is_mirrored_before_the_points_are_turned(axis: str, seen: tuple[int, ...]) -> None:
+    np.testing.assert_allclose(moved(make_cloud([(1, 2, 3)]), InputSettings(mirror=axis)).xyz[0], seen)
+    turned = moved(make_cloud([(1, 2, 3)]), InputSettings(mirror=axis, rotation_rpy_deg=(0.0, 0.0, 90.0)))
+    np.testing.assert_allclose(turned.xyz[0], (-seen[1], seen[0], seen[2]), atol=1e-6)
 
 
 def test_millimetres_become_metres_and_flags_stay() -> None:
@@ -65,7 +72,7 @@ def test_a_shifted_cloud_keeps_its_non_returns_at_the_origin() -> None:
     "rpy_deg", [(0.0, 0.0, 0.0), (180.0, 0.0, 0.0), (-90.0, 0.0, -90.0), (10.0, -90.0, 30.0), (5.0, 20.0, 130.0)]
 )
 def test_settings_followed_by_a_transform_move_as_the_two_do(rpy_deg: tuple[float, float, float]) -> None:
-    settings = InputSettings(rotation_rpy_deg=rpy_deg, unit_m=0.5, translation_m=(1.0, 2.0, 3.0))
+    settings = InputSettings(mirror="x", rotation_rpy_deg=rpy_deg, unit_m=0.5, translation_m=(1.0, 2.0, 3.0))
     matrix = np.eye(4)
     matrix[:3, :3], matrix[:3, 3] = rotation(30.0, -10.0, 70.0), (4.0, 5.0, -6.0)
     first = moved(make_cloud(POINTS), settings).xyz

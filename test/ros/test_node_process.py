@@ -63,11 +63,17 @@ def test_quality_of_service_can_be_overridden(rig: Any, start: Start, bundle: An
         "--bundle", str(bundle.folder), "--ros-args",
         "-p", f"qos_overrides.{namespace}/weakseg/labels.publisher.reliability:=reliable",
         "-p", f"qos_overrides.{namespace}/points.subscription.reliability:=best_effort",
+        "-p", "qos_overrides./points.subscription.reliability:=reliable",
+        "-p", f"qos_overrides.{namespace}/weakseg/labels.subscription.depth:=9",
         client={"listen": reliable},
     )  # fmt: skip
     client.connect()
     client.wait(lambda: client.value("input", "reliability") == "best_effort", "the subscription as overridden")
     assert process.end() == 0
+    warnings = [line for line in process.text().splitlines() if "has no effect" in line]
+    assert len(warnings) == 2
+    assert "qos_overrides./points.subscription.reliability: has no effect, the node has no such topic" in warnings[0]
+    assert f"write qos_overrides.{namespace}/weakseg/labels.publisher.depth" in warnings[1]
 
 
 @pytest.mark.parametrize(

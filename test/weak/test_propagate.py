@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from support import optional
-from weakseg_ros.data.scan_files import format_pose
+from weakseg_ros.data.pose_files import format_pose
 from weakseg_ros.data.scan_sets import Scan, ScanSet
 from weakseg_ros.data.scan_writer import ScanWriter
 from weakseg_ros.data.scans import open_scans
@@ -179,6 +179,28 @@ def test_nothing_is_carried_between_recordings_nor_between_scans_that_do_not_lie
     assert list(reached_scans(carried).keys) == ["000000", "000001"]
     drive.keys = ("a/0", "a/1", "b/0", "b/1")
     assert PropagatedScans(drive, settings()).poses.drive.tolist() == [0, 0, 1, 1]
+
+
+def test_left_handed_scans_beside_right_handed_poses_are_told(caplog: pytest.LogCaptureFixture) -> None:
+    class Turning(Drive):
+        side = 1.0
+
+        def pose(self, index: int) -> np.ndarray:
+            pose = super().pose(index)
+            pose[:2, :2] = [[np.cos(0.2 * index), -np.sin(0.2 * index)], [np.sin(0.2 * index), np.cos(0.2 * index)]]
+            return pose
+
+        def __getitem__(self, index: int) -> Scan:
+            seen = np.linalg.inv(self.pose(index))
+            cloud = make_cloud((self.world @ seen[:3, :3].T + seen[:3, 3]) * [1.0, self.side, 1.0])
+            return Scan(self.keys[index], cloud, None, None, self.pose(index))
+
+    drive = Turning(4)
+    assert poses_of_scans(drive).drive.tolist() == [0, 0, 0, 0]
+    drive.side = -1.0
+    with caplog.at_level("WARNING"):
+        assert poses_of_scans(drive).drive.tolist() == [0, 1, 2, 3]
+    assert "with y mirrored they match, so the scans are left-handed" in caplog.text
 
 
 def test_scans_far_apart_on_a_street_are_one_drive_and_other_streets_and_wrong_poses_are_not() -> None:

@@ -9,13 +9,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from weakseg_ros.data.bags import read_odometry
+from weakseg_ros.data.pose_files import LARGEST_GAP_NS
 from weakseg_ros.errors import DataError
 from weakseg_ros.points.input_settings import InputSettings
 from weakseg_ros.points.poses import matrix_of_text, pose_between
 from weakseg_ros.points.reading import rotation
-
-LARGEST_GAP_NS = 500_000_000
-"""a pose farther in time from the cloud than this says nothing of it"""
 
 
 class BagOdometry:

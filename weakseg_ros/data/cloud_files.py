@@ -6,6 +6,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from weakseg_ros.data.arrays import load_array, open_archive
 from weakseg_ros.data.bag_files import natural
 from weakseg_ros.data.bin_layout import LAYOUTS, SHOWN, USUAL, find_layout, named_layout, read_bin
 from weakseg_ros.data.pcd import read_pcd, read_ply
+from weakseg_ros.data.side_files import stamp_of
 from weakseg_ros.errors import DataError
 from weakseg_ros.extras import need
 from weakseg_ros.files import read_regular
@@ -29,6 +31,9 @@ MORE_RINGS = ("laser_number", "laser_id", "scan_line")
 
 log = logging.getLogger(__name__)
 
+CARLA = {"I", "CosAngle", "ObjIdx", "ObjTag"}
+"""columns of the .ply files that CARLA writes"""
+LEFT_HANDED = "the columns are named as CARLA names them, whose y points to the right; then set mirror to y (--mirror y)"
 NO_POINTS = ("rgb", "color", "colors", "colour", "colours", "normal", "normals")
 """what else an archive may hold as one row for each point"""
 
@@ -54,8 +59,9 @@ def read_cloud_file(path: Path, columns: Sequence[str] = (), intensity_field: st
         named = READERS[path.suffix.lower()](path, tuple(columns))
     except OSError as error:
         raise DataError(f"{path}: cannot be read ({error.strerror or error}); check the path") from None
+    notes = (LEFT_HANDED,) if CARLA & named.keys() else ()
     lowered = {name.lower(): values for name, values in named.items()}
-    if "x" not in named and len(lowered) == len(named):  # X, Y, Z, as some converters write them
+    if intensity_field not in named and len(lowered) == len(named):  # X, Y, Z, I, as some converters and CARLA write them
         named = lowered
     missing = [axis for axis in "xyz" if axis not in named]
     if missing:
@@ -65,14 +71,15 @@ def read_cloud_file(path: Path, columns: Sequence[str] = (), intensity_field: st
     values = None if intensity is None else named[intensity]
     _check_numbers({axis: named[axis] for axis in "xyz"} | ({intensity: named[intensity]} if intensity else {}), path)
     scale = float(np.iinfo(values.dtype).max) if values is not None and values.dtype.kind in "iu" else 0.0
-    return make_cloud(
+    cloud = make_cloud(
         np.stack([named[axis].astype(np.float32) for axis in "xyz"], axis=1),
         None if values is None else values.astype(np.float32),
         None if ring is None or not _are_rings(ring, len(named["x"])) else np.clip(ring, 0, 65535).astype(np.uint16),
         rgb=colors_of([named[name] for name in names_of_color(named)]),
         intensity_full_scale=scale,
-        stamp_ns=stamp_of(path),
+        stamp_ns=stamp_of(path.stem),
     )
+    return replace(cloud, notes=notes)
 
 
 def _check_numbers(columns: Columns, path: Path) -> None:
@@ -88,16 +95,6 @@ def _check_numbers(columns: Columns, path: Path) -> None:
 
 def _are_rings(values: NDArray[Any], points: int) -> bool:
     return values.shape == (points,) and values.dtype.kind in "iuf" and bool(np.isfinite(values).all())
-
-
-def stamp_of(path: Path) -> int:
-    """The time in a file's name, as recorders write it in s, ms, us or ns since 1970; 0 where it is none."""
-    digits = "".join(path.stem.split(".")[:1])
-    if not digits.isdecimal() or not 9 < len(digits) <= 19:
-        return 0
-    fraction = path.stem.partition(".")[2]
-    unit: int = 10 ** {10: 9, 13: 6, 16: 3, 19: 0}.get(len(digits), 0)
-    return int(digits) * unit + (int(fraction[:9].ljust(9, "0")) if fraction.isdecimal() and unit == 10**9 else 0)
 
 
 def _intensity(named: Columns, wanted: str, path: Path) -> str | None:

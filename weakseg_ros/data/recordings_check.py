@@ -3,11 +3,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from weakseg_ros.data.findings import Finding, fault, missing_parts, note, some
-from weakseg_ros.data.side_files import label_file, numbers_of
+from weakseg_ros.data.side_files import label_file, poses_of, stamps_of
+from weakseg_ros.errors import DataError
 
 KITTI_COUNTS = {
     **{"00": 4541, "01": 1101, "02": 4661, "03": 801, "04": 271, "05": 2761, "06": 1101, "07": 1101, "08": 4071, "09": 1591},
@@ -42,8 +43,13 @@ def recording_findings(folder: Path, labelled: bool) -> Iterator[Finding]:
     strays = sorted({file.stem for kind in ("label", "npy") for file in folder.glob(f"labels/*.{kind}")} - set(keys))
     if strays:
         yield fault(f"{folder / 'velodyne'}: lacks the scans of {len(strays)} label files ({some(strays)}); copy them")
-    for name in ("poses.txt", "times.txt"):
-        file = folder / name
-        lines = len([line for line in file.read_bytes().splitlines() if line.strip()]) if file.is_file() else len(keys)
-        if numbers_of(keys, lines) is None:
-            yield fault(f"{file}: has {lines} lines for {len(keys)} scans; copy it again, or remove it")
+    yield from _of_side_file(lambda: stamps_of(folder, keys, listed=True))
+    yield from _of_side_file(lambda: poses_of(folder, keys, stamps_of(folder, keys, listed=False), listed=True))
+
+
+def _of_side_file(read: Callable[[], object]) -> Iterator[Finding]:
+    """A fault where a file beside the scans is damaged or does not fit them."""
+    try:
+        read()
+    except DataError as error:
+        yield fault(str(error))

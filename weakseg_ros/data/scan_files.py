@@ -230,7 +230,7 @@ def write_raw_labels(path: Path, raw: NDArray[np.uint32]) -> bytes:
 def read_stamps(path: Path) -> list[int]:
     """Nanoseconds, exact, one per line of seconds."""
     stamps = []
-    for number, line in enumerate(_read_lines(path), 1):
+    for number, line in enumerate(read_lines(path), 1):
         try:
             stamp_ns = Decimal(line) * 10**9
             in_range = abs(stamp_ns) < LARGEST_STAMP_NS
@@ -247,59 +247,13 @@ def format_stamp(stamp_ns: int) -> str:
     return f"{stamp_ns // 10**9}.{stamp_ns % 10**9:09d}"
 
 
-ROTATION_ERROR = 0.02
-"""of a rotation times its transpose; poses are written with few digits"""
-
-
-def read_poses(path: Path) -> NDArray[np.float64]:
-    """(lines, 4, 4) poses of the LiDAR from a `poses.txt`.
-
-    KITTI writes the poses of its camera: with a `calib.txt` beside it, pose = Tr^-1 P Tr; without, pose = P.
-    """
-    rows = [_numbers(line, f"{path}:{number}") for number, line in enumerate(_read_lines(path), 1)]
-    poses = np.tile(np.eye(4), (len(rows), 1, 1))
-    poses[:, :3] = np.array(rows).reshape(-1, 3, 4)
-    turns = poses[:, :3, :3]
-    skewed = np.flatnonzero(np.abs(turns @ turns.transpose(0, 2, 1) - np.eye(3)).max(axis=(1, 2)) > ROTATION_ERROR)
-    if len(skewed):
-        raise DataError(
-            f"{path}: the first three columns of pose {skewed[0] + 1} are no rotation; write the upper three rows of each "
-            "4 x 4 pose in one line, or remove the file"
-        )
-    to_camera = _read_calibration(path.with_name("calib.txt"))
-    return np.linalg.inv(to_camera) @ poses @ to_camera
-
-
-def format_pose(pose: NDArray[np.float64]) -> str:
-    """The upper three rows of a 4 x 4 pose, as one line."""
-    return " ".join(f"{value:.12g}" for value in pose[:3].ravel())
-
-
-def _read_calibration(path: Path) -> NDArray[np.float64]:
-    transform = np.eye(4)
-    lines = _read_lines(path) if path.is_file() else []
-    for line in lines:
-        name, _, numbers = line.partition(":")
-        if name == "Tr":
-            transform[:3] = np.array(_numbers(numbers, f"{path}: Tr")).reshape(3, 4)
-    return transform
-
-
-def _numbers(line: str, where: str) -> list[float]:
+def read_lines(path: Path) -> list[str]:
+    """The lines of a text file that hold something, without comments (#); DataError where it is no text."""
     try:
-        numbers = [float(word) for word in line.split()]
-    except ValueError:
-        numbers = []
-    if len(numbers) != 12 or not np.isfinite(numbers).all():
-        raise DataError(f"{where}: expected 12 finite numbers, found '{line[:40]}'; repair or remove the file")
-    return numbers
-
-
-def _read_lines(path: Path) -> list[str]:
-    try:
-        return [line.strip() for line in _read_bytes(path).decode().splitlines() if line.strip()]
+        lines = [line.strip() for line in _read_bytes(path).decode("utf-8-sig").splitlines()]
     except UnicodeDecodeError:
         raise DataError(f"{path}: is not a text file; repair or remove it") from None
+    return [line for line in lines if line and not line.startswith("#")]
 
 
 def _read_bytes(path: Path) -> bytes:

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from weakseg_ros.config import read_yaml
 from weakseg_ros.data import scan_files
+from weakseg_ros.data.pose_files import format_pose
 from weakseg_ros.data.scan_files import Manifest
 from weakseg_ros.data.scans import layout_files
 from weakseg_ros.errors import DataError
@@ -130,7 +131,7 @@ class ScanWriter:
         """Write times, poses and the manifest, and put everything in place."""
         self.write_lines("times.txt", [scan_files.format_stamp(stamp) for stamp in self._stamps])
         if self._poses:
-            self.write_lines("poses.txt", [scan_files.format_pose(pose) for pose in self._poses])
+            self.write_lines("poses.txt", [format_pose(pose) for pose in self._poses])
         self._manifest(complete=True).save(self._fresh)
         with self._stack:
             self._publish()

@@ -148,7 +148,7 @@ class ScanFolder:
         self.intensity_full_scale = self.manifest.intensity_full_scale if self.manifest else 1.0
         listed = self.manifest is not None
         self._stamps = stamps_of(folder, self.keys, listed)
-        self._poses = poses_of(folder, self.keys, listed)
+        self._poses = poses_of(folder, self.keys, self._stamps, listed)
         say_strays(folder, self.keys)
 
     @cached_property

@@ -12,7 +12,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from weakseg_ros.data.scan_files import LABEL_SUFFIXES, read_poses, read_stamps
+from weakseg_ros.data.pose_files import read_poses
+from weakseg_ros.data.scan_files import LABEL_SUFFIXES, format_stamp, read_stamps
 from weakseg_ros.errors import DataError
 
 log = logging.getLogger(__name__)
@@ -27,15 +28,59 @@ def stamps_of(folder: Path, keys: Sequence[str], listed: bool) -> list[int]:
     `listed`: a manifest vouches for the file, so that one which does not fit is a fault (DataError) and not left out.
     """
     path = folder / "times.txt"
-    stamps = _of_scans(path, lambda: read_stamps(path), keys, listed) if path.is_file() else None
-    return [i * DEFAULT_PERIOD_NS for i in range(len(keys))] if stamps is None else stamps
+    stamps = _of_scans(lambda: _by_line(path, read_stamps(path), keys), listed) if path.is_file() else None
+    named = [stamp_of(key) for key in keys]
+    if stamps is None and all(named):
+        return named
+    return assumed_stamps(len(keys)) if stamps is None else stamps
 
 
-def poses_of(folder: Path, keys: Sequence[str], listed: bool) -> NDArray[np.float64] | None:
-    """(scans, 4, 4) by the lines of poses.txt; None where it is absent or fits no scan. `listed` as in `stamps_of`."""
+def assumed_stamps(count: int) -> list[int]:
+    """Nanoseconds of scans without any times: 10 Hz from 0."""
+    return [i * DEFAULT_PERIOD_NS for i in range(count)]
+
+
+def stamp_of(name: str) -> int:
+    """The time in a file's name without its ending, as recorders write it in s, ms, us or ns since 1970; 0 where it is none."""
+    digits, _, fraction = name.partition(".")
+    if not digits.isdecimal() or not 9 < len(digits) <= 19:
+        return 0
+    unit: int = 10 ** {10: 9, 13: 6, 16: 3, 19: 0}.get(len(digits), 0)
+    return int(digits) * unit + (int(fraction[:9].ljust(9, "0")) if fraction.isdecimal() and unit == 10**9 else 0)
+
+
+def poses_of(folder: Path, keys: Sequence[str], stamps_ns: Sequence[int], listed: bool) -> NDArray[np.float64] | None:
+    """(scans, 4, 4) of poses.txt; None where it is absent or does not fit the scans. `listed` as in `stamps_of`."""
     path = folder / "poses.txt"
-    poses = _of_scans(path, lambda: list(read_poses(path)), keys, listed) if path.is_file() else None
+    poses = _of_scans(lambda: list(poses_by_scan(path, keys, stamps_ns)), listed) if path.is_file() else None
     return None if poses is None else np.array(poses)
+
+
+def poses_by_scan(path: Path, keys: Sequence[str], stamps_ns: Sequence[int]) -> NDArray[np.float64]:
+    """(scans, 4, 4) the pose of each scan: by its time, by its number, or one line a scan; DataError where none of these fits.
+
+    Times count where the scans have any besides the assumed ones, since those of two recorders differ.
+    """
+    found = read_poses(path)
+    by_time = found.at(stamps_ns)
+    have_times = list(stamps_ns) != assumed_stamps(len(keys))
+    if by_time is not None and (have_times or len(found.poses) != len(keys)):
+        return by_time
+    if found.numbers is not None:
+        line = {number: place for place, number in enumerate(found.numbers)}
+        lacking = [key for key in keys if not key.isdecimal() or int(key) not in line]
+        if lacking:
+            raise DataError(
+                f"{path}: has no line for scan {lacking[0]} ({len(lacking)} of {len(keys)} lack one); add or remove it"
+            )
+        return found.poses[[line[int(key)] for key in keys]]
+    if found.stamps_ns is not None and len(found.poses) != len(keys):
+        poses, scans = (f"{format_stamp(min(times))} to {format_stamp(max(times))} s" for times in (found.stamps_ns, stamps_ns))
+        raise DataError(
+            f"{path}: has {len(found.poses)} poses from {poses}, {len(keys)} scans from {scans}, and not each scan has a "
+            "pose within half a second; give one clock to both, with the scans' times in times.txt"
+        )
+    return np.array(_by_line(path, list(found.poses), keys))
 
 
 def label_file(folder: Path, key: str) -> Path | None:
@@ -61,18 +106,22 @@ def say_once(sentence: str) -> None:
     log.warning("%s", sentence)
 
 
-def _of_scans(path: Path, read: Callable[[], list[Any]], keys: Sequence[str], listed: bool) -> list[Any] | None:
-    """The line of each scan: one a scan, or by the scans' numbers; None, said once, where neither fits."""
+def _of_scans(read: Callable[[], list[Any]], listed: bool) -> list[Any] | None:
+    """What `read` finds for each scan; None, said once, where the file is damaged or does not fit the scans."""
     try:
-        lines = read()
-        numbers = numbers_of(keys, len(lines))
-        if numbers is None:
-            raise DataError(f"{path}: has {len(lines)} lines for {len(keys)} scans; repair or remove the file")
+        return read()
     except DataError as error:
         if listed:
             raise
         say_once(f"{error} (it is optional and is ignored)")
         return None
+
+
+def _by_line(path: Path, lines: list[Any], keys: Sequence[str]) -> list[Any]:
+    """The line of each scan: one a scan, or by the scans' numbers; DataError where neither fits."""
+    numbers = numbers_of(keys, len(lines))
+    if numbers is None:
+        raise DataError(f"{path}: has {len(lines)} lines for {len(keys)} scans; repair or remove the file")
     return [lines[number] for number in numbers]
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Literal
 
 from weakseg_ros.config import check_ranges, setting
 from weakseg_ros.errors import ConfigError
@@ -19,6 +20,9 @@ class InputSettings:
     intensity_scale: float = setting(0.0, 0.0, 1e6)
     """Sets the factor from the cloud's intensity to that of the model's training data (0 to 1000000); 0 derives it from the
     field's datatype."""
+    mirror: Literal["none", "x", "y", "z"] = "none"
+    """Selects the axis that is mirrored first: y for left-handed clouds as CARLA and Unreal Engine give them, whose y points to
+    the right (none, x, y or z)."""
     rotation_rpy_deg: tuple[float, float, float] = (0.0, 0.0, 0.0)
     """Sets the roll, pitch and yaw in degrees that rotate the cloud's axes to x forward, y left, z up, as in a static
     transform: 180 0 0 for a sensor mounted upside down, -90 0 -90 for a camera's optical frame."""
@@ -38,4 +42,4 @@ class InputSettings:
     @property
     def moves_points(self) -> bool:
         """Whether points are anywhere else than the cloud says."""
-        return any(self.rotation_rpy_deg) or any(self.translation_m) or self.unit_m != 1.0
+        return any(self.rotation_rpy_deg) or any(self.translation_m) or self.unit_m != 1.0 or self.mirror != "none"

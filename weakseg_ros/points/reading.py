@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Clouds as a model is to see them: their points turned to x forward, y left, z up, and in metres."""
+"""Clouds as a model is to see them: their points mirrored and turned to x forward, y left, z up, and in metres."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def moved(cloud: Cloud, settings: InputSettings) -> Cloud:
     """The cloud with its points turned and in metres, the same cloud where nothing is to be done; flags stay."""
     if not settings.moves_points:
         return cloud
-    matrix = rotation(*settings.rotation_rpy_deg) * settings.unit_m
+    matrix = rotation(*settings.rotation_rpy_deg) @ _mirror(settings) * settings.unit_m
     return _transformed(cloud, matrix, np.array(settings.translation_m))
 
 
@@ -34,8 +34,13 @@ def as_sent(cloud: Cloud, settings: InputSettings) -> Cloud:
     """A cloud that was `moved`, with its points where the message said that they are, which is where TF expects them."""
     if not settings.moves_points:
         return cloud
-    inverse = rotation(*settings.rotation_rpy_deg).T / settings.unit_m
+    inverse = _mirror(settings) @ rotation(*settings.rotation_rpy_deg).T / settings.unit_m
     return _transformed(cloud, inverse, -inverse @ np.array(settings.translation_m))
+
+
+def _mirror(settings: InputSettings) -> NDArray[np.float64]:
+    """(3, 3) the reflection that makes a left-handed cloud right-handed, or the identity."""
+    return np.diag([-1.0 if axis == settings.mirror else 1.0 for axis in "xyz"])
 
 
 def _transformed(cloud: Cloud, matrix: NDArray[np.float64], shift: NDArray[np.float64]) -> Cloud:

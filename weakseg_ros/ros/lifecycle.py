@@ -35,6 +35,7 @@ from weakseg_ros.ros.params import NodeConfig, Parameters
 from weakseg_ros.ros.pipeline import Arrival, Pipeline
 from weakseg_ros.ros.prompting import Prompting
 from weakseg_ros.ros.publish import Outputs
+from weakseg_ros.ros.qos_overrides import unheard_overrides
 from weakseg_ros.ros.transforms import Transforms
 from weakseg_ros.ros.watch import BundleWatch
 from weakseg_ros.ros.worker import Mailbox, Worker
@@ -186,6 +187,8 @@ class SegmentNode(LifecycleNode):
             raise
         if not self.autostart:
             self._bond = ManagerBond(self)
+        for sentence in unheard_overrides(self):
+            self.get_logger().warning(sentence)
         self.get_logger().info(f"active: labelling the clouds of {self._source.topic}")
 
     def _deactivate(self) -> None:

@@ -86,10 +86,10 @@ SERVICES = (
     Topic("~/log_frame", "std_srvs/srv/Trigger", "", "Keeps the next frame, whatever its score."),
 )
 POSITIONS = """
-`input.rotation_rpy_deg`, `input.unit_m`, `input.translation_m` and `input.target_frame` change what the model sees and what the
-frame log keeps. They do not change the output: `~/labels`, `~/uncertain`, `~/objects` and `~/detections` have the positions, axes
-and unit of the incoming cloud, or those of `target_frame` (without `input.`). Boxes are aligned with the z axis of that frame. TF
-is in metres, so leave both frames empty for clouds in another unit.
+`input.mirror`, `input.rotation_rpy_deg`, `input.unit_m`, `input.translation_m` and `input.target_frame` change what the model
+sees and what the frame log keeps. They do not change the output: `~/labels`, `~/uncertain`, `~/objects` and `~/detections` have
+the positions, axes and unit of the incoming cloud, or those of `target_frame` (without `input.`). Boxes are aligned with the z
+axis of that frame. TF is in metres, so leave both frames empty for clouds in another unit.
 """.lstrip()
 """what stands below the fields"""
 REFERRED = """

@@ -17,9 +17,9 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from weakseg_ros.data.scan_files import format_pose, read_poses
+from weakseg_ros.data.pose_files import format_pose
 from weakseg_ros.data.scan_sets import ScanSet
-from weakseg_ros.data.side_files import numbers_of
+from weakseg_ros.data.side_files import poses_by_scan
 from weakseg_ros.errors import DataError
 from weakseg_ros.extras import need
 from weakseg_ros.files import write_atomic
@@ -49,6 +49,13 @@ LONGEST_STEP = 10.0
 """times the period before, for which a motion is expected to go on; after longer gaps the sensor may be anywhere"""
 
 
+_OTHER_HAND = np.array([1.0, -1.0, 1.0], np.float32)
+MIRRORED = (
+    "; with y mirrored they match, so the scans are left-handed (as CARLA's) and the poses are not: write the scans again with "
+    "y negated, e.g. by 'weakseg import --mirror y'"
+)
+
+
 @dataclass(frozen=True)
 class ScanPoses:
     """The poses of S scans, each within its own drive."""
@@ -73,9 +80,9 @@ class ScanPoses:
 def poses_of_scans(scans: ScanSet, source: PoseSource = "auto", file: Path | None = None) -> ScanPoses:
     """The poses of all scans, and which of them belong to one drive.
 
-    `file` is a poses.txt in KITTI's layout and wins over `source`. 'auto' takes the poses of the data where every scan has
-    one, and estimates them otherwise. Raises DataError where 'data' or the file does not hold a pose for each scan, and
-    MissingLibraryError where poses have to be estimated without the library for it.
+    `file` is in one of the forms of `pose_files.WHAT_IS_READ` and wins over `source`. 'auto' takes the poses of the data where
+    every scan has one, and estimates them otherwise. Raises DataError where 'data' or the file does not hold a pose for each
+    scan, and MissingLibraryError where poses have to be estimated without the library for it.
     """
     if file is not None:
         return _with_drives(scans, _from_file(scans, file), f"{file}")
@@ -176,11 +183,8 @@ def _given(scans: ScanSet) -> NDArray[np.float64] | None:
 def _from_file(scans: ScanSet, file: Path) -> NDArray[np.float64]:
     if not file.is_file():
         raise DataError(f"{file}: there is no such file of poses; check propagate.poses_file")
-    poses = read_poses(file)
-    numbers = numbers_of([key.rpartition("/")[2] for key in scans.keys], len(poses))
-    if numbers is None:
-        raise DataError(f"{file}: has {len(poses)} poses for {len(scans)} scans; give a file with one line for each scan")
-    return poses[list(numbers)]
+    stamps_ns = [scans[number].cloud.stamp_ns for number in range(len(scans))]
+    return poses_by_scan(file, [key.rpartition("/")[2] for key in scans.keys], stamps_ns)
 
 
 def _with_drives(scans: ScanSet, matrices: NDArray[np.float64], source: str) -> ScanPoses:
@@ -188,6 +192,7 @@ def _with_drives(scans: ScanSet, matrices: NDArray[np.float64], source: str) -> 
     drive = np.zeros(len(scans), np.int64)
     count = 0
     broken: list[str] = []
+    mirrored = 0
     for numbers in _recordings(scans.keys):
         before: NDArray[np.float32] | None = None
         for place, number in enumerate(numbers):
@@ -195,18 +200,22 @@ def _with_drives(scans: ScanSet, matrices: NDArray[np.float64], source: str) -> 
             if before is not None and not lies_on(before, moved(xyz, matrices[number], matrices[numbers[place - 1]])):
                 broken.append(scans.keys[number])
                 count += 1
+                mirrored += lies_on(
+                    before * _OTHER_HAND, moved(xyz * _OTHER_HAND, matrices[number], matrices[numbers[place - 1]])
+                )
             drive[number] = count
             before = xyz
         count += 1
     if broken:
         log.warning(
             "%s: %d of %d scans do not match the previous scan with these poses (%s), so no labels are propagated to them; "
-            "the first: %s",
+            "the first: %s%s",
             scans.name,
             len(broken),
             len(scans),
             source,
             broken[0],
+            MIRRORED if mirrored > len(broken) / 2 else "",
         )
     return ScanPoses(matrices, drive, source)
 
