@@ -39,7 +39,7 @@ def test_items_without_a_number_and_a_note_are_told(monkeypatch: pytest.MonkeyPa
     with Progress(what="cluster", unit="bag") as bar:
         bar.note("2 in progress on 1 node")
         bar.update()
-    assert capsys.readouterr().err == "cluster: 1 bags after 0 s; 2 in progress on 1 node\n"
+    assert capsys.readouterr().err == "cluster: 1 bag after 0 s; 2 in progress on 1 node\n"
 
 
 def test_a_terminal_gets_a_bar() -> None:

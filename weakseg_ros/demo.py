@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from weakseg_ros.config import check_ranges, parse, setting
-from weakseg_ros.errors import DataError, say
+from weakseg_ros.errors import DataError, counted, say
 from weakseg_ros.extras import need
 from weakseg_ros.files import check_can_write, content_of, environment, write_json
 
@@ -92,13 +92,15 @@ def run_demo(config: DemoConfig) -> dict[str, Any]:
     train_s = _train(config)
     bundle = _export(config)
     story = {
-        "training data": f"{config.streets * config.scans_per_street} simulated scans of {config.streets} streets",
+        "training data": (
+            f"{counted(config.streets * config.scans_per_street, 'simulated scan')} of {counted(config.streets, 'street')}"
+        ),
         "start": f"weights of {config.init}, trained on other streets" if config.init else "random weights",
-        "labels": f"{record.clicks:,} clicks on {record.points:,} points ({100 * record.clicks / record.points:.2f} %): one on "
-        f"each object of a scan, and {100 * config.label_ratio:g} % of the points of each other class in it, at least one",
+        "labels": f"{_clicked(record)}: one on each object of a scan, and {100 * config.label_ratio:g} % of the points of each "
+        "other class in it, at least one",
         "carried labels": _carrying(config),
         "training": f"{train_s:.0f} s on {environment()['machine']}",
-        "test": f"{TEST_STREETS * config.test_scans_per_street} scans of {TEST_STREETS} other streets, from a rosbag2",
+        "test": f"{counted(TEST_STREETS * config.test_scans_per_street, 'scan')} of {TEST_STREETS} other streets, from a rosbag2",
     }
     evaluation = _run_and_evaluate(config, bundle, story)
     summary = _summary(config, bundle, evaluation, train_s)
@@ -110,7 +112,10 @@ def run_demo(config: DemoConfig) -> dict[str, Any]:
 def _simulate(config: DemoConfig) -> None:
     from weakseg_ros.simulate.record import RecordConfig, record
 
-    _heading(1, f"Simulate {config.streets} streets for training, {CHECK_STREETS} for validation, {TEST_STREETS} for testing")
+    _heading(
+        1,
+        f"Simulate {counted(config.streets, 'street')} for training, {CHECK_STREETS} for validation, {TEST_STREETS} for testing",
+    )
     out, first = config.out, config.seed * SEEDS_PER_DEMO
     drive = RecordConfig(
         out=out / "train", seed=first, columns=config.columns, stride=8, scans_per_street=config.scans_per_street
@@ -146,7 +151,7 @@ def _label(config: DemoConfig) -> SparseRecord:
     _heading(2, f"Keep a label on each object and {100 * config.label_ratio:g} % of the others, as if a person had clicked them")
     draw = SparseConfig(protocol="per_instance", ratio=config.label_ratio, seed=config.seed)
     record = draw_sparse(open_scans(config.out / "train"), draw, config.out / "clicks").record
-    say(f"{record.clicks:,} clicks on {record.points:,} points ({100 * record.clicks / record.points:.2f} %)")
+    say(_clicked(record))
     return record
 
 
@@ -159,7 +164,7 @@ def _carrying(config: DemoConfig) -> str:
     radius_m = PropagateSettings().radius_m
     return (
         f"a click also labels the points within {radius_m:g} m of its place, in its own scan and by the exact poses of the "
-        f"simulator in up to {config.carry_scans} scans before and after; what may move, in one"
+        f"simulator in up to {counted(config.carry_scans, 'scan')} before and after; what may move, in one"
     )
 
 
@@ -171,7 +176,7 @@ def _train(config: DemoConfig) -> float:
     from weakseg_ros.weak.propagate import PropagateSettings
 
     start = f", from the weights of {config.init}" if config.init else ""
-    _heading(3, f"Train a light net on these clicks{start}, for {config.train_minutes:g} minutes at most")
+    _heading(3, f"Train a light net on these clicks{start}, for {counted(config.train_minutes, 'minute', spec='g')} at most")
     begin_s = time.monotonic()
     train(
         TrainConfig(
@@ -210,7 +215,7 @@ def _export(config: DemoConfig) -> Bundle:
 
     _heading(4, "Export to ONNX, compare with torch, calibrate the confidence")
     bundle = export_run(config.out / "run", config.out / "model", name="demo")
-    say(f"{config.out / 'model'}: {bundle.num_classes - 1} classes, {bundle.content_hash[:12]}")
+    say(f"{config.out / 'model'}: {counted(bundle.num_classes - 1, 'class')}, {bundle.content_hash[:12]}")
     return bundle
 
 
@@ -266,11 +271,17 @@ def _summary(config: DemoConfig, bundle: Bundle, evaluation: dict[str, Any], tra
     }
 
 
+def _clicked(record: SparseRecord) -> str:
+    """How many labels the training is given, of how many points."""
+    share = 100 * record.clicks / record.points
+    return f"{counted(record.clicks, 'click', spec=',')} on {counted(record.points, 'point', spec=',')} ({share:.2f} %)"
+
+
 def _say_goodbye(config: DemoConfig, bundle: Bundle, summary: dict[str, Any], seconds: float) -> None:
     way = "over DDS, p95 from cloud to answer" if summary["over_dds"] else "p95 per scan"
     say(
-        f"\nDone in {seconds / 60:.1f} minutes: mIoU {summary['miou']:.3f} on unseen streets, {summary['scans_out']} of "
-        f"{summary['scans_in']} scans answered {way} {summary['latency_ms']['p95']:.0f} ms\n"
+        f"\nDone in {counted(seconds / 60, 'minute', spec='.1f')}: mIoU {summary['miou']:.3f} on unseen streets, "
+        f"{summary['scans_out']} of {counted(summary['scans_in'], 'scan')} answered {way} {summary['latency_ms']['p95']:.0f} ms\n"
         f"\n  report   {(config.out / 'report.html').absolute()}"
         f"\n  figures  {(config.out / 'summary.json').absolute()}\n"
         "\nNext steps:\n"

@@ -10,6 +10,7 @@ from __future__ import annotations
 import difflib
 import errno
 import os
+import re
 import sys
 from collections.abc import Iterable
 from typing import TextIO
@@ -45,6 +46,22 @@ class EngineError(WeaksegError):
 
 class ReplayError(WeaksegError):
     """A replay over DDS that did not get every answer it was promised."""
+
+
+def counted(count: float, noun: str, nouns: str = "", spec: str = "") -> str:
+    """A count with what it counts, as '1 scan', '2 scans' or, with `spec` ',', '1,000 scans'.
+
+    `noun` may have more words, of which the last one is counted; `nouns` is the plural where no rule gives it, or where a verb
+    follows ('frame is', 'frames are').
+    """
+    number = format(count, spec)
+    if number == "1":
+        return f"1 {noun}"
+    if nouns:
+        return f"{number} {nouns}"
+    if re.search("[^aeiou]y$", noun):
+        return f"{number} {noun[:-1]}ies"
+    return f"{number} {noun}{'es' if re.search('(s|x|ch|sh)$', noun) else 's'}"
 
 
 DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)

@@ -19,7 +19,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from weakseg_ros.errors import DataError
+from weakseg_ros.errors import DataError, counted
 from weakseg_ros.half_written import is_dead, is_ours, name_beside, remove, told_as
 from weakseg_ros.locks import claim
 
@@ -363,7 +363,7 @@ def environment() -> dict[str, str]:
     for name in ("weakseg_ros", "numpy", "torch", "onnx", "onnxruntime"):
         versions[name] = version_of(name) or version_of(f"{name}-gpu") or "absent"  # onnxruntime-gpu is onnxruntime
     return {
-        "machine": f"{cpu_name()}, {os.cpu_count()} cores",
+        "machine": f"{cpu_name()}, {counted(os.cpu_count() or 1, 'core')}",
         "system": platform.platform(),
         "python": platform.python_version(),
         **versions,

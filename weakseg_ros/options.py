@@ -25,8 +25,7 @@ def sections_of(cls: type, prefix: str = "") -> Iterator[tuple[type, str]]:
 
 def former_names(cls: type) -> dict[str, str]:
     """The names of today by those of older versions."""
-    fields = dataclasses.fields(cls)  # type: ignore[arg-type]
-    return {field.metadata["was"]: field.name for field in fields if field.metadata.get("was")}
+    return {field.metadata["was"]: field.name for field in dataclasses.fields(cls) if field.metadata.get("was")}
 
 
 def former_options(cls: type) -> dict[str, str]:

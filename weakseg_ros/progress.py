@@ -8,7 +8,7 @@ import time
 from collections.abc import Iterable, Iterator, Sized
 from typing import Any, Generic, TypeVar
 
-from weakseg_ros.errors import complain
+from weakseg_ros.errors import complain, counted
 
 SECONDS_BETWEEN_LINES = 10.0
 
@@ -76,8 +76,8 @@ class Progress(Generic[T]):
             self._bar.close()
 
     def _line(self, elapsed_s: float) -> str:
-        of = "" if self._total is None else f" of {self._total}"
-        words = f"{self._what}: {self._done}{of} {self._unit}s after {duration(elapsed_s)}"
+        done = counted(self._done, self._unit) if self._total is None else f"{self._done} of {counted(self._total, self._unit)}"
+        words = f"{self._what}: {done} after {duration(elapsed_s)}"
         if self._total is not None and self._total > self._done:
             words += f", about {duration(elapsed_s / self._done * (self._total - self._done))} left"
         return f"{words}; {self._note}" if self._note else words

@@ -16,7 +16,7 @@ from weakseg_ros.config import parse, setting
 from weakseg_ros.deploy.bundle import Bundle
 from weakseg_ros.deploy.referring import Question, Referred, Referrer
 from weakseg_ros.deploy.segmenter import Segmenter
-from weakseg_ros.errors import DataError, say
+from weakseg_ros.errors import DataError, counted, say
 from weakseg_ros.files import check_can_write, sweep, write_atomic
 from weakseg_ros.measure.inputs import Item, open_input
 from weakseg_ros.measure.pictures import MEANT, WITHOUT, png, top_view
@@ -62,7 +62,8 @@ def main(argv: Sequence[str]) -> int:
     source = open_input(config.data, NO_LABELS, config.topic, reading=config)
     if config.scan >= len(source):
         raise DataError(
-            f"{config.data}: has {len(source)} scans, so there is no scan {config.scan}; choose one from 0 to {len(source) - 1}"
+            f"{config.data}: has {counted(len(source), 'scan')}, so there is no scan "
+            f"{config.scan}; choose one from 0 to {len(source) - 1}"
         )
     item, question = source.item(config.scan), referrer.ask(config.expression)
     referred = ask(referrer, question, item.cloud, config)
@@ -107,7 +108,10 @@ def sentences(item: Item, question: Question, referred: Referred, labels: LabelM
     ahead = "ahead" if x > 0 else "behind"
     where = f"{abs(x):.1f} m {ahead}, {abs(y):.1f} m {side}"
     name = labels.names[int(shares.argmax())]
-    return [*lines, f"scan {item.key}: {name}, {np.count_nonzero(referred.mask)} points, {where}, score {referred.score:.2f}"]
+    return [
+        *lines,
+        f"scan {item.key}: {name}, {counted(int(np.count_nonzero(referred.mask)), 'point')}, {where}, score {referred.score:.2f}",
+    ]
 
 
 def picture(cloud: Cloud, mask: NDArray[np.bool_]) -> bytes:

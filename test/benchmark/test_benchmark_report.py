@@ -152,13 +152,13 @@ def test_the_report_holds_what_was_asked_for_and_nothing_else(
     assert "holds no finished row; the first failure: net_width" in capsys.readouterr().err
     assert main([*arguments, "--override", "steps=3"]) == 0
     text = capsys.readouterr().out
-    assert "1 trainings of 3 steps, seeds 1.\n" in text
+    assert "1 training of 3 steps, seeds 1.\n" in text
     assert "Failed" not in text  # seed 2 was not asked for
     (drives := tmp_path / "less").mkdir()
     for drive in sorted(street.iterdir())[:2]:
         (drives / drive.name).symlink_to(drive)
     assert main(["benchmark", str(drives), *arguments[2:]]) == 0
-    assert "1 trainings of 2 steps, seeds 1.\n" in capsys.readouterr().out
+    assert "1 training of 2 steps, seeds 1.\n" in capsys.readouterr().out
     assert main([*arguments, "--seeds", "3"]) == 0
     capsys.readouterr()
     assert main(["benchmark", "--out", str(out), "--report-only"]) == 0

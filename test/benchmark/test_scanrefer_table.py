@@ -134,5 +134,5 @@ def test_scenes_that_are_described_must_be_there(scannet: Path, tmp_path: Path) 
     for split in ("train", "val"):
         (tmp_path / f"ScanRefer_filtered_{split}.json").write_text(json.dumps(rows))
     expressions = scenes_of.descriptions_of(scannet, tmp_path)
-    with pytest.raises(DataError, match=r"lacks 1 of the 1 scenes that are described \(scene0707_00\)"):
+    with pytest.raises(DataError, match=r"lacks 1 of the 1 scene that are described \(scene0707_00\)"):
         scenes_of.open_scenes(scannet, expressions, None)

@@ -82,7 +82,7 @@ def cut(file: Path) -> None:
     ("write", "damage", "text"),
     [
         (s3dis, lambda r: cut(r / "Area_1/office_1/Annotations/wall_2.txt"), "wall_2.txt:1: .* is not 6 numbers"),
-        (s3dis, lambda r: None, "Area_3: has 1 rooms, 23 were published"),
+        (s3dis, lambda r: None, "Area_3: has 1 room, 23 were published"),
         (s3dis, lambda r: None, r"lacks 1 of the 1 areas of the split val \(Area_5\); copy them"),
         (
             s3dis,
@@ -101,7 +101,7 @@ def cut(file: Path) -> None:
             "segs.json: is not complete JSON",
         ),
         (scannet, lambda r: (r / "scannetv2_val.txt").unlink(), "has no scannetv2_val.txt; the official lists"),
-        (scannet, lambda r: None, "scannetv2_train.txt: lists 1 scenes, version 2 has 1201"),
+        (scannet, lambda r: None, "scannetv2_train.txt: lists 1 scene, version 2 has 1201"),
         (scannet, lambda r: (r / "scans/scene0011_00").rename(r / "away"), "lacks 1 of the 1 scenes of the split val"),
         (
             scannet,
@@ -118,18 +118,18 @@ def cut(file: Path) -> None:
             lambda r: (r / "scans/scene0011_00/scene0011_00_vh_clean_2.ply").rename(
                 r / "scans/scene0011_00/scene0011_00_vh_clean.ply"
             ),
-            r"1 scenes have only the full mesh .* \(scene0011_00\)",
+            r"1 scene has only the full mesh .* \(scene0011_00\)",
         ),
         (kitti, lambda r: None, r"lacks 9 of the 10 sequences of the split train \(01, 02, 03, 04, 05 and 4 more\)"),
         (kitti, lambda r: None, "08/velodyne: has 2 scans, 4071 were published"),
         (kitti, lambda r: cut(r / "sequences/08/velodyne/000001.bin"), "000001.bin: has 793 bytes"),
         (kitti, lambda r: cut(r / "sequences/08/labels/000001.label"), "000001.label: has 193 bytes"),
         (kitti, lambda r: (r / "sequences/08/labels/000000.label").unlink(), r"lacks the labels of 1 of 2 scans \(000000\)"),
-        (kitti, lambda r: (r / "sequences/00/velodyne/000000.bin").unlink(), r"lacks the scans of 1 label files \(000000\)"),
+        (kitti, lambda r: (r / "sequences/00/velodyne/000000.bin").unlink(), r"lacks the scans of 1 label file \(000000\)"),
         (
             kitti,
             lambda r: (r / "sequences/00/poses.txt").write_text("1 0 0 0 0 1 0 0 0 0 1 0\n"),
-            "poses.txt: has 1 lines for 2 scans",
+            "poses.txt: has 1 line for 2 scans",
         ),
         (poss, lambda r: cut(r / "sequences/02/tag/000001.tag"), "000001.tag: marks"),
         (poss, lambda r: None, "02/velodyne: has 2 scans, 500 were published"),
@@ -228,7 +228,7 @@ def test_the_right_folder_is_told_where_it_lies_near(layouts: Any, tmp_path: Pat
     assert f"; name {root.parent}" in faults(tmp_path / "data")[0]
     room = root / "Area_1" / "office_1"
     assert f"; {room.parent} holds data, name that if it is meant" in faults(room)[0]
-    assert any(f"{root / 'Area_1'}: has 1 rooms" in text for text in faults(root / "Area_1"))
+    assert any(f"{root / 'Area_1'}: has 1 room" in text for text in faults(root / "Area_1"))
     tiles = layouts.write_sensaturban(tmp_path / "cities" / "SensatUrban_Dataset" / "ply", ["birmingham_block_0"])
     assert f"; name {tiles.parent}" in faults(tmp_path / "cities")[0]
 

@@ -206,7 +206,7 @@ def test_a_bin_that_could_be_anything_asks(tmp_path: Path, capsys: pytest.Captur
 WRONG = {
     "points.pcd": (pcd_head("binary", count=N - 1) + bytes(20 * N), "WIDTH x HEIGHT is 400 and POINTS 399"),
     "short.pcd": (pcd_head("binary") + bytes(100), "its header says 400 points in 8000 bytes, its data have 100"),
-    "lines.pcd": (pcd_head("ascii") + b"1 2 3 0 0 0 0 4\n", "its data are 1 points of 8 numbers"),
+    "lines.pcd": (pcd_head("ascii") + b"1 2 3 0 0 0 0 4\n", "its data are 1 point of 8 numbers"),
     "kind.pcd": (pcd_head("zipped") + bytes(8000), "only ascii, binary and binary_compressed can be read"),
     "packed.pcd": (
         pcd_head("binary_compressed") + struct.pack("<II", 4, 8000) + b"\xff\xff\xff\xff",

@@ -143,7 +143,7 @@ def test_too_few_clouds_are_one_sentence(scans: Path, bundle: Bundle, tmp_path: 
     (tmp_path / "one" / "velodyne").mkdir(parents=True)
     file = "velodyne/000000.bin"
     (tmp_path / "one" / file).write_bytes((scans / file).read_bytes())
-    with pytest.raises(DataError, match="1 clouds can be used; 2 are the minimum"):
+    with pytest.raises(DataError, match="1 cloud can be used; 2 are the minimum"):
         adapt(settings(tmp_path / "one", bundle, tmp_path))
 
 

@@ -63,7 +63,7 @@ def test_labelling_goes_on_with_a_map_that_has_grown(
 
 @pytest.mark.parametrize("labels", [own_map(("road", "wall")), own_map(("road", "wall", "van"), (1, 2, 9))])
 def test_a_map_without_a_class_that_was_clicked_is_refused_by_its_name(labels: LabelMap, clicked: Path) -> None:
-    with pytest.raises(DataError, match=r"has no class 'car' \(raw id 3, 1 points labelled\); put it back"):
+    with pytest.raises(DataError, match=r"has no class 'car' \(raw id 3, 1 point labelled\); put it back"):
         ClickStore(clicked, labels)
     assert ClickStore(clicked, own_map()).clicks == 3
 

@@ -51,7 +51,7 @@ def test_a_frame_becomes_a_bag_with_its_tag_and_what_came_around_it(
     assert main(["export-frames", str(folder), "--out", str(tmp_path / "bags")]) == 0
     told = capsys.readouterr().out
     assert "2 new bags of 2 frames" in told
-    assert "1 messages of type my_msgs/msg/Strange were left out" in told
+    assert "1 message of type my_msgs/msg/Strange was left out" in told
     bag = tmp_path / "bags" / "0000_000002_near-miss"
     with AnyReader([bag], default_typestore=TYPES) as reader:
         ((connection, stamp_ns, raw),) = reader.messages()

@@ -217,7 +217,7 @@ def test_a_box_is_drawn_named_and_accepted(browser: Any, served: Served) -> None
 def test_two_tabs_a_killed_server_and_another_program_lose_no_click(browser: Any, served: Served) -> None:
     one, two = open_tab(browser, served), open_tab(browser, served)
     one.keyboard.press("1")
-    see(two, "1 clicks in all")
+    see(two, "1 click in all")
     two.keyboard.press("2")
     see(one, "2 clicks in all")
     assert served.labelled() == 2

@@ -123,7 +123,7 @@ def test_it_refuses_to_train_on_nothing(world: Path, place: Path) -> None:
     with pytest.raises(DataError, match="weakseg label"):
         retrain(config)
     click(place / "log", world / "night", KEYS[:1])
-    with pytest.raises(DataError, match="1 frames have usable clicks"):
+    with pytest.raises(DataError, match="1 frame has usable clicks"):
         retrain(config)
     click(place / "log", world / "night", KEYS[1:3])
     (place / "run").mkdir()

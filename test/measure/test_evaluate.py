@@ -195,9 +195,9 @@ def test_a_truncated_bag_gives_a_partial_result_and_exit_code_1(
 @pytest.mark.parametrize(
     ("points", "sentence"),
     [
-        (np.full((50, 3), np.nan), "no point of 1 scans gets a class (100% are not finite); 'weakseg doctor --data'"),
-        (np.zeros((50, 3)), "no point of 1 scans gets a class (100% are non-returns); 'weakseg doctor --data'"),
-        (np.zeros((0, 3)), "the 1 scans contain no points; check the topic and the driver"),
+        (np.full((50, 3), np.nan), "no point of 1 scan gets a class (100% are not finite); 'weakseg doctor --data'"),
+        (np.zeros((50, 3)), "no point of 1 scan gets a class (100% are non-returns); 'weakseg doctor --data'"),
+        (np.zeros((0, 3)), "the 1 scan contains no points; check the topic and the driver"),
     ],
 )
 def test_clouds_without_an_answer_are_not_evaluated_in_silence(

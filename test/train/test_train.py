@@ -322,7 +322,7 @@ def test_a_resumed_run_keeps_its_settings_and_its_bundle(scans: Path, tmp_path: 
     config = settings(scans, tmp_path / "run", steps=6, warmup_steps=1, out_bundle=tmp_path / "mine", max_val_scans=1)
     train(config, stop_at=5)
     assert main(["train", "--out", str(config.out), "--resume"]) == 0
-    assert "1 steps, 2 scans per step" in capsys.readouterr().err
+    assert "1 step, 2 scans per step" in capsys.readouterr().err
     assert Bundle.load(tmp_path / "mine").info.metrics["step"] == 5
     assert main(["train", "--out", str(config.out), "--resume", "--out-bundle", str(tmp_path / "other")]) == 0
     assert Bundle.load(tmp_path / "other").name == "other"

@@ -236,7 +236,7 @@ def test_damaged_scans_are_left_out_with_a_report(tmp_path: Path) -> None:
 def test_drawing_nothing_is_refused(tmp_path: Path) -> None:
     with ScanWriter(tmp_path / "drive", STREET, RangeSpec(), source="", seed=0, intensity_full_scale=1.0) as out:
         out.write(street_scan().cloud)
-    with pytest.raises(DataError, match="none of its 1 scans has a labelled point"):
+    with pytest.raises(DataError, match="none of its 1 scan has a labelled point"):
         draw_sparse(open_scans(tmp_path / "drive"), SparseConfig(), tmp_path / "sparse")
 
 
@@ -289,4 +289,4 @@ def test_what_a_draw_leaves_out_is_counted(
     assert "1 of the 4 scans have no label to draw from" in caplog.text
     said = capsys.readouterr().out
     assert "sparse labels of 3 scans" in said
-    assert "left out: 1 scans that cannot be read; the first: " in said
+    assert "left out: 1 scan that cannot be read; the first: " in said

@@ -145,7 +145,7 @@ def test_clicks_that_cannot_be_are_refused() -> None:
         segment_from_clicks(YARD, [0], [ROAD], LABELS, SPEC)
     with pytest.raises(DataError, match="class 99"):
         segment_from_clicks(YARD, [0], [99], LABELS, SPEC)
-    with pytest.raises(DataError, match="1 points, but 2 classes"):
+    with pytest.raises(DataError, match="1 point, but 2 classes"):
         segment_from_clicks(YARD, [0], [CAR, CAR], LABELS, SPEC)
 
 

@@ -21,7 +21,7 @@ from weakseg_ros.data.scanrefer import read_scanrefer
 from weakseg_ros.deploy.bundle import Bundle
 from weakseg_ros.deploy.segmentation import Segmentation
 from weakseg_ros.deploy.segmenter import Segmenter
-from weakseg_ros.errors import DataError
+from weakseg_ros.errors import DataError, counted
 from weakseg_ros.points.cloud import Cloud
 from weakseg_ros.points.superpoints import Superpoints
 from weakseg_ros.progress import Progress
@@ -73,7 +73,9 @@ def open_scenes(data: Path, expressions: Mapping[str, Sequence[Expression]], bun
     wanted = dict.fromkeys(row.scan for rows in expressions.values() for row in rows)
     missing = [key for key in wanted if key not in number]
     if missing:
-        raise DataError(f"{data}: lacks {len(missing)} of the {len(wanted)} scenes that are described ({missing[0]}); copy them")
+        raise DataError(
+            f"{data}: lacks {len(missing)} of the {counted(len(wanted), 'scene')} that are described ({missing[0]}); copy them"
+        )
     segmenter = Segmenter(bundle, watch="never", allow_no_intensity=True)
     try:
         made = {}

@@ -16,7 +16,7 @@ from weakseg_ros.benchmark.paired import ENOUGH_SEEDS, LEVEL, Paired, paired
 from weakseg_ros.benchmark.published import Published
 from weakseg_ros.benchmark.rows import ROWS, RowFile, Wanted
 from weakseg_ros.benchmark.tables import Entry, beside, write_tables
-from weakseg_ros.errors import DataError
+from weakseg_ros.errors import DataError, counted
 from weakseg_ros.files import make_folder, write_atomic, write_json
 
 REPORT, PICTURE, SUMMARY, STEPS = "benchmark.md", "benchmark.png", "summary.json", "steps.json"
@@ -135,12 +135,15 @@ def _head(rows: Sequence[dict[str, Any]], failures: Sequence[dict[str, Any]], cl
         "# Benchmark",
         "",
         f"Data: {_all(row['data'] for row in rows)}. Machine: {_all(_machine(row) for row in rows)}.",
-        f"{len(rows)} trainings of {_all(row['steps'] for row in rows)} steps, seeds {', '.join(map(str, seeds))}.",
+        f"{counted(len(rows), 'training')} of {_all(row['steps'] for row in rows)} steps, seeds {', '.join(map(str, seeds))}.",
         f"mIoU over {over}, of the weights after the last step; mean ± sample standard deviation over seeds (number of seeds).",
         f"Precision: {_all(row.get('precision', 'unknown') for row in rows)}.",
     ]
     if len(seeds) < ENOUGH_SEEDS:
-        lines.append(f"{len(seeds)} seeds resolve only large differences; train with {ENOUGH_SEEDS} or more to compare.")
+        lines.append(
+            f"{counted(len(seeds), 'seed resolves', 'seeds resolve')} only large differences; "
+            f"train with {ENOUGH_SEEDS} or more to compare."
+        )
     several = len({row["data_hash"] for row in rows})
     if several > 1:
         lines.append(f"These rows use {several} different data sets (data_hash in {ROWS}): compare only rows of the same data.")

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from weakseg_ros.data.scan_files import MANIFEST, read_points
-from weakseg_ros.errors import DataError
+from weakseg_ros.errors import DataError, counted
 from weakseg_ros.points.projection import RangeSpec
 
 log = logging.getLogger(__name__)
@@ -46,7 +46,7 @@ def spec_of_bare(files: tuple[Path, ...]) -> RangeSpec:
     outside = np.mean((everything > usual.fov_up_deg + MARGIN_DEG) | (everything < usual.fov_down_deg - MARGIN_DEG))
     span = (spec.fov_up_deg - spec.fov_down_deg) / (usual.fov_up_deg - usual.fov_down_deg)
     is_usual = outside <= OUTSIDE_ALLOWED and span >= SPAN_NEEDED and spec.full_circle
-    how = "assumed to be those of an HDL-64E, which they match" if is_usual else f"measured from {len(scans)} scans"
+    how = "assumed to be those of an HDL-64E, which they match" if is_usual else f"measured from {counted(len(scans), 'scan')}"
     chosen = usual if is_usual else spec
     log.info(
         "%s: has no %s, so field of view and rows are %s: %d x %d, %g..%g deg; 'train' sets them with --height, --width, "

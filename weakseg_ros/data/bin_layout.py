@@ -13,7 +13,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from weakseg_ros.errors import DataError
+from weakseg_ros.errors import DataError, counted
 
 SAMPLE_ROWS = 20_000
 DIFFERENT = 0.08
@@ -39,7 +39,9 @@ class BinLayout(NamedTuple):
 
     def __str__(self) -> str:
         kind = {"f4": "float32", "f8": "float64"}[self.dtype[1:]] + (" in big-endian byte order" if self.dtype[0] == ">" else "")
-        return f"{self.columns} columns of {kind} ({', '.join(USUAL[: self.columns])}), {self.point_bytes} bytes a point"
+        return (
+            f"{counted(self.columns, 'column')} of {kind} ({', '.join(USUAL[: self.columns])}), {self.point_bytes} bytes a point"
+        )
 
 
 KITTI = BinLayout(4, "<f4")
@@ -78,7 +80,8 @@ def named_layout(blob: bytes, columns: tuple[str, ...], where: str) -> BinLayout
     if not whole:
         sizes = " or ".join(str(layout.point_bytes) for layout in layouts[:2])
         raise DataError(
-            f"{where}: has {len(blob)} bytes, not whole points of {len(columns)} columns ({sizes} bytes); check columns"
+            f"{where}: has {len(blob)} bytes, not whole points of {counted(len(columns), 'column')} "
+            f"({sizes} bytes); check columns"
         )
     lowered = [name.lower() for name in columns]
     axes = [lowered.index(axis) for axis in "xyz" if axis in lowered] or [0]
@@ -89,7 +92,7 @@ def named_layout(blob: bytes, columns: tuple[str, ...], where: str) -> BinLayout
     if not blob.strip(b"\0"):
         return whole[0]
     raise DataError(
-        f"{where}: x, y and z are no lengths as any of float32 and float64 with {len(columns)} columns; "
+        f"{where}: x, y and z are no lengths as any of float32 and float64 with {counted(len(columns), 'column')}; "
         "check the number of columns and the type of the numbers"
     )
 

@@ -19,7 +19,7 @@ from weakseg_ros.config import check_ranges, parse, setting
 from weakseg_ros.data.findings import Finding, fault, some
 from weakseg_ros.data.scan_sets import OpensScans, ScanSet
 from weakseg_ros.data.scans import recognised_as
-from weakseg_ros.errors import ConfigError, DataError, WeaksegError, refusal_of, say
+from weakseg_ros.errors import ConfigError, DataError, WeaksegError, counted, refusal_of, say
 from weakseg_ros.progress import Progress
 
 ARCHIVES = (".zip", ".tar", ".gz", ".tgz", ".7z", ".bz2")
@@ -62,7 +62,10 @@ def _say_findings(config: CheckConfig, folder: Path) -> int:
         if not finding.wrong or faults <= config.most:
             say(f"{'FAULT' if finding.wrong else 'note '}  {finding.text}")
     if faults > config.most:
-        say(f"FAULT  {folder}: {faults - config.most} more faults are not printed; raise --most to see them")
+        say(
+            f"FAULT  {folder}: {counted(faults - config.most, 'more fault is', 'more faults are')} "
+            f"not printed; raise --most to see {'it' if faults == config.most + 1 else 'them'}"
+        )
     what = "names and sizes were" if not config.read else "every scan was"
     say(f"{folder}: {faults} fault{'s' * (faults > 1)}" if faults else f"{folder}: no fault was found ({what} looked at)")
     return int(faults > 0)
@@ -74,7 +77,10 @@ def findings(folder: Path, sequences: Sequence[str] = (), read: bool = True) -> 
         raise DataError(f"{folder}: is not a folder; check the path")
     strange = list(islice(_irregular(folder), 1000))
     if strange:
-        yield fault(f"{folder}: holds {len(strange)} entries that are neither files nor folders ({some(strange)}); remove them")
+        yield fault(
+            f"{folder}: holds {counted(len(strange), 'entry that is', 'entries that are')} "
+            f"neither files nor folders ({some(strange)}); remove them"
+        )
         return  # a pipe would be waited for
     try:
         kind = recognised_as(folder)

@@ -18,7 +18,7 @@ from weakseg_ros.data.bag_files import natural
 from weakseg_ros.data.bin_layout import LAYOUTS, SHOWN, USUAL, find_layout, named_layout, read_bin
 from weakseg_ros.data.pcd import read_pcd, read_ply
 from weakseg_ros.data.side_files import stamp_of
-from weakseg_ros.errors import DataError
+from weakseg_ros.errors import DataError, counted
 from weakseg_ros.extras import need
 from weakseg_ros.files import read_regular
 from weakseg_ros.points.cloud import Cloud, make_cloud
@@ -110,10 +110,12 @@ def _bin(path: Path, columns: tuple[str, ...]) -> Columns:
     if not blob:
         raise DataError(f"{path}: is empty; remove it, or write it again")
     if len(set(columns)) < len(columns):
-        raise DataError(f"columns: '{max(columns, key=columns.count)}' is named {_most(columns)} times; name each column once")
+        raise DataError(
+            f"columns: '{max(columns, key=columns.count)}' is named {counted(_most(columns), 'time')}; name each column once"
+        )
     layout = named_layout(blob, columns, str(path)) if columns else find_layout(blob)
     if layout is None:
-        raise DataError(f"{path}: has {len(blob)} bytes, {_what_it_could_be(blob)} (usual is {SHOWN})")
+        raise DataError(f"{path}: has {counted(len(blob), 'byte')}, {_what_it_could_be(blob)} (usual is {SHOWN})")
     names = columns or USUAL[: layout.columns]
     return dict(zip(names, read_bin(blob, layout).T, strict=True))
 

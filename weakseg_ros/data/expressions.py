@@ -13,7 +13,7 @@ from typing import Any
 
 from weakseg_ros.data.scan_files import EXPRESSIONS
 from weakseg_ros.data.scans import recordings
-from weakseg_ros.errors import DataError
+from weakseg_ros.errors import DataError, counted
 from weakseg_ros.files import read_regular, write_atomic
 from weakseg_ros.reads import parse_json
 
@@ -52,7 +52,7 @@ class Expression:
         if self.case not in CASES:
             raise DataError(f"{self.scan}: an expression's case is '{self.case}'; expected one of {', '.join(CASES)}")
         if (self.case == "none") != (not self.targets):
-            raise DataError(f"{self.scan}: '{self.text}' is of case '{self.case}' and has {len(self.targets)} targets")
+            raise DataError(f"{self.scan}: '{self.text}' is of case '{self.case}' and has {counted(len(self.targets), 'target')}")
         for name in ("targets", "context", "confusable"):
             object.__setattr__(self, name, tuple(int(instance) for instance in getattr(self, name)))
 

@@ -26,7 +26,7 @@ from weakseg_ros.config import read_yaml
 from weakseg_ros.data import scan_files
 from weakseg_ros.data.scan_files import POINT_BYTES, Manifest
 from weakseg_ros.data.scan_sets import OpensAsOne, Scan, ScanSet
-from weakseg_ros.errors import ConfigError, DataError
+from weakseg_ros.errors import ConfigError, DataError, counted
 from weakseg_ros.files import read_regular, sha256_of_parts
 from weakseg_ros.points.cloud import Cloud, make_cloud
 from weakseg_ros.points.labels import LabelMap
@@ -234,7 +234,7 @@ def _check_sizes(folder: Path, record: FrameRecord) -> None:
         except OSError:
             raise DataError(f"{path}: is missing") from None
         if found != size:
-            raise DataError(f"{path}: has {found} bytes, but {size} are expected")
+            raise DataError(f"{path}: has {counted(found, 'byte')}, but {size} are expected")
 
 
 class FrameScans(OpensAsOne):
@@ -300,7 +300,9 @@ def read_frame_cloud(folder: Path, record: FrameRecord) -> Cloud:
     path = part_path(folder, "velodyne", record.key)
     points = scan_files.read_points(path) if record.points else np.zeros((0, 4), np.float32)
     if len(points) != record.points:
-        raise DataError(f"{path}: has {len(points)} points, but its record says {record.points}; remove the frame or copy it")
+        raise DataError(
+            f"{path}: has {counted(len(points), 'point')}, but its record says {record.points}; remove the frame or copy it"
+        )
     factor = np.float32(record.intensity_scale or 1.0)
     return make_cloud(
         np.ascontiguousarray(points[:, :3]),

@@ -26,7 +26,7 @@ from weakseg_ros.data.ray_settings import RaySettings, anywhere
 from weakseg_ros.data.scan_files import MANIFEST
 from weakseg_ros.data.scan_writer import ScanWriter
 from weakseg_ros.data.side_files import DEFAULT_PERIOD_NS
-from weakseg_ros.errors import CloudError, DataError, say
+from weakseg_ros.errors import CloudError, DataError, counted, say
 from weakseg_ros.files import check_can_write
 from weakseg_ros.points.cloud import Cloud
 from weakseg_ros.points.labels import LabelMap
@@ -310,8 +310,8 @@ def import_many(config: ImportConfig, bags: Sequence[Path], over: Runner = one_b
     def is_there(name: str) -> bool:
         return not config.overwrite and (out / name / MANIFEST).is_file()
 
-    rows = each_bag(bags, out, asked, work, lambda row: f"{row['scans']} scans", is_there, over=over, fetch=config.fetch)
-    say(f"{len(rows)} bags in {out}, {sum(row['complete'] for row in rows)} of them complete")
+    rows = each_bag(bags, out, asked, work, lambda row: counted(row["scans"], "scan"), is_there, over=over, fetch=config.fetch)
+    say(f"{counted(len(rows), 'bag')} in {out}, {sum(row['complete'] for row in rows)} of them complete")
     return rows
 
 
@@ -320,6 +320,6 @@ def _say(config: ImportConfig, report: ImportReport) -> None:
         say(f"note: {note}")
     for reason, count in report.skipped.items():
         say(f"left out: {count} {reason}")
-    say(f"{report.written} scans in {config.folder}")
+    say(f"{counted(report.written, 'scan')} in {config.folder}")
     if report.damage:
         say(f"incomplete: {report.damage}")

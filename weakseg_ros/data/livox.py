@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from weakseg_ros.errors import CloudError
+from weakseg_ros.errors import CloudError, counted
 
 CUSTOM_MSGS = ("livox_ros_driver2/msg/CustomMsg", "livox_ros_driver/msg/CustomMsg", "livox_interfaces/msg/CustomMsg")
 _POINT: Any = {
@@ -32,7 +32,9 @@ def read_custom_msg(data: bytes, is_ros1: bool) -> tuple[int, str, NDArray[np.vo
         count, at = _count(data, at, is_ros1)
         step = _POINT_BYTES if is_ros1 else _ALIGNED_BYTES
         if at + (count - 1) * step + _POINT_BYTES > len(data) and count:
-            raise ValueError(f"{count} points do not fit into the message's {len(data)} bytes")
+            raise ValueError(
+                f"{counted(count, 'point does', 'points do')} not fit into the message's {counted(len(data), 'byte')}"
+            )
     except (struct.error, ValueError) as error:
         raise CloudError(f"CustomMsg: the serialized message is damaged ({error}); check the driver", "bad_cdr") from None
     kind: np.dtype[np.void] = np.dtype(_POINT | {"itemsize": step})

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 from weakseg_ros.data.bag_files import bags_in
 from weakseg_ros.data.fetching import fetched
 from weakseg_ros.data.ray_settings import RaySettings
-from weakseg_ros.errors import ConfigError, DataError, WeaksegError, complain
+from weakseg_ros.errors import ConfigError, DataError, WeaksegError, complain, counted
 from weakseg_ros.files import append_json_line, read_json_lines, read_regular, sweep, write_json
 from weakseg_ros.reads import read_json
 
@@ -127,7 +127,7 @@ def each_bag(
             complain(f"{job.name}: {row['problem']}" if "problem" in row else f"{job.name}: {line(row)}")
         rows = manifest.in_order()
     if all("problem" in row for row in rows):
-        raise DataError(f"none of the {len(bags)} bags could be read; {rows[0]['problem']}")
+        raise DataError(f"none of the {counted(len(bags), 'bag')} could be read; {rows[0]['problem']}")
     return rows
 
 

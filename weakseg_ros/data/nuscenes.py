@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from weakseg_ros.data import scan_files
 from weakseg_ros.data.findings import Finding, fault, some
 from weakseg_ros.data.scan_sets import OpensAsOne, Scan
-from weakseg_ros.errors import DataError, did_you_mean
+from weakseg_ros.errors import DataError, counted, did_you_mean
 from weakseg_ros.files import read_regular, sha256_of_parts
 from weakseg_ros.points.cloud import make_cloud
 from weakseg_ros.points.labels import LabelMap
@@ -100,7 +100,8 @@ class NuScenes(OpensAsOne):
         scenes = len(_table(tables, "scene"))
         if scenes != SCENES[tables.name]:
             yield fault(
-                f"{tables / 'scene.json'}: lists {scenes} scenes, {SCENES[tables.name]} were published; copy the tables again"
+                f"{tables / 'scene.json'}: lists {counted(scenes, 'scene')}, {SCENES[tables.name]} "
+                "were published; copy the tables again"
             )
         if tables.name != "v1.0-test" and not (tables / "lidarseg.json").is_file():
             yield fault(f"{tables}: has no lidarseg.json, so there are no labels; unpack nuScenes-lidarseg over the data set")
@@ -141,7 +142,7 @@ class NuScenes(OpensAsOne):
         path = self.folder / frame.labels
         raw = _read(path, "u1", 1)[:, 0]
         if len(raw) != count:
-            raise DataError(f"{path}: has {len(raw)} labels, its scan {count} points; copy both again")
+            raise DataError(f"{path}: has {counted(len(raw), 'label')}, its scan {counted(count, 'point')}; copy both again")
         self.labels.refuse_unknown(raw, str(path))
         return self.labels.to_class(raw)
 
@@ -216,5 +217,5 @@ def _read(path: Path, dtype: str, columns: int) -> NDArray[Any]:
         raise DataError(f"{path}: cannot be read ({error.strerror}); check the data set") from None
     row_bytes = np.dtype(dtype).itemsize * columns
     if not blob or len(blob) % row_bytes:
-        raise DataError(f"{path}: has {len(blob)} bytes, not a multiple of {row_bytes}; copy the file again")
+        raise DataError(f"{path}: has {counted(len(blob), 'byte')}, not a multiple of {row_bytes}; copy the file again")
     return np.frombuffer(blob, dtype).reshape(-1, columns)

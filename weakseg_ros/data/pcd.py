@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from weakseg_ros.errors import DataError
+from weakseg_ros.errors import DataError, counted
 from weakseg_ros.files import read_regular
 from weakseg_ros.reads import check_regular
 
@@ -63,7 +63,9 @@ def read_pcd(path: Path) -> dict[str, NDArray[Any]]:
 def _refuse_twins(names: Sequence[str], path: Path) -> None:
     for name in names:
         if names.count(name) > 1:
-            raise DataError(f"{path}: its header names '{name}' {names.count(name)} times, not once; write the file again")
+            raise DataError(
+                f"{path}: its header names '{name}' {counted(names.count(name), 'time')}, not once; write the file again"
+            )
 
 
 def _pcd_header(blob: bytes, path: Path) -> tuple[dict[str, list[str]], bytes]:
@@ -106,8 +108,11 @@ def _text_table(data: bytes, dtype: np.dtype[Any], points: int, path: Path) -> N
         raise DataError(f"{path}: a line of its points is damaged ({str(error).rstrip('.')}); {remedy}") from None
     columns = sum(int(np.prod(dtype[name].shape)) for name in dtype.names or ())
     if points and rows.shape != (points, columns):
-        found = f"{rows.shape[0]} points of {rows.shape[1]} numbers"
-        raise DataError(f"{path}: its header says {points} points of {columns} numbers, but its data are {found}; write it again")
+        found = f"{counted(rows.shape[0], 'point')} of {counted(rows.shape[1], 'number')}"
+        raise DataError(
+            f"{path}: its header says {counted(points, 'point')} of {counted(columns, 'number')}, "
+            f"but its data are {found}; write it again"
+        )
     table, at = np.zeros(points, dtype), 0
     with np.errstate(invalid="ignore"):
         for name in dtype.names or ():
@@ -119,7 +124,10 @@ def _text_table(data: bytes, dtype: np.dtype[Any], points: int, path: Path) -> N
 
 def _check_length(there: int, due: int, points: int, path: Path) -> None:
     if there < due:
-        raise DataError(f"{path}: its header says {points} points in {due} bytes, its data have {there}; copy the file again")
+        raise DataError(
+            f"{path}: its header says {counted(points, 'point')} in {counted(due, 'byte')}, "
+            f"its data have {there}; copy the file again"
+        )
 
 
 def _unpacked(data: bytes, path: Path) -> bytes:
@@ -160,7 +168,7 @@ def lzf_decompress(data: bytes, size: int) -> bytes:
             part += part[: length + 2 - len(part)]
         out += part
     if len(out) != size:
-        raise ValueError(f"{len(out)} bytes instead of the {size} that were packed")
+        raise ValueError(f"{counted(len(out), 'byte')} instead of the {size} that were packed")
     return bytes(out)
 
 

@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from weakseg_ros.errors import DataError
+from weakseg_ros.errors import DataError, counted
 from weakseg_ros.files import read_regular
 
 log = logging.getLogger(__name__)
@@ -50,7 +50,9 @@ def mended(blob: bytes, columns: int, path: Path) -> bytes:
     """The text with each strange byte replaced by what makes its line one of `columns` numbers; the log says which."""
     found = list(_STRANGE.finditer(blob))
     if len(found) > MOST_MENDED:
-        raise DataError(f"{path}: is not a text file of points ({len(found)} bytes are not text); copy the file again")
+        raise DataError(
+            f"{path}: is not a text file of points ({counted(len(found), 'byte is', 'bytes are')} not text); copy the file again"
+        )
     for match in reversed(found):
         at = match.start()
         number = blob.count(b"\n", 0, at) + 1
@@ -84,7 +86,7 @@ def _first_fault(blob: bytes, columns: int, path: Path) -> str:
     lines = blob.splitlines()
     number, line = next((n, text) for n, text in enumerate(lines, 1) if not _numbers_any(text, columns))
     cut = " (the last line: the file is cut off)" if number == len(lines) else ""
-    return f"{path}:{number}: '{line[:60].decode()}' is not {columns} numbers{cut}; copy the file again"
+    return f"{path}:{number}: '{line[:60].decode()}' is not {counted(columns, 'number')}{cut}; copy the file again"
 
 
 def _numbers_any(line: bytes, columns: int) -> bool:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from weakseg_ros.data.findings import Finding, fault, missing_parts, note, some
 from weakseg_ros.data.side_files import label_file, poses_of, stamps_of
-from weakseg_ros.errors import DataError
+from weakseg_ros.errors import DataError, counted
 
 KITTI_COUNTS = {
     **{"00": 4541, "01": 1101, "02": 4661, "03": 801, "04": 271, "05": 2761, "06": 1101, "07": 1101, "08": 4071, "09": 1591},
@@ -28,7 +28,9 @@ def published_findings(
     for name, folder in found.items():
         scans = len(list(folder.glob("velodyne/*.bin")))
         if scans != counts.get(name, scans):
-            yield fault(f"{folder / 'velodyne'}: has {scans} scans, {counts[name]} were published; copy the sequence again")
+            yield fault(
+                f"{folder / 'velodyne'}: has {counted(scans, 'scan')}, {counts[name]} were published; copy the sequence again"
+            )
         elif name not in counts:
             yield note(f"{folder}: is not a sequence of the published data set; it is used only if it is named with --sequences")
 
@@ -38,11 +40,11 @@ def recording_findings(folder: Path, labelled: bool) -> Iterator[Finding]:
     keys = sorted(file.stem for file in folder.glob("velodyne/*.bin"))
     without = [key for key in keys if label_file(folder, key) is None]
     if without:
-        text = f"{folder / 'labels'}: lacks the labels of {len(without)} of {len(keys)} scans ({some(without)})"
+        text = f"{folder / 'labels'}: lacks the labels of {len(without)} of {counted(len(keys), 'scan')} ({some(without)})"
         yield fault(f"{text}; copy them") if labelled else note(text)
     strays = sorted({file.stem for kind in ("label", "npy") for file in folder.glob(f"labels/*.{kind}")} - set(keys))
     if strays:
-        yield fault(f"{folder / 'velodyne'}: lacks the scans of {len(strays)} label files ({some(strays)}); copy them")
+        yield fault(f"{folder / 'velodyne'}: lacks the scans of {counted(len(strays), 'label file')} ({some(strays)}); copy them")
     yield from _of_side_file(lambda: stamps_of(folder, keys, listed=True))
     yield from _of_side_file(lambda: poses_of(folder, keys, stamps_of(folder, keys, listed=False), listed=True))
 

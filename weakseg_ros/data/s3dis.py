@@ -22,7 +22,7 @@ from weakseg_ros.data.findings import Finding, fault, missing_parts, note, some
 from weakseg_ros.data.point_text import read_point_text
 from weakseg_ros.data.scan_sets import Scan
 from weakseg_ros.data.static_scans import Place, StaticScans
-from weakseg_ros.errors import DataError
+from weakseg_ros.errors import DataError, counted
 from weakseg_ros.files import content_of
 
 AREAS = tuple(f"Area_{number}" for number in range(1, 7))
@@ -136,7 +136,9 @@ def missing_rooms(folder: Path) -> Iterator[Finding]:
         )
     for name, rooms in areas.items():
         if rooms != ROOMS[name]:
-            yield fault(f"{root_of(folder) / name}: has {rooms} rooms, {ROOMS[name]} were published; copy the area again")
+            yield fault(
+                f"{root_of(folder) / name}: has {counted(rooms, 'room')}, {ROOMS[name]} were published; copy the area again"
+            )
 
 
 def room_findings(room: Path) -> Iterator[Finding]:
@@ -150,7 +152,7 @@ def room_findings(room: Path) -> Iterator[Finding]:
         return
     labelled, points = sum(_lines(file) for file in objects if file.suffix == ".txt"), _lines(own)
     if labelled != points:
-        text = f"{room}: its objects hold {labelled} points and {own.name} {points}"
+        text = f"{room}: its objects hold {counted(labelled, 'point')} and {own.name} {points}"
         much = abs(labelled - points) > UNLABELLED_ALLOWED * points
         yield (
             fault(f"{text}; one of them is damaged, copy the room again")

@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 from weakseg_ros.config import dump_yaml, from_mapping, read_yaml
 from weakseg_ros.data.arrays import load_array
 from weakseg_ros.data.bin_layout import KITTI, SHOWN, find_layout, read_bin
-from weakseg_ros.errors import DataError
+from weakseg_ros.errors import DataError, counted
 from weakseg_ros.files import read_regular, sha256_of_parts, write_atomic
 from weakseg_ros.points.labels import LabelClass, LabelMap
 from weakseg_ros.points.projection import RangeSpec
@@ -139,7 +139,7 @@ def read_points(path: Path) -> NDArray[np.float32]:
         _NAMED.add(path.parent)
         log.warning("%s: its scans have %s; columns after the intensity are ignored", path.parent, layout)
     if len(blob) % layout.point_bytes:
-        text = f"has {len(blob)} bytes, not a multiple of {layout.point_bytes} ({SHOWN})"
+        text = f"has {counted(len(blob), 'byte')}, not a multiple of {layout.point_bytes} ({SHOWN})"
         raise DataError(f"{path}: {text}; the file is cut off: copy it again, or bring it into the layout with 'weakseg import'")
     return read_bin(blob, layout)[:, :4]
 
@@ -148,7 +148,10 @@ def read_rgb(path: Path, count: int) -> NDArray[np.uint8]:
     """(N, 3) red, green, blue of a scan of `count` points; DataError for another number of bytes."""
     blob = _read_bytes(path)
     if len(blob) != 3 * count:
-        raise DataError(f"{path}: has {len(blob)} bytes, its scan of {count} points needs {3 * count}; copy the file again")
+        raise DataError(
+            f"{path}: has {counted(len(blob), 'byte')}, its scan of {counted(count, 'point')} "
+            f"needs {3 * count}; copy the file again"
+        )
     return np.frombuffer(blob, np.uint8).reshape(count, 3)
 
 
@@ -180,8 +183,10 @@ _AS_ARRAY = "write the labels as uint32, or with numpy.save as .npy of any integ
 def _found(size: int, count: int) -> str:
     per_point = size // count if count and size % count == 0 else 0
     if per_point not in _TYPES_BY_BYTES:
-        return f"{size} bytes, but its scan has {count} points, so {4 * count} are due"
-    found = f"{size} bytes for {count} points, {per_point} a point as datatype {_TYPES_BY_BYTES[per_point]} has"
+        return f"{counted(size, 'byte')}, but its scan has {counted(count, 'point')}, so {4 * count} are due"
+    found = (
+        f"{counted(size, 'byte')} for {counted(count, 'point')}, {per_point} a point as datatype {_TYPES_BY_BYTES[per_point]} has"
+    )
     return f"{found}, but 4 a point (uint32) are due"
 
 
@@ -203,7 +208,7 @@ def _labels_of_array(path: Path, count: int) -> NDArray[np.uint32]:
     except (OSError, ValueError) as error:
         raise DataError(f"{path}: cannot be read as a numpy array ({error}); write it again with numpy.save") from None
     if raw.dtype.kind not in "iu" or raw.size != count:
-        fault = f"holds {raw.size} values of type {raw.dtype} for {count} points"
+        fault = f"holds {counted(raw.size, 'value')} of type {raw.dtype} for {counted(count, 'point')}"
         raise DataError(f"{path}: {fault}; one integer per point is expected, label it again or convert it")
     if raw.size and not (raw.min() >= 0 and raw.max() < 1 << 32):
         raise DataError(f"{path}: holds ids {raw.min()}..{raw.max()}, which uint32 cannot hold; use 0 for points without a class")

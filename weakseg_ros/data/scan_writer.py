@@ -18,7 +18,7 @@ from weakseg_ros.data import scan_files
 from weakseg_ros.data.pose_files import format_pose
 from weakseg_ros.data.scan_files import Manifest
 from weakseg_ros.data.scans import layout_files
-from weakseg_ros.errors import DataError
+from weakseg_ros.errors import DataError, counted
 from weakseg_ros.files import (
     cannot_be_replaced,
     content_of,
@@ -181,7 +181,9 @@ class ScanWriter:
         if raw_label is None:
             return
         if raw_label.shape != (len(cloud),):
-            raise DataError(f"{where}: labels have shape {raw_label.shape}, the cloud has {len(cloud)} points; label every point")
+            raise DataError(
+                f"{where}: labels have shape {raw_label.shape}, the cloud has {counted(len(cloud), 'point')}; label every point"
+            )
         unknown = self._labels.unknown_raw_ids(raw_label)
         if unknown:
             raise DataError(f"{where}: raw ids {unknown[:5]} are not in label map '{self._labels.name}'; add them to it")

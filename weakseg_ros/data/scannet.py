@@ -29,7 +29,7 @@ from weakseg_ros.data.findings import Finding, fault, missing_parts, note, some
 from weakseg_ros.data.pcd import read_ply
 from weakseg_ros.data.scan_sets import Scan
 from weakseg_ros.data.static_scans import Place, StaticScans
-from weakseg_ros.errors import DataError
+from weakseg_ros.errors import DataError, counted
 from weakseg_ros.files import content_of, read_regular
 
 log = logging.getLogger(__name__)
@@ -151,10 +151,10 @@ def version_findings(folder: Path) -> Iterator[Finding]:
     full = [scene.name for scene in without if (scene / f"{scene.name}_vh_clean.ply").is_file()]
     if full:
         what = "only the full mesh (*_vh_clean.ply), which has no labels of its own"
-        yield fault(f"{folder}: {len(full)} scenes have {what} ({some(full)}); download *{MESH}")
+        yield fault(f"{folder}: {counted(len(full), 'scene has', 'scenes have')} {what} ({some(full)}); download *{MESH}")
     others = [scene.name for scene in without if scene.name not in full]
     if others:
-        yield fault(f"{folder}: {len(others)} scenes have no mesh *{MESH} ({some(others)}); download it")
+        yield fault(f"{folder}: {counted(len(others), 'scene has', 'scenes have')} no mesh *{MESH} ({some(others)}); download it")
 
 
 def table_findings(table: Path) -> Iterator[Finding]:
@@ -177,12 +177,12 @@ def list_findings(folder: Path, scenes: Collection[str]) -> Iterator[Finding]:
             yield Finding(split != "test", f"{folder}: {what} {LISTS[split]}{ScanNet.split_advice}")
         elif len(names) != count:
             file = list_file(folder, LISTS[split])
-            yield fault(f"{file}: lists {len(names)} scenes, version 2 has {count}; take the list of version 2")
+            yield fault(f"{file}: lists {counted(len(names), 'scene')}, version 2 has {count}; take the list of version 2")
         if names:
             yield from missing_parts(folder, "scenes", scenes, {split: names})
     others = [name for name in scenes if name not in listed]
     if listed and others:
-        yield note(f"{folder}: {len(others)} scenes are in none of the official lists ({some(others)})")
+        yield note(f"{folder}: {counted(len(others), 'scene is', 'scenes are')} in none of the official lists ({some(others)})")
 
 
 def scene_findings(scene: Path, split: str) -> Iterator[Finding]:
@@ -230,7 +230,7 @@ def raw_labels_of(scene: Path, count: int, groups: Groups | None) -> NDArray[np.
     if "label" not in columns:
         raise DataError(f"{file}: has no column label (has {', '.join(columns)}); it is another version; copy the scene again")
     if len(columns["label"]) != count:
-        found = f"has {len(columns['label'])} labels, but its mesh has {count} vertices"
+        found = f"has {counted(len(columns['label']), 'label')}, but its mesh has {counted(count, 'vertex', 'vertices')}"
         raise DataError(f"{file}: {found}; their versions differ; copy both again")
     return columns["label"].astype(np.int64)
 
@@ -298,7 +298,7 @@ def _segments(file: Path, count: int) -> NDArray[np.int64]:
     except (KeyError, TypeError, ValueError, OverflowError) as error:
         raise DataError(f"{file}: holds no list segIndices ({error!r}); copy the scene again") from None
     if segments.shape != (count,):
-        found = f"{segments.size} segments, but its mesh has {count} vertices"
+        found = f"{counted(segments.size, 'segment')}, but its mesh has {counted(count, 'vertex', 'vertices')}"
         raise DataError(f"{file}: has {found}; their versions differ; copy both again")
     return segments
 

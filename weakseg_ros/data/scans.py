@@ -22,7 +22,7 @@ from weakseg_ros.data.recordings_check import KITTI_COUNTS, published_findings, 
 from weakseg_ros.data.scan_files import Manifest
 from weakseg_ros.data.scan_sets import OpensScans, Scan, ScanCollection, ScanSet, Subset, check, holdout, readable
 from weakseg_ros.data.side_files import label_file, poses_of, say_strays, stamps_of
-from weakseg_ros.errors import DataError, did_you_mean
+from weakseg_ros.errors import DataError, counted, did_you_mean
 from weakseg_ros.files import (
     content_of,
     inside,
@@ -246,7 +246,9 @@ class ScanFolder:
         grid = self.manifest.organised if self.manifest else None
         if grid and grid[0] * grid[1] != len(points):
             path = self.folder / "velodyne" / f"{key}.bin"
-            raise DataError(f"{path}: has {len(points)} points, but the manifest says {grid[0]} x {grid[1]}; copy the file again")
+            raise DataError(
+                f"{path}: has {counted(len(points), 'point')}, but the manifest says {grid[0]} x {grid[1]}; copy the file again"
+            )
         height, width = grid or (1, len(points))
         ring = np.repeat(np.arange(height, dtype=np.uint16), width) if self.manifest and self.manifest.ring_is_row else None
         has_intensity = not self.manifest or bool(self.manifest.intensity_field)
@@ -267,7 +269,7 @@ class ScanFolder:
         if not self.keys:
             raise DataError(f"{self.folder}/velodyne: holds no .bin file; check the path")
         if self.manifest and self.manifest.count != len(self.keys):
-            counts = f"{len(self.keys)} scans, the manifest lists {self.manifest.count}"
+            counts = f"{counted(len(self.keys), 'scan')}, the manifest lists {self.manifest.count}"
             raise DataError(f"{self.folder}: holds {counts}; copy the folder again")
 
 

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from weakseg_ros.data.recordings_check import POSS_COUNTS
 from weakseg_ros.data.scan_sets import Scan
 from weakseg_ros.data.scans import ScanFolder, recordings
-from weakseg_ros.errors import DataError
+from weakseg_ros.errors import DataError, counted
 from weakseg_ros.files import read_regular
 from weakseg_ros.points.cloud import make_cloud
 from weakseg_ros.points.labels import LabelMap
@@ -81,7 +81,8 @@ class SemanticPoss(ScanFolder):
         if slots.size != self.spec.height * self.spec.width or slots.sum() != count:
             grid = f"{self.spec.height} x {self.spec.width}"
             raise DataError(
-                f"{path}: marks {slots.sum()} of {slots.size} slots, its scan has {count} points in {grid}; copy both again"
+                f"{path}: marks {slots.sum()} of {counted(slots.size, 'slot')}, its scan has "
+                f"{counted(count, 'point')} in {grid}; copy both again"
             )
         return slots
 

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from weakseg_ros.data.pose_files import read_poses
 from weakseg_ros.data.scan_files import LABEL_SUFFIXES, format_stamp, read_stamps
-from weakseg_ros.errors import DataError
+from weakseg_ros.errors import DataError, counted
 
 log = logging.getLogger(__name__)
 
@@ -77,7 +77,8 @@ def poses_by_scan(path: Path, keys: Sequence[str], stamps_ns: Sequence[int]) -> 
     if found.stamps_ns is not None and len(found.poses) != len(keys):
         poses, scans = (f"{format_stamp(min(times))} to {format_stamp(max(times))} s" for times in (found.stamps_ns, stamps_ns))
         raise DataError(
-            f"{path}: has {len(found.poses)} poses from {poses}, {len(keys)} scans from {scans}, and not each scan has a "
+            f"{path}: has {counted(len(found.poses), 'pose')} from {poses}, {counted(len(keys), 'scan')} "
+            f"from {scans}, and not each scan has a "
             "pose within half a second; give one clock to both, with the scans' times in times.txt"
         )
     return np.array(_by_line(path, list(found.poses), keys))
@@ -95,7 +96,9 @@ def say_strays(folder: Path, keys: Sequence[str]) -> None:
     strays = [file for file in labels if file.stem not in set(keys)]
     if strays:
         say_once(
-            f"{folder / 'labels'}: {len(strays)} of {len(labels)} label files belong to no scan and are left out (the first: "
+            f"{folder / 'labels'}: {len(strays)} of {counted(len(labels), 'label file')} "
+            f"{'belongs' if len(strays) == 1 else 'belong'} to no scan and "
+            f"{'is' if len(strays) == 1 else 'are'} left out (the first: "
             f"{strays[0].name}; a scan is called {keys[0]}.bin); give them the names of their scans"
         )
 
@@ -121,7 +124,7 @@ def _by_line(path: Path, lines: list[Any], keys: Sequence[str]) -> list[Any]:
     """The line of each scan: one a scan, or by the scans' numbers; DataError where neither fits."""
     numbers = numbers_of(keys, len(lines))
     if numbers is None:
-        raise DataError(f"{path}: has {len(lines)} lines for {len(keys)} scans; repair or remove the file")
+        raise DataError(f"{path}: has {counted(len(lines), 'line')} for {counted(len(keys), 'scan')}; repair or remove the file")
     return [lines[number] for number in numbers]
 
 

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from weakseg_ros.data import scan_files
 from weakseg_ros.data.scan_sets import OpensAsOne, Scan
-from weakseg_ros.errors import DataError, did_you_mean
+from weakseg_ros.errors import DataError, counted, did_you_mean
 from weakseg_ros.files import sha256_of_parts
 from weakseg_ros.points.cloud import make_cloud
 from weakseg_ros.points.labels import LabelMap
@@ -76,7 +76,9 @@ class StaticScans(OpensAsOne):
         known = {name for place in places for name in (place.key, place.key.partition("/")[0])}
         for name in sequences:
             if name not in known:
-                raise DataError(f"{folder}: has no place '{name}'{did_you_mean(name, known)}; it has {len(places)} places")
+                raise DataError(
+                    f"{folder}: has no place '{name}'{did_you_mean(name, known)}; it has {counted(len(places), 'place')}"
+                )
         if split and not sequences and split not in cls.splits(folder):
             raise DataError(
                 f"{folder}: no split '{split}' here; it has: {', '.join(cls.splits(folder)) or 'none'}{cls.split_advice}"

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from weakseg_ros.deploy.bundle import BundleInfo, TrainingStatistics
 from weakseg_ros.deploy.frontends.range_numpy import CloudView
 from weakseg_ros.deploy.input_spec import WITHOUT_INTENSITY
+from weakseg_ros.errors import counted
 from weakseg_ros.points import sanity
 from weakseg_ros.points.cloud import Cloud
 from weakseg_ros.points.intensity import POOR_FIT, intensity_fit, suggest_factor
@@ -187,7 +188,7 @@ def _density(samples: list[CloudSample], trained: TrainingStatistics, info: Bund
     filled = _share(samples, "filled", "pixels")
     if not trained.filled_share or filled >= DENSITY_RATIO * trained.filled_share:
         return ""
-    beams = f" by {trained.beams} beams" if trained.beams else ""
+    beams = f" by {counted(trained.beams, 'beam')}" if trained.beams else ""
     return (
         f"models/{info.name}: this cloud fills {filled:.0%} of the range image, the training data{beams} filled "
         f"{trained.filled_share:.0%}; use a model trained for this sensor"

@@ -24,7 +24,7 @@ from typing import Any
 
 from weakseg_ros.data.many_bags import Job, Row, Runner, Work, one_by_one, tried
 from weakseg_ros.data.ray_settings import RaySettings
-from weakseg_ros.errors import ConfigError, complain
+from weakseg_ros.errors import ConfigError, complain, counted
 from weakseg_ros.extras import need
 from weakseg_ros.files import check_can_write, make_folder, write_atomic
 from weakseg_ros.progress import Progress
@@ -96,7 +96,7 @@ class _OverRay:
                 while waiting and len(running) < slots.count():
                     attempt = waiting.popleft()
                     running[start(attempt.job)] = attempt
-                bar.note(f"{len(running)} in progress on {slots.nodes} nodes")
+                bar.note(f"{len(running)} in progress on {counted(slots.nodes, 'node')}")
                 ended, _ = ray.wait(list(running), num_returns=1, timeout=LOOK_AGAIN_S)
                 for reference in ended:
                     attempt = running.pop(reference)

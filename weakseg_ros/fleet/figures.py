@@ -10,7 +10,7 @@ from typing import Any
 
 from weakseg_ros.data.many_bags import Row, read_rows
 from weakseg_ros.data.robots import robot_of
-from weakseg_ros.errors import DataError
+from weakseg_ros.errors import DataError, counted
 from weakseg_ros.fleet.config import FleetConfig
 from weakseg_ros.fleet.drift import Stretch, over_places, over_time, stretches_of
 from weakseg_ros.fleet.queue import queue_of
@@ -38,7 +38,9 @@ def fleet_figures(config: FleetConfig) -> dict[str, Any]:
             stretches += stretches_of(part.get("course", {}), robot, row["name"])
             about = about or {key: part[key] for key in ("bundle", "engine")}
     if not about:
-        raise DataError(f"{config.run}: none of its {len(rows)} bags could be evaluated ({rows[0].get('problem', 'no summary')})")
+        raise DataError(
+            f"{config.run}: none of its {counted(len(rows), 'bag')} could be evaluated ({rows[0].get('problem', 'no summary')})"
+        )
     return {
         **about,
         "run": str(config.run),

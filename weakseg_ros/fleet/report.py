@@ -11,7 +11,7 @@ from urllib.parse import quote
 
 from weakseg_ros.config import parse
 from weakseg_ros.deploy.fit import LOW
-from weakseg_ros.errors import DataError, say
+from weakseg_ros.errors import DataError, counted, say
 from weakseg_ros.extras import need
 from weakseg_ros.files import check_can_write, environment, make_folder, write_atomic, write_json
 from weakseg_ros.fleet.charts import clock, color_of, lines_over_time, map_of, span
@@ -74,7 +74,7 @@ def in_words(found: Mapping[str, Any]) -> Verdict:
     """The fleet in one sentence, and what is wrong in it."""
     bags, robots = found["bags"], found["robots"]
     judged = [row for row in robots if row["miou"] is not None]
-    headline = f"{len(bags)} bags of {len(robots)} robots, {found['scans']} scans"
+    headline = f"{counted(len(bags), 'bag')} of {counted(len(robots), 'robot')}, {counted(found['scans'], 'scan')}"
     if judged:
         worst, best = (choose(judged, key=lambda row: row["miou"]) for choose in (min, max))
         headline += f": mIoU from {worst['miou']:.3f} ({worst['name']}) to {best['miou']:.3f} ({best['name']})"
@@ -106,7 +106,10 @@ def _next_steps(found: Mapping[str, Any]) -> list[Step]:
         return [*steps, Step("Select the most valuable frames over all robots under one budget.", choose)]
     left = queue["frames"] - queue["clicked"]
     steps.append(
-        Step(f"Label the {left} frames that nobody has clicked yet, the most valuable first.", f"weakseg label {queue['log']}")
+        Step(
+            f"Label the {counted(left, 'frame')} that nobody has clicked yet, the most valuable first.",
+            f"weakseg label {queue['log']}",
+        )
     )
     retrain = f"weakseg retrain --frames {queue['log']} --bundle {bundle}"
     return [*steps, Step("Fine-tune the model with the clicks; the gate decides about it.", retrain)]

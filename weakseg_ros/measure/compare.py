@@ -11,7 +11,7 @@ from typing import Annotated, Any
 import tyro
 
 from weakseg_ros.config import parse, read_yaml
-from weakseg_ros.errors import DataError, say
+from weakseg_ros.errors import DataError, counted, say
 from weakseg_ros.extras import need
 from weakseg_ros.files import check_can_write, make_folder, write_atomic, write_json
 from weakseg_ros.measure.evaluation import SUMMARY_FILE
@@ -222,7 +222,10 @@ def _incomparable(one: Mapping[str, Any], other: Mapping[str, Any]) -> list[str]
     """One sentence for each reason why the figures of two evaluations do not mean the same."""
     said = []
     if one["data_hash"] != other["data_hash"]:
-        what = f"{one['data']['name']}, {one['scans']} scans, and {other['data']['name']}, {other['scans']} scans"
+        what = (
+            f"{one['data']['name']}, {counted(one['scans'], 'scan')}, and "
+            f"{other['data']['name']}, {counted(other['scans'], 'scan')}"
+        )
         said.append(f"The data differ ({what}): a difference may come from the data, so neither is rated better.")
     theirs, ours = (sorted(run.get("class_iou", {})) for run in (other, one))
     if theirs != ours:

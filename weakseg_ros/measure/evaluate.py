@@ -20,7 +20,7 @@ from weakseg_ros.deploy.engines import label_of
 from weakseg_ros.deploy.segmentation import Segmentation
 from weakseg_ros.deploy.segmenter import Segmenter
 from weakseg_ros.deploy.tracking import Tracker
-from weakseg_ros.errors import CloudError, ConfigError, DataError, ReplayError, complain, say
+from weakseg_ros.errors import CloudError, ConfigError, DataError, ReplayError, complain, counted, say
 from weakseg_ros.extras import need
 from weakseg_ros.files import check_can_write
 from weakseg_ros.measure.evaluation import Evaluation
@@ -151,10 +151,10 @@ def _says_nothing(summary: Mapping[str, Any]) -> str:
     if without["total"] < points:
         return ""
     if not points:
-        return f"the {summary['scans']} scans contain no points; check the topic and the driver"
+        return f"the {counted(summary['scans'], 'scan contains', 'scans contain')} no points; check the topic and the driver"
     names = {"non_return": "are non-returns", "non_finite": "are not finite", "out_of_range": "lie outside the model's image"}
     why = ", ".join(f"{without[name] / points:.0%} {text}" for name, text in names.items() if without[name])
-    return f"no point of {summary['scans']} scans gets a class ({why}); 'weakseg doctor --data' looks at the clouds"
+    return f"no point of {counted(summary['scans'], 'scan')} gets a class ({why}); 'weakseg doctor --data' looks at the clouds"
 
 
 def _compare(config: EvaluateConfig, predictions: Path) -> int:
@@ -275,11 +275,11 @@ def _whole(summary: dict[str, Any]) -> str:
 
 
 def _sentence(summary: dict[str, Any]) -> str:
-    text = f"{summary['scans']} scans"
+    text = counted(summary["scans"], "scan")
     if summary["labelled_scans"]:
         text += f" ({summary['labelled_scans']} of them with labels)" if summary["labelled_scans"] < summary["scans"] else ""
         present, asked = len(summary["classes_present"]), len(summary["class_iou"])
-        text += f", mIoU {summary['miou_present']:.3f} over the {present} classes in them"
+        text += f", mIoU {summary['miou_present']:.3f} over the {counted(present, 'class')} in them"
         text += f" ({summary['miou']:.3f} over all {asked})" if present < asked else ""
         text += f", {summary['accuracy']:.1%} of the {_whole(summary)} correct"
         text += f" ({summary['unanswered_share']:.1%} get no class)" if summary["unanswered_share"] >= 0.001 else ""

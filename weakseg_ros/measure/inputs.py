@@ -22,7 +22,7 @@ from weakseg_ros.data.places import PLACE_TYPES, Place, place_of
 from weakseg_ros.data.scan_files import read_raw_labels
 from weakseg_ros.data.scan_sets import Scan, readable
 from weakseg_ros.data.scans import open_scans
-from weakseg_ros.errors import CloudError, DataError
+from weakseg_ros.errors import CloudError, DataError, counted
 from weakseg_ros.files import sha256_of, sha256_of_parts
 from weakseg_ros.points.cloud import Cloud
 from weakseg_ros.points.input_settings import InputSettings
@@ -181,7 +181,8 @@ class ScanInput:
         self._truth = _TruthFiles(label_folder, labels, label_map, self.notes) if label_folder else None
         if self._truth and len(self._truth.files) != len(self._scans):
             raise DataError(
-                f"{label_folder}: holds {len(self._truth.files)} label files for {len(self._scans)} scans; one each is required"
+                f"{label_folder}: holds {counted(len(self._truth.files), 'label file')} for "
+                f"{counted(len(self._scans), 'scan')}; one each is required"
             )
 
     @property

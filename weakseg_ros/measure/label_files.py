@@ -10,7 +10,7 @@ import numpy as np
 
 from weakseg_ros.data.arrays import load_array
 from weakseg_ros.data.scan_files import LABEL_SUFFIXES, read_raw_labels
-from weakseg_ros.errors import DataError
+from weakseg_ros.errors import DataError, counted
 from weakseg_ros.files import check_can_write, environment, make_folder, write_json
 from weakseg_ros.measure.metrics import ConfusionMatrix
 from weakseg_ros.measure.panoptic import PanopticQuality
@@ -56,7 +56,9 @@ def _summary(confusion: ConfusionMatrix, objects: PanopticQuality, labels: Label
     truth = confusion.counts.sum(axis=0)
     present = [index for index in asked if truth[index]]
     if not present:
-        raise DataError(f"truth: no point of its {scans} scans has a class of label map '{labels.name}'; give --label-map")
+        raise DataError(
+            f"truth: no point of its {counted(scans, 'scan')} has a class of label map '{labels.name}'; give --label-map"
+        )
     iou = confusion.iou
     labelled = int(truth[1:].sum())
     return {
@@ -75,7 +77,8 @@ def in_words(summary: dict[str, Any]) -> str:
     """The figures in one line."""
     rows = ", ".join(f"{name} {iou:.3f}" for name, iou in summary["class_iou"].items())
     return (
-        f"{summary['scans']} scans, mIoU {summary['miou_present']:.3f} over the {len(summary['class_iou'])} classes in them "
+        f"{counted(summary['scans'], 'scan')}, mIoU {summary['miou_present']:.3f} over the "
+        f"{counted(len(summary['class_iou']), 'class')} in them "
         f"({summary['miou']:.3f} over all), {summary['accuracy']:.1%} of the labelled points correct, "
         f"{summary['unanswered_share']:.1%} without an answer; IoU: {rows}"
     )
@@ -87,7 +90,8 @@ def _pairs(predictions: Path, truth: Path) -> list[tuple[Path, Path]]:
     if missing:
         listed = ", ".join(missing[:3])
         raise DataError(
-            f"{predictions}: holds no prediction for {len(missing)} of {len(wanted)} scans ({listed}); predict all of them"
+            f"{predictions}: holds no prediction for {len(missing)} of "
+            f"{counted(len(wanted), 'scan')} ({listed}); predict all of them"
         )
     return [(found[name], file) for name, file in wanted.items()]
 

@@ -13,6 +13,7 @@ from weakseg_ros.data.many_bags import Row, Runner, each_bag, one_by_one
 from weakseg_ros.data.ray_settings import anywhere
 from weakseg_ros.deploy.bundle import Bundle
 from weakseg_ros.deploy.engines.choice import pinned
+from weakseg_ros.errors import counted
 from weakseg_ros.measure.evaluation import SUMMARY_FILE
 from weakseg_ros.measure.merge import merge
 
@@ -55,4 +56,4 @@ def _line(row: Row) -> str:
     partial = f", partial: {row['partial_reason']}" if row.get("partial_reason") else ""
     sensor = f"; {row['domain'][0]}" if row.get("domain") else ""
     sensor += f"; fit {row['fit']['value']:.2f} of 1" if row.get("fit") else ""
-    return f"{row['scans']} scans{measured}{partial}{sensor}{again}"
+    return f"{counted(row['scans'], 'scan')}{measured}{partial}{sensor}{again}"

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-from weakseg_ros.errors import DataError
+from weakseg_ros.errors import DataError, counted
 from weakseg_ros.files import environment, make_folder, sha256_of_parts, write_atomic, write_json
 from weakseg_ros.measure.evaluation import REPORT_FILE, SUMMARY_FILE
 from weakseg_ros.measure.panoptic import PanopticQuality
@@ -79,8 +79,9 @@ class _Sums:
         names = list(dict.fromkeys(part["data"]["name"] for part in parts))
         paths = list(dict.fromkeys(part["data"]["path"] for part in parts))
         reasons = [part["partial_reason"] for part in parts if part["partial_reason"]]
+        told = counted(len(paths), "recording")
         summary = {
-            "title": f"{first['bundle']['name']} on {names[0] if len(paths) == len(names) == 1 else f'{len(paths)} recordings'}",
+            "title": f"{first['bundle']['name']} on {names[0] if len(paths) == len(names) == 1 else told}",
             "made": max(part["made"] for part in parts),
             "partial": any(part["partial"] for part in parts) or bool(problems),
             "partial_reason": " | ".join((*reasons, *problems)),

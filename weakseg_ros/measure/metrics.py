@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from weakseg_ros.errors import DataError
+from weakseg_ros.errors import DataError, counted
 
 TINY = 1e-15  # keeps 0 / 0 at 0, as the SemanticKITTI API does
 
@@ -25,7 +25,7 @@ class ConfusionMatrix:
     def __init__(self, num_classes: int, counts: ArrayLike | None = None) -> None:
         """An empty matrix of K classes, class 0 included, or one with given counts; ValueError for another shape."""
         if num_classes < 2:
-            raise ValueError(f"ConfusionMatrix: needs class 0 and at least one more, not {num_classes} classes")
+            raise ValueError(f"ConfusionMatrix: needs class 0 and at least one more, not {counted(num_classes, 'class')}")
         self.num_classes = num_classes
         self.counts: NDArray[np.int64] = np.zeros((num_classes, num_classes), np.int64)
         if counts is not None:

@@ -21,7 +21,7 @@ from weakseg_ros.deploy.engines.choice import pinned
 from weakseg_ros.deploy.fit import Fit
 from weakseg_ros.deploy.segmentation import Segmentation
 from weakseg_ros.deploy.segmenter import Segmenter
-from weakseg_ros.errors import CloudError, ConfigError, DataError, complain, say
+from weakseg_ros.errors import CloudError, ConfigError, DataError, complain, counted, say
 from weakseg_ros.files import check_can_write
 from weakseg_ros.measure.inputs import Input, Item, open_input
 from weakseg_ros.points.labels import NO_LABELS, LabelMap, pack_raw
@@ -114,13 +114,15 @@ def predict_many(config: PredictConfig, bags: Sequence[Path], over: Runner = one
     def is_there(name: str) -> bool:
         return any((config.out / name).glob("*"))
 
-    return each_bag(bags, config.out, asked, work, lambda row: f"{row['scans']} scans", is_there, over=over, fetch=config.fetch)
+    return each_bag(
+        bags, config.out, asked, work, lambda row: counted(row["scans"], "scan"), is_there, over=over, fetch=config.fetch
+    )
 
 
 def _say(config: PredictConfig, report: PredictReport) -> bool:
     """Print what was written and what was not; whether the latter is something."""
     total = max(1, sum(report.points.values()))
-    say(f"{len(report.points)} scans, {report.without_class / total:.1%} of the points without a class: {config.out}")
+    say(f"{counted(len(report.points), 'scan')}, {report.without_class / total:.1%} of the points without a class: {config.out}")
     for note in report.notes:
         say(f"note: {note}")
     if config.submission and not report.problems:
@@ -129,7 +131,8 @@ def _say(config: PredictConfig, report: PredictReport) -> bool:
         complain(f"weakseg predict: left out: {problem}")
     if report.empty:
         complain(
-            f"weakseg predict: {report.empty} of {len(report.points)} scans contain no points; check the topic and the driver"
+            f"weakseg predict: {report.empty} of {counted(len(report.points), 'scan')} "
+            f"{'contains' if report.empty == 1 else 'contain'} no points; check the topic and the driver"
         )
     if report.fit is not None and report.fit.low:
         say(f"do not rely on these predictions: {report.fit}")

@@ -13,7 +13,7 @@ from typing import Literal
 
 from weakseg_ros.deploy.fit import FAIR
 from weakseg_ros.deploy.segmenter import Segmenter
-from weakseg_ros.errors import CloudError, DataError
+from weakseg_ros.errors import CloudError, DataError, counted
 from weakseg_ros.measure.inputs import Input
 
 Mark = Literal["ok", "note", "fault"]
@@ -52,11 +52,19 @@ def check_sensor(segmenter: Segmenter, source: Input, data: Path, limit: int) ->
     yield from (("note", text) for text in differences if text not in wrong)
     fit = segmenter.fit()
     if fit is None and seen.answered:
-        yield "note", f"the {seen.answered} clouds of {data} hold too little to tell whether the model's answers can be trusted"
+        yield (
+            "note",
+            f"the {counted(seen.answered, 'cloud')} of {data} {'holds' if seen.answered == 1 else 'hold'} "
+            "too little to tell whether the model's answers can be trusted",
+        )
     elif fit is not None and (fit.low or fit.value < FAIR):
         yield "fault" if fit.low else "note", f"{segmenter.bundle.name} on {data}: {fit}"
     elif not faults and not differences:
-        yield "ok", f"{seen.answered} clouds of {data} look like what {segmenter.bundle.name} was trained on ({fit})"
+        yield (
+            "ok",
+            f"{counted(seen.answered, 'cloud')} of {data} {'looks' if seen.answered == 1 else 'look'} "
+            f"like what {segmenter.bundle.name} was trained on ({fit})",
+        )
 
 
 def _look(segmenter: Segmenter, source: Input, limit: int) -> _Seen:
@@ -81,10 +89,10 @@ def _faults(seen: _Seen, data: Path, model: str) -> Iterator[str]:
     if seen.damage:
         yield seen.damage
     for text, count in seen.refused.items():
-        yield f"{count} of {seen.clouds} clouds cannot be read: {text}"
+        yield f"{count} of {counted(seen.clouds, 'cloud')} cannot be read: {text}"
     if not seen.clouds and not seen.damage:
         yield f"no cloud was seen: {data} holds none; check the topic, or record again"
     elif seen.answered and seen.empty == seen.answered:
-        yield f"{seen.answered} clouds hold no point at all; check the driver"
+        yield f"{counted(seen.answered, 'cloud holds', 'clouds hold')} no point at all; check the driver"
     elif seen.answered and not seen.with_class:
-        yield f"no point of {seen.answered} clouds gets a class from {model}; see what is said below"
+        yield f"no point of {counted(seen.answered, 'cloud')} gets a class from {model}; see what is said below"

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from weakseg_ros.deploy.segmentation import Segmentation
-from weakseg_ros.errors import DataError
+from weakseg_ros.errors import DataError, counted
 from weakseg_ros.measure.latency import StageTimes
 from weakseg_ros.measure.metrics import Calibration, ConfusionMatrix
 from weakseg_ros.points.cloud import FLAG_NON_FINITE, FLAG_NON_RETURN, FLAG_OUT_OF_RANGE, Cloud
@@ -100,7 +100,7 @@ class Tally:
     def __add__(self, other: Tally) -> Tally:
         if self.num_classes != other.num_classes:
             raise DataError(
-                f"tally: {self.num_classes} and {other.num_classes} classes do not add up; merge results of one bundle"
+                f"tally: {self.num_classes} and {counted(other.num_classes, 'class')} do not add up; merge results of one bundle"
             )
         total = Tally(self.num_classes)
         for name in (*SCALARS, "predicted", "uncertainty"):

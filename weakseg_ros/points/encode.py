@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from weakseg_ros.errors import counted
 from weakseg_ros.points.cloud import Cloud
 from weakseg_ros.points.layout import DATATYPES, Field
 from weakseg_ros.points.rgb import pack
@@ -62,7 +63,7 @@ def fill_message(message: Any, points: NDArray[np.void], cloud: Cloud, field_typ
     where the records are not as many as the cloud's points.
     """
     if points.shape != (len(cloud),):
-        raise ValueError(f"fill_message: expected {len(cloud)} points, found shape {points.shape}")
+        raise ValueError(f"fill_message: expected {counted(len(cloud), 'point')}, found shape {points.shape}")
     seconds, nanoseconds = divmod(int(cloud.stamp_ns), 1_000_000_000)
     message.header.stamp.sec, message.header.stamp.nanosec = seconds, nanoseconds
     message.header.frame_id = cloud.frame_id

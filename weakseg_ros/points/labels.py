@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from weakseg_ros.config import from_mapping, read_yaml, to_mapping
-from weakseg_ros.errors import ConfigError, DataError, did_you_mean
+from weakseg_ros.errors import ConfigError, DataError, counted, did_you_mean
 from weakseg_ros.files import share_folder
 from weakseg_ros.points.data_config import is_data_config, rows_of
 
@@ -203,7 +203,9 @@ def _shipped_things() -> frozenset[str]:
 
 def _check_rows(where: str, classes: Sequence[LabelClass]) -> None:
     if not 2 <= len(classes) <= MAX_CLASSES:
-        raise ConfigError(f"{where}: has {len(classes)} rows; a map holds class 0 and 1 to {MAX_CLASSES - 1} classes")
+        raise ConfigError(
+            f"{where}: has {counted(len(classes), 'row')}; a map holds class 0 and 1 to {counted(MAX_CLASSES - 1, 'class')}"
+        )
     for expected, row in enumerate(classes):
         if row.id != expected:
             raise ConfigError(

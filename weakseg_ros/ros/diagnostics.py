@@ -17,6 +17,7 @@ from builtin_interfaces.msg import Time
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
 
 from weakseg_ros.deploy.fit import Fit
+from weakseg_ros.errors import counted
 from weakseg_ros.ros.params import NodeConfig
 from weakseg_ros.ros.transport import PROFILE, profile_variables
 
@@ -171,7 +172,8 @@ def _why_silent(summary: FrameSummary, source: CloudSource) -> str:
     if summary.age_s is not None:
         return f"{source.topic}: no cloud for {summary.age_s:.1f} s"
     return (
-        f"{source.topic}: has {source.publishers} publishers but no cloud arrives; clouds above 512 KiB need the transport "
+        f"{source.topic}: has {counted(source.publishers, 'publisher')} but no cloud "
+        "arrives; clouds above 512 KiB need the transport "
         f"profile in the driver's process, too: set {' and '.join(profile_variables())} to {PROFILE} there"
     )
 
@@ -189,7 +191,7 @@ def inference_status(summary: FrameSummary, model: Model | None) -> Status:
     for stage, (p50, p95) in summary.milliseconds.items():
         status.values |= {f"{stage}_p50_ms": f"{p50:.2f}", f"{stage}_p95_ms": f"{p95:.2f}"}
     if "engine" in summary.dropping:
-        status.worsen(DiagnosticStatus.WARN, f"{summary.dropped['engine']} clouds lost to a failing engine")
+        status.worsen(DiagnosticStatus.WARN, f"{counted(summary.dropped['engine'], 'cloud')} lost to a failing engine")
     return status
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from weakseg_ros.config import from_mapping
-from weakseg_ros.errors import ConfigError, did_you_mean
+from weakseg_ros.errors import ConfigError, counted, did_you_mean
 from weakseg_ros.ros.node import LOG_LEVELS, PERMANENT_FAULT_EXIT_CODE
 from weakseg_ros.ros.params import FIELDS, FORMER_NAMES, NodeConfig, nested
 
@@ -169,6 +169,6 @@ class Respawning:
         self._deaths = 1 if ran_s >= STEADY_S else self._deaths + 1
         if 0 <= self._max_retries < self._deaths:
             return RespawnDecision(
-                False, f"weakseg: died {self._deaths} times in a row; respawn_max_retries is {self._max_retries}"
+                False, f"weakseg: died {counted(self._deaths, 'time')} in a row; respawn_max_retries is {self._max_retries}"
             )
         return RespawnDecision(True, f"weakseg: ended with exit code {exit_code} and is restarted")

@@ -16,7 +16,7 @@ import tyro
 from weakseg_ros.config import parse
 from weakseg_ros.data.bags import find_cloud_topic, read_raw
 from weakseg_ros.data.many_bags import Row, are_whole, bags_of, each_bag
-from weakseg_ros.errors import DataError, say
+from weakseg_ros.errors import DataError, counted, say
 from weakseg_ros.files import check_can_write, environment, sweep, write_json
 from weakseg_ros.ros.replay_player import Answer, Player, ReplayResult, ReplaySettings
 
@@ -84,9 +84,9 @@ def _line(row: Row) -> str:
 
 def _sentence(result: ReplayResult) -> str:
     latency = result.summary()["latency_ms"]
-    text = f"{result.sent} clouds sent, {result.answered} answered, {len(result.missing)} without an answer"
+    text = f"{counted(result.sent, 'cloud')} sent, {result.answered} answered, {len(result.missing)} without an answer"
     if result.answered:
         text += f"; publish to answer p50 {latency['p50']:.1f} ms, p95 {latency['p95']:.1f} ms, p99 {latency['p99']:.1f} ms"
     if result.unasked:
-        text += f"; {result.unasked} answers to clouds that this command did not send"
+        text += f"; {counted(result.unasked, 'answer')} to clouds that this command did not send"
     return text

@@ -14,7 +14,7 @@ from typing import Any, Literal
 from weakseg_ros.config import check_ranges, setting
 from weakseg_ros.data.bags import RawMessage
 from weakseg_ros.data.scan_files import format_stamp
-from weakseg_ros.errors import CloudError, DataError, ReplayError
+from weakseg_ros.errors import CloudError, DataError, ReplayError, counted
 from weakseg_ros.extras import need
 from weakseg_ros.measure.latency import describe
 from weakseg_ros.points.cdr import read_cdr_header
@@ -349,4 +349,7 @@ def _check_fit(node: str, message: Any, sent: bytes, stamp_ns: int) -> None:
 def _missing_text(node: str, result: ReplayResult) -> str:
     shown = ", ".join(map(format_stamp, result.missing[:8]))
     more = f" and {len(result.missing) - 8} more" if len(result.missing) > 8 else ""
-    return f"{node}: answered {result.answered} of {result.sent} clouds; no answer to the stamps {shown}{more}{LOOK_AT_DROPS}"
+    return (
+        f"{node}: answered {result.answered} of {counted(result.sent, 'cloud')}; no "
+        f"answer to the stamps {shown}{more}{LOOK_AT_DROPS}"
+    )

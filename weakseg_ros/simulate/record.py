@@ -20,7 +20,7 @@ from weakseg_ros.data.bag_writer import CloudBagWriter
 from weakseg_ros.data.expressions import Expression, expression_lines, read_expressions
 from weakseg_ros.data.scan_files import EXPRESSIONS, MANIFEST
 from weakseg_ros.data.scan_writer import ScanWriter
-from weakseg_ros.errors import ConfigError, DataError, say
+from weakseg_ros.errors import ConfigError, DataError, counted, say
 from weakseg_ros.files import check_can_write, sha256_of_parts
 from weakseg_ros.points.labels import LabelMap
 from weakseg_ros.progress import Progress
@@ -150,11 +150,17 @@ def main(argv: Sequence[str]) -> int:
     count = record(config)
     if config.out and config.expressions:
         rows = read_expressions(config.out)
-        say(f"{config.out}: {len(rows)} expressions, of which {sum(not row.targets for row in rows)} match nothing")
+        say(f"{config.out}: {counted(len(rows), 'expression')}, of which {sum(not row.targets for row in rows)} match nothing")
     if config.out:
-        say(f"{config.out}: {count} labelled scans on {config.streets} streets; next: weakseg train {config.out}")
+        say(
+            f"{config.out}: {counted(count, 'labelled scan')} on {counted(config.streets, 'street')}; "
+            f"next: weakseg train {config.out}"
+        )
     if config.bag:
-        say(f"{config.bag}: {count} clouds on {config.topic}; next: weakseg evaluate {config.bag} --bundle {DEFAULT_BUNDLE}")
+        say(
+            f"{config.bag}: {counted(count, 'cloud')} on {config.topic}; next: weakseg "
+            f"evaluate {config.bag} --bundle {DEFAULT_BUNDLE}"
+        )
     return 0
 
 
@@ -164,7 +170,7 @@ def _folder(config: RecordConfig, drive: SimulateConfig) -> Path | None:
 
 def _source(config: RecordConfig, drive: SimulateConfig) -> str:
     settings = sha256_of_parts([dump_yaml(drive)])[:12]
-    said = f", {config.expressions} expressions a scan, {config.expression_words} words" if config.expressions else ""
+    said = f", {counted(config.expressions, 'expression')} a scan, {config.expression_words} words" if config.expressions else ""
     return f"weakseg simulate, street {drive.seed}, stride {drive.stride}, settings {settings}{said}"
 
 

@@ -16,7 +16,7 @@ from tyro.conf import Positional, arg
 from weakseg_ros.batches.settings import AugmentConfig
 from weakseg_ros.config import check_ranges, setting, to_mapping
 from weakseg_ros.deploy.bundle import VARIANTS
-from weakseg_ros.errors import ConfigError, did_you_mean
+from weakseg_ros.errors import ConfigError, counted, did_you_mean
 from weakseg_ros.methods.parts import parts_of
 from weakseg_ros.methods.settings import SupervisedSettings
 from weakseg_ros.points.crops import PointsSpec
@@ -168,7 +168,10 @@ class TrainConfig:
         if self.warmup_steps >= self.steps and not self.resume:  # a resumed run brings its own
             raise ConfigError(f"warmup_steps: {self.warmup_steps} must be fewer than steps {self.steps}")
         if not len(self.mean) == len(self.std) in (0, len(self.channels)):
-            raise ConfigError(f"mean, std: have {len(self.mean)} and {len(self.std)} values for {len(self.channels)} channels")
+            raise ConfigError(
+                f"mean, std: have {len(self.mean)} and {counted(len(self.std), 'value')} "
+                f"for {counted(len(self.channels), 'channel')}"
+            )
         if not all(deviation > 0 for deviation in self.std):
             raise ConfigError(f"std: {list(self.std)} must be above 0")
         if self.sparse_labels is not None and self.draw.protocol != "full":

@@ -34,7 +34,7 @@ from weakseg_ros.deploy.engines.torch import rules_of
 from weakseg_ros.deploy.frontends import Answers, FrontendSettings, answer, make_frontend
 from weakseg_ros.deploy.graph import DeployGraph, join_weights
 from weakseg_ros.deploy.input_spec import InputSpec
-from weakseg_ros.errors import BundleError, DataError, say
+from weakseg_ros.errors import BundleError, DataError, counted, say
 from weakseg_ros.files import environment, put_in_place, staged
 from weakseg_ros.nets.class_prior import adjust_to_shares
 from weakseg_ros.nets.heads.head import Heads
@@ -102,7 +102,10 @@ def _add_variants(config: ExportConfig, folder: Path) -> None:
 def _report(bundle: Bundle, folder: Path) -> None:
     """Say what a bundle is that will lie at `folder`."""
     info, size = bundle.info, sum(file.stat().st_size for file in bundle.folder.iterdir())
-    say(f"{folder}: {info.name}, {size / 1e6:.1f} MB, {bundle.num_classes - 1} classes, temperature {info.temperature:.3g}")
+    say(
+        f"{folder}: {info.name}, {size / 1e6:.1f} MB, {counted(bundle.num_classes - 1, 'class')}, "
+        f"temperature {info.temperature:.3g}"
+    )
     say("  " + ", ".join(f"{name} {value:.4g}" for name, value in info.metrics.items() if isinstance(value, (int, float))))
     if info.parity:
         say("  against torch: " + ", ".join(f"{name} {value:.4g}" for name, value in info.parity.items()))

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from weakseg_ros.deploy.bundle import Bundle
 from weakseg_ros.deploy.engines.torch import load_graph
-from weakseg_ros.errors import ConfigError
+from weakseg_ros.errors import ConfigError, counted
 from weakseg_ros.nets.published import published_modules
 from weakseg_ros.points.labels import LabelMap
 from weakseg_ros.train.config import TrainConfig
@@ -82,7 +82,8 @@ def begin_with(net: nn.Module, initial: Initial, labels: LabelMap, where: str) -
         taken += 1
     if body < LEAST_SHARE * size:
         raise ConfigError(
-            f"init: only {taken} of the net's {len(state)} tensors match {where} by name and shape, too few to start from; "
+            f"init: only {taken} of the net's {counted(len(state), 'tensor')} match "
+            f"{where} by name and shape, too few to start from; "
             "check --net, --net-width and the settings of the net"
         )
     net.load_state_dict(state)
@@ -97,7 +98,7 @@ def _rows_of(ours: Tensor, theirs: Tensor, rows: Sequence[tuple[int, int]]) -> T
 
 
 def _sentence(where: str, taken: int, total: int, fresh: list[str], initial: Initial, labels: LabelMap) -> str:
-    text = f"starts from {taken} of {total} tensors of {where}"
+    text = f"starts from {taken} of {counted(total, 'tensor')} of {where}"
     text += f"; no match, so random: {', '.join(fresh[:4])}{' and more' if len(fresh) > 4 else ''}" if fresh else ""
     if not initial.names:
         return f"{text}; the file names no classes, so a head of the same size is copied unchanged"

@@ -15,7 +15,7 @@ from lightning_fabric import Fabric
 from lightning_fabric.plugins.precision import MixedPrecision
 
 from weakseg_ros.deploy.engines.cache import Cache
-from weakseg_ros.errors import ConfigError
+from weakseg_ros.errors import ConfigError, counted
 from weakseg_ros.files import cpu_name, sha256_of_parts
 from weakseg_ros.nets.build import build_net
 from weakseg_ros.train.config import TrainConfig
@@ -103,7 +103,7 @@ def step_times(config: TrainConfig, half: torch.dtype, device: str) -> tuple[flo
 
     They are kept in the user's cache folder, so that the same command computes alike on the same machine, busy or not.
     """
-    where = torch.cuda.get_device_name() if device == "cuda" else f"{cpu_name()}, {torch.get_num_threads()} threads"
+    where = torch.cuda.get_device_name() if device == "cuda" else f"{cpu_name()}, {counted(torch.get_num_threads(), 'thread')}"
     what = [config.net, json.dumps(config.net_arguments, sort_keys=True), ",".join(config.channels), str(half)]
     stored = Cache("precision").get_or_make(
         sha256_of_parts([*what, where, torch.__version__]), lambda: json.dumps(_time_steps(config, half, device)).encode()

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from weakseg_ros.errors import complain
+from weakseg_ros.errors import complain, counted
 from weakseg_ros.progress import SECONDS_BETWEEN_LINES, duration
 from weakseg_ros.train.run_folder import CONFIG
 from weakseg_ros.train.session import TrainingSession
@@ -23,15 +23,15 @@ def opening(session: TrainingSession) -> list[str]:
     config, images, facts, spec = session.config, session.images, session.statistics, session.images.spec
     weights = sum(parameter.numel() for parameter in session.learner.net.parameters())
     val = session.val_scans
-    validated = f"validates on {len(val)} scans of {val.name}" if val is not None else "no validation"
+    validated = f"validates on {counted(len(val), 'scan')} of {val.name}" if val is not None else "no validation"
     classes = images.scans.labels.num_classes - 1
-    size = f"{config.batch_size} scans per step"
+    size = f"{counted(config.batch_size, 'scan')} per step"
     return [
-        f"trains on {len(images)} scans, with labels on {100 * facts.label_ratio:.3g} % of their points",
+        f"trains on {counted(len(images), 'scan')}, with labels on {100 * facts.label_ratio:.3g} % of their points",
         validated,
         f"range image of {spec.height} x {spec.width} from {spec.fov_down_deg:g} to {spec.fov_up_deg:g} deg",
-        f"net {config.net} with {weights:,} weights, method {config.method}, {classes} classes",
-        f"{config.steps - session.position.step} steps, {size}, on {session.fabric.device}",
+        f"net {config.net} with {weights:,} weights, method {config.method}, {counted(classes, 'class')}",
+        f"{counted(config.steps - session.position.step, 'step')}, {size}, on {session.fabric.device}",
         f"run folder {config.out}; all settings are in {config.out / CONFIG}",
     ]
 
@@ -40,7 +40,7 @@ def closing(session: TrainingSession, bundle: Path | None) -> list[str]:
     """What came of it: how good, where, how long, and the next command."""
     config, run, done = session.config, session.run, session.position
     best = run.load_best()[1]
-    lines = [f"trained {done.step} steps in {duration(done.elapsed_s)}"]
+    lines = [f"trained {counted(done.step, 'step')} in {duration(done.elapsed_s)}"]
     if "miou" in best:
         lines.append(f"{quality(best)} at step {best['step'] + 1}, on {len(session.val_scans or ())} validation scans")
     else:
@@ -54,7 +54,7 @@ def closing(session: TrainingSession, bundle: Path | None) -> list[str]:
 def quality(figures: Mapping[str, Any]) -> str:
     """The mIoU of a validation, and over how many classes it is."""
     present, asked = figures["classes_present"], len(figures["class_iou"])
-    text = f"validation mIoU {figures['miou_present']:.3f} over the {present} classes in the scans"
+    text = f"validation mIoU {figures['miou_present']:.3f} over the {counted(present, 'class')} in the scans"
     return text + (f" ({figures['miou']:.3f} over all {asked})" if present < asked else "")
 
 
@@ -64,7 +64,8 @@ def cut_short(session: TrainingSession) -> str:
     if done.step >= config.steps or not config.max_minutes:
         return ""
     return (
-        f"the time cap of max_minutes {config.max_minutes:g} ended the training after {done.step} of {config.steps} steps; "
+        f"the time cap of max_minutes {config.max_minutes:g} ended the training after "
+        f"{done.step} of {counted(config.steps, 'step')}; "
         "a larger --max-minutes, or 0, trains all of them"
     )
 

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from weakseg_ros.deploy.bundle import BundleInfo, HeadRule
+from weakseg_ros.errors import counted
 
 RARE_IOU = 0.3
 _HEADS = {
@@ -42,8 +43,8 @@ def model_card(info: BundleInfo) -> str:
 def _head(info: BundleInfo) -> str:
     return (
         f"# {info.name}\n\n"
-        f"Labels every point of a {'cloud' if info.input.points else 'LiDAR sweep'} with one of {info.labels.num_classes - 1} "
-        f"classes: {', '.join(info.labels.names[1:])}.\n\n"
+        f"Labels every point of a {'cloud' if info.input.points else 'LiDAR sweep'} with one of "
+        f"{counted(info.labels.num_classes - 1, 'class')}: {', '.join(info.labels.names[1:])}.\n\n"
         f"Network `{info.net.name}` on {_seen(info)}; channels {', '.join(info.input.channels)}."
         + "".join(f" {_of_head(head)}" for head in info.heads)
     )
@@ -71,7 +72,7 @@ def _data(info: BundleInfo) -> str:
         f"- share of points whose label was used: {100 * source.label_ratio:.3g} %",
     ]
     if info.statistics.beams:
-        lines.append(f"- sensor: {info.statistics.beams} beams")
+        lines.append(f"- sensor: {counted(info.statistics.beams, 'beam')}")
     return "## Trained on\n\n" + "\n".join(lines)
 
 

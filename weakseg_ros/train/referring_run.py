@@ -9,7 +9,7 @@ import numpy as np
 
 from weakseg_ros.data.scans import open_scans
 from weakseg_ros.deploy.bundle import Bundle
-from weakseg_ros.errors import say
+from weakseg_ros.errors import counted, say
 from weakseg_ros.train.outputs import check_bundle_place
 from weakseg_ros.train.referring import begin, draw_labelled, evaluate, train
 from weakseg_ros.train.referring_config import TrainReferringConfig
@@ -26,7 +26,10 @@ def run(config: TrainReferringConfig) -> int:
     data = ReferringData(config.data, bundle, config.cache)
     words = data.vocabulary()
     labelled = draw_labelled(data, asked.ratio, asked.seed)
-    say(f"{data.name}: {len(data)} expressions about {len(data.scans)} scans, {len(labelled)} with a mask; {len(words)} words")
+    say(
+        f"{data.name}: {counted(len(data), 'expression')} about {counted(len(data.scans), 'scan')}, "
+        f"{len(labelled)} with a mask; {counted(len(words), 'word')}"
+    )
     state = begin(data, bundle.num_classes, asked, words)
     views = Views(data, words, np.random.default_rng(asked.seed))
     figures = train(state, views, labelled, asked, asked.steps)
@@ -42,7 +45,7 @@ def run(config: TrainReferringConfig) -> int:
     figures = {f"referring_{name}": value for name, value in _known(measured).items()}
     metrics = {**bundle.info.metrics, **figures, "referring_expressions": len(labelled)}
     made = with_head(bundle, head, config.out_bundle, clouds, metrics=metrics)
-    say(f"{made.folder}: {made.name}, with a referring head that knows {len(words)} words")
+    say(f"{made.folder}: {made.name}, with a referring head that knows {counted(len(words), 'word')}")
     return 0
 
 

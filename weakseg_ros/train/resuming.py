@@ -8,7 +8,7 @@ import logging
 from typing import Any
 
 from weakseg_ros.config import dump_yaml, load_yaml
-from weakseg_ros.errors import ConfigError
+from weakseg_ros.errors import ConfigError, counted
 from weakseg_ros.files import content_of, write_atomic
 from weakseg_ros.train.config import TrainConfig
 from weakseg_ros.train.run_folder import CONFIG, RunFolder
@@ -58,7 +58,8 @@ def _on_these_processes(stored: TrainConfig, config: TrainConfig) -> dict[str, A
     together, processes = stored.batch_size * stored.devices * stored.num_nodes, config.devices * config.num_nodes
     if together % processes or together < processes:
         raise ConfigError(
-            f"devices: the run in {config.out} takes {together} scans per step, which {processes} processes cannot share evenly; "
+            f"devices: the run in {config.out} takes {counted(together, 'scan')} per step, which "
+            f"{counted(processes, 'process')} cannot share evenly; "
             f"use a number of processes that divides {together}"
         )
     return {"devices": config.devices, "num_nodes": config.num_nodes, "batch_size": together // processes}
@@ -72,7 +73,9 @@ def as_kept(config: TrainConfig) -> TrainConfig:
 def keep_settings(run: RunFolder, config: TrainConfig, done: int) -> None:
     """Write the settings of a resumed run that were changed; ConfigError where it is to have fewer steps than are `done`."""
     if config.steps < done:
-        raise ConfigError(f"steps: {run.path} has done {done} steps already; ask for more than {config.steps}, or leave it out")
+        raise ConfigError(
+            f"steps: {run.path} has done {counted(done, 'step')} already; ask for more than {config.steps}, or leave it out"
+        )
     now = as_kept(config)
     stored = load_yaml(TrainConfig, run.path / CONFIG)
     if stored.steps != now.steps:

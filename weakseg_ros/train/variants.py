@@ -20,7 +20,7 @@ from weakseg_ros.data.scans import open_splits
 from weakseg_ros.deploy.bundle import CARD_FILE, KIND_ONNX, KIND_SAMPLE, Bundle, BundleInfo, VariantFacts, kind_of, write_bundle
 from weakseg_ros.deploy.engines.onnxruntime import open_session
 from weakseg_ros.deploy.frontends import FrontendSettings, make_frontend
-from weakseg_ros.errors import BundleError, DataError
+from weakseg_ros.errors import BundleError, DataError, counted
 from weakseg_ros.measure.metrics import ConfusionMatrix
 from weakseg_ros.progress import Progress
 from weakseg_ros.train.quantise import MAKERS, classes_to_bytes_last, content_of, in_float32
@@ -153,7 +153,7 @@ def in_words(found: Variants) -> list[str]:
     for variant, facts in found.facts.items():
         miou = "" if facts.miou is None else f", mIoU {facts.miou:.4f} (float32: {facts.fp32_miou:.4f})"
         agreement = f"{facts.class_agreement:.2%} of the pixels have the class of float32"
-        lines.append(f"{variant}: {agreement}{miou}, on {facts.scans} scans")
+        lines.append(f"{variant}: {agreement}{miou}, on {counted(facts.scans, 'scan')}")
     return [*lines, *found.left_out]
 
 

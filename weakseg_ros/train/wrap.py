@@ -23,7 +23,7 @@ from weakseg_ros.deploy.engines.onnxruntime import open_session
 from weakseg_ros.deploy.frontends import FrontendSettings, make_frontend
 from weakseg_ros.deploy.input_spec import InputSpec, IntensityRule
 from weakseg_ros.deploy.tensors import ANSWERS, RANGE_INPUTS
-from weakseg_ros.errors import BundleError, ConfigError, say
+from weakseg_ros.errors import BundleError, ConfigError, counted, say
 from weakseg_ros.files import environment
 from weakseg_ros.points.labels import LabelMap
 from weakseg_ros.points.projection import RangeSpec
@@ -203,7 +203,9 @@ def _scores_of(model: onnx.ModelProto, images: NDArray[np.float32], path: Path) 
     inputs, outputs = session.get_inputs(), [output.name for output in session.get_outputs()]
     if len(inputs) != 1:
         names = ", ".join(one.name for one in inputs)
-        raise ConfigError(f"{path}: takes {len(inputs)} inputs ({names}), not one range image; export the net with that alone")
+        raise ConfigError(
+            f"{path}: takes {counted(len(inputs), 'input')} ({names}), not one range image; export the net with that alone"
+        )
     if len(outputs) > 1:
         log.warning("%s: returns %s; '%s', the first, is taken for the scores", path, ", ".join(outputs), outputs[0])
     entry = inputs[0]
@@ -229,7 +231,8 @@ def _first_class(channels: int, labels: LabelMap, path: Path) -> int:
     """The channel of class 1: 1 where the model has one for 'unlabelled', 0 where it has none."""
     if channels not in (labels.num_classes, labels.num_classes - 1):
         raise ConfigError(
-            f"{path}: returns {channels} classes, but label map '{labels.name}' has {labels.num_classes - 1} and 'unlabelled'; "
+            f"{path}: returns {counted(channels, 'class')}, but label map '{labels.name}' "
+            f"has {labels.num_classes - 1} and 'unlabelled'; "
             "give the map that it was trained with (--label-map), with its classes in the order of the channels"
         )
     return channels - (labels.num_classes - 1)
@@ -251,7 +254,7 @@ def run(config: WrapConfig) -> int:
     """Do what `weakseg wrap` was asked for; returns its exit code."""
     bundle = wrap(config)
     on = "noise; name scans with --data to compare on them" if config.data is None else f"scans of {config.data}"
-    say(f"{bundle.folder}: {bundle.num_classes - 1} classes: {', '.join(bundle.labels.names[1:])}")
+    say(f"{bundle.folder}: {counted(bundle.num_classes - 1, 'class')}: {', '.join(bundle.labels.names[1:])}")
     say(f"  agrees with {config.model} on {bundle.info.parity['class_agreement']:.2%} of the pixels, on {on}")
     say("  its training data, quality and calibration are not known (MODEL_CARD.md)")
     say(f"next: weakseg evaluate {config.data or 'SCANS'} --bundle {bundle.folder}")

@@ -12,7 +12,7 @@ from typing import Annotated
 import tyro
 
 from weakseg_ros.config import check_ranges, parse, setting
-from weakseg_ros.errors import ConfigError, DataError, say
+from weakseg_ros.errors import ConfigError, DataError, counted, say
 from weakseg_ros.extras import need
 from weakseg_ros.files import check_can_write
 from weakseg_ros.improve.label.serve import INTERRUPTED, run_until_ended, start_server, stop_server
@@ -119,7 +119,7 @@ def _serve(config: ViewConfig, frames: Frames, name: str) -> int:
     server = start_server(config.port, "view")
     try:
         page = ViewPage(server, frames, f"View {name}", config.rate)
-        seen = "clouds as the node answers them" if frames.live else f"{len(frames)} scans of {name}"
+        seen = "clouds as the node answers them" if frames.live else f"{counted(len(frames), 'scan')} of {name}"
         say(f"{seen}; models: {', '.join(frames.models) or 'none, only the scans and their labels'}")
         say(f"open http://localhost:{config.port} in a browser; Ctrl+C ends")
         run_until_ended(page)

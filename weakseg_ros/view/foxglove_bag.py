@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from weakseg_ros.data.bag_writer import CloudBagWriter
+from weakseg_ros.errors import counted
 from weakseg_ros.points.labelled import pack_labelled
 from weakseg_ros.points.labels import LabelMap
 from weakseg_ros.view.frames import Frames
@@ -45,7 +46,7 @@ def write_bag(frames: Frames, path: Path, every: int = 1) -> str:
             bag.write(cloud)
             for side in sides_of(replace(shown, cloud=cloud), frames.models):
                 _write_side(bag, side, frames.labels)
-    return f"{path}: {len(numbers)} scans; open its .mcap file in Foxglove, or play it with 'ros2 bag play {path}'"
+    return f"{path}: {counted(len(numbers), 'scan')}; open its .mcap file in Foxglove, or play it with 'ros2 bag play {path}'"
 
 
 def _write_side(bag: CloudBagWriter, side: Side, labels: LabelMap) -> None:

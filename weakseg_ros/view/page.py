@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 import viser
 
-from weakseg_ros.errors import WeaksegError
+from weakseg_ros.errors import WeaksegError, counted
 from weakseg_ros.improve.label.keys import REPEATABLE, HeldKeys
 from weakseg_ros.improve.label.scene import POINT_SIZE_M
 from weakseg_ros.improve.label.widgets import KEY, TEXT, Widgets, page_script
@@ -283,10 +283,12 @@ class ViewPage(Widgets):
         lines = []
         if shown is not None:
             of = f"{self._index + 1} of {len(self._frames)}"
-            lines.append(f"<b>{html.escape(shown.name)}</b> · scan {of} · {len(shown.cloud):,} points")
+            lines.append(f"<b>{html.escape(shown.name)}</b> · scan {of} · {counted(len(shown.cloud), 'point', spec=',')}")
         lines += [f"{html.escape(side.title)}: {_in_words(side)}" for side in self._sides if _in_words(side)]
         if self._hidden:
-            lines.append(f"{self._hidden:,} points lie beyond {self._drawing.reach_m:g} m and are not drawn")
+            lines.append(
+                f"{counted(self._hidden, 'point lies', 'points lie', ',')} beyond {self._drawing.reach_m:g} m, not drawn"
+            )
         if self._unheard:
             lines.append(f"No model here answers expressions; show {REFERRING_BUNDLE} with --bundle.")
         lines += [f"<i>{html.escape(note)}</i>" for note in self._frames.notes]
@@ -301,7 +303,9 @@ def _in_words(side: Side) -> str:
     parts = []
     if side.found is not None:
         parts.append(
-            f"{side.found.mask.sum():,} points found, score {side.found.score:.2f}" if side.found.matches else "nothing matches"
+            f"{counted(side.found.mask.sum(), 'point', spec=',')} found, score {side.found.score:.2f}"
+            if side.found.matches
+            else "nothing matches"
         )
     wrong = share_wrong(side)
     if wrong is not None:

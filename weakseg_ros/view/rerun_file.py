@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from weakseg_ros.errors import ConfigError
+from weakseg_ros.errors import ConfigError, counted
 from weakseg_ros.extras import need
 from weakseg_ros.files import staged, sweep
 from weakseg_ros.view.frames import Frames
@@ -39,7 +39,7 @@ def write_rrd(frames: Frames, path: Path, every: int = 1) -> str:
         file.flush()
         os.fsync(file.fileno())
         os.replace(fresh / path.name, path)
-    return f"{path}: {len(numbers)} scans; open it with 'rerun {path}'"
+    return f"{path}: {counted(len(numbers), 'scan')}; open it with 'rerun {path}'"
 
 
 def _log_scan(recording: object, frames: Frames, index: int) -> None:

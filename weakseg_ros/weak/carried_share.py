@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from weakseg_ros.data.scan_sets import ScanSet, readable
+from weakseg_ros.errors import counted
 from weakseg_ros.points.labels import LabelMap
 from weakseg_ros.weak.propagate import PropagatedScans
 
@@ -42,10 +43,15 @@ class CarriedShare:
             rows.append(f"{names[number]:<{width}}  {self.given[number]:6d}  {self.carried[number]:7d} {right}  {weight:11.2f}")
         carried, judged = int(self.carried.sum()), int(self.judged.sum())
         if not carried:
-            return f"no label is carried: none of the {self.given.sum()} labels reaches a point of another scan or of its own"
+            return (
+                f"no label is carried: none of the {counted(self.given.sum(), 'label')} "
+                "reaches a point of another scan or of its own"
+            )
         share = 100 * carried / self.points
         right = f"{100 * self.right.sum() / judged:.1f} % of them right" if judged else "none of which has a label of its own"
-        return "\n".join([*rows, f"{carried} of {self.points} points take a label that was carried ({share:.3g} %), {right}"])
+        return "\n".join(
+            [*rows, f"{carried} of {counted(self.points, 'point')} take a label that was carried ({share:.3g} %), {right}"]
+        )
 
 
 def measure_carried(dense: ScanSet, carried: PropagatedScans) -> CarriedShare:

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from weakseg_ros.config import dump_yaml, parse, read_yaml, setting
 from weakseg_ros.data.scan_files import content_hash, write_raw_labels
 from weakseg_ros.data.scans import Scan, ScanSet, open_scans, readable
-from weakseg_ros.errors import DISK_FULL, DataError, say
+from weakseg_ros.errors import DISK_FULL, DataError, counted, say
 from weakseg_ros.files import (
     cannot_be_replaced,
     content_of,
@@ -98,7 +98,7 @@ def _draw_into(fresh: Path, scans: ScanSet, config: SparseConfig) -> SparseRecor
     if unlabelled:
         log.info("%s: %d of the %d scans have no label to draw from", scans.name, unlabelled, len(scans))
     if not tally.points_per_class.any():
-        raise DataError(f"{scans.name}: none of its {len(scans)} scans has a labelled point to draw; label some first")
+        raise DataError(f"{scans.name}: none of its {counted(len(scans), 'scan')} has a labelled point to draw; label some first")
     record = tally.record(scans, config, problems)
     write_atomic(fresh / RECORD, dump_yaml(record))
     return record
@@ -122,9 +122,12 @@ def main(argv: Sequence[str]) -> int:
     folder = config.out or config.data / "sparse" / config.draw.folder_name
     sparse = draw_sparse(scans, config.draw, folder, config.overwrite)
     say(_summary(sparse.record))
-    say(f"{folder}: sparse labels of {len(scans) - len(sparse.record.problems)} scans")
+    say(f"{folder}: sparse labels of {counted(len(scans) - len(sparse.record.problems), 'scan')}")
     if sparse.record.problems:
-        say(f"left out: {len(sparse.record.problems)} scans that cannot be read; the first: {sparse.record.problems[0]}")
+        say(
+            f"left out: {counted(len(sparse.record.problems), 'scan')} that cannot "
+            f"be read; the first: {sparse.record.problems[0]}"
+        )
     if config.carried.scans:
         say(measure_carried(scans, PropagatedScans(SparseScans(scans, sparse), config.carried)).summary)
     return 0
@@ -189,7 +192,11 @@ def _summary(record: SparseRecord) -> str:
     ]
     share = 100 * record.labelled_points / record.points
     return "\n".join(
-        [*rows, f"{record.labelled_points} of {record.points} points labelled ({share:.3g} %), {record.clicks} clicks"]
+        [
+            *rows,
+            f"{record.labelled_points} of {counted(record.points, 'point')} labelled "
+            f"({share:.3g} %), {counted(record.clicks, 'click')}",
+        ]
     )
 
 

@@ -18,7 +18,7 @@ from scipy.spatial import cKDTree
 
 from weakseg_ros.config import setting
 from weakseg_ros.deploy.grouping import object_radii_m
-from weakseg_ros.errors import DataError
+from weakseg_ros.errors import DataError, counted
 from weakseg_ros.points.cloud import Cloud
 from weakseg_ros.points.labels import LabelMap
 from weakseg_ros.points.projection import RangeSpec, RangeView, project
@@ -84,7 +84,7 @@ def check_clicks(cloud: Cloud, clicks: NDArray[np.int64], class_id: NDArray[np.i
     """The classes (M,) of the clicks; DataError for clicks that the cloud does not have, and for classes that are no things."""
     class_id = np.asarray(class_id, np.int64).reshape(-1)
     if len(clicks) != len(class_id):
-        raise DataError(f"clicks: {len(clicks)} points, but {len(class_id)} classes; give one for each")
+        raise DataError(f"clicks: {counted(len(clicks), 'point')}, but {counted(len(class_id), 'class')}; give one for each")
     if len(clicks) and not (clicks.min() >= 0 and clicks.max() < len(cloud)):
         raise DataError(f"clicks: points {clicks.min()}..{clicks.max()} of a cloud that has {len(cloud)}")
     things = np.flatnonzero(labels.things)

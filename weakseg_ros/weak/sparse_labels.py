@@ -20,7 +20,7 @@ from weakseg_ros.config import from_mapping, read_yaml
 from weakseg_ros.data.scan_files import content_hash, read_raw_labels
 from weakseg_ros.data.scan_sets import ChangedScans
 from weakseg_ros.data.scans import Scan, ScanSet, Subset
-from weakseg_ros.errors import DataError
+from weakseg_ros.errors import DataError, counted
 from weakseg_ros.files import (
     inside,
     sha256_of,
@@ -235,7 +235,7 @@ def sparse_scans(scans: ScanSet, folder: Path, unlabelled: bool = False) -> Scan
         clicked = [i for i, key in enumerate(scans.keys) if key in record.positions and key not in rejected]
         if not clicked:
             raise DataError(
-                f"{folder}: none of the {len(scans)} scans of '{scans.name}' is labelled here; click some points first"
+                f"{folder}: none of the {counted(len(scans), 'scan')} of '{scans.name}' is labelled here; click some points first"
             )
         some = Subset(scans, clicked)
         labelled = SparseScans(some, SparseLabels.load(folder, some))

@@ -24,7 +24,7 @@ from weakseg_ros.data.arrays import open_archive
 from weakseg_ros.deploy.bundle import FP32, KIND_SAMPLE, Bundle
 from weakseg_ros.deploy.engines import Engine, engine_names, example_inputs, label_of, open_first, try_to_open
 from weakseg_ros.deploy.engines.cache import Cache
-from weakseg_ros.errors import EngineError, WeaksegError
+from weakseg_ros.errors import EngineError, WeaksegError, counted
 from weakseg_ros.extras import has_nvidia_gpu, is_here
 from weakseg_ros.files import cpu_name, sha256_of_parts, version_of
 
@@ -248,7 +248,7 @@ def _key(bundle: Bundle, threads: int, candidates: Sequence[str]) -> str:
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     libraries = ("onnxruntime", "onnxruntime-gpu", "openvino", "tensorrt", "tensorrt-rtx-cu13")
     versions = [f"{name} {version_of(name)}" for name in libraries]
-    machine = [platform.machine(), cpu_name(), f"{cores} cores", f"{threads} threads", *gpu_names()]
+    machine = [platform.machine(), cpu_name(), counted(cores or 1, "core"), counted(threads, "thread"), *gpu_names()]
     return sha256_of_parts([bundle.content_hash, *machine, *versions, *candidates])
 
 

@@ -15,7 +15,7 @@ from weakseg_ros.deploy.bundle import FP32, Bundle
 from weakseg_ros.deploy.engines import DeviceLostError, Inputs, example_inputs, first_line, onnx_of, run_checked
 from weakseg_ros.deploy.engines.cache import cache_folder
 from weakseg_ros.deploy.tensors import TensorSpec
-from weakseg_ros.errors import EngineError
+from weakseg_ros.errors import EngineError, counted
 
 CUDA, TENSORRT = "CUDAExecutionProvider", "TensorrtExecutionProvider"
 PROVIDERS = (CUDA, "CPUExecutionProvider")
@@ -94,7 +94,7 @@ class OnnxRuntimeEngine:
         classes = self._session.get_modelmeta().custom_metadata_map.get("num_classes", str(self._bundle.num_classes))
         if classes != str(self._bundle.num_classes):
             raise EngineError(
-                f"{self._where}: was exported for {classes} classes, "
+                f"{self._where}: was exported for {counted(classes, 'class')}, "
                 f"but the bundle lists {self._bundle.num_classes} (including class 0)"
             )
 

@@ -16,7 +16,7 @@ from weakseg_ros.deploy.engines import Inputs, example_inputs, first_line, run_c
 from weakseg_ros.deploy.engines.buffers import guarded
 from weakseg_ros.deploy.graph import DeployGraph, split_weights
 from weakseg_ros.deploy.tensors import TensorSpec
-from weakseg_ros.errors import EngineError, WeaksegError
+from weakseg_ros.errors import EngineError, WeaksegError, counted
 from weakseg_ros.nets.heads.head import Head, Heads
 
 
@@ -50,7 +50,9 @@ class TorchEngine:
         values = guarded(self._where, self.device, lambda: self._forward(inputs), self.name)
         if len(values) != len(self._bundle.info.outputs):
             due = ", ".join(self._bundle.info.outputs)
-            raise EngineError(f"{self._where}: its network gives {len(values)} outputs, the bundle lists {due}; export it again")
+            raise EngineError(
+                f"{self._where}: its network gives {counted(len(values), 'output')}, the bundle lists {due}; export it again"
+            )
         return dict(zip(self._bundle.info.outputs, values, strict=True))
 
     @torch.inference_mode()

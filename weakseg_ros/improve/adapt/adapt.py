@@ -16,7 +16,7 @@ from typing import Any
 
 from weakseg_ros.config import dump_yaml
 from weakseg_ros.deploy.bundle import Bundle
-from weakseg_ros.errors import DataError, complain, say
+from weakseg_ros.errors import DataError, complain, counted, say
 from weakseg_ros.extras import need
 from weakseg_ros.files import check_can_write, environment, make_folder, put_in_place, staged, write_atomic, write_json
 from weakseg_ros.improve.adapt.clouds import UserClouds, read_clouds
@@ -106,11 +106,14 @@ def _write_report(config: AdaptConfig, summary: dict[str, Any]) -> None:
 
 def opening(config: AdaptConfig, old: Bundle, clouds: UserClouds) -> list[str]:
     """Four lines: model, clouds, how long, where it is written."""
-    limit = f", at most {config.max_minutes:g} minutes" if config.max_minutes else ""
+    limit = f", at most {counted(config.max_minutes, 'minute', spec='g')}" if config.max_minutes else ""
     return [
         f"adapts {old.name} ({old.content_hash[:12]}) from {old.folder}, without labels",
-        f"to {len(clouds.train)} of {clouds.found} clouds of {', '.join(clouds.names)}; the guard watches {len(clouds.guard)}",
-        f"{config.steps} steps of {config.batch_size} crops{limit}" if config.steps else "statistics only, no self-training",
+        f"to {len(clouds.train)} of {counted(clouds.found, 'cloud')} of {', '.join(clouds.names)}; "
+        f"the guard watches {len(clouds.guard)}",
+        f"{counted(config.steps, 'step')} of {counted(config.batch_size, 'crop')}{limit}"
+        if config.steps
+        else "statistics only, no self-training",
         f"the adapted bundle will be {config.out}, and the report {config.report / REPORT}",
     ]
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from weakseg_ros.data.bag_files import bags_in
-from weakseg_ros.errors import DataError
+from weakseg_ros.errors import DataError, counted
 from weakseg_ros.files import sha256_of_parts
 from weakseg_ros.improve.adapt.config import AdaptConfig
 from weakseg_ros.measure.inputs import Input, open_input
@@ -48,7 +48,8 @@ def read_clouds(config: AdaptConfig) -> UserClouds:
     if len(clouds) < FEWEST:
         why = f" ({problems[0]})" if problems else ""
         raise DataError(
-            f"{config.data[0]}: {len(clouds)} clouds can be used{why}; {FEWEST} are the minimum, and about 50 are recommended"
+            f"{config.data[0]}: {counted(len(clouds), 'cloud')} can be used{why}; {FEWEST} "
+            "are the minimum, and about 50 are recommended"
         )
     train, guard = _for_the_guard(clouds, config.guard_clouds)
     digest = sha256_of_parts([source.content_hash for source in sources])

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.spatial import cKDTree
 
+from weakseg_ros.errors import counted
 from weakseg_ros.improve.label.clicks import ClickStore
 from weakseg_ros.improve.label.frame_source import FrameSource
 from weakseg_ros.weak.scan_poses import moved
@@ -55,7 +56,7 @@ class Carrier:
         both = zip_longest(*(islice(self._source.neighbours(key, step), LOOKED_AT) for step in (-1, 1)))
         for other in (other for pair in both for other in pair if other is not None):
             if self._store.count(other) and (count := self._carry(other, key)):
-                return f"{count} points are labelled as in frame {other}. Check what moves. Undo: Z"
+                return f"{counted(count, 'point is', 'points are')} labelled as in frame {other}. Check what moves. Undo: Z"
         return f"No labels are copied: no frame within {FARTHEST_M:.0f} m of this one has labels for its points."
 
     def to_next(self, key: str) -> str:
@@ -65,7 +66,10 @@ class Carrier:
         if not self._store.count(key):
             return "No labels are copied: this frame has no labels."
         counts = [self._carry(key, other) for other in islice(self._source.neighbours(key, 1), CARRIED_ON)]
-        return f"{sum(counts)} points of the next {len(counts)} frames are labelled like these. Check what moves there."
+        return (
+            f"{counted(sum(counts), 'point')} of the next {counted(len(counts), 'frame')} "
+            f"{'is' if sum(counts) == 1 else 'are'} labelled like these. Check what moves there."
+        )
 
     def scans_around(self, key: str) -> Around:
         """The scans before and after a frame, and where its labels reach them; nothing without poses."""

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from weakseg_ros.data.scans import ScanSet
-from weakseg_ros.errors import DataError
+from weakseg_ros.errors import DataError, counted
 from weakseg_ros.files import inside
 from weakseg_ros.improve.label.changes import ChangeLog, LabelChange
 from weakseg_ros.improve.label.click_files import ClickFiles
@@ -188,7 +188,9 @@ class ClickStore:
                 raise DataError(f"{self.folder}: frame '{key}' was replaced in the log, so nothing is saved; go to the next one")
             before = self._files.raw(key)
             if len(points) and not (points.min() >= 0 and points.max() < len(before)):
-                fault = f"points {points.min()}..{points.max()} do not fit scan '{key}', which has {len(before)} points"
+                fault = (
+                    f"points {points.min()}..{points.max()} do not fit scan '{key}', which has {counted(len(before), 'point')}"
+                )
                 raise DataError(f"{self.path}: {fault}; open it again")
             points, first = np.unique(points, return_index=True)
             after = np.full(len(points), raw, np.uint32) if isinstance(raw, int) else raw[first]

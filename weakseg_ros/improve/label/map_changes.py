@@ -12,7 +12,7 @@ from typing import NamedTuple
 import numpy as np
 
 from weakseg_ros.data.scan_files import content_hash, write_raw_labels
-from weakseg_ros.errors import DataError
+from weakseg_ros.errors import DataError, counted
 from weakseg_ros.files import inside
 from weakseg_ros.points.labels import RAW_IDS, LabelMap
 from weakseg_ros.weak.sparse_labels import SparseRecord, raw_ids_of
@@ -56,7 +56,7 @@ def follow(record: SparseRecord, labels: LabelMap, where: str) -> Followed:
         if today is not None:
             name_now[name] = today
         elif record.clicks_per_class[name] or record.points_per_class[name]:
-            was = f"'{name}' (raw id {raw}, {record.points_per_class[name]} points labelled)"
+            was = f"'{name}' (raw id {raw}, {counted(record.points_per_class[name], 'point')} labelled)"
             raise DataError(f"{where}: the map '{labels.name}' has no class {was}; put it back, or label under another --name")
     return Followed(name_now, raw_now, _sentence(before, name_now, raw_now, labels, where))
 

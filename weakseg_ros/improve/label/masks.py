@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from weakseg_ros.deploy.boxes import boxes
 from weakseg_ros.deploy.grouping import object_radii_m
+from weakseg_ros.errors import counted
 from weakseg_ros.improve.label.frame_source import Frame
 from weakseg_ros.points.labels import LabelMap
 from weakseg_ros.weak.masks_by_rule import ClickSettings
@@ -81,7 +82,7 @@ def allowed_reach(reach: float) -> float:
 def describe(mask: Mask, xyz: NDArray[np.float32]) -> str:
     """How large a mask is, in words: '856 points, 4.2 x 1.8 x 1.5 m'."""
     size = " x ".join(f"{side:.1f}" for side in size_m(xyz[mask.points]))
-    return f"{len(mask.points):,} points, {size} m"
+    return f"{counted(len(mask.points), 'point', spec=',')}, {size} m"
 
 
 def objections(mask: Mask, xyz: NDArray[np.float32], labelled: NDArray[np.uint8], labels: LabelMap) -> str:

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from weakseg_ros.errors import DataError
+from weakseg_ros.errors import DataError, counted
 from weakseg_ros.improve.label.advice import Mode, advice
 from weakseg_ros.improve.label.brush import GROWTH, brush_radius, brush_step, erased, painted
 from weakseg_ros.improve.label.carry import NO_POSES, NOTHING_AROUND, Around, Carrier
@@ -120,14 +120,14 @@ class PageState:
         before = self.frame.key
         if left:
             self._open_first(left)
-        self._say(f"Frame {before} is {word}. {len(left)} frames are left to check.")
+        self._say(f"Frame {before} is {word}. {counted(len(left), 'frame is', 'frames are')} left to check.")
 
     def refresh(self) -> None:
         """Look for frames that came since the list was made."""
         before = len(self.source)
         self.source = FrameSource(self.source.folder, self.labels)
         self._carrier = Carrier(self.store, self.source)
-        self._say(f"{len(self.source)} frames, {max(0, len(self.source) - before)} of them new.")
+        self._say(f"{counted(len(self.source), 'frame')}, {max(0, len(self.source) - before)} of them new.")
 
     def choose_mode(self, mode: Mode) -> None:
         """Say what a mouse click does."""
@@ -319,11 +319,11 @@ class PageState:
         began_anew = not self.lasso.fits(origin)
         self.lasso = self.lasso.with_corner(origin, direction)
         why = "The view has moved, so the polygon starts over. " if began_anew else ""
-        self._say(f"{why}{len(self.lasso)} corners. {self._advice()}")
+        self._say(f"{why}{counted(len(self.lasso), 'corner')}. {self._advice()}")
 
     def _close_lasso(self) -> None:
         if len(self.lasso) < FEWEST_CORNERS:
-            self._say(f"A polygon needs {FEWEST_CORNERS} corners, this one has {len(self.lasso)}. {self._advice()}")
+            self._say(f"A polygon needs {counted(FEWEST_CORNERS, 'corner')}, this one has {len(self.lasso)}. {self._advice()}")
             return
         lasso, self.lasso = self.lasso, Lasso()
         self.select(lasso.inside(self.frame.cloud.xyz))
@@ -339,7 +339,7 @@ class PageState:
             self._say("There is no label here.")
             return
         self.store.erase(self.frame.key, points)
-        self._say(f"{len(points)} labels erased. Undo: Z")
+        self._say(f"{counted(len(points), 'label')} erased. Undo: Z")
 
     def _click_object(self, point: int) -> None:
         """The first click finds an object, later ones correct it: on it, they take that part off; beside it, they add it."""

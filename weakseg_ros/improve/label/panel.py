@@ -10,6 +10,7 @@ from typing import Any, Literal
 import numpy as np
 import viser
 
+from weakseg_ros.errors import counted
 from weakseg_ros.improve.label.brush import LARGEST_BRUSH_M
 from weakseg_ros.improve.label.colors import views_of
 from weakseg_ros.improve.label.keys import class_key, key_of
@@ -231,7 +232,7 @@ class Panel(Widgets):
             f"{labelled} of {suggested} suggested points labelled"
             f'<div style="background:#555;border-radius:3px;height:6px;margin:3px 0">'
             f'<div style="background:#4caf50;border-radius:3px;height:6px;width:{share:.0f}%"></div></div>'
-            f"{store.count(frame.key)} labels here · {store.clicks} clicks in all{pace}{hidden}"
+            f"{counted(store.count(frame.key), 'label')} here · {counted(store.clicks, 'click')} in all{pace}{hidden}"
             f'<div style="border-left:4px solid {color};margin:0.5em 0 0.2em;padding:0.15em 0.6em">'
             f"{html.escape(state.message)}<br>{self._guess_html()}<i>{html.escape(why) if not state.warning else ''}&nbsp;</i>"
             "</div></div>"
@@ -271,7 +272,8 @@ class Panel(Widgets):
         source, done = self._state.source, self._state.store.done
         order = "those first from which the model learns most" if source.log else "in the order of recording"
         finished = sum(key in done for key in source.keys)
-        return f'<div style="{TEXT}">{len(source)} frames, {order}; {finished} done (✓), ✓✓ checked, ✗ rejected.</div>'
+        told = f"{counted(len(source), 'frame')}, {order}; {finished} done (✓), ✓✓ checked, ✗ rejected."
+        return f'<div style="{TEXT}">{told}</div>'
 
     def _name_frames(self) -> None:
         source, store = self._state.source, self._state.store
@@ -284,7 +286,7 @@ class Panel(Widgets):
             key = source.keys[at]
             mark = _mark(key, store.done, store.record.reviews)
             count = store.count(key)
-            parts = [f"{mark}{key}", source.worth(key), f"{count} labels" if count else ""]
+            parts = [f"{mark}{key}", source.worth(key), counted(count, "label") if count else ""]
             label = " · ".join(filter(None, parts))
             color: Literal["yellow", "gray"] = "yellow" if key == self._state.frame.key else "gray"
             if (button.label, button.color, button.visible) != (label, color, True):

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Protocol
 import tyro
 
 from weakseg_ros.config import check_ranges, setting
-from weakseg_ros.errors import ConfigError, say
+from weakseg_ros.errors import ConfigError, counted, say
 from weakseg_ros.improve.label.clicks import CLICKS, ClickStore
 from weakseg_ros.improve.label.door import guarded, keep_inside
 from weakseg_ros.points.labels import LabelMap
@@ -69,7 +69,7 @@ def serve(config: LabelConfig, masks_of_clicks: MasksOfClicks) -> int:
     server = start_server(config.port)
     try:
         page = Page(server, state, config.flight_s)
-        say(f"{len(source)} frames of {config.folder}; {store.clicks} clicks so far, in {store.path}")
+        say(f"{counted(len(source), 'frame')} of {config.folder}; {counted(store.clicks, 'click')} so far, in {store.path}")
         say(f"open http://localhost:{config.port} in a browser; Ctrl+C ends the program, and everything is saved already")
         run_until_ended(page)
     finally:

@@ -20,6 +20,7 @@ from scipy.spatial import cKDTree
 
 from weakseg_ros.data.frame_log import Suggestion
 from weakseg_ros.deploy.segmentation import Segmentation
+from weakseg_ros.errors import counted
 from weakseg_ros.improve.log.acquisition import Look, doubt
 from weakseg_ros.points.cloud import Cloud
 from weakseg_ros.weak.ground import ground_points
@@ -166,7 +167,7 @@ def _spread(
         range_m = float(np.linalg.norm(cloud.xyz[sample[row]]))
         like_it = max(1, round(float(stands_for[place])))
         doubtful = "" if evenly else f"the model's uncertainty is {100 * values[row]:.0f} %; "
-        why = f"{range_m:.0f} m away; {doubtful}about {like_it} points are similar"
+        why = f"{range_m:.0f} m away; {doubtful}about {counted(like_it, 'point is', 'points are')} similar"
         found.append(_suggestion(answer, sample[row], min(1.0, gain / first), why))
     return found
 

@@ -16,7 +16,7 @@ import tyro
 from weakseg_ros.config import check_ranges, parse
 from weakseg_ros.data.bag_writer import CloudBagWriter
 from weakseg_ros.data.frame_log import FrameRecord, read_frame_cloud
-from weakseg_ros.errors import ConfigError, DataError, say
+from weakseg_ros.errors import ConfigError, DataError, counted, say
 from weakseg_ros.improve.log.context import read_context
 from weakseg_ros.improve.log.frame_folder import FrameFolder, open_frames
 
@@ -56,7 +56,7 @@ def main(argv: Sequence[str]) -> int:
         tags = ", ".join(sorted({record.tag for record in log.frames} - {""})) or "none"
         raise DataError(f"{config.folder}: no frame has the tag '{config.tag}'; there are: {tags}")
     made = sum(export_frame(log, record, config.out) for record in chosen)
-    say(f"{config.out}: {made} new bags of {len(chosen)} frames")
+    say(f"{config.out}: {counted(made, 'new bag')} of {counted(len(chosen), 'frame')}")
     failed = _send([bag_name(record) for record in chosen], config) if config.then else 0
     return 1 if failed else 0
 
@@ -86,7 +86,10 @@ def export_frame(log: FrameFolder, record: FrameRecord, out: Path) -> bool:
         if not messages:
             bag.write(read_frame_cloud(log.folder, record))
     for kind, count in (+unknown).items():
-        say(f"{path}: {count} messages of type {kind} were left out, because rosbags does not know the type")
+        say(
+            f"{path}: {counted(count, 'message')} of type {kind} {'was' if count == 1 else 'were'} "
+            "left out, because rosbags does not know the type"
+        )
     return True
 
 

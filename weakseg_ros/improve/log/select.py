@@ -22,7 +22,7 @@ from weakseg_ros.deploy.bundle import Bundle
 from weakseg_ros.deploy.fit import Fit
 from weakseg_ros.deploy.segmentation import Segmentation
 from weakseg_ros.deploy.segmenter import Segmenter
-from weakseg_ros.errors import CloudError, DataError, complain, say
+from weakseg_ros.errors import CloudError, DataError, complain, counted, say
 from weakseg_ros.files import check_can_write, environment
 from weakseg_ros.improve.log.acquisition import Look, descriptor_size, look_at
 from weakseg_ros.improve.log.admission import Admission, LogSettings
@@ -122,7 +122,7 @@ def main(argv: Sequence[str], runner_of: Callable[[RaySettings, Path], Runner] =
         selection = select(config)
         say_why_fewer(config, selection)
         new, is_whole = len(selection.keys), not selection.problems
-    say(f"{config.out}: {new} frames with at most {config.points} suggested points each")
+    say(f"{config.out}: {counted(new, 'frame')} with at most {config.points} suggested points each")
     say(f"next: weakseg label {config.out}")
     return 0 if is_whole else EXIT_PARTIAL
 
@@ -146,11 +146,17 @@ def say_why_fewer(config: SelectConfig, selection: Selection) -> None:
     for problem in selection.problems[:MOST_PROBLEMS]:
         complain(f"weakseg select: left out: {problem}")
     if len(selection.problems) > MOST_PROBLEMS:
-        complain(f"weakseg select: left out: {len(selection.problems) - MOST_PROBLEMS} more scans")
+        complain(f"weakseg select: left out: {counted(len(selection.problems) - MOST_PROBLEMS, 'more scan')}")
     if selection.known and not selection.keys:
-        say(f"all {selection.known} scans that can be read are in {config.out} already; label them, or name another --out")
+        say(
+            f"all {counted(selection.known, 'scan that can be read is', 'scans that can be read are')} in {config.out} "
+            "already; label them, or name another --out"
+        )
     elif selection.known:
-        say(f"{selection.known} scans are in {config.out} already, from an earlier call; the new frames are other scans")
+        say(
+            f"{counted(selection.known, 'scan is', 'scans are')} in {config.out} already, from "
+            "an earlier call; the new frames are other scans"
+        )
     if selection.fit is not None and selection.fit.low and config.strategy != "random":
         complain(
             f"weakseg select: the predictions that selected these frames are unreliable, {selection.fit}; fix this first, or "
@@ -281,7 +287,7 @@ def _as_the_node_would(settings: LogSettings, free: Sequence[Seen]) -> dict[int,
             known.append(frame.look.descriptor)
             chosen[frame.index] = (decision.reason, Choice(frame.index, frame.look.score))
     minutes = (free[-1].stamp_ns - free[0].stamp_ns) / 60e9 if free else 0.0
-    say(f"the node's log would keep {len(chosen)} of {len(free)} scans in {minutes:.1f} minutes:")
+    say(f"the node's log would keep {len(chosen)} of {counted(len(free), 'scan')} in {counted(minutes, 'minute', spec='.1f')}:")
     for what, count in sorted(counts.items()):
         say(f"  {count:6}  {what}")
     return chosen

@@ -14,7 +14,7 @@ from weakseg_ros.data.ray_settings import anywhere
 from weakseg_ros.data.robots import robot_of
 from weakseg_ros.deploy.bundle import Bundle
 from weakseg_ros.deploy.engines.choice import pinned
-from weakseg_ros.errors import complain
+from weakseg_ros.errors import complain, counted
 from weakseg_ros.files import sha256_of_parts, write_json
 from weakseg_ros.improve.log.select import SelectConfig, Selection, say_why_fewer, select
 from weakseg_ros.improve.log.select_together import (
@@ -62,7 +62,7 @@ def _equal_shares(config: SelectConfig, bags: Sequence[Path], bundle: Bundle, as
 
     def line(row: Row) -> str:
         done[row["name"]] = row["frames"]
-        return f"{row['frames']} frames"
+        return counted(row["frames"], "frame")
 
     return each_bag(bags, config.out, asked, work, line, fetch=config.fetch)
 
@@ -83,7 +83,7 @@ def _together(
         return look_at_bag(replace(config, data=bag, more=()), name, f"{robots[name]}/{name}")
 
     def line(row: Row) -> str:
-        return f"{row['scans']} scans of robot '{robots[row['name']]}' examined"
+        return f"{counted(row['scans'], 'scan')} of robot '{robots[row['name']]}' examined"
 
     def is_there(name: str) -> bool:
         return looks_path(config.out, name).is_file()

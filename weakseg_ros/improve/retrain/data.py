@@ -17,7 +17,7 @@ from weakseg_ros.data.frame_log import FrameScans, read_records
 from weakseg_ros.data.scan_sets import ScanCollection, ScanSet, Subset, readable
 from weakseg_ros.data.scans import Scan, open_scans
 from weakseg_ros.deploy.bundle import Bundle
-from weakseg_ros.errors import DataError, WeaksegError
+from weakseg_ros.errors import DataError, WeaksegError, counted
 from weakseg_ros.improve.label.clicks import ClickStore, clicked_scans
 from weakseg_ros.improve.retrain.config import RetrainConfig
 from weakseg_ros.train.config import TrainConfig
@@ -193,7 +193,8 @@ def _usable(folder: Path, bundle: Bundle, name: str, problems: list[str]) -> Sca
     if len(good) < FEWEST_FRAMES:
         why = f" ({problems[0]})" if problems else ""
         raise DataError(
-            f"{folder}: {len(good)} frames have usable clicks{why}; at least {FEWEST_FRAMES} are needed, one of them for "
+            f"{folder}: {counted(len(good), 'frame has', 'frames have')} usable clicks{why}; at "
+            f"least {FEWEST_FRAMES} are needed, one of them for "
             f"evaluation: label more with 'weakseg label {folder}'"
         )
     return Subset(scans, good)

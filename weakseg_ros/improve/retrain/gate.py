@@ -14,6 +14,7 @@ import numpy as np
 from weakseg_ros.config import check_ranges, setting
 from weakseg_ros.data.scan_sets import Scan
 from weakseg_ros.deploy.segmenter import Segmenter
+from weakseg_ros.errors import counted
 from weakseg_ros.measure.metrics import ConfusionMatrix
 from weakseg_ros.measure.panoptic import PanopticQuality, raw_labels
 from weakseg_ros.points.cloud import Cloud
@@ -153,7 +154,10 @@ def judge(
             before, after = float(old.confusion.iou[row.id]), float(new.confusion.iou[row.id])
             checks.append(_at_least(f"IoU of {row.name}", before, after, config.class_drop))
         elif points[row.id]:
-            unasked.append(f"IoU of {row.name}: {points[row.id]} points are too few (class_points {config.class_points})")
+            unasked.append(
+                f"IoU of {row.name}: {counted(points[row.id], 'point is', 'points are')} "
+                f"too few (class_points {config.class_points})"
+            )
     checks.append(
         Check("latency ratio", latency_ratio <= config.latency_ratio, 1.0, latency_ratio, config.latency_ratio, "at most")
     )

@@ -6,6 +6,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from weakseg_ros.errors import counted
+
 
 def render(summary: Mapping[str, Any]) -> str:
     """The report's text from the summary that `weakseg retrain` writes as JSON."""
@@ -17,8 +19,8 @@ def _head(summary: Mapping[str, Any]) -> str:
     verdict = "passed the gate" if summary["passed"] else f"refused: {'; '.join(summary['failed'])}"
     return (
         f"# {new['name']}: {verdict}\n\n"
-        f"Fine-tuned from {old['name']} (`{old['hash'][:12]}`) with {summary['data']['clicks']} clicks on "
-        f"{summary['data']['new']['scans']} frames."
+        f"Fine-tuned from {old['name']} (`{old['hash'][:12]}`) with {counted(summary['data']['clicks'], 'click')} on "
+        f"{counted(summary['data']['new']['scans'], 'frame')}."
     )
 
 
@@ -66,7 +68,7 @@ def _data(summary: Mapping[str, Any]) -> str:
     lines = ["## Data", ""]
     for name in ("new", "held_out", "replay", "regression"):
         part = data[name]
-        text = f"{part['scans']} scans of {part['name']} (hash `{part['hash'][:12]}`)" if part else "none"
+        text = f"{counted(part['scans'], 'scan')} of {part['name']} (hash `{part['hash'][:12]}`)" if part else "none"
         lines.append(f"- {name.replace('_', ' ')}: {text}")
     lines.append(f"- held out by a hash of their names: {', '.join(data['held_out_frames'])}")
     lines += [f"- note: {problem}" for problem in data["problems"]]

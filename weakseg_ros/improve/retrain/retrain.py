@@ -25,7 +25,7 @@ from weakseg_ros.data.scan_sets import ScanSet
 from weakseg_ros.deploy.bundle import Bundle
 from weakseg_ros.deploy.bundle_place import CURRENT, INFO_FILE, find_bundle
 from weakseg_ros.deploy.segmenter import Segmenter
-from weakseg_ros.errors import BundleError, DataError, WeaksegError, complain, say
+from weakseg_ros.errors import BundleError, DataError, WeaksegError, complain, counted, say
 from weakseg_ros.files import content_of, environment, make_folder, put_in_place, sweep, write_atomic, write_json
 from weakseg_ros.improve.retrain.config import RetrainConfig
 from weakseg_ros.improve.retrain.data import RetrainData, open_retrain_data
@@ -113,7 +113,7 @@ def retrain(config: RetrainConfig) -> Outcome:
         if not verdict.passed:
             versions.reject(folder, report, "; ".join(map(str, verdict.failed)))
         elif config.promote:
-            _deploy(versions, folder, old, deployed, f"retrained on {data.clicks} clicks, report in {out / REPORT}")
+            _deploy(versions, folder, old, deployed, f"retrained on {counted(data.clicks, 'click')}, report in {out / REPORT}")
     versions.judged(folder)  # the very last change: whoever was ended before it finds by it how far he was
     return Outcome(bundle, verdict, summary, out / REPORT)
 
@@ -153,14 +153,14 @@ def _done_before(config: RetrainConfig, versions: Versions) -> Outcome | None:
 
 def opening(config: RetrainConfig, old: Bundle, data: RetrainData, folder: Path, out: Path) -> list[str]:
     """Six lines: model, clicks, old data, what judges, steps, where it is written."""
-    replay = "no old data" if data.replay is None else f"{len(data.replay)} scans of {data.replay.name}"
-    around = "" if data.around is None else f", whose labels are carried to the {len(data.around)} frames around them"
+    replay = "no old data" if data.replay is None else f"{counted(len(data.replay), 'scan')} of {data.replay.name}"
+    around = "" if data.around is None else f", whose labels are carried to the {counted(len(data.around), 'frame')} around them"
     return [
         f"retrains {old.name} ({old.content_hash[:12]}) from {old.folder}",
-        f"on {data.clicks} clicks in {len(data.new)} frames of {data.new.name}{around}, beside {replay}",
-        f"{data.held_out_clicks} clicks in {len(data.held_out)} other frames are held out",
-        f"the regression set has {len(data.regression)} scans of {data.regression.name}",
-        f"{config.steps} steps, {config.batch_size} scans a step",
+        f"on {counted(data.clicks, 'click')} in {counted(len(data.new), 'frame')} of {data.new.name}{around}, beside {replay}",
+        f"{counted(data.held_out_clicks, 'click')} in {counted(len(data.held_out), 'other frame')} are held out",
+        f"the regression set has {counted(len(data.regression), 'scan')} of {data.regression.name}",
+        f"{counted(config.steps, 'step')}, {counted(config.batch_size, 'scan')} a step",
         f"the candidate will be {folder}, and all settings will be in {out / OF_RETRAINING}",
     ]
 

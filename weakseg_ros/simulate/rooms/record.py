@@ -16,7 +16,7 @@ from weakseg_ros.config import check_ranges, dump_yaml, parse, read_yaml, settin
 from weakseg_ros.data.bag_writer import CloudBagWriter
 from weakseg_ros.data.scan_files import MANIFEST
 from weakseg_ros.data.scan_writer import ScanWriter
-from weakseg_ros.errors import ConfigError, DataError, say
+from weakseg_ros.errors import ConfigError, DataError, counted, say
 from weakseg_ros.files import check_can_write, content_of, put_in_place, sha256_of_parts, staged, sweep, write_atomic
 from weakseg_ros.points.labels import LabelMap
 from weakseg_ros.points.projection import RangeSpec
@@ -131,13 +131,13 @@ def simulate_rooms(argv: Sequence[str]) -> int:
     config = parse(RoomsConfig, argv, f"simulate {ROOMS}")
     if config.view == "s3dis":
         count = record_areas(config)
-        say(f"{config.out}: {count} rooms in S3DIS's layout; next: weakseg benchmark {config.out}")
+        say(f"{config.out}: {counted(count, 'room')} in S3DIS's layout; next: weakseg benchmark {config.out}")
         return 0
     count = record_tours(config)
     if config.out:
-        say(f"{config.out}: {count} labelled scans of {config.view} clouds; next: weakseg train {config.out}")
+        say(f"{config.out}: {counted(count, 'labelled scan')} of {config.view} clouds; next: weakseg train {config.out}")
     if config.bag:
-        say(f"{config.bag}: {count} clouds on {config.topic}; next: weakseg replay {config.bag}")
+        say(f"{config.bag}: {counted(count, 'cloud')} on {config.topic}; next: weakseg replay {config.bag}")
     return 0
 
 
