@@ -206,3 +206,18 @@ class Twins:
 def test_of_two_sections_of_one_kind_the_one_that_was_typed_is_named() -> None:
     with pytest.raises(ConfigError, match=r"^--second\.height: 0 is outside"):
         parse(Twins, ["--first.mode", "ring", "--second.height", "0"], "train")
+
+
+@dataclass(frozen=True)
+class Renamed:
+    today: Inner = field(default=Inner(), metadata={"was": "once"})
+    """a section with another name in older versions"""
+
+
+def test_the_former_name_of_a_section_is_understood(capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture) -> None:
+    assert parse(Renamed, ["--once.height=3", "--once.how", "ring"], "train").today == Inner(3, "ring")
+    told = capsys.readouterr().err
+    assert "weakseg train --once.height: is now called --today.height; its value was used" in told
+    assert "weakseg train --once.how: is now called --today.mode; its value was used" in told
+    assert from_mapping(Renamed, {"once": {"height": 3}}, "x.yaml").today == Inner(3)
+    assert "x.yaml.once: is now called 'today'" in caplog.text

@@ -64,7 +64,7 @@ class DemoConfig:
     init: str = ""
     """Names the bundle whose weights and input the training starts from; an empty string starts from random weights, so that
     the clicks alone make the model."""
-    carry_scans: int = setting(5, 0, 100)
+    propagate_scans: int = setting(5, 0, 100, was="carry_scans")
     """Sets how many scans before and after its own a click also labels, by the poses of the scans (0 to 100)."""
 
     def __post_init__(self) -> None:
@@ -98,7 +98,7 @@ def run_demo(config: DemoConfig) -> dict[str, Any]:
         "start": f"weights of {config.init}, trained on other streets" if config.init else "random weights",
         "labels": f"{_clicked(record)}: one on each object of a scan, and {100 * config.label_ratio:g} % of the points of each "
         "other class in it, at least one",
-        "carried labels": _carrying(config),
+        "propagated labels": _propagating(config),
         "training": f"{train_s:.0f} s on {environment()['machine']}",
         "test": f"{counted(TEST_STREETS * config.test_scans_per_street, 'scan')} of {TEST_STREETS} other streets, from a rosbag2",
     }
@@ -155,16 +155,16 @@ def _label(config: DemoConfig) -> SparseRecord:
     return record
 
 
-def _carrying(config: DemoConfig) -> str:
+def _propagating(config: DemoConfig) -> str:
     """What becomes of a click in the scans around its own, in words."""
     from weakseg_ros.weak.propagate import PropagateSettings
 
-    if not config.carry_scans:
+    if not config.propagate_scans:
         return "none"
     radius_m = PropagateSettings().radius_m
     return (
         f"a click also labels the points within {radius_m:g} m of its place, in its own scan and by the exact poses of the "
-        f"simulator in up to {counted(config.carry_scans, 'scan')} before and after; what may move, in one"
+        f"simulator in up to {counted(config.propagate_scans, 'scan')} before and after; what may move, in one"
     )
 
 
@@ -185,7 +185,7 @@ def _train(config: DemoConfig) -> float:
             out=config.out / "run",
             val_data=config.out / "check",
             sparse_labels=config.out / "clicks",
-            propagate=PropagateSettings(scans=config.carry_scans),
+            propagate=PropagateSettings(scans=config.propagate_scans),
             # minutes are too short to learn what heavy variation teaches; half the width makes twice the steps
             width=config.columns // 2,
             augment=AugmentConfig(mix=0.0, drop=0.0),

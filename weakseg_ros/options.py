@@ -29,7 +29,7 @@ def former_names(cls: type) -> dict[str, str]:
 
 
 def former_options(cls: type) -> dict[str, str]:
-    """The options of today by those of older versions."""
+    """The options of today by those of older versions, and the sections, without what follows their dots."""
     sections = ((prefix, former_names(section)) for section, prefix in sections_of(cls))
     return {_option(prefix, was): _option(prefix, name) for prefix, names in sections for was, name in names.items()}
 
@@ -37,8 +37,11 @@ def former_options(cls: type) -> dict[str, str]:
 def by_its_name(word: str, former: Mapping[str, str], verb: str) -> str:
     """A word of a command line; an option of an older version becomes the one of today, and a sentence says so."""
     option, equals, value = word.partition("=")
-    today = former.get(option.replace("_", "-"))
-    if today is None:
+    dashed = option.replace("_", "-")
+    section, dot, inner = dashed.partition(".")
+    moved = former.get(section, section) + dot + inner
+    today = former.get(moved, moved)
+    if today == dashed or not word.startswith("--"):
         return word
     why = ", because --bundle always names the model to use" if option == "--bundle" else ""
     complain(f"weakseg {verb} {option}: is now called {today}{why}; its value was used")

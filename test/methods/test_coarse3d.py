@@ -334,7 +334,7 @@ class TestCoarse3d:
         other.load_state_dict(load(save(method.state_dict())))
         assert torch.equal(other.bank.keys, method.bank.keys)
 
-    def test_carried_labels_count_as_often_as_their_weight_says(self) -> None:
+    def test_propagated_labels_count_as_often_as_their_weight_says(self) -> None:
         labels = torch.ones(1, 10, 1000, dtype=torch.int64)
         weights = torch.full(labels.shape, 0.25)
         weights[:, :, :100] = 1.0

@@ -215,7 +215,7 @@ class TestLosses:
             shifted(method.teacher.net)
         assert values[0] == pytest.approx(values[1])
 
-    def test_the_teacher_wins_over_carried_labels_where_it_is_sure(self) -> None:
+    def test_the_teacher_wins_over_propagated_labels_where_it_is_sure(self) -> None:
         batch = Batch(torch.zeros(1, 5, 1, 5), torch.tensor([[[1, 1, 1, 0, 0]]]), torch.ones(1, 1, 5, dtype=torch.bool))
         carried = dataclasses.replace(batch, weights=torch.tensor([[[1.0, 0.2, 0.2, 0.0, 0.0]]]))
         taught = with_pseudo_labels(carried, torch.tensor([[[3, 3, 0, 3, 0]]]))
@@ -224,7 +224,7 @@ class TestLosses:
         torch.testing.assert_close(taught.weights, torch.tensor([[[1.0, 1.0, 0.2, 1.0, 0.0]]]))
 
     @pytest.mark.parametrize("targets", ["confident", "dense"])
-    def test_carried_labels_without_weight_teach_as_little_as_none(self, targets: str) -> None:
+    def test_propagated_labels_without_weight_teach_as_little_as_none(self, targets: str) -> None:
         method, net = made(ramp=0.0, sure=1.0, share=0.0, least=1.0, targets=targets, **vars(UNMIXED))
         batch = some_batch(3, labelled=0.5)
         given = dataclasses.replace(batch, weights=(batch.labels > 0).float())

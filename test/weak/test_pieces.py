@@ -101,7 +101,7 @@ def test_it_goes_no_farther_than_asked_and_many_labels_make_it_light() -> None:
     assert weights[1] == pytest.approx(0.5, rel=1e-3)
 
 
-def test_carried_labels_stay_and_label_no_pieces() -> None:
+def test_propagated_labels_stay_and_label_no_pieces() -> None:
     yard = Yard()
     yard.click(yard.left[700], BUILDING)
     yard.weight = np.where(yard.class_id > 0, 0.2, 0.0).astype(np.float32)

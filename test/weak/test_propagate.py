@@ -22,8 +22,8 @@ from weakseg_ros.points.labels import LabelMap
 from weakseg_ros.points.projection import RangeSpec
 from weakseg_ros.simulate.drive import SimulateConfig, simulate
 from weakseg_ros.simulate.lidar import SensorModel
-from weakseg_ros.weak.carried_share import measure_carried
 from weakseg_ros.weak.propagate import PropagatedScans, PropagateSettings, reached_scans
+from weakseg_ros.weak.propagated_share import measure_propagated
 from weakseg_ros.weak.scan_poses import lies_on, moved, poses_of_scans, scaled_motion, write_poses
 
 STREET = LabelMap.load("street")
@@ -74,10 +74,10 @@ def settings(**changes: object) -> PropagateSettings:
 def test_a_click_labels_the_same_surface_in_the_scans_around() -> None:
     drive = Drive()
     drive.clicked = {2: {0: ROAD, 3500: BUILDING}}
-    carried = PropagatedScans(drive, settings())
+    propagated = PropagatedScans(drive, settings())
     near = np.linalg.norm(drive.world - drive.world[0], axis=1) <= 0.29
     for number in range(6):
-        scan = carried[number]
+        scan = propagated[number]
         assert scan.class_id is not None
         assert scan.label_weight is not None
         assert scan.class_id[0] == ROAD
@@ -87,33 +87,33 @@ def test_a_click_labels_the_same_surface_in_the_scans_around() -> None:
         assert (scan.label_weight[[0, 3500]] == 1.0).all() == (number == 2)
 
 
-def test_dense_labels_say_how_many_carried_ones_are_right() -> None:
+def test_dense_labels_say_how_many_propagated_ones_are_right() -> None:
     clicked, dense = Drive(4), Drive(4)
     clicked.clicked = {0: {0: ROAD, 3500: CAR}}
     dense.clicked = {i: dict.fromkeys(range(len(dense.world)), ROAD) for i in range(4)}  # so the car is a wrong click
-    share = measure_carried(dense, PropagatedScans(clicked, settings()))
+    share = measure_propagated(dense, PropagatedScans(clicked, settings()))
     assert share.given.sum() == 2
     assert share.given[[ROAD, CAR]].tolist() == [1, 1]
-    assert share.carried[ROAD] >= 3  # the point itself in three scans, and those near it
-    assert (share.judged == share.carried).all()
-    assert share.right[ROAD] == share.carried[ROAD]
-    assert share.right[CAR] == 0 < share.carried[CAR]
-    assert 0 < share.weight[ROAD] < share.carried[ROAD]
+    assert share.propagated[ROAD] >= 3  # the point itself in three scans, and those near it
+    assert (share.judged == share.propagated).all()
+    assert share.right[ROAD] == share.propagated[ROAD]
+    assert share.right[CAR] == 0 < share.propagated[CAR]
+    assert 0 < share.weight[ROAD] < share.propagated[ROAD]
     assert share.points == 4 * len(dense.world)
     assert "building" not in share.summary
-    assert f"{share.carried.sum()} of {share.points} points" in share.summary
+    assert f"{share.propagated.sum()} of {share.points} points" in share.summary
 
 
 def test_labels_that_reach_nothing_are_said_so() -> None:
-    share = measure_carried(Drive(2), PropagatedScans(Drive(2), settings()))
-    assert share.summary.startswith("no label is carried")
+    share = measure_propagated(Drive(2), PropagatedScans(Drive(2), settings()))
+    assert share.summary.startswith("no label is propagated")
 
 
 def test_a_label_goes_no_farther_than_asked_and_what_moves_hardly_at_all() -> None:
     drive = Drive(6)
     drive.clicked = {0: {0: ROAD, 3500: CAR}}
-    carried = PropagatedScans(drive, settings(scans=3, thing_scans=1))
-    seen = [[int(carried[i].class_id[point]) for i in range(6)] for point in (0, 3500)]
+    propagated = PropagatedScans(drive, settings(scans=3, thing_scans=1))
+    seen = [[int(propagated[i].class_id[point]) for i in range(6)] for point in (0, 3500)]
     assert seen == [[ROAD] * 4 + [0] * 2, [CAR] * 2 + [0] * 4]
 
 
@@ -135,8 +135,8 @@ def test_the_weight_falls_with_distance_lag_and_the_labels_that_there_are() -> N
     drive = Drive()
     drive.clicked = {0: {0: ROAD}}
     drive.world = np.concatenate([drive.world, drive.world[:1] + np.array([[0.15, 0.0, 0.0]], np.float32)])
-    carried = PropagatedScans(drive, settings(half_scans=2.0))
-    weights = [carried[i].label_weight for i in (1, 3)]
+    propagated = PropagatedScans(drive, settings(half_scans=2.0))
+    weights = [propagated[i].label_weight for i in (1, 3)]
     assert all(weight is not None for weight in weights)
     assert 0.0 < weights[0][-1] < weights[0][0] < 1.0
     np.testing.assert_allclose(weights[1][0], weights[0][0] / 2, rtol=1e-5)  # two scans later, half as much
@@ -149,7 +149,7 @@ def test_the_weight_falls_with_distance_lag_and_the_labels_that_there_are() -> N
 
 
 def test_labels_that_others_contradict_weigh_less() -> None:
-    """What a person said at the same place tells how far the carrying can be trusted, class by class."""
+    """What a person said at the same place tells how far the propagation can be trusted, class by class."""
     honest, noisy = Drive(), Drive()
     honest.clicked = {i: dict.fromkeys(range(40), ROAD) for i in (0, 1)}
     noisy.clicked = {0: dict.fromkeys(range(40), ROAD), 1: dict.fromkeys(range(40), BUILDING)}
@@ -159,7 +159,7 @@ def test_labels_that_others_contradict_weigh_less() -> None:
     assert trust[1].class_weight[ROAD] == 0.0 < trust[0].class_weight[ROAD]
 
 
-def test_nothing_is_carried_between_recordings_nor_between_scans_that_do_not_lie_on_each_other(
+def test_nothing_is_propagated_between_recordings_nor_between_scans_that_do_not_lie_on_each_other(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     drive, other = Drive(4), Drive(4, world=1)
@@ -170,13 +170,13 @@ def test_nothing_is_carried_between_recordings_nor_between_scans_that_do_not_lie
             return (drive if index < 2 else other)[index]
 
     with caplog.at_level("WARNING"):
-        carried = PropagatedScans(Both(4), settings())
-    assert carried.poses.drive.tolist() == [0, 0, 1, 1]
+        propagated = PropagatedScans(Both(4), settings())
+    assert propagated.poses.drive.tolist() == [0, 0, 1, 1]
     assert "1 of 4 scans do not match the previous scan" in caplog.text
-    assert carried[1].class_id is not None
-    assert carried[1].class_id.any()
-    assert not carried[2].class_id.any()  # type: ignore[union-attr]
-    assert list(reached_scans(carried).keys) == ["000000", "000001"]
+    assert propagated[1].class_id is not None
+    assert propagated[1].class_id.any()
+    assert not propagated[2].class_id.any()  # type: ignore[union-attr]
+    assert list(reached_scans(propagated).keys) == ["000000", "000001"]
     drive.keys = ("a/0", "a/1", "b/0", "b/1")
     assert PropagatedScans(drive, settings()).poses.drive.tolist() == [0, 0, 1, 1]
 
@@ -236,10 +236,10 @@ def test_a_file_of_poses_is_used_and_one_that_does_not_fit_is_refused(tmp_path: 
     drive.clicked = {0: {0: ROAD}}
     file = tmp_path / "poses.txt"
     file.write_text("".join(format_pose(drive.pose(i)) + "\n" for i in range(4)))
-    carried = PropagatedScans(drive, settings(poses_file=file))
-    assert carried[3].class_id[0] == ROAD  # type: ignore[index]
-    write_poses(tmp_path / "again.txt", carried.poses)
-    assert PropagatedScans(drive, settings(poses_file=tmp_path / "again.txt")).content_hash == carried.content_hash
+    propagated = PropagatedScans(drive, settings(poses_file=file))
+    assert propagated[3].class_id[0] == ROAD  # type: ignore[index]
+    write_poses(tmp_path / "again.txt", propagated.poses)
+    assert PropagatedScans(drive, settings(poses_file=tmp_path / "again.txt")).content_hash == propagated.content_hash
     with pytest.raises(DataError, match="has 4 poses for 3 scans"):
         poses_of_scans(_named(Drive(3)), file=file)
     with pytest.raises(DataError, match="there is no such file of poses"):
@@ -274,7 +274,7 @@ def test_clicks_reach_scans_that_nobody_has_clicked_and_no_validation_scan(tmp_p
     optional("torch")
     from weakseg_ros.improve.label.clicks import ClickStore
     from weakseg_ros.train.config import TrainConfig
-    from weakseg_ros.train.training_data import open_data, with_carried_labels
+    from weakseg_ros.train.training_data import open_data, with_propagated_labels
 
     drive = Drive(5)
     with ScanWriter(tmp_path / "scans", STREET, RangeSpec(), source="yard", seed=0, intensity_full_scale=1.0) as out:
@@ -289,7 +289,7 @@ def test_clicks_reach_scans_that_nobody_has_clicked_and_no_validation_scan(tmp_p
         propagate=settings(scans=2),
     )
     train, val = open_data(config)
-    train = with_carried_labels(config, train)
+    train = with_propagated_labels(config, train)
     assert val is not None
     assert set(train.keys) == {"000000", "000001", "000002", "000003"}
     assert all(train[i].class_id[0] == ROAD for i in range(4))  # type: ignore[index]

@@ -54,7 +54,7 @@ class Batch:
     instances: Tensor | None = None
     """(B, H, W) i64 number of the object that a labelled pixel belongs to, 0 = none; no number stands in two scans"""
     weights: Tensor | None = None
-    """(B, H, W) f32 how much each label counts, 1 where a person gave it, less where it was carried there, 0 without one; None
+    """(B, H, W) f32 how much each label counts, 1 where a person gave it, less where it was propagated there, 0 without one; None
     where all labels count 1"""
     further: tuple[Tensor, ...] = ()
     """what a net is given besides the image, each (B, ...): a net on points, the pyramid of its points"""
@@ -173,7 +173,7 @@ class TrainingSource:
         return len(self.scans)
 
     def points(self, i: int) -> tuple[Cloud, NDArray[np.uint8]]:
-        """The i-th training scan's cloud and given labels (N,), read from disk; carried labels are left out."""
+        """The i-th training scan's cloud and given labels (N,), read from disk; propagated labels are left out."""
         cloud, labels, _, weight = self._read(i)
         return cloud, labels * (weight >= 1.0)
 
@@ -287,7 +287,7 @@ def raw_image(
     """Project a cloud: (5, H, W) f32 geometry and (H, W) u8 labels.
 
     Where instances (N,) are given the geometry has a sixth plane; where the labels' weights (N,) are given it has a seventh,
-    behind a plane of instances that is 0 without them. A given label, of weight 1, wins the pixel over a carried one.
+    behind a plane of instances that is 0 without them. A given label, of weight 1, wins the pixel over a propagated one.
     """
     standing, rule = stand(cloud, told), told.intensity
     cloud, view = standing.cloud, standing.pixels
@@ -306,7 +306,7 @@ def _points_of_labels(
     instance: NDArray[np.uint16] | None,
     weight: NDArray[np.float32] | None,
 ) -> NDArray[np.int64]:
-    """(H, W) the point that gives each pixel its label, -1 = none: given labels first, then carried ones."""
+    """(H, W) the point that gives each pixel its label, -1 = none: given labels first, then propagated ones."""
 
     def choose(chosen: NDArray[np.uint8]) -> NDArray[np.int64]:
         return labelled_points(chosen, view) if instance is None else clicked_points(chosen, cloud.xyz, view)

@@ -40,7 +40,7 @@ from weakseg_ros.train.config import TrainConfig
 from weakseg_ros.train.run_folder import BEST, CONFIG, STATISTICS, RunFolder
 from weakseg_ros.train.survey import DataStatistics
 from weakseg_ros.train.train import train
-from weakseg_ros.train.training_data import open_data, with_carried_labels, with_own_split
+from weakseg_ros.train.training_data import open_data, with_own_split, with_propagated_labels
 from weakseg_ros.weak.draw import draw_sparse
 from weakseg_ros.weak.scan_poses import poses_of_scans, write_poses
 from weakseg_ros.weak.sparse_labels import RECORD, SparseLabels, SparseScans, is_unfinished
@@ -182,7 +182,7 @@ def begin_or_continue(settings: TrainConfig, scans: ScanSet) -> TrainConfig:
     """To resume the run folder where the same training on the same labels left a checkpoint, else to begin anew."""
     folder = settings.out
     if RunFolder(folder).has_checkpoint():
-        learnt = with_carried_labels(settings, scans)
+        learnt = with_propagated_labels(settings, scans)
         same_data = RunFolder(folder).environment()["data"]["hash"] == learnt.content_hash
         if same_data and load_yaml(TrainConfig, folder / CONFIG) == settings:
             return dataclasses.replace(settings, resume=True)
@@ -208,7 +208,7 @@ def _drawn_labels(folder: Path, row: Row, scans: ScanSet) -> SparseLabels | None
 
 
 def _with_poses(config: BenchmarkConfig, settings: TrainConfig, scans: ScanSet) -> TrainConfig:
-    """The settings with the poses that all rows share, where labels are carried: estimated once, by the first row."""
+    """The settings with the poses that all rows share, where labels are propagated: estimated once, by the first row."""
     wanted = settings.propagate
     if not wanted.scans or wanted.poses_file is not None:
         return settings

@@ -40,8 +40,8 @@ from weakseg_ros.train.training_data import (
     image_spec,
     labels_of,
     open_data,
-    with_carried_labels,
     with_own_split,
+    with_propagated_labels,
 )
 from weakseg_ros.train.validate import labelled_only
 from weakseg_ros.weak.sparse_labels import RECORD, read_record
@@ -123,7 +123,7 @@ def open_training(config: TrainConfig) -> TrainingSession:
     train_scans, val_scans = open_data(config)
     if val_scans is not None:
         val_scans = labelled_only(val_scans, config.max_val_scans)
-    train_scans = with_carried_labels(config, train_scans)
+    train_scans = with_propagated_labels(config, train_scans)
     sparse, spec = labels_of(config, train_scans), image_spec(config, train_scans)
     told = untold(spec, train_scans.intensity_full_scale, config.intensity == "ranks", config.level, config.points_spec)
     planes = (reads_instances(config.method), told, follow_from_others(config))

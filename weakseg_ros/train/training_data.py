@@ -80,7 +80,7 @@ def _with_sparse_labels(config: TrainConfig, scans: ScanSet) -> ScanSet:
     return sparse_scans(scans, config.sparse_labels, unlabelled=bool(config.propagate.scans))
 
 
-def with_carried_labels(config: TrainConfig, scans: ScanSet) -> ScanSet:
+def with_propagated_labels(config: TrainConfig, scans: ScanSet) -> ScanSet:
     """The training scans with the labels that follow from those given, as the settings ask for: through time, then over pieces.
 
     Scans that no label reaches through time are left out.

@@ -31,8 +31,8 @@ from weakseg_ros.files import (
 from weakseg_ros.half_written import is_ours
 from weakseg_ros.points.labels import LabelMap, pack_raw
 from weakseg_ros.progress import Progress
-from weakseg_ros.weak.carried_share import measure_carried
 from weakseg_ros.weak.propagate import PropagatedScans, PropagateSettings
+from weakseg_ros.weak.propagated_share import measure_propagated
 from weakseg_ros.weak.protocols import Draw, SparseConfig, draw_scan
 from weakseg_ros.weak.sparse_labels import (
     RECORD,
@@ -65,7 +65,7 @@ class SparseVerb:
     """Names the folder to write; None means DATA/sparse/<protocol>-<ratio>-s<seed>."""
     overwrite: bool = False
     """Replaces the labels of an earlier draw in `out`."""
-    carried: PropagateSettings = field(default_factory=PropagateSettings)
+    propagate: PropagateSettings = field(default_factory=PropagateSettings, metadata={"was": "carried"})
     """Sets how the drawn labels are propagated to the scans before and after, only to report how many points that would label and
     how many of them correctly; the stored labels do not change, because a training propagates them itself."""
 
@@ -128,8 +128,8 @@ def main(argv: Sequence[str]) -> int:
             f"left out: {counted(len(sparse.record.problems), 'scan')} that cannot "
             f"be read; the first: {sparse.record.problems[0]}"
         )
-    if config.carried.scans:
-        say(measure_carried(scans, PropagatedScans(SparseScans(scans, sparse), config.carried)).summary)
+    if config.propagate.scans:
+        say(measure_propagated(scans, PropagatedScans(SparseScans(scans, sparse), config.propagate)).summary)
     return 0
 
 

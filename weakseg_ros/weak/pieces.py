@@ -50,7 +50,7 @@ def pieces_of(cloud: Cloud, spec: RangeSpec, settings: PieceSettings) -> NDArray
 class PieceScans(ChangedScans):
     """Training scans in which a given label labels its piece too; `label_weight` says how much each label counts.
 
-    Labels that were carried from other scans stay, and are not spread over pieces.
+    Labels that were propagated from other scans stay, and are not spread over pieces.
     """
 
     def __init__(self, scans: ScanSet, settings: PieceSettings) -> None:

@@ -3,7 +3,7 @@
 
 Where it is known how the sensor moved, a labelled point labels the points near its place in the scans around. The nearest
 labelled point wins; where one of another class is about as near, none does. What was named by a person keeps a weight of 1;
-what was carried weighs less, the less the farther, the later and the more contested it is, and the more labels its class
+what was propagated weighs less, the less the farther, the later and the more contested it is, and the more labels its class
 has of its own. Only the scans that are given take part: validation scans are not among them.
 """
 
@@ -31,7 +31,7 @@ LARGEST_WEIGHT = 0.99
 """of a label that nobody gave; those that were given weigh 1"""
 SAME_PLACE_M = 1e-6
 PRIOR_AGREEING, PRIOR_LABELS = 9.0, 10.0
-"""carried labels are taken to be right this often until the given ones say otherwise"""
+"""propagated labels are taken to be right this often until the given ones say otherwise"""
 
 
 @dataclass(frozen=True)
@@ -65,7 +65,7 @@ class PropagateSettings:
 
     @property
     def name(self) -> str:
-        """Part of the name of a folder with such labels; empty where nothing is carried."""
+        """Part of the name of a folder with such labels; empty where nothing is propagated."""
         return f"t{self.scans}" if self.scans else ""
 
 
@@ -79,19 +79,19 @@ class Labelled(NamedTuple):
 
 
 class Reached(NamedTuple):
-    """The labels of one scan's N points, given and carried."""
+    """The labels of one scan's N points, given and propagated."""
 
     class_id: NDArray[np.uint8]
     """(N,) 0 = none"""
     weight: NDArray[np.float32]
-    """(N,) 1 where the label was given, less where it was carried, 0 without a label"""
+    """(N,) 1 where the label was given, less where it was propagated, 0 without a label"""
 
 
 class Agreement(NamedTuple):
-    """How far given labels and those carried to the same points agree: what the labels themselves say of the carrying."""
+    """How far given labels and those propagated to the same points agree: what the labels themselves say of the propagation."""
 
     by_class: NDArray[np.float64]
-    """(K,) share of the labels carried as this class that a person confirmed, with a prior of 9 in 10"""
+    """(K,) share of the labels propagated as this class that a person confirmed, with a prior of 9 in 10"""
     same: int
     reached: int
     """given labels whose point others reach"""
@@ -108,7 +108,7 @@ class Propagation:
         for source in sources:
             counts += np.bincount(source.class_id, minlength=labels.num_classes)
         self.class_weight: NDArray[np.float64] = np.full(labels.num_classes, settings.weight)
-        """(K,) of a class's carried labels where nothing else speaks against them"""
+        """(K,) of a class's propagated labels where nothing else speaks against them"""
         self.agreement = self._agreement()
         own = settings.half_labels / (settings.half_labels + counts)
         self.class_weight = settings.weight * own * np.maximum(0.0, 2.0 * self.agreement.by_class - 1.0)
@@ -134,10 +134,10 @@ class Propagation:
         for number, source in enumerate(self._sources):
             around = self._around(number, without_own=True)
             if len(around.class_id) and len(source.class_id):
-                carried = self._nearest(around, source.xyz).class_id
-                hit = carried > 0
-                reached += np.bincount(carried[hit], minlength=len(reached))
-                same += np.bincount(carried[hit & (carried == source.class_id)], minlength=len(same))
+                propagated = self._nearest(around, source.xyz).class_id
+                hit = propagated > 0
+                reached += np.bincount(propagated[hit], minlength=len(reached))
+                same += np.bincount(propagated[hit & (propagated == source.class_id)], minlength=len(same))
         return Agreement((same + PRIOR_AGREEING) / (reached + PRIOR_LABELS), int(same.sum()), int(reached.sum()))
 
     def _around(self, number: int, without_own: bool = False) -> _Around:
@@ -196,7 +196,7 @@ def _seen_rivals(settings: PropagateSettings) -> float:
 
 
 class PropagatedScans(ChangedScans):
-    """Training scans whose labels were carried to each other; scans that nothing reaches stay without labels.
+    """Training scans whose labels were propagated to each other; scans that nothing reaches stay without labels.
 
     `label_weight` of each scan says how much its labels count. Raises what `poses_of_scans` raises.
     """

@@ -2,7 +2,7 @@
 """Where the sensor was at each scan of a data set: as the data say, as a file says, or estimated from the scans.
 
 Scans whose surfaces do not lie on those of the scan before, once both are moved by their poses, begin a new drive: nothing
-is carried over such a border, whatever the poses say.
+is propagated over such a border, whatever the poses say.
 """
 
 from __future__ import annotations

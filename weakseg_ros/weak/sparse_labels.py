@@ -226,7 +226,7 @@ class PartlyLabelled(ChangedScans):
 def sparse_scans(scans: ScanSet, folder: Path, unlabelled: bool = False) -> ScanSet:
     """A data set seen through the sparse labels in `folder`; where a person clicked them, only the scans with a click.
 
-    With `unlabelled` the scans without a click stay, without labels: for labels that are carried on to them. Raises what
+    With `unlabelled` the scans without a click stay, without labels: for labels that are propagated to them. Raises what
     `SparseLabels.load` raises, and DataError where no scan of the data set was clicked.
     """
     record = read_record(folder)

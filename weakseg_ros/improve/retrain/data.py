@@ -49,7 +49,7 @@ class RetrainData:
     """one sentence for each frame or label file that was left out, and for what is not as it should be"""
     around: ModelScans | None = None
     """`new` among the other frames of its logs, none of them held out, in the order of recording; None where no label is
-    carried to those"""
+    propagated to those"""
 
     def summary(self) -> dict[str, Any]:
         """Plain facts for a report."""

@@ -154,7 +154,9 @@ def _done_before(config: RetrainConfig, versions: Versions) -> Outcome | None:
 def opening(config: RetrainConfig, old: Bundle, data: RetrainData, folder: Path, out: Path) -> list[str]:
     """Six lines: model, clicks, old data, what judges, steps, where it is written."""
     replay = "no old data" if data.replay is None else f"{counted(len(data.replay), 'scan')} of {data.replay.name}"
-    around = "" if data.around is None else f", whose labels are carried to the {counted(len(data.around), 'frame')} around them"
+    around = (
+        "" if data.around is None else f", whose labels are propagated to the {counted(len(data.around), 'frame')} around them"
+    )
     return [
         f"retrains {old.name} ({old.content_hash[:12]}) from {old.folder}",
         f"on {counted(data.clicks, 'click')} in {counted(len(data.new), 'frame')} of {data.new.name}{around}, beside {replay}",

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How many points carried labels reach, and how many of them rightly, where the dense labels are known."""
+"""How many points propagated labels reach, and how many of them rightly, where the dense labels are known."""
 
 from __future__ import annotations
 
@@ -15,52 +15,54 @@ from weakseg_ros.weak.propagate import PropagatedScans
 
 
 @dataclass(frozen=True)
-class CarriedShare:
+class PropagatedShare:
     """Counts by class (K,), over all scans."""
 
     labels: LabelMap
     given: NDArray[np.int64]
-    carried: NDArray[np.int64]
+    propagated: NDArray[np.int64]
     """points that take the class from a label elsewhere"""
     judged: NDArray[np.int64]
     """those of them whose own label is known"""
     right: NDArray[np.int64]
     """those of these that have the class by their own label"""
     weight: NDArray[np.float64]
-    """the sum of the weights of the carried labels"""
+    """the sum of the weights of the propagated labels"""
     points: int
     """points that a ray reached"""
 
     @property
     def summary(self) -> str:
-        """A line for each class that is carried, and one for all."""
+        """A line for each class that is propagated, and one for all."""
         names = [row.name for row in self.labels.classes]
         width = max(map(len, names))
-        rows = [f"{'carried':<{width}}   given  carried  right  mean weight"]
-        for number in np.flatnonzero(self.carried):
+        rows = [f"{'propagated':<{width}}   given  propagated  right  mean weight"]
+        for number in np.flatnonzero(self.propagated):
             right = f"{100 * self.right[number] / self.judged[number]:5.1f}%" if self.judged[number] else "     -"
-            weight = self.weight[number] / self.carried[number]
-            rows.append(f"{names[number]:<{width}}  {self.given[number]:6d}  {self.carried[number]:7d} {right}  {weight:11.2f}")
-        carried, judged = int(self.carried.sum()), int(self.judged.sum())
-        if not carried:
+            weight = self.weight[number] / self.propagated[number]
+            rows.append(
+                f"{names[number]:<{width}}  {self.given[number]:6d}  {self.propagated[number]:10d} {right}  {weight:11.2f}"
+            )
+        propagated, judged = int(self.propagated.sum()), int(self.judged.sum())
+        if not propagated:
             return (
-                f"no label is carried: none of the {counted(self.given.sum(), 'label')} "
+                f"no label is propagated: none of the {counted(self.given.sum(), 'label')} "
                 "reaches a point of another scan or of its own"
             )
-        share = 100 * carried / self.points
+        share = 100 * propagated / self.points
         right = f"{100 * self.right.sum() / judged:.1f} % of them right" if judged else "none of which has a label of its own"
         return "\n".join(
-            [*rows, f"{carried} of {counted(self.points, 'point')} take a label that was carried ({share:.3g} %), {right}"]
+            [*rows, f"{propagated} of {counted(self.points, 'point')} take a label that was propagated ({share:.3g} %), {right}"]
         )
 
 
-def measure_carried(dense: ScanSet, carried: PropagatedScans) -> CarriedShare:
-    """The shares, for scans with all their labels and the same scans with carried ones, in the same order."""
+def measure_propagated(dense: ScanSet, propagated: PropagatedScans) -> PropagatedShare:
+    """The shares, for scans with all their labels and the same scans with propagated ones, in the same order."""
     classes = dense.labels.num_classes
     sums = np.zeros((4, classes), np.int64)
     weight, points = np.zeros(classes), 0
     for number, scan in readable(dense, []):
-        reached = carried[number]
+        reached = propagated[number]
         assert reached.class_id is not None
         assert reached.label_weight is not None
         truth = scan.class_id if scan.class_id is not None else np.zeros(len(scan.cloud), np.uint8)
@@ -70,4 +72,4 @@ def measure_carried(dense: ScanSet, carried: PropagatedScans) -> CarriedShare:
             sums[row] += np.bincount(reached.class_id[chosen], minlength=classes)
         weight += np.bincount(reached.class_id[others], reached.label_weight[others], minlength=classes)
         points += int(scan.cloud.valid.sum())
-    return CarriedShare(dense.labels, sums[0], sums[1], sums[2], sums[3], weight, points)
+    return PropagatedShare(dense.labels, sums[0], sums[1], sums[2], sums[3], weight, points)
