@@ -240,7 +240,7 @@ def test_a_file_of_poses_is_used_and_one_that_does_not_fit_is_refused(tmp_path: 
     assert propagated[3].class_id[0] == ROAD  # type: ignore[index]
     write_poses(tmp_path / "again.txt", propagated.poses)
     assert PropagatedScans(drive, settings(poses_file=tmp_path / "again.txt")).content_hash == propagated.content_hash
-    with pytest.raises(DataError, match="has 4 poses for 3 scans"):
+    with pytest.raises(DataError, match="has 4 lines for 3 scans"):
         poses_of_scans(_named(Drive(3)), file=file)
     with pytest.raises(DataError, match="there is no such file of poses"):
         poses_of_scans(drive, file=tmp_path / "none.txt")
