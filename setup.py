@@ -45,7 +45,7 @@ setup(
         "train": ["torch>=2.6", "lightning-fabric>=2.4", "onnx>=1.16", "onnxscript>=0.3", "safetensors>=0.4"],
         "label": ["viser>=1.1.1,<2"],
         "poses": ["kiss-icp>=1.2"],
-        "las": ["laspy>=2.5"],
+        "las": ["laspy>=2.5", "lazrs>=0.5"],
         "rerun": ["rerun-sdk>=0.21"],
         "docs": ["pdoc>=14"],
         "feather": ["pyarrow>=14"],

@@ -48,6 +48,7 @@ LIBRARIES = (
     Library("rerun", "rerun-sdk>=0.21", "recordings for the Rerun viewer", "rerun"),
     Library("kiss_icp", "kiss-icp>=1.2", "estimating poses for scans without poses", "poses"),
     Library("laspy", "laspy>=2.5", "reading and writing .las files", "las"),
+    Library("lazrs", "lazrs>=0.5", "reading and writing .laz files", "las"),
     Library("pyarrow", "pyarrow>=14", "reading .feather files", "feather"),
     Library("ray", "ray>=2.40", "working on many bags at once (--ray)", "ray"),
     Library("openvino", "openvino>=2024.6", "the openvino engine, for CPUs with matrix units", "openvino"),

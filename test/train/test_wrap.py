@@ -168,3 +168,50 @@ def test_a_published_net_is_wrapped_with_its_answers(
     with torch.inference_mode():
         expected = published(torch.from_numpy(inputs["image"]))[0, 1:].argmax(0).numpy() + 1
     assert (answers == expected).mean() > 0.999
+
+
+def convolution(path: Path, kind: int, batch: int | str = 1, after: Sequence[Any] = (), shape: Sequence[Any] = ()) -> Path:
+    """A net of three scores in the precision `kind`, with `after` behind them."""
+    dtype = helper.tensor_dtype_to_np_dtype(kind)
+    weights = [np.zeros((3, 5, 1, 1), dtype), np.array([50.0, 8.0, -8.0], dtype)]
+    weights[0][1:, 4] = np.array([[-20.0], [20.0]])[..., None]
+    nodes = [helper.make_node("Conv", ["scan", "w", "b"], ["logits" if after else "out"]), *after]
+    graph = helper.make_graph(
+        nodes,
+        "foreign",
+        [helper.make_tensor_value_info("scan", kind, [batch, 5, 16, 128])],
+        [helper.make_tensor_value_info("out", kind, shape or [batch, 3, 16, 128])],
+        [numpy_helper.from_array(values, name) for values, name in zip(weights, ("w", "b"), strict=True)],
+    )
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 13)], ir_version=8), path)
+    return path
+
+
+@pytest.mark.parametrize("kind", [TensorProto.FLOAT16, TensorProto.FLOAT])
+def test_a_model_in_half_precision_is_fed_float32_and_answers(kind: int, place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    model = convolution(place / "half.onnx", kind, "N")
+    assert main([*words(place, model), "--data", str(place / "scans")]) == 0
+    assert "on 100.00% of the pixels" in capsys.readouterr().out
+    assert main(["evaluate", str(place / "scans"), "--bundle", str(place / "mine"), "--out", str(place / "out")]) == 0
+
+
+def test_a_fixed_batch_classes_last_and_scores_that_are_not_finite_are_said(
+    place: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(words(place, convolution(place / "four.onnx", TensorProto.FLOAT, 4))) == 2
+    assert "export the net for one image at a time, or with a dynamic first axis" in capsys.readouterr().err
+    last = [helper.make_node("Transpose", ["logits"], ["out"], perm=[0, 2, 3, 1])]
+    assert main(words(place, convolution(place / "last.onnx", TensorProto.FLOAT, 1, last, [1, 16, 128, 3]))) == 2
+    assert "returns (16, 128, 3), the classes last; export the net with them first" in capsys.readouterr().err
+    logs = [helper.make_node("Neg", ["logits"], ["negative"]), helper.make_node("Log", ["negative"], ["out"])]
+    assert main(words(place, convolution(place / "nan.onnx", TensorProto.FLOAT, 1, logs))) == 2
+    assert "returns scores that are not finite on 100% of the pixels" in capsys.readouterr().err
+
+
+def test_weights_in_another_file_are_read_and_missed(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = convolution(place / "big.onnx", TensorProto.FLOAT)
+    onnx.save(onnx.load(path), path, save_as_external_data=True, location="big.data", size_threshold=0)
+    assert main(words(place, path)) == 0
+    (place / "big.data").unlink()
+    assert main([*words(place, path), "--overwrite"]) == 2
+    assert "its weights lie in that file, copy it to the model's side" in capsys.readouterr().err

@@ -24,6 +24,7 @@ from weakseg_ros.files import read_regular
 from weakseg_ros.points.cloud import Cloud, make_cloud
 from weakseg_ros.points.layout import INTENSITY_NAMES, RING_NAMES
 from weakseg_ros.points.rgb import colors_of, names_of_color
+from weakseg_ros.reads import check_regular
 
 Columns = Mapping[str, NDArray[Any]]
 MORE_INTENSITIES = ("scalar_intensity", "scalar_reflectance")
@@ -34,6 +35,7 @@ log = logging.getLogger(__name__)
 CARLA = {"I", "CosAngle", "ObjIdx", "ObjTag"}
 """columns of the .ply files that CARLA writes"""
 LEFT_HANDED = "the columns are named as CARLA names them, whose y points to the right; then set mirror to y (--mirror y)"
+COARSE_M = 0.01
 NO_POINTS = ("rgb", "color", "colors", "colour", "colours", "normal", "normals")
 """what else an archive may hold as one row for each point"""
 
@@ -59,7 +61,7 @@ def read_cloud_file(path: Path, columns: Sequence[str] = (), intensity_field: st
         named = READERS[path.suffix.lower()](path, tuple(columns))
     except OSError as error:
         raise DataError(f"{path}: cannot be read ({error.strerror or error}); check the path") from None
-    notes = (LEFT_HANDED,) if CARLA & named.keys() else ()
+    notes: tuple[str, ...] = (LEFT_HANDED,) if CARLA & named.keys() else ()
     lowered = {name.lower(): values for name, values in named.items()}
     if intensity_field not in named and len(lowered) == len(named):  # X, Y, Z, I, as some converters and CARLA write them
         named = lowered
@@ -71,6 +73,8 @@ def read_cloud_file(path: Path, columns: Sequence[str] = (), intensity_field: st
     values = None if intensity is None else named[intensity]
     _check_numbers({axis: named[axis] for axis in "xyz"} | ({intensity: named[intensity]} if intensity else {}), path)
     scale = float(np.iinfo(values.dtype).max) if values is not None and values.dtype.kind in "iu" else 0.0
+    if lost_m := _lost_m(named):
+        notes += (f"positions this far from the origin keep steps of {lost_m:.2g} m as float32; subtract an offset before",)
     cloud = make_cloud(
         np.stack([named[axis].astype(np.float32) for axis in "xyz"], axis=1),
         None if values is None else values.astype(np.float32),
@@ -80,6 +84,13 @@ def read_cloud_file(path: Path, columns: Sequence[str] = (), intensity_field: st
         stamp_ns=stamp_of(path.stem),
     )
     return replace(cloud, notes=notes)
+
+
+def _lost_m(named: Columns) -> float:
+    """The step between two positions as float32 where it is more than a LiDAR's noise, 0 where it is not."""
+    farthest = max((float(np.abs(named[axis]).max(initial=0.0, where=np.isfinite(named[axis]))) for axis in "xyz"), default=0.0)
+    step = float(np.spacing(np.float32(farthest)))
+    return step if named["x"].dtype == np.float64 and step > COARSE_M else 0.0
 
 
 def _check_numbers(columns: Columns, path: Path) -> None:
@@ -185,10 +196,14 @@ def _las(path: Path, columns: tuple[str, ...]) -> Columns:
     need("laspy")
     import laspy
 
+    if path.suffix.lower() == ".laz" and not laspy.LazBackend.detect_available():
+        need("lazrs")
     try:
-        points = laspy.read(path)
-    except (laspy.LaspyException, ValueError, EOFError) as error:
-        raise DataError(f"{path}: cannot be read as LAS ({error}); copy it again, or install lazrs for .laz") from None
+        points = laspy.read(check_regular(path))
+    except OSError:
+        raise
+    except Exception as error:  # those of laspy and lazrs share no class of their own
+        raise DataError(f"{path}: cannot be read as LAS ({type(error).__name__}: {error}); copy it again") from None
     names = [name for name in points.point_format.dimension_names if name not in "XYZ"]
     return {"x": np.array(points.x), "y": np.array(points.y), "z": np.array(points.z)} | {n: np.array(points[n]) for n in names}
 
@@ -198,7 +213,7 @@ def _feather(path: Path, columns: tuple[str, ...]) -> Columns:
     from pyarrow import ArrowInvalid, feather
 
     try:
-        table = feather.read_table(path)
+        table = feather.read_table(check_regular(path))
     except (ArrowInvalid, OSError) as error:
         raise DataError(f"{path}: cannot be read as feather ({error}); copy it again") from None
     return {name: table[name].to_numpy() for name in table.column_names}

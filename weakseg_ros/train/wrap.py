@@ -6,6 +6,7 @@ from __future__ import annotations
 import logging
 import math
 import shlex
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -171,12 +172,40 @@ def _read_model(path: Path) -> onnx.ModelProto:
         model = onnx.load(str(path))
         onnx.checker.check_model(model)
         version = max(each.version for each in model.opset_import if each.domain in ("", "ai.onnx"))
-        return model if version >= OPSET else version_converter.convert_version(model, OPSET)
+        return _in_float32(model if version >= OPSET else version_converter.convert_version(model, OPSET))
     except OSError as error:
         raise ConfigError(f"{path}: cannot be read ({error.strerror}); check the path") from None
     except Exception as error:  # onnx's and protobuf's exceptions share no class of their own
         first = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        raise ConfigError(f"{path}: is not an ONNX model that can be wrapped ({first}); export it with opset {OPSET}") from None
+        remedy = f"export it with opset {OPSET}"
+        if "should be stored in" in first:
+            remedy = "its weights lie in that file, copy it to the model's side"
+        raise ConfigError(f"{path}: is not an ONNX model that can be wrapped ({first}); {remedy}") from None
+
+
+def _in_float32(model: onnx.ModelProto) -> onnx.ModelProto:
+    """The model with its one input and its outputs in float32, where they were in half or double precision."""
+    graph, other = model.graph, (TensorProto.FLOAT16, TensorProto.DOUBLE)
+    weights = {weight.name for weight in graph.initializer}
+    before, after = [], []
+    for entry in graph.input:
+        kind = entry.type.tensor_type
+        if entry.name in weights or kind.elem_type not in other:
+            continue
+        inner = f"weakseg.inner.{entry.name}"
+        for node in graph.node:
+            node.input[:] = [inner if name == entry.name else name for name in node.input]
+        before.append(helper.make_node("Cast", [entry.name], [inner], to=kind.elem_type))
+        kind.elem_type = TensorProto.FLOAT
+    for entry in graph.output:
+        if entry.type.tensor_type.elem_type in other:
+            outer = f"weakseg.float32.{entry.name}"
+            after.append(helper.make_node("Cast", [entry.name], [outer], to=TensorProto.FLOAT))
+            entry.name, entry.type.tensor_type.elem_type = outer, TensorProto.FLOAT
+    nodes = [*before, *graph.node, *after]
+    del graph.node[:]
+    graph.node.extend(nodes)
+    return model
 
 
 def _sample_images(config: WrapConfig, image: Image) -> NDArray[np.float32]:
@@ -213,18 +242,31 @@ def _scores_of(model: onnx.ModelProto, images: NDArray[np.float32], path: Path) 
         scores = np.concatenate([session.run(None, {entry.name: image[None]})[0] for image in images])
     except Exception as error:  # onnxruntime's exceptions share no class of their own
         first = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        last = list(entry.shape[1:]) == [*images.shape[2:], images.shape[1]]
-        remedy = "export the net with the channels first (N, C, H, W)" if last else "check height, width and channels in --spec"
+        remedy = _remedy(entry.shape, images.shape)
         raise ConfigError(
             f"{path}: takes {entry.shape}, but --spec describes images {images.shape[1:]}; {remedy} ({first})"
         ) from None
+    if scores.ndim == 4 and scores.shape[1:3] == images.shape[2:] and scores.shape[2:] != images.shape[2:]:
+        raise ConfigError(f"{path}: returns {scores.shape[1:]}, the classes last; export the net with them first (N, K, H, W)")
     if scores.ndim != 4 or scores.shape[2:] != images.shape[2:] or scores.dtype != np.float32:
         found, due = f"{scores.dtype} {scores.shape[1:]}", f"(K, {images.shape[2]}, {images.shape[3]})"
         raise ConfigError(
             f"{path}: returns {found}; one score per class and pixel is needed, {due}; export the net without the layers "
             "after the scores"
         )
+    if not np.isfinite(scores).all():
+        share = float(np.mean(~np.isfinite(scores).all(axis=1)))
+        raise ConfigError(f"{path}: returns scores that are not finite on {share:.0%} of the pixels; check --spec's mean and std")
     return scores, bool((scores >= 0).all() and np.allclose(scores.sum(axis=1), 1.0, atol=1e-3))
+
+
+def _remedy(takes: Sequence[Any], images: Sequence[int]) -> str:
+    """What helps where a model takes inputs of another shape than images (M, C, H, W), of which it is given one at a time."""
+    if list(takes[1:]) == [*images[2:], images[1]]:
+        return "export the net with the channels first (N, C, H, W)"
+    if list(takes[1:]) == list(images[1:]) and takes[0] != 1:
+        return "export the net for one image at a time, or with a dynamic first axis"
+    return "check height, width and channels in --spec"
 
 
 def _first_class(channels: int, labels: LabelMap, path: Path) -> int:
