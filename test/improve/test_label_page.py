@@ -11,7 +11,6 @@ import shutil
 import signal
 import subprocess
 import sys
-import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -23,17 +22,16 @@ import pytest
 from support import PATIENCE_S, free_port, optional
 from support.browser import chromium, open_page, see
 from support.label_server import until
+from support.running_page import running_page
+from weakseg_ros.errors import counted
 from weakseg_ros.improve.label.clicks import ClickStore
 from weakseg_ros.improve.label.colors import views_of
 from weakseg_ros.improve.label.frame_source import FrameSource
-from weakseg_ros.improve.label.page_state import PageState
 from weakseg_ros.improve.label.pick import pick
-from weakseg_ros.improve.label.serve import start_server
 from weakseg_ros.points.labels import LabelMap
 
 Image = optional("PIL.Image")
 optional("viser")
-Page = importlib.import_module("weakseg_ros.improve.label.page").Page
 view_points = importlib.import_module("weakseg_ros.improve.label.scene").view_points
 
 STREET = LabelMap.load("street")
@@ -246,13 +244,8 @@ def test_two_tabs_a_killed_server_and_another_program_lose_no_click(browser: Any
 def test_a_mask_that_a_second_click_corrects_is_drawn_again(
     street: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    source = FrameSource(Path(shutil.copytree(street, tmp_path / "street")))
-    session = PageState(ClickStore(source.folder, source.labels), source)
-    server = start_server(free_port())
-    page = Page(server, session, flight_s=0.0)
-    worker = threading.Thread(target=page.run)
-    worker.start()
-    try:
+    with running_page(street, tmp_path) as (page, session):
+        source = session.source
         xyz = source.frame("000000").cloud.xyz
         point = source.frame("000000").suggestions[0].point
         page.ask("objects", "", None)
@@ -269,10 +262,6 @@ def test_a_mask_that_a_second_click_corrects_is_drawn_again(
         page.ask("reject", "", None)
         until(lambda: not len(session.lasso), "no corners")
         assert not session.warning
-    finally:
-        page.stop()
-        worker.join(PATIENCE_S)
-        server.stop()
     assert [record.getMessage() for record in caplog.records] == []
 
 
@@ -285,7 +274,7 @@ def test_a_polygon_is_drawn_named_and_accepted(browser: Any, served: Served) -> 
     middle = canvas["x"] + canvas["width"] / 2, canvas["y"] + canvas["height"] / 2
     for number, (x, y) in enumerate(((-60, -30), (60, -40), (50, 40), (-50, 30)), start=1):
         tab.mouse.click(middle[0] + x, middle[1] + y)
-        see(tab, f"{number} corners")
+        see(tab, counted(number, "corner"))
     tab.keyboard.press("Enter")
     see(tab, r"road, [\d,]+ points")
     tab.keyboard.press("7")

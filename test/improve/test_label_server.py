@@ -4,9 +4,7 @@
 from __future__ import annotations
 
 import importlib
-import shutil
 import socket
-import threading
 import time
 from pathlib import Path
 
@@ -15,6 +13,7 @@ import pytest
 
 from support import PATIENCE_S, free_port, optional
 from support.label_server import until
+from support.running_page import running_page
 from weakseg_ros.deploy.segmentation import Segmentation
 from weakseg_ros.files import write_atomic
 from weakseg_ros.improve.label.clicks import ClickStore
@@ -28,24 +27,17 @@ from weakseg_ros.simulate.drive import SimulateConfig, simulate
 from weakseg_ros.simulate.lidar import SensorModel
 
 viser = optional("viser")
-Page = importlib.import_module("weakseg_ros.improve.label.page").Page
 Panel = importlib.import_module("weakseg_ros.improve.label.panel").Panel
 
 
 def test_the_page_outlives_a_damaged_file(street: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    source = FrameSource(Path(shutil.copytree(street, tmp_path / "street")))
-    session = PageState(ClickStore(source.folder, source.labels), source)
-    server = start_server(free_port())
-    page = Page(server, session, flight_s=0.0)
-    worker = threading.Thread(target=page.run)
-    worker.start()
+    with running_page(street, tmp_path) as (page, session):
 
-    def done(mode: str) -> None:
-        """Ask for a mode and wait for it: actions are taken in order, so all that was asked before is over."""
-        page.ask(mode, "", None)
-        until(lambda: session.mode == mode, f"the mode {mode}")
+        def done(mode: str) -> None:
+            """Ask for a mode and wait for it: actions are taken in order, so all that was asked before is over."""
+            page.ask(mode, "", None)
+            until(lambda: session.mode == mode, f"the mode {mode}")
 
-    try:
         page.ask("class", "3", None)
         done("erase")
         assert session.store.count("000000") == 1
@@ -66,11 +58,6 @@ def test_the_page_outlives_a_damaged_file(street: Path, tmp_path: Path, caplog: 
         assert session.store.count("000000") == 0
         assert session.store.done == ("000000",)
         assert not caplog.records
-    finally:
-        page.stop()
-        worker.join(PATIENCE_S)
-        server.stop()
-    assert not worker.is_alive()
 
 
 def test_the_panel_outlives_a_frame_that_the_log_has_replaced(tmp_path: Path) -> None:

@@ -14,6 +14,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from support.toy_labels import CAR, LABELS, PERSON, ROAD
 from weakseg_ros.batches.batches import Batch
 from weakseg_ros.cli import main
 from weakseg_ros.config import load_yaml
@@ -27,7 +28,7 @@ from weakseg_ros.methods.settings import Coarse3dSettings, ErdaSettings, PointPa
 from weakseg_ros.methods.supervised import Supervised
 from weakseg_ros.nets.light import LightNet
 from weakseg_ros.points.cloud import Cloud, make_cloud
-from weakseg_ros.points.labels import LabelClass, LabelMap
+from weakseg_ros.points.labels import LabelMap
 from weakseg_ros.points.projection import RangeSpec
 from weakseg_ros.train.click_segmenter import ClickSegmenter
 from weakseg_ros.train.config import TrainConfig
@@ -38,16 +39,6 @@ from weakseg_ros.train.train import train
 from weakseg_ros.weak.masks_by_rule import ClickSettings, segment_from_clicks
 from weakseg_ros.weak.protocols import SparseConfig
 
-LABELS = LabelMap(
-    "toy",
-    (
-        LabelClass(0, "none", (0, 0, 0), False, (0,)),
-        LabelClass(1, "car", (1, 0, 0), True, (10,)),
-        LabelClass(2, "person", (2, 0, 0), True, (30,)),
-        LabelClass(3, "road", (3, 0, 0), False, (40,)),
-    ),
-)
-CAR, PERSON, ROAD = 1, 2, 3
 SURE = "point_panoptic.sure_pixels"
 HEIGHT, WIDTH = 16, 96
 SPEC = RangeSpec(HEIGHT, WIDTH, fov_up_deg=5.0, fov_down_deg=-25.0)

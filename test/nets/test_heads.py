@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from support import optional
+from support.toy_labels import CAR, LABELS, PERSON, ROAD
 from weakseg_ros.batches.batches import Batch
 from weakseg_ros.deploy.bundle import BundleInfo, NetRule
 from weakseg_ros.deploy.engines.torch import rules_of
@@ -28,20 +29,9 @@ from weakseg_ros.nets.heads.queries import QueryHead
 from weakseg_ros.nets.light import LightNet
 from weakseg_ros.nets.output import NetOutput
 from weakseg_ros.points.cloud import make_cloud
-from weakseg_ros.points.labels import LabelClass, LabelMap
 from weakseg_ros.points.projection import RangeSpec, project
 
-LABELS = LabelMap(
-    "toy",
-    (
-        LabelClass(0, "none", (0, 0, 0), False, (0,)),
-        LabelClass(1, "car", (1, 0, 0), True, (10,)),
-        LabelClass(2, "person", (2, 0, 0), True, (30,)),
-        LabelClass(3, "road", (3, 0, 0), False, (40,)),
-    ),
-)
 THINGS, RADIUS = torch.tensor([False, True, True, False]), torch.tensor([0.0, 3.5, 1.0, 0.0])
-CAR, PERSON, ROAD = 1, 2, 3
 HEIGHT, WIDTH = 16, 64
 SMALL = QuerySettings(queries=12, query_width=16, query_heads=2, query_layers=2)
 

@@ -7,12 +7,12 @@ import dataclasses
 import io
 import logging
 from collections import Counter, defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from hashlib import sha256
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Self, TypeVar
 
 import numpy as np
 import torch
@@ -40,6 +40,7 @@ from weakseg_ros.progress import Progress
 from weakseg_ros.train.export import export_bundle
 
 log = logging.getLogger(__name__)
+T = TypeVar("T")
 
 CACHE_FORMAT = 1
 """changed where superpoints are made otherwise, so that older ones on disk are not taken"""
@@ -163,18 +164,12 @@ class ReferringData:
     @cached_property
     def paraphrases(self) -> dict[int, list[int]]:
         """The expressions of each group."""
-        groups: dict[int, list[int]] = defaultdict(list)
-        for number, row in enumerate(self.expressions):
-            groups[row.group].append(number)
-        return groups
+        return _numbers_by(row.group for row in self.expressions)
 
     @cached_property
     def by_scan(self) -> dict[str, list[int]]:
         """The expressions of each scan."""
-        found: dict[str, list[int]] = defaultdict(list)
-        for number, row in enumerate(self.expressions):
-            found[row.scan].append(number)
-        return found
+        return _numbers_by(row.scan for row in self.expressions)
 
     def can_be_found(self, number: int) -> bool:
         """Whether an expression means nothing, or something that any superpoint holds; others would teach to find nothing."""
@@ -285,6 +280,14 @@ class Views:
 
     def _padded(self, table: NDArray[Any]) -> NDArray[Any]:
         return np.pad(table, [(0, self._most - len(table)), *[(0, 0)] * (table.ndim - 1)])
+
+
+def _numbers_by(keys: Iterable[T]) -> dict[T, list[int]]:
+    """The numbers of the items that have each key."""
+    found: dict[T, list[int]] = defaultdict(list)
+    for number, key in enumerate(keys):
+        found[key].append(number)
+    return found
 
 
 def save_scan(path: Path, scan: EncodedScan) -> None:

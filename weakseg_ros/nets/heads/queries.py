@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from weakseg_ros.nets.heads.attention import Attention
 from weakseg_ros.nets.heads.head import Head
 from weakseg_ros.nets.output import NetOutput
 from weakseg_ros.nets.settings import QueryHeadSettings
@@ -101,7 +102,7 @@ class _Layer(nn.Module):
 
     def __init__(self, width: int, heads: int) -> None:
         super().__init__()
-        self.look, self.talk = _Attention(width, heads), _Attention(width, heads)
+        self.look, self.talk = Attention(width, heads), Attention(width, heads)
         self.think = nn.Sequential(nn.Linear(width, 4 * width), nn.ReLU(inplace=True), nn.Linear(4 * width, width))
         self.norms = nn.ModuleList([nn.LayerNorm(width) for _ in range(3)])
 
@@ -109,29 +110,9 @@ class _Layer(nn.Module):
         seen = self.look(queries + query_place, keys + key_place, keys, blocked)
         queries = self.norms[0](queries + seen)
         asked = queries + query_place
-        queries = self.norms[1](queries + self.talk(asked, asked, queries, None))
+        queries = self.norms[1](queries + self.talk(asked, asked, queries))
         renewed: Tensor = self.norms[2](queries + self.think(queries))
         return renewed
-
-
-class _Attention(nn.Module):
-    """Attention of several heads, in operations that every runtime has."""
-
-    def __init__(self, width: int, heads: int) -> None:
-        super().__init__()
-        self.heads = heads
-        self.query, self.key, self.value, self.out = (nn.Linear(width, width) for _ in range(4))
-
-    def forward(self, queries: Tensor, keys: Tensor, values: Tensor, blocked: Tensor | None) -> Tensor:
-        q, k, v = (self._split(part) for part in (self.query(queries), self.key(keys), self.value(values)))
-        scores = q @ k.transpose(2, 3) / q.shape[-1] ** 0.5  # (B, heads, Q, P)
-        if blocked is not None:
-            scores = scores.masked_fill(blocked[:, None], -1e4)
-        answer: Tensor = self.out((scores.softmax(dim=-1) @ v).transpose(1, 2).flatten(2))
-        return answer
-
-    def _split(self, values: Tensor) -> Tensor:
-        return torch.unflatten(values, 2, (self.heads, -1)).transpose(1, 2)
 
 
 def _blocked(masks: Tensor, size: tuple[int, int]) -> Tensor:

@@ -16,13 +16,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from weakseg_ros.nets.heads.attention import BLOCKED, Attention
 from weakseg_ros.nets.heads.head import Head
 from weakseg_ros.nets.output import NetOutput
 from weakseg_ros.points.superpoints import PLACE_M, columns
 
 LONGEST_SENTENCE = 64
 """words, the root counted, that have a place of their own"""
-BLOCKED = -1e4
 RELATIONS, FARTHEST = 10, 6.0
 """how many numbers tell where another superpoint is; deviations from the mean beyond which a description is cut"""
 POOLED = 2
@@ -215,17 +215,17 @@ class _Layer(nn.Module):
 
     def __init__(self, width: int, parts: int, dropout: float) -> None:
         super().__init__()
-        self.look = _Attention(width, parts)
+        self.look = Attention(width, parts)
         self.norm = nn.LayerNorm(width)
         self.talk = _Block(width, parts, dropout)
-        self.listen = _Attention(width, parts)
+        self.listen = Attention(width, parts)
         self.listen_norm = nn.LayerNorm(width)
         self.compare = _Block(width, parts, dropout)
 
     def forward(self, words: Tensor, silent: Tensor, content: Tensor, hidden: Tensor, near: Tensor) -> tuple[Tensor, Tensor]:
-        words = self.norm(words + self.look(words, content, hidden))
+        words = self.norm(words + self.look(words, content, content, bias=hidden))
         words = self.talk(words, silent)
-        content = self.listen_norm(content + self.listen(content, words, silent))
+        content = self.listen_norm(content + self.listen(content, words, words, bias=silent))
         return words, self.compare(content, near)
 
 
@@ -234,10 +234,10 @@ class _Block(nn.Module):
 
     def __init__(self, width: int, parts: int, dropout: float) -> None:
         super().__init__()
-        self.attention, self.norm, self.feed = _Attention(width, parts), nn.LayerNorm(width), _Feed(width, dropout)
+        self.attention, self.norm, self.feed = Attention(width, parts), nn.LayerNorm(width), _Feed(width, dropout)
 
     def forward(self, values: Tensor, bias: Tensor) -> Tensor:
-        fed: Tensor = self.feed(self.norm(values + self.attention(values, values, bias)))
+        fed: Tensor = self.feed(self.norm(values + self.attention(values, values, values, bias=bias)))
         return fed
 
 
@@ -252,24 +252,6 @@ class _Feed(nn.Module):
     def forward(self, values: Tensor) -> Tensor:
         fed: Tensor = self.norm(values + self.inner(values))
         return fed
-
-
-class _Attention(nn.Module):
-    """Attention of several parts, in operations that every runtime has."""
-
-    def __init__(self, width: int, parts: int) -> None:
-        super().__init__()
-        self.parts = parts
-        self.query, self.key, self.value, self.out = (nn.Linear(width, width) for _ in range(4))
-
-    def forward(self, queries: Tensor, keys: Tensor, bias: Tensor) -> Tensor:
-        q, k, v = (self._split(part) for part in (self.query(queries), self.key(keys), self.value(keys)))
-        scores = q @ k.transpose(2, 3) / q.shape[-1] ** 0.5 + bias  # (B, parts, Q, P)
-        answer: Tensor = self.out((scores.softmax(dim=-1) @ v).transpose(1, 2).flatten(2))
-        return answer
-
-    def _split(self, values: Tensor) -> Tensor:
-        return torch.unflatten(values, 2, (self.parts, -1)).transpose(1, 2)
 
 
 def _blocked(there: Tensor) -> Tensor:
