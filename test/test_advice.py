@@ -29,7 +29,7 @@ OF_OTHERS = {
 }
 """options of ros2, docker, pip and ray"""
 FORMER = re.compile(r"\(formerly [^)]*\)")
-FORMER_NAMES = ("train/older.py", "config.py")
+FORMER_NAMES = ("train/older.py", "options.py")
 """files that translate options which no longer exist"""
 READERS = ("doctor", "import", "adapt", "evaluate", "view", "predict", "refer", "select")
 OVER_BAGS = ("evaluate", "select", "predict", "import")
