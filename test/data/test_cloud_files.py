@@ -388,8 +388,8 @@ def test_files_of_carla_are_read_and_told_to_be_left_handed(tmp_path: Path) -> N
 
 def las(path: Path, offset: float = 0.0) -> Path:
     """Forty points with intensities of 16 bits, stored in steps of a millimetre."""
-    laspy = pytest.importorskip("laspy", reason="needs laspy and lazrs")
-    pytest.importorskip("lazrs", reason="needs laspy and lazrs")
+    laspy = optional("laspy")
+    optional("lazrs")
     header = laspy.LasHeader(point_format=6, version="1.4")
     header.scales, header.offsets = [0.001] * 3, [offset, offset, 0.0]
     data = laspy.LasData(header)
@@ -419,7 +419,7 @@ def test_positions_that_float32_cannot_hold_are_said(tmp_path: Path) -> None:
 
 
 def test_feather_is_read_with_nulls_halves_and_stamps(tmp_path: Path) -> None:
-    pyarrow = pytest.importorskip("pyarrow", reason="needs pyarrow")
+    pyarrow = optional("pyarrow")
     from pyarrow import feather
 
     path = tmp_path / "315966265259836000.feather"

@@ -106,6 +106,7 @@ def test_layout(name: str, order: str) -> None:
 REFUSED = {
     "no z": (message(XYZ[:2], 8, records(XYZ[:2], 8, 3)), "no_xyz"),
     "no fields": (message([], 12, bytes(36)), "no_xyz"),
+    "points that a height of 0 denies": (message(XYZ, 12, bytes(36), height=0, width=3), "absurd_size"),
     "data short by one byte": (message(XYZ, 12, bytes(36), data=np.zeros(35, np.uint8)), "short_data"),
     "no data": (message(XYZ, 12, bytes(36), data=np.zeros(0, np.uint8)), "short_data"),
     "short last row": (message(XYZ, 12, bytes(75), height=2, width=3, row_step=40), "short_data"),

@@ -37,13 +37,13 @@ def bags_in(path: Path) -> list[Path]:
     other bags each file is one, and so is each .bag of ROS 1.
     """
     if any(letter in path.name for letter in "*?[") and not path.exists():
-        found = [one for one in path.parent.glob(path.name) if is_bag(one)]
+        found = [one for one in path.parent.glob(path.name) if _may_be_bag(one)]
         if not found:
             raise DataError(f"{path}: no bag matches this name; check the path")
         return sorted(found, key=natural)
     if not path.is_dir() or (path / METADATA).is_file():
         return []
-    folders = [one for one in path.iterdir() if one.is_dir() and is_bag(one)]
+    folders = [one for one in path.iterdir() if one.is_dir() and _may_be_bag(one)]
     loose = [one for one in path.iterdir() if one.is_file() and storage_suffix(one)]
     is_split = len(families(loose)) == 1 and storage_suffix(loose[0]) != ".bag"
     several = [] if is_split and not folders else folders + loose
@@ -55,6 +55,14 @@ def is_bag(path: Path) -> bool:
     if path.is_dir():
         return (path / METADATA).is_file() or bool(storage_files(path))
     return bool(storage_suffix(path))
+
+
+def _may_be_bag(path: Path) -> bool:
+    """Whether this is one bag as far as one can tell: a folder that may not be read counts, so that its bag is missed aloud."""
+    try:
+        return is_bag(path)
+    except (PermissionError, DataError):
+        return True
 
 
 def storage_files(folder: Path) -> list[Path]:

@@ -59,6 +59,10 @@ def tried(work: Work, job: Job) -> Row:
         return row | work(job.bag, job.name)
     except WeaksegError as error:
         return row | {"problem": str(error)}
+    except PermissionError as error:
+        if not str(error.filename).startswith(str(job.bag)):
+            raise
+        return row | {"problem": f"{error.filename}: {error.strerror}; check its permissions"}
 
 
 def bags_of(first: Path, more: Sequence[Path] = (), is_elsewhere: bool = False) -> list[Path]:

@@ -133,7 +133,8 @@ def check_size(raw: RawCloud) -> tuple[int, int]:
 
     A row step that is wrong is repaired where it says nothing (a single row) and where the data hold exactly the points,
     so that the rows are packed: ROS 2's own PointCloud2Modifier wrote the size of all rows for years. Bytes beyond the last
-    point are ignored. An empty cloud passes whatever else it says.
+    point are ignored. An empty cloud passes whatever else it says,
+    unless its data hold the points that a height or width of 0 denies.
     Raises CloudError: `absurd_size`, `point_step`, `row_step` or `short_data`.
     """
     height, width, step = raw.height, raw.width, raw.point_step
@@ -145,6 +146,13 @@ def check_size(raw: RawCloud) -> tuple[int, int]:
             "absurd_size",
         )
     if count == 0:
+        denied = max(height, width)
+        if 0 < step * denied <= len(raw.data):
+            raise CloudError(
+                f"PointCloud2: says {height} x {width} points, but data has {len(raw.data)} bytes, enough for {denied}; "
+                "the driver must set height to 1 for a cloud without rows",
+                "absurd_size",
+            )
         return 0, 0
     if step <= 0:
         raise CloudError(f"PointCloud2: point_step is {step}; it must cover a point's fields, check the driver", "point_step")
