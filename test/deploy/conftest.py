@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from support import optional
+from support.built import built_once
 from weakseg_ros.deploy.bundle import Bundle, BundleInfo, NetRule
 from weakseg_ros.deploy.input_spec import InputSpec, IntensityRule
 from weakseg_ros.points.labels import LabelClass, LabelMap
@@ -62,7 +63,7 @@ def export(folder: Path, info: BundleInfo) -> Bundle:
 @pytest.fixture(scope="session")
 def tiny_bundle(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
     """Read it, do not change it."""
-    return export(tmp_path_factory.mktemp("bundles") / "tiny", make_info())
+    return Bundle.load(built_once(tmp_path_factory, "tiny", lambda folder: export(folder / "tiny", make_info())) / "tiny")
 
 
 @pytest.fixture

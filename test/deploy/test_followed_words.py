@@ -31,7 +31,7 @@ pytestmark = pytest.mark.slow  # a net with a referring head is exported first
 
 @pytest.fixture(scope="module")
 def told(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
-    return told_bundle(tmp_path_factory.mktemp("told"))
+    return told_bundle(tmp_path_factory)
 
 
 @pytest.fixture(scope="module")

@@ -30,7 +30,7 @@ pytestmark = pytest.mark.slow  # a net with a referring head is exported first
 
 @pytest.fixture(scope="module")
 def bundle(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
-    return told_bundle(tmp_path_factory.mktemp("told"))
+    return told_bundle(tmp_path_factory)
 
 
 @pytest.fixture(scope="module")

@@ -61,7 +61,7 @@ class Asker:
 
 @pytest.fixture(scope="module")
 def asker(rig: Any, start: Start, tmp_path_factory: pytest.TempPathFactory) -> Asker:
-    told = told_bundle(tmp_path_factory.mktemp("told"))
+    told = told_bundle(tmp_path_factory)
     return Asker(rig, *start("--bundle", str(told.folder), "--engine", "onnxruntime", ROS_PYTHON_CHECK_FIELDS="1"))
 
 

@@ -6,8 +6,10 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+import pytest
 
 from support import optional
+from support.built import built_once
 from weakseg_ros.deploy.bundle import Bundle, BundleInfo, NetRule
 from weakseg_ros.deploy.input_spec import IntensityRule, plain_spec
 from weakseg_ros.points.cloud import Cloud, make_cloud
@@ -19,8 +21,12 @@ LABELS = LabelMap("five", tuple(LabelClass(i, name, (i, 0, 0), i > 2, (i,)) for 
 WORDS = "the car left person"
 
 
-def told_bundle(folder: Path) -> Bundle:
-    """Random weights; its vocabulary is WORDS."""
+def told_bundle(factory: pytest.TempPathFactory) -> Bundle:
+    """Random weights; its vocabulary is WORDS. Read it, do not change it."""
+    return Bundle.load(built_once(factory, "told", _export) / "told")
+
+
+def _export(folder: Path) -> Bundle:
     torch = optional("torch")
     optional("onnx")
     from weakseg_ros.deploy.engines.torch import rules_of
