@@ -123,6 +123,8 @@ VOLATILE = re.compile(
     r"elapsed_s|wall_s|train_s|seconds|peak_mib|step_ms|made|time|latency|ms$|_ms|ms:|environment|machine|cores|command|histogram|hash|folder|path"
 )
 """what a file says of when, where and how fast it was made, and the hashes over that"""
+TOOK = re.compile(r"\d+ s on ")
+"""a text that begins with how long something took on which machine"""
 ENDS = {
     **{".html": b"</html>", ".png": b"IEND\xaeB`\x82", ".mcap": b"\x89MCAP0\r\n", ".npz": b"PK\x05\x06"},
     **{".md": b"", ".rrd": b""},
@@ -164,6 +166,8 @@ def _lasting(value: Any) -> Any:
         return {key: _lasting(item) for key, item in value.items() if not VOLATILE.search(str(key).lower())}
     if isinstance(value, list):
         return [_lasting(item) for item in value]
+    if isinstance(value, str) and TOOK.match(value):
+        return "TIME"
     return "PATH" if isinstance(value, str) and value.startswith("/") else value
 
 

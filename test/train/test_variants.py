@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from support import optional
+from support import files_of_at_most, optional
 
 torch = optional("torch")
 onnx = optional("onnx")
@@ -25,7 +25,7 @@ from weakseg_ros.deploy.engines import open_engine
 from weakseg_ros.deploy.engines.choice import measure, sample_inputs
 from weakseg_ros.deploy.engines.plans import build_plan, library_of, shapes_of
 from weakseg_ros.deploy.input_spec import InputSpec, IntensityRule
-from weakseg_ros.errors import EngineError
+from weakseg_ros.errors import EngineError, refusal_of
 from weakseg_ros.half_written import is_ours
 from weakseg_ros.nets.build import build_net
 from weakseg_ros.points.cloud import make_cloud
@@ -140,6 +140,19 @@ def test_what_the_quantiser_leaves_when_it_is_killed_is_removed_by_the_next(
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
     MAKERS["int8"](in_float32(onnx.load(model)), np.zeros((2, 5, 32, 64), np.float32))
     assert set(os.listdir(tmp_path)) == {name for name in left if not is_ours(name)}, "the libraries have one thing each there"
+
+
+def test_a_full_disk_ends_the_quantisation_instead_of_changing_what_comes_of_it(
+    exported: Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The tool itself reads its files as they are, cut off or not, or goes on without its optimisation."""
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    model = in_float32(onnx.load(exported.folder / "model.onnx"))
+    with files_of_at_most(model.ByteSize() + 1), pytest.raises(OSError, match="File too large") as refused:
+        MAKERS["int8"](model, np.zeros((2, 5, 32, 64), np.float32))
+    assert refusal_of(refused.value) == f"{tmp_path}: File too large"
+    assert not caplog.records
+    assert not any(map(is_ours, os.listdir(tmp_path)))
 
 
 def test_a_variant_that_loses_too_much_is_not_written_and_that_is_said() -> None:

@@ -7,7 +7,11 @@ QuantizeLinear and DequantizeLinear for each use, and biases in float.
 
 from __future__ import annotations
 
+import contextlib
+import os
+import tempfile
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -22,6 +26,8 @@ from weakseg_ros.train.onnx_file import quiet
 
 LEARNT = ("Conv", "ConvTranspose", "Gemm", "MatMul")
 QUANTISED = ("Conv", "Add", "Relu")
+TOOL_FILES, TIMES_THE_MODEL = 3, 2
+"""as many files of this size the tool is allowed; it keeps up to five at a time, each about as large as the model"""
 FOR_CPUS: dict[str, Any] = {"CalibMovingAverage": True}
 """the range of each tensor is the mean over scans of its extremes; one wild scan does not coarsen all others"""
 FOR_TENSORRT: dict[str, Any] = {
@@ -63,6 +69,7 @@ def _quantised(model: onnx.ModelProto, images: NDArray[np.float32], activations:
     with scratch_folder("weakseg_variants") as scratch, temporary_files_in(scratch), quiet(None):
         plain, prepared, made = (scratch / f"{name}.onnx" for name in ("plain", "prepared", "made"))
         onnx.save(model, plain)  # by its place: given the model itself, the tool loses its weights
+        _refuse_a_full_disk(scratch, model.ByteSize())
         quant_pre_process(plain, prepared, skip_symbolic_shape=True)
         graph = onnx.load(prepared)
         learnt = learnt_part(graph)
@@ -81,6 +88,14 @@ def _quantised(model: onnx.ModelProto, images: NDArray[np.float32], activations:
             extra_options=dict(options),
         )
         return content_of(onnx.load(made))
+
+
+def _refuse_a_full_disk(folder: Path, model_bytes: int) -> None:
+    """OSError where the tool's own files have no room: it would read what was cut off, or leave its optimisation out."""
+    with contextlib.ExitStack() as stack:
+        for _ in range(TOOL_FILES):
+            file = stack.enter_context(tempfile.TemporaryFile(dir=folder))
+            os.posix_fallocate(file.fileno(), 0, TIMES_THE_MODEL * model_bytes)
 
 
 class _Images(CalibrationDataReader):  # type: ignore[misc]
