@@ -97,6 +97,7 @@ def test_numbered_lines_belong_to_the_scans_of_these_numbers(tmp_path: Path) -> 
 @pytest.mark.parametrize(
     ("text", "told"),
     [
+        ("# nothing but a comment\n", "has 0 lines for 5 scans"),
         (f"{START_S} 0 0 0 0 0 0 3\n", r"last four numbers of pose 1 are no quaternion \(length 3\)"),
         (f"2 {quaternion_row(0)}\n1 {quaternion_row(1)}\n", "do not rise from line to line"),
         (f"1 {quaternion_row(0)}\n1 {quaternion_row(1)}\n", "do not rise from line to line"),

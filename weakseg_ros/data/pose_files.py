@@ -57,7 +57,9 @@ def read_poses(path: Path) -> PoseFile:
     """
     lines = read_lines(path)
     rows = [line.replace(",", " ").split() for line in lines]
-    width = len(rows[0]) if rows else 0
+    if not rows:
+        return PoseFile(np.zeros((0, 4, 4)))
+    width = len(rows[0])
     values = np.array([_numbers(row, width, f"{path}:{number}") for number, row in enumerate(rows, 1)]).reshape(len(rows), -1)
     if width in (_QUATERNIONS, _STAMPED):
         return _of_quaternions(values[:, -7:], [row[0] for row in rows] if width == _STAMPED else None, path)
