@@ -20,7 +20,7 @@ def small(words: Sequence[str]) -> list[str]:
         "simulate": ROOMS if "--rooms" in words else drive,
         "train": TRAIN,
         "benchmark": f"--methods supervised --nets light --ratios 0.01 --seeds 1 --override {ROW}",
-        "retrain": f"--steps 3 {GATE}",
+        "retrain": f"--steps 2 --batch-size 2 --regression-scans 1 {GATE}",
         **dict.fromkeys(("label", "view"), f"--port {os.environ.get('WEAKSEG_TEST_PORT', 8081)}"),
     }
     return [*words, *more.get(words[0], "").split()]
