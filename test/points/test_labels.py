@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 from pathlib import Path
 
 import numpy as np
@@ -175,3 +176,40 @@ def test_a_row_that_lacks_something_says_what(tmp_path: Path) -> None:
     (tmp_path / "a.yaml").write_text("- {id: 0, name: a, color: [0, 0, 0], raw_ids: [0]}\n")
     with pytest.raises(ConfigError, match=r"^a\[0\]: lacks 'thing'; add it$"):
         LabelMap.from_yaml(tmp_path / "a.yaml")
+
+
+def test_maps_in_json_and_under_any_name_are_read(tmp_path: Path) -> None:
+    files = [tmp_path / name for name in ("yard.json", "yard.YAML", "yard.JSON", "yard")]
+    for file in files:
+        file.write_text(json.dumps(rows()))
+        assert LabelMap.load(file).names == ("unlabelled", "road", "car")
+    (tmp_path / "yard.csv").write_text("id,name\n0,unlabelled\n")
+    with pytest.raises(ConfigError, match=r"yard: expected a list with one row per class.*a row reads \{id: 1"):
+        LabelMap.load(tmp_path / "yard.csv")
+    with pytest.raises(ConfigError, match=r"absent\.json: cannot be read"):
+        LabelMap.load(tmp_path / "absent.json")
+
+
+def test_a_list_of_names_is_answered_with_a_row() -> None:
+    with pytest.raises(ConfigError, match=r"toy\[0\]: expected the row of a class, found str 'road'; a row reads \{id: 1"):
+        LabelMap.from_rows(["road", "car"], "toy")  # type: ignore[list-item]
+
+
+def test_a_class_that_would_be_lost_as_class_0_is_told(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    shifted = [{**row, "id": number} for number, row in enumerate(rows()[1:])]
+    (tmp_path / "shifted.yaml").write_text(yaml.safe_dump(shifted))
+    (tmp_path / "whole.yaml").write_text(yaml.safe_dump(rows()))
+    for name in [*SHIPPED, tmp_path / "whole.yaml"]:
+        LabelMap.load(name)
+    assert not caplog.records
+    LabelMap.load(tmp_path / "shifted.yaml")
+    assert "its class 0 is 'road', but class 0 always means unlabelled" in caplog.text
+
+
+def test_a_data_config_whose_ignored_class_has_another_number_keeps_its_first_class(tmp_path: Path) -> None:
+    config = {**CONFIG, "learning_map": {0: 255, 40: 0}, "learning_map_inv": {0: 40, 255: 0}}
+    (tmp_path / "a.yaml").write_text(yaml.safe_dump(config))
+    assert LabelMap.from_yaml(tmp_path / "a.yaml").names == ("unlabelled", "road")
+    config = {**CONFIG, "learning_map": {10: 0, 40: 1}, "learning_map_inv": {0: 10, 1: 40}}
+    (tmp_path / "b.yaml").write_text(yaml.safe_dump(config))
+    assert LabelMap.from_yaml(tmp_path / "b.yaml").names == ("unlabelled", "10", "road")

@@ -33,7 +33,7 @@ def rows_of(content: Mapping[str, Any], where: str, known_things: frozenset[str]
         raise ConfigError(f"{where}: is a data config without the mapping '{missing[0]}'; add it, or write a list of rows")
     learning, inverse = (_numbers(content, name, where) for name in ("learning_map", "learning_map_inv"))
     names, colors = _by_number(content, "labels", where), _by_number(content, "color_map", where)
-    ignored = {k for k, ignore in (_by_number(content, "learning_ignore", where) or {0: True}).items() if ignore}
+    ignored = {k for k, ignore in (_by_number(content, "learning_ignore", where) or _of_no_label(learning)).items() if ignore}
     listed = set(content.get("things") or ())
     unnamed = sorted({k for k in learning.values() if k not in ignored and k not in inverse})
     if unnamed:
@@ -51,6 +51,11 @@ def rows_of(content: Mapping[str, Any], where: str, known_things: frozenset[str]
         thing = bool({first, name} & listed) if listed else name in known_things
         rows.append({"id": len(rows), "name": name, "color": color, "thing": thing, "raw_ids": raw})
     return rows
+
+
+def _of_no_label(learning: Mapping[int, int]) -> dict[int, bool]:
+    """What a config without `learning_ignore` ignores: the class of raw id 0, which means no label in every file."""
+    return {learning[0]: True} if 0 in learning else {}
 
 
 def _by_number(content: Mapping[str, Any], name: str, where: str) -> dict[int, Any]:

@@ -8,6 +8,7 @@ per class, or a data config of lidar-bonnetal.
 
 from __future__ import annotations
 
+import logging
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -22,6 +23,8 @@ from weakseg_ros.config import from_mapping, read_yaml, to_mapping
 from weakseg_ros.errors import ConfigError, DataError, counted, did_you_mean
 from weakseg_ros.files import share_folder
 from weakseg_ros.points.data_config import is_data_config, rows_of
+
+log = logging.getLogger(__name__)
 
 MAX_CLASSES = 255
 RAW_IDS = 1 << 16
@@ -60,25 +63,39 @@ class LabelMap:
         """A map from plain mappings, as YAML, JSON and `bundle.yaml` hold them; `name` begins every error text."""
         if isinstance(rows, (str, Mapping)) or not isinstance(rows, Sequence):
             raise ConfigError(f"{name}: expected a list with one row per class, found {type(rows).__name__}; {_EXAMPLE}")
+        for i, row in enumerate(rows):
+            if not isinstance(row, Mapping):
+                raise ConfigError(
+                    f"{name}[{i}]: expected the row of a class, found {type(row).__name__} {str(row)[:40]!r}; {_EXAMPLE}"
+                )
         return cls(name, tuple(from_mapping(LabelClass, row, f"{name}[{i}]") for i, row in enumerate(rows)))
 
     @classmethod
     def from_yaml(cls, path: Path) -> LabelMap:
-        """A map from a YAML file, named after the file: a list of rows, or lidar-bonnetal's data config."""
+        """A map from a YAML or JSON file, named after the file: a list of rows, or lidar-bonnetal's data config."""
         content = read_yaml(path)
         if is_data_config(content):
             content = rows_of(content, str(path), _shipped_things())
-        return cls.from_rows(content, path.stem)
+        labels = cls.from_rows(content, path.stem)
+        first = labels.names[0]
+        if not any(word in first.lower() for word in _NO_CLASS):
+            log.warning(
+                "%s: its class 0 is '%s', but class 0 always means unlabelled: its points are ignored everywhere; "
+                "if that is a class, begin with {id: 0, name: unlabelled, color: [0, 0, 0], thing: false, raw_ids: []}",
+                path,
+                first,
+            )
+        return labels
 
     @classmethod
     def load(cls, name_or_path: str | Path) -> LabelMap:
-        """A map that ships with the package by its name ('semantickitti'), or any other by the path of its YAML file."""
+        """A map that ships with the package by its name ('semantickitti'), or any other by the path of its file."""
         path = Path(name_or_path)
-        if path.suffix in (".yaml", ".yml"):
-            return cls.from_yaml(path)
         folder = _shipped()
         known = sorted(file.stem for file in folder.glob("*.yaml"))
         if str(name_or_path) not in known:
+            if path.suffix.lower() in (".yaml", ".yml", ".json") or path.is_file():
+                return cls.from_yaml(path)
             hint = did_you_mean(str(name_or_path), known) or ";"
             raise ConfigError(f"labels: unknown '{name_or_path}'{hint} known: {', '.join(known)}, or the path of a .yaml file")
         return cls.from_yaml(folder / f"{name_or_path}.yaml")
@@ -166,6 +183,23 @@ class LabelMap:
         return np.array([row.raw_ids[0] if row.id else 0 for row in self.classes], np.uint16)
 
 
+_NO_CLASS = (
+    "unlab",
+    "unann",
+    "unkn",
+    "uncl",
+    "undef",
+    "invalid",
+    "ignore",
+    "void",
+    "none",
+    "nothing",
+    "noise",
+    "outlier",
+    "background",
+    "other",
+)
+"""parts of the names that maps give to points without a class"""
 _EXAMPLE = (
     "a row reads {id: 1, name: road, color: [128, 64, 128], thing: false, raw_ids: [40]}, and id 0 is 'unlabelled' "
     "(or give a data config with labels, learning_map, learning_map_inv)"

@@ -98,6 +98,8 @@ def _draw_into(fresh: Path, scans: ScanSet, config: SparseConfig) -> SparseRecor
     if unlabelled:
         log.info("%s: %d of the %d scans have no label to draw from", scans.name, unlabelled, len(scans))
     if not tally.points_per_class.any():
+        if len(problems) == len(scans):
+            raise DataError(f"{scans.name}: none of its {counted(len(scans), 'scan')} can be read; the first: {problems[0]}")
         raise DataError(f"{scans.name}: none of its {counted(len(scans), 'scan')} has a labelled point to draw; label some first")
     record = tally.record(scans, config, problems)
     write_atomic(fresh / RECORD, dump_yaml(record))
