@@ -19,7 +19,9 @@ optional("torch")
 
 from weakseg_ros.cli import main
 from weakseg_ros.config import load_yaml
+from weakseg_ros.data.scans import open_scans
 from weakseg_ros.data.side_files import say_once
+from weakseg_ros.errors import DataError
 from weakseg_ros.points.projection import RangeSpec
 
 STEPS = "--steps 4 --warmup-steps 1 --batch-size 1 --accelerator cpu --precision 32-true".split()
@@ -78,6 +80,32 @@ def test_label_files_that_belong_to_no_scan_are_named(bare: Callable[..., Path],
         assert train(data) == 2
     assert "4 of 4 label files belong to no scan" in caplog.text
     assert "0000000000.label" in caplog.text
+
+
+@pytest.mark.parametrize("suffix", [".txt", ".npz", ".csv"])
+def test_files_of_another_kind_where_labels_are_due_are_named(
+    suffix: str, bare: Callable[..., Path], caplog: pytest.LogCaptureFixture
+) -> None:
+    data = bare()
+    rewrite(data, lambda raw, file: file.rename(file.with_suffix(suffix)) and None)
+    open_scans(data)
+    assert f"4 scans with a file of another kind than .label and .npy (the first: 000000{suffix})" in caplog.text
+    caplog.clear()
+    say_once.cache_clear()
+    for file in sorted((data / "labels").iterdir()):
+        file.with_suffix(".label").write_bytes(file.read_bytes())
+    open_scans(data)
+    assert "another kind" not in caplog.text
+
+
+def test_labels_with_instances_as_floats_and_as_text_are_named(bare: Callable[..., Path]) -> None:
+    data = bare()
+    rewrite(data, lambda raw, file: np.where(raw > 0, raw | 3 << 16, 0).astype("<f4").tofile(file))
+    with pytest.raises(DataError, match="holds float32 numbers, but uint32 is expected"):
+        open_scans(data)[0]
+    (data / "labels" / "000000.label").write_text("40\n10\n0\n")
+    with pytest.raises(DataError, match=r"000000\.label: holds numbers as text; write the labels as uint32"):
+        open_scans(data)[0]
 
 
 def test_without_a_labelled_validation_scan_the_last_weights_are_exported(

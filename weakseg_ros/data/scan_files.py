@@ -172,6 +172,8 @@ def read_raw_labels(path: Path, count: int) -> NDArray[np.uint32]:
         return _labels_of_array(path, count)
     blob = _read_bytes(path)
     if len(blob) != 4 * count:
+        if blob and not blob.strip(_OF_NUMBERS):
+            raise DataError(f"{path}: holds numbers as text; {_AS_ARRAY}")
         raise DataError(f"{path}: has {_found(len(blob), count)}; {_due(len(blob), count)}")
     raw = np.frombuffer(blob, "<u4")
     if _looks_like_floats(raw):
@@ -181,6 +183,7 @@ def read_raw_labels(path: Path, count: int) -> NDArray[np.uint32]:
     return raw
 
 
+_OF_NUMBERS = b"0123456789+-.,;eE \t\r\n"
 _AS_ARRAY = "write the labels as uint32, or with numpy.save as .npy of any integer type"
 
 
@@ -199,11 +202,11 @@ def _due(size: int, count: int) -> str:
 
 
 def _looks_like_floats(raw: NDArray[np.uint32]) -> bool:
-    """Whether the bytes are whole float32 numbers in the range of raw ids: as uint32 these were instances above 16000."""
+    """Whether the bytes are whole float32 numbers, with instances or without: as uint32 these were instances above 16000."""
     some = raw[raw > 0]
     with np.errstate(all="ignore"):
         values = some.view("<f4")
-        return bool(len(some)) and bool(((values >= 1) & (values < 1 << 16) & (values == np.floor(values))).all())
+        return bool(len(some)) and bool(((values >= 1) & (values < 1 << 24) & (values == np.floor(values))).all())
 
 
 def _labels_of_array(path: Path, count: int) -> NDArray[np.uint32]:

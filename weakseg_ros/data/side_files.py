@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Sequence
+from collections.abc import Set as AbstractSet
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -91,7 +92,8 @@ def label_file(folder: Path, key: str) -> Path | None:
 
 
 def say_strays(folder: Path, keys: Sequence[str]) -> None:
-    """Warn of label files that belong to no scan: they are under another name, and nobody would miss them."""
+    """Warn of label files that belong to no scan or that no reader knows: nobody would miss them."""
+    _say_other_kinds(folder, set(keys))
     labels = sorted(file for suffix in LABEL_SUFFIXES for file in (folder / "labels").glob(f"*{suffix}"))
     strays = [file for file in labels if file.stem not in set(keys)]
     if strays:
@@ -100,6 +102,18 @@ def say_strays(folder: Path, keys: Sequence[str]) -> None:
             f"{'belongs' if len(strays) == 1 else 'belong'} to no scan and "
             f"{'is' if len(strays) == 1 else 'are'} left out (the first: "
             f"{strays[0].name}; a scan is called {keys[0]}.bin); give them the names of their scans"
+        )
+
+
+def _say_other_kinds(folder: Path, keys: AbstractSet[str]) -> None:
+    """Warn of files beside the labels that bear the names of scans, but that are of another kind than labels are."""
+    files = (folder / "labels").iterdir() if (folder / "labels").is_dir() else ()
+    others = sorted(file for file in files if file.suffix not in LABEL_SUFFIXES and file.stem in keys)
+    others = [file for file in others if label_file(folder, file.stem) is None]
+    if others:
+        say_once(
+            f"{folder / 'labels'}: {counted(len(others), 'scan')} with a file of another kind than .label and .npy "
+            f"(the first: {others[0].name}), which is not read; write the labels as uint32 to .label, or with numpy.save as .npy"
         )
 
 
