@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import numpy as np
@@ -42,6 +43,27 @@ def test_semantickitti_root_and_its_splits(tmp_path: Path) -> None:
         open_scans(root, sequences=["12"])
     with pytest.raises(DataError, match="no split 'vall' here; it has: train, val, test"):
         open_scans(root, "vall")
+
+
+@pytest.mark.parametrize(
+    ("name", "told"),
+    [
+        ("0", "did you mean '00'?; it has 00, 08, 11"),
+        ("00,08", "; write 00 08, with spaces between"),
+        ("9", "'9'; it has 00, 08, 11"),
+    ],
+)
+def test_recordings_by_number_or_with_commas_are_answered_with_their_names(tmp_path: Path, name: str, told: str) -> None:
+    root = kitti_root(tmp_path, ["00", "08", "11"])
+    with pytest.raises(DataError, match=re.escape(told)):
+        open_scans(root, sequences=[name])
+    with pytest.raises(DataError, match=r"no recording '00'; it is a single one and has no name, so name none"):
+        open_scans(root / "sequences" / "00", sequences=["00"])
+
+
+def test_a_recording_that_is_named_twice_is_opened_once(tmp_path: Path) -> None:
+    root = kitti_root(tmp_path, ["00", "08"])
+    assert list(open_scans(root, sequences=["08", "00", "08"]).keys) == ["08/000000", "08/000001", "00/000000", "00/000001"]
 
 
 def test_folders_named_after_splits(tmp_path: Path) -> None:

@@ -65,7 +65,7 @@ def open_scans(path: Path | str, split: str = "", labels: LabelMap | str | None 
     """
     folder = Path(path)
     label_map = LabelMap.load(labels) if isinstance(labels, str) and labels else labels
-    return _recognise(folder).open(folder, split, label_map or None, tuple(sequences))
+    return _recognise(folder).open(folder, split, label_map or None, tuple(dict.fromkeys(sequences)))
 
 
 def open_splits(path: Path | str, held_out: float = 0.2, labels: LabelMap | str | None = None) -> tuple[ScanSet, ScanSet]:
@@ -303,11 +303,23 @@ def recordings(folder: Path) -> list[tuple[str, Path]]:
     return [(child.name, child) for child in below if (child / "velodyne").is_dir()]
 
 
+def _recording_meant(name: str, found: list[str]) -> str:
+    """What to write instead of a recording's name that is not there, as the end of a sentence."""
+    if found == [""]:
+        return "; it is a single one and has no name, so name none"
+    parts = name.replace(",", " ").split()
+    if len(parts) > 1 and all(part in found for part in parts):
+        return f"; write {' '.join(parts)}, with spaces between the names"
+    same = [each for each in found if name.isdecimal() and each.isdecimal() and int(each) == int(name)]
+    hint = f"; did you mean '{same[0]}'?" if same else did_you_mean(name, found)
+    return f"{hint}; it has {', '.join(found)}"
+
+
 def _chosen(folder: Path, found: list[str], official: Sequence[str], split: str, sequences: Sequence[str]) -> list[str]:
     """The recordings to open, out of those found."""
     for name in sequences:
         if name not in found:
-            raise DataError(f"{folder}: no recording '{name}'{did_you_mean(name, found)}; it has {', '.join(found)}")
+            raise DataError(f"{folder}: no recording '{name}'{_recording_meant(name, found)}")
     if sequences or not split:
         return list(sequences) or found
     names = [name for name in found if name in official] if (folder / "sequences").is_dir() else []
