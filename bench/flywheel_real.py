@@ -63,13 +63,13 @@ def make_world(data: Path, out: Path, seed: int, steps: int) -> World:
     return world
 
 
-def copy(scans: ScanSet, folder: Path) -> None:
+def copy(scans: ScanSet, folder: Path, with_labels: bool = True) -> None:
     """Scans as a folder of their own."""
     facts = {"source": scans.name, "seed": None, "intensity_full_scale": scans.intensity_full_scale}
     with ScanWriter(folder, scans.labels, scans.spec, **facts) as writer:
         for i in range(len(scans)):
             scan = scans[i]
-            writer.write(scan.cloud, scans.labels.to_raw(scan.class_id).astype(np.uint32))
+            writer.write(scan.cloud, scans.labels.to_raw(scan.class_id).astype(np.uint32) if with_labels else None)
 
 
 def main() -> int:
