@@ -23,6 +23,7 @@ from weakseg_ros.data.scans import open_scans
 from weakseg_ros.data.side_files import say_once
 from weakseg_ros.errors import DataError
 from weakseg_ros.points.projection import RangeSpec
+from weakseg_ros.train.config import TrainConfig
 
 STEPS = "--steps 4 --warmup-steps 1 --batch-size 1 --accelerator cpu --precision 32-true".split()
 TINY = [*STEPS, *"--height 16 --width 128 --net-width 16 --validate-every 0".split()]
@@ -186,6 +187,24 @@ def test_a_data_config_of_lidar_bonnetal_is_a_label_map(bare: Callable[..., Path
     assert list(best["class_iou"]) == ["ground", "wall", "car"]
 
 
+def test_what_a_resumed_run_is_asked_for_counts_also_where_it_is_the_default(
+    bare: Callable[..., Path], capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    data, usual = bare(), TrainConfig()
+    assert train(data, "--method", "erda", "--seed", "7", "--schedule", "exponential", "--max-val-scans", "1") == 0
+    resume = ["train", str(data), "--out", str(data.parent / "run"), "--resume"]
+    for name in ("method", "seed", "schedule"):
+        assert main([*resume, f"--{name}", str(getattr(usual, name))]) == 2
+        assert f"{name}: the run in" in capsys.readouterr().err
+    (tmp_path / "usual.yaml").write_text("max_val_scans: 0\n")
+    assert main([*resume, "--config", str(tmp_path / "usual.yaml")]) == 2
+    assert "max_val_scans: the run in" in capsys.readouterr().err
+    assert main([*resume, "--steps", str(usual.steps), "--max-minutes", "0.01"]) == 0
+    assert load_yaml(TrainConfig, data.parent / "run" / "config.yaml").steps == usual.steps
+    assert main(["train", "--out", str(tmp_path / "absent"), "--resume"]) == 2
+    assert "there is no run to resume (config.yaml is missing); check --out" in capsys.readouterr().err
+
+
 def test_a_resumed_run_does_more_steps_and_refuses_other_settings(
     bare: Callable[..., Path], capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -203,6 +222,8 @@ def test_a_resumed_run_does_more_steps_and_refuses_other_settings(
     assert "has done 7 steps already" in capsys.readouterr().err
     assert main([*resume, "--learning-rate", "0.5"]) == 2
     assert "learning_rate: the run in" in capsys.readouterr().err
+    assert main([*resume, "--learning-rate", str(TrainConfig().learning_rate), "--method", "erda"]) == 2
+    assert "method: the run in" in capsys.readouterr().err
     points = next((data / "velodyne").glob("*.bin"))
     points.write_bytes(points.read_bytes()[:-16])
     assert main(resume) == 2

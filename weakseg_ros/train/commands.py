@@ -17,6 +17,13 @@ from weakseg_ros.train.wrap_config import WrapConfig
 def train_main(argv: Sequence[str]) -> int:
     """The verb: train, and export the best net where the settings name a bundle."""
     config = parse_training(argv)
+    started = None
+    if config.resume:
+        from weakseg_ros.train.resuming import as_started
+
+        started = as_started(config.out)
+    if started is not None:  # what the command says besides is meant, also where it is the default of a new run
+        config = parse_training(argv, started)
     usual = TrainConfig()
     idle = [name for name in config.without_effect if getattr(config, name) != getattr(usual, name)]
     if idle:
@@ -24,13 +31,13 @@ def train_main(argv: Sequence[str]) -> int:
         complain(f"weakseg train: the settings of {', '.join(idle)} have no effect with {where}")
     from weakseg_ros.train.train import run
 
-    return run(config)
+    return run(config, all_meant=started is not None)
 
 
-def parse_training(argv: Sequence[str]) -> TrainConfig:
-    """The settings of a training from a command line, that of an older version included."""
+def parse_training(argv: Sequence[str], default: TrainConfig | None = None) -> TrainConfig:
+    """The settings of a training from a command line, that of an older version included; `default` where it says nothing."""
     wants_manual = bool({"-h", "--help"} & set(argv))
-    return parse(TrainConfig, words_in_sections(argv, sections()), "train", about=choices() if wants_manual else "")
+    return parse(TrainConfig, words_in_sections(argv, sections()), "train", default, choices() if wants_manual else "")
 
 
 def choices() -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import dataclasses
 import logging
+from pathlib import Path
 from typing import Any
 
 from weakseg_ros.config import dump_yaml, load_yaml
@@ -22,9 +23,10 @@ PROCESSES = ("devices", "num_nodes")
 _NOT_COMPARED = ("out", "resume", "overwrite", *PROCESSES)
 
 
-def resumed(config: TrainConfig) -> TrainConfig:
+def resumed(config: TrainConfig, all_meant: bool = False) -> TrainConfig:
     """The settings that the run in `config.out` was started with, and of `config` what may be changed.
 
+    A setting with its default value asks for nothing, unless `all_meant` says that each one is meant as it is.
     A run that was ended before its first checkpoint begins again: with its settings, or with `config` where it has none yet.
     Raises ConfigError where `config` asks for anything else that the run was not started with.
     """
@@ -34,10 +36,14 @@ def resumed(config: TrainConfig) -> TrainConfig:
         log.warning("%s: has no checkpoint yet, so the training starts from the beginning", run.path)
         if not content_of(run.path):
             return dataclasses.replace(config, resume=False)
+    if not run.path.is_dir():
+        raise ConfigError(f"{run.path}: there is no run to resume ({CONFIG} is missing); check --out, or leave out --resume")
     stored, usual = load_yaml(TrainConfig, config.out / CONFIG), TrainConfig()
     asked = {field.name: getattr(config, field.name) for field in dataclasses.fields(config)}
     machine = _on_these_processes(stored, config)
-    known = {name: (getattr(usual, name), getattr(stored, name), machine.get(name)) for name in asked}
+    known = {name: [getattr(stored, name), machine.get(name)] for name in asked}
+    if not all_meant:
+        known = {name: [*values, getattr(usual, name)] for name, values in known.items()}
     asked = {name: value for name, value in asked.items() if value not in known[name]}
     changes = {name: value for name, value in asked.items() if name not in _NOT_COMPARED}
     refused = sorted(set(changes) - set(CHANGEABLE))
@@ -63,6 +69,15 @@ def _on_these_processes(stored: TrainConfig, config: TrainConfig) -> dict[str, A
             f"use a number of processes that divides {together}"
         )
     return {"devices": config.devices, "num_nodes": config.num_nodes, "batch_size": together // processes}
+
+
+def as_started(out: Path) -> TrainConfig | None:
+    """The settings of the run in `out`, to be filled up by the command that resumes it; None where it has none yet."""
+    if not (out / CONFIG).is_file():
+        return None
+    usual = TrainConfig()
+    own = {name: getattr(usual, name) for name in PROCESSES}
+    return dataclasses.replace(load_yaml(TrainConfig, out / CONFIG), out=out, **own)
 
 
 def as_kept(config: TrainConfig) -> TrainConfig:

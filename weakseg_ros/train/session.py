@@ -111,10 +111,10 @@ class TrainingSession:
     position: Position
 
 
-def open_training(config: TrainConfig) -> TrainingSession:
-    """Assemble a training, new or resumed. Raises DataError and ConfigError where the parts do not fit."""
+def open_training(config: TrainConfig, all_meant: bool = False) -> TrainingSession:
+    """Assemble a training, new or resumed (`all_meant` as there). Raises DataError and ConfigError where the parts do not fit."""
     run = RunFolder(config.out)
-    config = with_own_split(resumed(config) if config.resume else config)
+    config = with_own_split(resumed(config, all_meant) if config.resume else config)
     check_accelerator(config)
     check_outputs(config)
     fabric = launch_fabric(config)

@@ -34,12 +34,12 @@ from weakseg_ros.train.validate import validate
 log = logging.getLogger(__name__)
 
 
-def run(config: TrainConfig) -> int:
-    """Do what `weakseg train` was asked for; returns its exit code."""
+def run(config: TrainConfig, all_meant: bool = False) -> int:
+    """Do what `weakseg train` was asked for; returns its exit code. `all_meant` as in `resumed`."""
     if config.resume:
-        config = resumed(config)
+        config = resumed(config, all_meant)
     keep_large_blocks()
-    session = open_training(config)
+    session = open_training(config, all_meant=True)
     is_first = session.fabric.is_global_zero
     if is_first:
         complain(*opening(session))
