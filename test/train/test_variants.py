@@ -194,6 +194,17 @@ def test_what_export_cannot_do_is_one_sentence(arguments: list[str], words: str,
     assert words in capsys.readouterr().err
 
 
+def test_what_is_no_run_is_told_from_a_bundle(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "scans").mkdir()
+    (tmp_path / "b").mkdir()
+    (tmp_path / "b" / "bundle.yaml").touch()
+    for name, words in (("scans", "name the folder that 'weakseg train' wrote"), ("b", f"write --from {tmp_path / 'b'}")):
+        assert main(["export", str(tmp_path / name), "--out", str(tmp_path / "out")]) == 2
+        told = capsys.readouterr().err
+        assert "is not the folder of a training run (config.yaml is missing)" in told
+        assert words in told
+
+
 def test_older_files_get_their_bytes_last_with_the_same_answers(tmp_path: Path) -> None:
     model = onnx.load_model_from_string(export(tmp_path / "b", width=16).read("model.onnx"))
     images = np.random.default_rng(1).normal(size=(2, 5, 32, 64)).astype(np.float32)

@@ -30,6 +30,7 @@ from weakseg_ros.deploy.bundle import (
     Provenance,
     write_bundle,
 )
+from weakseg_ros.deploy.bundle_place import INFO_FILE
 from weakseg_ros.deploy.engines.torch import rules_of
 from weakseg_ros.deploy.frontends import Answers, FrontendSettings, answer, make_frontend
 from weakseg_ros.deploy.graph import DeployGraph, join_weights
@@ -64,6 +65,8 @@ ELSEWHERE = ("data", "out", "out_bundle", "overwrite", "resume")
 
 def run(config: ExportConfig) -> int:
     """Do what `weakseg export` was asked for; returns its exit code."""
+    if config.run is not None:
+        _check_run(config.run)
     check_bundle_place(config.out, config.overwrite, "--out")
     with staged(config.out) as fresh:  # a bundle that still lacks its variants would be taken for all that was asked for
         folder = fresh / config.out.absolute().name
@@ -73,6 +76,14 @@ def run(config: ExportConfig) -> int:
             _add_variants(config, folder)
         put_in_place(folder, config.out)
     return 0
+
+
+def _check_run(folder: Path) -> None:
+    """DataError, with what to name instead, unless a training has written the folder."""
+    if not (folder / CONFIG).is_file():
+        usual = "name the folder that 'weakseg train' wrote with --out"
+        advice = f"it is a bundle, so write --from {folder}" if (folder / INFO_FILE).is_file() else usual
+        raise DataError(f"{folder}: is not the folder of a training run ({CONFIG} is missing); {advice}")
 
 
 def _add_variants(config: ExportConfig, folder: Path) -> None:
