@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import pytest
 
-from weakseg_ros.errors import ConfigError
+from weakseg_ros.errors import ConfigError, did_you_mean
 from weakseg_ros.registry import DATASETS, ENGINES, FRONTENDS, HEADS, METHODS, NETS, load
 
 ROWS = [(table, name) for table in (NETS, HEADS, METHODS, DATASETS, FRONTENDS, ENGINES) for name in table]
@@ -21,3 +21,16 @@ def test_a_wrong_name_is_answered_with_the_nearest() -> None:
         load(METHODS, "supervise")
     with pytest.raises(ConfigError, match=r"^net: unknown 'zzz'; known: light, "):
         load(NETS, "zzz")
+
+
+@pytest.mark.parametrize(
+    ("word", "known", "told"),
+    [
+        ("ERDA", ["erda", "coarse3d"], "; did you mean 'erda'?"),
+        ("/A/points", ["/a/points", "/b/points"], "; did you mean '/a/points'?"),
+        ("car", ["Car", "truck"], "; did you mean 'Car'?"),
+        ("X", ["y"], ""),
+    ],
+)
+def test_capitals_do_not_hide_what_was_meant(word: str, known: list[str], told: str) -> None:
+    assert did_you_mean(word, known) == told

@@ -99,6 +99,7 @@ def refusal_of(error: OSError) -> str:
 
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:
-    """`"; did you mean 'x'?"` where a known name is close to `word`, else an empty string."""
-    close = difflib.get_close_matches(word, list(known), n=1)
-    return f"; did you mean '{close[0]}'?" if close else ""
+    """`"; did you mean 'x'?"` where a known name is close to `word` but for its capitals, else an empty string."""
+    names = {name.casefold(): name for name in known}
+    close = difflib.get_close_matches(word.casefold(), list(names), n=1)
+    return f"; did you mean '{names[close[0]]}'?" if close else ""
