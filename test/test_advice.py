@@ -45,6 +45,7 @@ PRINTED_BY: dict[str, tuple[str, ...]] = {
     "deploy/domain.py": READERS,
     "deploy/engines/choice.py": ("evaluate", "select", "predict"),
     "doctor.py": ("doctor",),
+    "train/resuming.py": ("train",),
     "extras.py": OVER_BAGS,
     "demo.py": ("demo",),
     "evaluating.py": ("evaluate",),

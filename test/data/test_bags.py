@@ -264,6 +264,16 @@ def test_wrong_topic_names_the_right_ones(mixed: Path, topic: str, text: str) ->
     assert not isinstance(caught.value, PartialBagError)
 
 
+def test_a_topic_without_clouds_is_no_choice(tmp_path: Path) -> None:
+    with rosbag2.Writer(tmp_path / "bag", version=9) as bag:
+        bag.add_connection("/empty", POINT_CLOUD, typestore=STORE)
+        full = bag.add_connection("/full", POINT_CLOUD, typestore=STORE)
+        for number, cloud in enumerate(clouds(2, 10)):
+            bag.write(full, number, bytes(STORE.serialize_cdr(decode_to_message(cloud), POINT_CLOUD)))
+    assert find_cloud_topic(tmp_path / "bag").name == "/full"
+    assert len(list(read_clouds(tmp_path / "bag"))) == 2
+
+
 def test_damaged_sqlite3_bag(mixed: Path, tmp_path: Path) -> None:
     blob = next(mixed.glob("*.db3")).read_bytes()
     file = tmp_path / "cut.db3"

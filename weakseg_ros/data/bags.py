@@ -297,6 +297,7 @@ def _choose(opened: _OpenBag, topic: str) -> BagTopic:
     others = ", ".join(f"{t.name} [{t.msgtype}]" for t in topics if t not in clouds) or "none"
     if not topic:
         plain = [t for t in clouds if t.msgtype == POINT_CLOUD] or clouds
+        plain = [t for t in plain if t.messages] or plain  # which empty topic is meant, nobody asks
         if len(plain) == 1:
             return plain[0]
         hint = hint_for(t.msgtype for t in topics)
