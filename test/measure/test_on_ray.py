@@ -7,6 +7,7 @@ import contextlib
 import json
 import os
 import shutil
+import subprocess
 import sys
 import time
 from collections.abc import Iterator
@@ -81,6 +82,20 @@ def test_one_process_one_worker_and_two_give_the_same_figures(
     capsys.readouterr()
     assert weakseg([*command, "--out", str(tmp_path / "2"), "--ray", "local"]) == 0
     assert capsys.readouterr().err.count("done before") == len(fleet), "a second start does only what is missing"
+
+
+OWN_CLUSTER = """
+from weakseg_ros.data.ray_settings import RaySettings
+from weakseg_ros.fleet.cluster import cluster
+with cluster(RaySettings(ray="local", ray_workers=1)) as ray:
+    print("nodes", len(ray.nodes()), "cpus", ray.cluster_resources()["CPU"])
+"""
+
+
+def test_a_local_cluster_is_our_own_where_another_runs_and_an_address_is_set(workers: None) -> None:
+    named = {**os.environ, "RAY_ADDRESS": "127.0.0.1:1"}
+    told = subprocess.run([sys.executable, "-c", OWN_CLUSTER], env=named, capture_output=True, text=True, timeout=600)
+    assert told.stdout.split() == ["nodes", "1", "cpus", "1.0"], told.stderr
 
 
 KILLER = """

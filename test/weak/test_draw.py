@@ -243,7 +243,7 @@ def test_drawing_nothing_is_refused(tmp_path: Path) -> None:
 def test_where_no_scan_can_be_read_that_is_the_reason(tmp_path: Path) -> None:
     record(tmp_path / "drive", count=2)
     for file in (tmp_path / "drive" / "labels").iterdir():
-        file.write_bytes(b"123")
+        file.write_bytes(b"\x01\x02\x03")
     with pytest.raises(DataError, match=r"none of its 2 scans can be read; the first: .*000000\.label: has 3 bytes"):
         draw_sparse(open_scans(tmp_path / "drive"), SparseConfig(), tmp_path / "sparse")
 

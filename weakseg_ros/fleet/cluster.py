@@ -279,7 +279,7 @@ def _connect(ray: Any, settings: RaySettings) -> None:
     own = {"object_store_memory": STORE_BYTES, "num_cpus": _local_cpus(settings), "include_dashboard": False}
     for attempts_left in reversed(range(STARTS)):
         try:
-            ray.init(**own, **quiet)
+            ray.init(address=LOCAL, **own, **quiet)  # without it, Ray joins a cluster that runs already, or RAY_ADDRESS
             return
         except Exception as error:
             ray.shutdown()
