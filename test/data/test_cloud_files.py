@@ -377,7 +377,7 @@ def test_files_of_carla_are_read_and_told_to_be_left_handed(tmp_path: Path) -> N
     lidar.write_text(f"{head}property float32 I\nend_header\n1 2 3 0.5\n4 5 6 0.25\n")
     cloud = read_cloud_file(lidar)
     assert cloud.intensity.tolist() == [0.5, 0.25]
-    assert "whose y points to the right; then set mirror to y" in cloud.notes[0]
+    assert "whose y axis points to the right; if these do, too, set mirror to y" in cloud.notes[0]
     tagged = tmp_path / "tagged.ply"
     tagged.write_text(
         f"{head}property float32 CosAngle\nproperty uint32 ObjIdx\nproperty uint32 ObjTag\nend_header\n" + "1 2 3 1 0 7\n" * 2

@@ -41,7 +41,7 @@ def test_las_is_read_with_its_scale_and_damage_is_one_sentence(tmp_path: Path, k
 
 def test_positions_that_float32_cannot_hold_are_said(tmp_path: Path) -> None:
     (note,) = read_cloud_file(written_las(tmp_path / "utm.las", 5_000_000.0)).notes
-    assert "keep steps of 0.5 m as float32; subtract an offset before" in note
+    assert "rounded to steps of 0.5 m; subtract an offset first" in note
     assert read_cloud_file(written_las(tmp_path / "near.las")).notes == ()
 
 

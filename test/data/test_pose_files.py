@@ -98,15 +98,15 @@ def test_numbered_lines_belong_to_the_scans_of_these_numbers(tmp_path: Path) -> 
     ("text", "told"),
     [
         ("# nothing but a comment\n", "has 0 lines for 5 scans"),
-        (f"{START_S} 0 0 0 0 0 0 3\n", r"last four numbers of pose 1 are no quaternion \(length 3\)"),
+        (f"{START_S} 0 0 0 0 0 0 3\n", r"last four numbers of pose 1 are not a quaternion of length 1 \(length 3\)"),
         (f"2 {quaternion_row(0)}\n1 {quaternion_row(1)}\n", "do not rise from line to line"),
         (f"1 {quaternion_row(0)}\n1 {quaternion_row(1)}\n", "do not rise from line to line"),
-        (f"{START_S}000000000000 {quaternion_row(0)}\n", "is no time in s"),
+        (f"{START_S}000000000000 {quaternion_row(0)}\n", "is not a time in seconds"),
         (f"1 {quaternion_row(0)}\n{quaternion_row(1)}\n", "poses.txt:2: expected 8 finite numbers as in the first line, found"),
         (f"1 {quaternion_row(0)} 5\n", r"poses.txt:1: expected finite numbers, found .* write 12 numbers \(KITTI"),
         ("1 0 0 0 0 1 0 0 0 0 one 0\n", "poses.txt:1: expected 12 finite numbers"),
         ("1 0 0 0 0 -1 0 0 0 0 1 0\n", "pose 1 mirrors space, so it is left-handed; negate y in poses and scans"),
-        (f"0.5 {matrix_row(0)}\n", "its first column holds no numbers of scans"),
+        (f"0.5 {matrix_row(0)}\n", "its first column must hold the number of each scan once"),
         (f"1 {quaternion_row(0)}\n9 {quaternion_row(1)}\n", "has 2 poses from 1.0* to 9.0* s, 5 scans from 0.0* to 0.40* s"),
     ],
 )

@@ -147,7 +147,7 @@ def test_a_damaged_scan_is_named_and_can_be_skipped(tmp_path: Path, damage: Call
     [
         (write("poses.txt", b"1 2 3\n" * 3), DataError, r"poses.txt:1: expected finite numbers, found .1 2 3.; write 12 numbers"),
         (write("poses.txt", b"1 0 0 0 0 1 0 0 0 0 1 0\n"), DataError, "has 1 line for 3 scans"),
-        (write("poses.txt", b"5 0 0 0 0 5 0 0 0 0 5 0\n" * 3), DataError, "pose 1 are no rotation"),
+        (write("poses.txt", b"5 0 0 0 0 5 0 0 0 0 5 0\n" * 3), DataError, "pose 1 are not a rotation"),
         (write("poses.txt", b"\xff\xfe"), DataError, "is not a text file"),
         (write("times.txt", b"0\n"), DataError, "has 1 line for 3 scans"),
         (write("manifest.yaml", b"version: 9\n"), DataError, "has version 9, but this program reads 1"),

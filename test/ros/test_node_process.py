@@ -72,7 +72,7 @@ def test_quality_of_service_can_be_overridden(rig: Any, start: Start, bundle: An
     assert process.end() == 0
     warnings = [line for line in process.text().splitlines() if "has no effect" in line]
     assert len(warnings) == 2
-    assert "qos_overrides./points.subscription.reliability: has no effect, the node has no such topic" in warnings[0]
+    assert "qos_overrides./points.subscription.reliability: has no effect, because the node has no such topic" in warnings[0]
     assert f"write qos_overrides.{namespace}/weakseg/labels.publisher.depth" in warnings[1]
 
 

@@ -34,7 +34,9 @@ log = logging.getLogger(__name__)
 
 CARLA = {"I", "CosAngle", "ObjIdx", "ObjTag"}
 """columns of the .ply files that CARLA writes"""
-LEFT_HANDED = "the columns are named as CARLA names them, whose y points to the right; then set mirror to y (--mirror y)"
+LEFT_HANDED = (
+    "the columns are named as in CARLA's files, whose y axis points to the right; if these do, too, set mirror to y (--mirror y)"
+)
 COARSE_M = 0.01
 NO_POINTS = ("rgb", "color", "colors", "colour", "colours", "normal", "normals")
 """what else an archive may hold as one row for each point"""
@@ -74,7 +76,9 @@ def read_cloud_file(path: Path, columns: Sequence[str] = (), intensity_field: st
     _check_numbers({axis: named[axis] for axis in "xyz"} | ({intensity: named[intensity]} if intensity else {}), path)
     scale = float(np.iinfo(values.dtype).max) if values is not None and values.dtype.kind in "iu" else 0.0
     if lost_m := _lost_m(named):
-        notes += (f"positions this far from the origin keep steps of {lost_m:.2g} m as float32; subtract an offset before",)
+        notes += (
+            f"as float32, positions this far from the origin are rounded to steps of {lost_m:.2g} m; subtract an offset first",
+        )
     cloud = make_cloud(
         np.stack([named[axis].astype(np.float32) for axis in "xyz"], axis=1),
         None if values is None else values.astype(np.float32),

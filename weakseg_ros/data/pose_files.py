@@ -67,7 +67,7 @@ def read_poses(path: Path) -> PoseFile:
     if width in _NUMBERED:
         numbers = tuple(map(int, values[:, 0]))
         if (values[:, 0] != numbers).any() or len(set(numbers)) < len(numbers):
-            raise DataError(f"{path}: its first column holds no numbers of scans, each once; write {WHAT_IS_READ}")
+            raise DataError(f"{path}: its first column must hold the number of each scan once; write {WHAT_IS_READ}")
         values = values[:, 1:]
     return PoseFile(_of_matrices(values, path), numbers=numbers)
 
@@ -79,7 +79,7 @@ def _of_matrices(values: NDArray[np.float64], path: Path) -> NDArray[np.float64]
     skewed = np.flatnonzero(np.abs(turns @ turns.transpose(0, 2, 1) - np.eye(3)).max(axis=(1, 2)) > ROTATION_ERROR)
     if len(skewed):
         raise DataError(
-            f"{path}: the first three columns of pose {skewed[0] + 1} are no rotation; write the upper three rows of each "
+            f"{path}: the first three columns of pose {skewed[0] + 1} are not a rotation; write the upper three rows of each "
             "4 x 4 pose in one line, or remove the file"
         )
     mirrored = np.flatnonzero(np.linalg.det(turns) < 0)
@@ -94,15 +94,17 @@ def _of_quaternions(places: NDArray[np.float64], times: Sequence[str] | None, pa
     wrong = np.flatnonzero(np.abs(lengths - 1.0) > ROTATION_ERROR)
     if len(wrong):
         raise DataError(
-            f"{path}: the last four numbers of pose {wrong[0] + 1} are no quaternion (length {lengths[wrong[0]]:.3g}); "
-            "write x y z qx qy qz qw"
+            f"{path}: the last four numbers of pose {wrong[0] + 1} are not a quaternion of length 1 "
+            f"(length {lengths[wrong[0]]:.3g}); write x y z qx qy qz qw"
         )
     poses = np.array([matrix_of(place[:3], place[3:]) for place in places]).reshape(-1, 4, 4)
     if times is None:
         return PoseFile(poses)
     stamps_ns = tuple(int(Decimal(time) * 10**9) for time in times)
     if any(abs(stamp_ns) > LARGEST_STAMP_NS for stamp_ns in stamps_ns):
-        raise DataError(f"{path}: its first column is no time in s ({times[0]} ...); write seconds since 1970, as the scans have")
+        raise DataError(
+            f"{path}: its first column is not a time in seconds ({times[0]} ...); write seconds since 1970, as the scans have"
+        )
     rising = all(before < after for before, after in pairwise(stamps_ns))
     if not rising:
         raise DataError(f"{path}: its times, the first column, do not rise from line to line; sort the lines, each time once")

@@ -378,11 +378,9 @@ def _axes(
     remedy = f"set rotation_rpy_deg to {angles}, or transform the clouds to x forward, y left, z up"
     if name != "upside down" and not heading_is_known:
         rolled = (
-            f"{rpy[0]:g} 0 0 keeps x forward, for a sensor that is rolled"
-            if rpy[0]
-            else "turn by the third angle where it is off"
+            f"{rpy[0]:g} 0 0 keeps x forward, for a sensor that is rolled" if rpy[0] else "change the third angle if it is wrong"
         )
-        remedy += f"; the ground leaves the heading open ({rolled})"
+        remedy += f"; the ground does not show which way is forward ({rolled})"
     return Finding(name, text, remedy)
 
 

@@ -16,7 +16,7 @@ def unheard_overrides(node: Node) -> list[str]:
     heard += [f"{subscription.topic_name}.subscription" for subscription in node.subscriptions]
     given = [f"{PREFIX}{name}" for name in node.get_parameters_by_prefix(PREFIX.rstrip("."))]
     unheard = [name for name in given if _end_of(name) not in heard]
-    return [f"{name}: has no effect, the node has no such topic{_what_it_has(name, heard)}" for name in sorted(unheard)]
+    return [f"{name}: has no effect, because the node {_what_it_has(name, heard)}" for name in sorted(unheard)]
 
 
 def _end_of(name: str) -> str:
@@ -29,7 +29,7 @@ def _what_it_has(name: str, heard: list[str]) -> str:
     topic = _end_of(name).rpartition(".")[0]
     other = next((one for one in heard if one.rpartition(".")[0] == topic), "")
     if other:
-        return f" as that; write {PREFIX}{other}.{name.rpartition('.')[2]}"
-    return (
-        did_you_mean(_end_of(name), heard) or "; write its full name, after namespace and remapping, as 'ros2 node info' lists it"
-    )
+        does = "publishes" if other.endswith(".publisher") else "subscribes to"
+        return f"only {does} {topic}; write {PREFIX}{other}.{name.rpartition('.')[2]}"
+    full_name = "; write the full name, after namespace and remapping, as 'ros2 node info' lists it"
+    return f"has no such topic{did_you_mean(_end_of(name), heard) or full_name}"
