@@ -7,6 +7,7 @@ It runs where hardly anything is installed: with the standard library and PyYAML
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import os
 import re
@@ -28,6 +29,7 @@ from weakseg_ros.registry import DEFAULT_BUNDLE
 
 if TYPE_CHECKING:
     from weakseg_ros.deploy.bundle import Bundle
+    from weakseg_ros.measure.inputs import Input
 
 Mark = Literal["ok", "note", "fault"]
 SENSOR = "sensor"
@@ -227,14 +229,29 @@ def check_sensor(config: DoctorConfig, data: Sequence[Path]) -> Iterator[CheckLi
         yield from (CheckLine(mark, SENSOR, f"{job.name}: {text}") for mark, text in (*row.get("findings", ()), *faults))
 
 
+def _check_data(config: DoctorConfig) -> None:
+    """DataError where the data cannot be looked at: nobody waits half a minute for that. Of several bags one may be sound."""
+    if not config.data or config.fetch:
+        return
+    from weakseg_ros.data.many_bags import bags_for
+
+    if not bags_for(config, config.data[0], config.data[1:]):
+        _open(config, config.data[0])
+
+
+def _open(config: DoctorConfig, bag: Path) -> Input:
+    from weakseg_ros.measure.inputs import open_input
+    from weakseg_ros.points.labels import NO_LABELS
+
+    return open_input(bag, NO_LABELS, config.topic, reading=config)
+
+
 def _findings(config: DoctorConfig, bundle: Bundle, bag: Path) -> Iterator[tuple[Mark, str]]:
     """What one bag or folder of scans shows the model that its training did not."""
     from weakseg_ros.deploy.segmenter import Segmenter
     from weakseg_ros.measure import sensor_check
-    from weakseg_ros.measure.inputs import open_input
-    from weakseg_ros.points.labels import NO_LABELS
 
-    source = open_input(bag, NO_LABELS, config.topic, reading=config)
+    source = _open(config, bag)
     options: dict[str, Any] = {"intensity_scale": config.intensity_scale, "allow_no_intensity": not config.intensity_field}
     segmenter = Segmenter(bundle, threads=config.engine_threads, **options)
     yield from sensor_check.check_sensor(segmenter, source, bag, config.clouds)
@@ -280,6 +297,8 @@ def main(argv: Sequence[str]) -> int:
     """The verb: prints every finding. Exit code 0: no fault; 1: a fault was found; 2: the check itself could not be made."""
     config = read_arguments(argv)
     share_folder()
+    with contextlib.suppress(ImportError):  # which the libraries' lines explain
+        _check_data(config)
     findings: list[CheckLine] = []
     checks = [check_machine(), check_libraries(), check_ros(), check_bundle(config.bundle)]
     if config.data:

@@ -32,6 +32,8 @@ from weakseg_ros.points.cloud import Cloud, decode_cdr
 
 READ_TYPES = (POINT_CLOUD, *CUSTOM_MSGS)
 
+_FEWER_THAN_PROMISED = "metadata.yaml counts more messages than its files hold"
+
 log = logging.getLogger(__name__)
 
 
@@ -87,11 +89,31 @@ def list_topics(bag: Path | str) -> list[BagTopic]:
 def find_cloud_topic(bag: Path | str, topic: str = "") -> BagTopic:
     """The PointCloud2 topic `topic`, or the only one where it is empty.
 
-    Raises DataError, naming the topics that there are, where it is missing, of another type, of several types, or
-    where an empty name could mean more than one.
+    Raises DataError, naming the topics that there are, where it is missing, of another type, of several types, without a
+    message, or where an empty name could mean more than one.
     """
     with _open(Path(bag)) as opened:
-        return _choose(opened, topic)
+        chosen = _choose(opened, topic)
+        if not chosen.messages:
+            raise DataError(_why_empty(opened, chosen))
+        return chosen
+
+
+def _why_empty(opened: _OpenBag, topic: BagTopic) -> str:
+    """What there is to say of a topic without a message that can be read."""
+    promised = opened.promised.get(topic.name, 0)
+    if opened.damage or promised:
+        return _share_read(opened, topic.name, 0, opened.damage or _FEWER_THAN_PROMISED)
+    others = ", ".join(f"{t.name} ({t.messages})" for t in opened.topics() if t.msgtype in READ_TYPES and t.messages)
+    full = f"; its PointCloud2 topics with clouds: {others}" if others else "; check that the driver ran, and record again"
+    return f"{opened.path}: topic '{topic.name}' holds no cloud{full}"
+
+
+def _share_read(opened: _OpenBag, topic: str, read: int, damage: str) -> str:
+    """What is wrong with a bag, and how many of the messages of a topic could be read of it."""
+    promised = opened.promised.get(topic, 0)
+    share = f"{read} of {promised}" if promised else str(read)
+    return f"{opened.path}: {damage}; {share} messages of '{topic}' could be read: record or copy the bag again"
 
 
 def read_raw(
@@ -122,11 +144,9 @@ def read_raw(
             damage = _reason(error)
         promised = opened.promised.get(chosen.name, 0) if from_ns is None else 0
         if read < promised and not damage:
-            damage = "metadata.yaml counts more messages than its files hold"
+            damage = _FEWER_THAN_PROMISED
         if damage and not 0 < promised <= read:
-            share = f"{read} of {promised}" if promised else str(read)
-            text = f"{bag}: {damage}; {share} messages of '{chosen.name}' could be read: record or copy the bag again"
-            raise PartialBagError(text, read)
+            raise PartialBagError(_share_read(opened, chosen.name, read, damage), read)
 
 
 def read_odometry(bag: Path | str, topic: str) -> Iterator[tuple[int, NDArray[np.float64]]]:

@@ -181,6 +181,7 @@ def evaluate(
     check_can_write(config.out, "--out")
     bundle = Bundle.load(config.bundle)
     source = open_input(config.data, bundle.labels, config.topic, config.split, config.truth, config, config.label_map)
+    _check_shard(config, len(source))
     evaluation = Evaluation(bundle, source, in_sequence=shard_of(config.shard)[1] == 1, unanswered=config.unanswered)
     segmenter = Segmenter(
         bundle,
@@ -212,6 +213,13 @@ def evaluate(
     facts["fit"] = fit.to_mapping() if fit else None
     summary = evaluation.summary(config.data, {**facts, **(extra or {})})
     return evaluation.write(config.out, summary, config.pictures), summary
+
+
+def _check_shard(config: EvaluateConfig, scans: int) -> None:
+    """DataError, before an engine is opened, where a shard gets none of so many scans."""
+    part, parts = shard_of(config.shard)
+    if part >= scans:
+        raise DataError(f"{config.data}: {counted(scans, 'scan')} cannot be shared by {parts} shards; choose fewer")
 
 
 class _Items:

@@ -6,7 +6,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -103,6 +103,20 @@ def open_input(
             "leave --intensity-field out, or give '' to feed zeros"
         )
     return ScanInput(path, labels, split, label_folder, settings, label_map)
+
+
+def open_inputs(paths: Sequence[Path], open_one: Callable[[Path], Input]) -> tuple[list[Input], list[str]]:
+    """Those of some data that can be opened, and one sentence for each of the others; DataError where none can."""
+    inputs: list[Input] = []
+    problems: list[DataError] = []
+    for path in paths:
+        try:
+            inputs.append(open_one(path))
+        except DataError as error:
+            problems.append(error)
+    if not inputs:
+        raise problems[0]
+    return inputs, list(map(str, problems))
 
 
 class BagInput:

@@ -21,7 +21,7 @@ from weakseg_ros.deploy.referring import Question, Referred, Referrer, has_refer
 from weakseg_ros.deploy.segmentation import Segmentation
 from weakseg_ros.deploy.segmenter import Segmenter
 from weakseg_ros.errors import CloudError, DataError
-from weakseg_ros.measure.inputs import Input, open_input
+from weakseg_ros.measure.inputs import Input, open_input, open_inputs
 from weakseg_ros.points.cloud import Cloud
 from weakseg_ros.points.input_settings import InputSettings
 from weakseg_ros.points.labels import LabelMap
@@ -210,12 +210,13 @@ def open_recording(
     settings = reading or InputSettings()
     bags = bags_of(path, more)
     given = LabelMap.load(label_map) if label_map else None
-    models = open_models(bundles, given, engine, settings)
-    labels = given or (models[0].segmenter.bundle.labels if models else _own_labels(path, bags, split))
-    inputs = [open_input(one, labels, topic, split, truth, settings) for one in bags or [path]]
+    labels = given or (Bundle.load(bundles[0]).labels if bundles else _own_labels(path, bags, split))
+    inputs, problems = open_inputs(bags or [path], lambda one: open_input(one, labels, topic, split, truth, settings))
     if not sum(map(len, inputs)):
         raise DataError(f"{path}: holds no scan; check the topic and the split")
-    return Recording(inputs, labels, models)
+    recording = Recording(inputs, labels, open_models(bundles, given, engine, settings))
+    recording.notes += [f"left out: {problem}" for problem in problems]
+    return recording
 
 
 def _own_labels(path: Path, bags: Sequence[Path], split: str) -> LabelMap:

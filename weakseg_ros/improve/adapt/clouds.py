@@ -12,7 +12,7 @@ from weakseg_ros.data.bag_files import bags_in
 from weakseg_ros.errors import DataError, counted
 from weakseg_ros.files import sha256_of_parts
 from weakseg_ros.improve.adapt.config import AdaptConfig
-from weakseg_ros.measure.inputs import Input, open_input
+from weakseg_ros.measure.inputs import Input, open_input, open_inputs
 from weakseg_ros.points.cloud import Cloud
 from weakseg_ros.points.labels import NO_LABELS
 
@@ -41,10 +41,11 @@ def read_clouds(config: AdaptConfig) -> UserClouds:
     if not config.data:
         raise DataError("no clouds are given; name bags or folders of scans ('weakseg adapt my_drive --bundle models/street64')")
     paths = [path for one in config.data for path in (bags_in(one) or [one])]
-    sources = [open_input(path, NO_LABELS, config.topic, config.split, reading=config) for path in paths]
+    sources, unopened = open_inputs(paths, lambda path: open_input(path, NO_LABELS, config.topic, config.split, reading=config))
     total = sum(map(len, sources))
     wanted = set(np.linspace(0, max(total - 1, 0), config.max_clouds).round().astype(int).tolist())
     clouds, problems = _chosen(sources, wanted)
+    problems = [*unopened, *problems]
     if len(clouds) < FEWEST:
         why = f" ({problems[0]})" if problems else ""
         raise DataError(
