@@ -280,3 +280,40 @@ def test_a_pipe_under_the_name_of_a_bag_is_not_waited_for(tmp_path: Path) -> Non
         find_cloud_topic(tmp_path / "drive.mcap")
     with pytest.raises(DataError, match=r"holds no \.mcap or \.db3 file"):
         find_cloud_topic(tmp_path)
+
+
+def split_bag(folder: Path) -> Path:
+    """A recording in three files of one cloud each, as `ros2 bag record --max-bag-size` splits it."""
+    bag = write(folder / "drive")
+    content = yaml.safe_load((bag / "metadata.yaml").read_text())
+    (bag / "drive.mcap").unlink()
+    names = [f"drive_{index}.mcap" for index in range(3)]
+    for index, name in enumerate(names):
+        with rosbag2.Writer(folder / name.removesuffix(".mcap"), version=8, storage_plugin=STORAGE["mcap"]) as part:
+            connection = part.add_connection("/points", POINT_CLOUD, typestore=NEW)
+            part.write(connection, START_NS + index, cdr(index))
+        (folder / name.removesuffix(".mcap") / name).rename(bag / name)
+    content["rosbag2_bagfile_information"]["relative_file_paths"] = names
+    (bag / "metadata.yaml").write_text(yaml.safe_dump(content))
+    return bag
+
+
+def test_a_missing_part_of_a_split_bag_is_named(tmp_path: Path) -> None:
+    bag = split_bag(tmp_path)
+    assert_read(bag)
+    (bag / "drive_1.mcap").unlink()
+    text = r"drive_1\.mcap is missing, which metadata\.yaml lists; 2 of 3 messages of '/points' could be read"
+    with pytest.raises(PartialBagError, match=text):
+        list(read_raw(bag))
+    for name in ("drive_0.mcap", "drive_2.mcap"):
+        (bag / name).unlink()
+    with pytest.raises(DataError, match=r"drive_0\.mcap, drive_1\.mcap, drive_2\.mcap are missing, which metadata\.yaml lists"):
+        find_cloud_topic(bag)
+
+
+def test_a_part_that_metadata_does_not_list_is_told(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    bag = split_bag(tmp_path)
+    text = (bag / "metadata.yaml").read_text()
+    (bag / "metadata.yaml").write_text(text.replace("  - drive_2.mcap\n", "").replace("message_count: 3", "message_count: 2"))
+    assert_read(bag, 2)
+    assert "drive_2.mcap is not listed in metadata.yaml and not read; 'ros2 bag reindex' lists all files" in caplog.text

@@ -236,6 +236,7 @@ def _open_bag(stack: ExitStack, path: Path) -> _OpenBag:
             whole = _enter(stack, path, rosbag2.Reader, path)
         except DataError as error:
             return _open_files(stack, path, error)
+        _say_unlisted(path)
         # its files one by one: the reader of the folder leaves out topics whose QoS differs between metadata.yaml and file
         promised = {c.topic: c.msgcount for c in whole.connections}
         return _OpenBag(path, whole.storage.storages, promised=promised)
@@ -269,6 +270,10 @@ def _say_without_metadata(path: Path) -> None:
 def _open_files(stack: ExitStack, path: Path, why: DataError | None = None) -> _OpenBag:
     """The storage files of a bag, each as far as it goes; `why` it does not open as a whole, where that was tried."""
     names = [path] if path.is_file() else bag_files.storage_files(path)
+    metadata = path / bag_files.METADATA
+    if not names:
+        lost = _missing(metadata) or "it holds no .mcap or .db3 file"
+        raise DataError(f"{path}: cannot be read as a bag ({lost}); check the path, or copy the bag again")
     readers, damage = [], ""
     for name in names:
         try:
@@ -277,11 +282,10 @@ def _open_files(stack: ExitStack, path: Path, why: DataError | None = None) -> _
         except DataError as error:
             why, broken = error if not readers else why, f"{name.name} is cut off or damaged"
         damage = broken or damage
-    if not readers:
-        raise why or DataError(f"{path}: cannot be read as a bag (it holds no .mcap or .db3 file); check the path")
-    metadata = path / bag_files.METADATA
+    if not readers and why:
+        raise why
     if metadata.is_file():
-        damage = damage or "metadata.yaml does not match its files"
+        damage = damage or _missing(metadata) or "metadata.yaml does not match its files"
     elif not damage and path.is_dir():
         _say_without_metadata(path)
     return _OpenBag(path, readers, damage=damage, promised=_promised(metadata))
@@ -298,6 +302,33 @@ def _open_file(stack: ExitStack, path: Path) -> tuple[Any, str]:
     mended = MendedMcap(file)
     damage = damage or ("" if mended.is_complete else f"{path.name} is cut off or damaged")
     return _enter(stack, mended, rosbag2.Reader, path), damage
+
+
+def _listed(metadata: Path) -> list[str]:
+    """The names of the files that metadata.yaml lists; none where it is damaged."""
+    try:
+        return [Path(str(name)).name for name in read_yaml(metadata)["rosbag2_bagfile_information"]["relative_file_paths"]]
+    except (ConfigError, LookupError, TypeError):
+        return []
+
+
+def _missing(metadata: Path) -> str:
+    """Which files metadata.yaml lists and the folder lacks; empty where all are there."""
+    lost = [name for name in _listed(metadata) if not (metadata.parent / name).exists()]
+    return f"{_are(lost)} missing, which metadata.yaml lists" if lost else ""
+
+
+@cache
+def _say_unlisted(path: Path) -> None:
+    """Which files of the recording metadata.yaml does not list: rosbag2 passes over them, and so does this program."""
+    listed = _listed(path / bag_files.METADATA)
+    more = [file.name for file in bag_files.storage_files(path) if file.name not in listed]
+    if more:
+        log.warning("%s: %s not listed in metadata.yaml and not read; 'ros2 bag reindex' lists all files", path, _are(more))
+
+
+def _are(names: Sequence[str]) -> str:
+    return f"{', '.join(names)} {'is' if len(names) == 1 else 'are'}"
 
 
 def _promised(metadata: Path) -> dict[str, int]:
