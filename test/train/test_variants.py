@@ -185,7 +185,6 @@ def test_a_broken_variant_is_left_out_of_the_bundle(
     ("arguments", "words"),
     [
         ([], "needs the folder of a training run, or a bundle with --from"),
-        (["--from", "b"], "name scans of the training data with --scans"),
         (["run", "--variants", "int9"], "unknown 'int9'; did you mean 'int8'"),
     ],
 )
@@ -203,6 +202,21 @@ def test_what_is_no_run_is_told_from_a_bundle(tmp_path: Path, capsys: pytest.Cap
         told = capsys.readouterr().err
         assert "is not the folder of a training run (config.yaml is missing)" in told
         assert words in told
+
+
+def test_a_run_or_wrong_scans_are_told_before_anything_else_is_asked_for(
+    exported: Bundle, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "config.yaml").touch()
+    for folder, more, words in (
+        (tmp_path / "run", [], "is the folder of a training run and not a bundle; write it without --from"),
+        (tmp_path / "none", [], "there is no such folder"),
+        (exported.folder, [], "scans: name scans of the training data with --scans"),
+        (exported.folder, ["--scans", str(tmp_path / "none")], f"{tmp_path / 'none'}: there is no such folder"),
+    ):
+        assert main(["export", "--from", str(folder), *more, "--out", str(tmp_path / "out")]) == 2
+        assert words in capsys.readouterr().err
 
 
 def test_older_files_get_their_bytes_last_with_the_same_answers(tmp_path: Path) -> None:

@@ -252,7 +252,5 @@ class ExportConfig:
                 raise ConfigError(f"variants: unknown '{variant}'{did_you_mean(variant, VARIANTS)}; known: {', '.join(VARIANTS)}")
         if (self.run is None) == (self.from_bundle is None):
             raise ConfigError("export: needs the folder of a training run, or a bundle with --from, and not both")
-        if self.from_bundle is not None and self.scans is None:
-            raise ConfigError("scans: name scans of the training data with --scans; a bundle does not hold them")
         if self.from_bundle is not None and not self.variants:
             raise ConfigError("variants: name at least one with --variants; there is nothing else to do for a bundle")

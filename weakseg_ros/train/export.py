@@ -21,6 +21,7 @@ from weakseg_ros import registry
 from weakseg_ros.batches.batches import label_image
 from weakseg_ros.config import load_yaml, to_mapping
 from weakseg_ros.data.scan_sets import ScanSet
+from weakseg_ros.data.scans import splits_of
 from weakseg_ros.deploy.bundle import (
     KIND_ONNX,
     KIND_WEIGHTS,
@@ -35,7 +36,7 @@ from weakseg_ros.deploy.engines.torch import rules_of
 from weakseg_ros.deploy.frontends import Answers, FrontendSettings, answer, make_frontend
 from weakseg_ros.deploy.graph import DeployGraph, join_weights
 from weakseg_ros.deploy.input_spec import InputSpec
-from weakseg_ros.errors import BundleError, DataError, counted, say
+from weakseg_ros.errors import BundleError, ConfigError, DataError, counted, say
 from weakseg_ros.files import environment, put_in_place, staged
 from weakseg_ros.nets.class_prior import adjust_to_shares
 from weakseg_ros.nets.heads.head import Heads
@@ -67,6 +68,12 @@ def run(config: ExportConfig) -> int:
     """Do what `weakseg export` was asked for; returns its exit code."""
     if config.run is not None:
         _check_run(config.run)
+    if config.from_bundle is not None:
+        _check_bundle(config.from_bundle)
+        if config.scans is None:
+            raise ConfigError("scans: name scans of the training data with --scans; a bundle does not hold them")
+    if config.scans is not None:
+        splits_of(config.scans)  # a wrong path is told before the work
     check_bundle_place(config.out, config.overwrite, "--out")
     with staged(config.out) as fresh:  # a bundle that still lacks its variants would be taken for all that was asked for
         folder = fresh / config.out.absolute().name
@@ -86,6 +93,13 @@ def _check_run(folder: Path) -> None:
         raise DataError(f"{folder}: is not the folder of a training run ({CONFIG} is missing); {advice}")
 
 
+def _check_bundle(folder: Path) -> None:
+    """BundleError where a folder is no bundle, with what to write for that of a training run."""
+    if (folder / CONFIG).is_file() and not (folder / INFO_FILE).is_file():
+        raise BundleError(f"{folder}: is the folder of a training run and not a bundle; write it without --from")
+    Bundle.load(folder)
+
+
 def _add_variants(config: ExportConfig, folder: Path) -> None:
     """Write the bundle once more to `folder`, with the variants that answer alike, and say what came of each."""
     from weakseg_ros.train.variants import add_variants, in_words, open_data_for  # the tools take seconds to import
@@ -99,7 +113,7 @@ def _add_variants(config: ExportConfig, folder: Path) -> None:
     if config.scans is not None:
         train_scans, val_scans = open_data_for(bundle, config.scans)
     else:
-        assert config.run is not None, "ExportConfig asks for scans"
+        assert config.run is not None, "a bundle comes with scans"
         train_scans, val = open_data(load_yaml(TrainConfig, config.run / CONFIG))
         val_scans = val or train_scans
     if config.name:
