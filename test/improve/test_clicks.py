@@ -309,6 +309,28 @@ def test_labels_that_are_there_can_be_corrected(tmp_path: Path, layouts: ModuleT
     np.testing.assert_array_equal(np.fromfile(folder / "labels" / "000000.label", "<u4"), points)
 
 
+def test_a_label_that_is_confirmed_is_a_click_like_any_other(tmp_path: Path, layouts: ModuleType) -> None:
+    folder = layouts.write_bare(tmp_path / "data", 2)
+    store = ClickStore(folder)
+    road = store.labels.id_of("road")
+    first, second = np.flatnonzero(store.labelled("000000")[0] == road)[:2]
+    store.add("000000", [first], road)
+    assert (store.clicked, store.record.clicks) == (["000000"], 1)
+    assert [scan.key for scan in clicked_scans(folder)] == ["000000"]
+    assert open_data(TrainConfig(data=folder, sparse_labels=store.path, hold_out=0.0))[0].keys == ("000000",)
+    other = ClickStore(folder)
+    other.add("000000", [second], road)
+    store.undo()
+    assert (ClickStore(folder).clicked, store.record.clicks) == (["000000"], 1), "what another page has confirmed stays"
+    other.undo()
+    assert (ClickStore(folder).clicked, store.record.clicks) == ([], 0)
+    store.redo()
+    assert (ClickStore(folder).clicked, store.record.clicks) == (["000000"], 1)
+    store.erase("000000", [second])
+    store.undo()
+    assert ClickStore(folder).clicked == ["000000"]
+
+
 @pytest.mark.parametrize("what", ["first click", "another class", "brush", "undo", "undo of all"])
 def test_a_kill_before_the_record_leaves_the_count_of_clicks_right(bare_folder: Path, what: str) -> None:
     """The label file is on disk, the record is as it was before."""

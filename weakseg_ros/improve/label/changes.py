@@ -68,6 +68,13 @@ class ChangeLog:
             self._names.pop()
         return None
 
+    def holds_other(self, key: str) -> bool:
+        """Whether there is a change of a scan besides the last one here, also one that another program made."""
+        last = self._names[-1:]
+        stored = (_unpacked(path) for path in self._folder.glob("*.npz") if path.name not in last)
+        remembered = (change for name, change in self._in_memory.items() if name not in last)
+        return any(change is not None and change.key == key for change in (*remembered, *stored))
+
     def pop(self) -> None:
         """Forget the last change: it was taken back."""
         if self._names:

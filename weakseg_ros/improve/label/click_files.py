@@ -106,15 +106,23 @@ class ClickFiles:
         """Where the labels of a scan are kept once it is clicked."""
         return inside(self.path, f"{key}.label")
 
-    def write(self, key: str, points: NDArray[np.int64], raw: NDArray[np.uint32], clicked: str, clicks: int) -> None:
-        """The label file first, since the record can be made again from the files, but not the other way round."""
+    def write(
+        self, key: str, points: NDArray[np.int64], raw: NDArray[np.uint32], clicked: str, clicks: int, is_last_undo: bool = False
+    ) -> None:
+        """The label file first, since the record can be made again from the files, but not the other way round.
+
+        A scan whose labels are as its data set has them was clicked nevertheless where somebody confirmed one of them,
+        unless `is_last_undo`: all that was ever done to it has been taken back.
+        """
         record, before = self.record, self.raw(key)
         after = before.copy()
         after[points] = raw
         facts, file, was_clicked = self._opened.facts(key), self.file(key), key in record.positions
         files, positions = dict(record.files), dict(record.positions)
         usable = record.points - (facts.usable if was_clicked else 0)
-        name, stays = f"{key}.label", not np.array_equal(after, self._opened.start(key))
+        name, start = f"{key}.label", self._opened.start(key)
+        confirms = start.any() and (was_clicked or bool(clicked)) and not is_last_undo
+        stays = confirms or not np.array_equal(after, start)
         try:
             digest = hashlib.sha256(after.astype("<u4").tobytes()).hexdigest() if stays else ""
             under_way = {"file": name, "sha256": digest, "class": clicked, "clicks": clicks}

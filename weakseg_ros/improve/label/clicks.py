@@ -206,7 +206,8 @@ class ClickStore:
         expected, wanted = (change.after, change.before) if back else (change.before, change.after)
         mine = self._files.raw(change.key)[change.points] == expected
         cost = -change.clicks if back else change.clicks
-        self._files.write(change.key, change.points[mine], wanted[mine], change.clicked, cost)
+        is_last = back and not self._done.holds_other(change.key)
+        self._files.write(change.key, change.points[mine], wanted[mine], change.clicked, cost, is_last)
 
 
 def clicked_scans(folder: Path, labels: LabelMap | None = None, name: str = CLICKS) -> ScanSet:
