@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import struct
+import sys
 import zlib
 from pathlib import Path
 
@@ -14,11 +15,19 @@ from support import optional
 
 optional("rosbags")
 
+import lz4.frame as lz4
+
 from support.recorded_bags import COUNT, NEW, OLD, START_NS, assert_read, cdr, message, points, write
 from weakseg_ros.data.bag_types import POINT_CLOUD
 from weakseg_ros.data.bag_writer import CloudBagWriter
 from weakseg_ros.data.bags import PartialBagError, list_topics, read_clouds, read_raw
+from weakseg_ros.errors import DataError
 from weakseg_ros.points.cloud import make_cloud
+
+if sys.version_info >= (3, 14):
+    from compression import zstd
+else:
+    from backports import zstd
 
 
 def text(value: str) -> bytes:
@@ -29,14 +38,32 @@ def record(opcode: int, body: bytes) -> bytes:
     return bytes([opcode]) + struct.pack("<Q", len(body)) + body
 
 
+MAGIC = b"\x89MCAP0\r\n"
+
+
+def header(profile: str = "ros2", library: str = "mcap") -> bytes:
+    return MAGIC + record(1, text(profile) + text(library))
+
+
+def topic(number: int, name: str, schema: tuple[str, str, str], encoding: str = "cdr") -> bytes:
+    """The records of a schema and a topic of it."""
+    declared = record(3, struct.pack("<H", number) + b"".join(map(text, schema)))
+    return declared + record(4, struct.pack("<HH", number, number) + text(name) + text(encoding) + struct.pack("<I", 0))
+
+
+def sent(number: int, stamp_ns: int, blob: bytes) -> bytes:
+    return record(5, struct.pack("<HIQQ", number, 0, stamp_ns, stamp_ns) + blob)
+
+
+def footer(summary_start: int = 0) -> bytes:
+    return record(2, struct.pack("<QQI", summary_start, 0, 0)) + MAGIC
+
+
 def write_mcap(path: Path, profile: str, schema: tuple[str, str, str], encoding: str, blobs: list[bytes], library: str) -> Path:
     """A file as `mcap convert` and other tools make it, without a summary."""
-    magic = b"\x89MCAP0\r\n"
-    out = magic + record(1, text(profile) + text(library)) + record(3, struct.pack("<H", 1) + b"".join(map(text, schema)))
-    out += record(4, struct.pack("<HH", 1, 1) + text("/points") + text(encoding) + struct.pack("<I", 0))
-    for index, blob in enumerate(blobs):
-        out += record(5, struct.pack("<HIQQ", 1, index, START_NS + index, START_NS + index) + blob)
-    path.write_bytes(out + record(15, struct.pack("<I", 0)) + record(2, struct.pack("<QQI", 0, 0, 0)) + magic)
+    out = header(profile, library) + topic(1, "/points", schema, encoding)
+    out += b"".join(sent(1, START_NS + index, blob) for index, blob in enumerate(blobs))
+    path.write_bytes(out + record(15, struct.pack("<I", 0)) + footer())
     return path
 
 
@@ -112,3 +139,68 @@ def _with_checksums(blob: bytearray) -> list[tuple[int, int]]:
             chunks.append((start, size))
         at += 9 + length
     return chunks
+
+
+@pytest.mark.parametrize("compression", ["", "zstd", "lz4"])
+@pytest.mark.parametrize("end", ["whole", "killed", "chunk cut"])
+def test_packed_chunks_are_read_with_and_without_a_summary(tmp_path: Path, compression: str, end: str) -> None:
+    packed = chunk(compression, topic(1, "/points", ROS2) + sent(1, START_NS, cdr(0)) + sent(1, START_NS + 1, cdr(1)))
+    last = chunk(compression, sent(1, START_NS + 2, cdr(2)))
+    file = tmp_path / "drive.mcap"
+    if end == "whole":
+        file.write_bytes(header() + packed + last + footer())
+        assert_read(file)
+        return
+    file.write_bytes(header() + packed + (last if end == "killed" else last[: len(last) // 2]))
+    read = []
+    with pytest.raises(PartialBagError, match=rf"drive\.mcap is cut off or damaged; {3 if end == 'killed' else 2} messages"):
+        read.extend(read_raw(file))
+    assert [message.data for message in read] == [cdr(i) for i in range(3 if end == "killed" else 2)]
+
+
+def chunk(compression: str, records: bytes) -> bytes:
+    """The record of a chunk that holds others."""
+    packed = {"": lambda: records, "zstd": lambda: zstd.compress(records), "lz4": lambda: lz4.compress(records)}[compression]()
+    body = struct.pack("<QQQI", START_NS, START_NS + 2, len(records), zlib.crc32(records)) + text(compression)
+    return record(6, body + struct.pack("<Q", len(packed)) + packed)
+
+
+def test_times_that_fall_end_no_file_of_a_killed_recorder(tmp_path: Path) -> None:
+    """Topics are recorded side by side, and the time of a simulation starts again."""
+    speed = ("std_msgs/msg/Float32", "ros2msg", "float32 data")
+    records = topic(1, "/points", ROS2) + topic(2, "/speed", speed)
+    for index, stamp in enumerate((START_NS + 5, START_NS + 6, 3)):
+        records += sent(1, stamp, cdr(index)) + sent(2, stamp - 2, b"\0\1\0\0" + bytes(4))
+    (tmp_path / "drive.mcap").write_bytes(header() + records)
+    read, beside = [], []
+    with pytest.raises(PartialBagError, match="cut off or damaged; 3 messages"):
+        read.extend(read_raw(tmp_path / "drive.mcap", beside={"/speed": beside.append}))
+    assert [message.data for message in read] == [cdr(i) for i in range(3)]
+    assert len(beside) == 3
+
+
+def test_chunks_that_are_indexed_without_their_messages_are_read(tmp_path: Path) -> None:
+    records = b"".join(sent(1, START_NS + i, cdr(i)) for i in range(COUNT))
+    made = chunk("zstd", topic(1, "/points", ROS2) + records)
+    data = header() + made + record(15, struct.pack("<I", 0))
+    index = (
+        struct.pack("<QQQQIQ", START_NS, START_NS + 2, len(header()), len(made), 0, 0) + text("zstd") + struct.pack("<QQ", 0, 0)
+    )
+    counts = struct.pack("<QHIIIIQQ", COUNT, 1, 1, 0, 0, 1, START_NS, START_NS + 2) + struct.pack("<IHQ", 10, 1, COUNT)
+    summary = topic(1, "/points", ROS2) + record(8, index) + record(11, counts)
+    (tmp_path / "drive.mcap").write_bytes(data + summary + footer(len(data)))
+    assert_read(tmp_path / "drive.mcap")
+
+
+@pytest.mark.parametrize("summary", [True, False])
+def test_topics_in_other_encodings_do_not_hide_those_of_ros(tmp_path: Path, summary: bool) -> None:
+    foreign = topic(2, "/seen", ("foxglove.PointCloud", "protobuf", "any"), "protobuf")
+    foreign += topic(3, "/log", ("log", "jsonschema", "{}"), "json")
+    records = topic(1, "/points", ROS2) + foreign + sent(2, START_NS, b"any")
+    records += b"".join(sent(1, START_NS + i, cdr(i)) for i in range(COUNT))
+    data = header() + records + record(15, struct.pack("<I", 0))
+    told = topic(1, "/points", ROS2) + foreign if summary else b""
+    (tmp_path / "drive.mcap").write_bytes(data + told + footer(len(data) if summary else 0))
+    assert_read(tmp_path / "drive.mcap")
+    with pytest.raises(DataError, match=r"'/seen' is a foxglove\.PointCloud, not a PointCloud2"):
+        list(read_raw(tmp_path / "drive.mcap", "/seen"))

@@ -133,7 +133,7 @@ def read_raw(
         try:
             for reader in opened.readers:
                 connections = [c for c in reader.connections if c.topic == chosen.name or c.topic in (beside or {})]
-                messages = reader.messages(connections, start=from_ns) if connections else ()
+                messages = _messages(reader, connections, from_ns) if connections else ()
                 for connection, stamp_ns, data in messages:
                     if connection.topic != chosen.name:
                         _hand_over(beside or {}, connection, data)
@@ -162,12 +162,25 @@ def read_odometry(bag: Path | str, topic: str) -> Iterator[tuple[int, NDArray[np
         try:
             for reader in opened.readers:
                 connections = [c for c in reader.connections if c.topic == topic]
-                for connection, _, data in reader.messages(connections) if connections else ():
+                for connection, _, data in _messages(reader, connections) if connections else ():
                     found = _pose_in(bag_files.unzipped(data), connection)
                     if found is not None:
                         yield found
         except Exception as error:  # the parser of a damaged file raises anything
             log.warning("%s: %s; the poses of '%s' end there", bag, _reason(error), topic)
+
+
+def _messages(reader: Any, connections: Sequence[Any], from_ns: int | None = None) -> Iterator[tuple[Any, int, bytes]]:
+    """The messages of some topics of a file, those of an mcap file without an index of its messages in the order of the file.
+
+    Of such a file, which a killed recorder leaves, the reader takes no message that is older than the one before it, as there
+    are where topics are recorded side by side or the time of a simulation starts again; and none at all from chunks that are
+    indexed without their messages.
+    """
+    storage = getattr(reader, "storage", reader)
+    if hasattr(storage, "messages_scan") and not any(chunk.channel_count for chunk in storage.chunks):
+        return iter(storage.messages_scan(connections, from_ns))
+    return iter(reader.messages(connections, start=from_ns))
 
 
 def _pose_in(data: bytes, connection: Any) -> tuple[int, NDArray[np.float64]] | None:

@@ -2,7 +2,8 @@
 """An mcap file that a reader refuses although its messages are sound, made readable; the file on disk stays as it is.
 
 A recorder that was killed, or a copy that was cut off, leaves a file without summary and footer although all but the last
-record is whole. `mcap convert` of a ROS 1 bag writes the profile ros1 and schemas of ros1msg, other tools no profile at all.
+record is whole. `mcap convert` of a ROS 1 bag writes the profile ros1 and schemas of ros1msg, other tools no profile at all,
+and Foxglove's tools topics in JSON or Protobuf beside those of ROS.
 """
 
 from __future__ import annotations
@@ -24,6 +25,9 @@ _LENGTH = struct.Struct("<I")
 _PROFILE = b"ros2"
 _SCHEMAS = (b"ros1msg", b"ros2msg")
 """an encoding that the reader does not know, and the one of the same length under which the definition is passed on"""
+
+
+_KNOWN_ENCODINGS = (b"ros2msg", b"ros2idl", b"omgidl", b"")
 
 
 class _Record(NamedTuple):
@@ -124,7 +128,7 @@ def _changes(file: Any, records: list[_Record]) -> Iterator[tuple[int, int, byte
             continue
         file.seek(record.start)
         old = file.read(record.end - record.start)
-        new = _with_profile(old) if record.opcode == _HEADER else old.replace(*_SCHEMAS, 1)
+        new = _with_profile(old) if record.opcode == _HEADER else _with_known_encoding(old.replace(*_SCHEMAS, 1))
         if new != old:
             yield record.start, record.end, new
 
@@ -142,6 +146,20 @@ def _with_profile(header: bytes) -> bytes:
     texts = (_PROFILE, library[:room].ljust(room))
     body = b"".join(_LENGTH.pack(len(text)) + text for text in texts)
     return _RECORD_HEAD.pack(_HEADER, len(body)) + body
+
+
+def _with_known_encoding(schema: bytes) -> bytes:
+    """The schema record, of the same length, without an encoding that the reader does not know: other topics may be of ROS 2."""
+    try:
+        _, at = _text(schema, _RECORD_HEAD.size + 2)
+        encoding, end = _text(schema, at)
+        data, _ = _text(schema, end)
+    except struct.error:
+        return schema
+    if encoding in _KNOWN_ENCODINGS:
+        return schema
+    texts = (b"", data + b" " * len(encoding))
+    return schema[:at] + b"".join(_LENGTH.pack(len(text)) + text for text in texts)
 
 
 def _text(blob: bytes, at: int) -> tuple[bytes, int]:
