@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -204,6 +205,24 @@ def test_rollback_to_a_bundle_that_is_gone_changes_nothing(models: Path) -> None
     with pytest.raises(BundleError, match=r"bundle\.yaml"):
         versions.rollback()
     assert versions.current == second.folder.resolve()
+
+
+def test_deleted_bundles_are_named_with_what_is_left(models: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    versions = Versions(models)
+    first, second, third = (make(versions.new_folder("street")).folder for _ in range(3))
+    for folder in (first, second, third):
+        versions.promote(folder)
+    shutil.rmtree(second)
+    text = rf"versions/street-2, which was deployed before versions/street-3, no longer exists; 'weakseg promote {first}'"
+    with pytest.raises(BundleError, match=text):
+        versions.rollback()
+    shutil.rmtree(third)
+    assert main(["rollback", "--list", "--models", str(models)]) == 0
+    assert f"current: {third}, which no longer exists" in capsys.readouterr().out
+    assert versions.promote(first).folder == first
+    shutil.rmtree(first)
+    with pytest.raises(BundleError, match=r"versions/street-3, .* no longer exists; promote another bundle"):
+        versions.rollback()
 
 
 def test_a_folder_in_the_pointers_place_is_not_touched(models: Path) -> None:

@@ -190,6 +190,11 @@ def test_a_run_beside_itself_and_beside_one_that_is_not_like_it(
     words = "\n".join(in_words(compare(run[0], other)))
     assert "+0.100  better" in words
     assert "-0.200  worse" in words
+    content["labels"] = [{**row, "raw_ids": [900 + row["id"]]} for row in content["labels"]]
+    (other / "summary.json").write_text(json.dumps(content))
+    words = "\n".join(in_words(compare(run[0], other)))
+    assert "the same classes with different raw ids" in words
+    assert "better" not in words.replace("neither is rated better", "")
     content["data_hash"] = "another"
     content["class_iou"]["tree"] = 0.5
     (other / "summary.json").write_text(json.dumps(content))
@@ -209,7 +214,9 @@ def test_trainings_and_benchmarks_compare_and_nothing_else_does(
     for name, miou, rate in (("a", 0.4, 0.01), ("b", 0.5, 0.02)):
         (tmp_path / name).mkdir()
         (tmp_path / name / "config.yaml").write_text(f"learning_rate: {rate}\nerda: {{weight: 0.1}}\n")
-        (tmp_path / name / "environment.json").write_text(json.dumps({"data_hash": "same"}))
+        facts = {"data": {"name": "drive", "hash": "same"}, "val": {"name": "drive", "hash": "same"}}
+        (tmp_path / name / "environment.json").write_text(json.dumps(facts))
+        (tmp_path / name / "labels.yaml").write_text("classes: [{id: 1, name: road, raw_ids: [40]}]")
         best = {"step": 9, "miou": miou, "miou_present": miou, "accuracy": 0.8, "class_iou": {"road": miou}}
         (tmp_path / name / "best.json").write_text(json.dumps(best))
         table = {"miou": {"erda": {"0.001": miou}}, "seeds": [1], "step_ms": {"erda": 5.0}, "data": "x", "classes": []}
@@ -219,8 +226,48 @@ def test_trainings_and_benchmarks_compare_and_nothing_else_does(
     assert trained.tables[0].rows[0].verdict == "better"
     tables = compare(tmp_path / "a.json", tmp_path / "b.json")
     assert tables.tables[0].rows[0].name == "erda, 0.1 %"
+    assert tables.tables[0].rows[0].verdict == "better"
+    (tmp_path / "c.json").write_text((tmp_path / "b.json").read_text().replace('"x"', '"y"'))
+    apart = compare(tmp_path / "a.json", tmp_path / "c.json")
+    assert (apart.warnings, apart.tables[0].rows[0].verdict) == (("The data differ (x and y).",), "")
     for wrong, part in ((str(run[0]), "compare two of the same kind"), (str(tmp_path / "none"), "cannot be read")):
         assert main(["compare", str(tmp_path / "a"), wrong]) == 2
         said = capsys.readouterr().err
         assert part in said
         assert len(said.splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    ("file", "before", "after", "words", "verdict"),
+    [
+        (
+            "environment.json",
+            '"data": {"name": "a", "hash": "1"}',
+            '"data": {"hash": "2"}',
+            "trained on different scans",
+            "better",
+        ),
+        (
+            "environment.json",
+            '"val": {"hash": "3"}',
+            '"val": null',
+            "validated on different scans, so neither is rated better",
+            "",
+        ),
+        ("labels.yaml", "[40]", "[41]", "The label maps differ, so neither is rated better", ""),
+    ],
+)
+def test_trainings_that_were_asked_differently_are_told(
+    tmp_path: Path, file: str, before: str, after: str, words: str, verdict: str
+) -> None:
+    content = {"config.yaml": "seed: 1\n", "labels.yaml": "classes: [{id: 1, name: road, raw_ids: [40]}]"}
+    content["environment.json"] = '{"data": {"name": "a", "hash": "1"}, "val": {"hash": "3"}}'
+    for name, miou in (("a", 0.4), ("b", 0.5)):
+        (tmp_path / name).mkdir()
+        for one, text in {**content, "best.json": f'{{"miou": {miou}, "miou_present": {miou}}}'}.items():
+            (tmp_path / name / one).write_text(text)
+    assert not compare(tmp_path / "a", tmp_path / "b").warnings
+    (tmp_path / "b" / file).write_text(content[file].replace(before, after))
+    found = compare(tmp_path / "a", tmp_path / "b")
+    assert [words in warning for warning in found.warnings] == [True]
+    assert found.tables[0].rows[0].verdict == verdict

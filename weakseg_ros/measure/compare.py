@@ -11,7 +11,7 @@ from typing import Annotated, Any
 import tyro
 
 from weakseg_ros.config import parse, read_yaml
-from weakseg_ros.errors import DataError, counted, say
+from weakseg_ros.errors import ConfigError, DataError, counted, say
 from weakseg_ros.extras import need
 from weakseg_ros.files import check_can_write, make_folder, write_atomic, write_json
 from weakseg_ros.measure.evaluation import SUMMARY_FILE
@@ -19,7 +19,7 @@ from weakseg_ros.measure.sections import group_rows
 from weakseg_ros.reads import read_json
 
 PAGE, FIGURES = "compare.html", "compare.json"
-BEST, CONFIG = "best.json", "config.yaml"
+BEST, CONFIG, LABELS = "best.json", "config.yaml", "labels.yaml"
 NOISE = 5e-4
 """smaller differences of shares are drawn as none"""
 
@@ -107,8 +107,8 @@ def compare(first: Path, second: Path) -> Comparison:
 def _read(path: Path) -> tuple[str, Mapping[str, Any]]:
     """(kind, content) of a run."""
     if (path / CONFIG).is_file() and not (path / SUMMARY_FILE).is_file():
-        best = _json(path / BEST)
-        return "training", {"best": best, "settings": read_yaml(path / CONFIG), "environment": _json(path / "environment.json")}
+        content = {"best": _json(path / BEST), "settings": read_yaml(path / CONFIG), "labels": _classes_of(path / LABELS)}
+        return "training", content | {"environment": _json(path / "environment.json")}
     content = _json(path / SUMMARY_FILE if path.is_dir() else path)
     if {"classes", "bundle", "data_hash", "scans"} <= content.keys():
         return "evaluation", content
@@ -117,6 +117,14 @@ def _read(path: Path) -> tuple[str, Mapping[str, Any]]:
     raise DataError(
         f"{path}: is not a result of 'weakseg evaluate', 'train' or 'benchmark'; give the folder that one of them wrote"
     )
+
+
+def _classes_of(path: Path) -> list[tuple[Any, ...]]:
+    """Name and raw ids of each class of a label map; none where a training kept no map that can be read."""
+    try:
+        return [(row.get("name"), *row.get("raw_ids", ())) for row in read_yaml(path)["classes"]]
+    except (ConfigError, LookupError, TypeError, AttributeError):
+        return []
 
 
 def _json(path: Path) -> dict[str, Any]:
@@ -147,8 +155,9 @@ def _evaluations(names: tuple[str, str], one: Mapping[str, Any], other: Mapping[
         Table("Milliseconds per scan, median", tuple(_by_name(_stages(one), _stages(other), -1, "ms"))),
     ]
     warnings = tuple(_incomparable(one, other))
-    judged = _filled(tables) if one["data_hash"] == other["data_hash"] else _without_verdict(_filled(tables))
-    return Comparison("evaluation", names, judged, warnings, _facts(one, other))
+    is_fair = all(one.get(name) == other.get(name) for name in ("data_hash", "labels", "unanswered"))
+    is_fair &= set(one.get("class_iou", {})) == set(other.get("class_iou", {}))
+    return Comparison("evaluation", names, _judged(tables, is_fair), warnings, _facts(one, other))
 
 
 def _overall(one: Mapping[str, Any], other: Mapping[str, Any]) -> list[Row]:
@@ -213,9 +222,12 @@ def _filled(tables: Sequence[Table]) -> tuple[Table, ...]:
     return tuple(table for table in kept if table.rows)
 
 
-def _without_verdict(tables: Sequence[Table]) -> tuple[Table, ...]:
-    """The tables where neither run may be called better, since they were not asked the same."""
-    return tuple(Table(table.title, tuple(replace(row, better=0) for row in table.rows)) for table in tables)
+def _judged(tables: Sequence[Table], is_fair: bool) -> tuple[Table, ...]:
+    """The filled tables, where neither run may be called better unless both were asked the same."""
+    filled = _filled(tables)
+    if is_fair:
+        return filled
+    return tuple(Table(table.title, tuple(replace(row, better=0) for row in table.rows)) for table in filled)
 
 
 def _incomparable(one: Mapping[str, Any], other: Mapping[str, Any]) -> list[str]:
@@ -280,7 +292,8 @@ def _benchmarks(names: tuple[str, str], one: Mapping[str, Any], other: Mapping[s
     )
     said = {"data": "The data differ", "classes": "The classes of the mean differ", "seeds": "The seeds differ"}
     warnings = tuple(f"{said[name]} ({first or 'all'} and {second or 'all'})." for name, first, second in facts if name in said)
-    return Comparison("benchmark", names, _filled(tables), warnings, facts)
+    is_fair = all(one.get(name) == other.get(name) for name in ("data", "classes"))
+    return Comparison("benchmark", names, _judged(tables, is_fair), warnings, facts)
 
 
 def _trainings(names: tuple[str, str], one: Mapping[str, Any], other: Mapping[str, Any]) -> Comparison:
@@ -295,13 +308,14 @@ def _trainings(names: tuple[str, str], one: Mapping[str, Any], other: Mapping[st
         Table("Best validation", tuple(overall)),
         Table("IoU by class", tuple(_by_name(*(b.get("class_iou", {}) for b in (best, theirs))))),
     ]
-    hashes = [{k: v for k, v in run["environment"].items() if "hash" in k} for run in (one, other)]
-    warnings = [
-        f"{name.replace('_', ' ')} differs: the two were not trained and validated on the same data."
-        for name, _, _ in _differing(*hashes)
-    ]
+    scans = [_flat({name: run["environment"].get(name) for name in ("data", "val")}) for run in (one, other)]
+    trained, validated = (scans[0].get(f"{name}.hash") == scans[1].get(f"{name}.hash") for name in ("data", "val"))
+    same_classes = one["labels"] == other["labels"]
+    warnings = [] if trained else ["The two were trained on different scans or labels."]
+    warnings += [] if validated else ["The two were validated on different scans, so neither is rated better."]
+    warnings += [] if same_classes else ["The label maps differ, so neither is rated better."]
     settings = _differing(_flat(one["settings"]), _flat(other["settings"]))
-    return Comparison("training", names, _filled(tables), tuple(warnings), settings)
+    return Comparison("training", names, _judged(tables, validated and same_classes), tuple(warnings), settings)
 
 
 def _flat(settings: Any, before: str = "") -> dict[str, Any]:

@@ -208,9 +208,18 @@ class Versions:
         stack = self.stack()
         if len(stack) < 2:
             raise BundleError(f"{self.pointer}: no version from before {self._in_words(now)} is recorded; promote another bundle")
+        if not (self.models / stack[-2]).exists():
+            raise BundleError(f"{self.pointer}: {self._before_is_gone(stack)}")
         bundle = Bundle.load((self.models / stack[-2]).resolve())
         self._change("rollback", bundle, now, why)
         return bundle
+
+    def _before_is_gone(self, stack: Sequence[str]) -> str:
+        """What to do where the version before the current one, of those that a rollback would meet, no longer exists."""
+        earlier = [change.bundle for change in self.history() if change.action != "reject" and change.bundle != stack[-1]]
+        left = next((name for name in reversed(earlier) if (self.models / name).exists()), None)
+        advice = f"'weakseg promote {self.models / left}' deploys the latest that does" if left else "promote another bundle"
+        return f"{stack[-2]}, which was deployed before {stack[-1]}, no longer exists; {advice}"
 
     def _change(self, action: Literal["promote", "rollback"], bundle: Bundle, before: Path | None, why: str) -> None:
         try:
@@ -311,4 +320,5 @@ def _table(versions: Versions) -> str:
     if not changes:
         raise DataError(f"{versions.models / VERSIONS}: holds no history; nothing was promoted from here yet")
     rows = [f"{change.time}  {change.action:8}  {change.bundle}  {change.hash[:12]}  {change.why}".rstrip() for change in changes]
-    return "\n".join([*rows, f"current: {current or 'none'}"])
+    gone = ", which no longer exists" if current is not None and not current.exists() else ""
+    return "\n".join([*rows, f"current: {current or 'none'}{gone}"])
