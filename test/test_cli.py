@@ -65,6 +65,13 @@ def test_a_users_fault_is_a_sentence_not_a_traceback() -> None:
     assert "Traceback" not in done.stderr
 
 
+@pytest.mark.parametrize("verb", ["train", "benchmark"])
+def test_a_wrong_path_is_told_before_torch_is_imported(verb: str) -> None:
+    run = f"import sys; sys.modules['torch'] = None; from weakseg_ros.cli import main; sys.exit(main(['{verb}', '/none/scans']))"
+    done = subprocess.run([sys.executable, "-c", run], capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (2, f"weakseg {verb}: /none/scans: there is no such folder; check the path\n")
+
+
 def test_a_pattern_that_the_shell_replaced_is_told_from_a_wrong_option() -> None:
     done = weakseg("sparse", "a", "b")
     assert (done.returncode, done.stdout) == (2, "")

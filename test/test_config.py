@@ -111,6 +111,20 @@ def test_a_switch_is_a_bare_flag() -> None:
     assert not parse(Outer, ["--no-keep"], "train", Outer(keep=True)).keep
 
 
+@pytest.mark.parametrize("words", [["--keep", "False"], ["--no-keep", "yes"], ["--keep", "1", "2", "3"]])
+def test_a_switch_with_a_value_is_told(words: list[str]) -> None:
+    told = rf"{words[0]}: is a switch and takes no value, but '{words[1]}' follows it; write --keep or --no-keep"
+    with pytest.raises(ConfigError, match=told):
+        parse(Outer, words, "train")
+
+
+def test_class_weights_are_no_numbers() -> None:
+    from weakseg_ros.train.config import TrainConfig
+
+    with pytest.raises(ConfigError, match=r"write --supervised\.class-weights or --supervised\.no-class-weights"):
+        parse(TrainConfig, ["drive", "--supervised.class-weights", "1", "2.5"], "train")
+
+
 def test_the_command_line_adds_names_to_a_mapping_of_the_file(tmp_path: Path) -> None:
     file = tmp_path / "train.yaml"
     file.write_text("options: {gamma: 2.0, weights: false}\n")

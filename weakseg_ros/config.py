@@ -20,7 +20,7 @@ import textwrap
 import types
 import typing
 from collections.abc import Iterator, Mapping, Sequence
-from functools import cache, partial
+from functools import cache, partial, reduce
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, Literal, TypeVar, Union
@@ -45,6 +45,9 @@ _YAML_FAULTS = (yaml.YAMLError, ValueError, LookupError, AttributeError, TypeErr
 MOST_YAML_BYTES = 1 << 28
 _EXPONENT = re.compile(r"[-+]?\d+(\.\d*)?[eE][-+]?\d+")
 """1e-3 and the like, which YAML 1.1 takes for text as they lack the point or the sign"""
+
+_VALUE = re.compile(r"(?i)true|false|yes|no|on|off|none|[\d.]+|\[.*|\w+=.*")
+"""what somebody writes behind a switch, and nobody as a path"""
 
 
 class _Loader(_SAFE_LOADER):  # type: ignore[misc]
@@ -243,8 +246,9 @@ def parse(cls: type[T], argv: Sequence[str], verb: str, default: T | None = None
             settings, left = read(return_unknown_args=True)
         except ConfigError as error:
             raise as_typed(error, cls, arguments) from None
-        refuse_more_paths(left)
         if left:
+            _refuse_value_of_switch(settings, arguments)
+            refuse_more_paths(left)
             read()  # says what is wrong with them, and ends the process
     merged = {key: value | getattr(settings, key) for key, value in named.items()}
     return dataclasses.replace(settings, **merged) if merged else settings  # type: ignore[type-var]
@@ -256,6 +260,20 @@ def refuse_more_paths(left: Sequence[str]) -> None:
         found = ", ".join(repr(word) for word in left[:3]) + (", ..." if len(left) > 3 else "")
         advice = "name a single path, or put a pattern in quotes"
         raise ConfigError(f"takes one path, and {found} came after it; {advice}")
+
+
+def _refuse_value_of_switch(settings: Any, arguments: Sequence[str]) -> None:
+    """ConfigError where a switch is given a value, which would count as a path."""
+    for option, word in pairwise(arguments):
+        if not option.startswith("--") or not _VALUE.fullmatch(word):
+            continue
+        group, dot, last = option[2:].replace("-", "_").rpartition(".")
+        positive = last.removeprefix("no_")
+        holder = reduce(lambda part, name: getattr(part, name, None), group.split(".") if group else (), settings)
+        if isinstance(getattr(holder, positive, None), bool):
+            place, name = f"--{group}{dot}".replace("_", "-"), positive.replace("_", "-")
+            found = f"{option}: is a switch and takes no value, but '{word}' follows it"
+            raise ConfigError(f"{found}; write {place}{name} or {place}no-{name}")
 
 
 def shard_of(text: str) -> tuple[int, int]:

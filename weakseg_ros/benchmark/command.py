@@ -9,6 +9,7 @@ from pathlib import Path
 from weakseg_ros.benchmark.referring_table import TASK, ReferringTable
 from weakseg_ros.benchmark.table import BenchmarkConfig
 from weakseg_ros.config import parse, read_yaml
+from weakseg_ros.data.scans import recognised_as
 from weakseg_ros.errors import ConfigError, did_you_mean
 from weakseg_ros.files import share_folder
 
@@ -22,6 +23,8 @@ def main(argv: Sequence[str]) -> int:
 
         return run_referring(referring)
     config = parse(BenchmarkConfig, words, "benchmark")
+    if not config.report_only:
+        recognised_as(config.data)  # torch takes seconds to import, and a wrong path is told before
     from weakseg_ros.benchmark.benchmark import run
 
     return run(config)

@@ -6,6 +6,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from weakseg_ros.config import parse
+from weakseg_ros.data.scans import recognised_as
 from weakseg_ros.errors import complain
 from weakseg_ros.registry import METHODS, NETS, summaries
 from weakseg_ros.train.config import ExportConfig, TrainConfig, sections
@@ -24,6 +25,7 @@ def train_main(argv: Sequence[str]) -> int:
         started = as_started(config.out)
     if started is not None:  # what the command says besides is meant, also where it is the default of a new run
         config = parse_training(argv, started)
+    recognised_as(config.data)  # torch takes seconds to import, and a wrong path is told before
     usual = TrainConfig()
     idle = [name for name in config.without_effect if getattr(config, name) != getattr(usual, name)]
     if idle:
