@@ -24,6 +24,7 @@ from weakseg_ros.improve.log.store import FrameWriter, Origin, Worth
 from weakseg_ros.improve.retrain.data import logs_in, open_clicks, open_retrain_data, split_by_name
 from weakseg_ros.improve.retrain.retrain import command_of, compare
 from weakseg_ros.points.cloud import Cloud, make_cloud
+from weakseg_ros.points.labels import LabelMap
 from weakseg_ros.train.config import TrainConfig
 from weakseg_ros.train.finetune import ModelScans, commands_of, training_of
 
@@ -66,6 +67,23 @@ def test_a_folder_of_logs_is_learnt_from_as_one(world: Path, place: Path) -> Non
         shutil.rmtree(fleet / robot / "sparse" / "clicks")
     with pytest.raises(DataError, match=r"fleet: none of the 3 logs in it has usable clicks .*anna"):
         open_clicks(settings(place, frames=fleet), toy, [])
+
+
+def test_clicks_and_regression_sets_of_other_classes_are_told(world: Path, place: Path) -> None:
+    toy, log = Bundle.load(place / "models" / "toy"), place / "log"
+    other = LabelMap("other", tuple(dataclasses.replace(row, name=f"kind {row.id}") for row in LABELS.classes))
+    store = ClickStore(log, other)
+    for key in KEYS:
+        store.add(key, [1, 2, 3], 1)
+    before = {file: file.read_bytes() for file in (*store.path.rglob("*.label"), store.path / "sparse.yaml")}
+    with pytest.raises(DataError, match=r"has the classes of 'other' .*; retrain a bundle with the classes of the clicks, or"):
+        open_retrain_data(settings(place), toy)
+    assert {file: file.read_bytes() for file in before} == before
+    shutil.rmtree(log / "sparse")
+    click(log, world / "night", KEYS)
+    unlabelled = write(place / "unlabelled", 3, night=False, seed=4, labelled=False)
+    with pytest.raises(DataError, match=r"no point of the regression set has a label in the classes of toy; name labelled scans"):
+        open_retrain_data(settings(place, regression=unlabelled), toy)
 
 
 def test_what_cannot_be_used_is_left_out_and_said(world: Path, place: Path) -> None:

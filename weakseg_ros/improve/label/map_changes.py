@@ -21,6 +21,14 @@ NAMES_THAT_STAY = 0.5
 """share of the names that must be in the new map; where fewer are, it is another map, given by mistake"""
 
 
+class OtherClassesError(DataError):
+    """A map lacks classes that were clicked; `fault` says which, without what to do about it."""
+
+    def __init__(self, fault: str, advice: str) -> None:
+        super().__init__(f"{fault}; {advice}")
+        self.fault = fault
+
+
 class Followed(NamedTuple):
     """What became of the classes of a record."""
 
@@ -35,13 +43,13 @@ class Followed(NamedTuple):
 def follow(record: SparseRecord, labels: LabelMap, where: str) -> Followed:
     """Find the clicked classes of a record in the map of today: by raw id, or by name where that id is gone.
 
-    Raises DataError where a class with clicks or labels is not in the map, or most of the names are other ones.
+    Raises OtherClassesError where a class with clicks or labels is not in the map, or most of the names are other ones.
     """
     before, now = list(record.clicks_per_class), labels.names[1:]
     kept = [name for name in before if name in now]
     if len(kept) < NAMES_THAT_STAY * len(before):
         fault = f"has the classes of '{record.labels}' ({_some(before)}), the map '{labels.name}' has {_some(list(now))}"
-        raise DataError(f"{where}: {fault}; use the map of the clicks with --label-map, or another --name")
+        raise OtherClassesError(f"{where}: {fault}", "use the map of the clicks with --label-map, or another --name")
     owner = {raw: row.name for row in labels.classes[1:] for raw in row.raw_ids}
     first = {row.name: row.raw_ids[0] for row in labels.classes[1:]}
     name_now: dict[str, str] = {}
@@ -57,7 +65,8 @@ def follow(record: SparseRecord, labels: LabelMap, where: str) -> Followed:
             name_now[name] = today
         elif record.clicks_per_class[name] or record.points_per_class[name]:
             was = f"'{name}' (raw id {raw}, {counted(record.points_per_class[name], 'point')} labelled)"
-            raise DataError(f"{where}: the map '{labels.name}' has no class {was}; put it back, or label under another --name")
+            fault = f"{where}: the map '{labels.name}' has no class {was}"
+            raise OtherClassesError(fault, "put it back, or label under another --name")
     return Followed(name_now, raw_now, _sentence(before, name_now, raw_now, labels, where))
 
 

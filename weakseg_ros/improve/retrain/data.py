@@ -19,6 +19,7 @@ from weakseg_ros.data.scans import Scan, open_scans
 from weakseg_ros.deploy.bundle import Bundle
 from weakseg_ros.errors import DataError, WeaksegError, counted
 from weakseg_ros.improve.label.clicks import ClickStore, clicked_scans
+from weakseg_ros.improve.label.map_changes import OtherClassesError
 from weakseg_ros.improve.retrain.config import RetrainConfig
 from weakseg_ros.train.config import TrainConfig
 from weakseg_ros.train.finetune import ModelScans, commands_of, training_of
@@ -174,7 +175,11 @@ def _usable(folder: Path, bundle: Bundle, name: str, problems: list[str]) -> Sca
     """The clicked frames of a log that can be read and fit their labels."""
     if not (folder / "sparse" / name).is_dir():
         raise DataError(f"{folder}: it has no labels yet; click some points with 'weakseg label {folder}'")
-    store = ClickStore(folder, bundle.labels, name)
+    try:
+        store = ClickStore(folder, bundle.labels, name)
+    except OtherClassesError as error:
+        advice = f"retrain a bundle with the classes of the clicks, or click with those of {bundle.name}"
+        raise DataError(f"{error.fault}; {advice}") from None
     files = sorted(file.relative_to(store.path).as_posix() for file in store.path.rglob("*.label"))
     for file in files:
         key = file.removesuffix(".label")
@@ -263,6 +268,9 @@ def _regression(config: RetrainConfig, bundle: Bundle, validated_on: ScanSet | N
     if config.regression_scans and len(scans) > config.regression_scans:
         chosen = np.unique(np.linspace(0, len(scans) - 1, config.regression_scans).round().astype(int))
         scans = Subset(scans, chosen.tolist())
+    if not any(_labelled_points(scans[number]) for number in range(len(scans))):  # a gate without truth would let all pass
+        fault = f"{scans.name}: no point of the regression set has a label in the classes of {bundle.name}"
+        raise DataError(f"{fault}; name labelled scans with --regression")
     return _as_seen(scans, bundle)
 
 
