@@ -204,3 +204,17 @@ def test_topics_in_other_encodings_do_not_hide_those_of_ros(tmp_path: Path, summ
     assert_read(tmp_path / "drive.mcap")
     with pytest.raises(DataError, match=r"'/seen' is a foxglove\.PointCloud, not a PointCloud2"):
         list(read_raw(tmp_path / "drive.mcap", "/seen"))
+
+
+@pytest.mark.parametrize("compression", ["", "zstd", "lz4"])
+@pytest.mark.parametrize("is_closed", [True, False])
+def test_a_damaged_chunk_costs_itself_alone_where_there_is_no_summary(tmp_path: Path, compression: str, is_closed: bool) -> None:
+    """A disk that lost its power leaves blocks of zeros."""
+    chunks = [bytearray(chunk(compression, sent(1, START_NS + i, cdr(i)))) for i in range(3)]
+    chunks[1][-200:] = bytes(200)
+    file = tmp_path / "drive.mcap"
+    file.write_bytes(header() + topic(1, "/points", ROS2) + b"".join(chunks) + (footer() if is_closed else b""))
+    read = []
+    with pytest.raises(PartialBagError, match=r"drive\.mcap has damaged chunks, which are left out; 2 messages"):
+        read.extend(read_raw(file))
+    assert [message.data for message in read] == [cdr(0), cdr(2)]

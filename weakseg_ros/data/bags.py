@@ -18,6 +18,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 from rosbags import rosbag1, rosbag2
+from rosbags.rosbag2.storage_mcap import decompress
 from rosbags.typesys import Stores, get_typestore
 
 from weakseg_ros.config import read_yaml
@@ -314,7 +315,11 @@ def _open_file(stack: ExitStack, path: Path) -> tuple[Any, str]:
             raise
     mended = MendedMcap(file)
     damage = damage or ("" if mended.is_complete else f"{path.name} is cut off or damaged")
-    return _enter(stack, mended, rosbag2.Reader, path), damage
+    try:
+        return _enter(stack, mended, rosbag2.Reader, path), damage
+    except DataError:  # one damaged chunk hides all others where no summary tells what is in them
+        sound = MendedMcap(file, decompress)
+        return _enter(stack, sound, rosbag2.Reader, path), f"{path.name} has damaged chunks, which are left out"
 
 
 def _listed(metadata: Path) -> list[str]:

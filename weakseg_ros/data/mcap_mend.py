@@ -11,7 +11,7 @@ from __future__ import annotations
 import io
 import os
 import struct
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -19,7 +19,7 @@ MAGIC = b"\x89MCAP0\r\n"
 _FOOTER = b"\x02" + struct.pack("<QQQI", 20, 0, 0, 0) + MAGIC
 """says that there is no summary, so that the records are scanned"""
 _LAST_OPCODE = 0x0F
-_HEADER, _FOOTER_OPCODE, _SCHEMA = 0x01, 0x02, 0x03
+_HEADER, _FOOTER_OPCODE, _SCHEMA, _CHUNK = 0x01, 0x02, 0x03, 0x06
 _RECORD_HEAD = struct.Struct("<BQ")
 _LENGTH = struct.Struct("<I")
 _PROFILE = b"ros2"
@@ -28,6 +28,10 @@ _SCHEMAS = (b"ros1msg", b"ros2msg")
 
 
 _KNOWN_ENCODINGS = (b"ros2msg", b"ros2idl", b"omgidl", b"")
+
+
+Unpacks = Callable[[bytes, str, int, int], object]
+"""unpacks the content of a chunk, from its compression, unpacked size and checksum; raises where it is damaged"""
 
 
 class _Record(NamedTuple):
@@ -43,12 +47,13 @@ class MendedMcap:
 
     suffix = ".mcap"
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, unpacks: Unpacks | None = None) -> None:
+        """With `unpacks`, damaged chunks are left out."""
         self.path = path
         records = list(_whole_records(path))
         self.is_complete = bool(records) and records[-1].opcode == _FOOTER_OPCODE
         """whether the file has its end, so that all of it can be read"""
-        self._pieces = _pieces(path, records, self.is_complete)
+        self._pieces = _pieces(path, records, self.is_complete, unpacks)
 
     def __str__(self) -> str:
         return str(self.path)
@@ -104,14 +109,14 @@ Piece = bytes | tuple[int, int]
 """new bytes, or a stretch (start, end) of the file"""
 
 
-def _pieces(path: Path, records: list[_Record], is_complete: bool) -> list[Piece]:
+def _pieces(path: Path, records: list[_Record], is_complete: bool, unpacks: Unpacks | None) -> list[Piece]:
     """What the mended file consists of, in order."""
     if not records:
         return []
     pieces: list[Piece] = []
     at = 0
     with open(path, "rb") as file:
-        for start, end, new in _changes(file, records):
+        for start, end, new in _changes(file, records, unpacks):
             pieces += [(at, start), new]
             is_complete &= len(new) == end - start  # offsets in the summary count from the start of the file
             at = end
@@ -121,16 +126,31 @@ def _pieces(path: Path, records: list[_Record], is_complete: bool) -> list[Piece
     return [*pieces, (at, data[-1].end), _FOOTER] if data else []
 
 
-def _changes(file: Any, records: list[_Record]) -> Iterator[tuple[int, int, bytes]]:
+def _changes(file: Any, records: list[_Record], unpacks: Unpacks | None) -> Iterator[tuple[int, int, bytes]]:
     """(start, end, new bytes) of what the reader would refuse."""
     for record in records:
-        if record.opcode not in (_HEADER, _SCHEMA):
+        if record.opcode not in (_HEADER, _SCHEMA) and not (record.opcode == _CHUNK and unpacks):
             continue
         file.seek(record.start)
         old = file.read(record.end - record.start)
+        if record.opcode == _CHUNK:
+            if unpacks and not _is_sound(old, unpacks):
+                yield record.start, record.end, b""
+            continue
         new = _with_profile(old) if record.opcode == _HEADER else _with_known_encoding(old.replace(*_SCHEMAS, 1))
         if new != old:
             yield record.start, record.end, new
+
+
+def _is_sound(chunk: bytes, unpacks: Unpacks) -> bool:
+    """Whether the record of a chunk can be unpacked."""
+    try:
+        size, checksum = struct.unpack_from("<QI", chunk, _RECORD_HEAD.size + 16)
+        compression, at = _text(chunk, _RECORD_HEAD.size + 28)
+        unpacks(chunk[at + 8 :], compression.decode(), size, checksum)
+    except Exception:  # the parser of a damaged chunk raises anything
+        return False
+    return True
 
 
 def _with_profile(header: bytes) -> bytes:
