@@ -317,3 +317,48 @@ def test_a_part_that_metadata_does_not_list_is_told(tmp_path: Path, caplog: pyte
     (bag / "metadata.yaml").write_text(text.replace("  - drive_2.mcap\n", "").replace("message_count: 3", "message_count: 2"))
     assert_read(bag, 2)
     assert "drive_2.mcap is not listed in metadata.yaml and not read; 'ros2 bag reindex' lists all files" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("name", "storage", "advice"),
+    [
+        ("drive.MCAP", "mcap", "drive.MCAP holds a bag: rename it to drive.mcap"),
+        ("drive.mcap.active", "mcap", "drive.mcap.active holds a bag: rename it to drive.mcap"),
+        ("drive", "sqlite3", "drive holds a bag: rename it to drive.db3"),
+        ("drive.bag", "mcap", "its content is that of a .mcap file); rename it to drive.mcap"),
+        ("drive.mcap", "sqlite3", "its content is that of a .db3 file); rename it to drive.db3"),
+    ],
+)
+@pytest.mark.parametrize("verb", ["import", "predict"])
+def test_a_bag_under_another_name_is_told_what_it_is(
+    tmp_path: Path, name: str, storage: str, advice: str, verb: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (file,) = (one for one in write(tmp_path / "made", storage).iterdir() if one.suffix != ".yaml")
+    (tmp_path / name).write_bytes(file.read_bytes())
+    assert weakseg([verb, str(tmp_path / name), "--out", str(tmp_path / "out")]) == 2
+    assert advice in capsys.readouterr().err
+
+
+def test_a_bag_two_folders_below_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "day" / "first").mkdir(parents=True)
+    bag = write(tmp_path / "day" / "first" / "drive")
+    assert weakseg(["import", str(tmp_path / "day"), "--out", str(tmp_path / "out")]) == 2
+    assert f"; name {bag}" in capsys.readouterr().err
+
+
+def test_a_bag_of_ros_1_without_its_index_is_told_how_it_is_restored(tmp_path: Path) -> None:
+    with rosbag1.Writer(tmp_path / "drive.bag") as bag:
+        connection = bag.add_connection("/points", POINT_CLOUD, typestore=get_typestore(Stores.ROS1_NOETIC))
+        bag.write(connection, START_NS, bytes(10))
+    blob = (tmp_path / "drive.bag").read_bytes()
+    (tmp_path / "drive.bag").write_bytes(blob[:-200])
+    with pytest.raises(DataError, match="'rosbag reindex' of ROS 1 restores the index"):
+        find_cloud_topic(tmp_path / "drive.bag")
+
+
+def test_one_recording_in_two_storages_is_two_bags(tmp_path: Path) -> None:
+    (tmp_path / "both").mkdir()
+    for storage in STORAGE:
+        (file,) = (one for one in write(tmp_path / storage / "drive", storage).iterdir() if one.suffix != ".yaml")
+        file.rename(tmp_path / "both" / file.name)
+    assert [bag.name for bag in bags_in(tmp_path / "both")] == ["drive.db3", "drive.mcap"]

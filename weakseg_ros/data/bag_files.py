@@ -45,7 +45,7 @@ def bags_in(path: Path) -> list[Path]:
         return []
     folders = [one for one in path.iterdir() if one.is_dir() and _may_be_bag(one)]
     loose = [one for one in path.iterdir() if one.is_file() and storage_suffix(one)]
-    is_split = len(families(loose)) == 1 and storage_suffix(loose[0]) != ".bag"
+    is_split = len(families(loose)) == 1 and {storage_suffix(one) for one in loose} in ({".mcap"}, {".db3"})
     several = [] if is_split and not folders else folders + loose
     return sorted(several, key=natural)
 
@@ -100,11 +100,32 @@ def stranger(file: Path) -> str:
         return "it is empty; record or copy the bag again"
     if head.startswith(BEGINNINGS.get(file.suffix, b"")):
         return ""
+    if kind := _kind_of(head):
+        return f"its content is that of a {kind} file; rename it to {file.with_suffix(kind).name}"
     if head.startswith(b"version https://git-lfs"):
         return "it is a pointer of Git LFS; 'git lfs pull' fetches the file itself"
     if head.lstrip().startswith(b"<"):
         return "it is a web page; download the file itself"
     return f"it begins with {head[:_SHOWN_BYTES]!r}, as no {file.suffix} file does; check what wrote it"
+
+
+def under_another_name(file: Path) -> str:
+    """What to do with a file that holds a bag and is not named as one, as a clause; empty for any other file."""
+    if storage_suffix(file):
+        return ""
+    try:
+        with open(file, "rb") as opened:
+            kind = _kind_of(opened.read(64))
+    except OSError:
+        return ""
+    name = file.name.removesuffix(".active")  # as recorders call what they have not finished
+    bare = name[: -len(kind)] if name.lower().endswith(kind) else name
+    return f"{file.name} holds a bag: rename it to {bare}{kind}" if kind else ""
+
+
+def _kind_of(head: bytes) -> str:
+    """The ending of the files of bags that begin so; empty where none does."""
+    return next((suffix for suffix, beginning in BEGINNINGS.items() if head.startswith(beginning)), "")
 
 
 def unpacked(stack: ExitStack, path: Path) -> tuple[Path, str]:

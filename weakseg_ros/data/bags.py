@@ -270,6 +270,8 @@ def _enter(stack: ExitStack, file: Path | MendedMcap, reader: Callable[[Any], An
 def _remedy(error: Exception) -> str:
     if "is not supported" in str(error):  # a .bag of ROS before Diamondback has another format; copying it does not help
         return "'rosbag fix OLD.bag NEW.bag' of ROS 1 converts it"
+    if "index looks damaged" in str(error):
+        return "'rosbag reindex' of ROS 1 restores the index, or copy the bag again"
     if "malformed" in str(error):  # SQLite's word for a file that was cut off
         return "copy the bag again, or let 'sqlite3 OLD.db3 .recover | sqlite3 NEW.db3' save what is left"
     return "check the path, or copy the bag again"

@@ -21,7 +21,7 @@ from weakseg_ros.data.bag_odometry import BagOdometry
 from weakseg_ros.data.bags import PartialBagError, find_cloud_topic, read_clouds
 from weakseg_ros.data.cloud_files import READERS, cloud_files, read_cloud_file
 from weakseg_ros.data.many_bags import Row, Runner, are_whole, bags_for, each_bag, one_by_one, only_here
-from weakseg_ros.data.other_forms import foreign
+from weakseg_ros.data.other_forms import below, foreign
 from weakseg_ros.data.ray_settings import RaySettings, anywhere
 from weakseg_ros.data.scan_files import MANIFEST
 from weakseg_ros.data.scan_writer import ScanWriter
@@ -131,7 +131,7 @@ def import_files(config: ImportConfig) -> ImportReport:
     files, report = cloud_files(config.bag), ImportReport()
     if not files:
         kinds = ", ".join(READERS)
-        what_to_do = foreign(config.bag) or "give one or the other"
+        what_to_do = foreign(config.bag) or below(config.bag, is_bag).removeprefix("; ") or "give one or the other"
         raise DataError(f"{config.bag}: is not a bag and holds no point cloud files ({kinds}); {what_to_do}")
     if config.odometry:
         raise DataError("odometry: point cloud files have none; leave --odometry out")

@@ -7,6 +7,8 @@ from collections.abc import Callable
 from itertools import islice
 from pathlib import Path
 
+from weakseg_ros.data.bag_files import under_another_name
+
 MOST_LOOKED_AT = 50
 """folders around the one that was named"""
 _OWNERS_S3DIS = "download Stanford3dDataset_v1.2_Aligned_Version from its owners, whose text files hold all points"
@@ -51,7 +53,7 @@ def foreign(path: Path) -> str:
         if found:
             where = "it is" if path.is_file() else f"{found[0].name} in it is"
             return f"{where} {what}: {how}"
-    return ""
+    return next(filter(None, map(under_another_name, islice(names, MOST_LOOKED_AT))), "")
 
 
 def of_another_program(folder: Path) -> str:
