@@ -184,7 +184,8 @@ def test_what_is_odd_about_the_clouds_is_said_at_once(tmp_path: Path) -> None:
                 writer.write(cloud)
         report = import_bag(ImportConfig(tmp_path / name, out=tmp_path / f"{name}_scans"))
         assert any(text in note for note in report.notes), report.notes
-    assert import_bag(ImportConfig(tmp_path / "unit", out=tmp_path / "metres", unit_m=0.001)).notes == []
+    (left,) = import_bag(ImportConfig(tmp_path / "unit", out=tmp_path / "metres", unit_m=0.001)).notes
+    assert "is 0.5 in all points" in left, "only that nothing measured the intensity"
 
 
 def test_clouds_that_cannot_be_read_are_exit_code_1(
@@ -205,3 +206,22 @@ def test_a_path_that_is_empty_is_not_the_current_folder(
     monkeypatch.chdir(bag)
     assert cli.main(["import", ""]) == 2
     assert "no data is given" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("intensity", "told"),
+    [
+        (np.zeros(500), "field 'intensity' is 0 in all points of the first cloud"),
+        (np.full(500, np.nan), "field 'intensity' is 0 in all points of the first cloud"),
+        (np.linspace(-3, 1, 500), "field 'intensity' is below 0 in 75% of the points of the first cloud"),
+        (np.linspace(0, 1, 500), ""),
+    ],
+)
+def test_an_intensity_that_nothing_measured_is_told(tmp_path: Path, intensity: np.ndarray, told: str) -> None:
+    """Simulators write 0 or what is not a number, and some drivers levels below 0."""
+    xyz = np.random.default_rng(0).uniform(2, 20, (500, 3))
+    with CloudBagWriter(tmp_path / "bag", "/points") as bag:
+        bag.write(make_cloud(xyz, intensity, stamp_ns=1, frame_id="lidar"))
+    notes = import_bag(ImportConfig(tmp_path / "bag", out=tmp_path / "scans")).notes
+    assert [note for note in notes if "'intensity'" in note and (told and told in note)] == notes[-1:] * bool(told)
+    assert any("'intensity'" in note for note in notes) == bool(told)

@@ -96,6 +96,12 @@ def test_another_unit_is_named(sensor: str, unit: float, name: str, alone: set[s
     assert (found.remedy == f"set unit_m to {unit:g}") == (sensor in alone)
 
 
+def test_numbers_that_are_no_lengths_get_no_unit() -> None:
+    (found,) = findings(street() * 1e28)
+    assert "the coordinates are no lengths in any unit" in found.text
+    assert "byte order" in found.remedy
+
+
 def test_a_short_range_in_decimetres_is_told_by_its_ground() -> None:
     scan = street()
     near = scan[np.linalg.norm(scan, axis=1) < 25.0]

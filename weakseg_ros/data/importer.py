@@ -245,6 +245,12 @@ def _notes_on_points(cloud: Cloud) -> list[str]:
 
 
 def _note_on_intensity(cloud: Cloud, config: ImportConfig) -> list[str]:
+    values = cloud.intensity[cloud.valid]
+    if cloud.intensity_field and len(values) > 1 and (values.min() == values.max() or values.min() < 0):
+        same = values.min() == values.max()
+        found = f"is {values[0]:g} in all points" if same else f"is below 0 in {np.mean(values < 0):.0%} of the points"
+        where = f"field '{cloud.intensity_field}' {found} of the first cloud, so it may not be what the sensor measured"
+        return [f"{where}; --intensity-field chooses another, or '' none"]
     if cloud.intensity_field or config.intensity_field != "auto":
         return []
     names = ", ".join(INTENSITY_NAMES)

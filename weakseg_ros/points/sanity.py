@@ -22,6 +22,8 @@ MIN_POINTS = 400
 """fewer say nothing"""
 FAR_M = 250.0
 """no LiDAR has half of its returns farther away"""
+NO_LENGTH_M = 1e9
+"""a thousand kilometres in millimetres"""
 NEAR_M, NEAR_SHARE = 0.1, 0.99
 """nor nearly all of them so near"""
 SAME_SHARE = 0.3
@@ -152,6 +154,9 @@ def wrong_unit(xyz: NDArray[np.float64]) -> Finding | None:
         return Finding("unit", text, "set unit_m to the length of the cloud's unit in metres")
     if middle < FAR_M and not beyond_any_lidar(xyz):
         return None
+    if middle > NO_LENGTH_M:
+        text = f"half of the points are farther than {middle:.1g} m, so the coordinates are no lengths in any unit"
+        return Finding("unit", text, "check the driver, and the type and byte order of the fields")
     heights = units_of_ground(xyz)
     usual = "centimetres" if _depth(xyz) < CENTIMETRES_BELOW and middle < 1e4 else "millimetres"
     names = list(heights) if usual in heights or (heights and middle < FAR_M) else [*heights, usual]
