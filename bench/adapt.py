@@ -4,7 +4,7 @@
     python bench/adapt.py SEMANTICKITTI_RANGE models/street64 --out runs/adapt.json [--reverse] [further options of weakseg adapt]
 
 The data are a folder with `train.npz`, of which every scan is another place. Even places are adapted to and odd ones tested,
-or with --reverse the other way round. The figures are IoU over all test points, lift `pixel`.
+or with --reverse the other way round. The figures are IoU over all test points.
 """
 
 from __future__ import annotations

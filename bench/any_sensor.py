@@ -3,7 +3,7 @@
 
     python bench/any_sensor.py SEMANTICKITTI_RANGE models/street --out runs/any_sensor.json [--half odd] [--other FOLDER ...]
 
-The data are labelled scans in any layout that weakseg reads; the figures are IoU over all their points, lift `pixel`. --half
+The data are labelled scans in any layout that weakseg reads; the figures are IoU over all their points. --half
 measures every second scan only. --other are unlabelled scans, for which the share of the ground that a filter by rule finds
 and the bundle calls ground is given.
 """

@@ -43,6 +43,7 @@ from weakseg_ros.deploy.segmentation import Segmentation
 from weakseg_ros.deploy.segmenter import Segmenter
 from weakseg_ros.files import environment
 from weakseg_ros.points.cloud import Cloud, decode, make_cloud
+from weakseg_ros.points.image_vote import image_vote
 from weakseg_ros.points.labelled import fill_message, pack_labelled
 from weakseg_ros.points.lift import knn_vote, lift, range_image
 from weakseg_ros.points.projection import RangeSpec
@@ -105,7 +106,7 @@ class Stages:
             "project and fill the image": self._input(),
             "group": self._group(),
             "lift": self._lift(),
-            "lift by kNN vote": self._vote(),
+            **self._votes(),
             "encode": self._encode(),
         }
 
@@ -182,8 +183,8 @@ class Stages:
         planes = (self._answer.class_image, *self._image[:2])
         return lambda: [lift(plane, view, 0) for plane in planes], {"K probabilities": probabilities_of_points}
 
-    def _vote(self) -> Race:
-        """The class of each point by a vote of the pixels around its own."""
+    def _votes(self) -> dict[str, Race]:
+        """The class of each point by a vote of the pixels around its own: as the default bundle asks for it, and as published."""
         view, classes = self._standing.pixels, self._answer.class_image
         inside = view.pixel_of_point >= 0
         v, u = np.divmod(view.pixel_of_point[inside].astype(np.int64), classes.shape[1])
@@ -193,7 +194,11 @@ class Stages:
         def bonnetal() -> Any:
             return bonnetal_vote(*tensors, self._bundle.num_classes)
 
-        return lambda: knn_vote(classes, view, True), {"lidar-bonnetal in torch": bonnetal}
+        peer = {"lidar-bonnetal in torch": bonnetal}
+        return {
+            "lift by vote": (lambda: image_vote(classes, view, True), peer),
+            "lift by kNN vote": (lambda: knn_vote(classes, view, True), peer),
+        }
 
     def _encode(self) -> Race:
         """From the answer to the message."""

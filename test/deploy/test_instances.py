@@ -176,7 +176,7 @@ def test_without_a_head_what_touches_is_one(bundles: Callable[..., Bundle]) -> N
     assert not Segmenter(bundle, threads=1, instances="none").run(cloud).instance_id.any()
 
 
-@pytest.mark.parametrize("lift", ["pixel", "knn"])
+@pytest.mark.parametrize("lift", ["pixel", "vote", "knn"])
 @pytest.mark.parametrize("instances", ["auto", "components"])
 def test_an_object_has_one_class_and_stuff_is_no_object(lift: str, instances: str, bundles: Callable[..., Bundle]) -> None:
     bundle = bundles("centres")

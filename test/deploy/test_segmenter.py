@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterator
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -13,7 +14,7 @@ from hypothesis import strategies as st
 
 from weakseg_ros.deploy.bundle import KIND_ONNX, Bundle, write_bundle
 from weakseg_ros.deploy.segmenter import Segmenter
-from weakseg_ros.errors import CloudError
+from weakseg_ros.errors import CloudError, ConfigError
 from weakseg_ros.points.cloud import Cloud, make_cloud
 
 
@@ -68,6 +69,26 @@ def test_answers_keep_the_points_order(lift: str, request: pytest.FixtureRequest
     shuffled = opened.run(make_cloud(cloud.xyz[order], cloud.intensity[order]))
     for name in ("class_id", "confidence", "uncertainty", "flags"):
         np.testing.assert_array_equal(getattr(shuffled, name), getattr(answer, name)[order])
+
+
+@pytest.mark.parametrize("own", ["pixel", "vote", "knn"])
+def test_where_nobody_says_points_get_their_class_as_the_bundle_does(own: str, tiny_bundle: Bundle, tmp_path: Path) -> None:
+    spec = dataclasses.replace(tiny_bundle.info.input, lift=own)
+    files = {name: (file.kind, tiny_bundle.read(name)) for name, file in tiny_bundle.info.files.items()}
+    bundle = write_bundle(tmp_path / "own", dataclasses.replace(tiny_bundle.info, input=spec), files, "")
+    cloud = street(3000)
+    answers = {}
+    for asked in ("auto", "pixel", "vote", "knn"):
+        opened = Segmenter(bundle, threads=1, lift=asked)
+        answers[asked] = opened.run(cloud).class_id
+        opened.close()
+    np.testing.assert_array_equal(answers["auto"], answers[own])
+    assert all((answers[asked] != answers["pixel"]).any() for asked in ("vote", "knn")), "these votes change something"
+
+
+def test_an_unknown_way_to_the_points_is_refused(tiny_bundle: Bundle) -> None:
+    with pytest.raises(ConfigError, match=r"^lift: unknown 'votes'; did you mean 'vote'"):
+        Segmenter(tiny_bundle, threads=1, lift="votes")
 
 
 def test_points_of_one_pixel_share_its_answer(segmenter: Segmenter) -> None:

@@ -38,7 +38,7 @@ def scans(tmp_path_factory: pytest.TempPathFactory, layouts: ModuleType) -> Path
 def first(scans: Path) -> Path:
     bundle = scans.parent / "first"
     words = ["train", str(scans), "--out", str(scans.parent / "run"), "--out-bundle", str(bundle), *TINY]
-    assert main([*words, "--seed", "7", "--learning-rate", "0.01"]) == 0
+    assert main([*words, "--seed", "7", "--learning-rate", "0.01", "--lift", "vote"]) == 0
     return bundle
 
 
@@ -58,6 +58,7 @@ def test_a_training_goes_on_from_a_bundle_and_its_classes_are_matched_by_name(
     assert (tmp_path / "run" / "statistics.yaml").read_text().split("class_counts")[0] == (
         scans.parent / "run" / "statistics.yaml"
     ).read_text().split("class_counts")[0]  # the input is normalised as the weights expect it
+    assert all("lift: vote" in file.read_text() for file in (first / "bundle.yaml", tmp_path / "run" / "statistics.yaml"))
 
 
 def test_another_net_is_refused_with_the_option_that_helps(

@@ -20,6 +20,7 @@ from weakseg_ros.errors import CloudError, ConfigError, did_you_mean
 from weakseg_ros.points.cloud import Cloud
 from weakseg_ros.points.crops import PointsSpec
 from weakseg_ros.points.intensity import ABSENT_RANK
+from weakseg_ros.points.lift import Lift
 from weakseg_ros.points.projection import RangeSpec
 from weakseg_ros.registry import FRONTENDS
 
@@ -168,6 +169,8 @@ class InputSpec:
     level: bool = False
     """clouds that are tilted, or whose origin is far from a usual mounting height, are put upright first, see points.ground; and
     the image is widened for clouds that span more than it, see projection.widened"""
+    lift: Lift = "pixel"
+    """how points get their class from the network's image where the user does not say"""
     clip_deviations: float = setting(MAX_DEVIATIONS, 1.0)
     """intensity farther from the mean, in standard deviations, is cut: one absurd value would become NaN in the network"""
 

@@ -18,11 +18,12 @@ from weakseg_ros.deploy.domain import DomainMonitor
 from weakseg_ros.deploy.engines import open_first
 from weakseg_ros.deploy.engines.choice import chain_of
 from weakseg_ros.deploy.fit import Fit, FitMonitor, combine, ground_classes, measure, tells, thinned
-from weakseg_ros.deploy.frontends import FrontendSettings, Instances, Lift, open_frontend
+from weakseg_ros.deploy.frontends import FrontendSettings, Instances, open_frontend
 from weakseg_ros.deploy.frontends import answer as ask
 from weakseg_ros.deploy.segmentation import Segmentation
 from weakseg_ros.errors import EngineError
 from weakseg_ros.points.cloud import Cloud
+from weakseg_ros.points.lift import AskedLift
 
 Watch = Literal["now", "later", "never"]
 T = TypeVar("T")
@@ -50,7 +51,7 @@ class Segmenter:
         bundle: Bundle,
         engine: str | Sequence[str] = "auto",
         threads: int = 0,
-        lift: Lift = "pixel",
+        lift: AskedLift = "auto",
         intensity_scale: float = 0.0,
         allow_no_intensity: bool = False,
         instances: Instances = "auto",

@@ -62,9 +62,9 @@ class EvaluateConfig(RaySettings):
     """Names the output folder for report.html and summary.json."""
     engine: str = "auto"
     """Selects the inference engine; 'auto' uses the first one that works on this machine."""
-    lift: Literal["pixel", "knn"] = "pixel"
-    """Selects how points that are occluded in their pixel get their class: 'pixel' copies the pixel's class, and 'knn' lets
-    neighbours vote."""
+    lift: Literal["auto", "pixel", "vote", "knn"] = "auto"
+    """Selects how points get their class from the range image: 'pixel' copies their pixel's class, 'vote' lets the pixels around
+    it vote that are at the same range, 'knn' is the vote of RangeNet++, and 'auto' does what the model was made for."""
     passes: int = setting(1, 1, 100)
     """Sets the minimum number of times that a network on points sees every point (1 to 100); the predictions vote, and papers
     report 20 votes."""

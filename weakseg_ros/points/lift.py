@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,6 +15,11 @@ from weakseg_ros.errors import ConfigError
 from weakseg_ros.points.projection import RangeView
 
 Scalar = TypeVar("Scalar", bound=np.generic)
+Lift = Literal["pixel", "vote", "knn"]
+"""how points get their class from an image of classes: that of their pixel, see `lift`; by a vote of the pixels around it that
+are at their range, see image_vote; or by RangeNet++'s vote, see `knn_vote`"""
+AskedLift = Literal["auto", "pixel", "vote", "knn"]
+"""the same, as a user may ask for it: 'auto' is what the network was made for"""
 
 BLOCK = 16384  # points voted on at a time: their lists stay in the cache
 NOBODY = np.iinfo(np.int64).max

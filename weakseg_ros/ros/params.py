@@ -55,9 +55,9 @@ class NodeConfig:
     threads: int = setting(0, 0, 256)
     """Sets the number of CPU threads of the engine, where 0 lets the engine choose and a small number leaves cores for other
     processes; call ~/reload to apply a change."""
-    lift: Literal["pixel", "knn"] = "pixel"
-    """Selects how points that are occluded in their pixel get their class: 'pixel' copies the pixel's class, and 'knn' lets
-    neighbours vote."""
+    lift: Literal["auto", "pixel", "vote", "knn"] = "auto"
+    """Selects how points get their class from the range image: 'pixel' copies their pixel's class, 'vote' lets the pixels around
+    it vote that are at the same range, 'knn' is the vote of RangeNet++, and 'auto' does what the model was made for."""
     instances: Literal["auto", "components", "none"] = "auto"
     """Selects how thing points become objects: 'auto' uses the model's own head if it has one, 'components' connects touching
     points of a class, and 'none' leaves instance_id at 0."""

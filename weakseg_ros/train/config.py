@@ -91,6 +91,10 @@ class TrainConfig:
     level: bool = False
     """Levels the ground and moves the sensor to a standard height before the projection, in training and on the robot, and
     spreads the rows of the image over scans that span more than it."""
+    lift: Literal["auto", "pixel", "vote", "knn"] = "auto"
+    """Selects how points get their class from the range image, here and where the model is deployed: 'pixel' copies their pixel's
+    class, 'vote' lets the pixels around it vote that are at the same range, 'knn' is the vote of RangeNet++, and 'auto' does as
+    the bundle in `init`, or else copies."""
     mean: tuple[float, ...] = ()
     """Lists the mean of each channel for normalisation; an empty list measures it on the training scans."""
     std: tuple[float, ...] = ()

@@ -133,7 +133,7 @@ def refine(bundle: Bundle, new: ScanSet, replay: ScanSet | None, config: TrainCo
         known = kind(replay, labels_of(config, replay), *options)
         images = mixed(fresh, known, new_per_batch)
         counted = _joined(counted, survey(known, info.input.channels, info.labels.num_classes), new_share)
-    statistics = dataclasses.replace(counted, mean=info.input.mean, std=info.input.std)
+    statistics = dataclasses.replace(counted, mean=info.input.mean, std=info.input.std, lift=info.input.lift)
     if fabric.is_global_zero:
         run.create()
         write_start(run, config, info.input.geometry, info.labels, statistics, _facts(bundle, config, images, str(fabric.device)))

@@ -19,6 +19,7 @@ from weakseg_ros.deploy.engines.torch import load_graph
 from weakseg_ros.errors import ConfigError, counted
 from weakseg_ros.nets.published import published_modules
 from weakseg_ros.points.labels import LabelMap
+from weakseg_ros.points.lift import Lift
 from weakseg_ros.train.config import TrainConfig
 
 HEADS = ("classifier", "coarse_classifiers")
@@ -42,6 +43,8 @@ class Initial:
     channels: tuple[str, ...] = ()
     mean: tuple[float, ...] = ()
     std: tuple[float, ...] = ()
+    lift: Lift = "pixel"
+    """how points get their class from its image"""
 
 
 def read_initial(config: TrainConfig) -> Initial:
@@ -57,7 +60,8 @@ def read_initial(config: TrainConfig) -> Initial:
             f"init: {config.init} holds a '{info.net.name}', but the training's net is '{config.net}'; add --net {info.net.name}"
         )
     weights = load_graph(bundle).net.state_dict()
-    return Initial(dict(weights), info.labels.names, info.input.channels, info.input.mean, info.input.std)
+    spec = info.input
+    return Initial(dict(weights), info.labels.names, spec.channels, spec.mean, spec.std, spec.lift)
 
 
 def begin_with(net: nn.Module, initial: Initial, labels: LabelMap, where: str) -> str:

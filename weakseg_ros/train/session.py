@@ -133,6 +133,9 @@ def open_training(config: TrainConfig, all_meant: bool = False) -> TrainingSessi
     statistics = _reopen(run, images, fabric) if config.resume else _look_at(images, config, fabric)
     if initial and initial.channels == statistics.channels and not config.mean:
         statistics = dataclasses.replace(statistics, mean=initial.mean, std=initial.std)  # what the weights expect
+    if not config.resume:
+        own = initial.lift if initial else statistics.lift
+        statistics = dataclasses.replace(statistics, lift=own if config.lift == "auto" else config.lift)
     torch.manual_seed(config.seed)
     net = make_net(config, statistics, train_scans.labels.num_classes)
     if initial:

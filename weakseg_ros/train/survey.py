@@ -18,6 +18,7 @@ from weakseg_ros.errors import DataError
 from weakseg_ros.points.cloud import Cloud
 from weakseg_ros.points.crops import PointsSpec
 from weakseg_ros.points.intensity import quantiles
+from weakseg_ros.points.lift import Lift
 from weakseg_ros.points.projection import RangeSpec, RangeView
 from weakseg_ros.progress import Progress
 
@@ -46,6 +47,8 @@ class DataStatistics:
     """it was trained on scans that had lost their intensity, too"""
     level: bool = False
     """clouds are put upright first"""
+    lift: Lift = "pixel"
+    """how points get their class from the net's image"""
     scans: int = 0
     """scans that were counted; 0 in runs of older versions, and where two kinds of scans are mixed"""
 
@@ -61,6 +64,7 @@ class DataStatistics:
             std=self.std,
             intensity=IntensityRule(required, self.intensity_full_scale, self.intensity_ranks),
             level=self.level,
+            lift=self.lift,
         )
 
     @property
@@ -127,8 +131,8 @@ def survey(
     )
     full_scale, has_intensity = images.scans.intensity_full_scale, bool(np.any(table[0] != 0))
     optional = images.augment.intensity_drop > 0
-    facts = (tuple(counts.tolist()), full_scale, has_intensity, clouds, rule.ranks, optional, images.told.level, len(images))
-    return DataStatistics(channels, mean, std, *facts)
+    facts = (tuple(counts.tolist()), full_scale, has_intensity, clouds, rule.ranks, optional, images.told.level)
+    return DataStatistics(channels, mean, std, *facts, scans=len(images))
 
 
 def _look_at(images: TrainingSource, i: int, channels: tuple[str, ...], num_classes: int) -> _OneScan:

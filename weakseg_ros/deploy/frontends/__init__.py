@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, Literal, Protocol, TypeVar
+from typing import Any, Literal, Protocol, TypeVar, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,12 +18,12 @@ from weakseg_ros.deploy.bundle import BundleInfo
 from weakseg_ros.deploy.input_spec import InputSpec
 from weakseg_ros.deploy.segmentation import Segmentation
 from weakseg_ros.deploy.tensors import ANSWERS, TensorSpec
-from weakseg_ros.errors import BundleError
+from weakseg_ros.errors import BundleError, ConfigError, did_you_mean
 from weakseg_ros.points.cloud import Cloud
 from weakseg_ros.points.labels import LabelMap
+from weakseg_ros.points.lift import AskedLift
 from weakseg_ros.registry import FRONTENDS, load
 
-Lift = Literal["pixel", "knn"]
 Instances = Literal["auto", "components", "none"]
 Lap = Callable[[str], None]
 """told the name of each stage when it ends"""
@@ -33,9 +33,9 @@ Lap = Callable[[str], None]
 class FrontendSettings:
     """What a user may ask of a frontend, changed between two clouds at will."""
 
-    lift: Lift = "pixel"
-    """Selects how points get their class: 'pixel' gives each point the class of its pixel, and 'knn' lets its neighbours in the
-    image vote."""
+    lift: AskedLift = "auto"
+    """Selects how points get their class: 'pixel' gives each point the class of its pixel, 'vote' lets the pixels around it vote
+    that are at its range, 'knn' is the vote of RangeNet++, and 'auto' is what the network's InputSpec says."""
     instances: Instances = "auto"
     """Selects how objects are found: 'auto' uses the bundle's own head if it has one and connected points otherwise,
     'components' connects points, and 'none' finds no objects."""
@@ -48,6 +48,11 @@ class FrontendSettings:
     """Keeps the network's features with the answer, for expressions that name an object; the bundle needs a referring head."""
     passes: int = 1
     """Sets the minimum number of times that a network on points sees every point; the predictions are combined by voting."""
+
+    def __post_init__(self) -> None:
+        for name, asked, known in (("lift", self.lift, get_args(AskedLift)), ("instances", self.instances, get_args(Instances))):
+            if asked not in known:
+                raise ConfigError(f"{name}: unknown '{asked}'{did_you_mean(asked, known)}; known: {', '.join(known)}")
 
 
 View = TypeVar("View")

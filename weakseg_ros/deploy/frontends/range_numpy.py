@@ -17,9 +17,10 @@ from weakseg_ros.deploy.segmentation import Seen, Segmentation
 from weakseg_ros.deploy.tensors import RANGE_INPUTS, REFERRING_FEATURES, TensorSpec
 from weakseg_ros.points.cloud import FLAG_OUT_OF_RANGE, Cloud
 from weakseg_ros.points.ground import GroundPlane, find_ground, stand_level
+from weakseg_ros.points.image_vote import image_vote
 from weakseg_ros.points.intensity import intensity_ranks
 from weakseg_ros.points.labels import LabelMap
-from weakseg_ros.points.lift import knn_vote, lift
+from weakseg_ros.points.lift import Lift, knn_vote, lift
 from weakseg_ros.points.projection import RangeView, nothing_seen, project
 
 
@@ -159,12 +160,11 @@ class RangeFrontend:
         images["class_id"] = np.where(pixels.point_of_pixel < 0, np.uint8(0), images["class_id"])
         class_image, instance_image = self._objects.find(images, cloud.xyz, pixels, settings.instances)
         lap("group")
-        voted = settings.lift == "knn"
         class_id = self.classes_of_points(class_image, pixels)
         of_points: dict[str, Any] = {name: lift(images[name], pixels, 0.0) for name in self._of_points}
         answer = Segmentation(
             class_id=class_id,
-            instance_id=self._objects.lift(instance_image, class_image, class_id, pixels, voted),
+            instance_id=self._objects.lift(instance_image, class_image, class_id, pixels, self._lift != "pixel"),
             **of_points,
             flags=np.where(cloud.valid & (pixels.pixel_of_point < 0), np.uint8(FLAG_OUT_OF_RANGE), cloud.flags),
             class_image=class_image,
@@ -182,9 +182,17 @@ class RangeFrontend:
 
     def classes_of_points(self, class_image: NDArray[np.uint8], pixels: RangeView) -> NDArray[np.uint8]:
         """(H, W) classes -> (N,), 0 for points without a pixel, as `settings.lift` says."""
-        if self.settings.lift == "knn":
-            return knn_vote(class_image, pixels, self._spec.geometry.full_circle)
+        full_circle = self._spec.geometry.full_circle
+        if self._lift == "vote":
+            return image_vote(class_image, pixels, full_circle)
+        if self._lift == "knn":
+            return knn_vote(class_image, pixels, full_circle)
         return lift(class_image, pixels, 0)
+
+    @property
+    def _lift(self) -> Lift:
+        """What `settings.lift` comes to."""
+        return self._spec.lift if self.settings.lift == "auto" else self.settings.lift
 
 
 def _make_finite(values: NDArray[np.float32]) -> None:

@@ -73,9 +73,9 @@ class SelectConfig(RaySettings):
     """Selects a split of the data set, for example train; an empty string uses all of it."""
     engine: str = "auto"
     """Selects the inference engine: 'auto', or a name such as onnxruntime."""
-    lift: Literal["pixel", "knn"] = "pixel"
-    """Selects how points that are occluded in their pixel get their class: 'pixel' copies the pixel's class, and 'knn' lets
-    neighbours vote."""
+    lift: Literal["auto", "pixel", "vote", "knn"] = "auto"
+    """Selects how points get their class from the range image: 'pixel' copies their pixel's class, 'vote' lets the pixels around
+    it vote that are at the same range, 'knn' is the vote of RangeNet++, and 'auto' does what the model was made for."""
     like_node: bool = False
     """Selects frames exactly as the node's frame log would while driving, with the settings under `log` and the times of the
     scans; use it to try log settings on a bag. It ignores `frames`, `strategy` and `random_share`."""
