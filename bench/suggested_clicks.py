@@ -34,6 +34,7 @@ from weakseg_ros.improve.label.clicks import ClickStore
 from weakseg_ros.improve.log.choice import suggest_points
 from weakseg_ros.train.config import TrainConfig
 from weakseg_ros.train.train import train
+from weakseg_ros.weak.propagate import PropagateSettings
 
 TRAINED_ON = 16
 STRATEGIES = ("random", "spread", "ours")
@@ -51,6 +52,8 @@ def main() -> int:
     parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3, 4, 5])
     parser.add_argument("--steps", type=int, default=300)
     parser.add_argument("--learning-rate", type=float, default=7e-4)
+    parser.add_argument("--propagate-scans", type=int, default=0, help="to which a click is propagated, before and after its own")
+    parser.add_argument("--lift", default="auto", help="how points get their class; auto does as models/street")
     parser.add_argument("--hold-out", type=float, default=0.0, help="of the first 16 scans, to test on in place of the last 5")
     parser.add_argument("--out", type=Path, default=Path("runs/suggested"))
     asked = parser.parse_args()
@@ -68,15 +71,18 @@ def main() -> int:
         init="street",
         steps=asked.steps,
         learning_rate=asked.learning_rate,
+        propagate=PropagateSettings(scans=asked.propagate_scans),
+        lift=asked.lift,
     )
+    options = {"steps": asked.steps, "rate": asked.learning_rate, "propagated": asked.propagate_scans, "lift": asked.lift}
     file = asked.out / "rows.jsonl"
     for seed in asked.seeds:
         for clicks in asked.clicks:
             for strategy in asked.strategies:
-                row = {"strategy": strategy, "clicks": clicks, "seed": seed, "steps": asked.steps, "rate": asked.learning_rate}
+                row = {"strategy": strategy, "clicks": clicks, "seed": seed, **options}
                 if not any(row.items() <= there.items() for there in _read(file)):
                     append_json_line(file, {**row, **_measure(settings, parts["train"], strategy, clicks, seed)})
-    write_json(asked.out / "summary.json", _summary(_read(file)))
+    write_json(asked.out / "summary.json", _summary([row for row in _read(file) if options.items() <= row.items()]))
     print((asked.out / "summary.json").read_text(encoding="utf-8"))
     return 0
 

@@ -23,6 +23,7 @@ from hypothesis import HealthCheck, settings
 pytest.register_assert_rewrite("support")
 
 from support import EXTRAS, load_file
+from support.browser import chromium
 
 ROOT = Path(__file__).resolve().parent.parent
 SLOW = {
@@ -95,6 +96,13 @@ def pytest_collection_finish() -> None:
     """What is imported by now stays: the garbage collector need not walk through it again and again."""
     gc.collect()
     gc.freeze()
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    """A headless Chromium; see support.browser."""
+    with chromium() as opened:
+        yield opened
 
 
 @pytest.fixture(autouse=True)

@@ -20,7 +20,7 @@ import numpy as np
 import pytest
 
 from support import PATIENCE_S, free_port, optional
-from support.browser import chromium, open_page, see
+from support.browser import open_page, see
 from support.label_server import until
 from support.running_page import running_page
 from weakseg_ros.errors import counted
@@ -79,12 +79,6 @@ def served(street: Path, tmp_path: Path) -> Iterator[Served]:
     yield page
     if page.process is not None and page.process.poll() is None:
         page.end(signal.SIGKILL)
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    with chromium() as opened:
-        yield opened
 
 
 def open_tab(browser: Any, served: Served) -> Any:

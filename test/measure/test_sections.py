@@ -6,14 +6,13 @@ from __future__ import annotations
 import base64
 import json
 import shutil
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
-from support import optional
+from support.browser import new_tab
 from weakseg_ros.cli import main
 from weakseg_ros.deploy.bundle import Bundle
 from weakseg_ros.deploy.segmentation import Segmentation
@@ -25,10 +24,6 @@ from weakseg_ros.measure.sections import costly_classes, group_of, group_rows, o
 from weakseg_ros.measure.tally import Tally
 from weakseg_ros.points.cloud import make_cloud
 from weakseg_ros.points.labels import LabelMap
-
-SLOW_MS = 120_000
-BROWSERS = ("chromium", "chromium-browser", "google-chrome", "chrome")
-SOFTWARE_GRAPHICS = ["--no-sandbox", "--use-angle=swiftshader", "--enable-unsafe-swiftshader", "--ignore-gpu-blocklist"]
 
 
 @pytest.fixture(scope="module")
@@ -133,22 +128,9 @@ def test_a_merged_report_has_a_row_with_a_link_for_each_recording(run: tuple[Pat
     assert "<h2>Recordings</h2>" in report.read_text()
 
 
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    api = optional("playwright.sync_api")
-    path = next(filter(None, map(shutil.which, BROWSERS)), None)
-    if path is None:
-        pytest.skip(f"no browser on this machine (looked for {', '.join(BROWSERS)})")
-    with api.sync_playwright() as driver:
-        chromium = driver.chromium.launch(executable_path=path, args=SOFTWARE_GRAPHICS, timeout=SLOW_MS)
-        yield chromium
-        chromium.close()
-
-
 @pytest.mark.browser
 def test_tables_sort_and_the_scan_turns_in_a_browser(browser: Any, run: tuple[Path, dict[str, Any]]) -> None:
-    tab = browser.new_page(viewport={"width": 1000, "height": 800})
-    tab.set_default_timeout(SLOW_MS)
+    tab = new_tab(browser, 1000, 800)
     faults: list[str] = []
     tab.on("pageerror", lambda error: faults.append(str(error)))
     tab.goto((run[0] / "report.html").as_uri())

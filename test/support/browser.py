@@ -14,7 +14,13 @@ import pytest
 from support import PATIENCE_S, optional
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "chrome")
-SOFTWARE_GRAPHICS = ["--no-sandbox", "--use-angle=swiftshader", "--enable-unsafe-swiftshader", "--ignore-gpu-blocklist"]
+SOFTWARE_GRAPHICS = [
+    "--no-sandbox",
+    "--use-angle=swiftshader",
+    "--enable-unsafe-swiftshader",
+    "--ignore-gpu-blocklist",
+    "--disable-gpu-watchdog",  # on a busy machine it takes slow drawing for a hang, and ends it; pages then lose their 3D view
+]
 
 
 @contextlib.contextmanager
@@ -30,10 +36,16 @@ def chromium() -> Iterator[Any]:
         opened.close()
 
 
+def new_tab(browser: Any, width: int = 800, height: int = 480) -> Any:
+    """An empty tab that waits as long as a busy machine needs."""
+    tab = browser.new_page(viewport={"width": width, "height": height})
+    tab.set_default_timeout(PATIENCE_S * 1000)
+    return tab
+
+
 def open_page(browser: Any, port: int, first_words: str) -> Any:
     """A tab on a page of this machine, once it shows these words and has a 3D view."""
-    tab = browser.new_page(viewport={"width": 800, "height": 480})
-    tab.set_default_timeout(PATIENCE_S * 1000)
+    tab = new_tab(browser)
     tab.goto(f"http://127.0.0.1:{port}")
     see(tab, first_words)
     tab.wait_for_selector("canvas")

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 from support import PATIENCE_S, free_port, optional
-from support.browser import chromium, open_page, see
+from support.browser import open_page, see
 from support.viewed_scans import LABELS, answer_of, cloud_of, truth_of
 from weakseg_ros.deploy.referring import Referred
 from weakseg_ros.measure.pictures import MEANT
@@ -127,12 +127,6 @@ def test_the_page_follows_a_node_until_someone_goes_back(server: Any, shown: Sho
 
 BRIGHT = 110
 """a point's brightest colour is above this, the dark background of the page below"""
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    with chromium() as opened:
-        yield opened
 
 
 @pytest.fixture
