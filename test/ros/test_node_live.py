@@ -142,7 +142,7 @@ def test_parameters_explain_themselves(live: tuple[Any, Any]) -> None:
     )
     assert "class 0" in threshold.description
     assert (threshold.floating_point_range[0].from_value, threshold.floating_point_range[0].to_value) == (0.0, 1.0)
-    assert "pixel, knn" in lift.additional_constraints
+    assert lift.additional_constraints == "one of: auto, pixel, vote, knn"
     assert not mode.read_only, "it can be set while the node is unconfigured"
     assert "read at configure" in mode.description
 
