@@ -63,7 +63,8 @@ def scan_points(file: Path) -> np.ndarray:
     if file.is_file():
         return np.fromfile(file, np.float32).reshape(-1, 4)
     cloud = next(iter(simulate(SimulateConfig(1, 1, sensor=load_sensor("hdl64e"))))).cloud
-    return np.column_stack([cloud.xyz, cloud.intensity]).astype(np.float32)
+    columns = np.column_stack([cloud.xyz, cloud.intensity])
+    return columns[cloud.valid]  # the peers' projection takes no beam without a return, as a .bin of SemanticKITTI has none
 
 
 def sizes_of(points: np.ndarray, columns: int = 2048) -> dict[str, np.ndarray]:

@@ -188,6 +188,7 @@ def _train(config: DemoConfig) -> float:
             propagate=PropagateSettings(scans=config.propagate_scans),
             # minutes are too short to learn what heavy variation teaches; half the width makes twice the steps
             width=config.columns // 2,
+            lift="vote",  # the single mistakes of a short training are outvoted
             augment=AugmentConfig(mix=0.0, drop=0.0),
             steps=config.steps,
             warmup_steps=min(50, config.steps // 2),
