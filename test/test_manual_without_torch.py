@@ -11,6 +11,7 @@ import pytest
 
 from support import optional
 from support.manuals import Manual, manuals
+from support.small_scans import record
 from weakseg_ros.cli import VERBS
 
 ABSENT = """
@@ -22,6 +23,8 @@ class Absent:
 sys.meta_path.insert(0, Absent())
 """
 BLOCKED = "import sys\nsys.modules['torch'] = None\n"
+SCANS = "SCANS"
+"""stands for a folder of scans"""
 
 
 def weakseg(prelude: str, *arguments: str) -> subprocess.CompletedProcess[str]:
@@ -56,9 +59,10 @@ def test_a_manual_does_not_import_torch_where_it_is_there(verb: str) -> None:
 
 
 @pytest.mark.parametrize("prelude", [ABSENT, BLOCKED], ids=["absent", "blocked"])
-@pytest.mark.parametrize("words", [["train", "."], ["benchmark", "."], ["export", "runs/x"], ["retrain", "--frames", "x"]])
+@pytest.mark.parametrize("words", [["train", SCANS], ["benchmark", SCANS], ["export", "runs/x"], ["retrain", "--frames", "x"]])
 def test_without_torch_a_training_is_refused_in_one_sentence(words: list[str], prelude: str, tmp_path: Path) -> None:
-    done = weakseg(prelude, *words)
+    scans = str(record(tmp_path / "scans"))  # a wrong path would be told first
+    done = weakseg(prelude, *(scans if word == SCANS else word for word in words))
     assert done.returncode == 2
     assert done.stderr.count("\n") == 1
     assert done.stderr.startswith(f"weakseg {words[0]}: torch: is not installed, and it is needed for training")
