@@ -25,7 +25,8 @@ def train_main(argv: Sequence[str]) -> int:
         started = as_started(config.out)
     if started is not None:  # what the command says besides is meant, also where it is the default of a new run
         config = parse_training(argv, started)
-    recognised_as(config.data)  # torch takes seconds to import, and a wrong path is told before
+    if not config.resume:  # whose run may be what is missing
+        recognised_as(config.data)  # torch takes seconds to import, and a wrong path is told before
     usual = TrainConfig()
     idle = [name for name in config.without_effect if getattr(config, name) != getattr(usual, name)]
     if idle:
