@@ -121,6 +121,7 @@ def test_a_method_of_one_file_trains_resumes_and_deploys(files: Path, tmp_path: 
     optional("lightning_fabric")
     optional("onnxscript")
     small = ["--net-width", 16, "--warmup-steps", 1, "--batch-size", 2, "--log-every", 1, "--validate-every", 0]
+    small += ["--precision", "32-true"]  # in bf16 so small a net sometimes becomes NaN, see "Not measured" in docs/results.md
     run, bundle = tmp_path / "run", tmp_path / "bundle"
     asked = ["--method", "smooth+bright+erda", "--smooth.weight", 0.25, "--steps", 2, *small, "--accelerator", "cpu"]
     first = ["train", record(tmp_path / "scans", 5), *asked, "--out", run]
