@@ -30,7 +30,6 @@ def by_hand(classes: NDArray[np.uint8], view: RangeView, full_circle: bool, poin
     pixel, rows, cols = int(view.pixel_of_point[point]), *classes.shape
     if pixel < 0:
         return 0
-    near = np.float32(NEAR_M) + np.float32(NEAR_SHARE)
     owner, own = int(view.point_of_pixel.flat[pixel]), int(classes.flat[pixel])
     behind = view.range_of_point[point] - view.range_of_point[owner]
     hidden = behind > np.float32(NEAR_M) + np.float32(NEAR_SHARE) * view.range_of_point[point]

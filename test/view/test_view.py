@@ -12,10 +12,13 @@ import pytest
 from support import files_of_at_most, optional
 from support.viewed_scans import LABELS, SCANS, cloud_of, truth_of
 from weakseg_ros.cli import main
+from weakseg_ros.deploy.bundle import Bundle
+from weakseg_ros.deploy.segmenter import Segmenter
 from weakseg_ros.measure.pictures import RIGHT, WRONG
 from weakseg_ros.points.cloud import make_cloud
+from weakseg_ros.points.input_settings import InputSettings
 from weakseg_ros.points.labels import LabelClass, LabelMap
-from weakseg_ros.view.frames import Shown, by_name, open_recording
+from weakseg_ros.view.frames import Model, Shown, by_name, open_recording
 from weakseg_ros.view.legend import legend_html
 from weakseg_ros.view.panes import DIM, box_edges, boxes_of, colors_of, looks_of, share_wrong, sides_of
 
@@ -121,6 +124,19 @@ def test_objects_with_the_same_number_have_boxes_of_their_own(shown: Shown) -> N
     lengths = np.linalg.norm(edges[:, 0] - edges[:, 1], axis=1)
     np.testing.assert_allclose(np.sort(lengths), np.sort(np.repeat(found[found["class_id"] == 2]["size_m"][0], 4)), atol=1e-3)
     assert len(boxes_of(model, LABELS)) == 1
+
+
+def test_a_model_answers_here_as_it_does_everywhere() -> None:
+    bundle = Bundle.load("models/street")
+    assert bundle.info.input.lift == "vote"
+    rng = np.random.default_rng(0)
+    cloud = make_cloud(
+        rng.uniform(-20, 20, (20_000, 3)).astype(np.float32) * np.float32([1, 1, 0.1]), rng.random(20_000, np.float32)
+    )
+    shown, _ = Model(bundle, bundle.labels, "onnxruntime", InputSettings()).answer(cloud)
+    own, pixel = (Segmenter(bundle, "onnxruntime", lift=lift).run(cloud).class_id for lift in ("auto", "pixel"))
+    np.testing.assert_array_equal(shown.class_id, own)
+    assert (own != pixel).any(), "which would not be seen otherwise"
 
 
 def test_classes_of_another_map_are_found_by_name() -> None:

@@ -32,7 +32,8 @@ class _Padded(NamedTuple):
     def place_of(self, pixels: NDArray[np.integer], width: int) -> NDArray[np.intp]:
         """The flat index of flat pixels of an image of that width."""
         row, col = np.divmod(pixels.astype(np.intp), width)
-        return (row + STEPS[-1]) * self.classes.shape[1] + col + STEPS[-1]
+        place: NDArray[np.intp] = (row + STEPS[-1]) * self.classes.shape[1] + col + STEPS[-1]
+        return place
 
 
 def image_vote(class_image: NDArray[np.uint8], view: RangeView, full_circle: bool) -> NDArray[np.uint8]:
@@ -53,9 +54,8 @@ def image_vote(class_image: NDArray[np.uint8], view: RangeView, full_circle: boo
     voted.ravel()[asks] = _most_votes(padded, padded.place_of(asks, width), ranges.ravel()[asks], own, own_votes=True)
     out = lift(voted, view, 0)
 
-    behind = view.range_of_point - lift(ranges, view, np.float32(np.nan))
-    hidden = np.flatnonzero(behind > _near(view.range_of_point))
-    hidden = hidden[lift(contested, view, False)[hidden]]
+    of_owner, at_contested = lift(ranges, view, np.nan), lift(contested, view, 0)
+    hidden = np.flatnonzero((view.range_of_point - of_owner > _near(view.range_of_point)) & at_contested)
     pixels = view.pixel_of_point[hidden]
     own = class_image.ravel()[pixels]
     out[hidden] = _most_votes(padded, padded.place_of(pixels, width), view.range_of_point[hidden], own, own_votes=False)

@@ -90,7 +90,8 @@ class Model:
     ) -> None:
         self.name = bundle.info.name
         no_intensity = not reading.intensity_field
-        self.segmenter = Segmenter(bundle, engine, 0, "pixel", reading.intensity_scale, no_intensity)
+        scale = reading.intensity_scale
+        self.segmenter = Segmenter(bundle, engine, intensity_scale=scale, allow_no_intensity=no_intensity)
         own = bundle.labels
         self._to_shown = classes_to(own, labels)
         self._referrer = Referrer(bundle) if has_referring_head(bundle.info) else None
