@@ -43,7 +43,7 @@ FILES = sorted(PACKAGE.rglob("*.py"))
 # a library and the only places that may import it, lazily or not
 CONFINED = {
     "rclpy": ("ros/",),
-    "rosbags": ("data/bags.py", "data/bag_writer.py"),
+    "rosbags": ("data/bags.py", "data/bag_open.py", "data/bag_writer.py"),
     "torch": (*TRAINING, "deploy/graph.py", "deploy/engines/torch.py", "deploy/engines/buffers.py"),
     "onnxruntime": ("deploy/engines/onnxruntime.py", "train/quantise.py"),
     "openvino": ("deploy/engines/openvino.py",),

@@ -2,33 +2,28 @@
 """Clouds in bags, read without ROS: rosbag2 folders (mcap, sqlite3), single .mcap and .db3 files, also packed by zstd, and
 ROS 1 .bag; messages of Livox's own type as PointCloud2.
 
-Bags are other people's files: whatever the parser makes of a damaged one ends as a DataError that says what is there.
+How a bag is opened, and what is said of a damaged one, is in `bag_open`.
 """
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from rosbags import rosbag1, rosbag2
-from rosbags.rosbag2.storage_mcap import decompress
 from rosbags.typesys import Stores, get_typestore
 
-from weakseg_ros.config import read_yaml
 from weakseg_ros.data import bag_files
 from weakseg_ros.data.bag_messages import FIELD_NAMES, build_message, cloud_message, header_values
+from weakseg_ros.data.bag_open import BagTopic, OpenBag, open_bag, reason
 from weakseg_ros.data.bag_types import POINT_CLOUD, hint_for, normal
 from weakseg_ros.data.livox import CUSTOM_MSGS, read_custom_msg
-from weakseg_ros.data.mcap_mend import MendedMcap
 from weakseg_ros.data.places import ODOMETRY
-from weakseg_ros.errors import CloudError, ConfigError, DataError, did_you_mean
+from weakseg_ros.errors import CloudError, DataError, did_you_mean
 from weakseg_ros.points.cloud import Cloud, decode_cdr
 
 READ_TYPES = (POINT_CLOUD, *CUSTOM_MSGS)
@@ -46,14 +41,6 @@ class PartialBagError(DataError):
         self.read = read
 
 
-class BagTopic(NamedTuple):
-    """A topic of a bag."""
-
-    name: str
-    msgtype: str
-    messages: int
-
-
 class RawMessage(NamedTuple):
     """One recorded cloud, serialized as ROS 2 sends it."""
 
@@ -63,27 +50,9 @@ class RawMessage(NamedTuple):
     msgtype: str
 
 
-@dataclass(frozen=True)
-class _OpenBag:
-    path: Path
-    readers: Sequence[Any]
-    """one for each file, in order"""
-    damage: str = ""
-    """why not everything can be read; empty for a sound bag"""
-    promised: dict[str, int] = field(default_factory=dict)
-    """messages by topic as the bag's own index or metadata.yaml counts them"""
-
-    def topics(self) -> list[BagTopic]:
-        counts: dict[tuple[str, str], int] = {}
-        for connection in (c for reader in self.readers for c in reader.connections):
-            key = (connection.topic, normal(connection.msgtype))
-            counts[key] = counts.get(key, 0) + connection.msgcount
-        return [BagTopic(*key, count) for key, count in sorted(counts.items())]
-
-
 def list_topics(bag: Path | str) -> list[BagTopic]:
     """Every topic of a bag with its type and number of messages, by name; DataError where the bag cannot be read."""
-    with _open(Path(bag)) as opened:
+    with open_bag(Path(bag)) as opened:
         return opened.topics()
 
 
@@ -93,14 +62,14 @@ def find_cloud_topic(bag: Path | str, topic: str = "") -> BagTopic:
     Raises DataError, naming the topics that there are, where it is missing, of another type, of several types, without a
     message, or where an empty name could mean more than one.
     """
-    with _open(Path(bag)) as opened:
+    with open_bag(Path(bag)) as opened:
         chosen = _choose(opened, topic)
         if not chosen.messages:
             raise DataError(_why_empty(opened, chosen))
         return chosen
 
 
-def _why_empty(opened: _OpenBag, topic: BagTopic) -> str:
+def _why_empty(opened: OpenBag, topic: BagTopic) -> str:
     """What there is to say of a topic without a message that can be read."""
     promised = opened.promised.get(topic.name, 0)
     if opened.damage or promised:
@@ -110,7 +79,7 @@ def _why_empty(opened: _OpenBag, topic: BagTopic) -> str:
     return f"{opened.path}: topic '{topic.name}' holds no cloud{full}"
 
 
-def _share_read(opened: _OpenBag, topic: str, read: int, damage: str) -> str:
+def _share_read(opened: OpenBag, topic: str, read: int, damage: str) -> str:
     """What is wrong with a bag, and how many of the messages of a topic could be read of it."""
     promised = opened.promised.get(topic, 0)
     share = f"{read} of {promised}" if promised else str(read)
@@ -127,7 +96,7 @@ def read_raw(
     A damaged bag gives what can be read of it and then raises PartialBagError, so that a caller keeps the part. A message that is
     damaged inside comes without data, which `decode_cdr` refuses.
     """
-    with _open(Path(bag)) as opened:
+    with open_bag(Path(bag)) as opened:
         chosen = _choose(opened, topic)
         read = 0
         damage = opened.damage
@@ -142,7 +111,7 @@ def read_raw(
                     yield RawMessage(stamp_ns, _as_cdr_or_nothing(data, connection, f"{bag}: message {read}"), POINT_CLOUD)
                     read += 1
         except Exception as error:  # the parser of a damaged file raises anything
-            damage = _reason(error)
+            damage = reason(error)
         promised = opened.promised.get(chosen.name, 0) if from_ns is None else 0
         if read < promised and not damage:
             damage = _FEWER_THAN_PROMISED
@@ -155,7 +124,7 @@ def read_odometry(bag: Path | str, topic: str) -> Iterator[tuple[int, NDArray[np
 
     A damaged bag gives what can be read of it. Raises DataError where there is no such topic.
     """
-    with _open(Path(bag)) as opened:
+    with open_bag(Path(bag)) as opened:
         known = [t for t in opened.topics() if t.msgtype == ODOMETRY]
         if topic not in [t.name for t in known]:
             names = ", ".join(t.name for t in known) or "none"
@@ -168,7 +137,7 @@ def read_odometry(bag: Path | str, topic: str) -> Iterator[tuple[int, NDArray[np
                     if found is not None:
                         yield found
         except Exception as error:  # the parser of a damaged file raises anything
-            log.warning("%s: %s; the poses of '%s' end there", bag, _reason(error), topic)
+            log.warning("%s: %s; the poses of '%s' end there", bag, reason(error), topic)
 
 
 def _messages(reader: Any, connections: Sequence[Any], from_ns: int | None = None) -> Iterator[tuple[Any, int, bytes]]:
@@ -230,136 +199,7 @@ def read_clouds(
         yield message.stamp_ns, cloud
 
 
-@contextmanager
-def _open(path: Path) -> Iterator[_OpenBag]:
-    """The bag with all its readers; DataError where nothing of it can be read."""
-    if not path.exists():
-        raise DataError(f"{path}: there is no such bag; check the path")
-    if not path.is_dir() and not path.is_file():
-        raise DataError(f"{path}: is a pipe, socket or device, not a file; record it to a file first")
-    with ExitStack() as stack:
-        yield _open_bag(stack, path)
-
-
-def _open_bag(stack: ExitStack, path: Path) -> _OpenBag:
-    if bag_files.storage_suffix(path) == ".bag":
-        file, damage = bag_files.unpacked(stack, path)
-        return _OpenBag(path, [_enter(stack, file, rosbag1.Reader, path)], damage)
-    if path.is_dir() and (path / bag_files.METADATA).is_file():
-        try:
-            whole = _enter(stack, path, rosbag2.Reader, path)
-        except DataError as error:
-            return _open_files(stack, path, error)
-        _say_unlisted(path)
-        # its files one by one: the reader of the folder leaves out topics whose QoS differs between metadata.yaml and file
-        promised = {c.topic: c.msgcount for c in whole.connections}
-        return _OpenBag(path, whole.storage.storages, promised=promised)
-    return _open_files(stack, path)
-
-
-def _enter(stack: ExitStack, file: Path | MendedMcap, reader: Callable[[Any], Any], path: Path) -> Any:
-    """The reader of a file that is, or stands in for, `path`."""
-    try:
-        return stack.enter_context(reader(file))
-    except Exception as error:  # the parser of a damaged file raises anything
-        strange = bag_files.stranger(file) if isinstance(file, Path) and file.is_file() else ""
-        found, _, remedy = strange.partition("; ")
-        raise DataError(f"{path}: cannot be read as a bag ({found or _reason(error)}); {remedy or _remedy(error)}") from None
-
-
-def _remedy(error: Exception) -> str:
-    if "is not supported" in str(error):  # a .bag of ROS before Diamondback has another format; copying it does not help
-        return "'rosbag fix OLD.bag NEW.bag' of ROS 1 converts it"
-    if "index looks damaged" in str(error):
-        return "'rosbag reindex' of ROS 1 restores the index, or copy the bag again"
-    if "malformed" in str(error):  # SQLite's word for a file that was cut off
-        return "copy the bag again, or let 'sqlite3 OLD.db3 .recover | sqlite3 NEW.db3' save what is left"
-    return "check the path, or copy the bag again"
-
-
-@cache
-def _say_without_metadata(path: Path) -> None:
-    """Once, however often the bag is opened for one command."""
-    log.warning("%s: has no metadata.yaml, so its files are read by name; 'ros2 bag reindex' restores it", path)
-
-
-def _open_files(stack: ExitStack, path: Path, why: DataError | None = None) -> _OpenBag:
-    """The storage files of a bag, each as far as it goes; `why` it does not open as a whole, where that was tried."""
-    names = [path] if path.is_file() else bag_files.storage_files(path)
-    metadata = path / bag_files.METADATA
-    if not names:
-        lost = _missing(metadata) or "it holds no .mcap or .db3 file"
-        raise DataError(f"{path}: cannot be read as a bag ({lost}); check the path, or copy the bag again")
-    readers, damage = [], ""
-    for name in names:
-        try:
-            reader, broken = _open_file(stack, name)
-            readers.append(reader)
-        except DataError as error:
-            why, broken = error if not readers else why, f"{name.name} is cut off or damaged"
-        damage = broken or damage
-    if not readers and why:
-        raise why
-    if metadata.is_file():
-        damage = damage or _missing(metadata) or "metadata.yaml does not match its files"
-    elif not damage and path.is_dir():
-        _say_without_metadata(path)
-    return _OpenBag(path, readers, damage=damage, promised=_promised(metadata))
-
-
-def _open_file(stack: ExitStack, path: Path) -> tuple[Any, str]:
-    """(reader of one file, what is missing of it)."""
-    file, damage = bag_files.unpacked(stack, path)
-    try:
-        return _enter(stack, file, rosbag2.Reader, path), damage
-    except DataError:
-        if file.suffix != ".mcap" or bag_files.stranger(file):
-            raise
-    mended = MendedMcap(file)
-    damage = damage or ("" if mended.is_complete else f"{path.name} is cut off or damaged")
-    try:
-        return _enter(stack, mended, rosbag2.Reader, path), damage
-    except DataError:  # one damaged chunk hides all others where no summary tells what is in them
-        sound = MendedMcap(file, decompress)
-        return _enter(stack, sound, rosbag2.Reader, path), f"{path.name} has damaged chunks, which are left out"
-
-
-def _listed(metadata: Path) -> list[str]:
-    """The names of the files that metadata.yaml lists; none where it is damaged."""
-    try:
-        return [Path(str(name)).name for name in read_yaml(metadata)["rosbag2_bagfile_information"]["relative_file_paths"]]
-    except (ConfigError, LookupError, TypeError):
-        return []
-
-
-def _missing(metadata: Path) -> str:
-    """Which files metadata.yaml lists and the folder lacks; empty where all are there."""
-    lost = [name for name in _listed(metadata) if not (metadata.parent / name).exists()]
-    return f"{_are(lost)} missing, which metadata.yaml lists" if lost else ""
-
-
-@cache
-def _say_unlisted(path: Path) -> None:
-    """Which files of the recording metadata.yaml does not list: rosbag2 passes over them, and so does this program."""
-    listed = _listed(path / bag_files.METADATA)
-    more = [file.name for file in bag_files.storage_files(path) if file.name not in listed]
-    if more:
-        log.warning("%s: %s not listed in metadata.yaml and not read; 'ros2 bag reindex' lists all files", path, _are(more))
-
-
-def _are(names: Sequence[str]) -> str:
-    return f"{', '.join(names)} {'is' if len(names) == 1 else 'are'}"
-
-
-def _promised(metadata: Path) -> dict[str, int]:
-    try:
-        rows = read_yaml(metadata)["rosbag2_bagfile_information"]["topics_with_message_count"]
-        return {str(row["topic_metadata"]["name"]): int(row["message_count"]) for row in rows}
-    except (ConfigError, ValueError, LookupError, TypeError):
-        return {}
-
-
-def _choose(opened: _OpenBag, topic: str) -> BagTopic:
+def _choose(opened: OpenBag, topic: str) -> BagTopic:
     topics = opened.topics()
     where = f"{opened.path}: {opened.damage}," if opened.damage else f"{opened.path}:"
     names = [t.name for t in topics]
@@ -385,10 +225,6 @@ def _choose(opened: _OpenBag, topic: str) -> BagTopic:
         hint = hint_for([named[0].msgtype])
         raise DataError(f"{where} topic '{topic}' is a {types}, not a PointCloud2; its PointCloud2 topics: {listing}{hint}")
     return named[0]
-
-
-def _reason(error: Exception) -> str:
-    return " ".join(str(error).split()).rstrip(".") or type(error).__name__
 
 
 @cache
@@ -417,7 +253,7 @@ def _as_cdr_or_nothing(data: bytes, connection: Any, where: str) -> bytes:
     try:
         return _as_cdr(data, connection)
     except Exception as error:  # the parser of a damaged message raises anything
-        log.warning("%s: %s", where, _reason(error))
+        log.warning("%s: %s", where, reason(error))
         return b""
 
 
