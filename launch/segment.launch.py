@@ -57,10 +57,12 @@ def actions(context: LaunchContext, *_: object) -> list:
     launching.check_names(sys.argv)
     texts = {name: context.launch_configurations[name] for name in (*launching.ARGUMENTS, *launching.SETTINGS)}
     launching.check_words(texts)
+    launching.check_places(texts)
     overrides = parameters(texts)
     namespaces = (context.launch_configurations.get("ros_namespace", ""), texts["namespace"])
     node = launching.full_name(namespaces, texts["name"])
-    launching.number("respawn_delay", texts["respawn_delay"], float)
+    for name in ("respawn_delay", "bag_rate"):
+        launching.number(name, texts[name], float)
     respawning = launching.Respawning(
         texts["respawn"] == "true", launching.number("respawn_max_retries", texts["respawn_max_retries"], int)
     )

@@ -27,6 +27,14 @@ _EXCHANGE, _HERE = 2, -100
 """RENAME_EXCHANGE and AT_FDCWD of Linux"""
 
 
+def users_path(text: Path | str) -> Path:
+    """A path as a user writes it, where `~` is the home folder; DataError for the home of nobody here."""
+    try:
+        return Path(text).expanduser()
+    except RuntimeError:
+        raise DataError(f"{text}: nobody here has such a home folder; write the whole path") from None
+
+
 def write_atomic(path: Path, content: bytes | str) -> None:
     """Replace the file `path` by `content`, or leave it as it was: temporary file, fsync, rename.
 

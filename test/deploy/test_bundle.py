@@ -185,6 +185,8 @@ def test_found_by_path_and_by_name(copied_bundle: Path, monkeypatch: pytest.Monk
     (tmp_path / "models").mkdir()
     copied_bundle.rename(tmp_path / "models" / "tiny")
     assert find_bundle("tiny") == find_bundle("models/tiny") == tmp_path / "models" / "tiny"
+    with pytest.raises(BundleError, match="~nobody_here/models: nobody here has such a home folder; write the whole path"):
+        find_bundle("~nobody_here/models")
     with pytest.raises(BundleError, match="there is no such folder"):
         find_bundle("models/absent")
     with pytest.raises(BundleError, match=r"holds no bundle\.yaml"):

@@ -76,6 +76,15 @@ def test_a_wrong_word_names_its_argument() -> None:
         launching.check_words({**texts, "log_level": "wran"})
 
 
+def test_names_that_ros_refuses_end_the_launch() -> None:
+    texts = {name: default for name, (default, _) in launching.ARGUMENTS.items()}
+    launching.check_places(texts)
+    launching.check_places({**texts, "namespace": "/robot/front", "name": "seg", "input_topic": "~/points"})
+    for name, text in (("input_topic", "/livox-points"), ("input_topic", ""), ("name", "weak-seg"), ("namespace", "front/")):
+        with pytest.raises(ConfigError, match=f"^{name}: '{text}' "):
+            launching.check_places({**texts, name: text})
+
+
 def test_a_parameter_file_that_is_not_there_ends_the_launch(tmp_path: Path) -> None:
     shipped = tmp_path / "segment.yaml"
     shipped.write_text("")

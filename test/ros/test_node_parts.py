@@ -189,6 +189,8 @@ def test_the_profile_can_be_asked_for() -> None:
         (("--publish-rgb", "maybe"), "expected true or false"),
         (("--config", "/no/such.yaml"), "cannot be read"),
         (("--bundel", "x"), "--bundel"),
+        (("--input-topic", "/livox-points"), "--input-topic: '/livox-points' contains '-'"),
+        (("--odometry-topic", "/odom/"), "odometry_topic: '/odom/' ends with '/'"),
     ],
 )
 def test_a_wrong_argument_is_exit_code_2_and_a_sentence(arguments: tuple[str, ...], text: str) -> None:
@@ -202,7 +204,7 @@ def test_a_wrong_argument_is_exit_code_2_and_a_sentence(arguments: tuple[str, ..
     ("arguments", "text"),
     [
         (("--params-file", "/no/such.yaml"), "/no/such.yaml"),
-        (("--input-topic", "/a b"), "points:=/a b"),
+        (("--ros-args", "-p", "publish_rgb=true"), "publish_rgb=true"),
         (("--ros-args", "--nonsense"), "--nonsense"),
     ],
 )

@@ -7,8 +7,8 @@ import contextlib
 import os
 from pathlib import Path
 
-from weakseg_ros.errors import BundleError, WeaksegError
-from weakseg_ros.files import share_folder
+from weakseg_ros.errors import BundleError, DataError, WeaksegError
+from weakseg_ros.files import share_folder, users_path
 from weakseg_ros.registry import DEFAULT_BUNDLE
 
 INFO_FILE = "bundle.yaml"
@@ -25,7 +25,10 @@ def find_bundle(where: Path | str) -> Path:
     (`models/current`) is followed here, once, so that all is read from one bundle even where it is changed meanwhile.
     Raises BundleError where there is none.
     """
-    text = Path(where).expanduser()
+    try:
+        text = users_path(where)
+    except DataError as error:
+        raise BundleError(str(error)) from None
     candidates = [text]
     if not text.is_absolute():
         with contextlib.suppress(WeaksegError):  # no share folder: only the path itself counts

@@ -22,6 +22,8 @@ class Companions:
         self._log: FrameLog | None = None
         self._subscriptions: dict[str, Any] = {}
         self._refused: set[str] = set()
+        self.missing: list[str] = []
+        """topics that nobody publishes, or whose type is not known here"""
 
     def follow(self, log: FrameLog | None) -> None:
         """Subscribe to what a log wants and is published by now; end the rest. Called again and again."""
@@ -34,6 +36,7 @@ class Companions:
             known = dict(self._node.get_topic_names_and_types())
             for topic in missing & known.keys():
                 self._subscribe(topic, known[topic][0])
+        self.missing = sorted(wanted - self._subscriptions.keys())
 
     def _subscribe(self, topic: str, kind: str) -> None:
         package, _, name = kind.partition("/msg/")
@@ -58,5 +61,4 @@ class Companions:
 def _topics(node: Node, log: FrameLog | None) -> set[str]:
     if log is None or not (log.settings.before_s or log.settings.after_s):
         return set()
-    names = filter(None, (name.strip() for name in log.settings.context_topics.split(",")))
-    return {node.resolve_topic_name(name) for name in names}
+    return {node.resolve_topic_name(name) for name in log.settings.context_names}

@@ -9,6 +9,8 @@ from typing import Any, NamedTuple
 
 from weakseg_ros.config import from_mapping
 from weakseg_ros.errors import ConfigError, counted, did_you_mean
+from weakseg_ros.files import users_path
+from weakseg_ros.ros.names import check_namespace, check_node, check_topic
 from weakseg_ros.ros.node import LOG_LEVELS, PERMANENT_FAULT_EXIT_CODE
 from weakseg_ros.ros.params import FIELDS, FORMER_NAMES, NodeConfig, nested
 
@@ -119,9 +121,16 @@ def check_words(texts: Mapping[str, str]) -> None:
             raise ConfigError(f"{name}:={texts[name]}: unknown value{did_you_mean(texts[name], words)}; known: {known}")
 
 
+def check_places(texts: Mapping[str, str]) -> None:
+    """Raise ConfigError for an argument that ROS would not take as the name of a topic, a node or a namespace."""
+    check_topic("input_topic", texts["input_topic"])
+    check_node("name", texts["name"])
+    check_namespace("namespace", texts["namespace"])
+
+
 def parameters_of(file: str, shipped: Path) -> Path:
-    """The parameter file to use; ConfigError where the one that was asked for is not there."""
-    path = Path(file).expanduser() if file else shipped
+    """The parameter file to use; WeaksegError where the one that was asked for is not there."""
+    path = users_path(file) if file else shipped
     if not path.is_file():
         raise ConfigError(f"params_file:={file}: there is no such file ({path.absolute()}); check the path")
     return path

@@ -36,6 +36,7 @@ from weakseg_ros.ros.pipeline import Arrival, Pipeline
 from weakseg_ros.ros.prompting import Prompting
 from weakseg_ros.ros.publish import Outputs
 from weakseg_ros.ros.qos_overrides import unheard_overrides
+from weakseg_ros.ros.starting import said_by_ros
 from weakseg_ros.ros.transforms import Transforms
 from weakseg_ros.ros.watch import BundleWatch
 from weakseg_ros.ros.worker import Mailbox, Worker
@@ -62,6 +63,7 @@ class SegmentNode(LifecycleNode):
             self.get_logger().warning(note)
         self._statistics = FrameStatistics()
         self._domain_throttle = Throttle(DOMAIN_WARNING_PERIOD_S)
+        self._faults = Throttle()
         self._pipeline: Pipeline | None = None
         self._worker: Worker[Arrival] | None = None
         self._source: CloudSource | None = None
@@ -91,6 +93,15 @@ class SegmentNode(LifecycleNode):
         """Configure and activate; a node that cannot be configured stays alive and says why."""
         if self.trigger_configure() == TransitionCallbackReturn.SUCCESS:
             self.trigger_activate()
+
+    def survive(self, error: Exception) -> None:
+        """Say what a callback of the ROS thread raised, and go on; raises it where ROS itself has ended."""
+        if not self.context.ok():
+            raise error
+        sentence = f"a message or request is not answered: {_sentence(error)}; please report this"
+        if self._faults.passes(sentence):
+            self.get_logger().error(sentence)
+        self.ending.wait(LOOK_S)  # a fault that does not go away shall not take a whole core
 
     def _set_pace(self) -> None:
         """Start the timers whose periods are settings, in place of those of an earlier configuration."""
@@ -325,4 +336,5 @@ def _kept(loading: Loading[bool], model: Model) -> bool:
 
 
 def _sentence(error: Exception) -> str:
-    return printable(error if isinstance(error, WeaksegError) else f"{type(error).__name__}: {error}")
+    text = str(error) if isinstance(error, WeaksegError) else f"{type(error).__name__}: {said_by_ros(error)}".removesuffix(": ")
+    return printable(text)

@@ -13,11 +13,12 @@ from pathlib import Path
 from typing import Any
 
 from weakseg_ros.config import from_mapping, read_yaml
-from weakseg_ros.errors import WeaksegError, complain, say
+from weakseg_ros.errors import ConfigError, WeaksegError, complain, say
 from weakseg_ros.extras import explain as explain_import
+from weakseg_ros.ros.names import check_topic
 from weakseg_ros.ros.params import FIELDS, TOPIC, NodeConfig, choices, explain, flat, named_in, nested
 from weakseg_ros.ros.params_files import files_for_others
-from weakseg_ros.ros.starting import start_ros
+from weakseg_ros.ros.starting import said_by_ros, start_ros
 from weakseg_ros.ros.transport import PROFILE, apply_transport
 
 DEVICE_LOST_EXIT_CODE = 70
@@ -61,7 +62,8 @@ def _read_arguments(argv: Sequence[str]) -> tuple[argparse.Namespace, list[str]]
     ros = arguments[at:] or ["--ros-args"]
     if ros[-1] == "--":
         ros.pop()
-    if options.input_topic:
+    if options.input_topic is not None:
+        check_topic("--input-topic", options.input_topic)
         ros += ["-r", f"{TOPIC}:={options.input_topic}"]
     if options.params_file:
         ros += ["--params-file", str(options.params_file)]
@@ -150,7 +152,10 @@ def _spin(overrides: dict[str, Any], ros_arguments: list[str], report: str, log_
 
     from weakseg_ros.ros.lifecycle import SegmentNode
 
-    node = SegmentNode([Parameter(name, value=value) for name, value in overrides.items()], log_level)
+    try:
+        node = SegmentNode([Parameter(name, value=value) for name, value in overrides.items()], log_level)
+    except RuntimeError as error:  # what rclpy's own errors are derived from
+        raise ConfigError(f"ROS cannot make the node: {said_by_ros(error)}") from None
     node.ending = ended
     try:
         node.get_logger().info(report)
@@ -161,7 +166,12 @@ def _spin(overrides: dict[str, Any], ros_arguments: list[str], report: str, log_
         if node.autostart:
             node.start()
         while not ended.is_set():
-            executor.spin_once()
+            try:
+                executor.spin_once()
+            except ExternalShutdownException:
+                raise
+            except Exception as error:  # whatever a message or a request brings up must not end the node
+                node.survive(error)
     except ExternalShutdownException:
         pass  # the node itself has ended the spinning
     finally:

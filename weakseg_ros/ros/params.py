@@ -18,6 +18,7 @@ from weakseg_ros.improve.log.admission import LogSettings
 from weakseg_ros.points.input_settings import InputSettings
 from weakseg_ros.points.poses import matrix_of_text
 from weakseg_ros.registry import DEFAULT_BUNDLE
+from weakseg_ros.ros.names import check_topic
 
 if TYPE_CHECKING:
     from rcl_interfaces.msg import ParameterDescriptor, SetParametersResult
@@ -105,6 +106,10 @@ class NodeConfig:
         check_ranges(self)
         if self.odometry_extrinsic not in ("", "tf"):
             matrix_of_text(self.odometry_extrinsic, "odometry_extrinsic")
+        if self.odometry_topic:
+            check_topic("odometry_topic", self.odometry_topic)
+        for topic in self.log.context_names:
+            check_topic("log.context_topics", topic)
         _ = self.engines
 
     @property

@@ -73,6 +73,11 @@ class LogSettings:
     def __post_init__(self) -> None:
         check_ranges(self)
 
+    @property
+    def context_names(self) -> tuple[str, ...]:
+        """The names in `context_topics`."""
+        return tuple(filter(None, (name.strip() for name in self.context_topics.split(","))))
+
 
 @dataclass(frozen=True)
 class Decision:

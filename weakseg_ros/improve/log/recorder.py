@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 from weakseg_ros.data.frame_log import bytes_per_point
 from weakseg_ros.deploy.segmentation import Segmentation
 from weakseg_ros.errors import DataError, WeaksegError
+from weakseg_ros.files import users_path
 from weakseg_ros.improve.log.acquisition import Look, descriptor_size, look_at
 from weakseg_ros.improve.log.admission import Admission, LogSettings
 from weakseg_ros.improve.log.choice import suggest_points
@@ -132,7 +133,7 @@ class FrameLog:
         say: Callable[[str, bool], None] = lambda text, is_fault: None,
         on_kept: Callable[[FrameRecord, Cloud, Segmentation], None] = lambda record, cloud, answer: None,
     ) -> None:
-        self.folder = Path(settings.folder).expanduser()
+        self.folder = Path(os.path.expanduser(settings.folder))
         self.labels = labels
         self.settings = settings
         self._spec, self._source = spec, source
@@ -288,6 +289,7 @@ class FrameLog:
         if self._writer is not None:
             self._writer.close()
             self._writer = None
+        users_path(self.settings.folder)  # the home of nobody is no name of a folder
         writer = FrameWriter(self.folder, self.labels, self._spec, source=self._source)
         for note in writer.notes:
             self._say(note, False)
