@@ -155,7 +155,7 @@ def keep_streets(verbs: Set[str]) -> None:
 def import_all(trained: bool) -> None:
     """What the verbs import, once for all children."""
     light = ("simulate.record", "data.importer", "weak.draw", "improve.retrain.versions")
-    heavy = ("measure.evaluate", "improve.log.select", "train.train", "train.export", "benchmark.benchmark")
+    heavy = ("measure.evaluate", "improve.log.command", "train.train", "train.export", "benchmark.benchmark")
     for name in (*light, *heavy, "improve.retrain.retrain") if trained else light:
         importlib.import_module(f"weakseg_ros.{name}")
     if trained:

@@ -34,8 +34,7 @@ from sensor_msgs.msg import PointCloud2, PointField
 from std_msgs.msg import Header
 
 from weakseg_ros.deploy.bundle import Bundle
-from weakseg_ros.deploy.engines import open_engine
-from weakseg_ros.deploy.engines.choice import chain_of
+from weakseg_ros.deploy.engines.choice import chain_of, open_engine
 from weakseg_ros.deploy.engines.torch import load_graph
 from weakseg_ros.deploy.frontends.range_numpy import range_input, stand
 from weakseg_ros.deploy.instances import ObjectFinder

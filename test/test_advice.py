@@ -55,6 +55,7 @@ PRINTED_BY: dict[str, tuple[str, ...]] = {
     "fleet/verbs.py": OVER_BAGS,
     "improve/adapt/": ("adapt",),
     "improve/label/": ("label",),
+    "improve/log/command.py": ("select",),
     "improve/log/select": ("select",),
     "improve/retrain/versions.py": ("promote",),
     "improve/retrain/": ("retrain",),

@@ -8,7 +8,8 @@ import functools
 import re
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
+from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
 import pytest
@@ -70,10 +71,15 @@ def nodes(file: Path) -> tuple[ast.AST, ...]:
 def imports(file: Path) -> Iterator[str]:
     """Every module that a file names in an import, at its top or inside a function."""
     for node in nodes(file):
-        if isinstance(node, ast.Import):
-            yield from (alias.name for alias in node.names)
-        elif isinstance(node, ast.ImportFrom) and node.module:
-            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+        yield from named_by(node)
+
+
+def named_by(node: ast.AST) -> Iterator[str]:
+    """Every module that a statement names, none where it is no import."""
+    if isinstance(node, ast.Import):
+        yield from (alias.name for alias in node.names)
+    elif isinstance(node, ast.ImportFrom) and node.module:
+        yield from (f"{node.module}.{alias.name}" for alias in node.names)
 
 
 def chapter(module: str) -> int | None:
@@ -93,6 +99,30 @@ def test_imports_point_upwards_only(file: Path) -> None:
         if module.startswith("weakseg_ros."):
             other = chapter(module)
             assert other is None or other <= CHAPTERS.index(own), f"{relative} imports {module}, a later chapter"
+
+
+def test_no_files_import_each_other_in_a_circle() -> None:
+    """Not inside a chapter either, and not by an import inside a function; what is for type checkers alone does not count."""
+    names = {"weakseg_ros." + ".".join(file.relative_to(PACKAGE).with_suffix("").parts): file for file in FILES}
+    names = {name.removesuffix(".__init__"): file for name, file in names.items()}
+    graph = {name: {module_of(module, names) for module in real_imports(file)} - {name, ""} for name, file in names.items()}
+    try:
+        list(TopologicalSorter(graph).static_order())
+    except CycleError as error:
+        pytest.fail(f"files that import each other: {' -> '.join(error.args[1])}")
+
+
+def real_imports(file: Path) -> Iterator[str]:
+    """What `imports` gives of a file, without the block of TYPE_CHECKING."""
+    tree = ast.parse(file.read_text())
+    blocks = [node for node in ast.walk(tree) if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING"]
+    unread = {id(inner) for block in blocks for inner in ast.walk(block)}
+    yield from (name for node in ast.walk(tree) if id(node) not in unread for name in named_by(node))
+
+
+def module_of(name: str, modules: Container[str]) -> str:
+    """The module of the package that an imported name is, or is in; empty for another package's."""
+    return next((each for each in (name, name.rpartition(".")[0]) if each in modules), "")
 
 
 @pytest.mark.parametrize("file", FILES, ids=lambda file: str(file.relative_to(PACKAGE)))

@@ -26,7 +26,7 @@ from torch import nn
 from weakseg_ros import registry
 from weakseg_ros.batches.batches import Batch
 from weakseg_ros.deploy.bundle import KIND_WEIGHTS, BundleInfo, HeadRule, NetRule, write_bundle
-from weakseg_ros.deploy.engines import open_engine
+from weakseg_ros.deploy.engines.choice import open_engine
 from weakseg_ros.deploy.engines.torch import TorchEngine, rules_of
 from weakseg_ros.deploy.input_spec import InputSpec, IntensityRule
 from weakseg_ros.deploy.segmenter import Segmenter

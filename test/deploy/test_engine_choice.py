@@ -16,9 +16,9 @@ import pytest
 from support import optional
 from weakseg_ros.deploy.bundle import KIND_ONNX, KIND_SAMPLE, KIND_WEIGHTS, Bundle, kind_of, write_bundle
 from weakseg_ros.deploy.engines import cache as caching
-from weakseg_ros.deploy.engines import choice, label_of, open_engine
+from weakseg_ros.deploy.engines import choice, label_of
 from weakseg_ros.deploy.engines.cache import Cache, cache_folder
-from weakseg_ros.deploy.engines.choice import Measured, candidates_of, chain_of, measure, rank
+from weakseg_ros.deploy.engines.choice import Measured, candidates_of, chain_of, measure, open_engine, rank
 from weakseg_ros.errors import ConfigError, EngineError
 from weakseg_ros.extras import has_nvidia_gpu
 

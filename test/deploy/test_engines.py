@@ -11,7 +11,8 @@ import pytest
 
 from support import optional
 from weakseg_ros.deploy.bundle import KIND_ONNX, KIND_WEIGHTS, Bundle, HeadRule, NetRule, write_bundle
-from weakseg_ros.deploy.engines import example_inputs, open_engine, run_checked
+from weakseg_ros.deploy.engines import example_inputs, run_checked
+from weakseg_ros.deploy.engines.choice import open_engine
 from weakseg_ros.deploy.segmenter import Segmenter
 from weakseg_ros.deploy.tensors import HEAD_OUTPUTS, TensorSpec
 from weakseg_ros.errors import BundleError, ConfigError, EngineError

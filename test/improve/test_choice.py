@@ -193,7 +193,7 @@ def test_select_writes_a_log_and_adds_to_it(shared_data: Path, tmp_path: Path) -
 def test_select_reads_a_bag(tmp_path: Path, strategy: str) -> None:
     optional("onnxruntime")
     from weakseg_ros.data.bag_writer import CloudBagWriter
-    from weakseg_ros.improve.log.select import main
+    from weakseg_ros.improve.log.command import main
 
     rng = np.random.default_rng(0)
     with CloudBagWriter(tmp_path / "bag", "/points") as bag:
@@ -216,7 +216,7 @@ def test_select_reads_a_bag(tmp_path: Path, strategy: str) -> None:
 def test_select_shows_the_model_the_intensity_as_told_and_says_so(tmp_path: Path) -> None:
     optional("onnxruntime")
     from weakseg_ros.data.bag_writer import CloudBagWriter
-    from weakseg_ros.improve.log.select import main
+    from weakseg_ros.improve.log.command import main
 
     rng = np.random.default_rng(0)
     xyz, intensity = rng.normal(size=(3000, 3)) * [15, 15, 0.5], rng.random(3000)
@@ -242,7 +242,7 @@ def test_select_shows_the_model_the_intensity_as_told_and_says_so(tmp_path: Path
 def test_select_chooses_as_the_node_would_and_says_why_not_the_others(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     optional("onnxruntime")
     from weakseg_ros.data.bag_writer import CloudBagWriter
-    from weakseg_ros.improve.log.select import main
+    from weakseg_ros.improve.log.command import main
 
     rng = np.random.default_rng(0)
     with CloudBagWriter(tmp_path / "bag", "/points") as bag:

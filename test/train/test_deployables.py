@@ -19,7 +19,7 @@ from weakseg_ros import registry
 from weakseg_ros.batches.batches import Batch
 from weakseg_ros.config import from_mapping
 from weakseg_ros.deploy.bundle import BundleInfo, NetRule
-from weakseg_ros.deploy.engines import open_engine
+from weakseg_ros.deploy.engines.choice import open_engine
 from weakseg_ros.deploy.engines.torch import rules_of
 from weakseg_ros.deploy.input_spec import InputSpec, IntensityRule
 from weakseg_ros.methods.coarse3d import Coarse3d

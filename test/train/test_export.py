@@ -22,7 +22,7 @@ from weakseg_ros.config import parse
 from weakseg_ros.data.scan_writer import ScanWriter
 from weakseg_ros.data.scans import open_scans
 from weakseg_ros.deploy.bundle import Bundle, BundleInfo, NetRule
-from weakseg_ros.deploy.engines import open_engine
+from weakseg_ros.deploy.engines.choice import open_engine
 from weakseg_ros.deploy.engines.torch import stores_half
 from weakseg_ros.deploy.graph import DeployGraph
 from weakseg_ros.deploy.input_spec import InputSpec, IntensityRule

@@ -21,8 +21,7 @@ optional("onnxruntime")
 from weakseg_ros.cli import main
 from weakseg_ros.data.scan_writer import ScanWriter
 from weakseg_ros.deploy.bundle import VARIANTS, Bundle, BundleInfo, NetRule, VariantFacts
-from weakseg_ros.deploy.engines import open_engine
-from weakseg_ros.deploy.engines.choice import measure, sample_inputs
+from weakseg_ros.deploy.engines.choice import measure, open_engine, sample_inputs
 from weakseg_ros.deploy.engines.plans import build_plan, library_of, shapes_of
 from weakseg_ros.deploy.input_spec import InputSpec, IntensityRule
 from weakseg_ros.errors import EngineError, refusal_of

@@ -24,6 +24,6 @@ def import_main(argv: Sequence[str]) -> int:
 
 def select_main(argv: Sequence[str]) -> int:
     """`weakseg select`."""
-    from weakseg_ros.improve.log.select import main
+    from weakseg_ros.improve.log.command import main
 
     return main(argv, runner_of)

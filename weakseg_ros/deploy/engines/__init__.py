@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 
@@ -15,8 +14,6 @@ from weakseg_ros.deploy.tensors import check_tensors
 from weakseg_ros.errors import BundleError, ConfigError, EngineError, did_you_mean
 from weakseg_ros.extras import explain
 from weakseg_ros.registry import ENGINES, load
-
-log = logging.getLogger(__name__)
 
 Inputs = Mapping[str, Any]
 """arrays by name: numpy's, or torch's on any device for an engine that takes them"""
@@ -50,21 +47,6 @@ class Engine(Protocol):
         """Release the model; `run` must not be called afterwards."""
 
 
-def open_engine(bundle: Bundle, preference: Sequence[str] = ("auto",), threads: int = 0) -> tuple[Engine, list[str]]:
-    """The first engine of `preference` that runs this bundle, and one sentence for each that did not.
-
-    An entry is ENGINE, ENGINE:VARIANT for another arithmetic than float32 (`onnxruntime:int8`), or `auto` for the order that
-    `choice.chain_of` finds; `threads` 0 leaves the number of CPU threads to the engine. Raises EngineError where none works,
-    ConfigError for a name that is not registered.
-    """
-    from weakseg_ros.deploy.engines.choice import chain_of  # it opens engines itself
-
-    chain = chain_of(bundle, preference, threads)
-    if chain.why:
-        log.info("%s: %s", bundle.name, chain.why)
-    return open_first(bundle, chain.labels, threads)
-
-
 def engine_names(text: str, where: str, *also: str) -> tuple[str, ...]:
     """The engines of a list that is separated by commas, each ENGINE or ENGINE:VARIANT, or one of `also`.
 
@@ -79,7 +61,11 @@ def engine_names(text: str, where: str, *also: str) -> tuple[str, ...]:
 
 
 def open_first(bundle: Bundle, labels: Sequence[str], threads: int) -> tuple[Engine, list[str]]:
-    """The first engine of these labels that runs this bundle; see open_engine."""
+    """The first engine of these labels that runs this bundle, and one sentence for each that did not.
+
+    `threads` 0 leaves the number of CPU threads to the engine. Raises EngineError where none works, ConfigError for a name
+    that is not registered.
+    """
     failures: list[str] = []
     for label in labels:
         engine, why_not = try_to_open(bundle, label, threads)

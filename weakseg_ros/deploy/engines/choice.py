@@ -94,6 +94,19 @@ def _told() -> Chain | None:
     return Chain((*labels, REFERENCE, LAST_RESORT), why)
 
 
+def open_engine(bundle: Bundle, preference: Sequence[str] = ("auto",), threads: int = 0) -> tuple[Engine, list[str]]:
+    """The first engine of `preference` that runs this bundle, and one sentence for each that did not.
+
+    An entry is ENGINE, ENGINE:VARIANT for another arithmetic than float32 (`onnxruntime:int8`), or `auto` for the order that
+    `chain_of` finds; `threads` 0 leaves the number of CPU threads to the engine. Raises EngineError where none works,
+    ConfigError for a name that is not registered.
+    """
+    chain = chain_of(bundle, preference, threads)
+    if chain.why:
+        log.info("%s: %s", bundle.name, chain.why)
+    return open_first(bundle, chain.labels, threads)
+
+
 def pinned(bundle: Bundle, engine: str) -> str:
     """The engine itself, or for `auto` the label of the one that this machine takes: other machines are to answer as it does."""
     if engine != AUTO:

@@ -15,8 +15,7 @@ import numpy as np
 import tyro
 from numpy.typing import NDArray
 
-from weakseg_ros.config import parse, setting, to_mapping
-from weakseg_ros.data.many_bags import Runner, bags_for, only_here
+from weakseg_ros.config import setting, to_mapping
 from weakseg_ros.data.ray_settings import RaySettings
 from weakseg_ros.deploy.bundle import Bundle
 from weakseg_ros.deploy.fit import Fit
@@ -33,7 +32,6 @@ from weakseg_ros.points.labels import NO_LABELS
 from weakseg_ros.progress import Progress
 from weakseg_ros.registry import DEFAULT_BUNDLE
 
-EXIT_PARTIAL = 1
 MOST_PROBLEMS = 5
 """sentences on scans that were left out; more are only counted"""
 
@@ -106,25 +104,6 @@ class Seen:
     key: str
     stamp_ns: int
     look: Look
-
-
-def main(argv: Sequence[str], runner_of: Callable[[RaySettings, Path], Runner] = only_here) -> int:
-    """The verb, where `runner_of` tells where many bags are worked on; exit code 1 where scans were left out as unreadable."""
-    from weakseg_ros.improve.log.select_many import select_many  # it chooses with what is below
-
-    config = parse(SelectConfig, argv, "select")
-    if config.data == Path():
-        raise DataError(f"no data is given; name a bag or a folder of scans ('weakseg select drive --bundle {DEFAULT_BUNDLE}')")
-    bags = bags_for(config, config.data, config.more)
-    if bags:
-        new, is_whole = select_many(config, bags, runner_of(config, config.out))
-    else:
-        selection = select(config)
-        say_why_fewer(config, selection)
-        new, is_whole = len(selection.keys), not selection.problems
-    say(f"{config.out}: {counted(new, 'frame')} with at most {config.points} suggested points each")
-    say(f"next: weakseg label {config.out}")
-    return 0 if is_whole else EXIT_PARTIAL
 
 
 @dataclass
