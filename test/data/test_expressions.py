@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from weakseg_ros.data.expressions import Expression, mirrored, read_expressions, write_expressions
+from weakseg_ros.data.expressions import Expression, expression_lines, mirrored, read_expressions
 from weakseg_ros.errors import DataError
 
 ROWS = (
@@ -19,7 +19,7 @@ ROWS = (
 
 def recording(folder: Path, rows: tuple[Expression, ...] = ROWS) -> Path:
     (folder / "velodyne").mkdir(parents=True)
-    write_expressions(folder / "expressions.jsonl", rows)
+    (folder / "expressions.jsonl").write_text("\n".join(expression_lines(rows)))
     return folder
 
 

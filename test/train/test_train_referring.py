@@ -15,7 +15,7 @@ from support import optional
 torch = optional("torch")
 optional("onnx")
 
-from weakseg_ros.data.expressions import Expression, write_expressions
+from weakseg_ros.data.expressions import Expression, expression_lines
 from weakseg_ros.data.scan_files import EXPRESSIONS
 from weakseg_ros.deploy.bundle import Bundle
 from weakseg_ros.points.superpoints import Superpoints
@@ -62,7 +62,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> ReferringData:
             case = "none" if not meant else "multiple" if alike else "unique"
             rows.append(Expression(f"{number:06d}", text, meant, case, number * 10 + i // 2, (), alike if meant else ()))
         save_scan(place_of(folder / "cache", bundle, folder, rows[-len(said) :]), scan)
-    write_expressions(folder / EXPRESSIONS, rows)
+    (folder / EXPRESSIONS).write_text("\n".join(expression_lines(rows)))
     return ReferringData(folder, bundle, folder / "cache")
 
 

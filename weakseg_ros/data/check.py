@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import logging
 import os
 import stat
 from collections.abc import Iterator, Sequence
@@ -25,8 +24,6 @@ from weakseg_ros.progress import Progress
 ARCHIVES = (".zip", ".tar", ".gz", ".tgz", ".7z", ".bz2")
 _UNREADABLE = (ValueError, TypeError, KeyError, IndexError, AttributeError, OverflowError, RecursionError, MemoryError)
 """what content that nobody foresaw may raise in a reader"""
-
-log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ from typing import Any
 from weakseg_ros.data.scan_files import EXPRESSIONS
 from weakseg_ros.data.scans import recordings
 from weakseg_ros.errors import DataError, counted
-from weakseg_ros.files import read_regular, write_atomic
+from weakseg_ros.files import read_regular
 from weakseg_ros.reads import parse_json
 
 CASES = ("unique", "multiple", "none")
@@ -99,11 +99,6 @@ def read_rows(path: Path, advice: str, under: str = "") -> list[Any]:
         what = f"list '{under}'" if under else "list of descriptions"
         raise DataError(f"{path}: has no {what}; {advice}")
     return content
-
-
-def write_expressions(path: Path, expressions: Iterable[Expression]) -> None:
-    """Write a file of expressions, one JSON object a line, atomically."""
-    write_atomic(path, "".join(f"{line}\n" for line in expression_lines(expressions)))
 
 
 def expression_lines(expressions: Iterable[Expression]) -> list[str]:

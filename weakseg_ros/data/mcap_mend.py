@@ -73,17 +73,6 @@ class MendedMcap:
         return io.BufferedReader(_Spliced(self.path, self._pieces), buffer_size=1 << 20)
 
 
-def last_whole_record(path: Path) -> int:
-    """Offset behind the last record before the footer that is complete; 0 where the file is no mcap."""
-    records = [record for record in _whole_records(path) if record.opcode != _FOOTER_OPCODE]
-    return records[-1].end if records else len(MAGIC) if _begins_well(path) else 0
-
-
-def _begins_well(path: Path) -> bool:
-    with open(path, "rb") as file:
-        return file.read(len(MAGIC)) == MAGIC
-
-
 def _whole_records(path: Path) -> Iterator[_Record]:
     """The complete records of a file in order, up to its footer where the closing magic follows it."""
     size = path.stat().st_size

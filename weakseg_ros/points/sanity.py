@@ -46,7 +46,6 @@ GROUND_SHARE, SURE_SHARE, STEEP_SHARE = 0.25, 0.4, 0.55
 CLEARLY = 2.0
 """another set of axes must show this many times as much ground"""
 FORWARD_SHARE, FORWARD_COSINE = 0.97, 0.6
-Axes = Mapping[str, tuple[tuple[float, float, float], str]]
 AXES = {
     "upside down": ((180.0, 0.0, 0.0), "the ground lies above the sensor, so it is mounted upside down"),
     "optical": ((-90.0, 0.0, -90.0), "z is forward and y is down, a camera's optical frame"),

@@ -4,15 +4,12 @@
 from __future__ import annotations
 
 import io
-import logging
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from weakseg_ros.files import write_atomic
 from weakseg_ros.train.run_folder import BOARD, CURVES, RunFolder
-
-log = logging.getLogger(__name__)
 
 _NOT_A_LOSS = {"step", "lr", "elapsed_s"}
 

@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import copy
-import logging
 import math
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
@@ -25,7 +24,6 @@ from weakseg_ros.progress import Progress
 from weakseg_ros.train.referring_config import ReferringTraining as ReferringTraining
 from weakseg_ros.train.referring_data import ReferringData, Views
 
-log = logging.getLogger(__name__)
 PARTS = 4
 """of the attention"""
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import dataclasses
 import io
-import logging
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -39,7 +38,6 @@ from weakseg_ros.points.superpoints import Superpoints, describe
 from weakseg_ros.progress import Progress
 from weakseg_ros.train.export import export_bundle
 
-log = logging.getLogger(__name__)
 T = TypeVar("T")
 
 CACHE_FORMAT = 1

@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import html
-import logging
 import queue
 import time
 from collections.abc import Callable
@@ -22,8 +21,6 @@ from weakseg_ros.view.frames import Frames, Shown
 from weakseg_ros.view.legend import legend_html
 from weakseg_ros.view.panes import ERRORS, FOUND, OBJECTS, Side, looks_of, share_wrong, sides_of
 from weakseg_ros.view.scene import Drawing, ViewScene
-
-log = logging.getLogger(__name__)
 
 POLL_S = 0.1
 """how often a running node is looked at"""

@@ -51,13 +51,6 @@ def focal(logits: Tensor, target: Tensor, alpha: float = 0.25, gamma: float = 2.
     return balance * (1 - right) ** gamma * F.binary_cross_entropy_with_logits(logits, target, reduction="none")
 
 
-def pairwise_focal(logits: Tensor, masks: Tensor, alpha: float = 0.25, gamma: float = 2.0) -> Tensor:
-    """Mean `focal` of every pair of masks: logits (Q, P), masks (M, P) 0 or 1 -> (Q, M)."""
-    inside = focal(logits, torch.ones_like(logits), alpha, gamma)
-    outside = focal(logits, torch.zeros_like(logits), alpha, gamma)
-    return (inside @ masks.T + outside @ (1 - masks).T) / logits.shape[1]
-
-
 def losses_by_expression(predicted: ReferredMask, target: Tensor, valid: Tensor) -> dict[str, Tensor]:
     """`mask`, `dice`, `score`, (B,) each, of one layer, and `sure` (B,) bool: where the score counts.
 
