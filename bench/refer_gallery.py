@@ -15,7 +15,8 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from weakseg_ros.data.expressions import Expression, read_expressions
-from weakseg_ros.data.scans import Scan, open_scans
+from weakseg_ros.data.scan_sets import Scan
+from weakseg_ros.data.scans import open_scans
 from weakseg_ros.deploy.bundle import Bundle
 from weakseg_ros.deploy.referring import Referred, Referrer
 from weakseg_ros.deploy.segmenter import Segmenter

@@ -42,8 +42,9 @@ from weakseg_ros.deploy.segmentation import Segmentation
 from weakseg_ros.deploy.segmenter import Segmenter
 from weakseg_ros.files import environment
 from weakseg_ros.points.cloud import Cloud, decode, make_cloud
+from weakseg_ros.points.encode import fill_message
 from weakseg_ros.points.image_vote import image_vote
-from weakseg_ros.points.labelled import fill_message, pack_labelled
+from weakseg_ros.points.labelled import pack_labelled
 from weakseg_ros.points.lift import knn_vote, lift, range_image
 from weakseg_ros.points.projection import RangeSpec
 from weakseg_ros.simulate.drive import SimulateConfig, simulate

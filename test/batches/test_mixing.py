@@ -15,7 +15,7 @@ from weakseg_ros.batches.augment import augment_images
 from weakseg_ros.batches.batches import ScanImages, raw_image, untold
 from weakseg_ros.batches.mixing import OBJECT_PLANE, mix_bands, mix_sectors, paste_objects, turn
 from weakseg_ros.batches.settings import NO_AUGMENTATION, AugmentConfig
-from weakseg_ros.data.scans import Scan
+from weakseg_ros.data.scan_sets import Scan
 from weakseg_ros.deploy.input_spec import PLANES
 from weakseg_ros.errors import ConfigError
 from weakseg_ros.points.cloud import make_cloud

@@ -12,7 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from support.small_scans import SPEC, STREET, grid_cloud, record, writer
-from weakseg_ros.data.scans import Subset, check, holdout, open_scans, open_splits
+from weakseg_ros.data.scan_sets import Subset, check, holdout
+from weakseg_ros.data.scans import open_scans, open_splits
 from weakseg_ros.errors import DataError
 from weakseg_ros.points.projection import RangeSpec
 

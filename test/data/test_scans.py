@@ -15,7 +15,8 @@ from hypothesis import strategies as st
 
 from support.small_scans import EPOCH_NS, SPEC, STREET, grid_cloud, pose_of, raw_labels, record, writer
 from weakseg_ros.data.scan_files import format_stamp, read_raw_labels, read_stamps
-from weakseg_ros.data.scans import ScanFolder, check, open_scans, readable
+from weakseg_ros.data.scan_sets import check, readable
+from weakseg_ros.data.scans import ScanFolder, open_scans
 from weakseg_ros.errors import ConfigError, DataError
 from weakseg_ros.points.cloud import make_cloud
 from weakseg_ros.points.projection import RangeSpec

@@ -14,13 +14,14 @@ import pytest
 from support import PATIENCE_S, free_port, optional
 from support.label_server import until
 from support.running_page import running_page
+from weakseg_ros.data.frame_log import Suggestion
 from weakseg_ros.deploy.segmentation import Segmentation
 from weakseg_ros.files import write_atomic
 from weakseg_ros.improve.label.clicks import ClickStore
 from weakseg_ros.improve.label.frame_source import FrameSource
 from weakseg_ros.improve.label.page_state import PageState
 from weakseg_ros.improve.label.serve import start_server
-from weakseg_ros.improve.log.store import FrameWriter, Origin, Suggestion, Worth
+from weakseg_ros.improve.log.store import FrameWriter, Origin, Worth
 from weakseg_ros.points.labels import LabelMap
 from weakseg_ros.points.projection import RangeSpec
 from weakseg_ros.simulate.drive import SimulateConfig, simulate

@@ -18,12 +18,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from weakseg_ros.data.frame_log import INDEX, SUFFIX_OF_PART, part_path
+from weakseg_ros.data.frame_log import INDEX, SUFFIX_OF_PART, Suggestion, part_path
 from weakseg_ros.data.scans import open_scans
 from weakseg_ros.deploy.segmentation import Segmentation
 from weakseg_ros.errors import DataError
 from weakseg_ros.improve.log.frame_folder import open_frames
-from weakseg_ros.improve.log.store import FrameWriter, Origin, Suggestion, Worth
+from weakseg_ros.improve.log.store import FrameWriter, Origin, Worth
 from weakseg_ros.points.cloud import Cloud, make_cloud
 from weakseg_ros.points.labels import LabelMap
 from weakseg_ros.points.projection import RangeSpec

@@ -13,13 +13,13 @@ from torch import Tensor
 from weakseg_ros.errors import ConfigError
 from weakseg_ros.methods.referring.criterion import (
     ReferredMask,
-    ReferringWeights,
     focal,
     layer_losses,
     losses_by_expression,
     mask_iou,
     referring_losses,
 )
+from weakseg_ros.methods.referring.settings import ReferringWeights
 
 
 def drawn(seed: int, batch: int, superpoints: int) -> tuple[ReferredMask, Tensor, Tensor]:

@@ -10,8 +10,9 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from weakseg_ros.methods.mean_teacher import follow
-from weakseg_ros.methods.referring.criterion import ReferredMask, ReferringWeights
-from weakseg_ros.methods.referring.teacher import AgreedMasks, TeacherSettings, agreement, quality_weighted_loss
+from weakseg_ros.methods.referring.criterion import ReferredMask
+from weakseg_ros.methods.referring.settings import ReferringWeights, TeacherSettings
+from weakseg_ros.methods.referring.teacher import AgreedMasks, agreement, quality_weighted_loss
 
 
 def logits_of(*masks: str) -> Tensor:

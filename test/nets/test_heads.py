@@ -20,9 +20,10 @@ from weakseg_ros.deploy.grouping import group_centres
 from weakseg_ros.deploy.input_spec import IntensityRule, plain_spec
 from weakseg_ros.errors import ConfigError
 from weakseg_ros.methods.objects.centre_losses import along_ray, centre_losses
-from weakseg_ros.methods.objects.matching import QuerySettings, objects_of, query_head_losses
+from weakseg_ros.methods.objects.matching import objects_of, query_head_losses
 from weakseg_ros.methods.objects.pseudo_masks import PseudoLabels
 from weakseg_ros.methods.objects.targets import Targets, head_losses, outside_loss, pseudo_targets, true_targets
+from weakseg_ros.methods.settings import QuerySettings
 from weakseg_ros.nets.heads.centres import CentreHead
 from weakseg_ros.nets.heads.head import Heads
 from weakseg_ros.nets.heads.queries import QueryHead

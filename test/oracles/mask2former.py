@@ -10,7 +10,8 @@ import torch
 
 from weakseg_ros.deploy.queries import panoptic_inference
 from weakseg_ros.methods.objects.mask_losses import pairwise_bce, pairwise_dice
-from weakseg_ros.methods.objects.matching import MatchSettings, Objects, match, matching_cost, query_losses
+from weakseg_ros.methods.objects.matching import Objects, match, matching_cost, query_losses
+from weakseg_ros.methods.settings import MatchSettings
 
 Arrays = Mapping[str, np.ndarray]
 

@@ -11,15 +11,8 @@ from torch import nn
 
 from weakseg_ros.methods.mean_teacher import follow
 from weakseg_ros.methods.objects.mask_losses import mask_dice, pairwise_bce, pairwise_dice
-from weakseg_ros.methods.referring.criterion import (
-    ReferredMask,
-    ReferringWeights,
-    focal,
-    layer_losses,
-    mask_iou,
-    referring_losses,
-    sampling_loss,
-)
+from weakseg_ros.methods.referring.criterion import ReferredMask, focal, layer_losses, mask_iou, referring_losses, sampling_loss
+from weakseg_ros.methods.referring.settings import ReferringWeights
 from weakseg_ros.methods.referring.teacher import agreement
 
 Arrays = Mapping[str, np.ndarray]

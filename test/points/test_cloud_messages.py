@@ -15,7 +15,8 @@ import pytest
 
 from support import optional
 from weakseg_ros.errors import CloudError
-from weakseg_ros.points.cloud import Cloud, decode, decode_cdr, make_cloud, read_cdr_header
+from weakseg_ros.points.cdr import read_cdr_header
+from weakseg_ros.points.cloud import Cloud, decode, decode_cdr, make_cloud
 from weakseg_ros.points.encode import fill_message, pack_cloud
 
 

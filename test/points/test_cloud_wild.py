@@ -16,7 +16,8 @@ from hypothesis import strategies as st
 from rosbags.typesys import Stores, get_typestore
 
 from weakseg_ros.errors import CloudError
-from weakseg_ros.points.cloud import Cloud, decode, decode_cdr, read_cdr_header
+from weakseg_ros.points.cdr import read_cdr_header
+from weakseg_ros.points.cloud import Cloud, decode, decode_cdr
 from weakseg_ros.points.labelled import unpack_labelled
 
 STORE = get_typestore(Stores.ROS2_JAZZY)

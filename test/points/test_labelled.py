@@ -16,11 +16,11 @@ from rosbags.typesys import Stores, get_typestore
 from support import optional
 from weakseg_ros.errors import CloudError
 from weakseg_ros.points.cloud import Cloud, decode, make_cloud
+from weakseg_ros.points.encode import fill_message
 from weakseg_ros.points.labelled import (
     LABELLED_DTYPE,
     LABELLED_FIELDS,
     LABELLED_RGB_DTYPE,
-    fill_message,
     pack_labelled,
     pack_rgb,
     unpack_labelled,

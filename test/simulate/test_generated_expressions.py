@@ -11,7 +11,8 @@ import pytest
 
 from weakseg_ros.cli import main
 from weakseg_ros.data.expressions import read_expressions
-from weakseg_ros.data.scans import check, open_scans
+from weakseg_ros.data.scan_sets import check
+from weakseg_ros.data.scans import open_scans
 from weakseg_ros.simulate import phrases
 from weakseg_ros.simulate.expressions import expressions_of
 from weakseg_ros.simulate.forms import Form, answer, confusable_with, context_of, draw_form

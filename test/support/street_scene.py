@@ -7,12 +7,13 @@ from pathlib import Path
 
 import numpy as np
 
+from weakseg_ros.data.frame_log import Suggestion
 from weakseg_ros.data.scan_writer import ScanWriter
 from weakseg_ros.deploy.segmentation import Segmentation
 from weakseg_ros.improve.label.clicks import ClickStore
 from weakseg_ros.improve.label.frame_source import FrameSource
 from weakseg_ros.improve.label.page_state import PageState
-from weakseg_ros.improve.log.store import FrameWriter, Origin, Suggestion, Worth
+from weakseg_ros.improve.log.store import FrameWriter, Origin, Worth
 from weakseg_ros.points.cloud import Cloud, make_cloud
 from weakseg_ros.points.labels import LabelMap
 from weakseg_ros.points.projection import RangeSpec

@@ -13,8 +13,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from weakseg_ros.cli import main
+from weakseg_ros.data.scan_sets import Scan, ScanSet, Subset, holdout
 from weakseg_ros.data.scan_writer import ScanWriter
-from weakseg_ros.data.scans import Scan, ScanSet, Subset, holdout, open_scans
+from weakseg_ros.data.scans import open_scans
 from weakseg_ros.errors import ConfigError, DataError
 from weakseg_ros.points.cloud import make_cloud
 from weakseg_ros.points.labels import LabelMap

@@ -20,33 +20,13 @@ from weakseg_ros.data.findings import Finding, fault
 from weakseg_ros.data.other_forms import above, below, foreign, of_another_program
 from weakseg_ros.data.recordings_check import KITTI_COUNTS, published_findings, recording_findings
 from weakseg_ros.data.scan_files import Manifest
-from weakseg_ros.data.scan_sets import OpensScans, Scan, ScanCollection, ScanSet, Subset, check, holdout, readable
+from weakseg_ros.data.scan_sets import OpensScans, Scan, ScanCollection, ScanSet, holdout
 from weakseg_ros.data.side_files import label_file, poses_of, say_strays, stamps_of
 from weakseg_ros.errors import DataError, counted, did_you_mean
-from weakseg_ros.files import (
-    content_of,
-    inside,
-    sha256_of,
-)
+from weakseg_ros.files import content_of, inside, sha256_of
 from weakseg_ros.points.cloud import Cloud, make_cloud
 from weakseg_ros.points.labels import NO_LABELS, LabelMap, instances_in
 from weakseg_ros.points.projection import RangeSpec
-
-__all__ = [
-    "Scan",
-    "ScanCollection",
-    "ScanFolder",
-    "ScanSet",
-    "Subset",
-    "check",
-    "holdout",
-    "layout_files",
-    "open_scans",
-    "open_splits",
-    "readable",
-    "recordings",
-    "splits_of",
-]
 
 OFFICIAL_SPLITS = {
     "train": ("00", "01", "02", "03", "04", "05", "06", "07", "09", "10"),

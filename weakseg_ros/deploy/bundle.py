@@ -27,7 +27,6 @@ from weakseg_ros.deploy.input_spec import InputSpec
 from weakseg_ros.deploy.tensors import ANSWERS, HEAD_OUTPUTS, RANGE_INPUTS, TensorSpec
 from weakseg_ros.errors import BundleError, ConfigError, WeaksegError, did_you_mean
 from weakseg_ros.files import content_of, put_in_place, read_regular, sha256_of_parts, staged
-from weakseg_ros.points.intensity import QUANTILES as QUANTILES
 from weakseg_ros.points.labels import LabelMap
 
 FORMAT_VERSION = 2

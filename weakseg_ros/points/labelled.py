@@ -12,7 +12,6 @@ from weakseg_ros.errors import CloudError
 from weakseg_ros.points.cdr import read_cdr_header
 from weakseg_ros.points.cloud import Cloud
 from weakseg_ros.points.encode import fields_of
-from weakseg_ros.points.encode import fill_message as fill_message
 from weakseg_ros.points.layout import RawCloud, check_size, raw_of_message
 
 _NAMES = ("x", "y", "z", "class_id", "flags", "instance_id", "confidence", "uncertainty", "rgb")

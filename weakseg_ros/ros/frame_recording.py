@@ -14,15 +14,17 @@ from rclpy.qos_overriding_options import QoSOverridingOptions
 from sensor_msgs.msg import PointCloud2, PointField
 from std_msgs.msg import Header, String
 
+from weakseg_ros.data.frame_log import FrameRecord
 from weakseg_ros.deploy.bundle import Bundle
 from weakseg_ros.deploy.segmentation import Segmentation
 from weakseg_ros.errors import ConfigError, printable
 from weakseg_ros.improve.log.admission import LogSettings
 from weakseg_ros.improve.log.recorder import MIB, FrameLog, LogStatus
-from weakseg_ros.improve.log.store import FrameRecord, Origin
+from weakseg_ros.improve.log.store import Origin
 from weakseg_ros.points.cloud import Cloud
+from weakseg_ros.points.encode import fill_message
 from weakseg_ros.points.input_settings import InputSettings
-from weakseg_ros.points.labelled import fill_message, pack_labelled
+from weakseg_ros.points.labelled import pack_labelled
 from weakseg_ros.points.reading import as_sent
 from weakseg_ros.ros.companions import Companions
 from weakseg_ros.ros.diagnostics import Status

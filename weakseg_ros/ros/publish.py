@@ -20,7 +20,8 @@ from weakseg_ros.deploy.boxes import boxes
 from weakseg_ros.deploy.bundle import Bundle
 from weakseg_ros.deploy.segmentation import Segmentation
 from weakseg_ros.points.cloud import Cloud
-from weakseg_ros.points.labelled import fill_message, pack_labelled
+from weakseg_ros.points.encode import fill_message
+from weakseg_ros.points.labelled import pack_labelled
 from weakseg_ros.points.labels import LabelMap
 from weakseg_ros.ros.compatibility import PublisherEventCallbacks, all_fit
 from weakseg_ros.ros.objects import detections, markers

@@ -20,7 +20,7 @@ from torch import nn
 from weakseg_ros import registry
 from weakseg_ros.batches.batches import ImageSource, TrainingSource
 from weakseg_ros.data.scan_sets import ChangedScans, Scan, ScanSet
-from weakseg_ros.deploy.bundle import KIND_ONNX, QUANTILES, Bundle, BundleInfo, TrainingStatistics
+from weakseg_ros.deploy.bundle import KIND_ONNX, Bundle, BundleInfo, TrainingStatistics
 from weakseg_ros.deploy.engines.torch import load_graph, rules_of, stores_half
 from weakseg_ros.errors import ConfigError
 from weakseg_ros.files import environment
@@ -28,6 +28,7 @@ from weakseg_ros.memory import keep_large_blocks
 from weakseg_ros.methods.combined import reads_instances
 from weakseg_ros.methods.method import Method
 from weakseg_ros.nets.heads.head import Heads
+from weakseg_ros.points.intensity import QUANTILES
 from weakseg_ros.train.calibrate import fit_temperature
 from weakseg_ros.train.commands import parse_training
 from weakseg_ros.train.config import TrainConfig

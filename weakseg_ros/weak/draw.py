@@ -16,7 +16,8 @@ from numpy.typing import NDArray
 
 from weakseg_ros.config import dump_yaml, parse, read_yaml, setting
 from weakseg_ros.data.scan_files import content_hash, write_raw_labels
-from weakseg_ros.data.scans import Scan, ScanSet, open_scans, readable
+from weakseg_ros.data.scan_sets import Scan, ScanSet, readable
+from weakseg_ros.data.scans import open_scans
 from weakseg_ros.errors import DISK_FULL, DataError, counted, say
 from weakseg_ros.files import (
     cannot_be_replaced,

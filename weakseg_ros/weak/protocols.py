@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from weakseg_ros.config import check_ranges, setting
-from weakseg_ros.data.scans import Scan
+from weakseg_ros.data.scan_sets import Scan
 from weakseg_ros.errors import ConfigError
 from weakseg_ros.points.grid import group_points, points_of_scene
 from weakseg_ros.points.labels import LabelMap

@@ -18,8 +18,7 @@ from numpy.typing import NDArray
 
 from weakseg_ros.config import from_mapping, read_yaml
 from weakseg_ros.data.scan_files import content_hash, read_raw_labels
-from weakseg_ros.data.scan_sets import ChangedScans
-from weakseg_ros.data.scans import Scan, ScanSet, Subset
+from weakseg_ros.data.scan_sets import ChangedScans, Scan, ScanSet, Subset
 from weakseg_ros.errors import DataError, counted
 from weakseg_ros.files import (
     inside,

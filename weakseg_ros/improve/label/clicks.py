@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from weakseg_ros.data.scans import ScanSet
+from weakseg_ros.data.scan_sets import ScanSet
 from weakseg_ros.errors import DataError, counted
 from weakseg_ros.files import inside
 from weakseg_ros.improve.label.changes import ChangeLog, LabelChange

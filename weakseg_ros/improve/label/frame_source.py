@@ -12,10 +12,10 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from weakseg_ros.data.frame_log import FrameScans
-from weakseg_ros.data.scans import ScanSet, open_scans
+from weakseg_ros.data.frame_log import FrameScans, Suggestion
+from weakseg_ros.data.scan_sets import ScanSet
+from weakseg_ros.data.scans import open_scans
 from weakseg_ros.improve.log.frame_folder import FrameFolder, open_frames
-from weakseg_ros.improve.log.store import Suggestion
 from weakseg_ros.points.cloud import Cloud
 from weakseg_ros.points.labels import LabelMap
 from weakseg_ros.points.projection import RangeSpec, RangeView, project

@@ -10,7 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from weakseg_ros.data.frame_log import FrameScans, part_path
-from weakseg_ros.data.scans import Scan, open_scans
+from weakseg_ros.data.scan_sets import Scan
+from weakseg_ros.data.scans import open_scans
 from weakseg_ros.errors import DataError
 from weakseg_ros.points.cloud import Cloud
 from weakseg_ros.points.labels import LabelMap, pack_raw

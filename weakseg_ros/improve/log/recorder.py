@@ -19,7 +19,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from weakseg_ros.data.frame_log import bytes_per_point
+from weakseg_ros.data.frame_log import FrameRecord, bytes_per_point
 from weakseg_ros.deploy.segmentation import Segmentation
 from weakseg_ros.errors import DataError, WeaksegError
 from weakseg_ros.files import users_path
@@ -27,12 +27,10 @@ from weakseg_ros.improve.log.acquisition import Look, descriptor_size, look_at
 from weakseg_ros.improve.log.admission import Admission, LogSettings
 from weakseg_ros.improve.log.choice import suggest_points
 from weakseg_ros.improve.log.context import Context, TimedMessage, context_size, write_context
-from weakseg_ros.improve.log.store import FrameRecord, FrameWriter, Origin, Worth
+from weakseg_ros.improve.log.store import FrameWriter, Origin, Worth
 from weakseg_ros.points.cloud import Cloud
 from weakseg_ros.points.labels import LabelMap
 from weakseg_ros.points.projection import RangeSpec
-
-__all__ = ["FrameLog", "LogSettings", "LogStatus"]
 
 QUEUE = 2
 """frames that wait for the disk; each may be some megabytes"""

@@ -39,8 +39,6 @@ from weakseg_ros.points.cloud import Cloud
 from weakseg_ros.points.labels import LabelMap, pack_raw
 from weakseg_ros.points.projection import RangeSpec
 
-__all__ = ["FrameRecord", "FrameWriter", "Origin", "Suggestion", "Worth"]
-
 FINISHED = "finished"
 BESIDE_FRAMES = ("looks", ".attempts", MANIFEST_OF_BAGS, JOURNAL)
 """what a choice over many bags puts into its log before the first frame"""

@@ -14,8 +14,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from weakseg_ros.data.frame_log import FrameScans, read_records
-from weakseg_ros.data.scan_sets import ScanCollection, ScanSet, Subset, readable
-from weakseg_ros.data.scans import Scan, open_scans
+from weakseg_ros.data.scan_sets import Scan, ScanCollection, ScanSet, Subset, readable
+from weakseg_ros.data.scans import open_scans
 from weakseg_ros.deploy.bundle import Bundle
 from weakseg_ros.errors import DataError, WeaksegError, counted
 from weakseg_ros.improve.label.clicks import ClickStore, clicked_scans

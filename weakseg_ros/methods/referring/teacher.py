@@ -13,7 +13,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from weakseg_ros.methods.referring.criterion import ReferredMask, ReferringWeights, losses_by_expression, mask_iou
+from weakseg_ros.methods.referring.criterion import ReferredMask, losses_by_expression, mask_iou
+from weakseg_ros.methods.referring.settings import ReferringWeights
 from weakseg_ros.methods.referring.settings import TeacherSettings as TeacherSettings
 
 
