@@ -246,8 +246,9 @@ ENDLESS = """
     import sys
     from pathlib import Path
     import numpy as np
+    from weakseg_ros.data.frame_log import Suggestion
     from weakseg_ros.deploy.segmentation import Segmentation
-    from weakseg_ros.improve.log.store import FrameWriter, Origin, Suggestion, Worth
+    from weakseg_ros.improve.log.store import FrameWriter, Origin, Worth
     from weakseg_ros.points.cloud import make_cloud
     from weakseg_ros.points.labels import LabelMap
     from weakseg_ros.points.projection import RangeSpec

@@ -177,6 +177,9 @@ def test_a_run_beside_itself_and_beside_one_that_is_not_like_it(
     words = "\n".join(in_words(compare(run[0], other)))
     assert "the same classes with different raw ids" in words
     assert "better" not in words.replace("neither is rated better", "")
+    content["environment"]["machine"] = "another"
+    (other / "summary.json").write_text(json.dumps(content))
+    assert "note: Engine or machine differ: the times cannot be compared." in in_words(compare(run[0], other))
     content["data_hash"] = "another"
     content["class_iou"]["tree"] = 0.5
     (other / "summary.json").write_text(json.dumps(content))

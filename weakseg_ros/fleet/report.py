@@ -17,7 +17,7 @@ from weakseg_ros.files import check_can_write, environment, make_folder, write_a
 from weakseg_ros.fleet.charts import clock, color_of, lines_over_time, map_of, span
 from weakseg_ros.fleet.config import FleetConfig
 from weakseg_ros.fleet.figures import fleet_figures
-from weakseg_ros.measure.report import environment as templates
+from weakseg_ros.measure.report import templates
 from weakseg_ros.measure.verdict import Step, Verdict
 
 PAGE, FIGURES = "fleet.html", "fleet.json"

@@ -15,6 +15,7 @@ from weakseg_ros.errors import ConfigError, DataError, counted, say
 from weakseg_ros.extras import need
 from weakseg_ros.files import check_can_write, make_folder, write_atomic, write_json
 from weakseg_ros.measure.evaluation import SUMMARY_FILE
+from weakseg_ros.measure.report import templates
 from weakseg_ros.measure.sections import group_rows
 from weakseg_ros.reads import read_json
 
@@ -259,7 +260,7 @@ def _incomparable(one: Mapping[str, Any], other: Mapping[str, Any]) -> list[str]
             said.append(
                 f"The {('first', 'second')[index]} run has no labels: only shares, uncertainty and times can be compared."
             )
-    machines = [(run.get("engine"), run.get("environment", {}).get("cpu")) for run in (one, other)]
+    machines = [(run.get("engine"), run.get("environment", {}).get("machine")) for run in (one, other)]
     if machines[0] != machines[1]:
         said.append("Engine or machine differ: the times cannot be compared.")
     return said
@@ -373,6 +374,4 @@ def _plain(found: Comparison) -> dict[str, Any]:
 
 def page(found: Comparison) -> str:
     """The comparison as one HTML file that needs nothing else."""
-    from weakseg_ros.measure.report import environment
-
-    return str(environment().get_template("compare.html.j2").render(c=found, text_of=text_of))
+    return str(templates().get_template("compare.html.j2").render(c=found, text_of=text_of))

@@ -26,7 +26,7 @@ class _Shown:
     tops: list[tuple[str, str]]
 
 
-def environment() -> Any:
+def templates() -> Any:
     """The templates of the pages; `script('sort.js') | safe` in them stands for the text of a script."""
     from jinja2 import Environment, PackageLoader, StrictUndefined
 
@@ -45,7 +45,7 @@ def render(
     empty: dict[str, Any] = {"live": None, "agreement_with_direct": None, "story": {}, "recordings": [], "cold_start_ms": None}
     groups, costly, objects = group_rows(summary), costly_classes(summary), object_rows(summary)
     return str(
-        environment()
+        templates()
         .get_template("report.html.j2")
         .render(
             s={**empty, **_weighted(summary)},

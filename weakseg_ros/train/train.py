@@ -201,7 +201,7 @@ def to_device(batch: Batch, device: torch.device) -> Batch:
 def _judge(session: TrainingSession) -> dict[str, Any]:
     """Validate the averaged net and return the figures; keep it where it is the best so far (or nothing is validated on)."""
     fabric, run, position, net = session.fabric, session.run, session.position, session.average.net
-    figures: dict[str, Any] = {"step": position.step - 1}
+    judged: dict[str, Any] = {"step": position.step - 1}
     miou = position.best_miou
     if session.val_scans is not None:
         spec, limit = session.input, session.config.max_val_scans
@@ -211,19 +211,19 @@ def _judge(session: TrainingSession) -> dict[str, Any]:
         miou = confusion.miou
         names = session.val_scans.labels.names
         by_class = {name: round(float(iou), 4) for name, iou in zip(names[1:], confusion.iou[1:], strict=True)}
-        figures |= {"overlaps": dict(zip(names[1:], confusion.overlaps[1:].tolist(), strict=True))}
-        figures |= {"classes_present": int(confusion.counts.sum(axis=0)[1:].astype(bool).sum())}
-        figures |= {"miou": miou, "miou_present": confusion.miou_present, "accuracy": confusion.accuracy, "class_iou": by_class}
+        judged |= {"overlaps": dict(zip(names[1:], confusion.overlaps[1:].tolist(), strict=True))}
+        judged |= {"classes_present": int(confusion.counts.sum(axis=0)[1:].astype(bool).sum())}
+        judged |= {"miou": miou, "miou_present": confusion.miou_present, "accuracy": confusion.accuracy, "class_iou": by_class}
     if not fabric.is_global_zero:
-        return figures
+        return judged
     if session.val_scans is not None:
-        run.log(figures)
-        tqdm.write(f"step {position.step} of {session.config.steps}, {quality(figures)}", file=sys.stderr)
+        run.log(judged)
+        tqdm.write(f"step {position.step} of {session.config.steps}, {quality(judged)}", file=sys.stderr)
     if session.val_scans is None or miou > position.best_miou:
         position.best_miou = miou
         heads = {} if session.heads_average is None else session.heads_average.net.state_dict()
-        run.save_best(net.state_dict(), figures, heads)
-    return figures
+        run.save_best(net.state_dict(), judged, heads)
+    return judged
 
 
 def _share_of_time(config: TrainConfig, elapsed_s: float) -> float:

@@ -302,8 +302,8 @@ class PageState:
             self.complain(f"skipped: {problems[0]}")
 
     def _label(self, points: NDArray[np.int64] | list[int], class_id: int) -> None:
-        counted = self.instances and self.labels.things[class_id]
-        instance = self.store.next_instance(self.frame.key, class_id, self.same_object) if counted else 0
+        is_object = self.instances and self.labels.things[class_id]
+        instance = self.store.next_instance(self.frame.key, class_id, self.same_object) if is_object else 0
         self.store.add(self.frame.key, points, class_id, instance, clicks=1)
         self.pace.beat()
 
