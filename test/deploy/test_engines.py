@@ -4,12 +4,15 @@
 from __future__ import annotations
 
 import dataclasses
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from support import optional
+from support import PATIENCE_S, optional
 from weakseg_ros.deploy.bundle import KIND_ONNX, KIND_WEIGHTS, Bundle, HeadRule, NetRule, write_bundle
 from weakseg_ros.deploy.engines import example_inputs, run_checked
 from weakseg_ros.deploy.engines.choice import open_engine
@@ -270,3 +273,15 @@ def with_prompt(bundle: Bundle) -> bytes:
         ]
     )
     return bytes(model.SerializeToString())
+
+
+def test_onnxruntime_reports_to_nobody(tiny_bundle: Bundle, tmp_path: Path) -> None:
+    """Its builds may keep a record of what they ran, and the machine's number, in the user's folder."""
+    code = (
+        "import sys; from weakseg_ros.deploy.bundle import Bundle; from weakseg_ros.deploy.engines import open_engine;"
+        "open_engine(Bundle.load(sys.argv[1]), ['onnxruntime'])"
+    )
+    homes = {"HOME": str(tmp_path), "XDG_CACHE_HOME": str(tmp_path / "cache")}
+    command = [sys.executable, "-c", code, str(tiny_bundle.folder)]
+    subprocess.run(command, check=True, env={**os.environ, **homes}, timeout=PATIENCE_S)
+    assert not list(tmp_path.iterdir())
