@@ -5,12 +5,13 @@ from __future__ import annotations
 
 import errno
 import os
+import tracemalloc
 from pathlib import Path
 
 import pytest
 
 from weakseg_ros.errors import DataError
-from weakseg_ros.files import environment, inside, sha256_of, sha256_of_parts, share_folder, write_atomic
+from weakseg_ros.files import environment, inside, read_regular, sha256_of, sha256_of_parts, share_folder, write_atomic
 
 
 def test_write_atomic_replaces_and_leaves_nothing_behind(tmp_path: Path) -> None:
@@ -66,3 +67,16 @@ def test_hashes(tmp_path: Path) -> None:
 def test_share_folder_and_environment() -> None:
     assert (share_folder() / "config" / "labels").is_dir()
     assert environment()["python"].count(".") == 2
+
+
+def test_a_small_file_is_read_in_little_memory_however_large_it_may_be(tmp_path: Path) -> None:
+    (tmp_path / "small").write_bytes(b"x" * 1000)
+    tracemalloc.start()
+    try:
+        assert read_regular(tmp_path / "small", 1 << 32) == b"x" * 1000
+        assert tracemalloc.get_traced_memory()[1] < 1 << 20
+    finally:
+        tracemalloc.stop()
+    assert read_regular(Path("/proc/self/stat"), 1 << 32).endswith(b"\n"), "the system knows no size for it"
+    with pytest.raises(OSError, match="at most 999 are read"):
+        read_regular(tmp_path / "small", 999)

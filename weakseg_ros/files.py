@@ -23,6 +23,8 @@ from weakseg_ros.errors import DataError, counted
 from weakseg_ros.half_written import is_dead, is_ours, name_beside, remove, told_as
 from weakseg_ros.locks import claim
 
+LEAST_READ = 1 << 16
+"""bytes that are asked of a file of unknown size, as those of /proc are"""
 _EXCHANGE, _HERE = 2, -100
 """RENAME_EXCHANGE and AT_FDCWD of Linux"""
 
@@ -124,7 +126,9 @@ def read_regular(path: Path, most_bytes: int | None = None) -> bytes:
             return file.read()
         if status.st_size > most_bytes:
             raise OSError(errno.EFBIG, f"{status.st_size} bytes, at most {most_bytes} are read", str(path))
-        return file.read(most_bytes + 1)[:most_bytes]
+        return file.read(min(most_bytes, max(status.st_size, LEAST_READ)) + 1)[
+            :most_bytes
+        ]  # Python allocates what it is asked for
 
 
 # folders: prepared aside, put in place at once, swept where a process died at it
