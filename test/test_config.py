@@ -171,6 +171,7 @@ def test_field_docs_are_the_lines_under_the_fields() -> None:
         (b"rate_hz: 1:30\n", r"line 1: '1:30' is 90 in YAML 1.1 and text in 1.2"),
         (b"rate_hz: 1:30.5\n", r"line 1: '1:30.5' is 90.5 in YAML 1.1 and text in 1.2"),
         (b"rate_hz: 5\nrate_hz: 6\n", r"line 2: 'rate_hz' is there twice"),
+        (b'rate_hz: 5\nname: "a\\0b"\n', r"line 2: a null character, which no name may contain"),
         (b"name: stra\xdfe\n", r"byte 0xdf at 10 is not UTF-8\); save it as UTF-8"),
         ("rate_hz: 5\n".encode("utf-16"), "save it as UTF-8"),
     ],

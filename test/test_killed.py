@@ -56,28 +56,61 @@ def sensor(tmp_path: Path) -> list[str]:
     return ["--sensor", str(tmp_path / "tiny.yaml"), "--workers", "1"]
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
-def test_the_workers_of_simulate_end_with_it(tmp_path: Path, number: signal.Signals, sensor: list[str]) -> None:
+@pytest.mark.parametrize(
+    "signals",
+    [
+        (signal.SIGKILL,),
+        (signal.SIGTERM,),
+        (signal.SIGHUP,),
+        (signal.SIGINT, signal.SIGINT),
+        (signal.SIGTERM, signal.SIGINT),
+        (signal.SIGINT, signal.SIGTERM),
+    ],
+    ids=lambda numbers: "-".join(number.name for number in numbers),
+)
+def test_simulate_ends_with_its_workers(tmp_path: Path, signals: tuple[signal.Signals, ...], sensor: list[str]) -> None:
+    """The signals go to all of them, as those of a terminal do, and a second one may come while it clears up."""
     arguments = ["simulate", *sensor[:2], "--scans", "400", "--out", "out", "--bag", "bag", "--workers", "2"]
     command = [sys.executable, "-m", "weakseg_ros", *arguments]
-    process = subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.DEVNULL, start_new_session=True)
+    process = subprocess.Popen(
+        command, cwd=tmp_path, stderr=subprocess.PIPE, text=True, start_new_session=True, preexec_fn=with_usual_signals
+    )
 
-    def members() -> list[int]:
-        stats = [path.read_text().rpartition(")")[2].split() for path in Path("/proc").glob("[0-9]*/stat") if path.exists()]
-        return [int(stat[2]) for stat in stats if int(stat[2]) == process.pid and stat[0] != "Z"]
+    def members() -> int:
+        stats = [stat_of(folder) for folder in Path("/proc").glob("[0-9]*")]
+        return sum(int(group) == process.pid and state != "Z" for state, _, group, *_ in stats)
 
     deadline = time.monotonic() + PATIENCE_S
-    while len(members()) < 3:
+    while members() < 4:  # the program, the keeper of its semaphores and two workers, which may still load
         assert process.poll() is None
         assert time.monotonic() < deadline
-        time.sleep(0.1)
-    process.send_signal(number)
-    assert process.wait(PATIENCE_S) == (143 if number == signal.SIGTERM else -signal.SIGKILL)
+        time.sleep(0.01)
+    for number in signals:
+        os.killpg(process.pid, number)
+        time.sleep(0.05)
+    said = process.communicate(timeout=PATIENCE_S)[1]
+    late = {-number for number in signals}  # what comes when Python itself ends, ends it
+    assert process.returncode in late | {128 + number for number in signals}, said
     while members():
         assert time.monotonic() < deadline, "a worker goes on without its parent"
         time.sleep(0.1)
-    if number == signal.SIGTERM:
+    if signal.SIGKILL not in signals:
+        assert said == f"weakseg simulate: {'interrupted' if signals[0] == signal.SIGINT else 'terminated'}\n"
         assert sorted(os.listdir(tmp_path)) == ["tiny.yaml"]
+
+
+def stat_of(process: Path) -> list[str]:
+    """State, parent, group and more of a process; those of none where it has ended."""
+    try:
+        return (process / "stat").read_text().rpartition(")")[2].split()
+    except OSError:
+        return ["Z", "0", "0"]
+
+
+def with_usual_signals() -> None:
+    """As a terminal starts a program; what runs in the background of a shell may ignore some."""
+    for number in (signal.SIGINT, signal.SIGHUP):
+        signal.signal(number, signal.SIG_DFL)
 
 
 def test_a_training_without_a_checkpoint_is_none(tmp_path: Path, sensor: list[str], capsys: pytest.CaptureFixture[str]) -> None:

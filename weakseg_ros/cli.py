@@ -8,16 +8,30 @@ import errno
 import importlib
 import logging
 import os
+import re
 import signal
 import sys
 import threading
+import time
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 from weakseg_ros import __version__
-from weakseg_ros.errors import WeaksegError, complain, did_you_mean, printable, refusal_of, say
+from weakseg_ros.errors import (
+    WeaksegError,
+    complain,
+    did_you_mean,
+    forget,
+    is_text,
+    open_missing_streams,
+    printable,
+    refusal_of,
+    refuse_bytes,
+    say,
+)
 from weakseg_ros.extras import explain
 from weakseg_ros.memory import keep_large_blocks
+from weakseg_ros.processes import ENDS
 
 
 class Verb(NamedTuple):
@@ -68,11 +82,13 @@ VERBS = {
 }
 
 
-_EXIT_PIPE = 128 + signal.SIGPIPE
+CLEAR_UP_S = 5.0
+"""how long a program that was asked to end is left alone"""
 _RUN_UNTIL_CTRL_C = ("node",)
 """verbs that Ctrl+C ends as is meant, whether they run already or still load: launch reports any other code as a crash"""
 _FULL = "free some space and run the command again; what was already written is kept"
 _RIGHTS = "check its permissions, or choose another folder"
+_MEMORY = "end other programs, raise the limit ('ulimit -v'), or do less at once"
 _ADVICE = {
     errno.ENOSPC: _FULL,
     errno.EDQUOT: _FULL,
@@ -81,6 +97,13 @@ _ADVICE = {
     errno.EACCES: _RIGHTS,
     errno.EPERM: _RIGHTS,
     errno.ENOENT: "check the path",
+    errno.ENOTDIR: "check the path",
+    errno.ELOOP: "check the path",
+    errno.ENAMETOOLONG: "choose a shorter name",
+    errno.EMFILE: "raise the limit of open files ('ulimit -n')",
+    errno.ENFILE: "end other programs that hold files open",
+    errno.EAGAIN: "raise the limit of processes ('ulimit -u')",
+    errno.ENOMEM: _MEMORY,
     errno.EIO: "the disk reported an error; check it, or choose another folder",
 }
 _OTHER_ADVICE = "the system refused the operation; check the path and the disk"
@@ -99,7 +122,42 @@ def usage() -> str:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one verb; returns its exit code. A fault of the user or the disk is one sentence and exit code 2, never a traceback."""
-    arguments = list(sys.argv[1:] if argv is None else argv)
+    open_missing_streams()
+    return _outcome(list(sys.argv[1:] if argv is None else argv), is_program=argv is None)
+
+
+def _outcome(arguments: Sequence[str], is_program: bool) -> int:
+    """The exit code of what was asked for."""
+    name = arguments[0] if arguments and arguments[0] in VERBS else ""
+    try:
+        with _ended_by_exception(is_program):
+            return _answer(arguments)
+    except WeaksegError as error:
+        return _say(name, str(error), 2)
+    except ImportError as error:
+        sentence = explain(error)
+        if not sentence:
+            raise
+        return _say(name, sentence, 2)
+    except BrokenPipeError:  # who reads our output has ended, as `head` does
+        forget(sys.stdout)
+        return 128 + signal.SIGPIPE
+    except OSError as error:
+        return _say(name, f"{refusal_of(error)}; {_ADVICE.get(error.errno or 0, _OTHER_ADVICE)}", 2)
+    except UnicodeEncodeError as error:
+        if "surrogates" not in error.reason:
+            raise
+        bad = next(word for word in re.split(r"[\s\"'<>,]+", error.object) if not is_text(word))
+        return _say(name, f"'{bad}': contains bytes that are not UTF-8; rename it, or set LC_ALL=C.UTF-8", 2)
+    except MemoryError as error:
+        return _say(name, f"there is not enough memory ({str(error) or 'nothing is left'}); {_MEMORY}", 2)
+    except KeyboardInterrupt:
+        return _say(name, "interrupted", 0 if name in _RUN_UNTIL_CTRL_C else 130)
+    except Terminated as ended:
+        return _say(name, "terminated", 128 + ended.number)
+
+
+def _answer(arguments: Sequence[str]) -> int:
     if not arguments or arguments[0] in ("-h", "--help", "help"):
         say(usage())
         return 0 if arguments else 2
@@ -110,37 +168,25 @@ def main(argv: Sequence[str] | None = None) -> int:
     if name not in VERBS:
         complain(f"weakseg: unknown verb '{name}'{did_you_mean(name, VERBS)} ('weakseg --help' lists them)")
         return 2
+    refuse_bytes(rest)
+    os.environ["MPLBACKEND"] = "agg"  # pictures go into files, whatever is set for plots of other programs
     _log_to_stderr()
     keep_large_blocks()
     module, _, attribute = VERBS[name].entry.partition(":")
-    try:
-        with _ended_by_exception():
-            return int(getattr(importlib.import_module(module), attribute)(rest))
-    except WeaksegError as error:
-        return _say(name, str(error), 2)
-    except ImportError as error:
-        sentence = explain(error)
-        if not sentence:
-            raise
-        return _say(name, sentence, 2)
-    except BrokenPipeError:  # who reads our output has ended, as `head` does
-        with contextlib.suppress(OSError):
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return _EXIT_PIPE
-    except OSError as error:
-        return _say(name, f"{refusal_of(error)}; {_ADVICE.get(error.errno or 0, _OTHER_ADVICE)}", 2)
-    except KeyboardInterrupt:
-        return _say(name, "interrupted", 0 if name in _RUN_UNTIL_CTRL_C else 130)
-    except Terminated:
-        return _say(name, "terminated", 128 + signal.SIGTERM)
+    return int(getattr(importlib.import_module(module), attribute)(rest))
 
 
 class Terminated(BaseException):
-    """SIGTERM, so that it clears up on its way out as Ctrl+C does."""
+    """SIGTERM, or SIGHUP of a terminal that was closed, so that it clears up on its way out as Ctrl+C does."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__(number)
+        self.number = number
 
 
 def _say(verb: str, sentence: str, code: int) -> int:
-    complain(f"weakseg {verb}: {sentence}")
+    with contextlib.suppress(OSError):  # nobody may be there to read it
+        complain(f"weakseg {verb}: {sentence}" if verb else f"weakseg: {sentence}")
     return code
 
 
@@ -158,19 +204,32 @@ def _log_to_stderr() -> None:
 
 
 @contextlib.contextmanager
-def _ended_by_exception() -> Iterator[None]:
-    """SIGTERM raises Terminated inside, unless somebody has another use for it."""
+def _ended_by_exception(is_program: bool) -> Iterator[None]:
+    """The first signal that asks for the end raises inside, unless somebody has another use for it.
+
+    Clearing up is not cut short by those that follow: launch and many shells send Ctrl+C twice. After CLEAR_UP_S they end the
+    process at once. Where the process `is_program`, it ends after the block, and no signal becomes a traceback there.
+    """
     in_main_thread = threading.current_thread() is threading.main_thread()
-    if not in_main_thread or signal.getsignal(signal.SIGTERM) is not signal.SIG_DFL:
-        yield
-        return
-    signal.signal(signal.SIGTERM, _raise_terminated)
+    former = {number: signal.getsignal(number) for number in ENDS}
+    ours = [number for number in ENDS if in_main_thread and former[number] in (signal.SIG_DFL, signal.default_int_handler)]
+    began: list[float] = []
+
+    def end(number: int, frame: object) -> None:
+        began.append(time.monotonic())
+        if len(began) > 1:
+            if began[-1] - began[0] > CLEAR_UP_S:
+                os._exit(128 + number)
+        elif number == signal.SIGINT:
+            raise KeyboardInterrupt
+        else:
+            raise Terminated(number)
+
+    for number in ours:
+        signal.signal(number, end)
     try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, signal.SIG_DFL)
-
-
-def _raise_terminated(number: int, frame: object) -> None:
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)  # once is enough: clearing up is not to be cut short by a second one
-    raise Terminated
+        for number in ours:
+            if signal.getsignal(number) is not signal.SIG_IGN and not (is_program and began):
+                signal.signal(number, signal.SIG_DFL if is_program else former[number])

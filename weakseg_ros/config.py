@@ -9,17 +9,15 @@ Default < YAML < command line or ROS override. There is no inheritance between f
 from __future__ import annotations
 
 import ast
-import contextlib
 import dataclasses
 import inspect
 import logging
 import math
 import re
-import sys
 import textwrap
 import types
 import typing
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from functools import cache, partial, reduce
 from itertools import pairwise
 from pathlib import Path
@@ -29,7 +27,7 @@ import yaml
 
 from weakseg_ros.errors import ConfigError, did_you_mean
 from weakseg_ros.files import read_regular
-from weakseg_ros.options import as_typed, by_its_name, former_names, former_options
+from weakseg_ros.options import as_typed, by_its_name, former_names, former_options, torch_left_out, wide_enough
 
 T = TypeVar("T")
 log = logging.getLogger(__name__)
@@ -61,6 +59,13 @@ class _Loader(_SAFE_LOADER):  # type: ignore[misc]
         """A number of at most LONGEST_NUMBER characters that YAML 1.1 and 1.2 read alike."""
         return _of_one_meaning(node, super().construct_yaml_float(_short(node)))
 
+    def construct_yaml_str(self, node: Any) -> Any:
+        """A text, in which no null character stands: paths are made of it."""
+        value = super().construct_yaml_str(node)
+        if "\0" in value:
+            raise ValueError(f"line {node.start_mark.line + 1}: a null character, which no name may contain")
+        return value
+
     def construct_mapping(self, node: Any, deep: bool = False) -> Any:
         """A mapping; which of two values of one key is meant, nobody knows."""
         seen = set()
@@ -90,7 +95,11 @@ def _short(node: Any) -> Any:
     return node
 
 
-for _tag, _construct in (("int", _Loader.construct_yaml_int), ("float", _Loader.construct_yaml_float)):
+for _tag, _construct in (
+    ("int", _Loader.construct_yaml_int),
+    ("float", _Loader.construct_yaml_float),
+    ("str", _Loader.construct_yaml_str),
+):
     _Loader.add_constructor(f"tag:yaml.org,2002:{_tag}", _construct)
 
 
@@ -239,7 +248,7 @@ def parse(cls: type[T], argv: Sequence[str], verb: str, default: T | None = None
     named = {} if default is None else {key: value for key, value in vars(default).items() if isinstance(value, dict)}
     keep = {} if default is None else {"default": dataclasses.replace(default, **{key: {} for key in named})}  # type: ignore[type-var]
     description = f"{inspect.getdoc(cls)}\n\n{about}" if about else None
-    with _torch_left_out():
+    with torch_left_out(), wide_enough():
         read = partial(tyro.cli, cls, args=arguments, prog=f"weakseg {verb}", description=description, **keep)
         settings: T
         try:
@@ -284,19 +293,6 @@ def shard_of(text: str) -> tuple[int, int]:
     if not (part.isdecimal() and parts.isdecimal() and 1 <= int(part) <= int(parts)):
         raise ConfigError(f"shard: '{text}' is not i/n with i from 1 to n; for two processes 1/2 and 2/2")
     return int(part) - 1, int(parts)
-
-
-@contextlib.contextmanager
-def _torch_left_out() -> Iterator[None]:
-    """tyro takes a torch that is blocked, None in sys.modules, for one that is there."""
-    blocked = "torch" in sys.modules and sys.modules["torch"] is None
-    if blocked:
-        del sys.modules["torch"]
-    try:
-        yield
-    finally:
-        if blocked:
-            sys.modules["torch"] = None  # type: ignore[assignment]
 
 
 @cache

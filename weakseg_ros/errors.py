@@ -7,6 +7,7 @@ kept for faults of our own.
 
 from __future__ import annotations
 
+import contextlib
 import difflib
 import errno
 import os
@@ -72,6 +73,22 @@ def printable(text: object) -> str:
     return "".join(c if c in "\n\t" or c.isprintable() else c.encode("unicode_escape").decode() for c in str(text))
 
 
+def is_text(word: str) -> bool:
+    """Whether a word can be written as UTF-8; a name of a file need not be."""
+    try:
+        word.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def refuse_bytes(names: Iterable[str], where: str = "") -> None:
+    """DataError, which begins with `where`, for the first name that is no text: settings and reports are UTF-8."""
+    for name in names:
+        if not is_text(name):
+            raise DataError(f"{where}'{name}': contains bytes that are not UTF-8; rename it, or set LC_ALL=C.UTF-8")
+
+
 def say(*lines: object) -> None:
     """Print to stdout what a verb found. With `complain` the only way to the terminal: names in it cannot steer that."""
     _print(lines, sys.stdout)
@@ -85,7 +102,44 @@ def complain(*lines: object) -> None:
 def _print(lines: Iterable[object], stream: TextIO) -> None:
     text = "\n".join(map(printable, lines))
     encoding = stream.encoding or "utf-8"
-    print(text.encode(encoding, "backslashreplace").decode(encoding), file=stream, flush=True)
+    try:
+        print(text.encode(encoding, "backslashreplace").decode(encoding), file=stream, flush=True)
+    except BrokenPipeError:
+        raise
+    except OSError as error:  # a full disk, or a terminal that was closed
+        forget(stream)
+        if stream is not sys.stderr:
+            error.filename = "standard output"
+            raise
+
+
+def open_missing_streams() -> None:
+    """Open stdin, stdout and stderr where this process was started without them, as services and `>&-` do, on the null device.
+
+    Otherwise the first file that is opened takes their number, and what a library tells stderr is written into that.
+    """
+    for number, (name, mode) in enumerate((("stdin", "r"), ("stdout", "w"), ("stderr", "w"))):
+        try:
+            os.fstat(number)
+        except OSError:
+            _to_null_device(number)
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, mode, encoding="utf-8"))
+
+
+def forget(stream: TextIO) -> None:
+    """Let what is written to a stream that takes nothing any more go nowhere, what it still holds included."""
+    with contextlib.suppress(OSError, ValueError):
+        _to_null_device(stream.fileno())
+
+
+def _to_null_device(number: int) -> None:
+    null = os.open(os.devnull, os.O_RDWR)
+    if null == number:
+        os.set_inheritable(null, True)
+    else:
+        os.dup2(null, number)
+        os.close(null)
 
 
 def refusal_of(error: OSError) -> str:

@@ -3,12 +3,19 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+import os
+import shutil
+import sys
 import typing
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from weakseg_ros.errors import ConfigError, complain
+
+LEAST_COLUMNS = 40
+"""characters of a line of the manuals, whatever the terminal says of itself"""
 
 
 def sections_of(cls: type, prefix: str = "") -> Iterator[tuple[type, str]]:
@@ -63,6 +70,35 @@ def as_typed(error: ConfigError, cls: type, words: Sequence[str]) -> ConfigError
     typed = {word.partition("=")[0].replace("_", "-") for word in words}
     options = [_option(prefix, field) for prefix in prefixes]
     return ConfigError(" or ".join([option for option in options if option in typed] or options) + colon + found)
+
+
+@contextlib.contextmanager
+def torch_left_out() -> Iterator[None]:
+    """tyro takes a torch that is blocked, None in sys.modules, for one that is there."""
+    blocked = "torch" in sys.modules and sys.modules["torch"] is None
+    if blocked:
+        del sys.modules["torch"]
+    try:
+        yield
+    finally:
+        if blocked:
+            sys.modules["torch"] = None  # type: ignore[assignment]
+
+
+@contextlib.contextmanager
+def wide_enough() -> Iterator[None]:
+    """tyro never ends its manual where a line has no room for its frame."""
+    former = os.environ.get("COLUMNS")
+    narrow = shutil.get_terminal_size().columns < LEAST_COLUMNS
+    if narrow:
+        os.environ["COLUMNS"] = str(LEAST_COLUMNS)
+    try:
+        yield
+    finally:
+        if narrow and former is None:
+            del os.environ["COLUMNS"]
+        elif narrow:
+            os.environ["COLUMNS"] = str(former)
 
 
 def _option(prefix: str, name: str) -> str:

@@ -3,20 +3,40 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import threading
 import time
+from collections.abc import Callable, Iterator
 
 LOOK_S = 0.5
+ENDS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+"""what asks a program to end: Ctrl+C, whoever manages it, and the end of its terminal"""
+
+
+def when_asked_to_end(act: Callable[[], object]) -> None:
+    """Let the signals that ask for the end call `act` and raise nothing; a SIGHUP that nohup keeps away stays away."""
+    for number in ENDS:
+        if number != signal.SIGHUP or signal.getsignal(number) is not signal.SIG_IGN:
+            signal.signal(number, lambda *_: act())
+
+
+@contextlib.contextmanager
+def kept_from_signals() -> Iterator[None]:
+    """Processes that are started inside never get Ctrl+C nor the end of their terminal, which are their parent's affair.
+
+    Its own wait until the block has ended.
+    """
+    former = signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGINT, signal.SIGHUP))
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, former)
 
 
 def end_with_parent(parent: int) -> None:
-    """End this process soon after the process `parent`, which started it, has ended in whatever way.
-
-    Ctrl+C, which a terminal sends to both, is left to the parent.
-    """
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    """End this process soon after the process `parent`, which started it, has ended in whatever way."""
     threading.Thread(target=_watch, args=(parent,), name="weakseg-parent", daemon=True).start()
 
 

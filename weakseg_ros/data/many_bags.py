@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 from weakseg_ros.data.bag_files import bags_in
 from weakseg_ros.data.fetching import fetched
 from weakseg_ros.data.ray_settings import RaySettings
-from weakseg_ros.errors import ConfigError, DataError, WeaksegError, complain, counted
+from weakseg_ros.errors import ConfigError, DataError, WeaksegError, complain, counted, refuse_bytes
 from weakseg_ros.files import append_json_line, read_json_lines, read_regular, sweep, write_json
 from weakseg_ros.reads import read_json
 
@@ -74,8 +74,11 @@ def bags_of(first: Path, more: Sequence[Path] = (), is_elsewhere: bool = False) 
     if is_elsewhere:
         return list(dict.fromkeys(named))
     if not more and named == [first]:
-        return bags_in(first)
+        found = bags_in(first)
+        refuse_bytes(map(str, found))
+        return found
     every = [bag for path in named for bag in bags_in(path) or [path]]
+    refuse_bytes(map(str, every))
     return list({path.absolute(): path for path in every}.values())
 
 

@@ -22,7 +22,7 @@ from weakseg_ros.data.recordings_check import KITTI_COUNTS, published_findings, 
 from weakseg_ros.data.scan_files import Manifest
 from weakseg_ros.data.scan_sets import OpensScans, Scan, ScanCollection, ScanSet, holdout
 from weakseg_ros.data.side_files import label_file, poses_of, say_strays, stamps_of
-from weakseg_ros.errors import DataError, counted, did_you_mean
+from weakseg_ros.errors import DataError, counted, did_you_mean, refuse_bytes
 from weakseg_ros.files import content_of, inside, sha256_of
 from weakseg_ros.points.cloud import Cloud, make_cloud
 from weakseg_ros.points.labels import NO_LABELS, LabelMap, instances_in
@@ -41,11 +41,13 @@ def open_scans(path: Path | str, split: str = "", labels: LabelMap | str | None 
 
     `split` picks a part that the data set tells apart ('train', 'val'), '' takes all; `labels` replaces its label map
     (a map, a name, or a YAML file's path); `sequences` picks recordings by name. Raises DataError where the folder
-    holds no scans or lacks the part asked for.
+    holds no scans or lacks the part asked for, and where a name in it is no text.
     """
     folder = Path(path)
     label_map = LabelMap.load(labels) if isinstance(labels, str) and labels else labels
-    return _recognise(folder).open(folder, split, label_map or None, tuple(dict.fromkeys(sequences)))
+    opened = _recognise(folder).open(folder, split, label_map or None, tuple(dict.fromkeys(sequences)))
+    refuse_bytes((opened.name, *opened.keys), f"{folder}: ")
+    return opened
 
 
 def open_splits(path: Path | str, held_out: float = 0.2, labels: LabelMap | str | None = None) -> tuple[ScanSet, ScanSet]:

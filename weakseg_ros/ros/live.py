@@ -51,7 +51,8 @@ class NodeProcess:
 
     def __enter__(self) -> NodeProcess:
         self._log = tempfile.TemporaryFile()
-        if threading.current_thread() is threading.main_thread():
+        in_main_thread = threading.current_thread() is threading.main_thread()
+        if in_main_thread and signal.getsignal(signal.SIGTERM) is signal.SIG_DFL:  # else the program ends the block already
             self._former = signal.signal(signal.SIGTERM, _end_by_exception)
         self._process = subprocess.Popen(self._command, stdout=self._log, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL)
         return self

@@ -15,6 +15,7 @@ from typing import Any
 from weakseg_ros.config import from_mapping, read_yaml
 from weakseg_ros.errors import ConfigError, WeaksegError, complain, say
 from weakseg_ros.extras import explain as explain_import
+from weakseg_ros.processes import ENDS, when_asked_to_end
 from weakseg_ros.ros.names import check_topic
 from weakseg_ros.ros.params import FIELDS, TOPIC, NodeConfig, choices, explain, flat, named_in, nested
 from weakseg_ros.ros.params_files import files_for_others
@@ -143,8 +144,7 @@ def _spin(overrides: dict[str, Any], ros_arguments: list[str], report: str, log_
     """
     sys.setswitchinterval(SWITCH_INTERVAL_S)
     ended = threading.Event()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda *_: ended.set())
+    when_asked_to_end(ended.set)
     start_ros(ros_arguments)
     import rclpy
     from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
@@ -179,7 +179,7 @@ def _spin(overrides: dict[str, Any], ros_arguments: list[str], report: str, log_
         node.destroy_node()
         rclpy.try_shutdown()
         # Python's own end restores the default handlers, and a second Ctrl+C during it would count as a crash
-        for number in (signal.SIGINT, signal.SIGTERM):
+        for number in ENDS:
             signal.signal(number, signal.SIG_IGN)
     if node.fatal:
         complain(f"segment_node: {node.fatal}")

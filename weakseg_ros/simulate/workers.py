@@ -7,11 +7,11 @@ import multiprocessing
 import os
 from collections import deque
 from collections.abc import Callable, Generator, Iterable
-from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures import Future, ProcessPoolExecutor
 from itertools import islice
 from typing import Any, TypeVar
 
-from weakseg_ros.processes import end_with_parent
+from weakseg_ros.processes import end_with_parent, kept_from_signals
 
 MOST_WORKERS = 8
 Result = TypeVar("Result")
@@ -27,11 +27,18 @@ def in_order(
         yield from (function(*task) for task in waiting_tasks)
         return
     # Fresh processes: a fork of one that holds threads (torch, onnxruntime) may hang.
-    with ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"), end_with_parent, (os.getpid(),)) as pool:
-        waiting = deque(pool.submit(function, *task) for task in islice(waiting_tasks, 3 * workers))
+    with kept_from_signals():
+        pool = ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"), end_with_parent, (os.getpid(),))
+
+    def submitted(count: int) -> list[Future[Result]]:
+        with kept_from_signals():
+            return [pool.submit(function, *task) for task in islice(waiting_tasks, count)]
+
+    with pool:
         try:
+            waiting = deque(submitted(3 * workers))
             while waiting:
                 yield waiting.popleft().result()
-                waiting.extend(pool.submit(function, *task) for task in islice(waiting_tasks, 1))
+                waiting.extend(submitted(1))
         finally:
             pool.shutdown(wait=False, cancel_futures=True)

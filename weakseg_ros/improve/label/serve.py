@@ -6,7 +6,6 @@ from __future__ import annotations
 import contextlib
 import io
 import os
-import signal
 import threading
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +18,7 @@ from weakseg_ros.errors import ConfigError, counted, say
 from weakseg_ros.improve.label.clicks import CLICKS, ClickStore
 from weakseg_ros.improve.label.door import guarded, keep_inside
 from weakseg_ros.points.labels import LabelMap
+from weakseg_ros.processes import when_asked_to_end
 
 if TYPE_CHECKING:
     import viser
@@ -88,9 +88,8 @@ class Runs(Protocol):
 
 
 def run_until_ended(page: Runs) -> None:
-    """Run a page until Ctrl+C or SIGTERM."""
-    for number in (signal.SIGINT, signal.SIGTERM):  # as an exception, Ctrl+C may come up in a callback that swallows it
-        signal.signal(number, lambda *_: page.stop())
+    """Run a page until Ctrl+C, SIGTERM or the end of the terminal."""
+    when_asked_to_end(page.stop)  # as an exception, Ctrl+C may come up in a callback that swallows it
     page.run()
 
 
