@@ -40,7 +40,7 @@ setup(
     install_requires=["numpy>=1.24", "pyyaml>=6.0", "tyro>=0.9", "scipy>=1.10", "tqdm>=4.64", "filelock>=3.4"],
     extras_require={
         "onnx": ["onnxruntime>=1.18"],
-        "bags": ["rosbags>=0.10.4"],
+        "bags": ["rosbags>=0.11.7"],
         "report": ["jinja2>=3.1", "matplotlib>=3.7"],
         "train": ["torch>=2.6", "lightning-fabric>=2.4", "onnx>=1.16", "onnxscript>=0.3", "safetensors>=0.4"],
         "label": ["viser>=1.1.1,<2"],

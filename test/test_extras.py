@@ -19,7 +19,7 @@ from weakseg_ros.extras import LIBRARIES, Library, MissingLibraryError, explain,
 
 ROOT = Path(__file__).resolve().parent.parent
 ROS = {"rclpy", "builtin_interfaces", "lifecycle_msgs", "ament_index_python", "vision_msgs", "tf2_ros", "bondpy"}
-BEHIND_ANOTHER = {"websockets", "trimesh", "backports", "compression"}
+BEHIND_ANOTHER = {"websockets", "trimesh", "backports", "compression", "lz4"}
 """libraries that come with one of ours or, under a newer Python, with Python"""
 
 

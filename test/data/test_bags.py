@@ -165,7 +165,7 @@ def test_split_bag_is_read_in_order_up_to_its_damage(whole: Path, cut: Path) -> 
     assert "part_10.mcap is cut off or damaged; 10 of 12" in str(error)
 
 
-def test_altered_chunk_ends_the_bag_there(whole: Path, cut: Path) -> None:
+def test_altered_chunk_costs_itself_alone(whole: Path, cut: Path) -> None:
     blob = bytearray((whole / "drive.mcap").read_bytes())
     at = 0
     for _ in range(4):  # the record that holds the fourth message: spoil the length within its chunk
@@ -174,8 +174,9 @@ def test_altered_chunk_ends_the_bag_there(whole: Path, cut: Path) -> None:
     (cut / "drive.mcap").write_bytes(blob)
     kept, error = read_all(cut)
     assert isinstance(error, PartialBagError)
-    assert error.read == len(kept) == 3
-    assert " 3 of 6 messages " in str(error)
+    assert error.read == len(kept) == 5
+    assert "drive.mcap has damaged chunks, which are left out; 5 of 6 messages of '/points'" in str(error)
+    assert_same(kept[3], clouds(5)[4])
 
 
 @settings(deadline=None, max_examples=30)

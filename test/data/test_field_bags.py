@@ -18,12 +18,12 @@ optional("rosbags")
 from rosbags import rosbag1, rosbag2
 from rosbags.typesys import Stores, get_types_from_msg, get_typestore
 
-from support.recorded_bags import NEW, START_NS, STORAGE, assert_read, cdr, points, write
+from support.recorded_bags import COUNT, NEW, START_NS, STORAGE, assert_read, cdr, points, split_bag, write
 from weakseg_ros.cli import main as weakseg
 from weakseg_ros.data.bag_files import bags_in, families, is_bag
 from weakseg_ros.data.bag_types import POINT_CLOUD
 from weakseg_ros.data.bag_writer import CloudBagWriter
-from weakseg_ros.data.bags import PartialBagError, find_cloud_topic, read_clouds, read_raw
+from weakseg_ros.data.bags import PartialBagError, find_cloud_topic, read_clouds, read_odometry, read_raw
 from weakseg_ros.errors import DataError
 from weakseg_ros.points.cloud import Cloud, make_cloud
 
@@ -282,22 +282,6 @@ def test_a_pipe_under_the_name_of_a_bag_is_not_waited_for(tmp_path: Path) -> Non
         find_cloud_topic(tmp_path)
 
 
-def split_bag(folder: Path) -> Path:
-    """A recording in three files of one cloud each, as `ros2 bag record --max-bag-size` splits it."""
-    bag = write(folder / "drive")
-    content = yaml.safe_load((bag / "metadata.yaml").read_text())
-    (bag / "drive.mcap").unlink()
-    names = [f"drive_{index}.mcap" for index in range(3)]
-    for index, name in enumerate(names):
-        with rosbag2.Writer(folder / name.removesuffix(".mcap"), version=8, storage_plugin=STORAGE["mcap"]) as part:
-            connection = part.add_connection("/points", POINT_CLOUD, typestore=NEW)
-            part.write(connection, START_NS + index, cdr(index))
-        (folder / name.removesuffix(".mcap") / name).rename(bag / name)
-    content["rosbag2_bagfile_information"]["relative_file_paths"] = names
-    (bag / "metadata.yaml").write_text(yaml.safe_dump(content))
-    return bag
-
-
 def test_a_missing_part_of_a_split_bag_is_named(tmp_path: Path) -> None:
     bag = split_bag(tmp_path)
     assert_read(bag)
@@ -309,6 +293,34 @@ def test_a_missing_part_of_a_split_bag_is_named(tmp_path: Path) -> None:
         (bag / name).unlink()
     with pytest.raises(DataError, match=r"drive_0\.mcap, drive_1\.mcap, drive_2\.mcap are missing, which metadata\.yaml lists"):
         find_cloud_topic(bag)
+
+
+def test_a_damaged_part_of_a_split_bag_costs_itself_alone(tmp_path: Path) -> None:
+    bag = split_bag(tmp_path, "sqlite3")
+    assert_read(bag)
+    blob = bytearray((bag / "drive_1.db3").read_bytes())
+    at = blob.index(points(1).tobytes()[:64])
+    page = at // 4096 * 4096
+    blob[page : page + 100] = bytes(range(100))
+    (bag / "drive_1.db3").write_bytes(blob)
+    read = []
+    with pytest.raises(PartialBagError, match=r"2 of 3 messages of '/points' could be read"):
+        read.extend(read_raw(bag))
+    assert [message.data for message in read] == [cdr(0), cdr(2)]
+    assert [message.follows_gap for message in read] == [False, True]
+
+
+def test_a_damaged_message_beside_the_clouds_costs_no_cloud(tmp_path: Path) -> None:
+    with rosbag2.Writer(tmp_path / "drive", version=8, storage_plugin=STORAGE["mcap"]) as writer:
+        connection = writer.add_connection("/points", POINT_CLOUD, typestore=NEW)
+        odometry = writer.add_connection("/odom", "nav_msgs/msg/Odometry", typestore=NEW)
+        for index in range(COUNT):
+            writer.write(odometry, START_NS + index, b"\x28\xb5\x2f\xfd" + bytes(20))
+            writer.write(connection, START_NS + index, cdr(index))
+    beside: list[bytes] = []
+    assert len(list(read_raw(tmp_path / "drive", beside={"/odom": beside.append}))) == COUNT
+    assert beside == []
+    assert list(read_odometry(tmp_path / "drive", "/odom")) == []
 
 
 def test_a_part_that_metadata_does_not_list_is_told(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

@@ -6,6 +6,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+import yaml
 from rosbags import rosbag2
 from rosbags.typesys import Stores, get_typestore
 
@@ -47,6 +48,23 @@ def write(path: Path, storage: str = "mcap", packed: rosbag2.CompressionMode | N
         for index in range(COUNT):
             writer.write(connection, START_NS + index, cdr(index))
     return path
+
+
+def split_bag(folder: Path, storage: str = "mcap") -> Path:
+    """A recording in three files of one cloud each, as `ros2 bag record --max-bag-size` splits it."""
+    bag = write(folder / "drive", storage)
+    (whole,) = (file for file in bag.iterdir() if file.suffix != ".yaml")
+    content = yaml.safe_load((bag / "metadata.yaml").read_text())
+    whole.unlink()
+    names = [f"drive_{index}{whole.suffix}" for index in range(3)]
+    for index, name in enumerate(names):
+        with rosbag2.Writer(folder / name.removesuffix(whole.suffix), version=8, storage_plugin=STORAGE[storage]) as part:
+            connection = part.add_connection("/points", POINT_CLOUD, typestore=NEW)
+            part.write(connection, START_NS + index, cdr(index))
+        (folder / name.removesuffix(whole.suffix) / name).rename(bag / name)
+    content["rosbag2_bagfile_information"]["relative_file_paths"] = names
+    (bag / "metadata.yaml").write_text(yaml.safe_dump(content))
+    return bag
 
 
 def assert_read(bag: Path, count: int = COUNT) -> None:

@@ -18,6 +18,8 @@ class BagCursor:
         self._stamps: list[int] = []
         """when each message that was read so far was recorded, ns"""
         self._messages: Iterator[RawMessage] = iter(())
+        self._gap: int | None = None
+        """the first message before which some are lost"""
         self._next = -1
         """number of the message that comes next; -1 where none is being read"""
 
@@ -28,9 +30,11 @@ class BagCursor:
         for message in self._messages:
             if self._next == len(self._stamps):
                 self._stamps.append(message.stamp_ns)
+                if message.follows_gap and self._gap is None:
+                    self._gap = self._next
             self._next += 1
             if self._next > index:
-                return message
+                return message._replace(follows_gap=self._gap is not None and index >= self._gap)
         self._next = -1
         raise IndexError(f"{self._path}: has no message {index} of {self._topic}")
 

@@ -84,8 +84,8 @@ def unzipped(data: bytes) -> bytes:
     if data[:4] != ZSTD_MAGIC:
         return data
     try:
-        return bytes(_zstd().decompress(data))
-    except (EOFError, ValueError, _zstd().ZstdError):
+        return bytes(zstd_module().decompress(data))
+    except (EOFError, ValueError, zstd_module().ZstdError):
         raise CloudError("its zstd compression is damaged; record or copy the bag again", "bad_cdr") from None
 
 
@@ -139,18 +139,19 @@ def unpacked(stack: ExitStack, path: Path) -> tuple[Path, str]:
     target = stack.enter_context(scratch_folder("weakseg_unpacked")) / path.stem
     damage = ""
     try:
-        with open(path, "rb") as packed, _zstd().open(packed, "rb") as source, open(target, "wb") as out:
+        with open(path, "rb") as packed, zstd_module().open(packed, "rb") as source, open(target, "wb") as out:
             while block := source.read(_BLOCK):
                 out.write(block)
     except OSError as error:
         why = f"cannot be unpacked into {target.parent} ({error.strerror or error})"
         raise DataError(f"{path}: {why}; free some space, or unpack it yourself with 'zstd -d'") from None
-    except (EOFError, ValueError, _zstd().ZstdError):
+    except (EOFError, ValueError, zstd_module().ZstdError):
         damage = f"{path.name} is cut off or damaged"
     return target, damage
 
 
-def _zstd() -> Any:
+def zstd_module() -> Any:
+    """The module that packs and unpacks zstd in this Python."""
     if sys.version_info >= (3, 14):
         from compression import zstd
     else:

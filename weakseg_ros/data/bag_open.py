@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from rosbags import rosbag1, rosbag2
-from rosbags.rosbag2.storage_mcap import decompress
 
 from weakseg_ros.config import read_yaml
 from weakseg_ros.data import bag_files
@@ -23,6 +22,7 @@ from weakseg_ros.data.bag_types import normal
 from weakseg_ros.data.mcap_mend import MendedMcap
 from weakseg_ros.errors import ConfigError, DataError
 
+NO_GAP = 2**31
 log = logging.getLogger(__name__)
 
 
@@ -44,7 +44,9 @@ class OpenBag:
     damage: str = ""
     """why not everything can be read; empty for a sound bag"""
     promised: dict[str, int] = field(default_factory=dict)
-    """messages by topic as the bag's own index or metadata.yaml counts them"""
+    """messages by topic as metadata.yaml counts them"""
+    gap_from: int = NO_GAP
+    """number of the first reader in which messages may be missing between others, or before the first"""
 
     def topics(self) -> list[BagTopic]:
         """Every topic with its type and number of messages, by name."""
@@ -113,40 +115,46 @@ def _open_files(stack: ExitStack, path: Path, why: DataError | None = None) -> O
     names = [path] if path.is_file() else bag_files.storage_files(path)
     metadata = path / bag_files.METADATA
     if not names:
-        lost = _missing(metadata) or "it holds no .mcap or .db3 file"
+        lost = _say_missing(metadata) or "it holds no .mcap or .db3 file"
         raise DataError(f"{path}: cannot be read as a bag ({lost}); check the path, or copy the bag again")
-    readers, damage = [], ""
+    missing = [metadata.parent / name for name in _missing(metadata)]
+    readers: list[Any] = []
+    damage, gap = "", NO_GAP
     for name in names:
+        if any(bag_files.natural(lost) < bag_files.natural(name) for lost in missing):
+            gap = min(gap, len(readers))
         try:
-            reader, broken = _open_file(stack, name)
+            reader, broken, has_holes = _open_file(stack, name)
             readers.append(reader)
         except DataError as error:
-            why, broken = error if not readers else why, f"{name.name} is cut off or damaged"
+            why, broken, has_holes = error if not readers else why, f"{name.name} is cut off or damaged", False
+        if broken:
+            gap = min(gap, len(readers) - has_holes)
         damage = broken or damage
     if not readers and why:
         raise why
     if metadata.is_file():
-        damage = damage or _missing(metadata) or "metadata.yaml does not match its files"
+        damage = damage or _say_missing(metadata) or "metadata.yaml does not match its files"
     elif not damage and path.is_dir():
         _say_without_metadata(path)
-    return OpenBag(path, readers, damage=damage, promised=_promised(metadata))
+    return OpenBag(path, readers, damage=damage, promised=_promised(metadata), gap_from=gap)
 
 
-def _open_file(stack: ExitStack, path: Path) -> tuple[Any, str]:
-    """(reader of one file, what is missing of it)."""
+def _open_file(stack: ExitStack, path: Path) -> tuple[Any, str, bool]:
+    """(reader of one file, what is missing of it, whether that is between its messages and not behind them)."""
     file, damage = bag_files.unpacked(stack, path)
     try:
-        return _enter(stack, file, rosbag2.Reader, path), damage
+        return _enter(stack, file, rosbag2.Reader, path), damage, False
     except DataError:
         if file.suffix != ".mcap" or bag_files.stranger(file):
             raise
     mended = MendedMcap(file)
     damage = damage or ("" if mended.is_complete else f"{path.name} is cut off or damaged")
     try:
-        return _enter(stack, mended, rosbag2.Reader, path), damage
+        return _enter(stack, mended, rosbag2.Reader, path), damage, False
     except DataError:  # one damaged chunk hides all others where no summary tells what is in them
-        sound = MendedMcap(file, decompress)
-        return _enter(stack, sound, rosbag2.Reader, path), f"{path.name} has damaged chunks, which are left out"
+        sound = MendedMcap(file, leaves_out=True)
+        return _enter(stack, sound, rosbag2.Reader, path), has_damaged_chunks(path), True
 
 
 def _listed(metadata: Path) -> list[str]:
@@ -157,9 +165,14 @@ def _listed(metadata: Path) -> list[str]:
         return []
 
 
-def _missing(metadata: Path) -> str:
-    """Which files metadata.yaml lists and the folder lacks; empty where all are there."""
-    lost = [name for name in _listed(metadata) if not (metadata.parent / name).exists()]
+def _missing(metadata: Path) -> list[str]:
+    """The files that metadata.yaml lists and the folder lacks."""
+    return [name for name in _listed(metadata) if not (metadata.parent / name).exists()]
+
+
+def _say_missing(metadata: Path) -> str:
+    """Which files are missing; empty where all are there."""
+    lost = _missing(metadata)
     return f"{_are(lost)} missing, which metadata.yaml lists" if lost else ""
 
 
@@ -182,6 +195,11 @@ def _promised(metadata: Path) -> dict[str, int]:
         return {str(row["topic_metadata"]["name"]): int(row["message_count"]) for row in rows}
     except (ConfigError, ValueError, LookupError, TypeError):
         return {}
+
+
+def has_damaged_chunks(file: Path) -> str:
+    """What is said of an mcap file of which not all chunks can be read."""
+    return f"{file.name} has damaged chunks, which are left out"
 
 
 def reason(error: Exception) -> str:

@@ -8,20 +8,22 @@ How a bag is opened, and what is said of a damaged one, is in `bag_open`.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
+from rosbags.rosbag2.storage_mcap import McapReader
 from rosbags.typesys import Stores, get_typestore
 
 from weakseg_ros.data import bag_files
 from weakseg_ros.data.bag_messages import FIELD_NAMES, build_message, cloud_message, header_values
-from weakseg_ros.data.bag_open import BagTopic, OpenBag, open_bag, reason
+from weakseg_ros.data.bag_open import BagTopic, OpenBag, has_damaged_chunks, open_bag, reason
 from weakseg_ros.data.bag_types import POINT_CLOUD, hint_for, normal
 from weakseg_ros.data.livox import CUSTOM_MSGS, read_custom_msg
+from weakseg_ros.data.mcap_chunks import messages_by_time, messages_in_order
 from weakseg_ros.data.places import ODOMETRY
 from weakseg_ros.errors import CloudError, DataError, did_you_mean
 from weakseg_ros.points.cloud import Cloud, decode_cdr
@@ -48,6 +50,8 @@ class RawMessage(NamedTuple):
     """when it was recorded, not the stamp in its header"""
     data: bytes
     msgtype: str
+    follows_gap: bool = False
+    """whether messages before it are known to be lost, so that its number in the bag is not the one at which it was recorded"""
 
 
 def list_topics(bag: Path | str) -> list[BagTopic]:
@@ -99,19 +103,15 @@ def read_raw(
     with open_bag(Path(bag)) as opened:
         chosen = _choose(opened, topic)
         read = 0
-        damage = opened.damage
-        try:
-            for reader in opened.readers:
-                connections = [c for c in reader.connections if c.topic == chosen.name or c.topic in (beside or {})]
-                messages = _messages(reader, connections, from_ns) if connections else ()
-                for connection, stamp_ns, data in messages:
-                    if connection.topic != chosen.name:
-                        _hand_over(beside or {}, connection, data)
-                        continue
-                    yield RawMessage(stamp_ns, _as_cdr_or_nothing(data, connection, f"{bag}: message {read}"), POINT_CLOUD)
-                    read += 1
-        except Exception as error:  # the parser of a damaged file raises anything
-            damage = reason(error)
+        found: list[str] = []
+        for connection, stamp_ns, data, follows_gap in _messages(opened, {chosen.name, *(beside or {})}, found, from_ns):
+            if connection.topic != chosen.name:
+                _hand_over(beside or {}, connection, data)
+                continue
+            sound = _as_cdr_or_nothing(data, connection, f"{bag}: message {read}")
+            yield RawMessage(stamp_ns, sound, POINT_CLOUD, follows_gap)
+            read += 1
+        damage = found[-1] if found else opened.damage
         promised = opened.promised.get(chosen.name, 0) if from_ns is None else 0
         if read < promised and not damage:
             damage = _FEWER_THAN_PROMISED
@@ -129,34 +129,52 @@ def read_odometry(bag: Path | str, topic: str) -> Iterator[tuple[int, NDArray[np
         if topic not in [t.name for t in known]:
             names = ", ".join(t.name for t in known) or "none"
             raise DataError(f"{bag}: has no topic '{topic}' of {ODOMETRY}; its topics of this type: {names}")
+        damage: list[str] = []
+        for message in _messages(opened, {topic}, damage):
+            pose = _pose_in(message.data, message.connection)
+            if pose is not None:
+                yield pose
+        if damage:
+            log.warning("%s: %s; some poses of '%s' are missing", bag, damage[-1], topic)
+
+
+class _Recorded(NamedTuple):
+    """A message as it lies in the bag."""
+
+    connection: Any
+    stamp_ns: int
+    data: bytes
+    follows_gap: bool
+
+
+def _messages(opened: OpenBag, topics: Container[str], damage: list[str], from_ns: int | None = None) -> Iterator[_Recorded]:
+    """The messages of some topics, file after file; what is found damaged on the way, and left out, is added to `damage`."""
+    for number, reader in enumerate(opened.readers):
+        connections = [connection for connection in reader.connections if connection.topic in topics]
         try:
-            for reader in opened.readers:
-                connections = [c for c in reader.connections if c.topic == topic]
-                for connection, _, data in _messages(reader, connections) if connections else ():
-                    found = _pose_in(bag_files.unzipped(data), connection)
-                    if found is not None:
-                        yield found
+            for connection, stamp_ns, data in _messages_of(reader, connections, damage, from_ns) if connections else ():
+                yield _Recorded(connection, stamp_ns, data, bool(damage) or number >= opened.gap_from)
         except Exception as error:  # the parser of a damaged file raises anything
-            log.warning("%s: %s; the poses of '%s' end there", bag, reason(error), topic)
+            damage.append(reason(error))
 
 
-def _messages(reader: Any, connections: Sequence[Any], from_ns: int | None = None) -> Iterator[tuple[Any, int, bytes]]:
-    """The messages of some topics of a file, those of an mcap file without an index of its messages in the order of the file.
-
-    Of such a file, which a killed recorder leaves, the reader takes no message that is older than the one before it, as there
-    are where topics are recorded side by side or the time of a simulation starts again; and none at all from chunks that are
-    indexed without their messages.
-    """
+def _messages_of(
+    reader: Any, connections: Sequence[Any], damage: list[str], from_ns: int | None
+) -> Iterator[tuple[Any, int, bytes]]:
+    """The messages of some topics of a file."""
     storage = getattr(reader, "storage", reader)
-    if hasattr(storage, "messages_scan") and not any(chunk.channel_count for chunk in storage.chunks):
-        return iter(storage.messages_scan(connections, from_ns))
-    return iter(reader.messages(connections, start=from_ns))
+    if not isinstance(storage, McapReader):
+        return iter(reader.messages(connections, start=from_ns))
+    read = messages_by_time if storage.chunks else messages_in_order
+    text = has_damaged_chunks(Path(str(storage.path)))
+    return read(storage, connections, from_ns, lambda: damage.append(text))
 
 
 def _pose_in(data: bytes, connection: Any) -> tuple[int, NDArray[np.float64]] | None:
     """What a message of nav_msgs/Odometry says; None where it says nothing."""
     is_ros1 = getattr(connection.ext, "serialization_format", "ros1") == "ros1"
     try:
+        data = bag_files.unzipped(data)
         message = _ros1_types().deserialize_ros1(data, ODOMETRY) if is_ros1 else ros2_types().deserialize_cdr(data, ODOMETRY)
     except Exception:  # the parser of a damaged message raises anything
         return None
@@ -168,9 +186,14 @@ def _pose_in(data: bytes, connection: Any) -> tuple[int, NDArray[np.float64]] | 
 
 
 def _hand_over(beside: Mapping[str, Callable[[bytes], None]], connection: Any, data: bytes) -> None:
-    """Give a message of another topic to whoever wants it; those of ROS 1 are laid out otherwise and are passed over."""
-    if getattr(connection.ext, "serialization_format", "ros1") == "cdr":
-        beside[connection.topic](bag_files.unzipped(data))
+    """Give a message of another topic to whoever wants it; damaged ones, and those of ROS 1, laid out otherwise, are left out."""
+    if getattr(connection.ext, "serialization_format", "ros1") != "cdr":
+        return
+    try:
+        plain = bag_files.unzipped(data)
+    except CloudError:
+        return
+    beside[connection.topic](plain)
 
 
 def read_clouds(

@@ -11,27 +11,21 @@ from __future__ import annotations
 import io
 import os
 import struct
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
+
+from weakseg_ros.data.mcap_chunks import CHUNK, LENGTH, RECORD_HEAD, is_sound, text_at
 
 MAGIC = b"\x89MCAP0\r\n"
 _FOOTER = b"\x02" + struct.pack("<QQQI", 20, 0, 0, 0) + MAGIC
 """says that there is no summary, so that the records are scanned"""
 _LAST_OPCODE = 0x0F
-_HEADER, _FOOTER_OPCODE, _SCHEMA, _CHUNK = 0x01, 0x02, 0x03, 0x06
-_RECORD_HEAD = struct.Struct("<BQ")
-_LENGTH = struct.Struct("<I")
+_HEADER, _FOOTER_OPCODE, _SCHEMA = 0x01, 0x02, 0x03
 _PROFILE = b"ros2"
 _SCHEMAS = (b"ros1msg", b"ros2msg")
 """an encoding that the reader does not know, and the one of the same length under which the definition is passed on"""
-
-
 _KNOWN_ENCODINGS = (b"ros2msg", b"ros2idl", b"omgidl", b"")
-
-
-Unpacks = Callable[[bytes, str, int, int], object]
-"""unpacks the content of a chunk, from its compression, unpacked size and checksum; raises where it is damaged"""
 
 
 class _Record(NamedTuple):
@@ -47,13 +41,13 @@ class MendedMcap:
 
     suffix = ".mcap"
 
-    def __init__(self, path: Path, unpacks: Unpacks | None = None) -> None:
-        """With `unpacks`, damaged chunks are left out."""
+    def __init__(self, path: Path, leaves_out: bool = False) -> None:
+        """Damaged chunks are looked for, and left out, with `leaves_out`."""
         self.path = path
         records = list(_whole_records(path))
         self.is_complete = bool(records) and records[-1].opcode == _FOOTER_OPCODE
         """whether the file has its end, so that all of it can be read"""
-        self._pieces = _pieces(path, records, self.is_complete, unpacks)
+        self._pieces = _pieces(path, records, self.is_complete, leaves_out)
 
     def __str__(self) -> str:
         return str(self.path)
@@ -80,9 +74,9 @@ def _whole_records(path: Path) -> Iterator[_Record]:
         if file.read(len(MAGIC)) != MAGIC:
             return
         start = len(MAGIC)
-        while len(head := file.read(_RECORD_HEAD.size)) == _RECORD_HEAD.size:
-            opcode, length = _RECORD_HEAD.unpack(head)
-            body, end = start + _RECORD_HEAD.size, start + _RECORD_HEAD.size + length
+        while len(head := file.read(RECORD_HEAD.size)) == RECORD_HEAD.size:
+            opcode, length = RECORD_HEAD.unpack(head)
+            body, end = start + RECORD_HEAD.size, start + RECORD_HEAD.size + length
             if not 0 < opcode <= _LAST_OPCODE or end > size:
                 return
             file.seek(end)
@@ -98,14 +92,14 @@ Piece = bytes | tuple[int, int]
 """new bytes, or a stretch (start, end) of the file"""
 
 
-def _pieces(path: Path, records: list[_Record], is_complete: bool, unpacks: Unpacks | None) -> list[Piece]:
+def _pieces(path: Path, records: list[_Record], is_complete: bool, leaves_out: bool) -> list[Piece]:
     """What the mended file consists of, in order."""
     if not records:
         return []
     pieces: list[Piece] = []
     at = 0
     with open(path, "rb") as file:
-        for start, end, new in _changes(file, records, unpacks):
+        for start, end, new in _changes(file, records, leaves_out):
             pieces += [(at, start), new]
             is_complete &= len(new) == end - start  # offsets in the summary count from the start of the file
             at = end
@@ -115,15 +109,15 @@ def _pieces(path: Path, records: list[_Record], is_complete: bool, unpacks: Unpa
     return [*pieces, (at, data[-1].end), _FOOTER] if data else []
 
 
-def _changes(file: Any, records: list[_Record], unpacks: Unpacks | None) -> Iterator[tuple[int, int, bytes]]:
+def _changes(file: Any, records: list[_Record], leaves_out: bool) -> Iterator[tuple[int, int, bytes]]:
     """(start, end, new bytes) of what the reader would refuse."""
     for record in records:
-        if record.opcode not in (_HEADER, _SCHEMA) and not (record.opcode == _CHUNK and unpacks):
+        if record.opcode not in (_HEADER, _SCHEMA) and not (record.opcode == CHUNK and leaves_out):
             continue
         file.seek(record.start)
         old = file.read(record.end - record.start)
-        if record.opcode == _CHUNK:
-            if unpacks and not _is_sound(old, unpacks):
+        if record.opcode == CHUNK:
+            if not is_sound(old):
                 yield record.start, record.end, b""
             continue
         new = _with_profile(old) if record.opcode == _HEADER else _with_known_encoding(old.replace(*_SCHEMAS, 1))
@@ -131,50 +125,33 @@ def _changes(file: Any, records: list[_Record], unpacks: Unpacks | None) -> Iter
             yield record.start, record.end, new
 
 
-def _is_sound(chunk: bytes, unpacks: Unpacks) -> bool:
-    """Whether the record of a chunk can be unpacked."""
-    try:
-        size, checksum = struct.unpack_from("<QI", chunk, _RECORD_HEAD.size + 16)
-        compression, at = _text(chunk, _RECORD_HEAD.size + 28)
-        unpacks(chunk[at + 8 :], compression.decode(), size, checksum)
-    except Exception:  # the parser of a damaged chunk raises anything
-        return False
-    return True
-
-
 def _with_profile(header: bytes) -> bytes:
     """The header record with the profile ros2, of the same length where the library's name leaves room."""
     try:
-        profile, at = _text(header, _RECORD_HEAD.size)
-        library, _ = _text(header, at)
+        profile, at = text_at(header, RECORD_HEAD.size)
+        library, _ = text_at(header, at)
     except struct.error:
         return header
     if profile == _PROFILE:
         return header
     room = max(0, len(profile) + len(library) - len(_PROFILE))
     texts = (_PROFILE, library[:room].ljust(room))
-    body = b"".join(_LENGTH.pack(len(text)) + text for text in texts)
-    return _RECORD_HEAD.pack(_HEADER, len(body)) + body
+    body = b"".join(LENGTH.pack(len(text)) + text for text in texts)
+    return RECORD_HEAD.pack(_HEADER, len(body)) + body
 
 
 def _with_known_encoding(schema: bytes) -> bytes:
     """The schema record, of the same length, without an encoding that the reader does not know: other topics may be of ROS 2."""
     try:
-        _, at = _text(schema, _RECORD_HEAD.size + 2)
-        encoding, end = _text(schema, at)
-        data, _ = _text(schema, end)
+        _, at = text_at(schema, RECORD_HEAD.size + 2)
+        encoding, end = text_at(schema, at)
+        data, _ = text_at(schema, end)
     except struct.error:
         return schema
     if encoding in _KNOWN_ENCODINGS:
         return schema
     texts = (b"", data + b" " * len(encoding))
-    return schema[:at] + b"".join(_LENGTH.pack(len(text)) + text for text in texts)
-
-
-def _text(blob: bytes, at: int) -> tuple[bytes, int]:
-    start = at + _LENGTH.size
-    end = start + _LENGTH.unpack_from(blob, at)[0]
-    return blob[start:end], end
+    return schema[:at] + b"".join(LENGTH.pack(len(text)) + text for text in texts)
 
 
 class _Spliced(io.RawIOBase):

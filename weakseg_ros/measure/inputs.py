@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from weakseg_ros.data.bag_cursor import BagCursor
 from weakseg_ros.data.bag_files import is_bag
-from weakseg_ros.data.bags import find_cloud_topic, list_topics, read_raw
+from weakseg_ros.data.bags import RawMessage, find_cloud_topic, list_topics, read_raw
 from weakseg_ros.data.places import PLACE_TYPES, Place, place_of
 from weakseg_ros.data.scan_files import read_raw_labels
 from weakseg_ros.data.scan_sets import Scan, readable
@@ -147,7 +147,7 @@ class BagInput:
         for index, message in enumerate(read_raw(self._path, self.topic, beside=self._places())):
             self._digest.update(message.stamp_ns.to_bytes(8, "little", signed=True) + message.data)
             try:
-                item = self._item(index, message.data)
+                item = self._item(index, message)
             except CloudError as error:
                 self.problems.append(f"message {index}: {error}")
                 continue
@@ -163,16 +163,21 @@ class BagInput:
         self._place = place_of(kind, data) or self._place
 
     def item(self, index: int) -> Item:
-        return self._item(index, self._cursor.at(index).data)
+        return self._item(index, self._cursor.at(index))
 
-    def _item(self, index: int, data: bytes) -> Item:
-        begin = time.perf_counter()
+    def _item(self, index: int, message: RawMessage) -> Item:
+        begin, data = time.perf_counter(), message.data
         cloud = read_message(data, self._reading)
         decode_ms = (time.perf_counter() - begin) * 1e3
         if self._truth is None:
             return Item(index, f"{index:06d}", cloud, None, None, data, decode_ms)
         if index >= len(self._truth.files):
             raise DataError(f"{self._path}: has more clouds than label files ({len(self._truth.files)}); label all of them")
+        if message.follows_gap:
+            raise DataError(
+                f"{self._path}: clouds before message {index} are lost, so which label file belongs to it is not known; "
+                "leave the label files out, or record or copy the bag again"
+            )
         return Item(index, f"{index:06d}", cloud, *self._truth.read(index, len(cloud)), data, decode_ms)
 
 
