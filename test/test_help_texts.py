@@ -13,8 +13,9 @@ import pytest
 
 from support import optional
 from support.verb_settings import OTHER_MANUALS, SETTINGS, with_inner
-from weakseg_ros.cli import VERBS
+from weakseg_ros.cli import VERBS, main
 from weakseg_ros.config import field_docs
+from weakseg_ros.registry import DEFAULT_BUNDLE, REFERRING_BUNDLE
 
 LEAST_WORDS = 4
 VERBS_OF_HELP = frozenset(
@@ -128,3 +129,46 @@ def test_a_range_that_is_not_the_checked_one_is_found(text: str, low: float, hig
 def test_a_unit_that_is_not_spelt_out_is_found() -> None:
     assert names_its_unit("spacing_s", "Sets the minimum time in seconds between two kept frames.")
     assert not names_its_unit("spacing_s", "Sets the minimum time between two kept frames.")
+
+
+@pytest.mark.parametrize("verb", ["import", "evaluate", "predict"])
+def test_a_text_is_broken_where_the_terminal_ends_and_nowhere_else(
+    verb: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("COLUMNS", "1000")
+    with pytest.raises(SystemExit):
+        main([verb, "--help"])
+    shown = capsys.readouterr().out
+    for cls in classes_of(verb):
+        for name, text in field_docs(cls).items():
+            assert text in shown, f"{cls.__name__}.{name}"
+
+
+def test_the_manual_of_doctor_lists_the_words_that_an_option_takes(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main(["doctor", "--help"])
+    assert "--mirror {none,x,y,z}" in capsys.readouterr().out
+
+
+def settings_named(name: str) -> dict[str, tuple[object, str]]:
+    """The default and the text of a setting by the verbs that have it; the node has its own."""
+    found = {}
+    for verb in SETTINGS.keys() - {"node", "replay"}:
+        for cls in classes_of(verb):
+            fields = {field.name: field for field in dataclasses.fields(cls)}
+            if name in fields:
+                found[verb] = (fields[name].default, field_docs(cls)[name])
+    return found
+
+
+def test_every_verb_takes_the_same_model_where_none_is_named() -> None:
+    others = {"refer": REFERRING_BUNDLE, "retrain": "models/current", "view": (), "benchmark": ""}
+    for verb, (default, _) in settings_named("bundle").items():
+        if default is not dataclasses.MISSING:
+            assert default == others.get(verb, DEFAULT_BUNDLE), verb
+
+
+def test_every_verb_explains_auto_alike() -> None:
+    told = {verb: text for verb, (default, text) in settings_named("engine").items() if default == "auto"}
+    assert len(told) > 3
+    assert len(set(told.values())) == 1, told

@@ -15,6 +15,8 @@ from weakseg_ros.cli import VERBS
 ROOT = Path(__file__).resolve().parent.parent
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
 LINK = re.compile(r"\]\(([^)#\s]+)[^)]*\)")
+ANCHOR = re.compile(r"\]\(([^)#\s]*)#([^)\s]+)\)")
+FENCE = re.compile(r"^```.*?^```$", re.DOTALL | re.MULTILINE)
 CODE = re.compile(r"```.*?```|`[^`\n]+`", re.DOTALL)
 OPTION = re.compile(r"(?<![\w-])--[a-z][\w.-]*\w")
 OF_ALL = {"--help", "--config", "--version"}
@@ -29,6 +31,32 @@ def test_every_link_of_a_page_leads_to_a_file(page: Path) -> None:
     links = [link for link in LINK.findall(page.read_text(encoding="utf-8")) if "://" not in link]
     dead = [link for link in links if not (page.parent / link).exists()]
     assert not dead, f"{of_page(page)}: {', '.join(dead)}"
+
+
+@pytest.mark.parametrize("page", PAGES, ids=of_page)
+def test_every_link_to_a_heading_finds_it(page: Path) -> None:
+    for link, anchor in ANCHOR.findall(page.read_text(encoding="utf-8")):
+        if "://" not in link:
+            target = page.parent / link if link else page
+            assert anchor in anchors(target.read_text(encoding="utf-8")), f"{of_page(page)}: {link}#{anchor}"
+
+
+def anchors(text: str) -> set[str]:
+    """What a link to a heading of a page may name: its words in small letters, joined by hyphens."""
+    headings = re.findall(r"^#+ (.*)$", FENCE.sub("", text), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+@pytest.mark.parametrize("page", PAGES, ids=of_page)
+def test_every_table_has_a_head_and_rows_of_its_width(page: Path) -> None:
+    for table in re.findall(r"(?:^\|.*\n)+", FENCE.sub("", page.read_text(encoding="utf-8")), re.MULTILINE):
+        head, line, *rows = table.splitlines()
+        assert re.fullmatch(r"(\|:?-+:?)+\|", line), f"{of_page(page)}: no line of hyphens below: {head}"
+        assert not [row for row in rows if cells(row) != cells(head)], f"{of_page(page)}: {head}"
+
+
+def cells(row: str) -> int:
+    return len(re.findall(r"(?<!\\)\|", row)) - 1
 
 
 @pytest.mark.parametrize("page", PAGES, ids=of_page)

@@ -27,7 +27,15 @@ import yaml
 
 from weakseg_ros.errors import ConfigError, did_you_mean
 from weakseg_ros.files import read_regular
-from weakseg_ros.options import as_typed, by_its_name, former_names, former_options, torch_left_out, wide_enough
+from weakseg_ros.options import (
+    as_typed,
+    by_its_name,
+    former_names,
+    former_options,
+    keep_whole_texts,
+    torch_left_out,
+    wide_enough,
+)
 
 T = TypeVar("T")
 log = logging.getLogger(__name__)
@@ -248,6 +256,8 @@ def parse(cls: type[T], argv: Sequence[str], verb: str, default: T | None = None
     named = {} if default is None else {key: value for key, value in vars(default).items() if isinstance(value, dict)}
     keep = {} if default is None else {"default": dataclasses.replace(default, **{key: {} for key in named})}  # type: ignore[type-var]
     description = f"{inspect.getdoc(cls)}\n\n{about}" if about else None
+    if not {"-h", "--help"}.isdisjoint(arguments):
+        keep_whole_texts(cls, field_docs)
     with torch_left_out(), wide_enough():
         read = partial(tyro.cli, cls, args=arguments, prog=f"weakseg {verb}", description=description, **keep)
         settings: T

@@ -18,7 +18,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
 from importlib import metadata
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, get_args, get_type_hints
 
 from weakseg_ros.config import field_docs, from_mapping, load_yaml, refuse_more_paths, setting
 from weakseg_ros.data.ray_settings import RaySettings
@@ -266,10 +266,12 @@ def read_arguments(argv: Sequence[str]) -> DoctorConfig:
         epilog="Exit code 0: no fault (notes are optional parts); 1: a fault was found; 2: the check could not be made.",
     )
     parser.add_argument("--config", type=Path, metavar="FILE", help="Names a YAML file with the options below.")
+    hints = get_type_hints(DoctorConfig)
     for field in fields(DoctorConfig):
         count = "+" if field.name == "data" else len(field.default) if isinstance(field.default, tuple) else None
         kind = str if field.name == "data" else float if count else type(field.default)
-        word = "PATH" if field.name == "data" else kind.__name__.upper()
+        choices = get_args(hints[field.name]) if kind is str and not count else ()
+        word = "PATH" if field.name == "data" else "{" + ",".join(choices) + "}" if choices else kind.__name__.upper()
         text = (field_docs(DoctorConfig)[field.name] + _default(field.default)).replace("%", "%%")
         parser.add_argument(f"--{field.name.replace('_', '-')}", dest=field.name, type=kind, nargs=count, metavar=word, help=text)
     words = [_dashed(word) for word in argv]

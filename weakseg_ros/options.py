@@ -9,7 +9,8 @@ import os
 import shutil
 import sys
 import typing
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any
 
 from weakseg_ros.errors import ConfigError, complain
@@ -28,6 +29,14 @@ def sections_of(cls: type, prefix: str = "") -> Iterator[tuple[type, str]]:
         for part in (hint, *typing.get_args(hint)):
             if isinstance(part, type) and dataclasses.is_dataclass(part):
                 yield from sections_of(part, f"{prefix}{section}." if section else prefix)
+
+
+def keep_whole_texts(cls: type, texts: Callable[[type], Mapping[str, str]]) -> None:
+    """Put what `texts` says of each field into the field: tyro shows that as it stands, and a docstring with its line ends."""
+    for section, _ in sections_of(cls):
+        for field in dataclasses.fields(section):
+            if text := texts(section).get(field.name):
+                field.metadata = MappingProxyType({**field.metadata, "help": text})
 
 
 def former_names(cls: type) -> dict[str, str]:

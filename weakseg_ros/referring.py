@@ -48,7 +48,7 @@ class ReferConfig(InputSettings):
     topic: str = ""
     """Names the topic of the clouds in a bag; it may be empty if there is only one."""
     engine: str = "auto"
-    """Selects the inference engine; 'auto' uses the first one that works on this machine."""
+    """Selects the inference engine by name, for example onnxruntime; 'auto' uses the fastest on this machine."""
 
 
 def main(argv: Sequence[str]) -> int:

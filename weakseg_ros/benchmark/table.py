@@ -43,7 +43,7 @@ class BenchmarkConfig:
     """Train every method with every net, label ratio and seed, and compare them on one data set."""
 
     data: tyro.conf.Positional[Path] = Path(".")
-    """Names the folder of labelled scans, in any layout that 'weakseg train' reads."""
+    """Names the folder of labelled scans, in any layout that 'weakseg check' recognises."""
     out: Path = Path("runs/benchmark")
     """Names the folder of the table, with rows.jsonl, benchmark.md, benchmark.png and summary.json; finished rows in it are not
     trained again."""

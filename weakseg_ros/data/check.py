@@ -31,7 +31,7 @@ class CheckConfig:
     """Check that data sets are complete, undamaged and of the expected version. The exit code is 1 if there is a fault."""
 
     data: Positional[tuple[Path, ...]] = ()
-    """Names the folders to check, in any layout that 'weakseg train' reads."""
+    """Names the folders to check: scans in SemanticKITTI's layout, or a data set of docs/datasets.md in its published layout."""
     sequences: tuple[str, ...] = ()
     """Limits the check to these recordings, areas, scenes or tiles, and does not look for missing ones; an empty list checks
     everything."""

@@ -23,7 +23,7 @@ class FleetConfig:
     worth labelling."""
     robot: str = ""
     """Sets a regular expression whose first group is the robot's name in the path of a bag; an empty string uses the name of
-    the bag's folder."""
+    the folder that holds the bag."""
     cell_m: float = setting(50.0, 1.0, 100_000.0)
     """Sets the side length in metres of the map squares over which the uncertainty is averaged to compare places (1 to
     100000)."""

@@ -61,7 +61,7 @@ class EvaluateConfig(RaySettings):
     out: Path = Path("runs/evaluate")
     """Names the output folder for report.html and summary.json."""
     engine: str = "auto"
-    """Selects the inference engine; 'auto' uses the first one that works on this machine."""
+    """Selects the inference engine by name, for example onnxruntime; 'auto' uses the fastest on this machine."""
     lift: Literal["auto", "pixel", "vote", "knn"] = "auto"
     """Selects how points get their class from the range image: 'pixel' copies their pixel's class, 'vote' lets the pixels around
     it vote that are at the same range, 'knn' is the vote of RangeNet++, and 'auto' does what the model was made for."""

@@ -55,7 +55,7 @@ class PredictConfig(RaySettings):
     split: str = ""
     """Selects a split of the data set, for example test; an empty string uses all of it."""
     engine: str = "auto"
-    """Selects the inference engine; 'auto' uses the first one that works on this machine."""
+    """Selects the inference engine by name, for example onnxruntime; 'auto' uses the fastest on this machine."""
     lift: Literal["auto", "pixel", "vote", "knn"] = "auto"
     """Selects how points get their class from the range image: 'pixel' copies their pixel's class, 'vote' lets the pixels around
     it vote that are at the same range, 'knn' is the vote of RangeNet++, and 'auto' does what the model was made for."""

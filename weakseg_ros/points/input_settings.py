@@ -22,7 +22,7 @@ class InputSettings:
     field's datatype."""
     mirror: Literal["none", "x", "y", "z"] = "none"
     """Selects the axis that is mirrored first: y for left-handed clouds as CARLA and Unreal Engine give them, whose y points to
-    the right (none, x, y or z)."""
+    the right."""
     rotation_rpy_deg: tuple[float, float, float] = (0.0, 0.0, 0.0)
     """Sets the roll, pitch and yaw in degrees that rotate the cloud's axes to x forward, y left, z up, as in a static
     transform: 180 0 0 for a sensor mounted upside down, -90 0 -90 for a camera's optical frame."""

@@ -34,7 +34,7 @@ class TrainConfig:
     """Train a net on dense or sparse labels."""
 
     data: Positional[Path] = Path(".")
-    """Names the folder of scans to train on, in any layout that 'weakseg doctor --data' recognises."""
+    """Names the folder of scans to train on, in any layout that 'weakseg check' recognises."""
     out: Path = Path("runs/train")
     """Names the run folder to write, with settings, metrics and checkpoints; it must be new or empty."""
     resume: bool = False

@@ -42,7 +42,7 @@ class ViewConfig(InputSettings):
     """Selects the label map whose classes and colours are shown, by name or as a YAML file; an empty string uses that of the
     first bundle, or that of the data if there is no bundle."""
     engine: str = "auto"
-    """Selects the inference engine; 'auto' uses the first one that works on this machine."""
+    """Selects the inference engine by name, for example onnxruntime; 'auto' uses the fastest on this machine."""
     rate: float = setting(5.0, 0.5, 20.0)
     """Sets the number of scans per second during playback (0.5 to 20); a slow model lowers it."""
     port: int = setting(8081, 1, 65535)

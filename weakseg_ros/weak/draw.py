@@ -55,7 +55,7 @@ class SparseVerb:
     """Draw sparse labels from dense ones at random and store them; the same seed draws the same labels."""
 
     data: tyro.conf.Positional[Path]
-    """Names the folder of labelled scans, in any layout that 'weakseg doctor --data' recognises."""
+    """Names the folder of labelled scans, in any layout that 'weakseg check' recognises."""
     draw: Annotated[SparseConfig, tyro.conf.arg(name="")] = field(default_factory=SparseConfig)
     """Sets which labels are kept."""
     split: str = ""

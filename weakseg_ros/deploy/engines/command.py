@@ -17,13 +17,14 @@ from weakseg_ros.deploy.engines.cache import cache_folder
 from weakseg_ros.deploy.engines.gpu import first_gpu
 from weakseg_ros.deploy.engines.plans import kept_plan, shapes_of
 from weakseg_ros.errors import ConfigError, EngineError, did_you_mean, say
+from weakseg_ros.registry import DEFAULT_BUNDLE
 
 
 @dataclass(frozen=True)
 class BuildConfig:
     """Build a bundle's TensorRT engines for this machine's GPU before the node first starts."""
 
-    bundle: Positional[str] = "models/street64"
+    bundle: Positional[str] = DEFAULT_BUNDLE
     """Names the model: the path of its folder, or the name of an installed one."""
     engine: Literal["tensorrt", "tensorrt_rtx"] = "tensorrt"
     """Selects the library to build with."""

@@ -39,7 +39,7 @@ class UserClouds:
 def read_clouds(config: AdaptConfig) -> UserClouds:
     """Read them; DataError where fewer than two can be used."""
     if not config.data:
-        raise DataError("no clouds are given; name bags or folders of scans ('weakseg adapt my_drive --bundle models/street64')")
+        raise DataError("no clouds are given; name bags or folders of scans ('weakseg adapt my_drive --bundle models/street')")
     paths = [path for one in config.data for path in (bags_in(one) or [one])]
     sources, unopened = open_inputs(paths, lambda path: open_input(path, NO_LABELS, config.topic, config.split, reading=config))
     total = sum(map(len, sources))

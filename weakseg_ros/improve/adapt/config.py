@@ -10,6 +10,7 @@ from tyro.conf import Positional
 
 from weakseg_ros.config import setting
 from weakseg_ros.points.input_settings import InputSettings
+from weakseg_ros.registry import DEFAULT_BUNDLE
 from weakseg_ros.train.adapt_settings import AdaptSettings
 
 
@@ -19,7 +20,7 @@ class AdaptConfig(AdaptSettings, InputSettings):
 
     data: Positional[tuple[Path, ...]] = ()
     """Lists bags, folders of bags, quoted globs such as 'drives/*', or folders of scans; labels in them are ignored."""
-    bundle: str = "models/street64"
+    bundle: str = DEFAULT_BUNDLE
     """Names the bundle to adapt: the path of its folder, or the name of an installed one."""
     out: Path = Path("models/adapted")
     """Names the folder for the adapted bundle; a symbolic link is never replaced, and a bundle is replaced only with

@@ -64,13 +64,13 @@ class SelectConfig(RaySettings):
     robots, instead of an equal share from each; with --ray this is always on."""
     robot: str = ""
     """Sets a regular expression whose first group is the robot's name in the path of a bag; an empty string uses the name of
-    the bag's folder."""
+    the folder that holds the bag."""
     topic: str = ""
     """Names the topic of the clouds in a bag; it may be empty if there is only one."""
     split: str = ""
     """Selects a split of the data set, for example train; an empty string uses all of it."""
     engine: str = "auto"
-    """Selects the inference engine: 'auto', or a name such as onnxruntime."""
+    """Selects the inference engine by name, for example onnxruntime; 'auto' uses the fastest on this machine."""
     lift: Literal["auto", "pixel", "vote", "knn"] = "auto"
     """Selects how points get their class from the range image: 'pixel' copies their pixel's class, 'vote' lets the pixels around
     it vote that are at the same range, 'knn' is the vote of RangeNet++, and 'auto' does what the model was made for."""

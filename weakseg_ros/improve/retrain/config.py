@@ -51,8 +51,8 @@ class RetrainConfig:
     """Sets the fraction of new scans in each batch and their weight in the loss (0.05 to 0.95); few clicks need a small value
     to avoid overfitting."""
     spread_m: float = setting(0.3, 0.0, 10.0)
-    """Sets the radius in metres around a click within which points are trained on with its class (0 to 10); 3 % of the range is
-    added to it."""
+    """Sets the radius in metres around a click within which points are trained on with its class (0 to 10); it
+    grows by 3 % for each metre of range, so that 0.3 m become 0.48 m at 20 m."""
     propagate: PropagateSettings = field(default_factory=PropagateSettings)
     """Sets how clicks are propagated to the frames before and after, including frames without a click; held-out frames neither
     give nor take labels."""
