@@ -177,7 +177,9 @@ def test_every_command_of_a_page_runs_in_order(page: str, world: Path, root: Pat
         pytest.skip("the commands of the results take hours, on data of their own")
     folder, text, names = tmp_path / "place", (root / page).read_text(), {"__name__": "__main__"}
     shutil.copytree(
-        world, folder, ignore=lambda _, names: [name for name in names if f"--out {name}\n" in re.sub(r" +#.*", "", text)]
+        world,
+        folder,
+        ignore=lambda _, names: [name for name in names if re.search(rf"--(out|bag) {name}\n", re.sub(r" +#.*", "", text))],
     )
     for block in blocks(text):
         if block.language == "python":

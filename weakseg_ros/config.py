@@ -27,15 +27,7 @@ import yaml
 
 from weakseg_ros.errors import ConfigError, did_you_mean
 from weakseg_ros.files import read_regular
-from weakseg_ros.options import (
-    as_typed,
-    by_its_name,
-    former_names,
-    former_options,
-    keep_whole_texts,
-    torch_left_out,
-    wide_enough,
-)
+from weakseg_ros.options import as_typed, by_its_name, former_names, former_options, keep_whole_texts, torch_left_out, wide_enough
 
 T = TypeVar("T")
 log = logging.getLogger(__name__)

@@ -10,10 +10,12 @@ import shutil
 import sys
 import typing
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-from weakseg_ros.errors import ConfigError, complain
+from weakseg_ros.errors import ConfigError, complain, did_you_mean
+from weakseg_ros.files import share_folder
 
 LEAST_COLUMNS = 40
 """characters of a line of the manuals, whatever the terminal says of itself"""
@@ -62,6 +64,19 @@ def by_its_name(word: str, former: Mapping[str, str], verb: str) -> str:
     why = ", because --bundle always names the model to use" if option == "--bundle" else ""
     complain(f"weakseg {verb} {option}: is now called {today}{why}; its value was used")
     return f"{today}{equals}{value}"
+
+
+def with_included_file(argv: Sequence[str], folder: str, kind: str) -> list[str]:
+    """The arguments with the path of a file of config/FOLDER in place of its name, as in '--config s3dis_erda'; or ConfigError."""
+    words = list(argv)
+    at = words.index("--config") + 1 if "--config" in words else len(words)
+    if at < len(words) and not Path(words[at]).is_file() and not Path(words[at]).suffix:
+        included = {file.stem: file for file in sorted((share_folder() / "config" / folder).glob("*.yaml"))}
+        if words[at] not in included:
+            found = f"'{words[at]}' is neither a file nor an included {kind}{did_you_mean(words[at], included)}"
+            raise ConfigError(f"config: {found}; included are: {', '.join(included)}")
+        words[at] = str(included[words[at]])
+    return words
 
 
 def as_typed(error: ConfigError, cls: type, words: Sequence[str]) -> ConfigError:

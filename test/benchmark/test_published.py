@@ -15,9 +15,9 @@ from support import files_of_at_most, optional
 from weakseg_ros.cli import main
 from weakseg_ros.errors import ConfigError
 from weakseg_ros.half_written import is_ours
+from weakseg_ros.options import with_included_file
 
 optional("torch")
-command = importlib.import_module("weakseg_ros.benchmark.command")
 report = importlib.import_module("weakseg_ros.benchmark.report")
 Published = importlib.import_module("weakseg_ros.benchmark.published").Published
 
@@ -63,16 +63,20 @@ def test_a_full_disk_leaves_the_earlier_picture_and_a_killed_report_nothing(tmp_
     assert not any(is_ours(entry.name) for entry in tmp_path.iterdir())
 
 
+def with_included_table(words: list[str]) -> list[str]:
+    return with_included_file(words, "benchmark", "table")
+
+
 def test_a_table_that_ships_goes_by_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    words = command.with_shipped_table(["DATA", "--config", "semantickitti_coarse3d", "--seeds", "1"])
+    words = with_included_table(["DATA", "--config", "semantickitti_coarse3d", "--seeds", "1"])
     assert words[2].endswith("config/benchmark/semantickitti_coarse3d.yaml")
     with pytest.raises(ConfigError, match=r"'semantickitti_coarse' is neither a file .* mean 'semantickitti_coarse3d'\?"):
-        command.with_shipped_table(["--config", "semantickitti_coarse"])
-    assert command.with_shipped_table(["--config", "mine.yaml"]) == ["--config", "mine.yaml"]
-    assert command.with_shipped_table(["--config"]) == ["--config"]
+        with_included_table(["--config", "semantickitti_coarse"])
+    assert with_included_table(["--config", "mine.yaml"]) == ["--config", "mine.yaml"]
+    assert with_included_table(["--config"]) == ["--config"]
     monkeypatch.chdir(tmp_path)
     (tmp_path / "vlp32").write_text("")
-    assert command.with_shipped_table(["--config", "vlp32"]) == ["--config", "vlp32"]
+    assert with_included_table(["--config", "vlp32"]) == ["--config", "vlp32"]
 
 
 def test_coarse3d_takes_its_first_steps_on_semantickitti(

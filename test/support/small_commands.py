@@ -7,7 +7,7 @@ import os
 import sys
 from collections.abc import Sequence
 
-TRAIN = "--steps 3 --warmup-steps 1 --width 64 --batch-size 2 --validate-every 3 --workers 1 --net-width 16"
+TRAIN = "--steps 3 --warmup-steps 1 --width 64 --batch-size 2 --validate-every 3 --workers 1"
 ROOMS = "--scans 2 --columns 256 --workers 1 --buildings 1 --points 1000 --camera.width 32 --camera.height 24"
 ROW = "steps=3 warmup_steps=1 width=64 batch_size=2 validate_every=3 workers=1 net_width=16"
 GATE = "--gate.miou-drop 1 --gate.class-drop 1 --gate.pq-drop 1 --gate.latency-ratio 100 --gate.new-gain -1"
@@ -18,7 +18,7 @@ def small(words: Sequence[str]) -> list[str]:
     drive = f"--scans 3 --columns 256 --workers 1 {'--streets 2' if '--streets' in words else ''}"
     more = {
         "simulate": ROOMS if "--rooms" in words else drive,
-        "train": TRAIN,
+        "train": TRAIN if "from_street" in words else f"{TRAIN} --net-width 16",  # whose weights have a width of their own
         "benchmark": f"--methods supervised --nets light --ratios 0.01 --seeds 1 --override {ROW}",
         "retrain": f"--steps 2 --batch-size 2 --regression-scans 1 {GATE}",
         **dict.fromkeys(("label", "view"), f"--port {os.environ.get('WEAKSEG_TEST_PORT', 8081)}"),

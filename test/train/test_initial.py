@@ -18,6 +18,8 @@ from safetensors.torch import load_file
 from weakseg_ros.cli import main
 from weakseg_ros.nets.published import salsanext_modules
 from weakseg_ros.nets.salsanext import SalsaNext
+from weakseg_ros.train.commands import parse_training
+from weakseg_ros.train.initial import options_for_its_input, read_initial
 
 STEPS = "--steps 1 --warmup-steps 0 --average-decay 0 --learning-rate 1e-8 --weight-decay 0 --batch-size 1".split()
 PLACE = "--height 16 --width 128 --validate-every 0 --accelerator cpu --precision 32-true".split()
@@ -59,6 +61,22 @@ def test_a_training_goes_on_from_a_bundle_and_its_classes_are_matched_by_name(
         scans.parent / "run" / "statistics.yaml"
     ).read_text().split("class_counts")[0]  # the input is normalised as the weights expect it
     assert all("lift: vote" in file.read_text() for file in (first / "bundle.yaml", tmp_path / "run" / "statistics.yaml"))
+
+
+def test_what_keeps_the_input_of_the_first_weights_is_said_where_it_differs(
+    scans: Path, first: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    words = ["train", str(scans), "--init", str(first), *TINY]
+    assert main([*words, "--out", str(tmp_path / "same")]) == 0
+    assert "another input" not in caplog.text
+    assert main([*words, "--out", str(tmp_path / "other"), "--channels", "range", "height", "intensity", "--level"]) == 0
+    asked = "another input; to keep it, add --channels range x y z intensity --no-level"
+    assert asked in caplog.text
+
+
+def test_the_included_file_keeps_the_input_of_the_shipped_model() -> None:
+    config = parse_training(["scans", "--config", "from_street"])
+    assert options_for_its_input(read_initial(config), config) == ""
 
 
 def test_another_net_is_refused_with_the_option_that_helps(

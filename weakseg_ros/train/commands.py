@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from weakseg_ros.config import parse
 from weakseg_ros.data.scans import recognised_as
 from weakseg_ros.errors import complain
+from weakseg_ros.options import with_included_file
 from weakseg_ros.registry import METHODS, NETS, summaries
 from weakseg_ros.train.config import ExportConfig, TrainConfig, sections
 from weakseg_ros.train.older import words_in_sections
@@ -40,7 +41,8 @@ def train_main(argv: Sequence[str]) -> int:
 def parse_training(argv: Sequence[str], default: TrainConfig | None = None) -> TrainConfig:
     """The settings of a training from a command line, that of an older version included; `default` where it says nothing."""
     wants_manual = bool({"-h", "--help"} & set(argv))
-    return parse(TrainConfig, words_in_sections(argv, sections()), "train", default, choices() if wants_manual else "")
+    words = with_included_file(argv, "train", "training file")
+    return parse(TrainConfig, words_in_sections(words, sections()), "train", default, choices() if wants_manual else "")
 
 
 def choices() -> str:

@@ -45,6 +45,8 @@ class Initial:
     std: tuple[float, ...] = ()
     lift: Lift = "pixel"
     """how points get their class from its image"""
+    ranks: bool = False
+    level: bool = False
 
 
 def read_initial(config: TrainConfig) -> Initial:
@@ -61,7 +63,20 @@ def read_initial(config: TrainConfig) -> Initial:
         )
     weights = load_graph(bundle).net.state_dict()
     spec = info.input
-    return Initial(dict(weights), info.labels.names, spec.channels, spec.mean, spec.std, spec.lift)
+    ranks = spec.intensity.ranks
+    return Initial(dict(weights), info.labels.names, spec.channels, spec.mean, spec.std, spec.lift, ranks, spec.level)
+
+
+def options_for_its_input(initial: Initial, config: TrainConfig) -> str:
+    """What a command needs so that the net sees what its first weights know; empty where it does, and where nobody knows."""
+    if not initial.channels:
+        return ""
+    wanted = [] if initial.channels == config.channels else [f"--channels {' '.join(initial.channels)}"]
+    if "intensity" in initial.channels and initial.ranks != (config.intensity == "ranks"):
+        wanted.append(f"--intensity {'ranks' if initial.ranks else 'scaled'}")
+    if initial.level != config.level:
+        wanted.append("--level" if initial.level else "--no-level")
+    return " ".join(wanted)
 
 
 def begin_with(net: nn.Module, initial: Initial, labels: LabelMap, where: str) -> str:

@@ -29,7 +29,7 @@ from weakseg_ros.points.labels import LabelMap
 from weakseg_ros.points.projection import RangeSpec
 from weakseg_ros.train.average import WeightAverage
 from weakseg_ros.train.config import TrainConfig
-from weakseg_ros.train.initial import begin_with, read_initial
+from weakseg_ros.train.initial import begin_with, options_for_its_input, read_initial
 from weakseg_ros.train.machine import check_accelerator, launch_fabric, precision_of, why_precision
 from weakseg_ros.train.outputs import check_outputs
 from weakseg_ros.train.resuming import as_kept, keep_settings, resumed
@@ -142,6 +142,8 @@ def open_training(config: TrainConfig, all_meant: bool = False) -> TrainingSessi
         begun = begin_with(net, initial, train_scans.labels, config.init)
         if fabric.is_global_zero:
             log.info("%s: %s", config.out, begun)
+            if options := options_for_its_input(initial, config):
+                log.warning("init: %s was trained on another input; to keep it, add %s", config.init, options)
     if fabric.world_size > 1 and fabric.device.type == "cuda":
         net = nn.SyncBatchNorm.convert_sync_batchnorm(net)  # type: ignore[no-untyped-call]
     method = make_method(config, net, statistics, train_scans.labels)
