@@ -42,7 +42,7 @@ def test_a_point_without_an_answer_is_wrong(
     assert weakseg(["evaluate", str(taller), "--bundle", str(known_bundle.folder), "--out", str(tmp_path)]) == 0
     said = capsys.readouterr().out
     assert "2 scans (1 of them with labels), " in said
-    assert "60.0% of the points correct (40.0% get no class)" in said
+    assert "60.0% of the points right (40.0% get no class)" in said
     report = re.sub(r"<[^>]+>", " ", (tmp_path / "report.html").read_text())
     assert "A good model for these scans" not in report
     assert "40 % of the labelled points get no class" in report
@@ -54,7 +54,7 @@ def test_points_without_an_answer_are_left_out_where_that_was_asked_for(
 ) -> None:
     words = ["evaluate", str(taller), "--bundle", str(known_bundle.folder), "--out", str(tmp_path), "--unanswered", "left_out"]
     assert weakseg(words) == 0
-    assert "100.0% of the answered points correct (40.0% get no class)" in capsys.readouterr().out
+    assert "100.0% of the answered points right (40.0% get no class)" in capsys.readouterr().out
 
 
 def test_the_figures_by_hand(taller: Path, known_bundle: Bundle, tmp_path: Path) -> None:

@@ -289,7 +289,7 @@ def _sentence(summary: dict[str, Any]) -> str:
         present, asked = len(summary["classes_present"]), len(summary["class_iou"])
         text += f", mIoU {summary['miou_present']:.3f} over the {counted(present, 'class')} in them"
         text += f" ({summary['miou']:.3f} over all {asked})" if present < asked else ""
-        text += f", {summary['accuracy']:.1%} of the {_whole(summary)} correct"
+        text += f", {summary['accuracy']:.1%} of the {_whole(summary)} right"
         text += f" ({summary['unanswered_share']:.1%} get no class)" if summary["unanswered_share"] >= 0.001 else ""
     text += f", PQ {summary['panoptic']['pq_present']:.3f} over classes and objects" if "panoptic" in summary else ""
     if "tracks" in summary:

@@ -79,7 +79,7 @@ def in_words(summary: dict[str, Any]) -> str:
     return (
         f"{counted(summary['scans'], 'scan')}, mIoU {summary['miou_present']:.3f} over the "
         f"{counted(len(summary['class_iou']), 'class')} in them "
-        f"({summary['miou']:.3f} over all), {summary['accuracy']:.1%} of the labelled points correct, "
+        f"({summary['miou']:.3f} over all), {summary['accuracy']:.1%} of the labelled points right, "
         f"{summary['unanswered_share']:.1%} without an answer; IoU: {rows}"
     )
 
