@@ -21,6 +21,12 @@ def own_map(names: tuple[str, ...] = ROWS, raw: tuple[int, ...] = (1, 2, 3, 4), 
     return LabelMap(name, tuple(rows))
 
 
+def stored(folder: Path) -> dict[str, bytes]:
+    """Label files and record."""
+    path = folder / "sparse" / "clicks"
+    return {file.name: file.read_bytes() for file in (*path.glob("*.label"), path / "sparse.yaml")}
+
+
 @pytest.fixture
 def clicked(bare_folder: Path) -> Path:
     (bare_folder / "manifest.yaml").unlink()
@@ -71,3 +77,48 @@ def test_a_map_without_a_class_that_was_clicked_is_refused_by_its_name(labels: L
 def test_another_map_that_happens_to_share_raw_ids_is_refused(clicked: Path) -> None:
     with pytest.raises(DataError, match="use the map of the clicks with --label-map"):
         ClickStore(clicked, own_map(("grass", "fence", "car"), name="other"))
+
+
+@pytest.mark.parametrize(
+    ("labels", "told"),
+    [
+        (own_map(ROWS, (3, 2, 1)), r"raw id 1 is 'road' in these labels and 'car' in the map .*, which has another 'road'"),
+        (
+            own_map(("road", "wall"), (3, 2)),
+            r"raw id 3 is 'car' in these labels and 'road' .*, while 'road' is raw id 1",
+        ),
+    ],
+)
+def test_raw_ids_and_names_that_contradict_each_other_are_refused(labels: LabelMap, told: str, clicked: Path) -> None:
+    before = stored(clicked)
+    with pytest.raises(DataError, match=told):
+        ClickStore(clicked, labels)
+    assert stored(clicked) == before
+    assert ClickStore(clicked, own_map()).clicks == 3
+
+
+@pytest.mark.parametrize("labels", [own_map(("road", "pile", "car")), own_map(ROWS, (1, 20, 3)), own_map(ROWS, (10, 20, 30))])
+def test_changes_can_be_taken_back_under_another_map(labels: LabelMap, clicked: Path) -> None:
+    before = ClickStore(clicked, own_map())
+    before.add("000002", [5, 6], 2)
+    before.add("000002", [5], 3)
+    store = ClickStore(clicked, labels)
+    assert store.undo() == "000002"
+    assert store.labelled("000002")[0][[5, 6]].tolist() == [2, 2]
+    assert list(store.record.clicks_per_class.values()) == [2, 2, 1]
+    assert store.redo() == "000002"
+    assert store.labelled("000002")[0][[5, 6]].tolist() == [3, 2]
+    for _ in range(4):
+        store.undo()
+    assert (store.clicks, store.clicked) == (0, [])
+
+
+@pytest.mark.parametrize("raw", [(40, 50, 10), (1, 2, 10)])
+def test_reading_clicks_in_the_classes_of_others_rewrites_nothing(raw: tuple[int, ...], clicked: Path) -> None:
+    before = stored(clicked)
+    theirs = own_map(("car", "road", "wall"), raw[-1:] + raw[:-1], name="theirs")
+    scans = clicked_scans(clicked, theirs)
+    assert [np.unique(scan.class_id).tolist() for scan in (scans[0], scans[1])] == [[0, 2], [0, 1]]
+    assert scans[1].instance_id is not None
+    assert scans[1].instance_id[30] == 7
+    assert stored(clicked) == before

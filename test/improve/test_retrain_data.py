@@ -27,6 +27,7 @@ from weakseg_ros.points.cloud import Cloud, make_cloud
 from weakseg_ros.points.labels import LabelMap
 from weakseg_ros.train.config import TrainConfig
 from weakseg_ros.train.finetune import ModelScans, commands_of, training_of
+from weakseg_ros.weak.propagate import PropagateSettings
 
 
 def test_what_was_learnt_from_is_found_again_whatever_its_path(world: Path, place: Path) -> None:
@@ -84,6 +85,34 @@ def test_clicks_and_regression_sets_of_other_classes_are_told(world: Path, place
     unlabelled = write(place / "unlabelled", 3, night=False, seed=4, labelled=False)
     with pytest.raises(DataError, match=r"no point of the regression set has a label in the classes of toy; name labelled scans"):
         open_retrain_data(settings(place, regression=unlabelled), toy)
+
+
+def test_clicks_of_the_same_classes_with_other_raw_ids_are_understood_and_left_as_they_are(world: Path, place: Path) -> None:
+    toy, log = Bundle.load(place / "models" / "toy"), place / "log"
+
+    def renumbered(*raw: int) -> LabelMap:
+        return LabelMap("mine", tuple(dataclasses.replace(row, raw_ids=(raw[row.id],)) for row in LABELS.classes))
+
+    for ours, is_clear in ((renumbered(0, 101, 102, 103), True), (renumbered(0, 20, 30, 10), False)):
+        shutil.rmtree(log / "sparse", ignore_errors=True)
+        store = ClickStore(log, ours)
+        for i, key in enumerate(KEYS):
+            store.add(key, [1, 2, 3], 1 + i % 3)
+        files = [*store.path.rglob("*.label"), store.path / "sparse.yaml"]
+        before = [file.read_bytes() for file in files]
+        if is_clear:
+            data = open_retrain_data(settings(place, propagate=PropagateSettings(scans=1)), toy)
+            for part in (data.new, data.held_out, data.around):
+                assert part is not None
+                found = {key[-6:]: set(np.unique(scan.class_id)) - {0} for key, scan in zip(part.keys, part, strict=True)}
+                assert found
+                assert all(found[key] == {1 + int(key) % 3} for key in found if key in KEYS)
+        else:
+            with pytest.raises(
+                DataError, match=r"raw id 20 is 'low' in these labels and 'dark' .*; retrain a bundle with the classes"
+            ):
+                open_retrain_data(settings(place), toy)
+        assert [file.read_bytes() for file in files] == before
 
 
 def test_what_cannot_be_used_is_left_out_and_said(world: Path, place: Path) -> None:

@@ -4,6 +4,8 @@
 from __future__ import annotations
 
 import logging
+import re
+from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
 
@@ -13,12 +15,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from weakseg_ros.cli import main
+from weakseg_ros.config import dump_yaml
 from weakseg_ros.data.scan_sets import Scan, ScanSet, Subset, holdout
 from weakseg_ros.data.scan_writer import ScanWriter
 from weakseg_ros.data.scans import open_scans
 from weakseg_ros.errors import ConfigError, DataError
 from weakseg_ros.points.cloud import make_cloud
-from weakseg_ros.points.labels import LabelMap
+from weakseg_ros.points.labels import LabelClass, LabelMap
 from weakseg_ros.points.projection import RangeSpec
 from weakseg_ros.weak.draw import draw_sparse
 from weakseg_ros.weak.protocols import SparseConfig, clicks_of_ratio, draw_scan, group_voxels
@@ -299,3 +302,58 @@ def test_what_a_draw_leaves_out_is_counted(
     said = capsys.readouterr().out
     assert "sparse labels of 3 scans" in said
     assert "left out: 1 scan that cannot be read; the first: " in said
+
+
+def map_of(**raw_ids: tuple[int, ...]) -> LabelMap:
+    """Some classes; all other raw ids of the scans are to be ignored."""
+    rows = [LabelClass(i, name, (i, i, i), False, raw) for i, (name, raw) in enumerate(raw_ids.items(), 1)]
+    ignored = sorted({0, 10, 30, 40} - {each for row in rows for each in row.raw_ids})
+    return LabelMap("mine", (LabelClass(0, "unlabelled", (0, 0, 0), False, tuple(ignored)), *rows))
+
+
+def other_rows(**raw_ids: int) -> LabelMap:
+    """The street's classes, some with other raw ids."""
+    rows = (replace(row, raw_ids=(raw_ids[row.name],)) if row.name in raw_ids else row for row in STREET.classes)
+    return LabelMap("other", tuple(rows))
+
+
+def test_labels_are_read_in_the_classes_of_another_map_where_that_is_clear(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    scans = record(tmp_path / "drive")
+    drawn = draw_sparse(scans, SparseConfig("per_instance", ratio=0.01), tmp_path / "sparse")
+
+    def seen(labels: LabelMap) -> np.ndarray:
+        return SparseLabels.load(tmp_path / "sparse", open_scans(tmp_path / "drive", labels=labels)).class_id(0)
+
+    ours = drawn.class_id(0)
+    coarse = seen(map_of(ground=(40,), mover=(10, 30)))
+    np.testing.assert_array_equal(coarse, np.select([ours == ROAD, ours > 0], [1, 2]))
+    assert "by their raw ids, 'road' is 'ground', 'car' is 'mover', 'person' is 'mover'" in caplog.text
+    caplog.clear()
+    np.testing.assert_array_equal(seen(map_of(road=(40,), car=(10,))), np.select([ours == ROAD, ours == CAR], [1, 2]))
+    assert re.search(
+        r"does not have these classes, so their labels are left out: 'person' \(raw id 30, \d+ points? lab", caplog.text
+    )
+    with pytest.raises(DataError, match=r"the classes moving of 'mine' are part of others; .* draw them again"):
+        seen(map_of(road=(40,), car=(10,), person=(30,), moving=(252,)))
+
+
+def test_labels_whose_raw_ids_and_names_mean_two_classes_are_refused(tmp_path: Path) -> None:
+    scans = record(tmp_path / "drive")
+    draw_sparse(scans, SparseConfig(), tmp_path / "sparse")
+    swapped = other_rows(car=30, person=10)
+    with pytest.raises(DataError, match=r"raw id 10 is 'car' in these labels and 'person' in the map 'other', which has another"):
+        SparseLabels.load(tmp_path / "sparse", open_scans(tmp_path / "drive", labels=swapped))
+
+
+def test_stored_raw_ids_that_no_row_lists_are_told(tmp_path: Path) -> None:
+    scans = record(tmp_path / "drive")
+    drawn = draw_sparse(scans, SparseConfig(ratio=0.1), tmp_path / "sparse")
+    old = dump_yaml(replace(drawn.record, raw_ids={}))  # as earlier versions wrote it
+    (tmp_path / "sparse" / "sparse.yaml").write_text(old)
+    for labels in (tmp_path / "drive" / "labels").iterdir():
+        labels.unlink()
+    lacking = LabelMap("lacking", STREET.classes[: ROAD + 1])
+    with pytest.raises(DataError, match=r"000000.label: contains raw ids that label map 'lacking' does not list"):
+        SparseLabels.load(tmp_path / "sparse", open_scans(tmp_path / "drive", labels=lacking)).class_id(0)

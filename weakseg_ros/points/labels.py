@@ -273,12 +273,12 @@ def _refuse_repeats(what: str, values: Any) -> None:
         raise ConfigError(f"{what} {twice[0]!r} is in two rows; each belongs to one class")
 
 
-class _AnyLabels(LabelMap):
+class AnyLabels(LabelMap):
+    """A map that complains of no raw id: those that it does not list are no labels to it."""
+
     def unknown_raw_ids(self, raw: NDArray[Any]) -> list[int]:
         return []
 
 
-NO_LABELS = _AnyLabels(
-    "none", (LabelClass(0, "unlabelled", (0, 0, 0), False, (0,)), LabelClass(1, "any", (0, 0, 0), False, (1,)))
-)
-"""the map for work that needs no labels: it complains of no raw id, and label files need not be read for it"""
+NO_LABELS = AnyLabels("none", (LabelClass(0, "unlabelled", (0, 0, 0), False, (0,)), LabelClass(1, "any", (0, 0, 0), False, (1,))))
+"""the map for work that needs no labels: label files need not be read for it"""

@@ -17,15 +17,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from weakseg_ros.config import from_mapping, read_yaml
+from weakseg_ros.data.findings import some
 from weakseg_ros.data.scan_files import content_hash, read_raw_labels
 from weakseg_ros.data.scan_sets import ChangedScans, Scan, ScanSet, Subset
+from weakseg_ros.data.side_files import say_once
 from weakseg_ros.errors import DataError, counted
 from weakseg_ros.files import (
     inside,
     sha256_of,
 )
 from weakseg_ros.points.cloud import Cloud
-from weakseg_ros.points.labels import LabelMap, instances_in
+from weakseg_ros.points.labels import AnyLabels, LabelClass, LabelMap, instances_in
+from weakseg_ros.weak.changed_map import OtherClassesError, follow, in_todays_raw_ids
 from weakseg_ros.weak.protocols import SparseConfig
 
 RECORD = "sparse.yaml"
@@ -90,7 +93,7 @@ class _Clicked(NamedTuple):
 
 
 class SparseLabels:
-    """Stored sparse labels, opened for the scans they were drawn from or for some of them.
+    """Stored sparse labels, opened for the scans they were drawn from or for some of them, in the classes of those scans.
 
     Drawn ones are read from disk when they are asked for. Clicks, which grow while they are learnt from, stay as they
     were when they were opened.
@@ -100,13 +103,15 @@ class SparseLabels:
         self.folder, self.record = folder, record
         self._keys, self._labels = tuple(scans.keys), scans.labels
         self._clicked = dict(clicked or {})
+        self._raw_now = _raw_ids_for(folder, record, scans.labels)
 
     @classmethod
     def load(cls, folder: Path, scans: ScanSet) -> SparseLabels:
         """Open the labels in `folder` for a data set, or for a split or subset of it.
 
-        Raises DataError where the scans are not those that the labels were drawn from, and where a label file was
-        changed since; ConfigError where the folder holds no sparse labels.
+        Raises DataError where the scans are not those that the labels were drawn from, where a label file was changed
+        since, and where their classes cannot be found in the map of the scans; ConfigError where the folder holds no sparse
+        labels.
         """
         record = read_record(folder)
         clicked: dict[str, _Clicked] = {}
@@ -154,14 +159,39 @@ class SparseLabels:
             self.check_scan(scans[first])
 
     def _raw(self, index: int) -> NDArray[np.uint32]:
-        if self._keys[index] in self._clicked:
-            return self._clicked[self._keys[index]].dense()
         path = self.folder / f"{self._keys[index]}.label"
-        if not path.is_file():
+        if self._keys[index] in self._clicked:
+            stored = self._clicked[self._keys[index]].dense()
+        elif path.is_file():
+            stored = read_raw_labels(path, path.stat().st_size // 4)
+        else:
             raise DataError(
                 f"{path}: does not exist, because the scan could not be read when the labels were drawn; leave the scan out"
             )
-        return read_raw_labels(path, path.stat().st_size // 4)
+        raw = in_todays_raw_ids(stored, self._raw_now)
+        self._labels.refuse_unknown(raw, str(path))
+        return raw
+
+
+def _raw_ids_for(folder: Path, record: SparseRecord, labels: LabelMap) -> dict[int, int]:
+    """By the raw id in label files that `labels` does not list, the one that means the same class in it, 0 = it has none."""
+    if not record.raw_ids or record.raw_ids == raw_ids_of(labels):
+        return {}
+    advice = "give the map that the labels were made with (--label-map)"
+    if record.draw is not None:
+        advice += ", or draw them again with 'weakseg sparse'"
+    followed = follow(record, labels, str(folder), advice)
+    where = f"{folder}: made with the label map '{record.labels}'"
+    untold = [name for name in labels.names[1:] if name not in followed.name_now.values()]  # a draw writes one raw id a class
+    if record.draw is not None and untold:
+        raise OtherClassesError(f"{where}, in which the classes {some(untold)} of '{labels.name}' are part of others", advice)
+    if followed.gone:
+        lost = "; ".join(followed.gone.values())
+        say_once(f"{where}; the map '{labels.name}' does not have these classes, so their labels are left out: {lost}")
+    renamed = [f"'{old}' is '{new}'" for old, new in followed.name_now.items() if old != new and record.points_per_class[old]]
+    if renamed:
+        say_once(f"{where}; in the map '{labels.name}', by their raw ids, {some(renamed)}")
+    return followed.raw_now | {record.raw_ids[name]: 0 for name in followed.gone}
 
 
 class SparseScans(ChangedScans):
@@ -245,6 +275,13 @@ def sparse_scans(scans: ScanSet, folder: Path, unlabelled: bool = False) -> Scan
 def raw_ids_of(labels: LabelMap) -> dict[str, int]:
     """By class name, the raw id that is written for it."""
     return {row.name: row.raw_ids[0] for row in labels.classes[1:]}
+
+
+def classes_of(record: SparseRecord) -> LabelMap:
+    """The classes that labels were made with, as far as their record tells of them: names and raw ids."""
+    black = (0, 0, 0)
+    rows = (LabelClass(i, name, black, False, (raw,)) for i, (name, raw) in enumerate(record.raw_ids.items(), 1))
+    return AnyLabels(record.labels, (LabelClass(0, "unlabelled", black, False, (0,)), *rows))
 
 
 def hash_of_points(cloud: Cloud) -> str:

@@ -6,6 +6,7 @@ from __future__ import annotations
 import contextlib
 import io
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
@@ -15,6 +16,8 @@ from numpy.typing import NDArray
 from weakseg_ros.data.arrays import open_archive
 from weakseg_ros.files import write_atomic
 
+CHANGES = ".changes"
+"""the folder below a folder of clicks that holds them"""
 KEPT = 200
 """changes that can be taken back; older ones are forgotten"""
 
@@ -88,6 +91,14 @@ class ChangeLog:
         self._in_memory.pop(name, None)
         with contextlib.suppress(OSError):
             (self._folder / name).unlink(missing_ok=True)
+
+
+def rewrite(folder: Path, follow: Callable[[LabelChange], LabelChange]) -> None:
+    """Replace each change in a folder by what `follow` makes of it; OSError where it cannot be written."""
+    for path in sorted(folder.glob("*.npz")):
+        change = _unpacked(path)
+        if change is not None:
+            write_atomic(path, _packed(follow(change)))
 
 
 def _packed(change: LabelChange) -> bytes:

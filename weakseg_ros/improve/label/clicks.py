@@ -10,17 +10,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from weakseg_ros.data.scan_sets import ScanSet
-from weakseg_ros.errors import DataError, counted
+from weakseg_ros.data.scans import open_scans
+from weakseg_ros.errors import DataError, WeaksegError, counted
 from weakseg_ros.files import inside
-from weakseg_ros.improve.label.changes import ChangeLog, LabelChange
+from weakseg_ros.improve.label.changes import CHANGES, ChangeLog, LabelChange
 from weakseg_ros.improve.label.click_files import ClickFiles
 from weakseg_ros.improve.label.labelled_folder import LabelledFolder
 from weakseg_ros.points.labels import INSTANCE_SHIFT, LabelMap, instances_in
-from weakseg_ros.weak.sparse_labels import SparseRecord, sparse_scans
+from weakseg_ros.weak.sparse_labels import SparseRecord, classes_of, read_record, sparse_scans
 
 CLICKS = "clicks"
 """the folder under sparse/ where a person's clicks go unless another name is given"""
-CHANGES = ".changes"
 LARGEST_INSTANCE = (1 << INSTANCE_SHIFT) - 1
 
 
@@ -177,10 +177,14 @@ class ClickStore:
             except OSError as error:
                 raise DataError(f"{self.path}: the review could not be saved ({error.strerror}); free some space") from None
 
-    def labelled_scans(self) -> ScanSet:
-        """The scans that have a label, with the clicks of this moment; DataError where there is none."""
+    def labelled_scans(self, labels: LabelMap | None = None) -> ScanSet:
+        """The scans that have a label, with the clicks of this moment, in the classes of `labels` where that is given.
+
+        Raises DataError where there is none, and where the clicks cannot be told in these classes.
+        """
+        scans = self.scans if labels is None else open_scans(self.folder, labels=labels)
         with self._files.alone():  # a click between the record and the label files would look like damage
-            return sparse_scans(self.scans, self.path)
+            return sparse_scans(scans, self.path)
 
     def _label(self, key: str, points: NDArray[np.int64], raw: int | NDArray[np.uint32], clicked: str, clicks: int) -> None:
         with self._files.alone():
@@ -210,9 +214,23 @@ class ClickStore:
         self._files.write(change.key, change.points[mine], wanted[mine], change.clicked, cost, is_last)
 
 
+def open_as_clicked(folder: Path, labels: LabelMap | None = None, name: str = CLICKS) -> ClickStore:
+    """The clicks of a folder in the very classes that they were made with, for those who only read them: nothing is rewritten.
+
+    Opening mends what a kill left behind. `labels` are the classes of clicks that no record tells about.
+    """
+    try:
+        record = read_record(inside(folder / "sparse", name))
+    except WeaksegError:  # without a record, or with one that the store tells what to do about
+        return ClickStore(folder, labels, name)
+    return ClickStore(folder, classes_of(record) if record.raw_ids else labels, name)
+
+
 def clicked_scans(folder: Path, labels: LabelMap | None = None, name: str = CLICKS) -> ScanSet:
     """The scans of a folder that a person has labelled, with the clicks of this moment as their labels; the others are left out.
 
-    Raises DataError where none is labelled yet.
+    The classes are those of `labels`, by default those of the folder; the files keep their own. Raises DataError where none
+    is labelled yet, and where the clicks cannot be told in these classes.
     """
-    return ClickStore(folder, labels, name).labelled_scans()  # opening the store mends what a kill left behind
+    labels = labels or open_scans(folder).labels
+    return open_as_clicked(folder, labels, name).labelled_scans(labels)

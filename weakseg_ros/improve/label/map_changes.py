@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A label map that changes while people label: which of its classes are those that were clicked before."""
+"""A label map that changes while people label: clicks and their record are brought to its classes of today."""
 
 from __future__ import annotations
 
@@ -7,79 +7,37 @@ import dataclasses
 import hashlib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 
+from weakseg_ros.data.findings import some
 from weakseg_ros.data.scan_files import content_hash, write_raw_labels
-from weakseg_ros.errors import DataError, counted
 from weakseg_ros.files import inside
-from weakseg_ros.points.labels import RAW_IDS, LabelMap
+from weakseg_ros.improve.label.changes import CHANGES, LabelChange, rewrite
+from weakseg_ros.points.labels import LabelMap
+from weakseg_ros.weak.changed_map import Followed, OtherClassesError, follow, in_todays_raw_ids
 from weakseg_ros.weak.sparse_labels import SparseRecord, raw_ids_of
 
-NAMES_THAT_STAY = 0.5
-"""share of the names that must be in the new map; where fewer are, it is another map, given by mistake"""
-
-
-class OtherClassesError(DataError):
-    """A map lacks classes that were clicked; `fault` says which, without what to do about it."""
-
-    def __init__(self, fault: str, advice: str) -> None:
-        super().__init__(f"{fault}; {advice}")
-        self.fault = fault
-
-
-class Followed(NamedTuple):
-    """What became of the classes of a record."""
-
-    name_now: dict[str, str]
-    """by the name that a class was clicked under, its name now; those that are gone are missing"""
-    raw_now: dict[int, int]
-    """by the raw id in the label files that the map lists no more, the one to write in its place"""
-    sentence: str
-    """what is different, for the user; empty where nothing is"""
-
-
-def follow(record: SparseRecord, labels: LabelMap, where: str) -> Followed:
-    """Find the clicked classes of a record in the map of today: by raw id, or by name where that id is gone.
-
-    Raises OtherClassesError where a class with clicks or labels is not in the map, or most of the names are other ones.
-    """
-    before, now = list(record.clicks_per_class), labels.names[1:]
-    kept = [name for name in before if name in now]
-    if len(kept) < NAMES_THAT_STAY * len(before):
-        fault = f"has the classes of '{record.labels}' ({_some(before)}), the map '{labels.name}' has {_some(list(now))}"
-        raise OtherClassesError(f"{where}: {fault}", "use the map of the clicks with --label-map, or another --name")
-    owner = {raw: row.name for row in labels.classes[1:] for raw in row.raw_ids}
-    first = {row.name: row.raw_ids[0] for row in labels.classes[1:]}
-    name_now: dict[str, str] = {}
-    raw_now: dict[int, int] = {}
-    for name in before:
-        raw = record.raw_ids.get(name)
-        today = owner.get(raw) if raw is not None else None
-        if today is None and name in first:
-            today = name
-            if raw is not None:
-                raw_now[raw] = first[name]
-        if today is not None:
-            name_now[name] = today
-        elif record.clicks_per_class[name] or record.points_per_class[name]:
-            was = f"'{name}' (raw id {raw}, {counted(record.points_per_class[name], 'point')} labelled)"
-            fault = f"{where}: the map '{labels.name}' has no class {was}"
-            raise OtherClassesError(fault, "put it back, or label under another --name")
-    return Followed(name_now, raw_now, _sentence(before, name_now, raw_now, labels, where))
+ADVICE = "use the map of the clicks with --label-map, or another --name"
 
 
 def brought_to(folder: Path, record: SparseRecord, labels: LabelMap) -> tuple[SparseRecord, str]:
-    """(record in the classes of `labels`, what is different); label files in `folder` with raw ids that are gone are rewritten.
+    """(record in the classes of `labels`, what is different); raw ids that are gone are rewritten in `folder`, in its label
+    files and in the changes that can be taken back.
 
-    Raises what `follow` raises, and OSError where a file cannot be written.
+    Raises OtherClassesError where a class with labels is not in the map or cannot be told, and OSError where a file cannot
+    be written.
     """
     ours = raw_ids_of(labels)
     if list(record.clicks_per_class) == list(ours) and record.raw_ids in ({}, ours):
         return dataclasses.replace(record, raw_ids=ours), ""
-    followed = follow(record, labels, str(folder))
+    followed = follow(record, labels, str(folder), ADVICE)
+    if followed.gone:
+        lost = next(iter(followed.gone.values()))
+        fault = f"{folder}: the map '{labels.name}' has no class {lost}"
+        raise OtherClassesError(fault, "put it back, or label under another --name")
     files = {name: _rewritten(folder, name, digest, followed.raw_now) for name, digest in record.files.items()}
+    rewrite(folder / CHANGES, lambda change: _followed(change, followed, labels))
     changed = dataclasses.replace(
         record,
         labels=labels.name,
@@ -89,7 +47,7 @@ def brought_to(folder: Path, record: SparseRecord, labels: LabelMap) -> tuple[Sp
         content_hash=content_hash(files),
         raw_ids=ours,
     )
-    return changed, followed.sentence
+    return changed, _sentence(record, followed, labels, str(folder))
 
 
 def _summed(counts: Mapping[str, int], followed: Followed, labels: LabelMap) -> dict[str, int]:
@@ -106,22 +64,25 @@ def _rewritten(folder: Path, name: str, digest: str, raw_now: Mapping[int, int])
     if not raw_now or not file.is_file():
         return digest
     raw = np.fromfile(file, "<u4")
-    table = np.arange(RAW_IDS, dtype=np.uint32)
-    table[list(raw_now)] = list(raw_now.values())
-    fresh = raw - raw % RAW_IDS + table[raw % RAW_IDS]
+    fresh = in_todays_raw_ids(raw, raw_now)
     return digest if np.array_equal(fresh, raw) else hashlib.sha256(write_raw_labels(file, fresh)).hexdigest()
 
 
-def _sentence(before: list[str], name_now: Mapping[str, str], raw_now: Mapping[int, int], labels: LabelMap, where: str) -> str:
+def _followed(change: LabelChange, followed: Followed, labels: LabelMap) -> LabelChange:
+    """A change as it would have been with the map of today; labels of classes that are gone are none."""
+    before, after = (in_todays_raw_ids(raw, followed.raw_now) for raw in (change.before, change.after))
+    before, after = (np.where(labels.to_class(raw) > 0, raw, 0).astype(np.uint32) for raw in (before, after))
+    same = change.clicked if change.clicked in labels.names else ""
+    return change._replace(before=before, after=after, clicked=followed.name_now.get(change.clicked, same))
+
+
+def _sentence(record: SparseRecord, followed: Followed, labels: LabelMap, where: str) -> str:
+    """What is different, for the user; empty where nothing is."""
+    name_now = followed.name_now
     fresh = [name for name in labels.names[1:] if name not in name_now.values()]
-    renamed = [f"'{old}' is '{new}' now" for old, new in name_now.items() if old != new]
-    gone = [name for name in before if name not in name_now]
-    parts = [f"new: {_some(fresh)}"] if fresh else []
-    parts += renamed
-    parts += [f"raw id {old} is written as {new} now" for old, new in raw_now.items()]
-    parts += [f"gone, and never clicked: {_some(gone)}"] if gone else []
+    gone = [name for name in record.clicks_per_class if name not in name_now]
+    parts = [f"new: {some(fresh)}"] if fresh else []
+    parts += [f"'{old}' is '{new}' now" for old, new in name_now.items() if old != new]
+    parts += [f"raw id {old} is written as {new} now" for old, new in followed.raw_now.items()]
+    parts += [f"gone, and never clicked: {some(gone)}"] if gone else []
     return f"{where}: the label map has changed ({'; '.join(parts)}); clicks and done marks are kept" if parts else ""
-
-
-def _some(names: list[str]) -> str:
-    return ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")

@@ -18,12 +18,12 @@ from weakseg_ros.data.scan_sets import Scan, ScanCollection, ScanSet, Subset, re
 from weakseg_ros.data.scans import open_scans
 from weakseg_ros.deploy.bundle import Bundle
 from weakseg_ros.errors import DataError, WeaksegError, counted
-from weakseg_ros.improve.label.clicks import ClickStore, clicked_scans
-from weakseg_ros.improve.label.map_changes import OtherClassesError
+from weakseg_ros.improve.label.clicks import open_as_clicked
 from weakseg_ros.improve.retrain.config import RetrainConfig
 from weakseg_ros.train.config import TrainConfig
 from weakseg_ros.train.finetune import ModelScans, commands_of, training_of
 from weakseg_ros.train.training_data import open_data
+from weakseg_ros.weak.changed_map import follow
 from weakseg_ros.weak.sparse_labels import PartlyLabelled
 
 FEWEST_FRAMES = 2
@@ -112,7 +112,7 @@ def open_clicks(config: RetrainConfig, bundle: Bundle, problems: list[str]) -> C
         name = f"{number}-{folder.name}"
         chosen = [(Subset(scans, inside), train), (Subset(scans, outside), held)]
         if config.propagate.scans:
-            unheld = _among_others(Subset(scans, inside), folder, {scans.keys[i] for i in outside}, bundle, config.clicks)
+            unheld = _among_others(Subset(scans, inside), folder, {scans.keys[i] for i in outside}, bundle)
             chosen.append((Subset(unheld, list(range(len(unheld)))), among))
         for frames, parts in chosen:
             if len(frames):
@@ -175,11 +175,11 @@ def _usable(folder: Path, bundle: Bundle, name: str, problems: list[str]) -> Sca
     """The clicked frames of a log that can be read and fit their labels."""
     if not (folder / "sparse" / name).is_dir():
         raise DataError(f"{folder}: it has no labels yet; click some points with 'weakseg label {folder}'")
-    try:
-        store = ClickStore(folder, bundle.labels, name)
-    except OtherClassesError as error:
-        advice = f"retrain a bundle with the classes of the clicks, or click with those of {bundle.name}"
-        raise DataError(f"{error.fault}; {advice}") from None
+    store = open_as_clicked(folder, bundle.labels, name)
+    advice = f"retrain a bundle with the classes of the clicks, or click with those of {bundle.name}"
+    gone = follow(store.record, bundle.labels, str(store.path), advice).gone
+    if gone:
+        raise DataError(f"{store.path}: {bundle.name} has no class {'; '.join(gone.values())}; {advice}")
     files = sorted(file.relative_to(store.path).as_posix() for file in store.path.rglob("*.label"))
     for file in files:
         key = file.removesuffix(".label")
@@ -188,7 +188,7 @@ def _usable(folder: Path, bundle: Bundle, name: str, problems: list[str]) -> Sca
                 problems.append(f"{store.path / file}: holds no labelled point; the frame is left out")
         except DataError as error:
             problems.append(f"{error}; the frame is left out")
-    scans = clicked_scans(folder, bundle.labels, name)
+    scans = store.labelled_scans(bundle.labels)
     good = []
     for index in range(len(scans)):
         try:
@@ -205,9 +205,9 @@ def _usable(folder: Path, bundle: Bundle, name: str, problems: list[str]) -> Sca
     return Subset(scans, good)
 
 
-def _among_others(clicked: Subset, folder: Path, held: set[str], bundle: Bundle, name: str) -> ScanSet:
+def _among_others(clicked: Subset, folder: Path, held: set[str], bundle: Bundle) -> ScanSet:
     """Clicked frames among all frames of their log that can be read, but for those held out; the others have no labels."""
-    whole = ClickStore(folder, bundle.labels, name).scans
+    whole = open_scans(folder, labels=bundle.labels)
     frames = Subset(whole, [number for number, _ in readable(whole, []) if whole.keys[number] not in held])
     place = {key: number for number, key in enumerate(frames.keys)}
     return PartlyLabelled(frames, clicked, [place[key] for key in clicked.keys])
