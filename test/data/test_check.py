@@ -18,6 +18,7 @@ from weakseg_ros.cli import main
 from weakseg_ros.data.check import findings
 from weakseg_ros.data.pcd import read_ply
 from weakseg_ros.data.s3dis import ALIGNED, AREAS, RAW, ROOMS
+from weakseg_ros.data.scans import open_scans
 from weakseg_ros.data.sensaturban import SPLIT_OF
 
 
@@ -57,6 +58,16 @@ def sensaturban(layouts: Any, root: Path) -> Path:
 
 def toronto(layouts: Any, root: Path) -> Path:
     return layouts.write_toronto3d(root / "Toronto_3D", ("L001", "L002", "L003", "L004"))
+
+
+def renamed_in(file: Path, old: str, new: str) -> None:
+    file.write_text(file.read_text().replace(old, new))
+
+
+def camera_poses(recording: Path) -> None:
+    """Poses of KITTI's camera without the transform that makes them the LiDAR's."""
+    (recording / "poses.txt").write_text("1 0 0 0 0 1 0 0 0 0 1 0\n" * 2)
+    (recording / "calib.txt").write_text("P0: 1 0 0 0 0 1 0 0 0 0 1 0\n")
 
 
 WHOLE = (whole_s3dis, nuscenes, sensaturban, toronto)
@@ -153,6 +164,27 @@ def cut(file: Path) -> None:
             lambda r: (r / "scannetv2_val.txt").rename(r / "scannetv1_val.txt"),
             "has scannetv1_val.txt, the list of ScanNet's first version, and no scannetv2_val.txt",
         ),
+        (
+            scannet,
+            lambda r: (r / "scannetv2_val.txt").write_text("scene0011_00\nscene0000_00\n"),
+            r"its official lists name 1 scene twice \(scene0000_00\)",
+        ),
+        (
+            nuscenes,
+            lambda r: (r / "v1.0-mini/category.json").write_text('[{"name": "noise", "index": 0}, {"name": "car", "index": 1}]'),
+            "category.json: number 1 is 'car', and in nuScenes-lidarseg it is not; write a label map",
+        ),
+        (
+            nuscenes,
+            lambda r: renamed_in(r / "v1.0-mini/sample_data.json", "LIDAR_TOP", "LIDAR_FRONT"),
+            r"lists no file below samples/LIDAR_TOP/ .* \(it lists CAM_FRONT, LIDAR_FRONT\); call",
+        ),
+        (
+            kitti,
+            lambda r: (r / "sequences/08/labels").rename(r / "sequences/08/scribbles"),
+            r"lacks the labels of 2 of 2 scans .*; scribbles/ of ScribbleKITTI lies there, which is read if it is called labels/",
+        ),
+        (kitti, lambda r: camera_poses(r / "sequences/08"), r"calib.txt: has no line 'Tr:', from the LiDAR to the camera"),
         (toronto, lambda r: (r / "L002.ply").unlink(), r"lacks 1 of the 1 files of the split val \(L002\)"),
     ],
 )
@@ -299,3 +331,30 @@ def test_whatever_a_file_holds_a_check_ends_with_sentences(every_layout: list[Pa
             assert "; " in finding.text or not finding.wrong
     finally:
         file.write_bytes(before)
+
+
+@pytest.mark.parametrize("write", [s3dis, kitti, scannet])
+def test_what_macos_lays_beside_each_file_is_no_part_of_the_data(
+    write: Callable[[Any, Path], Path], layouts: Any, tmp_path: Path
+) -> None:
+    root = write(layouts, tmp_path)
+    before, hash_before = faults(root), open_scans(root).content_hash
+    for file in [file for file in root.rglob("*") if file.is_file()]:
+        file.with_name(f"._{file.name}").write_bytes(b"\0\5\x16\7" + bytes(100))
+        (file.parent / ".DS_Store").write_bytes(b"\0\0\0\1Bud1")
+    assert faults(root) == before
+    assert open_scans(root).content_hash == hash_before
+
+
+@pytest.mark.parametrize(
+    ("file", "told"),
+    [
+        ("sequences/08/labels/000000.label", "SemanticKITTI's labels without their scans; unpack KITTI's data_odometry_vel"),
+        ("sequences/08/voxels/000000.bin", "SemanticKITTI's voxels without the scans"),
+        ("area_1/office_1/Annotations/chair_1.txt", "S3DIS's areas under other names; call them Area_1 to Area_6"),
+    ],
+)
+def test_half_of_a_data_set_is_told_for_what_it_is(file: str, told: str, tmp_path: Path) -> None:
+    (tmp_path / file).parent.mkdir(parents=True)
+    (tmp_path / file).write_bytes(b"1 2 3 4 5 6\n")
+    assert told in faults(tmp_path)[0]

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -10,8 +11,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from weakseg_ros.data.nuscenes import VAL_SCENES, NuScenes
-from weakseg_ros.data.scans import open_scans, open_splits
+from weakseg_ros.data.nuscenes import CATEGORIES, VAL_SCENES, NuScenes
+from weakseg_ros.data.scans import open_scans, open_splits, splits_of
 from weakseg_ros.errors import DataError
 from weakseg_ros.points.labels import LabelMap
 from weakseg_ros.points.projection import project
@@ -67,6 +68,25 @@ def test_official_splits(layouts: Any, tmp_path: Path) -> None:
         open_scans(whole, "test")
 
 
+def test_scenes_of_ones_own_have_no_official_split_and_are_held_out_by_share(layouts: Any, tmp_path: Path) -> None:
+    root = layouts.write_nuscenes(tmp_path, [2001, 2002, 2003], version="v1.0-trainval")
+    assert splits_of(root) == ("train",)
+    with pytest.raises(DataError, match=r"no split 'val' here; it has train$"):
+        open_scans(root, "val")
+    assert [len(part) for part in open_splits(root, 0.34)] == [4, 2]
+
+
+def test_numbers_that_mean_other_categories_need_a_map_of_their_own(layouts: Any, tmp_path: Path) -> None:
+    root = layouts.write_nuscenes(tmp_path, [61])
+    table = root / "v1.0-mini" / "category.json"
+    table.write_text(json.dumps([{"name": name, "index": i} for i, name in enumerate(CATEGORIES)]))
+    assert open_scans(root)[0].class_id is not None
+    table.write_text(json.dumps([{"name": name, "index": i} for i, name in enumerate(reversed(CATEGORIES))]))
+    with pytest.raises(DataError, match=r"category.json: number 0 is 'vehicle.ego', and .* give it with --label-map"):
+        open_scans(root)
+    assert open_scans(root, labels="nuscenes")[0].class_id is not None, "whoever names a map knows the numbers"
+
+
 def test_frames_without_labels(layouts: Any, tmp_path: Path) -> None:
     scans = open_scans(layouts.write_nuscenes(tmp_path, [77], version="v1.0-test", labelled=False), "test")
     assert [scan.class_id for scan in (scans[0], scans[1])] == [None, None]
@@ -89,7 +109,10 @@ def test_the_hash_follows_the_content(layouts: Any, tmp_path: Path) -> None:
         (lambda root: _first(root, "*_lidarseg.bin").write_bytes(bytes(39)), r"has 39 labels, its scan 40 points"),
         (lambda root: _first(root, "*_lidarseg.bin").write_bytes(bytes([99] * 40)), r"does not list \(99\)"),
         (lambda root: _first(root, "sample.json").write_text("[{"), r"sample\.json: cannot be read"),
-        (lambda root: _first(root, "sample_data.json").write_text("[]"), "lists no frame"),
+        (
+            lambda root: _first(root, "sample_data.json").write_text("[]"),
+            r"lists no file below samples/LIDAR_TOP/ for the scenes asked for; copy",
+        ),
         (lambda root: _edit(_first(root, "lidarseg.json"), '"lidarseg/v1.0', '"../lidarseg/v1.0'), "outside the data set"),
     ],
 )

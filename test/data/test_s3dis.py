@@ -67,6 +67,15 @@ def test_rooms_of_the_other_version_are_turned_upright(layouts: Any, tmp_path: P
     np.testing.assert_array_equal(open_scans(shifted)[0].cloud.xyz, before)
 
 
+def test_colours_from_0_to_1_are_the_same_colours(root: Path) -> None:
+    before = open_scans(root)[0].cloud.rgb
+    for file in (root / NAMES[0] / "Annotations").glob("*.txt"):
+        table = np.loadtxt(file)
+        table[:, 3:] /= 255
+        np.savetxt(file, table, fmt="%.6f")
+    np.testing.assert_array_equal(open_scans(root)[0].cloud.rgb, before)
+
+
 def test_a_room_without_annotations_has_no_labels(root: Path) -> None:
     room = root / "Area_1" / "office_1"
     for file in (room / "Annotations").iterdir():

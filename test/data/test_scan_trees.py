@@ -15,6 +15,7 @@ from support.small_scans import SPEC, STREET, grid_cloud, record, writer
 from weakseg_ros.data.scan_sets import Subset, check, holdout
 from weakseg_ros.data.scans import open_scans, open_splits
 from weakseg_ros.errors import DataError
+from weakseg_ros.measure.inputs import open_input
 from weakseg_ros.points.projection import RangeSpec
 
 
@@ -108,6 +109,41 @@ def test_poses_of_the_camera_become_the_lidars(tmp_path: Path) -> None:
     forward = np.eye(4)
     forward[0, 3] = 5  # the camera's z is the LiDAR's x
     np.testing.assert_allclose(scans[1].pose, forward, atol=1e-12)
+
+
+@pytest.mark.parametrize("name", ["Tr", "Tr_velo_to_cam", "Tr_velo_cam "])
+def test_the_axes_of_the_camera_have_several_names(name: str, tmp_path: Path) -> None:
+    folder = kitti_root(tmp_path, ["00"]) / "sequences" / "00"
+    (folder / "calib.txt").write_text(f"P0: 1 2 3\n{name}: 0 -1 0 0 0 0 -1 0 1 0 0 0\n")
+    (folder / "poses.txt").write_text("1 0 0 0 0 1 0 0 0 0 1 0\n1 0 0 0 0 1 0 0 0 0 1 5\n")
+    pose = open_scans(folder)[1].pose
+    assert pose is not None
+    assert pose[0, 3] == pytest.approx(5)
+
+
+def test_poses_of_a_camera_whose_axes_nobody_tells_are_left_out(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    folder = kitti_root(tmp_path, ["00"]) / "sequences" / "00"
+    (folder / "poses.txt").write_text("1 0 0 0 0 1 0 0 0 0 1 0\n1 0 0 0 0 1 0 0 0 0 1 5\n")
+    (folder / "calib.txt").write_text("P0: 1 0 0 0 0 1 0 0 0 0 1 0\n")
+    assert open_scans(folder)[1].pose is None
+    assert "calib.txt: has no line 'Tr:', from the LiDAR to the camera" in caplog.text
+
+
+def test_numbers_without_leading_zeros_keep_their_poses_times_and_labels(tmp_path: Path) -> None:
+    folder = record(tmp_path / "drive", 12)
+    (folder / "manifest.yaml").unlink()
+    for file in [*folder.glob("velodyne/*"), *folder.glob("labels/*")]:
+        file.rename(file.with_name(f"{int(file.stem)}{file.suffix}"))
+    (folder / "poses.txt").write_text("".join(f"1 0 0 {i} 0 1 0 0 0 0 1 0\n" for i in range(12)))
+    (folder / "times.txt").write_text("".join(f"{i}\n" for i in range(12)))
+    scans = open_scans(folder)
+    assert list(scans.keys) == [str(i) for i in range(12)]
+    for i in range(12):
+        assert scans[i].pose[0, 3] == i
+        assert scans[i].cloud.stamp_ns == i * 10**9
+    truth = open_input(folder, STREET, label_folder=folder / "labels")
+    for item, scan in zip(truth, scans, strict=True):
+        np.testing.assert_array_equal(item.truth, STREET.to_class(np.fromfile(folder / "labels" / f"{scan.key}.label", "<u4")))
 
 
 @settings(deadline=None, max_examples=50)

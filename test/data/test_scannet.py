@@ -53,6 +53,17 @@ def test_the_lists_are_the_splits(root: Path) -> None:
         open_scans(root, "val")
 
 
+def test_lists_and_table_from_windows_name_all_their_scenes(root: Path) -> None:
+    before = open_scans(root, "val")[0].class_id
+    for file in (*root.glob("*.txt"), *root.glob("*.tsv")):
+        columns = [line.split("\t") for line in file.read_text().splitlines()]
+        lines = ["\t".join([*row[1:2], row[0], *row[2:]]) for row in columns]  # the first column is the one that is needed
+        file.write_bytes(b"\xef\xbb\xbf" + "\r\n".join(lines).encode())
+    assert [list(part.keys) for part in open_splits(root)] == [TRAIN, VAL]
+    (root / "scans" / "scene0011_00" / "scene0011_00_vh_clean_2.labels.ply").unlink()
+    np.testing.assert_array_equal(open_scans(root, "val")[0].class_id, before)
+
+
 def test_without_its_label_file_a_scene_has_the_classes_of_its_objects(root: Path) -> None:
     before = open_scans(root, "val")[0].class_id
     (root / "scans" / "scene0011_00" / "scene0011_00_vh_clean_2.labels.ply").unlink()

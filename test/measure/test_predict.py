@@ -156,3 +156,29 @@ def test_predictions_that_are_missing_or_of_another_size_are_named(recording: Pa
     first.unlink()
     with pytest.raises(DataError, match="no prediction for 1 of 6 scans"):
         compare_files(tmp_path / "predictions", truth, "semantickitti", tmp_path / "report")
+
+
+def label(file: Path, raw: list[int]) -> None:
+    file.parent.mkdir(parents=True, exist_ok=True)
+    np.array(raw, "<u4").tofile(file)
+
+
+def test_predictions_beside_the_labels_in_one_tree_are_not_compared_with_themselves(tmp_path: Path) -> None:
+    recording = tmp_path / "dataset" / "sequences" / "08"
+    label(recording / "labels" / "000000.label", [10, 40, 40, 50])
+    label(recording / "predictions" / "000000.label", [10, 40, 50, 50])
+    label(tmp_path / "alone" / "08" / "000000.label", [10, 40, 50, 50])
+    for predictions in (tmp_path / "dataset", tmp_path / "alone"):
+        assert compare_files(predictions, tmp_path / "dataset", "semantickitti", tmp_path / "report")["accuracy"] == 0.75
+    with pytest.raises(DataError, match=r"labels/000000.label: is both prediction and truth; give the folder of the one"):
+        compare_files(recording / "labels", recording / "labels", "semantickitti", tmp_path / "report")
+    np.save(recording / "predictions" / "000000.npy", np.array([10, 40, 40, 50], np.uint32))
+    with pytest.raises(DataError, match=r"several label files of one scan \(sequences/08/predictions/000000.label and "):
+        compare_files(tmp_path / "dataset", tmp_path / "dataset", "semantickitti", tmp_path / "report")
+
+
+def test_ids_of_the_truth_that_the_map_does_not_list_are_named(tmp_path: Path) -> None:
+    label(tmp_path / "truth" / "0.label", [10, 40, 777, 50])
+    label(tmp_path / "predicted" / "0.label", [10, 40, 50, 50])
+    with pytest.raises(DataError, match=r"truth/0.label: holds ids that label map 'semantickitti' does not list \(777\); give"):
+        compare_files(tmp_path / "predicted", tmp_path / "truth", "semantickitti", tmp_path / "report")

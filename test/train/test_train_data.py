@@ -99,6 +99,13 @@ def test_files_of_another_kind_where_labels_are_due_are_named(
     assert "another kind" not in caplog.text
 
 
+def test_two_label_files_for_one_scan_are_told(bare: Callable[..., Path], caplog: pytest.LogCaptureFixture) -> None:
+    data = bare()
+    np.save(data / "labels" / "000001.npy", np.zeros(3, np.uint32))
+    assert open_scans(data)[1].class_id is not None
+    assert "1 scan has two label files (the first: 000001.label and 000001.npy), of which .label is read" in caplog.text
+
+
 def test_labels_with_instances_as_floats_and_as_text_are_named(bare: Callable[..., Path]) -> None:
     data = bare()
     rewrite(data, lambda raw, file: np.where(raw > 0, raw | 3 << 16, 0).astype("<f4").tofile(file))

@@ -18,7 +18,7 @@ from weakseg_ros.measure.pictures import RIGHT, WRONG
 from weakseg_ros.points.cloud import make_cloud
 from weakseg_ros.points.input_settings import InputSettings
 from weakseg_ros.points.labels import LabelClass, LabelMap
-from weakseg_ros.view.frames import Model, Shown, by_name, open_recording
+from weakseg_ros.view.frames import Model, Shown, by_name, by_raw_id, open_recording
 from weakseg_ros.view.legend import legend_html
 from weakseg_ros.view.panes import DIM, box_edges, boxes_of, colors_of, looks_of, share_wrong, sides_of
 
@@ -143,6 +143,13 @@ def test_classes_of_another_map_are_found_by_name() -> None:
     other = LabelMap("two", (LABELS.classes[0], LabelClass(1, "car", (1, 2, 3), True, (99,))))
     assert by_name(other, LABELS).tolist() == [0, 2]
     assert by_name(LABELS, other).tolist() == [0, 0, 1, 0]
+
+
+def test_maps_that_number_their_classes_differently_are_matched_by_name() -> None:
+    nuscenes, street = LabelMap.load("nuscenes"), LabelMap.load("street")
+    shown = by_raw_id(street, nuscenes)
+    assert nuscenes.names[shown[street.id_of("vegetation")]] == "vegetation"
+    assert not shown[street.id_of("person")], "30 is a person in the one and vegetation in the other"
 
 
 def test_the_bag_for_foxglove_holds_what_was_shown(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -14,9 +14,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from weakseg_ros.data.arrays import load_array, open_archive
-from weakseg_ros.data.bag_files import natural
 from weakseg_ros.data.bin_layout import LAYOUTS, SHOWN, USUAL, find_layout, named_layout, read_bin
 from weakseg_ros.data.pcd import read_pcd, read_ply
+from weakseg_ros.data.scan_files import own_files
 from weakseg_ros.data.side_files import stamp_of
 from weakseg_ros.errors import DataError, counted
 from weakseg_ros.extras import need
@@ -49,12 +49,12 @@ def cloud_files(path: Path) -> list[Path]:
     """
     if path.is_file():
         return [path] if path.suffix.lower() in READERS else []
-    found = [file for file in path.iterdir() if file.suffix.lower() in READERS] if path.is_dir() else []
+    found = own_files(file for file in path.iterdir() if file.suffix.lower() in READERS) if path.is_dir() else []
     kinds = sorted({file.suffix.lower() for file in found}, key=lambda kind: -sum(f.suffix.lower() == kind for f in found))
     if len(kinds) > 1:
         others = ", ".join(f"{sum(f.suffix.lower() == kind for f in found)} {kind}" for kind in kinds[1:])
         log.warning("%s: holds files of several kinds; those of %s are read, %s are not", path, kinds[0], others)
-    return sorted((file for file in found if file.suffix.lower() == kinds[0]), key=natural) if kinds else []
+    return [file for file in found if file.suffix.lower() == kinds[0]] if kinds else []
 
 
 def read_cloud_file(path: Path, columns: Sequence[str] = (), intensity_field: str = "auto") -> Cloud:

@@ -43,6 +43,16 @@ _VAL_RANGES = (
 VAL_SCENES = frozenset(f"scene-{i:04d}" for first, last in _VAL_RANGES for i in range(first, last + 1))
 """the 150 scenes of the official validation split; the other 700 are for training"""
 MINI_VAL_SCENES = frozenset({"scene-0103", "scene-0916"})
+CATEGORIES = (
+    *("noise", "animal", "human.pedestrian.adult", "human.pedestrian.child", "human.pedestrian.construction_worker"),
+    *("human.pedestrian.personal_mobility", "human.pedestrian.police_officer", "human.pedestrian.stroller"),
+    *("human.pedestrian.wheelchair", "movable_object.barrier", "movable_object.debris", "movable_object.pushable_pullable"),
+    *("movable_object.trafficcone", "static_object.bicycle_rack", "vehicle.bicycle", "vehicle.bus.bendy", "vehicle.bus.rigid"),
+    *("vehicle.car", "vehicle.construction", "vehicle.emergency.ambulance", "vehicle.emergency.police", "vehicle.motorcycle"),
+    *("vehicle.trailer", "vehicle.truck", "flat.driveable_surface", "flat.other", "flat.sidewalk", "flat.terrain"),
+    *("static.manmade", "static.other", "static.vegetation", "vehicle.ego"),
+)
+"""of lidarseg, each at the number that label files hold for it"""
 
 
 @dataclass(frozen=True)
@@ -71,9 +81,14 @@ class NuScenes(OpensAsOne):
         self.labels = labels or LabelMap.load("nuscenes")
         self.name = " ".join(filter(None, [folder.resolve().name, split]))
         tables = folder / _version(folder)
-        self._frames = _frames(tables, _chosen(tables, split, scenes))
+        if labels is None:
+            _refuse_other_categories(tables)
+        chosen = _chosen(tables, split, scenes)
+        if not chosen:
+            raise DataError(f"{tables}: lists no scene of those asked for; name other scenes, or copy the tables again")
+        self._frames = _frames(tables, chosen)
         if not self._frames:
-            raise DataError(f"{tables}: lists no frame of the LiDAR for what was asked; copy the tables again")
+            raise DataError(f"{tables}: lists no file below {SENSOR} for the scenes asked for{_other_sensors(tables)}")
         self.keys = tuple(frame.key for frame in self._frames)
 
     @classmethod
@@ -83,8 +98,13 @@ class NuScenes(OpensAsOne):
 
     @classmethod
     def splits(cls, folder: Path) -> tuple[str, ...]:
-        """'train' and 'val', or 'test'."""
-        return ("test",) if _version(folder) == "v1.0-test" else ("train", "val")
+        """Those of 'train' and 'val' of which there is a scene, or 'test'."""
+        version = _version(folder)
+        if version == "v1.0-test":
+            return ("test",)
+        val = _val_scenes(version)
+        found = {row["name"] in val for row in _table(folder / version, "scene")}
+        return tuple(name for name, is_val in (("train", False), ("val", True)) if is_val in found)
 
     @classmethod
     def open(cls, folder: Path, split: str, labels: LabelMap | None, sequences: Sequence[str]) -> NuScenes:
@@ -151,13 +171,36 @@ def _version(folder: Path) -> str:
     return next(version for version in VERSIONS if (folder / version / "sample_data.json").is_file())
 
 
+def _val_scenes(version: str) -> frozenset[str]:
+    return MINI_VAL_SCENES if version == "v1.0-mini" else VAL_SCENES
+
+
+def _refuse_other_categories(tables: Path) -> None:
+    """DataError where the numbers in label files mean other classes than nuScenes' own: data in its layout, not its data."""
+    for row in _table(tables, "category", needed=False):
+        number, name = row.get("index"), row.get("name")
+        if isinstance(number, int) and not (0 <= number < len(CATEGORIES) and CATEGORIES[number] == name):
+            raise DataError(
+                f"{tables / 'category.json'}: number {number} is '{name}', and in nuScenes-lidarseg it is not; write a label map "
+                "with these numbers as raw_ids (docs/classes.md), and give it with --label-map"
+            )
+
+
+def _other_sensors(tables: Path) -> str:
+    """The folders of samples that the table of files names, and what to do, as the end of a sentence."""
+    files = (PurePosixPath(str(row.get("filename", ""))) for row in _table(tables, "sample_data"))
+    found = sorted({file.parts[1] for file in files if len(file.parts) > 2 and file.parts[0] == "samples"})
+    there = f" (it lists {some(found)}); call the LiDAR LIDAR_TOP as nuScenes does, or" if found else ";"
+    return f"{there} copy the tables again"
+
+
 def _chosen(tables: Path, split: str, names: Sequence[str]) -> dict[str, str]:
     """The scenes to open: name by token."""
     scenes = {row["token"]: row["name"] for row in _table(tables, "scene")}
     for name in names:
         if name not in scenes.values():
             raise DataError(f"{tables}: no scene '{name}'{did_you_mean(name, scenes.values())}; it has {len(scenes)}")
-    val = MINI_VAL_SCENES if tables.name == "v1.0-mini" else VAL_SCENES
+    val = _val_scenes(tables.name)
     wanted = {name for name in scenes.values() if split not in ("train", "val") or (name in val) == (split == "val")}
     return {token: name for token, name in scenes.items() if name in wanted and (not names or name in names)}
 

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from weakseg_ros.data.bag_files import under_another_name
 
+_OWNERS_KITTI = "unpack KITTI's data_odometry_velodyne.zip over them"
 MOST_LOOKED_AT = 50
 """folders around the one that was named"""
 _OWNERS_S3DIS = "download Stanford3dDataset_v1.2_Aligned_Version from its owners, whose text files hold all points"
@@ -22,6 +23,9 @@ FORMS = (
     ("*/scene*.pth", f"ScanNet's scenes as another program prepared them; {_OWNERS_SCANNET}"),
     ("scene*.pth", f"ScanNet's scenes as another program prepared them; {_OWNERS_SCANNET}"),
     ("input_*/*.ply", "tiles that were thinned out; results count on all points, so name the folder of the originals"),
+    ("sequences/*/labels/*.label", f"SemanticKITTI's labels without their scans; {_OWNERS_KITTI}"),
+    ("sequences/*/voxels/*.bin", f"SemanticKITTI's voxels without the scans; {_OWNERS_KITTI}"),
+    ("[aA][rR][eE][aA]*/*/Annotations/*.txt", "S3DIS's areas under other names; call them Area_1 to Area_6"),
     ("L00[1-4].las", "Toronto-3D in another format; download its .ply files"),
 )
 """what the names of files say, and what to do"""

@@ -24,6 +24,8 @@ WHAT_IS_READ = (
     "12 numbers (KITTI: the upper three rows of a 4 x 4 matrix), 16 (all four rows), either of them after the scan's number, "
     "7 (x y z qx qy qz qw) or 8 (TUM: the time in s before these)"
 )
+_LIDAR_TO_CAMERA = ("Tr", "Tr_velo_to_cam", "Tr_velo_cam")
+"""what KITTI calls it in the data of its odometry, object and tracking benchmarks"""
 _MATRICES, _NUMBERED, _QUATERNIONS, _STAMPED = (12, 16), (13, 17), 7, 8
 
 
@@ -117,13 +119,19 @@ def format_pose(pose: NDArray[np.float64]) -> str:
 
 
 def _read_calibration(path: Path) -> NDArray[np.float64]:
+    """(4, 4) from the LiDAR's axes to the camera's; the identity without a file. DataError where the file does not say it."""
     transform = np.eye(4)
-    lines = read_lines(path) if path.is_file() else []
-    for line in lines:
-        name, _, numbers = line.partition(":")
-        if name == "Tr":
-            transform[:3] = np.array(_numbers(numbers.split(), 12, f"{path}: Tr")).reshape(3, 4)
-    return transform
+    if not path.is_file():
+        return transform
+    for line in read_lines(path):
+        name, _, numbers = (part.strip() for part in line.partition(":"))
+        if name in _LIDAR_TO_CAMERA:
+            transform[:3] = np.array(_numbers(numbers.split(), 12, f"{path}: {name}")).reshape(3, 4)
+            return transform
+    raise DataError(
+        f"{path}: has no line 'Tr:', from the LiDAR to the camera, of which KITTI writes the poses beside it; take KITTI's file "
+        "that has it, or remove this one where the poses are the LiDAR's own"
+    )
 
 
 def _numbers(words: Sequence[str], width: int, where: str) -> list[float]:

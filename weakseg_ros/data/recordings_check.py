@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from weakseg_ros.data.findings import Finding, fault, missing_parts, note, some
+from weakseg_ros.data.scan_files import LABEL_SUFFIXES, own_files
 from weakseg_ros.data.side_files import label_file, poses_of, stamps_of
 from weakseg_ros.errors import DataError, counted
 
@@ -16,6 +17,7 @@ KITTI_COUNTS = {
     **{"20": 831, "21": 2721},
 }
 """scans in each sequence of SemanticKITTI"""
+SCRIBBLES = "scribbles"
 POSS_COUNTS = {"00": 500, "01": 500, "02": 500, "03": 500, "04": 500, "05": 488}
 """scans in each sequence of SemanticPOSS"""
 
@@ -26,7 +28,7 @@ def published_findings(
     """What a copy of a published data set lacks: sequences of its splits, scans of its sequences."""
     yield from missing_parts(root / "sequences", "sequences", found, splits)
     for name, folder in found.items():
-        scans = len(list(folder.glob("velodyne/*.bin")))
+        scans = len(own_files(folder.glob("velodyne/*.bin")))
         if scans != counts.get(name, scans):
             yield fault(
                 f"{folder / 'velodyne'}: has {counted(scans, 'scan')}, {counts[name]} were published; copy the sequence again"
@@ -37,12 +39,15 @@ def published_findings(
 
 def recording_findings(folder: Path, labelled: bool) -> Iterator[Finding]:
     """What one recording lacks: labels of its scans where it should be `labelled`, lines of poses.txt and times.txt."""
-    keys = sorted(file.stem for file in folder.glob("velodyne/*.bin"))
+    keys = [file.stem for file in own_files(folder.glob("velodyne/*.bin"))]
     without = [key for key in keys if label_file(folder, key) is None]
     if without:
         text = f"{folder / 'labels'}: lacks the labels of {len(without)} of {counted(len(keys), 'scan')} ({some(without)})"
+        there = f"; {SCRIBBLES}/ of ScribbleKITTI lies there, which is read if it is called labels/"
+        text += there if (folder / SCRIBBLES).is_dir() else ""
         yield fault(f"{text}; copy them") if labelled else note(text)
-    strays = sorted({file.stem for kind in ("label", "npy") for file in folder.glob(f"labels/*.{kind}")} - set(keys))
+    labels = own_files(file for suffix in LABEL_SUFFIXES for file in folder.glob(f"labels/*{suffix}"))
+    strays = list(dict.fromkeys(file.stem for file in labels if file.stem not in set(keys)))
     if strays:
         yield fault(f"{folder / 'velodyne'}: lacks the scans of {counted(len(strays), 'label file')} ({some(strays)}); copy them")
     yield from _of_side_file(lambda: stamps_of(folder, keys, listed=True))

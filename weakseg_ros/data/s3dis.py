@@ -20,10 +20,12 @@ from numpy.typing import NDArray
 
 from weakseg_ros.data.findings import Finding, fault, missing_parts, note, some
 from weakseg_ros.data.point_text import read_point_text
+from weakseg_ros.data.scan_files import own_files
 from weakseg_ros.data.scan_sets import Scan
 from weakseg_ros.data.static_scans import Place, StaticScans
 from weakseg_ros.errors import DataError, counted
 from weakseg_ros.files import content_of
+from weakseg_ros.points.rgb import from_channels
 
 AREAS = tuple(f"Area_{number}" for number in range(1, 7))
 VAL_AREA = "Area_5"
@@ -82,7 +84,7 @@ class S3dis(StaticScans):
         table = np.concatenate(tables)
         room = room_of(place)
         xyz = upright(table[:, :3], angle_of(room))
-        rgb = np.clip(np.rint(table[:, 3:]), 0, 255).astype(np.uint8)
+        rgb = from_channels(*np.clip(table[:, 3:], 0, 255).T)
         if place.files[0].parent.name != ANNOTATIONS:
             return self.scan_of(place, xyz, rgb, None)
         counts = list(map(len, tables))
@@ -143,14 +145,14 @@ def missing_rooms(folder: Path) -> Iterator[Finding]:
 
 def room_findings(room: Path) -> Iterator[Finding]:
     """Whether a room has its objects, and whether they hold as many points as its own file."""
-    objects = content_of(room / ANNOTATIONS)
-    if not any(file.suffix == ".txt" for file in objects):
+    objects = _texts(room / ANNOTATIONS)
+    if not objects:
         yield fault(f"{room}: has no {ANNOTATIONS}, so its points have no labels; copy the room again")
         return
-    own = next((file for file in content_of(room) if file.suffix == ".txt"), None)  # copyRoom_1 calls it copy_Room_1.txt
+    own = next(iter(_texts(room)), None)  # copyRoom_1 calls it copy_Room_1.txt
     if own is None:
         return
-    labelled, points = sum(_lines(file) for file in objects if file.suffix == ".txt"), _lines(own)
+    labelled, points = sum(map(_lines, objects)), _lines(own)
     if labelled != points:
         text = f"{room}: its objects hold {counted(labelled, 'point')} and {own.name} {points}"
         much = abs(labelled - points) > UNLABELLED_ALLOWED * points
@@ -172,8 +174,12 @@ def _lines(file: Path) -> int:
 
 def room_files(room: Path) -> list[Path]:
     """The object files of a room by class and number, or its own file where it has none."""
-    files = [file for file in content_of(room / ANNOTATIONS) if file.suffix == ".txt"]
-    return sorted(files, key=_by_class_and_number) or [room / f"{room.name}.txt"]
+    return sorted(_texts(room / ANNOTATIONS), key=_by_class_and_number) or [room / f"{room.name}.txt"]
+
+
+def _texts(folder: Path) -> list[Path]:
+    """The text files in a folder."""
+    return own_files(file for file in content_of(folder) if file.suffix == ".txt")
 
 
 def room_of(place: Place) -> Path:

@@ -15,6 +15,7 @@ manifest.yaml         ours: sensor, label map, sha256 of every file
 from __future__ import annotations
 
 import logging
+from collections.abc import Iterable
 from dataclasses import dataclass
 from decimal import Decimal
 from pathlib import Path
@@ -24,6 +25,7 @@ from numpy.typing import NDArray
 
 from weakseg_ros.config import dump_yaml, from_mapping, read_yaml
 from weakseg_ros.data.arrays import load_array
+from weakseg_ros.data.bag_files import natural
 from weakseg_ros.data.bin_layout import KITTI, SHOWN, find_layout, read_bin
 from weakseg_ros.errors import DataError, counted
 from weakseg_ros.files import read_regular, sha256_of_parts, write_atomic
@@ -101,6 +103,12 @@ class Manifest:
         if not manifest.complete:
             raise DataError(f"{folder}: was interrupted while it was written; write it again")
         return manifest
+
+
+def own_files(files: Iterable[Path]) -> list[Path]:
+    """Files in the order of the numbers in their names, without the '._NAME' that macOS lays beside each file on other disks."""
+    kept = (file for file in files if not file.name.startswith("._"))
+    return sorted(kept, key=lambda file: ([natural(Path(part)) for part in file.parts], file.name))
 
 
 def content_hash(files: dict[str, str]) -> str:

@@ -17,6 +17,7 @@ import csv
 import json
 import logging
 import re
+from collections import Counter
 from collections.abc import Collection, Iterator
 from functools import lru_cache
 from pathlib import Path
@@ -122,12 +123,13 @@ def root_of(folder: Path) -> Path:
 
 def official_splits(folder: Path) -> dict[str, str]:
     """The split by the name of a scene, from those of the official lists that are there."""
-    found: dict[str, str] = {}
-    for split, name in LISTS.items():
-        file = list_file(folder, name)
-        if file is not None:
-            found |= dict.fromkeys(_text(file).split(), split)
-    return found
+    return {scene: split for split, scenes in official_lists(folder).items() for scene in scenes}
+
+
+def official_lists(folder: Path) -> dict[str, list[str]]:
+    """The scenes in each of the official lists that are there."""
+    files = {split: list_file(folder, name) for split, name in LISTS.items()}
+    return {split: _text(file).split() for split, file in files.items() if file is not None}
 
 
 def list_file(folder: Path, name: str) -> Path | None:
@@ -168,9 +170,9 @@ def table_findings(table: Path) -> Iterator[Finding]:
 
 def list_findings(folder: Path, scenes: Collection[str]) -> Iterator[Finding]:
     """The official lists: whether they are there, are those of version 2, and name scenes that are there."""
-    listed = official_splits(folder)
+    lists, listed = official_lists(folder), official_splits(folder)
     for split, count in COUNTS.items():
-        names = [name for name, its in listed.items() if its == split]
+        names = lists.get(split, [])
         if not names:
             old = list_file(folder, LISTS[split].replace("scannetv2", "scannetv1"))
             what = f"has {old.name}, the list of ScanNet's first version, and no" if old else "has no"
@@ -180,6 +182,11 @@ def list_findings(folder: Path, scenes: Collection[str]) -> Iterator[Finding]:
             yield fault(f"{file}: lists {counted(len(names), 'scene')}, version 2 has {count}; take the list of version 2")
         if names:
             yield from missing_parts(folder, "scenes", scenes, {split: names})
+    twice = [name for name, times in Counter(name for names in lists.values() for name in names).items() if times > 1]
+    if twice:
+        yield fault(
+            f"{folder}: its official lists name {counted(len(twice), 'scene')} twice ({some(twice)}); download them again"
+        )
     others = [name for name in scenes if name not in listed]
     if listed and others:
         yield note(f"{folder}: {counted(len(others), 'scene is', 'scenes are')} in none of the official lists ({some(others)})")
@@ -325,6 +332,6 @@ def _json(file: Path) -> Any:
 
 def _text(file: Path) -> str:
     try:
-        return read_regular(file).decode("utf-8")
+        return read_regular(file).decode("utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         raise DataError(f"{file}: cannot be read ({error}); copy it again") from None

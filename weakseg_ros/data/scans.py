@@ -265,13 +265,13 @@ def _share_spec(recordings: Sequence[ScanFolder]) -> None:
 
 def _points_of(folder: Path) -> list[Path]:
     """The files of a recording's scans, in order."""
-    return sorted((folder / "velodyne").glob("*.bin"))
+    return scan_files.own_files((folder / "velodyne").glob("*.bin"))
 
 
 def layout_files(folder: Path) -> list[str]:
     """The files of the layout that are there, relative to the folder, sorted; the manifest is not one of them."""
-    labels = (path for suffix in scan_files.LABEL_SUFFIXES for path in folder.glob(f"labels/*{suffix}"))
-    scans = [*folder.glob("velodyne/*.bin"), *labels, *folder.glob("rgb/*.rgb")]
+    kinds = ("velodyne/*.bin", *(f"labels/*{suffix}" for suffix in scan_files.LABEL_SUFFIXES), "rgb/*.rgb")
+    scans = scan_files.own_files(path for kind in kinds for path in folder.glob(kind))
     single = [folder / name for name in ("calib.txt", "poses.txt", "times.txt", scan_files.EXPRESSIONS)]
     return sorted(str(path.relative_to(folder)) for path in [*scans, *filter(Path.is_file, single)])
 

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import logging
+from collections import Counter
 from collections.abc import Callable, Sequence
 from collections.abc import Set as AbstractSet
 from functools import lru_cache
@@ -14,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from weakseg_ros.data.pose_files import read_poses
-from weakseg_ros.data.scan_files import LABEL_SUFFIXES, format_stamp, read_stamps
+from weakseg_ros.data.scan_files import LABEL_SUFFIXES, format_stamp, own_files, read_stamps
 from weakseg_ros.errors import DataError, counted
 
 log = logging.getLogger(__name__)
@@ -92,9 +93,15 @@ def label_file(folder: Path, key: str) -> Path | None:
 
 
 def say_strays(folder: Path, keys: Sequence[str]) -> None:
-    """Warn of label files that belong to no scan or that no reader knows: nobody would miss them."""
+    """Warn of label files that belong to no scan, that no reader knows or that are two for one scan: nobody would miss them."""
     _say_other_kinds(folder, set(keys))
-    labels = sorted(file for suffix in LABEL_SUFFIXES for file in (folder / "labels").glob(f"*{suffix}"))
+    labels = own_files(file for suffix in LABEL_SUFFIXES for file in (folder / "labels").glob(f"*{suffix}"))
+    twice = [name for name, files in Counter(file.stem for file in labels).items() if files > 1]
+    if twice:
+        say_once(
+            f"{folder / 'labels'}: {counted(len(twice), 'scan has', 'scans have')} two label files (the first: {twice[0]}.label "
+            f"and {twice[0]}.npy), of which .label is read; remove the wrong ones"
+        )
     strays = [file for file in labels if file.stem not in set(keys)]
     if strays:
         say_once(

@@ -19,7 +19,7 @@ from weakseg_ros.data.bag_cursor import BagCursor
 from weakseg_ros.data.bag_files import is_bag
 from weakseg_ros.data.bags import RawMessage, find_cloud_topic, list_topics, read_raw
 from weakseg_ros.data.places import PLACE_TYPES, Place, place_of
-from weakseg_ros.data.scan_files import read_raw_labels
+from weakseg_ros.data.scan_files import own_files, read_raw_labels
 from weakseg_ros.data.scan_sets import Scan, readable
 from weakseg_ros.data.scans import open_scans
 from weakseg_ros.errors import CloudError, DataError, counted
@@ -27,6 +27,7 @@ from weakseg_ros.files import sha256_of, sha256_of_parts
 from weakseg_ros.points.cloud import Cloud
 from weakseg_ros.points.input_settings import InputSettings
 from weakseg_ros.points.labels import NO_LABELS, LabelMap, instances_in
+from weakseg_ros.points.matched_labels import in_data_of
 from weakseg_ros.points.reading import as_asked, read_message
 
 
@@ -182,7 +183,7 @@ class BagInput:
 
 
 class ScanInput:
-    """A folder of scans; labels of another map come over by their raw ids."""
+    """A folder of scans; labels of another map come over as `in_data_of` says."""
 
     def __init__(
         self, path: Path, labels: LabelMap, split: str, label_folder: Path | None, reading: InputSettings, label_map: str
@@ -192,8 +193,10 @@ class ScanInput:
             self._scans = open_scans(path, split, labels=NO_LABELS)
         else:
             native = open_scans(path, split, label_map or None).labels
-            self._scans = open_scans(path, split, labels=_extended(labels, native))
-            self.shared, self.notes = _shared(labels, native, str(path))
+            matched, assumed = in_data_of(labels, native)
+            self._scans = open_scans(path, split, labels=matched)
+            self.shared, self.notes = _shared(matched, native, str(path))
+            self.notes += assumed
         self.name, self.topic = self._scans.name, ""
         self.problems: list[str] = []
         self._reading = reading
@@ -232,11 +235,12 @@ class _TruthFiles:
     """One label file per scan, in order; the raw ids that the map does not list are named in one of the `notes`."""
 
     def __init__(self, folder: Path, labels: LabelMap, label_map: str, notes: list[str]) -> None:
-        self.files = sorted(folder.glob("*.label")) or sorted(folder.glob("*.npy"))
+        self.files = own_files(folder.glob("*.label")) or own_files(folder.glob("*.npy"))
         if not self.files:
             raise DataError(f"{folder}: holds no .label or .npy file; give the folder that holds one per scan")
-        self._labels = _extended(labels, LabelMap.load(label_map)) if label_map else labels
+        self._labels, assumed = in_data_of(labels, LabelMap.load(label_map)) if label_map else (labels, [])
         self._notes = notes
+        notes += assumed
         self._strange: set[int] = set()
 
     def read(self, index: int, points: int) -> tuple[NDArray[np.uint8], NDArray[np.uint16]]:
@@ -253,23 +257,15 @@ class _TruthFiles:
         return f"points with the raw ids {listed} are not counted: label map '{self._labels.name}' does not list them"
 
 
-def _extended(labels: LabelMap, native: LabelMap) -> LabelMap:
-    """The bundle's map, which also knows, and ignores, the raw ids that only the data's own map lists."""
-    known = {raw for row in labels.classes for raw in row.raw_ids}
-    strange = tuple(raw for row in native.classes for raw in row.raw_ids if raw not in known)
-    first = dataclasses.replace(labels.classes[0], raw_ids=labels.classes[0].raw_ids + strange)
-    return LabelMap(labels.name, (first, *labels.classes[1:]))
-
-
 def _shared(labels: LabelMap, native: LabelMap, where: str) -> tuple[frozenset[int], list[str]]:
-    """Class ids of the bundle that the data's classes reach by their raw ids, and what falls by the wayside."""
+    """Class ids of the bundle that the data's classes reach, and what falls by the wayside."""
     reached = labels.to_class(native.to_raw(np.arange(native.num_classes)))
     shared = frozenset(int(k) for k in reached if k)
     if not shared:
         theirs, ours = ", ".join(native.names[1:]), ", ".join(labels.names[1:])
         raise DataError(
-            f"{where}: its classes ({theirs}) and the bundle's ({ours}) share no raw id; give the label maps common raw_ids, "
-            "or use a bundle trained for these classes"
+            f"{where}: its classes ({theirs}) and the bundle's ({ours}) share neither raw id nor name; give the label maps "
+            "common raw_ids, or use a bundle trained for these classes"
         )
     lost = [native.names[k] for k in range(1, native.num_classes) if not reached[k]]
     unasked = [labels.names[k] for k in range(1, labels.num_classes) if k not in shared]

@@ -3,13 +3,15 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from weakseg_ros.data.arrays import load_array
-from weakseg_ros.data.scan_files import LABEL_SUFFIXES, read_raw_labels
+from weakseg_ros.data.scan_files import LABEL_SUFFIXES, own_files, read_raw_labels
 from weakseg_ros.errors import DataError, counted
 from weakseg_ros.files import check_can_write, environment, make_folder, write_json
 from weakseg_ros.measure.metrics import ConfusionMatrix
@@ -18,7 +20,8 @@ from weakseg_ros.measure.summary import panoptic_figures
 from weakseg_ros.points.labels import LabelMap
 
 SUMMARY_FILE = "summary.json"
-FOLDERS = ("predictions", "labels", "sequences")
+PREDICTIONS, LABELS = "predictions", "labels"
+FOLDERS = (PREDICTIONS, LABELS, "sequences")
 """names of folders that say what lies in them, not which scan it is of"""
 
 
@@ -36,12 +39,11 @@ def compare_files(predictions: Path, truth: Path, label_map: str, out: Path) -> 
         count = _points_in(true_file)
         true = read_raw_labels(true_file, count)
         predicted = _same_count(predicted_file, true_file, count)
-        strange = labels.unknown_raw_ids(predicted)
-        if strange:
-            listed = ", ".join(map(str, strange[:5]))
-            raise DataError(
-                f"{predicted_file}: holds ids that label map '{labels.name}' does not list ({listed}); give --label-map"
-            )
+        for file, raw in ((predicted_file, predicted), (true_file, true)):
+            strange = labels.unknown_raw_ids(raw)
+            if strange:
+                listed = ", ".join(map(str, strange[:5]))
+                raise DataError(f"{file}: holds ids that label map '{labels.name}' does not list ({listed}); give --label-map")
         confusion.add(labels.to_class(predicted), labels.to_class(true))
         objects.add(predicted, true)
     summary = _summary(confusion, objects, labels, len(pairs))
@@ -85,7 +87,8 @@ def in_words(summary: dict[str, Any]) -> str:
 
 
 def _pairs(predictions: Path, truth: Path) -> list[tuple[Path, Path]]:
-    found, wanted = _files_by_scan(predictions), _files_by_scan(truth)
+    """(prediction, truth) of each scan in `truth`, no file both; DataError where one is missing or not clear."""
+    found, wanted = _files_by_scan(predictions, PREDICTIONS), _files_by_scan(truth, LABELS)
     missing = [name for name in wanted if name not in found]
     if missing:
         listed = ", ".join(missing[:3])
@@ -93,21 +96,33 @@ def _pairs(predictions: Path, truth: Path) -> list[tuple[Path, Path]]:
             f"{predictions}: holds no prediction for {len(missing)} of "
             f"{counted(len(wanted), 'scan')} ({listed}); predict all of them"
         )
+    same = [file for name, file in wanted.items() if file.samefile(found[name])]
+    if same:
+        raise DataError(f"{same[0]}: is both prediction and truth; give the folder of the one and that of the other")
     return [(found[name], file) for name, file in wanted.items()]
 
 
-def _files_by_scan(folder: Path) -> dict[str, Path]:
-    """The label files below a folder by what names their scan."""
+def _files_by_scan(folder: Path, preferred: str) -> dict[str, Path]:
+    """The label files below a folder by what names their scan; of two for one scan the one in a folder called `preferred`."""
     if not folder.is_dir():
         raise DataError(f"{folder}: there is no such folder; check the path")
-    files = sorted(file for file in folder.rglob("*") if file.suffix in LABEL_SUFFIXES and file.is_file())
+    files = sorted(file for file in own_files(folder.rglob("*")) if file.suffix in LABEL_SUFFIXES and file.is_file())
     if not files:
         raise DataError(f"{folder}: holds no label file ({', '.join(LABEL_SUFFIXES)}); check the path")
-    names = {}
+    found: defaultdict[str, list[Path]] = defaultdict(list)
     for file in files:
-        parts = [part for part in file.relative_to(folder).with_suffix("").parts if part not in FOLDERS]
-        names["/".join(parts)] = file
-    return names
+        parts = file.relative_to(folder).with_suffix("").parts
+        found["/".join(part for part in parts if part not in FOLDERS)].append(file)
+    return {name: _one_of(some, folder, preferred) for name, some in found.items()}
+
+
+def _one_of(files: Sequence[Path], folder: Path, preferred: str) -> Path:
+    """The label file of a scan; DataError where there are several."""
+    meant = [file for file in files if preferred in file.relative_to(folder).parts] or files
+    if len(meant) > 1:
+        names = " and ".join(str(file.relative_to(folder)) for file in meant[:2])
+        raise DataError(f"{folder}: has several label files of one scan ({names}); name the folder of the right ones")
+    return meant[0]
 
 
 def _points_in(file: Path) -> int:

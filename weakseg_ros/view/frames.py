@@ -25,6 +25,7 @@ from weakseg_ros.measure.inputs import Input, open_input, open_inputs
 from weakseg_ros.points.cloud import Cloud
 from weakseg_ros.points.input_settings import InputSettings
 from weakseg_ros.points.labels import LabelMap
+from weakseg_ros.points.matched_labels import in_data_of
 
 KEPT_POINTS = 6_000_000
 """points of the scans that are kept in memory with their answers, about 400 MB with two models"""
@@ -72,8 +73,8 @@ ClassesTo = Callable[[LabelMap, LabelMap], NDArray[np.uint8]]
 
 
 def by_raw_id(own: LabelMap, shown: LabelMap) -> NDArray[np.uint8]:
-    """Classes that have the same raw ids are the same."""
-    return shown.to_class(own.to_raw(np.arange(own.num_classes)))
+    """Classes that have the same raw ids are the same; where the maps number them in their own ways, those of the same name."""
+    return in_data_of(shown, own)[0].to_class(own.to_raw(np.arange(own.num_classes)))
 
 
 def by_name(own: LabelMap, shown: LabelMap) -> NDArray[np.uint8]:
