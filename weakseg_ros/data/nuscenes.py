@@ -182,7 +182,7 @@ def _refuse_other_categories(tables: Path) -> None:
         if isinstance(number, int) and not (0 <= number < len(CATEGORIES) and CATEGORIES[number] == name):
             raise DataError(
                 f"{tables / 'category.json'}: number {number} is '{name}', and in nuScenes-lidarseg it is not; write a label map "
-                "with these numbers as raw_ids (docs/classes.md), and give it with --label-map"
+                "with these numbers as raw_ids (docs/classes.md), and give it to 'weakseg train' with --label-map"
             )
 
 

@@ -177,7 +177,7 @@ def _raw_ids_for(folder: Path, record: SparseRecord, labels: LabelMap) -> dict[i
     """By the raw id in label files that `labels` does not list, the one that means the same class in it, 0 = it has none."""
     if not record.raw_ids or record.raw_ids == raw_ids_of(labels):
         return {}
-    advice = "give the map that the labels were made with (--label-map)"
+    advice = "give the map that the labels were made with, which is --label-map of 'weakseg train'"
     if record.draw is not None:
         advice += ", or draw them again with 'weakseg sparse'"
     followed = follow(record, labels, str(folder), advice)
