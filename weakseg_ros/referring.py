@@ -16,6 +16,7 @@ from weakseg_ros.config import parse, setting
 from weakseg_ros.deploy.bundle import Bundle
 from weakseg_ros.deploy.referring import Question, Referred, Referrer
 from weakseg_ros.deploy.segmenter import Segmenter
+from weakseg_ros.deploy.vocabulary import LONGEST
 from weakseg_ros.errors import DataError, counted, say
 from weakseg_ros.files import check_can_write, sweep, write_atomic
 from weakseg_ros.measure.inputs import Item, open_input
@@ -98,6 +99,9 @@ def sentences(item: Item, question: Question, referred: Referred, labels: LabelM
         lines += [f"a guess: the model expects its own answer to be wrong (score {referred.score:.2f}, below {DOUBTFUL})"]
     lines += [f"not known to the model, and left out: {', '.join(told.unknown)}"] if told.unknown else []
     lines += [f"read '{typed}' as '{read}'" for typed, read in told.mended]
+    if told.left_out:
+        left_out = counted(told.left_out, "word was", "words were")
+        lines.append(f"only the first {LONGEST} words were read, {left_out} left out; say it shorter")
     if not referred.matches or not referred.mask.any():
         if not told.is_understood:
             return [*lines, f"scan {item.key}: nothing matches, because the model knows none of the words; use others"]

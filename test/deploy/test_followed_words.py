@@ -115,6 +115,11 @@ def test_the_verb_says_what_is_meant_and_draws_it(told, scans, tmp_path, capsys)
     assert list(picture.parent.iterdir()) == [picture]
 
 
+def test_words_that_are_too_many_to_be_read_are_told(told, scans, tmp_path, capsys):
+    refer(scans, "the car " * 14, "--bundle", str(told.folder), "--out", str(tmp_path / "a.png"))
+    assert "only the first 24 words were read, 4 words were left out; say it shorter" in capsys.readouterr().out
+
+
 def test_nothing_matches_is_exit_code_1(told, scans, tmp_path, capsys):
     assert refer(scans, "?!", "--bundle", str(told.folder), "--out", str(tmp_path / "a.png")) == 1
     assert "nothing matches" in capsys.readouterr().out

@@ -21,7 +21,7 @@ from weakseg_ros.deploy.tensors import TensorSpec
 from weakseg_ros.errors import EngineError
 from weakseg_ros.extras import has_nvidia_gpu
 
-GPU = Gpu("NVIDIA Orin", (8, 7), 12060)
+GPU = Gpu("NVIDIA Orin", (8, 7))
 SHAPES = {"image": (1, 5, 16, 64)}
 no_gpu_here = pytest.mark.skipif(has_nvidia_gpu(), reason="this machine has an NVIDIA GPU")
 
@@ -39,7 +39,6 @@ def test_a_plan_holds_for_one_file_library_gpu_arithmetic_and_shape() -> None:
         plan_key(b"model", "tensorrt 11.4", GPU, "fp16", {"image": (1, 5, 16, 128)}),
     }
     assert len(keys) == 9
-    assert plan_key(b"model", "tensorrt 11.4", GPU._replace(driver=13000), "fp16", SHAPES) in keys, "a new driver keeps plans"
 
 
 def test_shapes_are_those_of_one_frame_and_an_open_size_is_refused(tiny_bundle: Bundle) -> None:

@@ -18,8 +18,6 @@ class Gpu(NamedTuple):
 
     name: str
     capability: tuple[int, int]
-    driver: int
-    """CUDA version of the driver, 12040 = 12.4"""
 
 
 def first_gpu() -> Gpu:
@@ -28,7 +26,7 @@ def first_gpu() -> Gpu:
         cuda = ctypes.CDLL(DRIVER)
     except OSError:
         raise EngineError("no NVIDIA driver is installed on this machine") from None
-    count, device, driver = ctypes.c_int(), ctypes.c_int(), ctypes.c_int()
+    count, device = ctypes.c_int(), ctypes.c_int()
     failed = cuda.cuInit(0) or cuda.cuDeviceGetCount(ctypes.byref(count))
     if failed or count.value == 0:
         raise EngineError(f"CUDA finds no GPU that this process may use (error {failed}); check nvidia-smi")
@@ -37,7 +35,6 @@ def first_gpu() -> Gpu:
     failed = cuda.cuDeviceGet(ctypes.byref(device), 0) or cuda.cuDeviceGetName(name, len(name), device)
     for value, attribute in zip(values, COMPUTE_CAPABILITY, strict=True):
         failed = failed or cuda.cuDeviceGetAttribute(ctypes.byref(value), attribute, device)
-    failed = failed or cuda.cuDriverGetVersion(ctypes.byref(driver))
     if failed:
         raise EngineError(f"the NVIDIA driver does not describe its GPU (error {failed}); check nvidia-smi")
-    return Gpu(name.value.decode(errors="replace"), (values[0].value, values[1].value), driver.value)
+    return Gpu(name.value.decode(errors="replace"), (values[0].value, values[1].value))

@@ -36,7 +36,10 @@ def shapes_of(bundle: Bundle) -> dict[str, tuple[int, ...]]:
 
 
 def plan_key(model: bytes, library: str, gpu: Gpu | None, variant: str, shapes: Shapes) -> str:
-    """What a plan holds for: the ONNX file's content, the library's version, the GPU, the arithmetic and the shapes."""
+    """What a plan holds for: the ONNX file's content, the library's version, the GPU, the arithmetic and the shapes.
+
+    The driver is no part of it: a plan outlives it.
+    """
     sizes = [f"{name} {'x'.join(map(str, shape))}" for name, shape in sorted(shapes.items())]
     return sha256_of_parts([model, library, *_of_gpu(gpu), variant, *sizes])
 

@@ -156,7 +156,7 @@ class PointsFrontend:
         upright, ground = put_upright(cloud, self._spec)
         points = thin(upright, self._spec, scale, ground)
         crops = covering_crops(points.xyz, self._points.points, self.settings.passes)
-        return PointsView(cloud, _places(cloud, points, crops), scale, ground, upright, points=points, crops=crops)
+        return PointsView(cloud, _places(cloud, points, crops), scale, upright, points=points, crops=crops)
 
     def sees_nothing(self, view: PointsView) -> bool:
         """See Frontend.sees_nothing."""

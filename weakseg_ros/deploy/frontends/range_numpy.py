@@ -32,8 +32,6 @@ class CloudView:
     pixels: RangeView
     intensity_scale: float
     """what its intensity was multiplied by"""
-    ground: GroundPlane | None = None
-    """the ground below it as it was put upright, where the network is told of it"""
     upright: Cloud | None = None
     """the cloud as it was put upright; None = as it came"""
 
@@ -137,7 +135,7 @@ class RangeFrontend:
         lap("project")
         image = range_input(standing.cloud, standing.pixels, self._spec, scale, standing.ground)
         lap("image")
-        return {"image": image[None]}, CloudView(cloud, standing.pixels, scale, standing.ground, standing.cloud)
+        return {"image": image[None]}, CloudView(cloud, standing.pixels, scale, standing.cloud)
 
     def channels(self, cloud: Cloud) -> tuple[NDArray[np.float32], CloudView]:
         """See Frontend.channels."""

@@ -50,8 +50,6 @@ class PlacedRoom:
 class Floor:
     """Everything on one floor of a building; the first room is the hallway."""
 
-    seed: int
-    number: int
     rooms: tuple[PlacedRoom, ...]
     parts: Parts
     """`instance` counts the things of the whole floor from 1"""
@@ -69,7 +67,7 @@ def build_floor(seed: int, number: int = 0) -> Floor:
     rooms = _plan(rng, palette, height, mess)
     for placed in rooms:
         furnish(placed.room)
-    return _assemble(seed, number, rooms)
+    return _assemble(rooms)
 
 
 def _plan(rng: Random, palette: Palette, height: float, mess: float) -> list[PlacedRoom]:
@@ -185,7 +183,7 @@ def _named(rooms: list[PlacedRoom]) -> list[PlacedRoom]:
     return named
 
 
-def _assemble(seed: int, number: int, rooms: list[PlacedRoom]) -> Floor:
+def _assemble(rooms: list[PlacedRoom]) -> Floor:
     parts, classes, owners = [], [0], [-1]
     for row, placed in enumerate(rooms):
         moved = place(join(placed.room.parts), (*placed.position, 0.0), placed.yaw)
@@ -193,4 +191,4 @@ def _assemble(seed: int, number: int, rooms: list[PlacedRoom]) -> Floor:
         parts.append(moved)
         classes += placed.room.things
         owners += [row] * len(placed.room.things)
-    return Floor(seed, number, tuple(rooms), join(parts), np.array(classes, np.uint8), np.array(owners, np.int16))
+    return Floor(tuple(rooms), join(parts), np.array(classes, np.uint8), np.array(owners, np.int16))
