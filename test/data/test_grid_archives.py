@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from support.grid_arrays import grid_arrays
 from weakseg_ros.data.scans import open_scans, open_splits
 from weakseg_ros.data.semantickitti_range import SemanticKittiRange
 from weakseg_ros.data.vlp32_drive import Vlp32Drive
@@ -15,31 +16,19 @@ from weakseg_ros.errors import DataError
 from weakseg_ros.points.labels import LabelMap
 
 
-def arrays(count: int = 2, height: int = 32, width: int = 240, stamps: bool = True, top_label: int = 10) -> dict[str, np.ndarray]:
-    rng = np.random.default_rng(count)
-    xyz = rng.normal(0, 10, (count, height, width, 3)).astype(np.float32)
-    xyz[:, 0] = 0
-    stored = {
-        "xyz": xyz,
-        "intensity": rng.integers(0, 256, (count, height, width)).astype(np.float32),
-        "label": rng.integers(0, top_label + 1, (count, height, width)).astype(np.uint8),
-    }
-    return {**stored, "stamp_ns": np.arange(count) + 10**18} if stamps else stored
-
-
 def test_each_archive_is_recognised_by_content(tmp_path: Path) -> None:
     (tmp_path / "a").mkdir()
     (tmp_path / "b").mkdir()
-    np.savez(tmp_path / "a" / "train.npz", **arrays())
-    np.savez(tmp_path / "b" / "train.npz", **arrays(1, 64, 1024, stamps=False, top_label=19))
+    np.savez(tmp_path / "a" / "train.npz", **grid_arrays())
+    np.savez(tmp_path / "b" / "train.npz", **grid_arrays(1, 64, 1024, stamps=False, top_label=19))
     assert isinstance(open_scans(tmp_path / "a"), Vlp32Drive)
     assert isinstance(open_scans(tmp_path / "b"), SemanticKittiRange)
 
 
 def test_a_scan_is_its_grid(tmp_path: Path) -> None:
-    stored = arrays()
+    stored = grid_arrays()
     np.savez(tmp_path / "train.npz", **stored)
-    np.savez(tmp_path / "val.npz", **arrays(1))
+    np.savez(tmp_path / "val.npz", **grid_arrays(1))
     scans = open_scans(tmp_path)
     assert list(scans.keys) == ["train/000000", "train/000001", "val/000000"]
     scan = scans[1]
@@ -61,7 +50,7 @@ def test_a_scan_is_its_grid(tmp_path: Path) -> None:
 
 
 def test_classes_in_another_label_map(tmp_path: Path) -> None:
-    np.savez(tmp_path / "train.npz", **arrays())
+    np.savez(tmp_path / "train.npz", **grid_arrays())
     ours, kitti = open_scans(tmp_path), open_scans(tmp_path, labels="semantickitti")
     ids, names = ours[0].class_id, LabelMap.load("semantickitti").names
     assert ids is not None
@@ -81,14 +70,14 @@ def test_classes_in_another_label_map(tmp_path: Path) -> None:
     ],
 )
 def test_a_wrong_archive_is_named(tmp_path: Path, change: dict[str, np.ndarray], text: str) -> None:
-    np.savez(tmp_path / "train.npz", **{**arrays(), **change})
+    np.savez(tmp_path / "train.npz", **{**grid_arrays(), **change})
     with pytest.raises(DataError, match=text):
         open_scans(tmp_path)
 
 
 def flipped(path: Path) -> bytes:
     """A compressed archive with flipped bits where its first array begins."""
-    np.savez_compressed(path, **arrays())
+    np.savez_compressed(path, **grid_arrays())
     blob = bytearray(path.read_bytes())
     start = 30 + int.from_bytes(blob[26:28], "little") + int.from_bytes(blob[28:30], "little")  # after the local header
     blob[start] = 0xFF
@@ -96,7 +85,7 @@ def flipped(path: Path) -> bytes:
 
 
 def test_a_cut_off_or_foreign_archive_is_not_taken(tmp_path: Path) -> None:
-    np.savez(tmp_path / "train.npz", **arrays())
+    np.savez(tmp_path / "train.npz", **grid_arrays())
     whole = (tmp_path / "train.npz").read_bytes()
     (tmp_path / "train.npz").write_bytes(whole[: len(whole) // 2])
     with pytest.raises(DataError, match="holds no scans"):
@@ -110,7 +99,7 @@ def test_a_cut_off_or_foreign_archive_is_not_taken(tmp_path: Path) -> None:
     (tmp_path / "train.npz").write_bytes(b"")
     with pytest.raises(DataError, match="holds no scans"):
         open_scans(tmp_path)
-    np.savez(tmp_path / "train.npz", **arrays(1, 16, 100))
+    np.savez(tmp_path / "train.npz", **grid_arrays(1, 16, 100))
     with pytest.raises(DataError, match="holds no scans"):
         open_scans(tmp_path)
 

@@ -13,13 +13,14 @@ import numpy as np
 import pytest
 
 from support import PATIENCE_S, optional
-from weakseg_ros.deploy.bundle import KIND_ONNX, KIND_WEIGHTS, Bundle, HeadRule, NetRule, write_bundle
-from weakseg_ros.deploy.engines import example_inputs, run_checked
-from weakseg_ros.deploy.engines.choice import open_engine
+from weakseg_ros.deploy.bundle import FP32, KIND_ONNX, KIND_WEIGHTS, Bundle, HeadRule, NetRule, write_bundle
+from weakseg_ros.deploy.engines import example_inputs, run_checked, try_to_open
+from weakseg_ros.deploy.engines.choice import LEAST_AGREEMENT, open_engine
 from weakseg_ros.deploy.segmenter import Segmenter
 from weakseg_ros.deploy.tensors import HEAD_OUTPUTS, TensorSpec
 from weakseg_ros.errors import BundleError, ConfigError, EngineError
 from weakseg_ros.points.labels import LabelMap
+from weakseg_ros.registry import ENGINES
 
 optional("onnxruntime")
 onnx = optional("onnx")
@@ -38,6 +39,26 @@ def with_files(bundle: Bundle, folder: Path, **contents: bytes) -> Bundle:
     kinds = {"model.onnx": KIND_ONNX, "weights.safetensors": KIND_WEIGHTS}
     files = {name: (kind, contents.get(kind, bundle.read(name))) for name, kind in kinds.items()}
     return write_bundle(folder, bundle.info, files, "card")
+
+
+@pytest.mark.parametrize("name", [name for name in ENGINES if name != "torch"])
+def test_each_engine_that_runs_here_answers_as_torch_does(tiny_bundle: Bundle, name: str) -> None:
+    """Engines that this machine lacks are skipped, with the reason."""
+    engine, why_not = try_to_open(tiny_bundle, name, 1)
+    if engine is None:
+        pytest.skip(why_not)
+    batch = images(tiny_bundle, 1)
+    expected = open_engine(tiny_bundle, ["torch"], threads=1)[0].run({"image": batch})
+    found = engine.run({"image": batch})
+    assert (engine.name, bool(engine.device), list(found)) == (name, True, list(expected))
+    assert np.mean(found["class_id"] == expected["class_id"]) >= LEAST_AGREEMENT[FP32]
+    for output in ("confidence", "uncertainty"):
+        assert found[output].dtype == np.float32
+        np.testing.assert_allclose(found[output], expected[output], atol=1e-3)
+    assert not np.array_equal(engine.run({"image": batch * 2.0})["confidence"], found["confidence"])
+    with pytest.raises(EngineError, match="'image' is missing"):
+        engine.run({})
+    engine.close()
 
 
 @pytest.mark.parametrize("count", [1, 3])

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import itertools
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,21 +16,26 @@ from torch import nn
 
 from weakseg_ros import registry
 from weakseg_ros.batches.batches import Batch
-from weakseg_ros.deploy.bundle import HeadRule
-from weakseg_ros.deploy.engines.torch import tables_of
+from weakseg_ros.deploy.bundle import KIND_ONNX, Bundle, BundleInfo, HeadRule, NetRule
+from weakseg_ros.deploy.engines.choice import open_engine
+from weakseg_ros.deploy.engines.torch import rules_of, tables_of
 from weakseg_ros.deploy.frontends import make_frontend
 from weakseg_ros.deploy.input_spec import IntensityRule, plain_spec
 from weakseg_ros.deploy.tensors import ANSWERS, check_tensors
 from weakseg_ros.methods.combined import Combined, build_method
 from weakseg_ros.methods.method import Task
 from weakseg_ros.methods.parts import BASE
+from weakseg_ros.nets.heads.head import Heads
 from weakseg_ros.points.cloud import make_cloud
 from weakseg_ros.points.crops import PointsSpec
 from weakseg_ros.points.labels import LabelClass, LabelMap
 from weakseg_ros.points.projection import RangeSpec
 from weakseg_ros.train.config import TrainConfig
+from weakseg_ros.train.export import export_bundle
 
 CHANNELS, CLASSES = 5, 6
+SPEC = RangeSpec(height=16, width=48)
+PLANES = ("range", "x", "y", "z", "intensity")
 LABELS = LabelMap("six", tuple(LabelClass(i, f"class {i}", (i, i, i), i in (1, 2), (i,)) for i in range(CLASSES)))
 
 
@@ -49,6 +55,14 @@ def make_batch(height: int = 16, width: int = 48, seed: int = 0) -> Batch:
     labels = torch.randint(0, CLASSES, (2, height, width), generator=generator) * mask
     xyz = 20 * torch.randn(2, 3, height, width, generator=generator) * mask[:, None]
     return Batch(image, labels, mask, xyz)
+
+
+def exported(net: nn.Module, rule: NetRule, folder: Path, heads: Heads | None = None) -> Bundle:
+    """The net, with what stands behind it, as a bundle."""
+    told = plain_spec(SPEC, PLANES, IntensityRule(required=False))
+    info = BundleInfo(name="x", input=told, labels=LABELS, net=rule, heads=rules_of(heads))
+    images = np.random.default_rng(0).normal(size=(2, CHANNELS, SPEC.height, SPEC.width)).astype(np.float32)
+    return export_bundle(net, info, folder / "bundle", images, heads=heads)
 
 
 def make_method(name: str, net: nn.Module) -> Combined:
@@ -105,6 +119,13 @@ class TestNet:
         other = registry.load(registry.NETS, name)(CHANNELS, CLASSES, width=16)
         other.load_state_dict(load(save(net.state_dict())))
         torch.testing.assert_close(other.eval()(image).logits, net.eval()(image).logits, rtol=0, atol=0)
+
+    @pytest.mark.slow
+    def test_exports_to_onnx(self, name: str, tmp_path: Path) -> None:
+        """`export_bundle` raises where the file answers otherwise than torch; a net that cannot be exported says why."""
+        net = make_net(name).eval()
+        bundle = exported(net, NetRule(name, {"width": 16}), tmp_path)
+        assert (bundle.file_of(KIND_ONNX) is None) == bool(getattr(net, "why_no_onnx", ""))
 
 
 @pytest.mark.parametrize("name", combinations())
@@ -182,6 +203,18 @@ class TestHead:
         out = net(make_batch().image)
         for ours, theirs in zip(again(out), head(out), strict=True):
             torch.testing.assert_close(ours, theirs, rtol=0, atol=0)
+
+    @pytest.mark.slow
+    def test_both_engines_answer_as_it_does(self, name: str, tmp_path: Path) -> None:
+        net, head = self.made(name)
+        bundle = exported(net, NetRule("light", {"width": 16}), tmp_path, Heads([head]))
+        image = torch.randn(1, CHANNELS, SPEC.height, SPEC.width)
+        with torch.inference_mode():
+            expected = dict(zip(head.outputs, head(net(image)), strict=True))
+        for engine in ("onnxruntime", "torch"):
+            found = open_engine(bundle, [engine], threads=1)[0].run({"image": image.numpy()})
+            for output, values in expected.items():
+                np.testing.assert_allclose(found[output], values.numpy(), atol=1e-3, rtol=1e-3)
 
 
 @pytest.mark.parametrize("name", registry.FRONTENDS)
