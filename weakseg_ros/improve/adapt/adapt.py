@@ -77,8 +77,8 @@ def adapt(config: AdaptConfig) -> dict[str, Any]:
     unfit = misfits(watched.source, old.labels.names, wrong)
     if unfit and not config.unfit:
         raise DataError(
-            f"{_loud(config, unfit)}; 'weakseg doctor --data' says what to set. Self-training would reinforce its own mistakes; "
-            "add --unfit to run it anyway"
+            f"{_loud(config, unfit)}, so self-training would reinforce its own mistakes; 'weakseg doctor --data' says what to "
+            "set, and --unfit runs it anyway"
         )
     complain(*opening(config, old, clouds))
     adapted = adapt_net(watched, config)
