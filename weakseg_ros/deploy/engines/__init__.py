@@ -72,7 +72,7 @@ def open_first(bundle: Bundle, labels: Sequence[str], threads: int) -> tuple[Eng
         if engine is not None:
             return engine, failures
         failures.append(why_not)
-    raise EngineError(f"{bundle.folder}: no engine can run it. {' | '.join(failures) or 'none was asked for'}")
+    raise EngineError(f"{bundle.folder}: no engine can run it ({' | '.join(failures) or 'none was asked for'})")
 
 
 def try_to_open(bundle: Bundle, label: str, threads: int) -> tuple[Engine | None, str]:
@@ -84,7 +84,7 @@ def try_to_open(bundle: Bundle, label: str, threads: int) -> tuple[Engine | None
     except ConfigError:
         raise
     except (EngineError, BundleError) as error:
-        return None, f"{label}: {error}"
+        return None, str(error) if str(error).startswith(f"{name}: ") else f"{label}: {error}"
     except ImportError as error:
         return None, explain(error) or f"{label}: {error}"
     except Exception as error:  # a foreign library may raise anything; the next engine gets its turn
