@@ -67,7 +67,7 @@ def by_its_name(word: str, former: Mapping[str, str], verb: str) -> str:
 
 
 def with_included_file(argv: Sequence[str], folder: str, kind: str) -> list[str]:
-    """The arguments with the path of a file of config/FOLDER in place of its name, as in '--config s3dis_erda'; or ConfigError."""
+    """The arguments with the path of a file of config/FOLDER for its name, as in '--config s3dis_erda'; or ConfigError."""
     words = list(argv)
     at = words.index("--config") + 1 if "--config" in words else len(words)
     if at < len(words) and not Path(words[at]).is_file() and not Path(words[at]).suffix:
