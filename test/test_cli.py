@@ -15,6 +15,7 @@ import pytest
 from support import optional
 from weakseg_ros import errors
 from weakseg_ros.cli import VERBS, main
+from weakseg_ros.memory import lack_told_by
 
 
 def weakseg(*arguments: str) -> subprocess.CompletedProcess[str]:
@@ -113,3 +114,27 @@ def test_a_wrong_option_beside_a_path_is_still_named() -> None:
     assert done.returncode == 2
     assert "--topci" in done.stdout + done.stderr
     assert "takes one path" not in done.stderr
+
+
+@pytest.mark.parametrize(("verb", "code"), [("sparse", 2), ("check", 1)])
+def test_a_lack_of_memory_is_one_sentence(verb: str, code: int, tmp_path: Path) -> None:
+    (tmp_path / "scans" / "velodyne").mkdir(parents=True)
+    with open(tmp_path / "scans" / "velodyne" / "000000.bin", "wb") as file:
+        file.truncate(1 << 36)
+    command = ["sh", "-c", 'ulimit -v 8000000; exec "$@"', "sh", sys.executable, "-m", "weakseg_ros", verb, "scans"]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path)
+    said = (done.stdout + done.stderr).splitlines()
+    told = [line for line in said if "there is not enough memory" in line and line.endswith("raise the limit ('ulimit -v')")]
+    assert (done.returncode, len(told)) == (code, 1), said
+
+
+def test_what_libraries_lack_is_told_and_other_faults_of_theirs_are_not() -> None:
+    torch = optional("torch")
+    for cause in (lambda: bytearray(1 << 62), lambda: torch.zeros(1 << 50)):
+        with pytest.raises((MemoryError, RuntimeError)) as lack:
+            cause()
+        assert lack_told_by(lack.value).startswith("there is not enough memory")
+    with pytest.raises(RuntimeError) as other:
+        torch.zeros(2, 3) @ torch.zeros(2, 3)
+    assert not lack_told_by(other.value)
+    assert "'ulimit -u'" in lack_told_by(RuntimeError("can't start new thread"))

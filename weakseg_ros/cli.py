@@ -30,7 +30,7 @@ from weakseg_ros.errors import (
     say,
 )
 from weakseg_ros.extras import explain
-from weakseg_ros.memory import keep_large_blocks
+from weakseg_ros.memory import keep_large_blocks, lack_told_by
 from weakseg_ros.processes import ENDS
 
 
@@ -88,7 +88,6 @@ _RUN_UNTIL_CTRL_C = ("node",)
 """verbs that Ctrl+C ends as is meant, whether they run already or still load: launch reports any other code as a crash"""
 _FULL = "free some space and run the command again; what was already written is kept"
 _RIGHTS = "check its permissions, or choose another folder"
-_MEMORY = "end other programs, raise the limit ('ulimit -v'), or do less at once"
 _ADVICE = {
     errno.ENOSPC: _FULL,
     errno.EDQUOT: _FULL,
@@ -103,7 +102,7 @@ _ADVICE = {
     errno.EMFILE: "raise the limit of open files ('ulimit -n')",
     errno.ENFILE: "end other programs that hold files open",
     errno.EAGAIN: "raise the limit of processes ('ulimit -u')",
-    errno.ENOMEM: _MEMORY,
+    errno.ENOMEM: "end other programs, or raise the limit ('ulimit -v')",
     errno.EIO: "the disk reported an error; check it, or choose another folder",
 }
 _OTHER_ADVICE = "the system refused the operation; check the path and the disk"
@@ -149,8 +148,11 @@ def _outcome(arguments: Sequence[str], is_program: bool) -> int:
             raise
         bad = next(word for word in re.split(r"[\s\"'<>,]+", error.object) if not is_text(word))
         return _say(name, f"'{bad}': contains bytes that are not UTF-8; rename it, or set LC_ALL=C.UTF-8", 2)
-    except MemoryError as error:
-        return _say(name, f"there is not enough memory ({str(error) or 'nothing is left'}); {_MEMORY}", 2)
+    except Exception as error:
+        sentence = lack_told_by(error)
+        if not sentence:
+            raise
+        return _say(name, sentence, 2)
     except KeyboardInterrupt:
         return _say(name, "interrupted", 0 if name in _RUN_UNTIL_CTRL_C else 130)
     except Terminated as ended:

@@ -34,7 +34,6 @@ LIBRARIES = (
     Library("scipy", "scipy>=1.10", "the node, labelling and training", ""),
     Library("tyro", "tyro>=0.9", "the command line of every verb but node and doctor", ""),
     Library("tqdm", "tqdm>=4.64", "progress bars", ""),
-    Library("filelock", "filelock>=3.4", "writing to folders that several processes share", ""),
     Library("onnxruntime", "onnxruntime>=1.18", "the node's default engine", "onnx"),
     Library("rosbags", "rosbags>=0.11.7", "reading and writing bags", "bags"),
     Library("jinja2", "jinja2>=3.1", "reports", "report"),

@@ -6,7 +6,6 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import errno
-import fcntl
 import hashlib
 import json
 import os
@@ -21,7 +20,7 @@ from typing import Any
 
 from weakseg_ros.errors import DataError, counted
 from weakseg_ros.half_written import is_dead, is_ours, name_beside, remove, told_as
-from weakseg_ros.locks import claim
+from weakseg_ros.locks import claim, wait_for
 
 LEAST_READ = 1 << 16
 """bytes that are asked of a file of unknown size, as those of /proc are"""
@@ -82,7 +81,7 @@ def append_json_line(path: Path, row: Mapping[str, Any], durable: bool = True) -
     A line that the disk does not take whole is taken back.
     """
     with open(path, "ab", buffering=0) as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
+        wait_for(file.fileno())
         end = file.seek(0, os.SEEK_END)
         rest = b"\n" * _is_torn(path, end) + json.dumps(dict(row)).encode() + b"\n"
         try:

@@ -5,51 +5,40 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import logging
 import os
 import secrets
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from filelock import BaseFileLock
-
-POLL_S = 0.01
+log = logging.getLogger(__name__)
 
 
 @contextlib.contextmanager
 def alone(path: Path) -> Iterator[bool]:
     """True inside where nobody else holds the lock file `path`; else False, at once."""
-    from filelock import Timeout
-
+    descriptor = _opened(path)
     try:
-        lock = _acquired(path, timeout_s=0)
-    except Timeout:
-        yield False
-        return
-    try:
-        yield True
+        yield try_claim(descriptor)
     finally:
-        lock.release()
+        os.close(descriptor)
 
 
 @contextlib.contextmanager
 def in_turn(path: Path) -> Iterator[None]:
     """Waits until nobody else holds the lock file `path`, and holds it inside."""
-    lock = _acquired(path, timeout_s=-1)
+    descriptor = _opened(path)
     try:
+        wait_for(descriptor)
         yield
     finally:
-        lock.release()
+        os.close(descriptor)
 
 
-def _acquired(path: Path, timeout_s: float) -> BaseFileLock:
-    from filelock import FileLock  # the robot's node takes none of these
-
+def _opened(path: Path) -> int:
     path.parent.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(str(path))
-    lock.acquire(timeout=timeout_s, poll_interval=POLL_S)
-    return lock
+    return os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
 
 
 class Turns:
@@ -95,6 +84,19 @@ def try_claim(descriptor: int) -> bool:
     except OSError:
         return True
     return True
+
+
+def wait_for(descriptor: int) -> None:
+    """As `claim`, once nobody else has claimed it."""
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+    except OSError:  # as NFS without its lock service, and some file systems of users
+        _tell_once()
+
+
+@cache
+def _tell_once() -> None:
+    log.warning("the file system has no locks; let only one program at a time write to a folder on it")
 
 
 def is_claimed(path: Path) -> bool:

@@ -8,6 +8,7 @@ range images these page faults cost more than the arithmetic on them.
 from __future__ import annotations
 
 import ctypes
+import re
 
 # numbers of glibc's malloc.h
 _M_TRIM_THRESHOLD, _M_TOP_PAD, _M_MMAP_THRESHOLD = -1, -2, -3
@@ -36,3 +37,26 @@ def give_back_free_blocks() -> bool:
         return bool(ctypes.CDLL(None).malloc_trim(0))
     except (OSError, AttributeError, TypeError):
         return False
+
+
+_LACKS = {
+    r"(?i)out of memory|can't allocate memory|cannot allocate memory|bad_alloc|failed to allocate": (
+        "there is not enough memory",
+        "use smaller batches or images, end other programs, or raise the limit ('ulimit -v')",
+    ),
+    r"can't start new thread|failed to create thread|pthread_create": (
+        "no further thread can be started",
+        "end other programs, or raise the limit of processes ('ulimit -u')",
+    ),
+}
+"""what libraries say where the system gives them no more: a lack, and what to do about it"""
+
+
+def lack_told_by(error: BaseException) -> str:
+    """A sentence on what the system had not enough of, where that is what an error means; else an empty text."""
+    words = "out of memory" if isinstance(error, MemoryError) else str(error)
+    for pattern, (lack, advice) in _LACKS.items():
+        if re.search(pattern, words):
+            detail = re.sub(r"\s+", " ", re.split(r"\.\s|\n", str(error))[0])
+            return f"{lack}{f' ({detail})' if detail else ''}; {advice}"
+    return ""

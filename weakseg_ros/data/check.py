@@ -19,6 +19,7 @@ from weakseg_ros.data.findings import Finding, fault, some
 from weakseg_ros.data.scan_sets import OpensScans, ScanSet
 from weakseg_ros.data.scans import recognised_as
 from weakseg_ros.errors import ConfigError, DataError, WeaksegError, counted, refusal_of, say
+from weakseg_ros.memory import lack_told_by
 from weakseg_ros.progress import Progress
 
 ARCHIVES = (".zip", ".tar", ".gz", ".tgz", ".7z", ".bz2")
@@ -124,6 +125,8 @@ def _sentence(where: Path, error: BaseException) -> str:
         return str(error)
     if isinstance(error, OSError):
         return f"{refusal_of(error)}; check its permissions and the disk"
+    if lack := lack_told_by(error):
+        return f"{where}: {lack}"
     return f"{where}: has unexpected content ({type(error).__name__}: {error}); copy it again"
 
 

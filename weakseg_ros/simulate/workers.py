@@ -8,9 +8,11 @@ import os
 from collections import deque
 from collections.abc import Callable, Generator, Iterable
 from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from itertools import islice
 from typing import Any, TypeVar
 
+from weakseg_ros.errors import WeaksegError, counted
 from weakseg_ros.processes import end_with_parent, kept_from_signals
 
 MOST_WORKERS = 8
@@ -40,5 +42,10 @@ def in_order(
             while waiting:
                 yield waiting.popleft().result()
                 waiting.extend(submitted(1))
+        except BrokenProcessPool:
+            raise WeaksegError(
+                f"one of {counted(workers, 'worker process', 'worker processes')} was ended, perhaps because memory ran out; "
+                "run the command again with fewer --workers"
+            ) from None
         finally:
             pool.shutdown(wait=False, cancel_futures=True)
