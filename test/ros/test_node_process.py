@@ -76,6 +76,61 @@ def test_quality_of_service_can_be_overridden(rig: Any, start: Start, bundle: An
     assert f"write qos_overrides.{namespace}/weakseg/labels.publisher.depth" in warnings[1]
 
 
+def test_an_override_with_a_value_that_means_nothing_is_named(rig: Any, start: Start, bundle: Any) -> None:
+    namespace = f"/robot{rig.NodeProcess.count + 1}"
+    labels, points = f"qos_overrides.{namespace}/weakseg/labels.publisher", f"qos_overrides.{namespace}/points.subscription"
+    process, client = start(
+        "--bundle", str(bundle.folder), "--ros-args", "-p", f"{labels}.reliability:=relaible", "-p", f"{points}.depth:=-1",
+        "-p", f"{points}.durability:=volatile", "-p", "qos_overrides./diagnostics.publisher.depth:=0",
+    )  # fmt: skip
+    process.wait_for_text("cannot configure")
+    assert f"{labels}.reliability: unknown value 'relaible'; did you mean 'reliable'?" in process.text()
+    for name, value in ((f"{points}.depth", "-1"), ("qos_overrides./diagnostics.publisher.depth", "0")):
+        assert f"{name}: expected a whole number above 0, found {value}" in process.text()
+    assert client.set(**{f"{labels}.reliability": "reliable", "qos_overrides./diagnostics.publisher.depth": 5}) == ""
+    assert client.set(**{f"{points}.depth": 3}) == ""
+    assert client.change(rig.Transition.TRANSITION_CONFIGURE)
+    assert client.change(rig.Transition.TRANSITION_ACTIVATE)
+    process.wait_for_text(f"{points}.durability: has no effect, because the node lets history, depth, reliability be overridden")
+    offered = {
+        name: client.node.get_publishers_info_by_topic(f"{namespace}/weakseg/{name}")[0].qos_profile.reliability
+        for name in ("labels", "class_mask")
+    }
+    assert offered == {"labels": rig.ReliabilityPolicy.RELIABLE, "class_mask": rig.ReliabilityPolicy.BEST_EFFORT}
+    assert process.end() == 0
+
+
+def test_a_second_configuration_takes_its_own_settings_and_offers_everything_once(rig: Any, start: Start, bundle: Any) -> None:
+    """rclpy's own QoS overrides keep those of the first; and what a failed configuration has made must not stay."""
+    best_effort = rig.QoSProfile(depth=10, reliability=rig.ReliabilityPolicy.BEST_EFFORT)
+    process, client = start("--bundle", str(bundle.folder), client={"publish": best_effort})
+    client.connect()
+    transition = rig.Transition
+
+    def configure(**values: Any) -> bool:
+        if client.state() == "active":
+            assert client.change(transition.TRANSITION_DEACTIVATE)
+            assert client.change(transition.TRANSITION_CLEANUP)
+        assert client.set(**values) == ""
+        return client.change(transition.TRANSITION_CONFIGURE) and client.change(transition.TRANSITION_ACTIVATE)
+
+    def labels() -> list[Any]:
+        return [info.qos_profile.reliability for info in client.node.get_publishers_info_by_topic(client.labels.topic_name)]
+
+    assert configure(mode="replay")
+    client.wait(lambda: labels() == [rig.ReliabilityPolicy.RELIABLE], "reliable labels")
+    client.wait(lambda: "'reliability' to best_effort" in client.status["input"].message, "the remedy of replay mode")
+    assert configure(mode="live")
+    client.wait(lambda: labels() == [rig.ReliabilityPolicy.BEST_EFFORT], "best-effort labels")
+    client.connect()
+    assert not configure(**{"input.target_frame": "base"})
+    assert configure(**{"input.target_frame": ""})
+    client.wait(lambda: len(labels()) == 1, "one publisher of the labels")
+    assert client.node.count_subscribers(f"{process.namespace}/weakseg/log_event") == 1
+    client.connect()
+    assert process.end() == 0
+
+
 @pytest.mark.parametrize(
     "signals",
     [(signal.SIGINT,), (signal.SIGTERM,), (signal.SIGINT, signal.SIGINT), (signal.SIGINT, signal.SIGTERM, signal.SIGINT)],

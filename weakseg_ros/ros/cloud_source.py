@@ -11,17 +11,16 @@ from rclpy.node import Node
 from rclpy.qos import (
     DurabilityPolicy,
     HistoryPolicy,
-    QoSPolicyKind,
     QoSProfile,
     ReliabilityPolicy,
     qos_policy_name_from_kind,
 )
-from rclpy.qos_overriding_options import QoSOverridingOptions
 from sensor_msgs.msg import PointCloud2
 
 from weakseg_ros.errors import ConfigError
 from weakseg_ros.ros.compatibility import SubscriptionEventCallbacks, all_fit
 from weakseg_ros.ros.params import TOPIC, NodeConfig
+from weakseg_ros.ros.qos_overrides import overridable, override_of
 
 MESSAGE_TYPE = "sensor_msgs/msg/PointCloud2"
 OWN_CLOUDS = ("labels", "uncertain", "referred")
@@ -49,8 +48,10 @@ class CloudSource:
         self.publishers = 0
         self._alone_until_s = time.monotonic()
         self.problem = ""
-        override = f"qos_overrides.{self.topic}.subscription.reliability"
-        self._follows_publishers = config.reliability == "auto" and not self._lossless and not node.has_parameter(override)
+        override = override_of(node, TOPIC, "subscription", "reliability")
+        is_overridden = node.has_parameter(override)
+        self._follows_publishers = config.reliability == "auto" and not self._lossless and not is_overridden
+        self._remedy = f"change {override}" if is_overridden else _remedy(config)
         wants_reliable = config.reliability == "reliable" or (self._lossless and config.reliability == "auto")
         self.reliability = ReliabilityPolicy.RELIABLE if wants_reliable else ReliabilityPolicy.BEST_EFFORT
         present = [info for info in node.get_publishers_info_by_topic(self.topic) if info.topic_type == MESSAGE_TYPE]
@@ -94,9 +95,6 @@ class CloudSource:
             reliability=self.reliability,
             durability=DurabilityPolicy.VOLATILE,
         )
-        kinds = [QoSPolicyKind.HISTORY, QoSPolicyKind.DEPTH]
-        if not self._follows_publishers:
-            kinds.append(QoSPolicyKind.RELIABILITY)
         self._sequences.clear()
         subscription = self._node.create_subscription(
             PointCloud2,
@@ -105,7 +103,7 @@ class CloudSource:
             profile,
             raw=True,
             event_callbacks=SubscriptionEventCallbacks(incompatible_qos=self._on_incompatible),
-            qos_overriding_options=QoSOverridingOptions(kinds),
+            qos_overriding_options=overridable(self._node, TOPIC, "subscription"),
         )
         self.reliability = profile.reliability
         return subscription
@@ -125,9 +123,14 @@ class CloudSource:
         policy = qos_policy_name_from_kind(event.last_policy_kind).lower()
         self.problem = (
             f"{self.topic}: a publisher offers another {policy} than this node asks for ({self.reliability.name.lower()}), "
-            f"so none of its clouds arrives; set the parameter 'reliability' to auto, or the publisher's {policy}"
+            f"so none of its clouds arrives; {self._remedy}, or the publisher's {policy}"
         )
         self._node.get_logger().error(self.problem)
+
+
+def _remedy(config: NodeConfig) -> str:
+    """What to do where the publisher's reliability does not fit; in replay mode `auto` asks for reliable."""
+    return f"set the parameter 'reliability' to {'best_effort' if config.mode == 'replay' else 'auto'}"
 
 
 def _suitable(publishers: Iterable[Any]) -> ReliabilityPolicy:

@@ -10,7 +10,6 @@ import numpy as np
 from diagnostic_msgs.msg import DiagnosticStatus
 from rclpy.node import Node
 from rclpy.qos import QoSProfile, ReliabilityPolicy
-from rclpy.qos_overriding_options import QoSOverridingOptions
 from sensor_msgs.msg import PointCloud2, PointField
 from std_msgs.msg import Header, String
 
@@ -29,6 +28,7 @@ from weakseg_ros.points.reading import as_sent
 from weakseg_ros.ros.companions import Companions
 from weakseg_ros.ros.diagnostics import Status
 from weakseg_ros.ros.params import TOPIC, NodeConfig
+from weakseg_ros.ros.qos_overrides import overridable
 
 NANOSECONDS = 1_000_000_000
 CLOUD_TYPE = "sensor_msgs/msg/PointCloud2"
@@ -45,9 +45,12 @@ class FrameRecording:
         self._reading = InputSettings()
         profile = QoSProfile(depth=5, reliability=ReliabilityPolicy.RELIABLE)
         self._uncertain = node.create_publisher(
-            PointCloud2, "~/uncertain", profile, qos_overriding_options=QoSOverridingOptions.with_default_policies()
+            PointCloud2, "~/uncertain", profile, qos_overriding_options=overridable(node, "~/uncertain", "publisher")
         )
-        self._events = node.create_subscription(String, "~/log_event", self._on_event, QoSProfile(depth=20))
+        options = overridable(node, "~/log_event", "subscription")
+        self._events = node.create_subscription(
+            String, "~/log_event", self._on_event, QoSProfile(depth=20), qos_overriding_options=options
+        )
         self._companions = Companions(node)
 
     def follow(self, settings: LogSettings, bundle: Bundle) -> FrameLog | None:

@@ -16,6 +16,7 @@ from rclpy.clock import Clock, ClockType
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
 from rclpy.logging import LoggingSeverity
 from rclpy.parameter import Parameter
+from rclpy.qos import QoSProfile
 from rclpy.task import Future
 from rclpy.timer import Timer
 from std_srvs.srv import Trigger
@@ -27,6 +28,7 @@ from weakseg_ros.ros import diagnostics
 from weakseg_ros.ros.bonding import ManagerBond
 from weakseg_ros.ros.cloud_source import CloudSource
 from weakseg_ros.ros.diagnostics import FrameStatistics, Status, Throttle
+from weakseg_ros.ros.entities import all_or_none
 from weakseg_ros.ros.following import Following
 from weakseg_ros.ros.frame_recording import FrameRecording
 from weakseg_ros.ros.loading import Loading
@@ -35,7 +37,7 @@ from weakseg_ros.ros.params import NodeConfig, Parameters
 from weakseg_ros.ros.pipeline import Arrival, Pipeline
 from weakseg_ros.ros.prompting import Prompting
 from weakseg_ros.ros.publish import Outputs
-from weakseg_ros.ros.qos_overrides import unheard_overrides
+from weakseg_ros.ros.qos_overrides import check_overrides, overridable, unheard_overrides
 from weakseg_ros.ros.starting import said_by_ros
 from weakseg_ros.ros.transforms import Transforms
 from weakseg_ros.ros.watch import BundleWatch
@@ -73,7 +75,10 @@ class SegmentNode(LifecycleNode):
         self.left_behind = False
         """whether a thread goes on that cannot be stopped, so that the process has to end without it"""
         self._bond: ManagerBond | None = None
-        self._diagnostics = self.create_publisher(DiagnosticArray, "/diagnostics", 10)
+        options = overridable(self, "/diagnostics", "publisher")
+        self._diagnostics = self.create_publisher(
+            DiagnosticArray, "/diagnostics", QoSProfile(depth=10), qos_overriding_options=options
+        )
         # while one of these waits for the new model, everything else goes on, and a newer one may overtake it
         self._reloading = ReentrantCallbackGroup()
         self.create_service(Trigger, "~/reload", self._on_reload, callback_group=self._reloading)
@@ -159,15 +164,17 @@ class SegmentNode(LifecycleNode):
     def _configure(self) -> None:
         if self._settings.faults:
             raise ConfigError("; ".join(self._settings.faults.values()))
+        check_overrides(self)
         self._set_pace()
         config = self._settings.config
         model = Model(self._opened(config))
         try:
-            following = Following(self, config)
-            reliable = config.labels_reliability == "reliable"
-            outputs = Outputs(self, config.mode == "replay", reliable, config.target_frame)
-            frame_recording, prompting = FrameRecording(self), Prompting(self, model)
-            transforms = Transforms(self, "input.target_frame") if config.input.target_frame else None
+            with all_or_none(self):
+                following = Following(self, config)
+                reliable = config.labels_reliability == "reliable"
+                outputs = Outputs(self, config.mode == "replay", reliable, config.target_frame)
+                frame_recording, prompting = FrameRecording(self), Prompting(self, model)
+                transforms = Transforms(self, "input.target_frame") if config.input.target_frame else None
         except Exception:
             model.close()
             raise

@@ -11,9 +11,9 @@ from nav_msgs.msg import Odometry
 from numpy.typing import NDArray
 from rclpy.node import Node
 from rclpy.qos import QoSProfile, ReliabilityPolicy
-from rclpy.qos_overriding_options import QoSOverridingOptions
 
 from weakseg_ros.points.poses import pose_between
+from weakseg_ros.ros.qos_overrides import overridable
 
 NANOSECONDS = 1_000_000_000
 KEPT = 400
@@ -36,7 +36,7 @@ class OdometryTopic:
         self._lock = threading.Lock()
         self._poses: deque[tuple[int, NDArray[np.float64]]] = deque(maxlen=KEPT)
         profile = QoSProfile(depth=50, reliability=ReliabilityPolicy.BEST_EFFORT)
-        options = QoSOverridingOptions.with_default_policies()
+        options = overridable(node, topic, "subscription")
         self._subscription = node.create_subscription(Odometry, topic, self._on_pose, profile, qos_overriding_options=options)
 
     def close(self) -> None:

@@ -13,7 +13,6 @@ import numpy as np
 from numpy.typing import NDArray
 from rclpy.node import Node
 from rclpy.qos import QoSProfile, ReliabilityPolicy
-from rclpy.qos_overriding_options import QoSOverridingOptions
 from sensor_msgs.msg import PointCloud2, PointField
 from std_msgs.msg import String
 from std_srvs.srv import Trigger
@@ -26,6 +25,7 @@ from weakseg_ros.errors import WeaksegError, printable
 from weakseg_ros.points.cloud import Cloud
 from weakseg_ros.points.encode import fill_message
 from weakseg_ros.ros.model import Model
+from weakseg_ros.ros.qos_overrides import overridable
 
 REFERRED_DTYPE = np.dtype(
     {
@@ -50,9 +50,10 @@ class Prompting:
         self._refused: Bundle | None = None
         self._last: dict[str, Any] | None = None
         reliable = QoSProfile(depth=10, reliability=ReliabilityPolicy.RELIABLE)
-        overriding = QoSOverridingOptions.with_default_policies()
-        self._referred = node.create_publisher(PointCloud2, "~/referred", reliable, qos_overriding_options=overriding)
-        self._prompts = node.create_subscription(String, "~/prompt", self._on_prompt, reliable)
+        out, prompts = overridable(node, "~/referred", "publisher"), overridable(node, "~/prompt", "subscription")
+        self._referred = node.create_publisher(PointCloud2, "~/referred", reliable, qos_overriding_options=out)
+        heard = QoSProfile(depth=10, reliability=ReliabilityPolicy.RELIABLE)
+        self._prompts = node.create_subscription(String, "~/prompt", self._on_prompt, heard, qos_overriding_options=prompts)
         self._service = node.create_service(Trigger, "~/refer", self._on_refer)
 
     @property

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import array
+import copy
 import json
 from typing import Any
 
@@ -11,7 +12,6 @@ import numpy as np
 from numpy.typing import NDArray
 from rclpy.node import Node
 from rclpy.qos import DurabilityPolicy, HistoryPolicy, QoSProfile, ReliabilityPolicy, qos_policy_name_from_kind
-from rclpy.qos_overriding_options import QoSOverridingOptions
 from sensor_msgs.msg import Image, PointCloud2, PointField
 from std_msgs.msg import Header, String
 from visualization_msgs.msg import MarkerArray
@@ -25,6 +25,7 @@ from weakseg_ros.points.labelled import pack_labelled
 from weakseg_ros.points.labels import LabelMap
 from weakseg_ros.ros.compatibility import PublisherEventCallbacks, all_fit
 from weakseg_ros.ros.objects import detections, markers
+from weakseg_ros.ros.qos_overrides import overridable
 from weakseg_ros.ros.transforms import Transforms
 
 try:
@@ -151,9 +152,9 @@ class Outputs:
         return self._node.create_publisher(
             kind,
             topic,
-            profile,
+            copy.copy(profile),  # an override changes it, and others share it
             event_callbacks=PublisherEventCallbacks(incompatible_qos=on_incompatible),
-            qos_overriding_options=QoSOverridingOptions.with_default_policies(),
+            qos_overriding_options=overridable(self._node, topic, "publisher"),
         )
 
 

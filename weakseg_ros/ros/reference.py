@@ -153,7 +153,8 @@ def page() -> str:
         _table(("topic", "type", "reliability", "meaning"), HEARD),
         "## Published topics",
         _table(("topic", "type", "reliability", "meaning"), SAID),
-        "Each of them accepts `qos_overrides`. `~/labels` has every point of the input, in the same order:",
+        "Each of them accepts `qos_overrides` of history, depth and reliability, and so does each subscription but those of\n"
+        "`log.context_topics`. `~/labels` has every point of the input, in the same order:",
         LABEL_FIELDS.rstrip(),
         POSITIONS.rstrip(),
         REFERRED,
