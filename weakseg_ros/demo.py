@@ -102,10 +102,10 @@ def run_demo(config: DemoConfig) -> dict[str, Any]:
         "training": f"{train_s:.0f} s on {environment()['machine']}",
         "test": f"{counted(TEST_STREETS * config.test_scans_per_street, 'scan')} of {TEST_STREETS} other streets, from a rosbag2",
     }
-    evaluation = _run_and_evaluate(config, bundle, story)
+    evaluation = _run_and_evaluate(config, story)
     summary = _summary(config, bundle, evaluation, train_s)
     write_json(config.out / "summary.json", summary)
-    _say_goodbye(config, bundle, summary, time.monotonic() - begin_s)
+    _say_goodbye(config, summary, time.monotonic() - begin_s)
     return summary
 
 
@@ -220,7 +220,7 @@ def _export(config: DemoConfig) -> Bundle:
     return bundle
 
 
-def _run_and_evaluate(config: DemoConfig, bundle: Bundle, story: dict[str, str]) -> dict[str, Any]:
+def _run_and_evaluate(config: DemoConfig, story: dict[str, str]) -> dict[str, Any]:
     """Through the real node process over DDS where rclpy is here, and directly; returns the evaluation's summary."""
     from weakseg_ros.measure.evaluate import EvaluateConfig, evaluate
     from weakseg_ros.ros.live import live_answers
@@ -278,7 +278,7 @@ def _clicked(record: SparseRecord) -> str:
     return f"{counted(record.clicks, 'click', spec=',')} on {counted(record.points, 'point', spec=',')} ({share:.2f} %)"
 
 
-def _say_goodbye(config: DemoConfig, bundle: Bundle, summary: dict[str, Any], seconds: float) -> None:
+def _say_goodbye(config: DemoConfig, summary: dict[str, Any], seconds: float) -> None:
     way = "over DDS, p95 from cloud to answer" if summary["over_dds"] else "p95 per scan"
     say(
         f"\nDone in {counted(seconds / 60, 'minute', spec='.1f')}: mIoU {summary['miou']:.3f} on unseen streets, "

@@ -15,8 +15,6 @@ from weakseg_ros.progress import SECONDS_BETWEEN_LINES, duration
 from weakseg_ros.train.run_folder import CONFIG
 from weakseg_ros.train.session import TrainingSession
 
-# X = 10.0
-
 
 def opening(session: TrainingSession) -> list[str]:
     """Six lines: data, validation, range image, net, steps, run folder."""

@@ -43,11 +43,11 @@ def select_many(config: SelectConfig, bags: Sequence[Path], over: Runner = one_b
     if config.together or config.ray:
         open_log(config.out, bundle)
         return _together(config, bags, over, asked, bundle)
-    rows = _equal_shares(config, bags, bundle, {**asked, "bags": sha256_of_parts(map(str, bags))})
+    rows = _equal_shares(config, bags, {**asked, "bags": sha256_of_parts(map(str, bags))})
     return sum(row["frames"] for row in rows if "frames" in row), are_whole(rows)
 
 
-def _equal_shares(config: SelectConfig, bags: Sequence[Path], bundle: Bundle, asked: Mapping[str, Any]) -> list[Row]:
+def _equal_shares(config: SelectConfig, bags: Sequence[Path], asked: Mapping[str, Any]) -> list[Row]:
     """What one bag has too few frames for goes to those after it."""
     done: dict[str, int] = {}
 
@@ -56,7 +56,7 @@ def _equal_shares(config: SelectConfig, bags: Sequence[Path], bundle: Bundle, as
         done[name] = 0
         one = replace(config, data=bag, more=(), frames=share or 1)
         # its row is not in the manifest: where its frames are in the log, the call before was ended between the two
-        selection = select(one, again=True) if share else _nothing(one, bundle)
+        selection = select(one, again=True) if share else _nothing(one)
         say_why_fewer(config, selection)
         return {"complete": not selection.problems, "frames": len(selection.keys), "known": selection.known}
 
@@ -67,7 +67,7 @@ def _equal_shares(config: SelectConfig, bags: Sequence[Path], bundle: Bundle, as
     return each_bag(bags, config.out, asked, work, line, fetch=config.fetch)
 
 
-def _nothing(config: SelectConfig, bundle: Bundle) -> Selection:
+def _nothing(config: SelectConfig) -> Selection:
     """No frame of a bag that the budget does not reach; DataError where it could not be read either."""
     open_input(config.data, NO_LABELS, config.topic, config.split, reading=config)
     return Selection()

@@ -95,7 +95,7 @@ def _plan(rng: Random, palette: Palette, height: float, mess: float) -> list[Pla
             placed.append(PlacedRoom(kind, room, at, 0.0 if side > 0 else np.pi, angle is None or angle > 0.8))
             build_shell(room)
             door(room, opening, angle)
-            hall_doors.append(_across(placed[-1], opening, length, wide, side))
+            hall_doors.append(_across(placed[-1], opening, length, side))
             x += size[0] + 2 * WALL_M
     end = _lobby(rng, palette, lobby, height, mess, length, wide)
     mouth = end.room.doors[0]
@@ -152,7 +152,7 @@ def _windows(room: Room, rng: Random) -> None:
         room.windows.append(Opening(2, start, start + wide, low, high))
 
 
-def _across(placed: PlacedRoom, opening: Opening, length: float, wide: float, side: int) -> Opening:
+def _across(placed: PlacedRoom, opening: Opening, length: float, side: int) -> Opening:
     """The hole in the hallway's wall for a room's door."""
     ends = placed.to_floor(np.array([placed.room.at_edge(0, along, 0) for along in (opening.start, opening.end)]))[:, 0]
     if side > 0:  # the hallway's upper wall, edge 2, runs backwards
