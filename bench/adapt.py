@@ -19,7 +19,8 @@ import numpy as np
 from weakseg_ros.cli import main as weakseg
 from weakseg_ros.deploy.bundle import Bundle
 from weakseg_ros.deploy.segmenter import Segmenter
-from weakseg_ros.files import environment, write_json
+from weakseg_ros.environment import environment
+from weakseg_ros.files import write_json
 from weakseg_ros.measure.inputs import open_input
 from weakseg_ros.measure.metrics import ConfusionMatrix
 

@@ -22,7 +22,8 @@ from numpy.typing import NDArray
 from weakseg_ros.data.scans import open_scans
 from weakseg_ros.deploy.bundle import Bundle
 from weakseg_ros.deploy.segmenter import Segmenter
-from weakseg_ros.files import environment, write_json
+from weakseg_ros.environment import environment
+from weakseg_ros.files import write_json
 from weakseg_ros.measure.inputs import open_input
 from weakseg_ros.measure.metrics import ConfusionMatrix
 from weakseg_ros.measure.sections import GROUPS, group_of

@@ -39,7 +39,7 @@ from weakseg_ros.data.bags import RawMessage
 from weakseg_ros.data.scans import open_scans
 from weakseg_ros.deploy.bundle import Bundle, BundleInfo, NetRule
 from weakseg_ros.deploy.input_spec import InputSpec, IntensityRule
-from weakseg_ros.files import environment
+from weakseg_ros.environment import environment
 from weakseg_ros.measure.latency import describe
 from weakseg_ros.nets.build import build_net
 from weakseg_ros.points.cloud import Cloud

@@ -24,8 +24,8 @@ from tqdm import tqdm
 
 from weakseg_ros.deploy.bundle import Bundle
 from weakseg_ros.deploy.segmenter import Segmenter
+from weakseg_ros.environment import environment
 from weakseg_ros.errors import CloudError, WeaksegError
-from weakseg_ros.files import environment
 from weakseg_ros.measure.inputs import open_input
 from weakseg_ros.points.cloud import Cloud, flags_of
 from weakseg_ros.points.labels import LabelMap

@@ -22,7 +22,8 @@ import numpy as np
 from weakseg_ros.data.bag_writer import CloudBagWriter
 from weakseg_ros.data.many_bags import Job
 from weakseg_ros.data.ray_settings import RaySettings
-from weakseg_ros.files import environment, make_folder, write_json
+from weakseg_ros.environment import environment
+from weakseg_ros.files import make_folder, write_json
 from weakseg_ros.fleet.cluster import cluster, runner_of
 from weakseg_ros.measure.evaluate import EvaluateConfig
 from weakseg_ros.measure.evaluate import evaluate as evaluate_one

@@ -22,8 +22,9 @@ from weakseg_ros.benchmark.rows import RowFile
 from weakseg_ros.config import shard_of
 from weakseg_ros.data.scans import open_scans
 from weakseg_ros.deploy.bundle import KIND_WEIGHTS, Bundle, write_bundle
+from weakseg_ros.environment import environment
 from weakseg_ros.errors import ConfigError
-from weakseg_ros.files import environment, write_atomic, write_json
+from weakseg_ros.files import write_atomic, write_json
 from weakseg_ros.improve.label.clicks import ClickStore, clicked_scans
 from weakseg_ros.improve.log.choice import Strategy
 from weakseg_ros.improve.log.frame_folder import open_frames

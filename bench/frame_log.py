@@ -37,8 +37,9 @@ from sensor_msgs.msg import PointCloud2, PointField
 
 from weakseg_ros.data.bags import RawMessage
 from weakseg_ros.deploy.bundle import Bundle
+from weakseg_ros.environment import environment
 from weakseg_ros.errors import DataError
-from weakseg_ros.files import environment, write_json
+from weakseg_ros.files import write_json
 from weakseg_ros.improve.log.frame_folder import open_frames
 from weakseg_ros.improve.log.store import FrameWriter
 from weakseg_ros.points.cloud import Cloud

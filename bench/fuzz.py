@@ -47,8 +47,9 @@ from weakseg_ros.config import read_yaml
 from weakseg_ros.data.bags import find_cloud_topic, read_clouds
 from weakseg_ros.data.scan_files import read_raw_labels
 from weakseg_ros.deploy.bundle import Bundle
+from weakseg_ros.environment import environment
 from weakseg_ros.errors import WeaksegError
-from weakseg_ros.files import environment, write_json
+from weakseg_ros.files import write_json
 from weakseg_ros.points.cloud import Cloud, decode, decode_cdr
 from weakseg_ros.points.labels import LabelMap
 

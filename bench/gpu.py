@@ -23,8 +23,9 @@ from weakseg_ros.deploy.engines import try_to_open
 from weakseg_ros.deploy.engines.choice import chain_of, sample_inputs
 from weakseg_ros.deploy.engines.gpu import first_gpu
 from weakseg_ros.deploy.segmenter import Segmenter
+from weakseg_ros.environment import environment
 from weakseg_ros.errors import EngineError
-from weakseg_ros.files import environment, make_folder, write_json
+from weakseg_ros.files import make_folder, write_json
 from weakseg_ros.simulate.drive import SimulateConfig, simulate
 from weakseg_ros.simulate.lidar import load_sensor
 

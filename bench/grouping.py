@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from weakseg_ros.data.scans import open_scans
 from weakseg_ros.deploy.grouping import group_centres, group_components, object_radii_m
 from weakseg_ros.deploy.queries import panoptic_inference
-from weakseg_ros.files import environment
+from weakseg_ros.environment import environment
 from weakseg_ros.points.projection import project
 
 RUNS = 30

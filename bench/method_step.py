@@ -27,7 +27,7 @@ import yaml
 from weakseg_ros import registry
 from weakseg_ros.batches.batches import Batch
 from weakseg_ros.config import from_mapping
-from weakseg_ros.files import environment
+from weakseg_ros.environment import environment
 from weakseg_ros.memory import keep_large_blocks
 from weakseg_ros.methods.combined import build_method
 from weakseg_ros.methods.method import Task

@@ -28,7 +28,7 @@ from weakseg_ros.deploy.frontends.range_numpy import range_input
 from weakseg_ros.deploy.graph import DeployGraph
 from weakseg_ros.deploy.input_spec import InputSpec, IntensityRule
 from weakseg_ros.deploy.tensors import ANSWERS
-from weakseg_ros.files import environment
+from weakseg_ros.environment import environment
 from weakseg_ros.memory import keep_large_blocks
 from weakseg_ros.methods.method import Task
 from weakseg_ros.methods.settings import SupervisedSettings

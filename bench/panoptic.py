@@ -36,7 +36,8 @@ from weakseg_ros.batches.settings import AugmentConfig
 from weakseg_ros.benchmark.rows import RowFile
 from weakseg_ros.config import from_mapping, shard_of, to_mapping
 from weakseg_ros.data.scan_writer import ScanWriter
-from weakseg_ros.files import environment, sha256_of_parts, write_json
+from weakseg_ros.environment import environment
+from weakseg_ros.files import sha256_of_parts, write_json
 from weakseg_ros.locks import alone
 from weakseg_ros.measure.evaluate import EvaluateConfig, evaluate
 from weakseg_ros.methods.settings import PointPanopticSettings

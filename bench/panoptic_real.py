@@ -25,7 +25,8 @@ from numpy.typing import NDArray
 
 from weakseg_ros.data.scan_sets import Scan
 from weakseg_ros.data.scans import open_scans
-from weakseg_ros.files import environment, write_json
+from weakseg_ros.environment import environment
+from weakseg_ros.files import write_json
 from weakseg_ros.points.labels import LabelMap
 from weakseg_ros.train.click_segmenter import ClickSegmenter
 from weakseg_ros.weak.masks_by_rule import ClickSettings

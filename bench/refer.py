@@ -24,7 +24,8 @@ import torch
 from scipy.stats import t
 
 from weakseg_ros.deploy.bundle import Bundle
-from weakseg_ros.files import append_json_line, environment, write_json
+from weakseg_ros.environment import environment
+from weakseg_ros.files import append_json_line, write_json
 from weakseg_ros.simulate.record import RecordConfig, record
 from weakseg_ros.train.referring import begin, draw_labelled, evaluate, train
 from weakseg_ros.train.referring_config import ReferringTraining

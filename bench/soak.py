@@ -28,7 +28,8 @@ import numpy as np
 from swaps import fresh_bundles, memory_mib, quiet_domain
 
 from weakseg_ros.deploy.bundle import Bundle
-from weakseg_ros.files import environment, write_json
+from weakseg_ros.environment import environment
+from weakseg_ros.files import write_json
 from weakseg_ros.improve.retrain.versions import Versions
 from weakseg_ros.measure.latency import describe
 from weakseg_ros.points.cloud import Cloud

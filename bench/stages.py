@@ -40,7 +40,7 @@ from weakseg_ros.deploy.frontends.range_numpy import range_input, stand
 from weakseg_ros.deploy.instances import ObjectFinder
 from weakseg_ros.deploy.segmentation import Segmentation
 from weakseg_ros.deploy.segmenter import Segmenter
-from weakseg_ros.files import environment
+from weakseg_ros.environment import environment
 from weakseg_ros.points.cloud import Cloud, decode, make_cloud
 from weakseg_ros.points.encode import fill_message
 from weakseg_ros.points.image_vote import image_vote

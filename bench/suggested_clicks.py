@@ -29,7 +29,8 @@ from weakseg_ros.data.scan_sets import ScanSet, Subset
 from weakseg_ros.data.scans import open_scans
 from weakseg_ros.deploy.bundle import Bundle
 from weakseg_ros.deploy.segmenter import Segmenter
-from weakseg_ros.files import append_json_line, environment, write_json
+from weakseg_ros.environment import environment
+from weakseg_ros.files import append_json_line, write_json
 from weakseg_ros.improve.label.clicks import ClickStore
 from weakseg_ros.improve.log.choice import suggest_points
 from weakseg_ros.train.config import TrainConfig

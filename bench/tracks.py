@@ -23,7 +23,7 @@ from weakseg_ros.data.scans import open_scans
 from weakseg_ros.deploy.grouping import group_components
 from weakseg_ros.deploy.segmentation import Segmentation
 from weakseg_ros.deploy.tracking import Tracker
-from weakseg_ros.files import environment
+from weakseg_ros.environment import environment
 from weakseg_ros.measure.tracks import TrackQuality, object_keys
 from weakseg_ros.points.cloud import Cloud
 from weakseg_ros.points.labels import LabelMap, instances_in

@@ -28,7 +28,7 @@ from torch.nn import functional as F
 from weakseg_ros.batches.batches import Batch, ScanImages, make_batch
 from weakseg_ros.batches.settings import NO_AUGMENTATION
 from weakseg_ros.config import from_mapping, load_yaml
-from weakseg_ros.files import environment
+from weakseg_ros.environment import environment
 from weakseg_ros.methods.coarse3d import Coarse3d
 from weakseg_ros.methods.combined import Combined
 from weakseg_ros.methods.confident_pixels import entropy, select_pseudo_labels, select_ratio

@@ -10,8 +10,9 @@ from pathlib import Path
 
 import pytest
 
+from weakseg_ros.environment import environment
 from weakseg_ros.errors import DataError
-from weakseg_ros.files import environment, inside, read_regular, sha256_of, sha256_of_parts, share_folder, write_atomic
+from weakseg_ros.files import inside, read_regular, sha256_of, sha256_of_parts, share_folder, write_atomic
 
 
 def test_write_atomic_replaces_and_leaves_nothing_behind(tmp_path: Path) -> None:

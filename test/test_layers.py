@@ -18,7 +18,7 @@ from support import optional
 
 PACKAGE = Path(__file__).resolve().parent.parent / "weakseg_ros"
 GROUND = (
-    *("errors", "progress", "extras", "processes", "locks", "half_written", "files", "reads", "memory"),
+    *("errors", "progress", "extras", "processes", "locks", "half_written", "files", "environment", "reads", "memory"),
     *("options", "config", "source", "registry"),
 )
 LIBRARY = ("points", "data", "nets", "deploy", "simulate", "measure", "weak", "batches", "methods", "train", "benchmark")

@@ -14,9 +14,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from weakseg_ros.config import check_ranges, parse, setting
+from weakseg_ros.environment import environment
 from weakseg_ros.errors import DataError, counted, say
 from weakseg_ros.extras import need
-from weakseg_ros.files import check_can_write, content_of, environment, write_json
+from weakseg_ros.files import check_can_write, content_of, write_json
 
 if TYPE_CHECKING:
     from weakseg_ros.deploy.bundle import Bundle

@@ -22,9 +22,10 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple, get_args, get_type_h
 
 from weakseg_ros.config import field_docs, from_mapping, load_yaml, refuse_more_paths, setting
 from weakseg_ros.data.ray_settings import RaySettings
+from weakseg_ros.environment import environment
 from weakseg_ros.errors import WeaksegError, say
 from weakseg_ros.extras import LIBRARIES, Library, explain, has_nvidia_gpu, install_command, pip_install
-from weakseg_ros.files import environment, share_folder
+from weakseg_ros.files import share_folder
 from weakseg_ros.registry import DEFAULT_BUNDLE
 
 if TYPE_CHECKING:

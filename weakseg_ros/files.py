@@ -9,16 +9,14 @@ import errno
 import hashlib
 import json
 import os
-import platform
 import stat
 import sys
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from weakseg_ros.errors import DataError, counted
+from weakseg_ros.errors import DataError
 from weakseg_ros.half_written import is_dead, is_ours, name_beside, remove, told_as
 from weakseg_ros.locks import claim, wait_for
 
@@ -366,33 +364,3 @@ def share_folder() -> Path:
     raise DataError(
         f"weakseg_ros: its config folder was found neither next to {package} nor under share/; install the package again"
     )
-
-
-def environment() -> dict[str, str]:
-    """What a result must say about where it was made: machine, system, Python and library versions."""
-    versions = {}
-    for name in ("weakseg_ros", "numpy", "torch", "onnx", "onnxruntime"):
-        versions[name] = version_of(name) or version_of(f"{name}-gpu") or "absent"  # onnxruntime-gpu is onnxruntime
-    return {
-        "machine": f"{cpu_name()}, {counted(os.cpu_count() or 1, 'core')}",
-        "system": platform.platform(),
-        "python": platform.python_version(),
-        **versions,
-    }
-
-
-def version_of(distribution: str) -> str:
-    """The version of an installed distribution; '' where it is absent."""
-    try:
-        return metadata.version(distribution)
-    except metadata.PackageNotFoundError:
-        return ""
-
-
-def cpu_name() -> str:
-    """The CPU's model, as the system calls it."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-    except OSError:
-        return platform.processor() or platform.machine()
-    return next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), platform.machine())

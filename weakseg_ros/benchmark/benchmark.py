@@ -32,8 +32,9 @@ from weakseg_ros.benchmark.step_times import time_in_turns
 from weakseg_ros.benchmark.table import BenchmarkConfig, Row, base_settings, table
 from weakseg_ros.config import dump_yaml, load_yaml, shard_of
 from weakseg_ros.data.scan_sets import ScanSet
+from weakseg_ros.environment import environment
 from weakseg_ros.errors import DataError, WeaksegError, say
-from weakseg_ros.files import environment, make_folder, write_atomic, write_json
+from weakseg_ros.files import make_folder, write_atomic, write_json
 from weakseg_ros.locks import alone, in_turn
 from weakseg_ros.progress import Progress
 from weakseg_ros.train.config import TrainConfig

@@ -24,8 +24,9 @@ from weakseg_ros.benchmark.table import BenchmarkConfig, base_settings
 from weakseg_ros.config import dump_yaml
 from weakseg_ros.deploy.bundle import Bundle
 from weakseg_ros.deploy.bundle_place import INFO_FILE
+from weakseg_ros.environment import environment
 from weakseg_ros.errors import say
-from weakseg_ros.files import environment, make_folder, write_atomic
+from weakseg_ros.files import make_folder, write_atomic
 from weakseg_ros.locks import alone, in_turn
 from weakseg_ros.progress import Progress
 from weakseg_ros.train.export import export_run

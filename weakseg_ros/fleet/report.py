@@ -11,9 +11,10 @@ from urllib.parse import quote
 
 from weakseg_ros.config import parse
 from weakseg_ros.deploy.fit import LOW
+from weakseg_ros.environment import environment
 from weakseg_ros.errors import DataError, counted, say
 from weakseg_ros.extras import need
-from weakseg_ros.files import check_can_write, environment, make_folder, write_atomic, write_json
+from weakseg_ros.files import check_can_write, make_folder, write_atomic, write_json
 from weakseg_ros.fleet.charts import clock, color_of, lines_over_time, map_of, span
 from weakseg_ros.fleet.config import FleetConfig
 from weakseg_ros.fleet.figures import fleet_figures

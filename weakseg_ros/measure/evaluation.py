@@ -14,8 +14,9 @@ from numpy.typing import NDArray
 
 from weakseg_ros.deploy.bundle import Bundle
 from weakseg_ros.deploy.segmentation import Segmentation
+from weakseg_ros.environment import environment
 from weakseg_ros.errors import CloudError
-from weakseg_ros.files import environment, make_folder, write_atomic, write_json
+from weakseg_ros.files import make_folder, write_atomic, write_json
 from weakseg_ros.measure.course import Course
 from weakseg_ros.measure.inputs import Input, Item
 from weakseg_ros.measure.panoptic import PanopticQuality, raw_labels

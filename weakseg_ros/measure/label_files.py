@@ -12,8 +12,9 @@ import numpy as np
 
 from weakseg_ros.data.arrays import load_array
 from weakseg_ros.data.scan_files import LABEL_SUFFIXES, own_files, read_raw_labels
+from weakseg_ros.environment import environment
 from weakseg_ros.errors import DataError, counted
-from weakseg_ros.files import check_can_write, environment, make_folder, write_json
+from weakseg_ros.files import check_can_write, make_folder, write_json
 from weakseg_ros.measure.metrics import ConfusionMatrix
 from weakseg_ros.measure.panoptic import PanopticQuality
 from weakseg_ros.measure.summary import panoptic_figures

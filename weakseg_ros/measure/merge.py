@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
+from weakseg_ros.environment import environment
 from weakseg_ros.errors import DataError, counted
-from weakseg_ros.files import environment, make_folder, sha256_of_parts, write_atomic, write_json
+from weakseg_ros.files import make_folder, sha256_of_parts, write_atomic, write_json
 from weakseg_ros.measure.evaluation import REPORT_FILE, SUMMARY_FILE
 from weakseg_ros.measure.panoptic import PanopticQuality
 from weakseg_ros.measure.report import render

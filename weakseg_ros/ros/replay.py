@@ -16,8 +16,9 @@ import tyro
 from weakseg_ros.config import parse
 from weakseg_ros.data.bags import find_cloud_topic, read_raw
 from weakseg_ros.data.many_bags import Row, are_whole, bags_of, each_bag
+from weakseg_ros.environment import environment
 from weakseg_ros.errors import DataError, counted, say
-from weakseg_ros.files import check_can_write, environment, sweep, write_json
+from weakseg_ros.files import check_can_write, sweep, write_json
 from weakseg_ros.ros.replay_player import Answer, Player, ReplayResult, ReplaySettings
 
 

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from weakseg_ros.deploy.bundle import Bundle
 from weakseg_ros.deploy.engines.torch import load_graph, stores_half
 from weakseg_ros.deploy.input_spec import NOT_NORMALISED, InputSpec
-from weakseg_ros.files import environment
+from weakseg_ros.environment import environment
 from weakseg_ros.nets.heads.head import Heads
 from weakseg_ros.points.cloud import Cloud
 from weakseg_ros.train.adapt_settings import AdaptSettings

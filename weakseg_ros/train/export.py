@@ -36,8 +36,9 @@ from weakseg_ros.deploy.engines.torch import rules_of
 from weakseg_ros.deploy.frontends import Answers, FrontendSettings, answer, make_frontend
 from weakseg_ros.deploy.graph import DeployGraph, join_weights
 from weakseg_ros.deploy.input_spec import InputSpec
+from weakseg_ros.environment import environment
 from weakseg_ros.errors import BundleError, ConfigError, DataError, counted, say
-from weakseg_ros.files import environment, put_in_place, staged
+from weakseg_ros.files import put_in_place, staged
 from weakseg_ros.nets.class_prior import adjust_to_shares
 from weakseg_ros.nets.heads.head import Heads
 from weakseg_ros.points.labels import LabelMap

@@ -22,8 +22,8 @@ from weakseg_ros.batches.batches import ImageSource, TrainingSource
 from weakseg_ros.data.scan_sets import ChangedScans, Scan, ScanSet
 from weakseg_ros.deploy.bundle import KIND_ONNX, Bundle, BundleInfo, TrainingStatistics
 from weakseg_ros.deploy.engines.torch import load_graph, rules_of, stores_half
+from weakseg_ros.environment import environment
 from weakseg_ros.errors import ConfigError
-from weakseg_ros.files import environment
 from weakseg_ros.memory import keep_large_blocks
 from weakseg_ros.methods.combined import reads_instances
 from weakseg_ros.methods.method import Method

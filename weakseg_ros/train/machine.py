@@ -15,8 +15,9 @@ from lightning_fabric import Fabric
 from lightning_fabric.plugins.precision import MixedPrecision
 
 from weakseg_ros.deploy.engines.cache import Cache
+from weakseg_ros.environment import cpu_name
 from weakseg_ros.errors import ConfigError, counted
-from weakseg_ros.files import cpu_name, sha256_of_parts
+from weakseg_ros.files import sha256_of_parts
 from weakseg_ros.nets.build import build_net
 from weakseg_ros.train.config import TrainConfig
 

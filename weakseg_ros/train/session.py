@@ -19,8 +19,9 @@ from weakseg_ros.batches.batches import Batch, ImageSource, TrainingSource, unto
 from weakseg_ros.config import dump_yaml, load_yaml
 from weakseg_ros.data.scan_sets import ScanSet
 from weakseg_ros.deploy.input_spec import InputSpec
+from weakseg_ros.environment import environment
 from weakseg_ros.errors import DataError
-from weakseg_ros.files import environment, write_atomic, write_json
+from weakseg_ros.files import write_atomic, write_json
 from weakseg_ros.methods.combined import Combined, build_method, reads_instances
 from weakseg_ros.methods.method import Method, Task
 from weakseg_ros.nets.build import build_net

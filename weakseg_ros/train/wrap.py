@@ -24,8 +24,8 @@ from weakseg_ros.deploy.engines.onnxruntime import open_session
 from weakseg_ros.deploy.frontends import FrontendSettings, make_frontend
 from weakseg_ros.deploy.input_spec import InputSpec, IntensityRule
 from weakseg_ros.deploy.tensors import ANSWERS, RANGE_INPUTS
+from weakseg_ros.environment import environment
 from weakseg_ros.errors import BundleError, ConfigError, counted, say
-from weakseg_ros.files import environment
 from weakseg_ros.points.labels import LabelMap
 from weakseg_ros.points.projection import RangeSpec
 from weakseg_ros.train.model_card import model_card

@@ -18,17 +18,9 @@ from weakseg_ros.config import dump_yaml, parse, read_yaml, setting
 from weakseg_ros.data.scan_files import content_hash, write_raw_labels
 from weakseg_ros.data.scan_sets import Scan, ScanSet, readable
 from weakseg_ros.data.scans import open_scans
+from weakseg_ros.environment import environment
 from weakseg_ros.errors import DISK_FULL, DataError, counted, say
-from weakseg_ros.files import (
-    cannot_be_replaced,
-    content_of,
-    environment,
-    inside,
-    move_into,
-    put_in_place,
-    staged,
-    write_atomic,
-)
+from weakseg_ros.files import cannot_be_replaced, content_of, inside, move_into, put_in_place, staged, write_atomic
 from weakseg_ros.half_written import is_ours
 from weakseg_ros.points.labels import LabelMap, pack_raw
 from weakseg_ros.progress import Progress

@@ -24,9 +24,10 @@ from weakseg_ros.data.arrays import open_archive
 from weakseg_ros.deploy.bundle import FP32, KIND_SAMPLE, Bundle
 from weakseg_ros.deploy.engines import Engine, engine_names, example_inputs, label_of, open_first, try_to_open
 from weakseg_ros.deploy.engines.cache import Cache
+from weakseg_ros.environment import cpu_name, version_of
 from weakseg_ros.errors import EngineError, WeaksegError, counted
 from weakseg_ros.extras import has_nvidia_gpu, is_here
-from weakseg_ros.files import cpu_name, sha256_of_parts, version_of
+from weakseg_ros.files import sha256_of_parts
 
 log = logging.getLogger(__name__)
 

@@ -16,9 +16,10 @@ from typing import Any
 
 from weakseg_ros.config import dump_yaml
 from weakseg_ros.deploy.bundle import Bundle
+from weakseg_ros.environment import environment
 from weakseg_ros.errors import DataError, complain, counted, say
 from weakseg_ros.extras import need
-from weakseg_ros.files import check_can_write, environment, make_folder, put_in_place, staged, write_atomic, write_json
+from weakseg_ros.files import check_can_write, make_folder, put_in_place, staged, write_atomic, write_json
 from weakseg_ros.improve.adapt.clouds import UserClouds, read_clouds
 from weakseg_ros.improve.adapt.config import AdaptConfig
 from weakseg_ros.improve.adapt.report import render

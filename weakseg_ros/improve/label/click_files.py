@@ -19,8 +19,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from weakseg_ros.data.scan_files import content_hash, read_raw_labels, write_raw_labels
+from weakseg_ros.environment import environment
 from weakseg_ros.errors import ConfigError, DataError
-from weakseg_ros.files import environment, inside, make_folder, sha256_of, write_atomic
+from weakseg_ros.files import inside, make_folder, sha256_of, write_atomic
 from weakseg_ros.improve.label.labelled_folder import LabelledFolder
 from weakseg_ros.improve.label.map_changes import brought_to
 from weakseg_ros.locks import Turns

@@ -21,8 +21,9 @@ from weakseg_ros.deploy.bundle import Bundle
 from weakseg_ros.deploy.fit import Fit
 from weakseg_ros.deploy.segmentation import Segmentation
 from weakseg_ros.deploy.segmenter import Segmenter
+from weakseg_ros.environment import environment
 from weakseg_ros.errors import CloudError, DataError, complain, counted, say
-from weakseg_ros.files import check_can_write, environment
+from weakseg_ros.files import check_can_write
 from weakseg_ros.improve.log.acquisition import Look, descriptor_size, look_at
 from weakseg_ros.improve.log.admission import Admission, LogSettings
 from weakseg_ros.improve.log.choice import Choice, Strategy, choose_frames, suggest_points

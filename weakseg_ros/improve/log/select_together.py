@@ -21,8 +21,9 @@ from weakseg_ros.data.frame_log import FrameScans, read_records
 from weakseg_ros.data.many_bags import Row
 from weakseg_ros.data.ray_settings import anywhere
 from weakseg_ros.deploy.bundle import Bundle
+from weakseg_ros.environment import environment
 from weakseg_ros.errors import DataError
-from weakseg_ros.files import environment, make_folder, write_atomic, write_json
+from weakseg_ros.files import make_folder, write_atomic, write_json
 from weakseg_ros.improve.log.acquisition import Look, descriptor_size
 from weakseg_ros.improve.log.choice import Choice, choose_frames
 from weakseg_ros.improve.log.choice_over_robots import choose_over_robots

@@ -25,8 +25,9 @@ from weakseg_ros.data.scan_sets import ScanSet
 from weakseg_ros.deploy.bundle import Bundle
 from weakseg_ros.deploy.bundle_place import CURRENT, INFO_FILE, find_bundle
 from weakseg_ros.deploy.segmenter import Segmenter
+from weakseg_ros.environment import environment
 from weakseg_ros.errors import BundleError, DataError, WeaksegError, complain, counted, say
-from weakseg_ros.files import content_of, environment, make_folder, put_in_place, sweep, write_atomic, write_json
+from weakseg_ros.files import content_of, make_folder, put_in_place, sweep, write_atomic, write_json
 from weakseg_ros.improve.retrain.config import RetrainConfig
 from weakseg_ros.improve.retrain.data import RetrainData, open_retrain_data
 from weakseg_ros.improve.retrain.gate import Check, GateVerdict, Scores, judge, measure_latency
