@@ -276,11 +276,11 @@ def test_only_the_last_changes_are_kept(bare_folder: Path) -> None:
     log = ChangeLog(store.path / ".changes")
     points = np.array([1])
     for number in range(KEPT + 5):
-        log.push(LabelChange("a", points, np.zeros(1, np.uint32), np.ones(1, np.uint32), "", number))
+        log.push((LabelChange("a", points, np.zeros(1, np.uint32), np.ones(1, np.uint32), "", number),))
     assert len(list((store.path / ".changes").glob("*.npz"))) == KEPT
     last = ChangeLog(store.path / ".changes").last()
     assert last is not None
-    assert last.clicks == KEPT + 4
+    assert last[0].clicks == KEPT + 4
 
 
 def test_labels_that_are_there_can_be_corrected(tmp_path: Path, layouts: ModuleType) -> None:

@@ -8,6 +8,7 @@ import subprocess
 import sys
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 from hypothesis import HealthCheck, settings
@@ -16,7 +17,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 
 from support import PATIENCE_S
 from support.bare_scans import CAR, POINTS, ROAD, STREET, write_scans
-from weakseg_ros.improve.label.clicks import ClickStore, clicked_scans
+from weakseg_ros.improve.label.clicks import ClickStore, Part, clicked_scans
 from weakseg_ros.weak.sparse_labels import SparseLabels
 
 
@@ -99,14 +100,20 @@ KEYS = st.sampled_from(["000000", "000001", "000002"])
 CHOSEN = st.lists(st.integers(0, POINTS - 1), min_size=1, max_size=5, unique=True)
 
 
-@dataclass(eq=False)
-class Done:
-    """One change, equal to itself alone."""
+class Change(NamedTuple):
+    """What one step did to one scan."""
 
     key: str
     points: list[int]
     before: np.ndarray
     after: np.ndarray
+
+
+@dataclass(eq=False)
+class Done:
+    """One step, equal to itself alone."""
+
+    changes: list[Change]
 
 
 class TwoPages(RuleBasedStateMachine):
@@ -123,11 +130,14 @@ class TwoPages(RuleBasedStateMachine):
         self.done: list[list[Done]] = [[], []]
         self.undone: list[list[Done]] = [[], []]
 
-    def change(self, page: int, key: str, points: list[int], wanted: tuple[int, int]) -> None:
-        points = sorted(points)
-        before = self.truth[key][points].copy()
-        self.truth[key][points] = wanted
-        self.push(page, Done(key, points, before, self.truth[key][points].copy()))
+    def change(self, page: int, chosen: dict[str, list[int]], wanted: tuple[int, int]) -> None:
+        changes = []
+        for key, points in chosen.items():
+            points = sorted(points)
+            before = self.truth[key][points].copy()
+            self.truth[key][points] = wanted
+            changes.append(Change(key, points, before, self.truth[key][points].copy()))
+        self.push(page, Done(changes))
         self.undone[page].clear()
 
     def push(self, page: int, change: Done) -> None:
@@ -137,12 +147,18 @@ class TwoPages(RuleBasedStateMachine):
     @rule(page=st.integers(0, 1), key=KEYS, points=CHOSEN, class_id=st.integers(1, 3), instance=st.integers(0, 9))
     def add(self, page: int, key: str, points: list[int], class_id: int, instance: int) -> None:
         self.stores[page].add(key, points, class_id, instance)
-        self.change(page, key, points, (class_id, instance))
+        self.change(page, {key: points}, (class_id, instance))
 
     @rule(page=st.integers(0, 1), key=KEYS, points=CHOSEN)
     def erase(self, page: int, key: str, points: list[int]) -> None:
         self.stores[page].erase(key, points)
-        self.change(page, key, points, (0, 0))
+        self.change(page, {key: points}, (0, 0))
+
+    @rule(page=st.integers(0, 1), chosen=st.dictionaries(KEYS, CHOSEN, min_size=1), class_id=st.integers(0, 3))
+    def several(self, page: int, chosen: dict[str, list[int]], class_id: int) -> None:
+        parts = [Part(key, np.array(points)) for key, points in chosen.items()]
+        self.stores[page].add_together(parts, class_id) if class_id else self.stores[page].erase_together(parts)
+        self.change(page, chosen, (class_id, 0))
 
     @rule(page=st.integers(0, 1), back=st.booleans())
     def turn(self, page: int, back: bool) -> None:
@@ -158,12 +174,12 @@ class TwoPages(RuleBasedStateMachine):
             self.on_disk.remove(change)
             self.undone[page].append(change)
         else:
-            self.push(page, Done(*vars(change).values()))
-        key, points, before, after = vars(change).values()
-        assert answer == key
-        expected, wanted = (after, before) if back else (before, after)
-        mine = (self.truth[key][points] == expected).all(axis=1)
-        self.truth[key][np.array(points)[mine]] = wanted[mine]
+            self.push(page, Done(change.changes))
+        assert answer == change.changes[0].key
+        for key, points, before, after in change.changes:
+            expected, wanted = (after, before) if back else (before, after)
+            mine = (self.truth[key][points] == expected).all(axis=1)
+            self.truth[key][np.array(points)[mine]] = wanted[mine]
 
     @rule()
     def reopen(self) -> None:

@@ -11,9 +11,10 @@ import hashlib
 import json
 import logging
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,6 +25,7 @@ from weakseg_ros.errors import ConfigError, DataError
 from weakseg_ros.files import inside, make_folder, sha256_of, write_atomic
 from weakseg_ros.improve.label.labelled_folder import LabelledFolder
 from weakseg_ros.improve.label.map_changes import brought_to
+from weakseg_ros.improve.label.several_files import finish, prepare
 from weakseg_ros.locks import Turns
 from weakseg_ros.reads import read_json
 from weakseg_ros.weak.sparse_labels import RECORD, RECORD_VERSION, SparseRecord, raw_ids_of, read_record
@@ -33,6 +35,20 @@ log = logging.getLogger(__name__)
 LOCK = ".lock"
 UNDER_WAY = ".under_way.json"
 """the change that is being written: which file it makes, and the clicks that it costs. It tells what a kill has cut short"""
+
+
+class Write(NamedTuple):
+    """What is to be written to one scan; see `ClickFiles.write`."""
+
+    key: str
+    points: NDArray[np.int64]
+    """(P,) each once"""
+    raw: NDArray[np.uint32]
+    """(P,) their labels from now on"""
+    clicked: str
+    """name of the class that the clicks count for, '' for none"""
+    clicks: int
+    is_last_undo: bool = False
 
 
 class ClickFiles:
@@ -67,6 +83,7 @@ class ClickFiles:
             with ExitStack() as stack:
                 try:
                     others = stack.enter_context(self._turns.take())
+                    finish(self.path)  # what a kill or a fault of the disk has cut short
                 except OSError as error:
                     raise self._refusal(error) from None
                 if others:
@@ -89,9 +106,8 @@ class ClickFiles:
             return self._record[1]
 
     def save_record(self, record: SparseRecord) -> None:
-        """A line a field, each value as JSON, which is YAML too and written in a hundredth of the time."""
-        lines = (f"{name}: {json.dumps(value, ensure_ascii=False)}\n" for name, value in vars(record).items())
-        write_atomic(self.path / RECORD, "".join(lines))
+        """Replace `sparse.yaml`."""
+        write_atomic(self.path / RECORD, _text_of(record))
         self._record = (self.stamp, record)
 
     def raw(self, key: str) -> NDArray[np.uint32]:
@@ -115,38 +131,66 @@ class ClickFiles:
         A scan whose labels are as its data set has them was clicked nevertheless where somebody confirmed one of them,
         unless `is_last_undo`: all that was ever done to it has been taken back.
         """
-        record, before = self.record, self.raw(key)
-        after = before.copy()
-        after[points] = raw
-        facts, file, was_clicked = self._opened.facts(key), self.file(key), key in record.positions
-        files, positions = dict(record.files), dict(record.positions)
-        usable = record.points - (facts.usable if was_clicked else 0)
-        name, start = f"{key}.label", self._opened.start(key)
-        confirms = start.any() and (was_clicked or bool(clicked)) and not is_last_undo
-        stays = confirms or not np.array_equal(after, start)
+        file, name = self.file(key), f"{key}.label"
+        record, after = self._planned(self.record, Write(key, points, raw, clicked, clicks, is_last_undo))
         try:
-            digest = hashlib.sha256(after.astype("<u4").tobytes()).hexdigest() if stays else ""
-            under_way = {"file": name, "sha256": digest, "class": clicked, "clicks": clicks}
+            under_way = {"file": name, "sha256": record.files.get(name, ""), "class": clicked, "clicks": clicks}
             write_atomic(self.path / UNDER_WAY, json.dumps(under_way, ensure_ascii=False))
-            if stays:
+            if after is not None:
                 file.parent.mkdir(parents=True, exist_ok=True)
-                files[name] = hashlib.sha256(write_raw_labels(file, after)).hexdigest()
-                positions[key] = facts.position
-                usable += facts.usable
+                write_raw_labels(file, after)
             else:
                 file.unlink(missing_ok=True)
-                files.pop(name, None)
-                positions.pop(key, None)
-            per_class = self._per_class(after) * (key in positions) - self._per_class(before) * was_clicked
-            spent = dict(record.clicks_per_class)
-            if clicked:
-                spent[clicked] = max(0, spent[clicked] + clicks)
-            labelled = {name: record.points_per_class[name] + int(per_class[i]) for i, name in self._class_names()}
-            self._save(files, positions, usable, spent, labelled, record.done, record.reviews)
+            self.save_record(record)
         except OSError as error:
             raise DataError(f"{file}: the click could not be saved ({error.strerror}); free some space or check rights") from None
 
-    def _save(
+    def write_together(self, writes: Sequence[Write], kept: tuple[str, bytes] | None = None, dropped: str = "") -> None:
+        """Write to several scans in one step: after a kill or on a full disk either all of it is done or nothing.
+
+        `kept` is a file below the folder that is written with it, with its content, `dropped` one that is removed.
+        """
+        record, files, removed = self.record, dict([kept] if kept else []), [dropped] if dropped else []
+        for write in writes:
+            record, after = self._planned(record, write)
+            if after is None:
+                removed.append(f"{write.key}.label")
+            else:
+                files[f"{write.key}.label"] = after.astype("<u4").tobytes()
+        try:
+            prepare(self.path, {**files, RECORD: _text_of(record)}, removed)
+            finish(self.path)
+        except OSError as error:
+            raise self._refusal(error) from None
+        self._record = (self.stamp, record)
+
+    def _planned(self, record: SparseRecord, write: Write) -> tuple[SparseRecord, NDArray[np.uint32] | None]:
+        """The record after a change, and the (N,) labels of the scan then; None where it goes back to those of its data set."""
+        key, name, before = write.key, f"{write.key}.label", self.raw(write.key)
+        after = before.copy()
+        after[write.points] = write.raw
+        facts, was_clicked = self._opened.facts(key), key in record.positions
+        files, positions = dict(record.files), dict(record.positions)
+        usable = record.points - (facts.usable if was_clicked else 0)
+        start = self._opened.start(key)
+        confirms = start.any() and (was_clicked or bool(write.clicked)) and not write.is_last_undo
+        stays = confirms or not np.array_equal(after, start)
+        if stays:
+            files[name] = hashlib.sha256(after.astype("<u4").tobytes()).hexdigest()
+            positions[key] = facts.position
+            usable += facts.usable
+        else:
+            files.pop(name, None)
+            positions.pop(key, None)
+        per_class = self._per_class(after) * stays - self._per_class(before) * was_clicked
+        spent = dict(record.clicks_per_class)
+        if write.clicked:
+            spent[write.clicked] = max(0, spent[write.clicked] + write.clicks)
+        labelled = {name: record.points_per_class[name] + int(per_class[i]) for i, name in self._class_names()}
+        planned = self._record_of(files, positions, usable, spent, labelled, record.done, record.reviews)
+        return planned, after if stays else None
+
+    def _record_of(
         self,
         files: dict[str, str],
         positions: dict[str, str],
@@ -155,8 +199,8 @@ class ClickFiles:
         labelled: dict[str, int],
         done: tuple[str, ...],
         reviews: dict[str, str],
-    ) -> None:
-        record = SparseRecord(
+    ) -> SparseRecord:
+        return SparseRecord(
             version=RECORD_VERSION,
             draw=None,
             data=self._opened.scans.name,
@@ -176,7 +220,6 @@ class ClickFiles:
             raw_ids=raw_ids_of(self.labels),
             reviews=reviews,
         )
-        self.save_record(record)
 
     def _read_raw(self, key: str, file: Path) -> NDArray[np.uint32]:
         points = self._opened.facts(key).points
@@ -250,8 +293,9 @@ class ClickFiles:
         if name in clicks:
             clicks[name] = max(0, clicks[name] + spent)
         files = {name: digest for name, digest in on_disk.items() if name.removesuffix(".label") in positions}
+        done, reviews = (known.done, known.reviews) if known else ((), {})
         try:
-            self._save(files, positions, usable, clicks, labelled, known.done if known else (), known.reviews if known else {})
+            self.save_record(self._record_of(files, positions, usable, clicks, labelled, done, reviews))
         except OSError as error:
             raise self._refusal(error) from None
 
@@ -270,6 +314,11 @@ class ClickFiles:
 
     def _refusal(self, error: OSError) -> DataError:
         return DataError(f"{self.path}: clicks cannot be saved ({error.strerror}); free some space or check rights")
+
+
+def _text_of(record: SparseRecord) -> bytes:
+    """A line a field, each value as JSON, which is YAML too and written in a hundredth of the time."""
+    return "".join(f"{name}: {json.dumps(value, ensure_ascii=False)}\n" for name, value in vars(record).items()).encode()
 
 
 def _identity(path: Path) -> tuple[int, int]:

@@ -4,7 +4,9 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,8 +15,8 @@ from weakseg_ros.data.scan_sets import ScanSet
 from weakseg_ros.data.scans import open_scans
 from weakseg_ros.errors import DataError, WeaksegError, counted
 from weakseg_ros.files import inside
-from weakseg_ros.improve.label.changes import CHANGES, ChangeLog, LabelChange
-from weakseg_ros.improve.label.click_files import ClickFiles
+from weakseg_ros.improve.label.changes import CHANGES, ChangeLog, LabelChange, Step
+from weakseg_ros.improve.label.click_files import ClickFiles, Write
 from weakseg_ros.improve.label.labelled_folder import LabelledFolder
 from weakseg_ros.points.labels import INSTANCE_SHIFT, LabelMap, instances_in
 from weakseg_ros.weak.sparse_labels import SparseRecord, classes_of, read_record, sparse_scans
@@ -22,6 +24,15 @@ from weakseg_ros.weak.sparse_labels import SparseRecord, classes_of, read_record
 CLICKS = "clicks"
 """the folder under sparse/ where a person's clicks go unless another name is given"""
 LARGEST_INSTANCE = (1 << INSTANCE_SHIFT) - 1
+
+
+class Part(NamedTuple):
+    """Points of one scan that are labelled together with those of others."""
+
+    key: str
+    points: NDArray[np.int64]
+    """(P,) indices of points"""
+    instance_id: int = 0
 
 
 class ClickStore:
@@ -38,7 +49,7 @@ class ClickStore:
         self._files = ClickFiles(inside(self.folder / "sparse", name), self._opened)
         self.path = self._files.path
         self._done = ChangeLog(self.path / CHANGES)
-        self._undone: list[LabelChange] = []
+        self._undone: list[Step] = []
 
     @property
     def scans(self) -> ScanSet:
@@ -57,15 +68,22 @@ class ClickStore:
 
         `clicks` is what it cost, 1 for a mask that one click brought; None counts a click for each point.
         """
-        if not 1 <= class_id < self.labels.num_classes:
-            raise DataError(f"{self.path}: class {class_id} is not in label map '{self.labels.name}'; choose one of its classes")
-        if not 0 <= instance_id <= LARGEST_INSTANCE:
-            raise DataError(
-                f"{self.path}: instance {instance_id} does not fit into 0..{LARGEST_INSTANCE}, the range of label files"
-            )
-        raw = int(self.labels.to_raw(np.array(class_id))) | int(instance_id) << INSTANCE_SHIFT
         cost = np.size(points) if clicks is None else clicks
+        raw = self._raw_of(class_id, instance_id)
         self._label(key, np.asarray(points, np.int64).reshape(-1), raw, self.labels.names[class_id], cost)
+
+    def add_together(self, parts: Sequence[Part], class_id: int) -> None:
+        """Label points of several scans with one click, which counts once; the files are as if each were labelled by `add`.
+
+        All of it is on disk when this returns, or nothing; `undo` takes all of it back.
+        """
+        raw = [self._raw_of(class_id, part.instance_id) for part in parts]
+        name = self.labels.names[class_id]
+        self._label_together([(part, raw[number], name, int(number == 0)) for number, part in enumerate(parts)])
+
+    def erase_together(self, parts: Sequence[Part]) -> None:
+        """Take the labels off points of several scans in one step; see `add_together`."""
+        self._label_together([(part, 0, "", 0) for part in parts])
 
     def next_instance(self, key: str, class_id: int, same: bool = False) -> int:
         """An id that no object of a scan has yet; with `same` that of the newest object of the class, where there is one."""
@@ -83,32 +101,32 @@ class ClickStore:
         self._label(key, np.asarray(points, np.int64).reshape(-1), 0, "", 0)
 
     def undo(self) -> str | None:
-        """Take back the last change, of an earlier start too; returns the key of its scan, None where there is nothing to do.
+        """Take back the last step, of an earlier start too; returns the key of its first scan, None where there is nothing to do.
 
         What somebody else has labelled over it since stays.
         """
         with self._files.alone():
-            change = self._done.last()
-            if change is None:
+            step = self._done.last()
+            if step is None:
                 return None
-            if self._opened.is_replaced(change.key):
+            if self._is_replaced(step):
                 self._done.pop()  # or what was done before it could not be taken back either
-            self._turn(change, back=True)
+            self._turn(step, back=True)
             self._done.pop()
-            self._undone.append(change)
-            return change.key
+            self._undone.append(step)
+            return step[0].key
 
     def redo(self) -> str | None:
-        """Do the last change again that was taken back; returns the key of its scan, None where there is none."""
+        """Do the last step again that was taken back; returns the key of its first scan, None where there is none."""
         with self._files.alone():
             if not self._undone:
                 return None
-            change = self._undone[-1]
-            if self._opened.is_replaced(change.key):
+            step = self._undone[-1]
+            if self._is_replaced(step):
                 self._undone.pop()
-            self._turn(change, back=False)
-            self._done.push(self._undone.pop())
-            return change.key
+            self._turn(step, back=False)
+            self._undone.pop()
+            return step[0].key
 
     def labelled(self, key: str) -> tuple[NDArray[np.uint8], NDArray[np.uint16]]:
         """((N,) class ids, (N,) instance ids) of a scan as they are on disk, 0 where nothing is labelled.
@@ -186,32 +204,81 @@ class ClickStore:
         with self._files.alone():  # a click between the record and the label files would look like damage
             return sparse_scans(scans, self.path)
 
+    def _raw_of(self, class_id: int, instance_id: int) -> int:
+        """The raw label of an object of a class; DataError where the map or the files cannot hold it."""
+        if not 1 <= class_id < self.labels.num_classes:
+            raise DataError(f"{self.path}: class {class_id} is not in label map '{self.labels.name}'; choose one of its classes")
+        if not 0 <= instance_id <= LARGEST_INSTANCE:
+            raise DataError(
+                f"{self.path}: instance {instance_id} does not fit into 0..{LARGEST_INSTANCE}, the range of label files"
+            )
+        return int(self.labels.to_raw(np.array(class_id))) | int(instance_id) << INSTANCE_SHIFT
+
     def _label(self, key: str, points: NDArray[np.int64], raw: int | NDArray[np.uint32], clicked: str, clicks: int) -> None:
         with self._files.alone():
-            if self._opened.is_replaced(key):
-                raise DataError(f"{self.folder}: frame '{key}' was replaced in the log, so nothing is saved; go to the next one")
-            before = self._files.raw(key)
-            if len(points) and not (points.min() >= 0 and points.max() < len(before)):
-                fault = (
-                    f"points {points.min()}..{points.max()} do not fit scan '{key}', which has {counted(len(before), 'point')}"
-                )
-                raise DataError(f"{self.path}: {fault}; open it again")
-            points, first = np.unique(points, return_index=True)
-            after = np.full(len(points), raw, np.uint32) if isinstance(raw, int) else raw[first]
-            change = LabelChange(key, points, before[points], after, clicked, clicks)
-            self._files.write(key, points, change.after, clicked, clicks)
-            self._done.push(change)
+            change = self._change(key, points, raw, clicked, clicks)
+            self._files.write(key, change.points, change.after, clicked, clicks)
+            self._done.push((change,))
             self._undone.clear()
 
-    def _turn(self, change: LabelChange, back: bool) -> None:
-        """Write what a change found, or what it left, where nobody has labelled over it since."""
-        if self._opened.is_replaced(change.key):
-            raise DataError(f"{self.folder}: frame '{change.key}' was replaced in the log; go to the next one")
+    def _label_together(self, parts: Sequence[tuple[Part, int, str, int]]) -> None:
+        """Give points of several scans each a raw label, with the class that clicks count for and their number."""
+        if len(parts) == 1:
+            part, raw, clicked, clicks = parts[0]
+            self._label(part.key, part.points, raw, clicked, clicks)
+            return
+        with self._files.alone():
+            step = tuple(self._change(part.key, part.points, raw, clicked, clicks) for part, raw, clicked, clicks in parts)
+            if len({change.key for change in step}) < len(step):
+                raise DataError(f"{self.path}: a scan is named twice; give all its points at once")
+            self._keep([Write(change.key, change.points, change.after, change.clicked, change.clicks) for change in step], step)
+            self._undone.clear()
+
+    def _keep(self, writes: Sequence[Write], step: Step) -> None:
+        """Write to several scans, and the step that takes it back with it."""
+        name, content = self._done.packed(step)
+        self._done.is_stored(name)  # where nothing is written, the log passes over it
+        self._files.write_together(writes, kept=(f"{CHANGES}/{name}", content))
+
+    def _change(
+        self, key: str, points: NDArray[np.int64], raw: int | NDArray[np.uint32], clicked: str, clicks: int
+    ) -> LabelChange:
+        """What giving points of a scan a raw label, or one each, changes there; DataError where that cannot be."""
+        if self._opened.is_replaced(key):
+            raise DataError(f"{self.folder}: frame '{key}' was replaced in the log, so nothing is saved; go to the next one")
+        before = self._files.raw(key)
+        if len(points) and not (points.min() >= 0 and points.max() < len(before)):
+            fault = f"points {points.min()}..{points.max()} do not fit scan '{key}', which has {counted(len(before), 'point')}"
+            raise DataError(f"{self.path}: {fault}; open it again")
+        points, first = np.unique(points, return_index=True)
+        after = np.full(len(points), raw, np.uint32) if isinstance(raw, int) else raw[first]
+        return LabelChange(key, points, before[points], after, clicked, clicks)
+
+    def _is_replaced(self, step: Step) -> bool:
+        return any(self._opened.is_replaced(change.key) for change in step)
+
+    def _turn(self, step: Step, back: bool) -> None:
+        """Write what a step found, or what it left, where nobody has labelled over it since."""
+        for change in step:
+            if self._opened.is_replaced(change.key):
+                raise DataError(f"{self.folder}: frame '{change.key}' was replaced in the log; go to the next one")
+        writes = [self._turned(change, back) for change in step]
+        if len(writes) == 1:
+            self._files.write(*writes[0])
+            if not back:
+                self._done.push(step)
+        elif back:
+            self._files.write_together(writes, dropped=f"{CHANGES}/{self._done.last_name}")
+        else:
+            self._keep(writes, step)
+
+    def _turned(self, change: LabelChange, back: bool) -> Write:
+        """What takes a change back, or does it again."""
         expected, wanted = (change.after, change.before) if back else (change.before, change.after)
         mine = self._files.raw(change.key)[change.points] == expected
         cost = -change.clicks if back else change.clicks
         is_last = back and not self._done.holds_other(change.key)
-        self._files.write(change.key, change.points[mine], wanted[mine], change.clicked, cost, is_last)
+        return Write(change.key, change.points[mine], wanted[mine], change.clicked, cost, is_last)
 
 
 def open_as_clicked(folder: Path, labels: LabelMap | None = None, name: str = CLICKS) -> ClickStore:
