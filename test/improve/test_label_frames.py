@@ -8,8 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from support.street_scene import CAR, PERSON, SPEC, STREET, click, on_car, open_session, write_log
-from weakseg_ros.data.scan_writer import ScanWriter
+from support.street_scene import CAR, PERSON, STREET, click, on_car, open_session, write_log, write_posed
 from weakseg_ros.errors import DataError
 from weakseg_ros.improve.label.carry import REACH_M
 from weakseg_ros.improve.label.clicks import ClickStore, clicked_scans
@@ -17,7 +16,7 @@ from weakseg_ros.improve.label.colors import color_points, views_of
 from weakseg_ros.improve.label.frame_source import FrameSource
 from weakseg_ros.improve.label.page_state import PageState
 from weakseg_ros.improve.label.thumbnails import Thumbnails
-from weakseg_ros.points.cloud import Cloud, make_cloud
+from weakseg_ros.points.cloud import Cloud
 from weakseg_ros.points.labels import LabelMap
 
 
@@ -108,16 +107,7 @@ def test_raw_scans_take_a_label_map(tmp_path: Path, cloud: Cloud) -> None:
 @pytest.fixture
 def drive(tmp_path: Path, cloud: Cloud) -> Path:
     """Three scans of one place from three places, a metre apart, the third one turned by 90 degrees."""
-    with ScanWriter(tmp_path / "posed", STREET, SPEC, source="test", seed=0, intensity_full_scale=1.0) as out:
-        for number, degrees in ((0, 0), (1, 0), (2, 90)):
-            turn = np.radians(degrees)
-            pose = np.eye(4)
-            pose[:2, :2] = [[np.cos(turn), -np.sin(turn)], [np.sin(turn), np.cos(turn)]]
-            pose[0, 3] = number
-            back = np.linalg.inv(pose)
-            xyz = (cloud.xyz @ back[:3, :3].T + back[:3, 3]).astype(np.float32) * cloud.valid[:, None]
-            out.write(make_cloud(xyz, cloud.intensity, intensity_full_scale=1.0), pose=pose)
-    return tmp_path / "posed"
+    return write_posed(tmp_path / "posed", [cloud] * 3, (0.0, 0.0, 90.0))
 
 
 def test_labels_are_carried_to_other_scans_of_the_same_place(drive: Path, cloud: Cloud) -> None:

@@ -84,7 +84,7 @@ def test_a_box_waits_for_its_class_and_takes_nothing_that_is_hidden(street_folde
     state.hide_ground()
     ground = np.flatnonzero(state.frame.ground)
     assert len(ground) > 1000
-    state.select(box_around(cloud, np.concatenate([car, ground])))
+    state.select(lambda _: box_around(cloud, np.concatenate([car, ground])))
     assert state.mask is not None
     assert not np.isin(state.mask.points, ground).any()
     assert state.store.count("000000") == 0
@@ -94,7 +94,7 @@ def test_a_box_waits_for_its_class_and_takes_nothing_that_is_hidden(street_folde
     class_id, instance = state.store.labelled("000000")
     assert set(np.flatnonzero(class_id == CAR)) <= set(car)
     assert set(instance[class_id == CAR]) == {1}
-    state.select(np.zeros(len(cloud), np.bool_))
+    state.select(lambda xyz: np.zeros(len(xyz), np.bool_))
     assert "no point in it" in state.message
 
 
@@ -180,7 +180,7 @@ def test_hidden_points_are_neither_clicked_nor_painted(street_folder: Path, clou
 
 def test_an_object_that_is_far_too_large_is_asked_for_twice(street_folder: Path, cloud: Cloud) -> None:
     state = open_session(street_folder)
-    state.select(cloud.valid)
+    state.select(lambda _: cloud.valid)
     state.press(CAR)
     state.accept()
     assert state.warning
@@ -197,7 +197,7 @@ def test_an_object_that_is_far_too_large_is_asked_for_twice(street_folder: Path,
 def test_a_mask_over_other_labels_is_asked_for_twice(street_folder: Path, cloud: Cloud) -> None:
     state, car = open_session(street_folder), on_car(cloud)
     state.store.add("000000", car[:5], ROAD)
-    state.select(box_around(cloud, car))
+    state.select(lambda _: box_around(cloud, car))
     state.press(CAR)
     state.accept()
     assert "5 of its points are labelled road and would become car" in state.message

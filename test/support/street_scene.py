@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -24,12 +25,12 @@ SPEC = RangeSpec(height=32, width=360, fov_up_deg=15.0, fov_down_deg=-25.0)
 CAR_AT, PERSON_AT = np.array([8.0, 3.0]), np.array([7.0, -4.0])
 
 
-def scene() -> Cloud:
+def scene(car_at: np.ndarray = CAR_AT, person_at: np.ndarray = PERSON_AT) -> Cloud:
     """What a LiDAR 1.7 m above a plane sees of it, of a car and of a person."""
     rows, columns = np.meshgrid(np.radians(np.linspace(14, -24, 32)), np.radians(np.linspace(179.5, -179.5, 360)), indexing="ij")
     ray = np.stack([np.cos(rows) * np.cos(columns), np.cos(rows) * np.sin(columns), np.sin(rows)], axis=-1).reshape(-1, 3)
     distance = np.where(ray[:, 2] < -0.03, -1.7 / np.minimum(ray[:, 2], -0.03), 0.0)
-    for place, half, top in ((CAR_AT, np.array([1.6, 0.9]), -0.2), (PERSON_AT, np.array([0.25, 0.25]), 0.1)):
+    for place, half, top in ((car_at, np.array([1.6, 0.9]), -0.2), (person_at, np.array([0.25, 0.25]), 0.1)):
         with np.errstate(divide="ignore"):
             low, high = (place - half) / ray[:, :2], (place + half) / ray[:, :2]
         entry, leave = np.minimum(low, high).max(axis=1), np.maximum(low, high).min(axis=1)
@@ -53,6 +54,20 @@ def write_twice(folder: Path, cloud: Cloud) -> Path:
     with ScanWriter(folder, STREET, SPEC, source="test", seed=0, intensity_full_scale=1.0) as out:
         out.write(cloud)
         out.write(cloud)
+    return folder
+
+
+def write_posed(folder: Path, clouds: Sequence[Cloud], degrees: Sequence[float]) -> Path:
+    """A scan of each of these scenes from another place, a metre apart, the sensor turned by so many degrees in each."""
+    with ScanWriter(folder, STREET, SPEC, source="test", seed=0, intensity_full_scale=1.0) as out:
+        for number, (cloud, turned) in enumerate(zip(clouds, degrees, strict=True)):
+            turn = np.radians(turned)
+            pose = np.eye(4)
+            pose[:2, :2] = [[np.cos(turn), -np.sin(turn)], [np.sin(turn), np.cos(turn)]]
+            pose[0, 3] = number
+            back = np.linalg.inv(pose)
+            xyz = (cloud.xyz @ back[:3, :3].T + back[:3, 3]).astype(np.float32) * cloud.valid[:, None]
+            out.write(make_cloud(xyz, cloud.intensity, intensity_full_scale=1.0), pose=pose)
     return folder
 
 

@@ -5,7 +5,24 @@ from __future__ import annotations
 
 from typing import Literal
 
+from weakseg_ros.improve.label.keys import key_of
+
 Mode = Literal["mark", "paint", "object", "lasso", "erase"]
+
+ABOUT_AROUND = (
+    "The neighbouring scans are shown in grey, and in the colour of a class where labels of this scan reach them; only this one "
+    "is labelled."
+)
+
+
+def about_scans(around: bool, together: bool, scans: int) -> str:
+    """Which scans are shown and labelled; `scans` is how many are labelled together."""
+    if together and scans == 1:
+        return "No other scan of this place is near: only this one is labelled."
+    if together:
+        tools = "Brush, eraser, object, box and lasso"
+        return f"{tools} label {scans} scans at once: this one and, in grey, those around. Z undoes it in all of them."
+    return f"{ABOUT_AROUND} {key_of('together')} labels all of them at once." if around else "Only this scan is shown."
 
 
 def advice(mode: Mode, class_name: str, brush_m: float, model_guesses: bool) -> str:

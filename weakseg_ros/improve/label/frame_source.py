@@ -15,11 +15,13 @@ from numpy.typing import NDArray
 from weakseg_ros.data.frame_log import FrameScans, Suggestion
 from weakseg_ros.data.scan_sets import ScanSet
 from weakseg_ros.data.scans import open_scans
+from weakseg_ros.improve.label.moved_objects import Sight
 from weakseg_ros.improve.log.frame_folder import FrameFolder, open_frames
 from weakseg_ros.points.cloud import Cloud
 from weakseg_ros.points.labels import LabelMap
 from weakseg_ros.points.projection import RangeSpec, RangeView, project
 from weakseg_ros.weak.ground import ground_points
+from weakseg_ros.weak.scan_poses import recording_of
 
 SPREAD_POINTS = 20
 """points suggested in a scan that no model has looked at"""
@@ -56,6 +58,11 @@ class Frame:
             return 0, 0.0
         told = [suggestion.confidence for suggestion in self.suggestions if suggestion.point == point]
         return int(self.prediction[point]), told[0] if told else 0.0
+
+    @cached_property
+    def sight(self) -> Sight:
+        """What the sensor looked at, and what it looked through."""
+        return Sight(self.cloud.xyz[self.cloud.valid], self.spec)
 
     @cached_property
     def view(self) -> RangeView:
@@ -98,9 +105,14 @@ class FrameSource:
         return self.scans[self._index[key]].pose if key in self._index else None
 
     def neighbours(self, key: str, step: int) -> Iterator[str]:
-        """The frames in the order of recording after this one, or before it with `step` -1, the nearest first."""
+        """The frames of the same recording after this one, or before it with `step` -1, the nearest first.
+
+        Poses of different recordings have nothing to do with each other, and one may be for training, the other for validation.
+        """
         at = self._index.get(key)
         while at is not None and 0 <= (at := at + step) < len(self.scans.keys):
+            if recording_of(self.scans.keys[at]) != recording_of(key):
+                return
             yield self.scans.keys[at]
 
     def frame(self, key: str) -> Frame:

@@ -46,6 +46,7 @@ COMMANDS = (
     Command("hide", "H", "Hide the chosen class, or show it again", "shift"),
     Command("ground", "G", "Hide the ground, or show it again", "shift"),
     Command("around", "V", "Show or hide the neighbouring scans", "shift"),
+    Command("together", "M", "Label all shown scans at once, or this one alone", "shift"),
     Command("carry_over", "C", "Copy the labels of the nearest labelled frame of the same place", "shift"),
     Command("carry_on", "N", "Copy these labels to the next frames of the same place", "shift"),
     Command("accept_frame", "enter", "Review: approve this frame", "shift"),

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from weakseg_ros.deploy.boxes import boxes
 from weakseg_ros.deploy.grouping import object_radii_m
 from weakseg_ros.errors import counted
-from weakseg_ros.improve.label.frame_source import Frame
+from weakseg_ros.improve.label.shown_scans import OneScan, ShownScans
 from weakseg_ros.points.labels import LabelMap
 from weakseg_ros.weak.masks_by_rule import ClickSettings
 
@@ -24,6 +24,11 @@ LARGEST_SHARE = 0.1
 SLACK = 1.2
 """how much larger than its class's largest extent an object may be before it is looked at twice"""
 
+SAME_PLACE_M = 0.5
+"""a point of another scan stands for a click so near to it"""
+UNLIKE_M, UNLIKE_SHARE = 0.5, 0.35
+"""by how much, the latter of the larger one, the sides of one object may differ between two scans"""
+
 SMALLEST_REACH, LARGEST_REACH = 0.1, 10.0
 
 
@@ -33,13 +38,19 @@ class Mask:
 
     class_id: int
     points: NDArray[np.int64]
-    """(P,) indices of the points that would be labelled"""
+    """(P,) numbers of the points that would be labelled, among those of all scans that are labelled together"""
     on: tuple[int, ...] = ()
     """points clicked on the object; none for a box that was drawn"""
     off: tuple[int, ...] = ()
     """points clicked on what does not belong to it"""
     reach: float = 0.0
     """how far from the clicks the object goes, in radii of its class"""
+    left_out: int = 0
+    """scans in which nothing of like size was found where the object was clicked"""
+
+    def corrected(self, point: int) -> Mask:
+        """With one more click: on it, to take that part off, or beside it, to add what is there."""
+        return replace(self, off=(*self.off, point)) if point in self.points else replace(self, on=(*self.on, point))
 
 
 class MaskFinder:
@@ -49,15 +60,35 @@ class MaskFinder:
         self._labels, self._masks_of_clicks = labels, masks_of_clicks
         self._radii_m = object_radii_m(labels)
 
-    def find(self, mask: Mask, frame: Frame, shown: NDArray[np.bool_]) -> Mask | None:
-        """The mask with the points that its clicks find among those on the page (N,); None for a class without objects."""
+    def find(self, mask: Mask, scans: ShownScans, shown: NDArray[np.bool_]) -> Mask | None:
+        """The mask with the points that its clicks find among those on the page (M,); None for a class without objects.
+
+        In scans that were not clicked, the points next to the clicks stand for them. What is found there is left out where
+        its size is another one: the object has moved, or something hides it.
+        """
         if not self._labels.things[mask.class_id]:
             return None
-        clicks = np.array((*mask.on, *mask.off))
-        settings = replace(ClickSettings(), reach=mask.reach)
-        classes = np.full(len(clicks), mask.class_id)
+        clicked = scans.owner(mask.on[0])
+        found = {clicked.start: self._points(mask, scans, clicked, shown)}
+        size = size_m(scans.xyz[found[clicked.start]])
+        for scan in scans:
+            if scan is not clicked:
+                points = self._points(mask, scans, scan, shown)
+                if len(points) and is_like(size_m(scans.xyz[points]), size):
+                    found[scan.start] = points
+        points = np.concatenate([found[start] for start in sorted(found)])
+        return replace(mask, points=points, left_out=len(scans) - len(found))
+
+    def _points(self, mask: Mask, scans: ShownScans, scan: OneScan, shown: NDArray[np.bool_]) -> NDArray[np.int64]:
+        """(P,) what the clicks of a mask find in one scan, as numbers among all scans."""
+        here = shown[scan.numbers]
+        on, off = (_clicks_in(scans, scan, clicks, here) for clicks in (mask.on, mask.off))
+        if not on:
+            return np.zeros(0, np.int64)
+        clicks, classes = np.array(on + off), np.full(len(on) + len(off), mask.class_id)
+        settings, frame = replace(ClickSettings(), reach=mask.reach), scan.frame
         owner = self._masks_of_clicks(frame.cloud, clicks, classes, self._labels, frame.spec, settings, frame.view)
-        return replace(mask, points=np.flatnonzero((owner >= 0) & (owner < len(mask.on)) & shown))
+        return scan.start + np.flatnonzero((owner >= 0) & (owner < len(on)) & here)
 
     def belongs_to(self, mask: Mask, xyz: NDArray[np.float32], point: int) -> bool:
         """Whether a click on a point may be meant for a mask, and not for another object."""
@@ -65,6 +96,26 @@ class MaskFinder:
             return False
         apart = np.linalg.norm(xyz[list(mask.on)] - xyz[point], axis=1).min()
         return point in mask.points or bool(apart <= self._radii_m[mask.class_id])
+
+
+def _clicks_in(scans: ShownScans, scan: OneScan, clicks: tuple[int, ...], here: NDArray[np.bool_]) -> list[int]:
+    """The clicks on a scan, and the points of it that stand for those on others, as its own numbers.
+
+    `here` (N,) are its points on the page.
+    """
+    found: list[int] = []
+    for click in clicks:
+        own = scans.owner(click) is scan
+        place = scans.xyz[click]
+        at = click - scan.start if own else scans.nearest(scan, place, SAME_PLACE_M, here & ~scan.frame.ground)
+        if at is not None and at not in found:
+            found.append(at)
+    return found
+
+
+def is_like(size: tuple[float, float, float], other: tuple[float, float, float]) -> bool:
+    """Whether two boxes (length, width, height in m) may be those of one object, seen from two places."""
+    return all(abs(one - two) <= max(UNLIKE_M, UNLIKE_SHARE * max(one, two)) for one, two in zip(size, other, strict=True))
 
 
 def size_m(xyz: NDArray[np.float32]) -> tuple[float, float, float]:
@@ -79,24 +130,34 @@ def allowed_reach(reach: float) -> float:
     return min(max(reach, SMALLEST_REACH), LARGEST_REACH)
 
 
-def describe(mask: Mask, xyz: NDArray[np.float32]) -> str:
-    """How large a mask is, in words: '856 points, 4.2 x 1.8 x 1.5 m'."""
-    size = " x ".join(f"{side:.1f}" for side in size_m(xyz[mask.points]))
-    return f"{counted(len(mask.points), 'point', spec=',')}, {size} m"
+def describe(mask: Mask, scans: ShownScans) -> str:
+    """How large a mask is, in words: '856 points, 4.2 x 1.8 x 1.5 m'; of several scans the size in the first of them."""
+    parts = scans.split(mask.points)
+    size = " x ".join(f"{side:.1f}" for side in (size_m(parts[0][0].xyz[parts[0][1]]) if parts else (0.0, 0.0, 0.0)))
+    missing = f"; nothing alike in {counted(mask.left_out, 'other scan')}" if mask.left_out else ""
+    return f"{how_many(scans, mask.points)}, {size} m{missing}"
 
 
-def objections(mask: Mask, xyz: NDArray[np.float32], labelled: NDArray[np.uint8], labels: LabelMap) -> str:
+def how_many(scans: ShownScans, points: NDArray[np.int64], what: str = "point") -> str:
+    """'856 points'; where several scans are labelled together, '856 points in 5 scans'."""
+    where = f" in {counted(len(scans.split(points)), 'scan')}" if len(scans) > 1 else ""
+    return f"{counted(len(points), what, spec=',')}{where}"
+
+
+def objections(mask: Mask, scans: ShownScans, labelled: NDArray[np.uint8], labels: LabelMap) -> str:
     """Why one should look again before a mask is accepted, as a sentence; empty where nothing is odd.
 
-    `labelled` (N,) are the class ids on disk. Only single objects have a size that can be too large.
+    `labelled` (M,) are the class ids on disk. Only single objects have a size that can be too large, and that in each scan.
     """
     name, found = labels.names[mask.class_id], []
+    parts = scans.split(mask.points) if labels.things[mask.class_id] else []
     largest = 2.0 * float(object_radii_m(labels)[mask.class_id])
-    length = size_m(xyz[mask.points])[0]
-    if labels.things[mask.class_id] and length > SLACK * largest:
+    length = max((size_m(scan.xyz[points])[0] for scan, points in parts), default=0.0)
+    if length > SLACK * largest:
         found.append(f"it is {length:.1f} m long, and a {name} is hardly longer than {largest:.0f} m")
-    if labels.things[mask.class_id] and len(mask.points) > LARGEST_SHARE * len(xyz):
-        found.append(f"it has {100 * len(mask.points) / len(xyz):.0f} % of the scan's points")
+    share = max((len(points) / len(scan.xyz) for scan, points in parts), default=0.0)
+    if share > LARGEST_SHARE:
+        found.append(f"it has {100 * share:.0f} % of the scan's points")
     other = labelled[mask.points]
     others = other[(other > 0) & (other != mask.class_id)]
     if len(others):

@@ -114,6 +114,7 @@ class Page:
             "finish": state.finish,
             "refresh": state.refresh,
             "around": state.toggle_around,
+            "together": state.toggle_together,
             "carry_over": state.carry_over,
             "carry_on": state.carry_on,
             "accept_frame": lambda: state.review(True),
@@ -128,7 +129,7 @@ class Page:
         return table | {
             "click": lambda argument, client: state.click(argument[0], argument[1], scene.point_size_m / 2),
             "class": lambda argument, client: state.press(int(argument)),
-            "box": lambda argument, client: state.select(argument(state.frame.cloud.xyz)),
+            "box": lambda argument, client: state.select(argument),
             "hide_class": lambda argument, client: state.hide_class(int(argument)),
             "heights": lambda argument, client: self._limit_heights(argument),
             "brush": lambda argument, client: state.resize_brush(float(argument)),
@@ -190,7 +191,7 @@ class Page:
             scene.show_scan(self._view)
         if self._changed("labels", (key, stamp, hidden)):
             scene.show_labels()
-        if self._changed("around", (key, state.around, stamp if state.around else None)):
+        if self._changed("around", (key, state.around, state.together, (stamp, state.filters) if state.around else None)):
             scene.show_around()
         if self._changed("lasso", state.lasso):
             scene.show_lasso()

@@ -4,22 +4,23 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
 from weakseg_ros.errors import DataError, counted
-from weakseg_ros.improve.label.advice import Mode, advice
-from weakseg_ros.improve.label.brush import GROWTH, brush_radius, brush_step, erased, painted
-from weakseg_ros.improve.label.carry import NO_POSES, NOTHING_AROUND, Around, Carrier
+from weakseg_ros.improve.label.advice import Mode, about_scans, advice
+from weakseg_ros.improve.label.brush import GROWTH, brush_radius, brush_step, painted
+from weakseg_ros.improve.label.carry import NO_POSES, Around, Carrier, drawn_around
 from weakseg_ros.improve.label.clicks import ClickStore
-from weakseg_ros.improve.label.filters import Filters, shown_points
+from weakseg_ros.improve.label.filters import Filters
 from weakseg_ros.improve.label.frame_source import Frame, FrameSource
 from weakseg_ros.improve.label.lasso import FEWEST_CORNERS, Lasso
-from weakseg_ros.improve.label.masks import Mask, MaskFinder, MasksOfClicks, allowed_reach, describe, objections
+from weakseg_ros.improve.label.masks import Mask, MaskFinder, MasksOfClicks, allowed_reach, describe, how_many, objections
 from weakseg_ros.improve.label.pace import Pace
 from weakseg_ros.improve.label.pick import pick
+from weakseg_ros.improve.label.shown_scans import ShownScans
 from weakseg_ros.improve.label.suggested import SuggestedPoints
 from weakseg_ros.weak.masks_by_rule import ClickSettings, segment_from_clicks
 
@@ -47,7 +48,7 @@ class PageState:
         self.filters = Filters()
         self.brush_m = 0.0
         self.lasso = Lasso()
-        self.around = False
+        self.around = self.together = False
         self.message, self.warning = "", False
         self.pace = Pace()
         self._suggested = SuggestedPoints()
@@ -59,8 +60,8 @@ class PageState:
         frame = self.source.frame(key)
         self.store.labelled(key)  # a damaged label file is told now, not at the first click
         self.frame: Frame = frame
-        self.point = self.suggested = self.mask = None
-        self.lasso = Lasso()
+        self.point = self.suggested = None
+        self._take_scans()
         self.same_object = False
         self.next_suggestion()
 
@@ -93,20 +94,29 @@ class PageState:
 
     def toggle_around(self) -> None:
         """Draw the scans before and after this one with it, or no longer."""
+        self._show_around(not self.around, together=False)
+
+    def toggle_together(self) -> None:
+        """Let brush, eraser, objects, boxes and lassos label all scans that are shown, or this one alone again."""
+        self._show_around(self.around or not self.together, together=not self.together)
+
+    def _show_around(self, around: bool, together: bool) -> None:
         if self.source.pose(self.frame.key) is None:
             self._say(f"The neighbouring scans cannot be shown: {NO_POSES}.")
             return
-        self.around = not self.around
-        self._say(
-            "The neighbouring scans are shown in grey, and in the colour of a class where labels of this scan reach them; only "
-            "this one is labelled."
-            if self.around
-            else "Only this scan is shown."
-        )
+        self.around, self.together = around, together
+        self._take_scans()
+        self._say(about_scans(around, together, len(self.scans)))
 
     def scans_around(self) -> Around:
-        """The points of the scans around that are to be drawn, and what the labels of this one say of them."""
-        return self._carrier.scans_around(self.frame.key) if self.around else NOTHING_AROUND
+        """The points of the scans around that are to be drawn, and what the labels say of them."""
+        return drawn_around(self._carrier, self.store, self.frame, self.scans, self.around, self.filters)
+
+    def _take_scans(self) -> None:
+        """Work on the scans that are shown, or on the open one alone; what was begun on others is dropped."""
+        others = self._carrier.near(self.frame.key) if self.together else []
+        self.scans = ShownScans(self.frame, [(near.frame, near.xyz) for near in others])
+        self.mask, self.lasso = None, Lasso()
 
     def review(self, accepted: bool) -> None:
         """Say that another person's frame is right, or that it is not; then go to the next one that nobody has checked."""
@@ -148,7 +158,7 @@ class PageState:
         if self.mask is not None:
             self._rename(self.mask, class_id)
         elif self.mode == "mark" and self.point is not None:
-            self._label([self.point], class_id)
+            self._label(np.array([self.point]), class_id)
             if self.suggested is not None:
                 self._suggested.take_up(self.frame, self.suggested)
                 self.next_suggestion()
@@ -163,16 +173,17 @@ class PageState:
         if self.mode == "lasso":
             self._add_corner(origin, direction)
             return None
-        point = pick(self.frame.cloud.xyz, self.shown(), origin, direction, radius_m)
+        scans = ShownScans(self.frame) if self.mode == "mark" else self.scans  # marks are for the open scan
+        point = pick(scans.xyz, scans.shown(self.store, self.filters), origin, direction, radius_m)
         if point is None:
             self._say("There is no point here.")
             return None
         {"erase": self._erase, "paint": self._paint, "object": self._click_object, "mark": self._mark}[self.mode](point)
         return point
 
-    def select(self, inside: NDArray[np.bool_]) -> None:
-        """A box or a polygon was drawn around points (N,): they wait for the name of their class."""
-        points = np.flatnonzero(inside & self.shown())
+    def select(self, inside: Callable[[NDArray[np.float32]], NDArray[np.bool_]]) -> None:
+        """A box or a polygon was drawn, `inside` tells which points (M, 3) it holds: they wait for the name of their class."""
+        points = np.flatnonzero(inside(self.scans.xyz) & self.scans.shown(self.store, self.filters))
         if not len(points):
             self._say("There is no point in it.")
             return
@@ -180,8 +191,8 @@ class PageState:
         self._show(Mask(self.chosen, points))
 
     def shown(self) -> NDArray[np.bool_]:
-        """(N,) the points that are on the page."""
-        return shown_points(self.frame, self.store.labelled(self.frame.key)[0], self.filters)
+        """(N,) the points of the open scan that are on the page."""
+        return ShownScans(self.frame).shown(self.store, self.filters)
 
     def hide_class(self, class_id: int) -> None:
         """Hide a class, or show it again."""
@@ -235,13 +246,13 @@ class PageState:
         if self.mask is None:
             self._close_lasso() if self.mode == "lasso" else self._confirm()
             return
-        mask, cloud = self.mask, self.frame.cloud
-        against = objections(mask, cloud.xyz, self.store.labelled(self.frame.key)[0], self.labels)
+        mask = self.mask
+        against = objections(mask, self.scans, self.scans.class_id(self.store), self.labels)
         if against and mask is not self._asked:
             self._asked = mask
             self.complain(f"Look again: {against}. Press Enter again to label it anyway, or Esc to discard it.")
             return
-        size = describe(mask, cloud.xyz)
+        size = describe(mask, self.scans)
         self._label(mask.points, mask.class_id)
         self.mask = None
         self._say(f"{self._name(mask.class_id)}: {size}. Undo: Z")
@@ -301,10 +312,10 @@ class PageState:
         if problems:
             self.complain(f"skipped: {problems[0]}")
 
-    def _label(self, points: NDArray[np.int64] | list[int], class_id: int) -> None:
-        is_object = self.instances and self.labels.things[class_id]
-        instance = self.store.next_instance(self.frame.key, class_id, self.same_object) if is_object else 0
-        self.store.add(self.frame.key, points, class_id, instance, clicks=1)
+    def _label(self, points: NDArray[np.int64], class_id: int) -> None:
+        is_object = self.instances and bool(self.labels.things[class_id])
+        number = (lambda key: self.store.next_instance(key, class_id, self.same_object)) if is_object else lambda key: 0
+        self.store.add_together(self.scans.parts(points, number), class_id)
         self.pace.beat()
 
     def _mark(self, point: int) -> None:
@@ -326,32 +337,31 @@ class PageState:
             self._say(f"A polygon needs {counted(FEWEST_CORNERS, 'corner')}, this one has {len(self.lasso)}. {self._advice()}")
             return
         lasso, self.lasso = self.lasso, Lasso()
-        self.select(lasso.inside(self.frame.cloud.xyz))
+        self.select(lasso.inside)
 
     def _paint(self, point: int) -> None:
-        points = painted(self.frame.cloud.xyz, self.shown(), point, self.brush_m)
+        points = painted(self.scans.xyz, self.scans.shown(self.store, self.filters), point, self.brush_m)
         self._label(points, self.chosen)
-        self._say(f"{self._name(self.chosen)}, {len(points)} point{'s' if len(points) > 1 else ''}. Undo: Z")
+        self._say(f"{self._name(self.chosen)}, {how_many(self.scans, points)}. Undo: Z")
 
     def _erase(self, point: int) -> None:
-        points = erased(self.frame.cloud.xyz, self.shown(), *self.store.labelled(self.frame.key), point, self.brush_m)
+        points = self.scans.erased(self.store, self.scans.shown(self.store, self.filters), point, self.brush_m)
         if not len(points):
             self._say("There is no label here.")
             return
-        self.store.erase(self.frame.key, points)
-        self._say(f"{counted(len(points), 'label')} erased. Undo: Z")
+        self.store.erase_together(self.scans.parts(points))
+        self._say(f"{how_many(self.scans, points, 'label')} erased. Undo: Z")
 
     def _click_object(self, point: int) -> None:
         """The first click finds an object, later ones correct it: on it, they take that part off; beside it, they add it."""
         mask = self.mask
-        if mask is None or not self._finder.belongs_to(mask, self.frame.cloud.xyz, point):
-            guess = 0 if self._named else self.frame.guess(point)[0]
+        if mask is None or not self._finder.belongs_to(mask, self.scans.xyz, point):
+            clicked = self.scans.owner(point)
+            guess = 0 if self._named else clicked.frame.guess(point - clicked.start)[0]
             self.chosen = guess if self.labels.things[guess] else self.chosen
             mask = Mask(self.chosen, np.zeros(0, np.int64), (point,), (), ClickSettings().reach)
-        elif point in mask.points:
-            mask = dataclasses.replace(mask, off=(*mask.off, point))
         else:
-            mask = dataclasses.replace(mask, on=(*mask.on, point))
+            mask = mask.corrected(point)
         self._show(self._mask_of(mask))
 
     def _rename(self, mask: Mask, class_id: int) -> None:
@@ -359,7 +369,7 @@ class PageState:
         self._show(self._mask_of(dataclasses.replace(mask, class_id=class_id)) if mask.on else Mask(class_id, mask.points))
 
     def _mask_of(self, mask: Mask) -> Mask | None:
-        return self._finder.find(mask, self.frame, self.shown())
+        return self._finder.find(mask, self.scans, self.scans.shown(self.store, self.filters))
 
     def _show(self, mask: Mask | None) -> None:
         """Put a mask on the page and say how large it is."""
@@ -369,7 +379,7 @@ class PageState:
             return
         self.mask, self._asked = mask, None
         more = "Click a wrong part to take it off." if mask.on else "A key names another class."
-        size = describe(mask, self.frame.cloud.xyz)
+        size = describe(mask, self.scans)
         self._say(f"{self._name(mask.class_id)}, {size}. Enter accepts, Esc drops. {more}")
 
     def _turned(self, key: str | None, done: str, nothing: str) -> None:

@@ -135,6 +135,7 @@ class Panel(Widgets):
         self.button(f"Frame done, next ({key_of('finish')})", "finish", icon=viser.Icon.CHECK)
         with self._gui.add_folder("Other frames, review", expand_by_default=False):
             self.group("Scans", {f"Show neighbouring scans ({key_of('around')})": "around"})
+            self.group("Label", {f"All shown scans at once ({key_of('together')})": "together"})
             self.group(
                 "Labels", {"Copy from the nearest frame (Shift+C)": "carry_over", "Copy to the next frames (Shift+N)": "carry_on"}
             )
@@ -265,7 +266,15 @@ class Panel(Widgets):
             )
         return (
             f'<div style="{TEXT};display:grid;grid-template-columns:1fr 1fr;gap:1px 4px">{"".join(cells)}</div>'
-            f'<div style="{TEXT}"><small>* has single objects</small><br>A mouse click: <b>{CLICK_MEANS[state.mode]}</b></div>'
+            f'<div style="{TEXT}"><small>* has single objects</small><br>A mouse click: <b>{CLICK_MEANS[state.mode]}</b>'
+            f"{self._where()}</div>"
+        )
+
+    def _where(self) -> str:
+        """In how many scans a click works, where it is not this one alone."""
+        scans = len(self._state.scans)
+        return (
+            f" in <b>{scans} scans</b> ({key_of('together')}: this one alone)" if scans > 1 and self._state.mode != "mark" else ""
         )
 
     def _list_html(self) -> str:
