@@ -79,7 +79,7 @@ def street(tmp_path_factory: pytest.TempPathFactory) -> Path:
     spec = RangeSpec(height=32, width=512)
     with ScanWriter(folder, street_scene.STREET, spec, source="test", seed=7, intensity_full_scale=1.0) as out:
         for scan in simulate(SimulateConfig(seed=7, scans=2, stride=10, sensor=sensor)):
-            out.write(scan.cloud)
+            out.write(scan.cloud, pose=scan.pose)
     return folder
 
 

@@ -276,3 +276,26 @@ def test_a_polygon_is_drawn_named_and_accepted(browser: Any, served: Served) -> 
     tab.keyboard.press("Enter")
     until(lambda: served.labelled() > 1, "the labels of the polygon on disk")
     tab.close()
+
+
+def test_scans_that_are_shown_together_are_labelled_and_undone_together(browser: Any, served: Served) -> None:
+    tab = open_tab(browser, served)
+    see_ring(tab)
+    tab.keyboard.press("Shift+V")
+    see(tab, "The neighbouring scans are shown in grey")
+    tab.keyboard.press("Shift+M")
+    see(tab, "label 2 scans at once")
+    for key in ("c", "3", *"uuuuuuuu"):  # a brush of 40 cm
+        tab.keyboard.press(key)
+    see(tab, "all points within 0.[3-9]. m of it as sidewalk")
+    see(tab, "in 2 scans")
+    canvas = tab.locator("canvas").last.bounding_box()
+    tab.mouse.click(canvas["x"] + canvas["width"] / 2, canvas["y"] + canvas["height"] / 2)
+    see(tab, r"sidewalk, [\d,]+ points in 2 scans. Undo: Z")
+    first, second = served.raw("000000"), served.raw("000001")
+    sidewalk = STREET.to_raw(np.array(STREET.id_of("sidewalk")))
+    assert {*np.unique(first), *np.unique(second)} == {0, int(sidewalk)}
+    see(tab, "1 click in all")
+    tab.keyboard.press("z")
+    until(lambda: not len(served.raw("000000")) and not len(served.raw("000001")), "one undo in both scans")
+    tab.close()
