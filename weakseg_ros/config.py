@@ -27,7 +27,7 @@ import yaml
 
 from weakseg_ros.errors import ConfigError, did_you_mean
 from weakseg_ros.files import read_regular
-from weakseg_ros.options import as_typed, by_its_name, former_names, former_options, keep_whole_texts, torch_left_out, wide_enough
+from weakseg_ros.options import as_meant, as_typed, former_names, keep_whole_texts, torch_left_out, wide_enough
 
 T = TypeVar("T")
 log = logging.getLogger(__name__)
@@ -236,8 +236,7 @@ def parse(cls: type[T], argv: Sequence[str], verb: str, default: T | None = None
     """
     import tyro
 
-    former = former_options(cls)
-    arguments = [by_its_name(word, former, verb) for word in argv]
+    arguments = as_meant(argv, cls, verb)
     if "--config" in arguments:
         at = arguments.index("--config")
         if at + 1 == len(arguments):

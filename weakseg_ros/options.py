@@ -52,6 +52,12 @@ def former_options(cls: type) -> dict[str, str]:
     return {_option(prefix, was): _option(prefix, name) for prefix, names in sections for was, name in names.items()}
 
 
+def as_meant(argv: Sequence[str], cls: type, verb: str) -> list[str]:
+    """The words of a command line with the options of older versions, and the folders '.' and '..', by their names."""
+    former = former_options(cls)
+    return spelt_out([by_its_name(word, former, verb) for word in argv])
+
+
 def by_its_name(word: str, former: Mapping[str, str], verb: str) -> str:
     """A word of a command line; an option of an older version becomes the one of today, and a sentence says so."""
     option, equals, value = word.partition("=")
@@ -94,6 +100,19 @@ def as_typed(error: ConfigError, cls: type, words: Sequence[str]) -> ConfigError
     typed = {word.partition("=")[0].replace("_", "-") for word in words}
     options = [_option(prefix, field) for prefix in prefixes]
     return ConfigError(" or ".join([option for option in options if option in typed] or options) + colon + found)
+
+
+def spelt_out(words: Sequence[str]) -> list[str]:
+    """The words of a command line with the folders '.' and '..' by their names, as data are told apart by theirs.
+
+    A value of an option stays as it is.
+    """
+    behind_option = [before.startswith("-") and "=" not in before for before in ("", *words)]
+    dots = [bool(word) and set(word) <= {".", "/"} and "." in word for word in words]
+    return [
+        os.path.abspath(word) if is_dots and not is_value else word
+        for word, is_dots, is_value in zip(words, dots, behind_option, strict=False)
+    ]
 
 
 @contextlib.contextmanager

@@ -12,10 +12,13 @@ from support import optional
 
 optional("rosbags")
 
-from support.recorded_bags import COUNT, points, split_bag
+from rosbags import rosbag2
+
+from support.recorded_bags import COUNT, NEW, START_NS, STORAGE, cdr, points, split_bag, write
+from weakseg_ros.data.bag_types import POINT_CLOUD
 from weakseg_ros.data.bags import PartialBagError
 from weakseg_ros.errors import DataError
-from weakseg_ros.measure.inputs import Item, open_input
+from weakseg_ros.measure.inputs import Item, numbers_of, open_input
 from weakseg_ros.points.labels import LabelMap
 
 MAP = LabelMap.load("semantickitti")
@@ -62,3 +65,37 @@ def test_labels_of_a_bag_that_was_cut_off_are_given_to_the_clouds_that_are_left(
     items, error = read(bag, labels)
     assert [int(item.truth[0]) for item in items if item.truth is not None] == [1, 2]
     assert isinstance(error, PartialBagError)
+
+
+@pytest.mark.parametrize(
+    ("names", "count", "of_scan"),
+    [
+        ([0, 2], 3, {0: 0, 2: 1}),
+        ([0, 1], 3, {0: 0, 1: 1}),
+        ([1, 2], 3, {1: 0, 2: 1}),
+        ([1, 2], 5, {0: 0, 1: 1}),
+        ([1, 2, 3], 3, {0: 0, 1: 1, 2: 2}),
+        ([5, 9], 2, {0: 0, 1: 1}),
+        ([100, 250], 200, {0: 0, 1: 1}),
+    ],
+)
+def test_labels_belong_to_scans_by_number_only_where_some_have_none(
+    tmp_path: Path, names: list[int], count: int, of_scan: dict[int, int]
+) -> None:
+    files = [tmp_path / f"{name:06d}.label" for name in names]
+    assert numbers_of(files, count) == list(of_scan)
+
+
+def test_labels_without_a_file_for_a_message_that_cannot_be_read_are_given_by_their_numbers(tmp_path: Path) -> None:
+    labels = label(tmp_path / "labels")
+    (labels / "000001.label").unlink()
+    with rosbag2.Writer(tmp_path / "drive", version=8, storage_plugin=STORAGE["mcap"]) as writer:
+        connection = writer.add_connection("/points", POINT_CLOUD, typestore=NEW)
+        for index in range(COUNT):
+            writer.write(connection, START_NS + index, cdr(index)[:60] if index == 1 else cdr(index))
+    items, error = read(tmp_path / "drive", labels)
+    assert error is None
+    assert [(item.index, int(item.truth[0])) for item in items if item.truth is not None] == [(0, 1), (2, 5)]
+    items, error = read(write(tmp_path / "sound"), labels)
+    assert len(items) == 1
+    assert "has more clouds than label files (2), none for message 1; label all of them" in str(error)

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from pathlib import Path
 
@@ -51,7 +52,14 @@ def test_many_bags_are_one_evaluation_that_is_resumed(
     assert weakseg(arguments) == 0
     assert (out / "drive_2" / "summary.json").stat().st_mtime_ns == made, "it is not evaluated again"
     assert weakseg([*arguments, "--lift", "knn"]) == 0
-    assert (out / "drive_2" / "summary.json").stat().st_mtime_ns > made, "other settings are another evaluation"
+    again = (out / "drive_2" / "summary.json").stat().st_mtime_ns
+    assert again > made, "other settings are another evaluation"
+    (file,) = (drives / "drive_2").glob("*.mcap")
+    os.utime(file, ns=(0, file.stat().st_mtime_ns + 10**9))
+    shutil.rmtree(drives / "drive_10")
+    bags = [str(drives / "drive_2"), str(drives / "drive_10")]
+    assert weakseg(["evaluate", *bags, *arguments[2:], "--lift", "knn"]) == 0, "what is gone was done before"
+    assert (out / "drive_2" / "summary.json").stat().st_mtime_ns > again, "a bag that was recorded again is another one"
 
 
 def test_many_bags_become_a_folder_of_recordings(drives: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -3,9 +3,13 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 import re
+import shutil
+import sqlite3
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -37,14 +41,15 @@ def bags_in(path: Path) -> list[Path]:
     other bags each file is one, and so is each .bag of ROS 1.
     """
     if any(letter in path.name for letter in "*?[") and not path.exists():
-        found = [one for one in path.parent.glob(path.name) if _may_be_bag(one)]
+        found = [one for one in distinct(path.parent.glob(path.name)) if _may_be_bag(one)]
         if not found:
             raise DataError(f"{path}: no bag matches this name; check the path")
         return sorted(found, key=natural)
     if not path.is_dir() or (path / METADATA).is_file():
         return []
-    folders = [one for one in path.iterdir() if one.is_dir() and _may_be_bag(one)]
-    loose = [one for one in path.iterdir() if one.is_file() and storage_suffix(one)]
+    inside = distinct(path.iterdir())
+    folders = [one for one in inside if one.is_dir() and _may_be_bag(one)]
+    loose = [one for one in inside if one.is_file() and storage_suffix(one)]
     is_split = len(families(loose)) == 1 and {storage_suffix(one) for one in loose} in ({".mcap"}, {".db3"})
     several = [] if is_split and not folders else folders + loose
     return sorted(several, key=natural)
@@ -68,10 +73,31 @@ def _may_be_bag(path: Path) -> bool:
 def storage_files(folder: Path) -> list[Path]:
     """The files of a rosbag2 in a folder, in the order of their numbers."""
     try:
-        names = [name for name in folder.iterdir() if storage_suffix(name) in STORAGE_SUFFIXES and name.is_file()]
+        names = [name for name in distinct(folder.iterdir()) if storage_suffix(name) in STORAGE_SUFFIXES and name.is_file()]
     except OSError as error:
         raise DataError(f"{folder}: cannot be read ({error.strerror}); check the path") from None
     return sorted(names, key=natural)
+
+
+def distinct(found: Iterable[Path]) -> list[Path]:
+    """Those of some paths that hold data of their own, each once, sorted.
+
+    Hidden files, links to another one of them ('latest'), and the packed copy of one beside it do not.
+    """
+    shown = [path for path in found if not path.name.startswith(".")]  # macOS lays a '._NAME' beside each file on other disks
+    names = {path.name for path in shown}
+    plain = [path for path in shown if not (path.suffix in ZSTD_SUFFIXES and path.stem in names)]
+    return sorted(each_once(plain))
+
+
+def each_once(paths: Iterable[Path]) -> list[Path]:
+    """The paths without those that lead to the same place as another one; of a place and a link to it, the place."""
+    places: dict[str, Path] = {}
+    for path in paths:
+        place = os.path.realpath(path)
+        if place not in places or (places[place].is_symlink() and not path.is_symlink()):
+            places[place] = path
+    return list(places.values())
 
 
 def natural(path: Path) -> list[tuple[int, str]]:
@@ -135,7 +161,7 @@ def unpacked(stack: ExitStack, path: Path) -> tuple[Path, str]:
     part before that is unpacked.
     """
     if path.suffix not in ZSTD_SUFFIXES:
-        return path, ""
+        return (_settled(stack, path) if is_unsettled(path) else path), ""
     target = stack.enter_context(scratch_folder("weakseg_unpacked")) / path.stem
     damage = ""
     try:
@@ -148,6 +174,39 @@ def unpacked(stack: ExitStack, path: Path) -> tuple[Path, str]:
     except (EOFError, ValueError, zstd_module().ZstdError):
         damage = f"{path.name} is cut off or damaged"
     return target, damage
+
+
+def is_unsettled(path: Path) -> bool:
+    """Whether a database is read from a copy, or under another name.
+
+    A recorder that was killed leaves messages in a log beside it, which the reader does not see; and the reader takes some
+    characters of a name for those of an address.
+    """
+    return path.suffix == ".db3" and (bool(_logs_of(path)) or bool(set("?#%") & set(str(path))))
+
+
+def _logs_of(path: Path) -> list[Path]:
+    """What SQLite has yet to take into a database, or to take back, as a killed recorder leaves it."""
+    beside = [Path(f"{path}-{ending}") for ending in ("wal", "journal")]
+    return [log for log in beside if log.is_file() and log.stat().st_size]
+
+
+def _settled(stack: ExitStack, path: Path) -> Path:
+    """The file that stands in for such a database, in the system's temporary folder as long as the stack is open."""
+    target = stack.enter_context(scratch_folder("weakseg_database")) / "bag.db3"
+    logs = _logs_of(path)
+    if not logs:
+        target.symlink_to(path.absolute())
+        return target
+    try:
+        for file in (path, *logs):
+            shutil.copyfile(file, str(file).replace(str(path), str(target), 1))
+    except OSError as error:
+        why = f"cannot be copied to {target.parent}, to take {logs[0].name} into it ({error.strerror or error})"
+        raise DataError(f"{path}: {why}; free some space") from None
+    with contextlib.suppress(sqlite3.Error), contextlib.closing(sqlite3.connect(target)) as database:
+        database.execute("pragma wal_checkpoint(truncate)").fetchall()
+    return target
 
 
 def zstd_module() -> Any:

@@ -69,10 +69,12 @@ def open_bag(path: Path) -> Iterator[OpenBag]:
 
 
 def _open_parts(stack: ExitStack, path: Path) -> OpenBag:
-    if bag_files.storage_suffix(path) == ".bag":
+    if path.is_file() and bag_files.storage_suffix(path) == ".bag":
         file, damage = bag_files.unpacked(stack, path)
         return OpenBag(path, [_enter(stack, file, rosbag1.Reader, path)], damage)
     if path.is_dir() and (path / bag_files.METADATA).is_file():
+        if any(map(bag_files.is_unsettled, bag_files.storage_files(path))):
+            return _open_files(stack, path)
         try:
             whole = _enter(stack, path, rosbag2.Reader, path)
         except DataError as error:
@@ -134,7 +136,7 @@ def _open_files(stack: ExitStack, path: Path, why: DataError | None = None) -> O
     if not readers and why:
         raise why
     if metadata.is_file():
-        damage = damage or _say_missing(metadata) or "metadata.yaml does not match its files"
+        damage = damage or _say_missing(metadata) or ("metadata.yaml does not match its files" if why else "")
     elif not damage and path.is_dir():
         _say_without_metadata(path)
     return OpenBag(path, readers, damage=damage, promised=_promised(metadata), gap_from=gap)

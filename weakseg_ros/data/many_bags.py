@@ -11,7 +11,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
-from weakseg_ros.data.bag_files import bags_in
+from weakseg_ros.data.bag_files import bags_in, each_once
 from weakseg_ros.data.fetching import fetched
 from weakseg_ros.data.ray_settings import RaySettings
 from weakseg_ros.errors import ConfigError, DataError, WeaksegError, complain, counted, refuse_bytes
@@ -79,7 +79,7 @@ def bags_of(first: Path, more: Sequence[Path] = (), is_elsewhere: bool = False) 
         return found
     every = [bag for path in named for bag in bags_in(path) or [path]]
     refuse_bytes(map(str, every))
-    return list({path.absolute(): path for path in every}.values())
+    return each_once(every)
 
 
 def bags_for(settings: RaySettings, first: Path, more: Sequence[Path] = ()) -> list[Path]:
@@ -149,9 +149,11 @@ class _Manifest:
     def __init__(self, out: Path | None, asked: Mapping[str, Any], jobs: Sequence[Job]) -> None:
         self._out, self._asked, self._jobs = out, dict(asked), jobs
         self.rows: dict[Job, Row] = {}
+        self._states = {bag: _state_of(bag) for bag in {job.bag for job in jobs}}
         self._waiting: list[Row] = []
         known = _rows_before(out) if out is not None else []
-        self.before = {(row["bag"], row["name"]): row for row in known if row.get("asked") == asked and "name" in row}
+        fresh = [row for row in known if row.get("asked") == asked and "name" in row and self._is_as_it_was(row)]
+        self.before = {(row["bag"], row["name"]): row for row in fresh}
 
     def __enter__(self) -> _Manifest:
         return self
@@ -163,13 +165,18 @@ class _Manifest:
             write_json(self._out / MANIFEST, self.in_order())
             (self._out / JOURNAL).unlink(missing_ok=True)
 
+    def _is_as_it_was(self, row: Row) -> bool:
+        """Whether a bag was not recorded again since, as far as one can tell: it may be gone, or lie on another machine."""
+        states = {row.get("state", ""), self._states.get(Path(row["bag"]), "")} - {""}
+        return len(states) < 2
+
     def keep(self, job: Job, row: Row) -> None:
         """Take over a row of an earlier run."""
         self.rows[job] = row
 
     def add(self, job: Job, row: Row) -> None:
         """Take a new row; one line is written, so that ten thousand bags cost ten thousand lines."""
-        self.rows[job] = {**row, "asked": self._asked}
+        self.rows[job] = {**row, "asked": self._asked, "state": self._states[job.bag]}
         self._waiting.append(self.rows[job])
         if self._out is not None and self._out.is_dir():  # the first bag that can be read makes it
             for waiting in self._waiting:
@@ -179,6 +186,16 @@ class _Manifest:
     def in_order(self) -> list[Row]:
         """The rows that there are, in the order of the bags."""
         return [self.rows[job] for job in self._jobs if job in self.rows]
+
+
+def _state_of(bag: Path) -> str:
+    """Size of a bag and when it was written last; empty where it does not lie on this machine."""
+    try:
+        files = [bag] if bag.is_file() else [file for file in bag.iterdir() if file.is_file()]
+        facts = [file.stat() for file in files]
+    except OSError:
+        return ""
+    return f"{sum(fact.st_size for fact in facts)} bytes, {max((fact.st_mtime_ns for fact in facts), default=0)} ns"
 
 
 def are_whole(rows: Sequence[Row]) -> bool:

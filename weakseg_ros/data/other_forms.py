@@ -7,7 +7,7 @@ from collections.abc import Callable
 from itertools import islice
 from pathlib import Path
 
-from weakseg_ros.data.bag_files import under_another_name
+from weakseg_ros.data.bag_files import METADATA, under_another_name
 
 _OWNERS_KITTI = "unpack KITTI's data_odometry_velodyne.zip over them"
 MOST_LOOKED_AT = 50
@@ -48,6 +48,8 @@ FOREIGN = (
 
 def foreign(path: Path) -> str:
     """What a file that is neither bag nor cloud is, or most such files of a folder, and what to do, as a clause; else nothing."""
+    if path.is_file() and path.name == METADATA:
+        return f"it describes the bag in {path.parent}; name that folder"
     try:
         names = [path] if path.is_file() else [one for one in path.iterdir() if one.is_file()] if path.is_dir() else []
     except OSError:

@@ -132,7 +132,7 @@ class BagInput:
         self.problems: list[str] = []
         self.shared = frozenset(range(1, labels.num_classes)) if label_folder else frozenset()
         self._path, self._reading = path, reading
-        self._truth = _TruthFiles(label_folder, labels, label_map, self.notes) if label_folder else None
+        self._truth = _TruthFiles(label_folder, labels, label_map, self.notes, self._count) if label_folder else None
         self._digest = hashlib.sha256()
         self._cursor = BagCursor(path, self.topic)
         self._place: Place | None = None
@@ -172,8 +172,11 @@ class BagInput:
         decode_ms = (time.perf_counter() - begin) * 1e3
         if self._truth is None:
             return Item(index, f"{index:06d}", cloud, None, None, data, decode_ms)
-        if index >= len(self._truth.files):
-            raise DataError(f"{self._path}: has more clouds than label files ({len(self._truth.files)}); label all of them")
+        if index not in self._truth.file_of:
+            raise DataError(
+                f"{self._path}: has more clouds than label files ({len(self._truth.files)}), none for message {index}; "
+                "label all of them"
+            )
         if message.follows_gap:
             raise DataError(
                 f"{self._path}: clouds before message {index} are lost, so which label file belongs to it is not known; "
@@ -200,7 +203,7 @@ class ScanInput:
         self.name, self.topic = self._scans.name, ""
         self.problems: list[str] = []
         self._reading = reading
-        self._truth = _TruthFiles(label_folder, labels, label_map, self.notes) if label_folder else None
+        self._truth = _TruthFiles(label_folder, labels, label_map, self.notes, len(self._scans)) if label_folder else None
         if self._truth and len(self._truth.files) != len(self._scans):
             raise DataError(
                 f"{label_folder}: holds {counted(len(self._truth.files), 'label file')} for "
@@ -232,12 +235,17 @@ class ScanInput:
 
 
 class _TruthFiles:
-    """One label file per scan, in order; the raw ids that the map does not list are named in one of the `notes`."""
+    """One label file for each of `count` scans; the raw ids that the map does not list are named in one of the `notes`.
 
-    def __init__(self, folder: Path, labels: LabelMap, label_map: str, notes: list[str]) -> None:
+    Files belong to the scans in order, or by the numbers that they have for names where some scans have none, as `weakseg
+    predict` leaves them out that it cannot read.
+    """
+
+    def __init__(self, folder: Path, labels: LabelMap, label_map: str, notes: list[str], count: int) -> None:
         self.files = own_files(folder.glob("*.label")) or own_files(folder.glob("*.npy"))
         if not self.files:
             raise DataError(f"{folder}: holds no .label or .npy file; give the folder that holds one per scan")
+        self.file_of = dict(zip(numbers_of(self.files, count), self.files, strict=True))
         self._labels, assumed = in_data_of(labels, LabelMap.load(label_map)) if label_map else (labels, [])
         self._notes = notes
         notes += assumed
@@ -245,7 +253,7 @@ class _TruthFiles:
 
     def read(self, index: int, points: int) -> tuple[NDArray[np.uint8], NDArray[np.uint16]]:
         """(class ids, numbers of the objects) of a scan with so many points."""
-        raw = read_raw_labels(self.files[index], points)
+        raw = read_raw_labels(self.file_of[index], points)
         before = self._note()
         self._strange.update(self._labels.unknown_raw_ids(raw))
         if (now := self._note()) != before:
@@ -255,6 +263,15 @@ class _TruthFiles:
     def _note(self) -> str:
         listed = ", ".join(map(str, sorted(self._strange)[:5])) + (", ..." if len(self._strange) > 5 else "")
         return f"points with the raw ids {listed} are not counted: label map '{self._labels.name}' does not list them"
+
+
+def numbers_of(files: Sequence[Path], count: int) -> list[int]:
+    """The number of the scan that each of some label files belongs to, out of `count` scans."""
+    in_order = list(range(len(files)))
+    named = [int(file.stem) for file in files if file.stem.isdecimal()]
+    has_gaps = named != in_order and len(set(named)) == len(files) < count and max(named) < count
+    is_from_one = named == [number + 1 for number in in_order] and max(named) < count - 1
+    return named if has_gaps and not is_from_one else in_order
 
 
 def _shared(labels: LabelMap, native: LabelMap, where: str) -> tuple[frozenset[int], list[str]]:
