@@ -89,6 +89,12 @@ def refuse_bytes(names: Iterable[str], where: str = "") -> None:
             raise DataError(f"{where}'{name}': contains bytes that are not UTF-8; rename it, or set LC_ALL=C.UTF-8")
 
 
+def shortened(text: str, most: int) -> str:
+    """On one line, and of a longer text its first `most` characters and '...'."""
+    line = " ".join(text.split())
+    return line if len(line) <= most else f"{line[:most]}..."
+
+
 def say(*lines: object) -> None:
     """Print to stdout what a verb found. With `complain` the only way to the terminal: names in it cannot steer that."""
     _print(lines, sys.stdout)

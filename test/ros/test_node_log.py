@@ -130,11 +130,11 @@ def test_a_full_log_warns_and_a_request_waits_for_room(rig: Any, logging: tuple[
         client.answer_to(rig.make_cloud(rig.street_points(400, next(seeds))))
 
     assert client.set(**{"log.folder": str(small), "log.max_frames": 1}) == ""
-    assert "full" not in ask()
+    assert "is full" not in ask()
     full = "the log to be full of the frame that was asked for"
     client.wait(lambda: send() or client.status["frame_log"].level == rig.DiagnosticStatus.WARN, full)
-    assert "full" in client.status["frame_log"].message
-    assert "full" in ask()
+    assert "the log is full" in client.status["frame_log"].message
+    assert "is full" in ask()
     (first,) = small.glob("frames/[0-9]*.yaml")
     first.unlink()
 
@@ -149,6 +149,8 @@ def test_a_full_log_warns_and_a_request_waits_for_room(rig: Any, logging: tuple[
 
 def test_a_deleted_folder_comes_back_and_the_answers_do_not_stop(rig: Any, logging: tuple[Any, Any, Path]) -> None:
     _, client, folder = logging
+    opened = "the log to be open: what is half there it removes itself"
+    client.wait(lambda: client.value("frame_log", "folder") == str(folder) and client.value("frame_log", "frames") != "0", opened)
     shutil.rmtree(folder)
     stamps = []
 
@@ -212,6 +214,40 @@ def test_without_a_folder_nothing_is_kept(rig: Any, start: Start, bundle: Any) -
     response = client.call(rig.Trigger, "log_frame", rig.Trigger.Request())
     assert not response.success
     assert "log.folder" in response.message
+    assert process.end() == 0
+
+
+def test_the_log_is_there_before_the_first_cloud(rig: Any, start: Start, bundle: Any, tmp_path: Path) -> None:
+    folder, other = tmp_path / "frames", tmp_path / "other"
+    options = ("--bundle", str(bundle.folder), "--log-folder", str(folder), "--log-min-free-mib", "0")
+    process, client = start(*options, "--autostart", "false")
+    assert client.change(rig.Transition.TRANSITION_CONFIGURE)
+    client.wait(lambda: f"until the node is active; then in {folder}" in client.status["frame_log"].message, "the log's line")
+    response = client.call(rig.Trigger, "log_frame", rig.Trigger.Request())
+    assert (response.success, response.message) == (True, f"the next frame is kept in {folder}, once the node is active")
+    assert client.change(rig.Transition.TRANSITION_ACTIVATE)
+    client.connect()
+    client.wait(lambda: client.value("frame_log", "kept asked") == "1", "the frame that was asked for")
+
+    assert client.set(**{"log.folder": "", "log.context_topics": "/camera"}) == ""
+    client.wait(lambda: "log.folder is empty" in client.status["frame_log"].message, "the log to end without a cloud")
+    assert client.set(**{"log.folder": str(other)}) == ""
+    assert client.call(rig.Trigger, "log_frame", rig.Trigger.Request()).message == f"the next frame is kept in {other}"
+    client.wait(lambda: "log.context_topics: nothing of them is kept" in client.status["frame_log"].message, "the warning")
+    assert client.set(**{"log.before_s": 1.0}) == ""
+    client.wait(lambda: client.value("frame_log", "context_missing") == "/camera", "the topic that nobody publishes")
+
+    events = client.node.create_publisher(rig.String, "weakseg/log_event", 10)
+    client.wait(lambda: events.get_subscription_count(), "the node to listen to events")
+    events.publish(rig.String(data="t" * 1_000_000 + ": " + "a\nb " * 100_000))
+    process.wait_for_text(f"event '{'t' * 100}...'")
+
+    def tagged() -> Any:
+        assert client.answer_to(rig.make_cloud(rig.street_points(50)))
+        return next((record for record in dict(read_records(other, [])).values() if record.tag), None)
+
+    record = client.wait(tagged, "the frame of the event")
+    assert (record.tag, record.note) == ("t" * 100 + "...", "a b " * 250 + "...")
     assert process.end() == 0
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import dataclasses
 import threading
+from collections.abc import Sequence
 
 import numpy as np
 from diagnostic_msgs.msg import DiagnosticStatus
@@ -16,7 +17,7 @@ from std_msgs.msg import Header, String
 from weakseg_ros.data.frame_log import FrameRecord
 from weakseg_ros.deploy.bundle import Bundle
 from weakseg_ros.deploy.segmentation import Segmentation
-from weakseg_ros.errors import ConfigError, printable
+from weakseg_ros.errors import ConfigError, printable, shortened
 from weakseg_ros.improve.log.admission import LogSettings
 from weakseg_ros.improve.log.recorder import MIB, FrameLog, LogStatus
 from weakseg_ros.improve.log.store import Origin
@@ -27,18 +28,23 @@ from weakseg_ros.points.labelled import pack_labelled
 from weakseg_ros.points.reading import as_sent
 from weakseg_ros.ros.companions import Companions
 from weakseg_ros.ros.diagnostics import Status
-from weakseg_ros.ros.params import TOPIC, NodeConfig
+from weakseg_ros.ros.model import Model
+from weakseg_ros.ros.params import TOPIC, NodeConfig, Parameters
 from weakseg_ros.ros.qos_overrides import overridable
 
 NANOSECONDS = 1_000_000_000
 CLOUD_TYPE = "sensor_msgs/msg/PointCloud2"
+LONGEST_TAG, LONGEST_NOTE = 100, 1000
+"""characters of an event that go into log and record"""
 
 
 class FrameRecording:
     """Holds the node's frame log, or none where `log.folder` is empty. Any thread may call; `offer` is the worker's."""
 
-    def __init__(self, node: Node) -> None:
-        self._node = node
+    def __init__(self, node: Node, model: Model, parameters: Parameters) -> None:
+        self._node, self._model, self._parameters = node, model, parameters
+        self.is_active = False
+        """whether the node takes clouds; set by it"""
         self._lock = threading.Lock()
         self._log: FrameLog | None = None
         self._settings = LogSettings()
@@ -89,8 +95,7 @@ class FrameRecording:
 
         Raises ConfigError where nothing is kept now.
         """
-        with self._lock:
-            log = self._log
+        log = self._open()
         if log is None:
             raise ConfigError("no frame log; set the parameter log.folder to a folder")
         figures = log.status()
@@ -99,16 +104,21 @@ class FrameRecording:
         log.ask(tag, note)
         if figures.full:
             return f"{log.folder} is full; the next frame is kept as soon as frames are moved or log.max_frames is raised"
-        return f"the next frame is kept in {log.folder}"
+        when = "" if self.is_active else ", once the node is active"
+        return f"the next frame is kept in {log.folder}{when}"
 
     def status(self) -> Status:
         """The log's line of /diagnostics."""
         with self._lock:
             log = self._log
+        folder = self._parameters.config.log.folder
+        if self.is_active:
+            log = self._open()
         self._companions.follow(log)
         if log is None:
-            return Status("frame_log", "no frames are kept, as the parameter log.folder is empty")
-        return _status(log, log.status())
+            none = "as the parameter log.folder is empty" if not folder else f"until the node is active; then in {folder}"
+            return Status("frame_log", f"no frames are kept, {none}")
+        return _status(log, log.status(), self._companions.missing)
 
     def close(self) -> None:
         """Write what waits, remove the topic."""
@@ -120,9 +130,17 @@ class FrameRecording:
         self._node.destroy_subscription(self._events)
         self._node.destroy_publisher(self._uncertain)
 
+    def _open(self) -> FrameLog | None:
+        """The log at work, or the one that the settings of this moment want and no cloud has opened yet."""
+        settings = self._parameters.config.log
+        with self._lock:
+            log, is_wanted = self._log, settings == self._settings and bool(self._log) == bool(settings.folder)
+        return log if is_wanted else self.follow(settings, self._model.bundle)
+
     def _on_event(self, message: String) -> None:
         """Somebody outside saw something: 'tag: reason'."""
-        tag, _, note = (part.strip() for part in printable(message.data).partition(":"))
+        tag, _, note = printable(message.data).partition(":")
+        tag, note = shortened(tag, LONGEST_TAG), shortened(note, LONGEST_NOTE)
         logger = self._node.get_logger()
         if not tag:
             logger.warning("log_event: an event without a tag is not kept; send 'tag: reason'")
@@ -173,11 +191,12 @@ def _part(cloud: Cloud, index: np.ndarray) -> Cloud:
     )
 
 
-def _status(log: FrameLog, figures: LogStatus) -> Status:
+def _status(log: FrameLog, figures: LogStatus, missing: Sequence[str]) -> Status:
     free = "unknown" if figures.free_bytes is None else figures.free_bytes // MIB
     status = Status("frame_log", values={"folder": log.folder, "frames": figures.frames, "mib": figures.bytes // MIB})
     if log.settings.before_s or log.settings.after_s:
         status.values |= {"context_memory_mib": figures.context_bytes // MIB, "context_cut": figures.context_cut}
+        status.values |= {"context_missing": ", ".join(missing)} if missing else {}
     status.values |= {"free_mib": free, "kept": sum(figures.kept.values())}
     status.values |= {f"kept {reason}": count for reason, count in sorted(figures.kept.items())}
     status.values |= {f"dropped {obstacle}": count for obstacle, count in sorted(figures.dropped.items())}
@@ -185,5 +204,8 @@ def _status(log: FrameLog, figures: LogStatus) -> Status:
         status.worsen(DiagnosticStatus.ERROR, figures.fault)
     elif figures.full:
         text = f"{log.folder}: the log is full; label and move frames, or raise log.max_frames or log.max_mib"
+        status.worsen(DiagnosticStatus.WARN, text)
+    elif log.settings.context_names and not (log.settings.before_s or log.settings.after_s):
+        text = "log.context_topics: nothing of them is kept, as log.before_s and log.after_s are 0; set one of them"
         status.worsen(DiagnosticStatus.WARN, text)
     return status

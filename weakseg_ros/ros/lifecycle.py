@@ -173,7 +173,7 @@ class SegmentNode(LifecycleNode):
                 following = Following(self, config)
                 reliable = config.labels_reliability == "reliable"
                 outputs = Outputs(self, config.mode == "replay", reliable, config.target_frame)
-                frame_recording, prompting = FrameRecording(self), Prompting(self, model)
+                frame_recording, prompting = FrameRecording(self, model, self._settings), Prompting(self, model)
                 transforms = Transforms(self, "input.target_frame") if config.input.target_frame else None
         except Exception:
             model.close()
@@ -203,6 +203,7 @@ class SegmentNode(LifecycleNode):
         except Exception:
             self._deactivate()
             raise
+        pipeline.frame_recording.is_active = True
         if not self.autostart:
             self._bond = ManagerBond(self)
         for sentence in unheard_overrides(self):
@@ -216,6 +217,8 @@ class SegmentNode(LifecycleNode):
         source, self._source = self._source, None
         if source is not None:
             source.close()
+        if self._pipeline is not None:
+            self._pipeline.frame_recording.is_active = False
         worker, self._worker = self._worker, None
         if worker is not None:
             self.left_behind |= not worker.stop()

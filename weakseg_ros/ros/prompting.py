@@ -21,7 +21,7 @@ from weakseg_ros.deploy.bundle import Bundle
 from weakseg_ros.deploy.followed_words import FollowedWords, Found
 from weakseg_ros.deploy.referring import Referrer
 from weakseg_ros.deploy.segmentation import Segmentation
-from weakseg_ros.errors import WeaksegError, printable
+from weakseg_ros.errors import WeaksegError, printable, shortened
 from weakseg_ros.points.cloud import Cloud
 from weakseg_ros.points.encode import fill_message
 from weakseg_ros.ros.model import Model
@@ -36,6 +36,8 @@ REFERRED_DTYPE = np.dtype(
     }
 )
 """a point of `~/referred`"""
+LONGEST = 1000
+"""characters of an expression, of which the model reads some words"""
 NOTHING_ASKED = "no expression is set; publish one on ~/prompt"
 
 
@@ -92,7 +94,7 @@ class Prompting:
         self._node.destroy_publisher(self._referred)
 
     def _on_prompt(self, message: String) -> None:
-        text = message.data.strip()
+        text = shortened(message.data, LONGEST)
         with self._lock:
             self._text, self._words, self._last, self._fault, self._refused = text, None, None, "", None
         if not text:
