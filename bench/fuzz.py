@@ -43,7 +43,6 @@ from fuzz_inputs import (
 )
 from hypothesis import HealthCheck, Phase, Verbosity, given, seed, settings
 
-from weakseg_ros.config import read_yaml
 from weakseg_ros.data.bags import find_cloud_topic, read_clouds
 from weakseg_ros.data.scan_files import read_raw_labels
 from weakseg_ros.deploy.bundle import Bundle
@@ -52,6 +51,7 @@ from weakseg_ros.errors import WeaksegError
 from weakseg_ros.files import write_json
 from weakseg_ros.points.cloud import Cloud, decode, decode_cdr
 from weakseg_ros.points.labels import LabelMap
+from weakseg_ros.yaml_files import read_yaml
 
 SHOWN = 5
 SHARE, SHARE_OF_BAGS = 10_000, 500

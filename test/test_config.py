@@ -12,8 +12,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from weakseg_ros.config import check_ranges, dump_yaml, field_docs, from_mapping, load_yaml, parse, read_yaml, setting, to_mapping
+from weakseg_ros.config import check_ranges, dump_yaml, field_docs, from_mapping, load_yaml, parse, setting, to_mapping
 from weakseg_ros.errors import ConfigError
+from weakseg_ros.yaml_files import read_yaml
 
 
 @dataclass(frozen=True)

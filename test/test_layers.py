@@ -19,7 +19,7 @@ from support import optional
 PACKAGE = Path(__file__).resolve().parent.parent / "weakseg_ros"
 GROUND = (
     *("errors", "progress", "extras", "processes", "locks", "half_written", "files", "environment", "reads", "memory"),
-    *("options", "config", "source", "registry"),
+    *("options", "yaml_files", "config", "source", "registry"),
 )
 LIBRARY = ("points", "data", "nets", "deploy", "simulate", "measure", "weak", "batches", "methods", "train", "benchmark")
 CHAPTERS = (

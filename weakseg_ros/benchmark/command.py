@@ -8,9 +8,10 @@ from pathlib import Path
 
 from weakseg_ros.benchmark.referring_table import TASK, ReferringTable
 from weakseg_ros.benchmark.table import BenchmarkConfig
-from weakseg_ros.config import parse, read_yaml
+from weakseg_ros.config import parse
 from weakseg_ros.data.scans import recognised_as
 from weakseg_ros.options import with_included_file
+from weakseg_ros.yaml_files import read_yaml
 
 
 def main(argv: Sequence[str]) -> int:

@@ -16,13 +16,14 @@ import tyro
 
 from weakseg_ros import registry
 from weakseg_ros.benchmark.published import Published
-from weakseg_ros.config import check_ranges, from_mapping, load_yaml, parse_yaml, setting, shard_of, to_mapping
+from weakseg_ros.config import check_ranges, from_mapping, load_yaml, setting, shard_of, to_mapping
 from weakseg_ros.data.scans import splits_of
 from weakseg_ros.errors import ConfigError, did_you_mean
 from weakseg_ros.files import share_folder
 from weakseg_ros.methods.parts import parts_of
 from weakseg_ros.train.config import TrainConfig
 from weakseg_ros.weak.protocols import SparseConfig
+from weakseg_ros.yaml_files import parse_yaml
 
 FILE_ONLY: Any = tyro.conf.Suppress
 """nested settings that only a YAML file can give"""

@@ -16,11 +16,11 @@ from typing import Any, NamedTuple
 
 from rosbags import rosbag1, rosbag2
 
-from weakseg_ros.config import read_yaml
 from weakseg_ros.data import bag_files
 from weakseg_ros.data.bag_types import normal
 from weakseg_ros.data.mcap_mend import MendedMcap
 from weakseg_ros.errors import ConfigError, DataError
+from weakseg_ros.yaml_files import read_yaml
 
 NO_GAP = 2**31
 log = logging.getLogger(__name__)

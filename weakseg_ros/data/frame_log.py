@@ -22,7 +22,6 @@ from typing import Any
 
 import numpy as np
 
-from weakseg_ros.config import read_yaml
 from weakseg_ros.data import scan_files
 from weakseg_ros.data.scan_files import POINT_BYTES, Manifest
 from weakseg_ros.data.scan_sets import OpensAsOne, Scan, ScanSet
@@ -31,6 +30,7 @@ from weakseg_ros.files import read_regular, sha256_of_parts
 from weakseg_ros.points.cloud import Cloud, make_cloud
 from weakseg_ros.points.labels import LabelMap
 from weakseg_ros.reads import parse_json
+from weakseg_ros.yaml_files import read_yaml
 
 INDEX = "index.jsonl"
 COLOR_BYTES = 3

@@ -23,7 +23,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from weakseg_ros.config import dump_yaml, from_mapping, read_yaml
+from weakseg_ros.config import dump_yaml, from_mapping
 from weakseg_ros.data.arrays import load_array
 from weakseg_ros.data.bag_files import natural
 from weakseg_ros.data.bin_layout import KITTI, SHOWN, find_layout, read_bin
@@ -32,6 +32,7 @@ from weakseg_ros.files import read_regular, sha256_of_parts, write_atomic
 from weakseg_ros.points.labels import LabelClass, LabelMap
 from weakseg_ros.points.projection import RangeSpec
 from weakseg_ros.reads import check_regular
+from weakseg_ros.yaml_files import read_yaml
 
 POINT_BYTES = KITTI.point_bytes
 _NAMED: set[Path] = set()

@@ -13,7 +13,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from weakseg_ros.config import read_yaml
 from weakseg_ros.data import scan_files
 from weakseg_ros.data.pose_files import format_pose
 from weakseg_ros.data.scan_files import Manifest
@@ -31,6 +30,7 @@ from weakseg_ros.half_written import is_ours
 from weakseg_ros.points.cloud import Cloud
 from weakseg_ros.points.labels import LabelMap
 from weakseg_ros.points.projection import RangeSpec
+from weakseg_ros.yaml_files import read_yaml
 
 
 class ScanWriter:

@@ -21,13 +21,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from weakseg_ros.config import check_ranges, dump_yaml, from_mapping, read_yaml, setting, to_mapping
+from weakseg_ros.config import check_ranges, dump_yaml, from_mapping, setting, to_mapping
 from weakseg_ros.deploy.bundle_place import INFO_FILE, find_bundle
 from weakseg_ros.deploy.input_spec import InputSpec
 from weakseg_ros.deploy.tensors import ANSWERS, HEAD_OUTPUTS, RANGE_INPUTS, TensorSpec
 from weakseg_ros.errors import BundleError, ConfigError, WeaksegError, did_you_mean
 from weakseg_ros.files import content_of, put_in_place, read_regular, sha256_of_parts, staged
 from weakseg_ros.points.labels import LabelMap
+from weakseg_ros.yaml_files import read_yaml
 
 FORMAT_VERSION = 2
 CARD_FILE = "MODEL_CARD.md"

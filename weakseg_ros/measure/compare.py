@@ -10,7 +10,7 @@ from typing import Annotated, Any
 
 import tyro
 
-from weakseg_ros.config import parse, read_yaml
+from weakseg_ros.config import parse
 from weakseg_ros.errors import ConfigError, DataError, counted, say
 from weakseg_ros.extras import need
 from weakseg_ros.files import check_can_write, make_folder, write_atomic, write_json
@@ -18,6 +18,7 @@ from weakseg_ros.measure.evaluation import SUMMARY_FILE
 from weakseg_ros.measure.report import templates
 from weakseg_ros.measure.sections import group_rows
 from weakseg_ros.reads import read_json
+from weakseg_ros.yaml_files import read_yaml
 
 PAGE, FIGURES = "compare.html", "compare.json"
 BEST, CONFIG, LABELS = "best.json", "config.yaml", "labels.yaml"

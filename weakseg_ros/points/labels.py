@@ -19,10 +19,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from weakseg_ros.config import from_mapping, read_yaml, to_mapping
+from weakseg_ros.config import from_mapping, to_mapping
 from weakseg_ros.errors import ConfigError, DataError, counted, did_you_mean
 from weakseg_ros.files import share_folder
 from weakseg_ros.points.data_config import is_data_config, rows_of
+from weakseg_ros.yaml_files import read_yaml
 
 log = logging.getLogger(__name__)
 

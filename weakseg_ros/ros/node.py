@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from weakseg_ros.config import from_mapping, read_yaml
+from weakseg_ros.config import from_mapping
 from weakseg_ros.errors import ConfigError, WeaksegError, complain, say
 from weakseg_ros.extras import explain as explain_import
 from weakseg_ros.processes import ENDS, when_asked_to_end
@@ -21,6 +21,7 @@ from weakseg_ros.ros.params import FIELDS, TOPIC, NodeConfig, choices, explain, 
 from weakseg_ros.ros.params_files import files_for_others
 from weakseg_ros.ros.starting import said_by_ros, start_ros
 from weakseg_ros.ros.transport import PROFILE, apply_transport
+from weakseg_ros.yaml_files import read_yaml
 
 DEVICE_LOST_EXIT_CODE = 70
 PERMANENT_FAULT_EXIT_CODE = 2

@@ -9,8 +9,8 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-from weakseg_ros.config import read_yaml
 from weakseg_ros.errors import WeaksegError
+from weakseg_ros.yaml_files import read_yaml
 
 SETTINGS = "ros__parameters"
 

@@ -15,7 +15,7 @@ from typing import Annotated
 
 import tyro
 
-from weakseg_ros.config import check_ranges, dump_yaml, parse, read_yaml, setting
+from weakseg_ros.config import check_ranges, dump_yaml, parse, setting
 from weakseg_ros.data.bag_writer import CloudBagWriter
 from weakseg_ros.data.expressions import Expression, expression_lines, read_expressions
 from weakseg_ros.data.scan_files import EXPRESSIONS, MANIFEST
@@ -34,6 +34,7 @@ from weakseg_ros.simulate.scene_graph import scene_of
 from weakseg_ros.simulate.street import Street, build_street
 from weakseg_ros.simulate.variety import ANY_SENSOR, DRAWN, draw_sensor, draw_shift
 from weakseg_ros.simulate.workers import in_order
+from weakseg_ros.yaml_files import read_yaml
 
 log = logging.getLogger(__name__)
 

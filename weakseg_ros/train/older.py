@@ -8,10 +8,10 @@ import logging
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from weakseg_ros.config import parse_yaml
 from weakseg_ros.errors import ConfigError, complain, did_you_mean
 from weakseg_ros.methods.parts import by_part
 from weakseg_ros.registry import METHODS, NETS
+from weakseg_ros.yaml_files import parse_yaml
 
 log = logging.getLogger(__name__)
 

@@ -16,7 +16,7 @@ import onnx
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper, version_converter
 
-from weakseg_ros.config import from_mapping, read_yaml
+from weakseg_ros.config import from_mapping
 from weakseg_ros.data.scan_sets import readable
 from weakseg_ros.data.scans import open_scans
 from weakseg_ros.deploy.bundle import KIND_ONNX, Bundle, BundleInfo, NetRule, Provenance, write_bundle
@@ -31,6 +31,7 @@ from weakseg_ros.points.projection import RangeSpec
 from weakseg_ros.train.model_card import model_card
 from weakseg_ros.train.outputs import check_bundle_place
 from weakseg_ros.train.wrap_config import WrapConfig
+from weakseg_ros.yaml_files import read_yaml
 
 log = logging.getLogger(__name__)
 

@@ -14,7 +14,7 @@ import numpy as np
 import tyro
 from numpy.typing import NDArray
 
-from weakseg_ros.config import dump_yaml, parse, read_yaml, setting
+from weakseg_ros.config import dump_yaml, parse, setting
 from weakseg_ros.data.scan_files import content_hash, write_raw_labels
 from weakseg_ros.data.scan_sets import Scan, ScanSet, readable
 from weakseg_ros.data.scans import open_scans
@@ -38,6 +38,7 @@ from weakseg_ros.weak.sparse_labels import (
     is_unfinished,
     raw_ids_of,
 )
+from weakseg_ros.yaml_files import read_yaml
 
 log = logging.getLogger(__name__)
 

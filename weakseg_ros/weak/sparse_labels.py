@@ -16,7 +16,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from weakseg_ros.config import from_mapping, read_yaml
+from weakseg_ros.config import from_mapping
 from weakseg_ros.data.findings import some
 from weakseg_ros.data.scan_files import content_hash, read_raw_labels
 from weakseg_ros.data.scan_sets import ChangedScans, Scan, ScanSet, Subset
@@ -30,6 +30,7 @@ from weakseg_ros.points.cloud import Cloud
 from weakseg_ros.points.labels import AnyLabels, LabelClass, LabelMap, instances_in
 from weakseg_ros.weak.changed_map import OtherClassesError, follow, in_todays_raw_ids
 from weakseg_ros.weak.protocols import SparseConfig
+from weakseg_ros.yaml_files import read_yaml
 
 RECORD = "sparse.yaml"
 RECORD_VERSION = 1

@@ -12,7 +12,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Literal
 
-from weakseg_ros.config import check_ranges, dump_yaml, parse, read_yaml, setting
+from weakseg_ros.config import check_ranges, dump_yaml, parse, setting
 from weakseg_ros.data.bag_writer import CloudBagWriter
 from weakseg_ros.data.scan_files import MANIFEST
 from weakseg_ros.data.scan_writer import ScanWriter
@@ -29,6 +29,7 @@ from weakseg_ros.simulate.rooms.scans import SPEED_M_S, Tour, scan_at, scan_room
 from weakseg_ros.simulate.rooms.sensors import ANY_INDOOR, camera_of, lidar_of
 from weakseg_ros.simulate.variety import DRAWN, draw_shift
 from weakseg_ros.simulate.workers import in_order
+from weakseg_ros.yaml_files import read_yaml
 
 log = logging.getLogger(__name__)
 
