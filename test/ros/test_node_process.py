@@ -265,13 +265,24 @@ def test_a_signal_during_a_slow_reload_is_a_clean_end(rig: Any, start: Start, bu
 
 def test_start_values_that_cannot_be_used_are_named(start: Start, bundle: Any, rig: Any) -> None:
     process, client = start(
-        "--ros-args", "-p", f"bundle:={bundle.folder}", "-p", "min_confidence:=2.5", "-p", "stale_after_s:=3", "-p", "mdoe:=x"
+        "--ros-args",
+        "-p",
+        f"bundle:={bundle.folder}",
+        "-p",
+        "min_confidence:=2.5",
+        "-p",
+        "stale_after_s:=3",
+        "-p",
+        "mdoe:=x",
+        "-p",
+        "log:=5",
     )
     process.wait_for_text("cannot configure")
     for text in (
         "min_confidence: 2.5 is outside 0.0..1.0",
         "the integer 3 is read as 3.0",
         "mdoe: unknown parameter, ignored; did you mean 'mode'?",
+        "log: unknown parameter, ignored; it is a group, so name a setting in it, as log.folder",
     ):
         assert text in process.text()
     assert client.state() == "unconfigured"

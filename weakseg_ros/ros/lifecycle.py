@@ -33,7 +33,7 @@ from weakseg_ros.ros.following import Following
 from weakseg_ros.ros.frame_recording import FrameRecording
 from weakseg_ros.ros.loading import Loading
 from weakseg_ros.ros.model import Model, open_segmenter
-from weakseg_ros.ros.params import NodeConfig, Parameters
+from weakseg_ros.ros.params import AT_THE_START, NodeConfig, Parameters
 from weakseg_ros.ros.pipeline import Arrival, Pipeline
 from weakseg_ros.ros.prompting import Prompting
 from weakseg_ros.ros.publish import Outputs
@@ -120,10 +120,11 @@ class SegmentNode(LifecycleNode):
 
     def set_parameters_atomically(self, parameter_list: list[Parameter[Any]]) -> SetParametersResult:
         """See rclpy.node.Node; all or none, with a sentence where none."""
-        reason = self._settings.wrong_type(parameter_list)
+        reason = self._settings.refusal(parameter_list)
         if reason:
             return SetParametersResult(successful=False, reason=reason)
-        return super().set_parameters_atomically(parameter_list)
+        news = [one for one in parameter_list if one.name not in AT_THE_START or self._settings.is_news(one)]
+        return super().set_parameters_atomically(news)
 
     # transitions: rclpy swallows what they raise, so each says its fault itself
 

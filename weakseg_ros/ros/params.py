@@ -6,7 +6,7 @@ from __future__ import annotations
 import dataclasses
 import re
 import typing
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -190,7 +190,7 @@ class Parameters:
 
     def __init__(self, node: Node, is_configured: Callable[[], bool]) -> None:
         self._where = node.get_name()
-        self._is_configured = is_configured
+        self._is_configured, self._is_declared = is_configured, node.has_parameter
         self.faults: dict[str, str] = {}
         self.notes: list[str] = []
         given = {name: parameter.value for name, parameter in node.get_parameters_by_prefix("").items()}
@@ -206,22 +206,29 @@ class Parameters:
                 if node.has_parameter(name):
                     node.undeclare_parameter(name)
             elif name not in PARAMETERS_OF_RCLPY and not name.startswith("qos_overrides."):
-                self.notes.append(f"{self._where}.{name}: unknown parameter, ignored{did_you_mean(name, FIELDS)}")
+                self.notes.append(f"{self._where}.{name}: unknown parameter, ignored{_hint_on(name)}")
         for name, value in flat(self.config).items():
             plain = list(value) if isinstance(value, tuple) else value
             node.declare_parameter(name, plain, _descriptor(name), ignore_override=True)
         node.add_on_set_parameters_callback(self._on_set)
 
-    def wrong_type(self, parameters: Sequence[Parameter[Any]]) -> str:
-        """A sentence on the first value that is not of its parameter's type; rclpy's own names types by number."""
-        for parameter in parameters:
-            field = FIELDS.get(parameter.name)
-            if field is None or _is_of_type(parameter.value, field.default):
-                continue
-            found, expected = type(parameter.value).__name__, type(field.default).__name__
-            hint = f"; write {float(parameter.value)}" if (found, expected) == ("int", "float") else ""
-            return f"{self._where}.{parameter.name}: expected {expected}, found {found} {parameter.value}{hint}"
-        return ""
+    def refusal(self, parameters: Sequence[Parameter[Any]]) -> str:
+        """A sentence on the first value that cannot be set, or nothing; rclpy's own tell types by number and no names."""
+        return next(filter(None, map(self._refusal_of, parameters)), "")
+
+    def is_news(self, parameter: Parameter[Any]) -> bool:
+        """Whether a value is another one than that at work: a whole file is often loaded again for one line of it."""
+        return parameter.name not in FIELDS or parameter.value != flat(self.config)[parameter.name]
+
+    def _refusal_of(self, parameter: Parameter[Any]) -> str:
+        name, value, field = parameter.name, parameter.value, FIELDS.get(parameter.name)
+        if not self._is_declared(name):
+            return f"{self._where}.{name}: unknown parameter{_hint_on(name)}"
+        if value is None:
+            return f"{self._where}.{name}: cannot be deleted, as the node needs it; set it to another value"
+        if field is None or _is_of_type(value, field.default):
+            return ""
+        return f"{self._where}.{name}: {_wrong_type(value, field.default)}"
 
     def _is_usable(self, name: str, value: Any) -> bool:
         try:
@@ -239,7 +246,8 @@ class Parameters:
         from rcl_interfaces.msg import SetParametersResult
 
         changes = {parameter.name: parameter.value for parameter in parameters if parameter.name in FIELDS}
-        fixed = [name for name in changes if FIELDS[name].metadata.get("read_only")]
+        news = [parameter.name for parameter in parameters if self.is_news(parameter)]
+        fixed = [name for name in news if name in FIELDS and FIELDS[name].metadata.get("read_only")]
         if fixed and self._is_configured():
             return SetParametersResult(successful=False, reason=self._too_late(fixed[0]))
         try:
@@ -257,10 +265,30 @@ class Parameters:
         )
 
 
+def _hint_on(name: str) -> str:
+    """What to write in place of a parameter that there is none of."""
+    if name in GROUPS:
+        return f"; it is a group, so name a setting in it, as {name}.{dataclasses.fields(GROUPS[name])[0].name}"
+    return did_you_mean(name, FIELDS)
+
+
 def _is_of_type(value: Any, default: Any) -> bool:
     if isinstance(default, tuple):
-        return isinstance(value, Sequence) and not isinstance(value, str)
+        return not isinstance(value, str) and isinstance(value, Iterable) and all(isinstance(part, float) for part in value)
     return type(value) is type(default)
+
+
+def _wrong_type(value: Any, default: Any) -> str:
+    """What was expected and found, and how a number has to be written."""
+    if not isinstance(default, tuple):
+        expected, found = type(default).__name__, type(value).__name__
+        hint = f"; write {float(value)}" if (found, expected) == ("int", "float") else ""
+        return f"expected {expected}, found {found} {value}{hint}"
+    expected = f"expected {len(default)} floats, found"
+    parts = [] if isinstance(value, str) or not isinstance(value, Iterable) else list(value)
+    if parts and all(type(part) is int for part in parts):
+        return f"{expected} {parts}; write {[float(part) for part in parts]}"
+    return f"{expected} {type(value).__name__} {parts or value}"
 
 
 def _descriptor(name: str) -> ParameterDescriptor:
