@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Installs with colcon (ament_python) and with pip alike; the names stand spelled out because colcon reads them so."""
+"""Installs with colcon (ament_python), which builds through setup.py, and with pip alike; see docs/decisions/0005."""
 
 from glob import glob
 from pathlib import Path
