@@ -79,7 +79,7 @@ def most_likely(probs: Tensor) -> Tensor:
 
 
 def candidate_pixels(guess: Tensor, labels: Tensor, mask: Tensor, classes: int, of_batch: bool = False) -> Grouped:
-    """Pixels whose predicted class has labels in the same image, or `of_batch` in any image."""
+    """Pixels of `guess`, `labels` and `mask` (B, H, W) whose guessed class has labels in the same image, or `of_batch` in any."""
     labelled = torch.zeros(len(labels), classes, dtype=torch.bool, device=labels.device)
     labelled.scatter_(1, labels.flatten(1), True)
     labelled[:, 0] = False
@@ -107,7 +107,7 @@ def draw_some(grouped: Grouped, weight: Tensor, amounts: Tensor) -> Tensor:
 
 
 def merge_labels(guess: Tensor, chosen: Tensor, labels: Tensor) -> Tensor:
-    """The guesses at the chosen pixels; labels win over them."""
+    """(B, H, W) the guesses at the chosen pixels (n,), counted over the batch, 0 elsewhere; labels win over them."""
     pseudo = torch.zeros_like(labels).flatten()
     pseudo[chosen] = guess.flatten()[chosen]
     return torch.where(labels > 0, labels, pseudo.view_as(labels))
@@ -125,13 +125,13 @@ def draw_anchors(
 
 
 def anchor_candidates(labels: Tensor, mask: Tensor, uncertainty: Tensor, classes: int) -> tuple[Grouped, Tensor]:
-    """Pixels that can be anchors, and exp(-H^2) of each, float64."""
+    """The n labelled pixels of (B, H, W) inputs, which can be anchors, and exp(-H^2) of each: (n,) float64."""
     grouped = _grouped(labels, mask & (labels > 0), classes)
     return grouped, torch.exp(-(uncertainty.flatten()[grouped.pixels].double() ** 2))
 
 
 def contrast_anchors(grouped: Grouped, times: Tensor, classes: int) -> ContrastAnchors:
-    """The pixels that were drawn at all."""
+    """The pixels that were drawn at all, from how often each of n was: `times` (n,)."""
     drawn = times > 0
     return ContrastAnchors(grouped.pixels[drawn], grouped.group[drawn] % classes, times[drawn])
 

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Is a cloud in its sensor's frame, x forward, y left, z up, in metres? What is plainly not so is named, with what mends it.
 
-Pure functions of positions. The ground gives the axes away: seen from above, it is the flat layer that most squares share, and
-it lies below the sensor. A mirrored axis (CARLA) cannot be told from positions: a mirrored street is a street.
+Pure functions of positions, `xyz` (N, 3) in m. The ground gives the axes away: seen from above, it is the flat layer that most
+squares share, and it lies below the sensor. A mirrored axis (CARLA) cannot be told from positions: a mirrored street is a street.
 """
 
 from __future__ import annotations

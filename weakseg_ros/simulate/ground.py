@@ -67,7 +67,7 @@ class Ground:
         return self.rise_x.at(x) + self.rise_y.at(y)
 
     def kind_at(self, x: NDArray[np.floating], y: NDArray[np.floating]) -> NDArray[np.uint8]:
-        """Kind of the ground at world positions; beyond the map that of its nearest cell."""
+        """(N,) kind of the ground at world positions (N,) m; beyond the map that of its nearest cell."""
         i = ((x + HALF_LENGTH_M) / CELL_M).astype(np.int32).clip(0, self.kinds.shape[0] - 1)
         j = ((y + HALF_WIDTH_M) / CELL_M).astype(np.int32).clip(0, self.kinds.shape[1] - 1)
         kinds: NDArray[np.uint8] = self.kinds[i, j]
@@ -85,7 +85,7 @@ class Ground:
 def cast_ground(
     ground: Ground, origin: NDArray[np.float64], rays: Rays, limit_m: float
 ) -> tuple[Floats, NDArray[np.uint8], Floats]:
-    """Distance to the ground (inf where a ray misses it), its kind, and the cosine of incidence, for every ray.
+    """(H * W,) each: m along a ray to the ground (inf where it misses it), the ground's kind, and the cosine of incidence.
 
     Along each column the surface is a polyline over geometrically growing distances; a ray ends on the first piece that
     rises above it. Where a ray meets the raised level in front of a curb but the road behind it, it ends on the curb's face.

@@ -87,7 +87,7 @@ class Hits:
 def make_rays(
     rotation: NDArray[np.float64], beams_deg: NDArray[np.float64], columns: int, left_deg: float, right_deg: float
 ) -> Rays:
-    """Rays through the pixel centres of a sensor whose beams have falling inclinations `beams_deg`."""
+    """Rays through the H x W pixel centres of a sensor with H beams of falling inclinations, turned by `rotation` (3, 3)."""
     step = np.radians(left_deg - right_deg) / columns
     azimuth = np.radians(left_deg) - (np.arange(columns) + 0.5) * step
     beams = np.radians(beams_deg)

@@ -58,7 +58,10 @@ class Surfaces:
 
 
 def measure(scene: Scene, sensor: SensorModel, shift: Shift, rng: np.random.Generator) -> tuple[Cloud, NDArray[np.uint32]]:
-    """The organised cloud of one sweep, and raw id + (instance << 16) of each of its points, 0 for non-returns."""
+    """The organised cloud of one sweep, N = H * W points in the sensor's frame, and raw id + (instance << 16) of each, (N,).
+
+    Non-returns are the origin, with 0.
+    """
     surfaces = _clutter(_panes(scene, _surfaces(scene), rng), shift, rng)
     direction = scene.rays.direction.T @ scene.pose[:3, :3].astype(np.float32)
     noise = np.hypot(surfaces.roughness_m, np.hypot(sensor.range_noise_m, shift.extra_noise_m))

@@ -65,7 +65,7 @@ class CameraModel:
 def photograph(
     parts: Parts, pose: NDArray[np.float64], rays: PinholeRays, hits: Hits, camera: CameraModel, rng: Random
 ) -> tuple[Cloud, NDArray[np.uint32]]:
-    """The organised cloud of one picture with its colours, and raw id + (instance << 16) of each of its points.
+    """The organised cloud of one picture, N = H * W points with colours, and raw id + (instance << 16) of each, (N,).
 
     What is not measured is the origin, with label 0, and has its colour all the same.
     """
