@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import os
 import signal
 import subprocess
@@ -25,6 +26,7 @@ from weakseg_ros.config import load_yaml
 from weakseg_ros.data.scans import open_scans
 from weakseg_ros.errors import ConfigError, DataError
 from weakseg_ros.locks import alone
+from weakseg_ros.points.labels import LabelMap
 from weakseg_ros.train.run_folder import RunFolder
 from weakseg_ros.train.train import train
 from weakseg_ros.train.training_data import open_data
@@ -54,6 +56,27 @@ def test_what_differs_is_what_is_hashed(street: Path, tmp_path: Path) -> None:
     assert plain == hashes(out=tmp_path / "elsewhere", keep_runs=True, train={**SMALL, "workers": 3, "learning_rate": 4e-3})
     for changes in ({"override": ("augment.flip=0",)}, {"ratios": (0.06,)}, {"seeds": (2,)}, {"nets": ("rangenet21",)}):
         assert plain.isdisjoint(hashes(**changes))
+
+
+def test_a_file_that_was_edited_is_another_setting(street: Path, tmp_path: Path) -> None:
+    own, bundle = tmp_path / "mine.yaml", tmp_path / "bundle"
+    bundle.mkdir()
+    train = {**SMALL, "label_map": str(own), "init": str(bundle)}
+
+    def hashes() -> set[str]:
+        return {row.settings_hash for row in table(settings(street, tmp_path, train=train))}
+
+    rows = LabelMap.load("street").to_rows()
+    own.write_text(json.dumps(rows))
+    (bundle / "bundle.yaml").write_text("model_sha256: 1\n")
+    first = hashes()
+    own.write_text(json.dumps([{**row, "color": [1, 2, 3]} for row in rows], indent=1))
+    assert hashes() == first, "colours are not learnt"
+    own.write_text(json.dumps([rows[0], *({**row, "id": len(rows) - row["id"]} for row in reversed(rows[1:]))]))
+    second = hashes()
+    assert second.isdisjoint(first)
+    (bundle / "bundle.yaml").write_text("model_sha256: 2\n")
+    assert hashes().isdisjoint(second)
 
 
 def test_a_killed_table_goes_on_where_it_was(street: Path, tmp_path: Path) -> None:

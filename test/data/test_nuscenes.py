@@ -82,7 +82,7 @@ def test_numbers_that_mean_other_categories_need_a_map_of_their_own(layouts: Any
     table.write_text(json.dumps([{"name": name, "index": i} for i, name in enumerate(CATEGORIES)]))
     assert open_scans(root)[0].class_id is not None
     table.write_text(json.dumps([{"name": name, "index": i} for i, name in enumerate(reversed(CATEGORIES))]))
-    with pytest.raises(DataError, match=r"category.json: number 0 is 'vehicle.ego', and .* give it with --label-map"):
+    with pytest.raises(DataError, match=r"category.json: number 0 is 'vehicle.ego', and .* with --label-map"):
         open_scans(root)
     assert open_scans(root, labels="nuscenes")[0].class_id is not None, "whoever names a map knows the numbers"
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 import logging
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
@@ -21,6 +22,7 @@ from weakseg_ros.cli import main
 from weakseg_ros.config import load_yaml
 from weakseg_ros.data.scans import open_scans
 from weakseg_ros.data.side_files import say_once
+from weakseg_ros.deploy.bundle import Bundle
 from weakseg_ros.errors import DataError
 from weakseg_ros.points.projection import RangeSpec
 from weakseg_ros.train.config import TrainConfig
@@ -234,4 +236,70 @@ def test_a_resumed_run_does_more_steps_and_refuses_other_settings(
     points = next((data / "velodyne").glob("*.bin"))
     points.write_bytes(points.read_bytes()[:-16])
     assert main(resume) == 2
+    assert "was trained on other scans" in capsys.readouterr().err
+
+
+def own_map(file: Path, *rows: tuple[str, int]) -> Path:
+    """A map of `street`'s two classes and what else is named."""
+    first = {"id": 0, "name": "unlabelled", "color": [0, 0, 0], "thing": False, "raw_ids": [0]}
+    more = [{**first, "id": i, "name": name, "raw_ids": [raw]} for i, (name, raw) in enumerate(rows, 1)]
+    file.write_text(json.dumps([first, *more]))
+    return file
+
+
+@pytest.mark.parametrize("now", [(("wall", 50), ("ground", 40)), (("ground", 40), ("wall", 50), ("sky", 99)), ()])
+def test_a_run_keeps_the_classes_that_it_began_with(
+    now: tuple[tuple[str, int], ...], bare: Callable[..., Path], caplog: pytest.LogCaptureFixture
+) -> None:
+    data = bare()
+    file = data.parent / "own.yaml"
+    assert train(data, "--label-map", str(own_map(file, ("ground", 40), ("wall", 50)))) == 0
+    run, same = data.parent / "run", data.parent / "same"
+    shutil.copytree(run, same)
+    assert main(["train", str(data), "--out", str(same), "--resume", "--steps", "6"]) == 0
+    own_map(file, *now) if now else file.unlink()
+    say_once.cache_clear()
+    assert main(["train", str(data), "--out", str(run), "--resume", "--steps", "6"]) == 0
+    assert "own.yaml is not what it was when the run in" in caplog.text
+    assert "which keeps its classes (labels.yaml)" in caplog.text
+    last = [json.loads((path / "metrics.jsonl").read_text().splitlines()[-1])["class_iou"] for path in (run, same)]
+    assert last[0] == last[1]
+    assert main(["export", str(run), "--out", str(data.parent / "bundle"), "--variants"]) == 0
+    bundles = [Bundle.load(data.parent / "bundle")]
+    own_map(file, ("ground", 40), ("wall", 50))
+    assert main(["export", str(run), "--out", str(data.parent / "again"), "--variants"]) == 0
+    bundles += [Bundle.load(data.parent / "again")]
+    assert bundles[0].labels.names == bundles[1].labels.names == ("unlabelled", "ground", "wall")
+    assert bundles[0].info.temperature == bundles[1].info.temperature
+
+
+def test_data_that_grew_or_went_since_the_training_are_told_by_export(
+    bare: Callable[..., Path], capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    data = bare()
+    assert train(data) == 0
+    export = ["export", str(data.parent / "run"), "--variants", "--out"]
+    for folder, suffix in (("velodyne", "bin"), ("labels", "label")):
+        shutil.copy(data / folder / f"000000.{suffix}", data / folder / f"000009.{suffix}")
+    assert main([*export, str(data.parent / "grown")]) == 0
+    assert "does not hold the scans that the run in" in caplog.text
+    data.rename(data.parent / "moved")
+    assert main([*export, str(data.parent / "gone")]) == 2
+    assert "which does not exist here; put the data or a link to them there, or write" in capsys.readouterr().err
+
+
+def test_a_run_on_sparse_labels_goes_on_where_both_were_moved(
+    bare: Callable[..., Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    data = bare()
+    assert main(["sparse", str(data), "--ratio", "0.05"]) == 0
+    assert train(data, "--sparse-labels", str(data / "sparse" / "voxel-0.05-s0")) == 0
+    moved = data.rename(data.parent / "moved")
+    resume = ["train", str(moved), "--out", str(data.parent / "run"), "--resume", "--steps"]
+    assert main([*resume, "5"]) == 0
+    (moved / "sparse").rename(data.parent / "labels")
+    assert main([*resume, "6", "--sparse-labels", str(data.parent / "labels" / "voxel-0.05-s0")]) == 0
+    assert main(["sparse", str(moved), "--ratio", "0.04"]) == 0
+    capsys.readouterr()
+    assert main([*resume, "7", "--sparse-labels", str(moved / "sparse" / "voxel-0.04-s0")]) == 2
     assert "was trained on other scans" in capsys.readouterr().err

@@ -220,7 +220,10 @@ def test_changed_files_are_refused(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="has version 0"):
         SparseLabels.load(folder, scans)
     (folder / "sparse.yaml").unlink()
-    with pytest.raises(ConfigError, match="cannot be read"):
+    with pytest.raises(ConfigError, match=r"holds no sparse labels \(sparse.yaml is missing\); 'weakseg sparse' draws some"):
+        SparseLabels.load(folder, scans)
+    draw_sparse(scans, SparseConfig(), folder / "one")
+    with pytest.raises(ConfigError, match=r"holds no sparse labels .*; name one of those in it: one"):
         SparseLabels.load(folder, scans)
 
 

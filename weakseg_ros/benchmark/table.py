@@ -18,9 +18,11 @@ from weakseg_ros import registry
 from weakseg_ros.benchmark.published import Published
 from weakseg_ros.config import check_ranges, from_mapping, load_yaml, setting, shard_of, to_mapping
 from weakseg_ros.data.scans import splits_of
+from weakseg_ros.deploy.bundle_place import INFO_FILE
 from weakseg_ros.errors import ConfigError, did_you_mean
-from weakseg_ros.files import share_folder
+from weakseg_ros.files import sha256_of, share_folder
 from weakseg_ros.methods.parts import parts_of
+from weakseg_ros.points.labels import LabelMap
 from weakseg_ros.train.config import TrainConfig
 from weakseg_ros.weak.protocols import SparseConfig
 from weakseg_ros.yaml_files import parse_yaml
@@ -152,7 +154,7 @@ class Row:
 
     @property
     def settings_hash(self) -> str:
-        """Another one where something else is asked for, whatever the data.
+        """Another one where something else is asked for, also by another content of a file that is named, whatever the data.
 
         Settings at their default are left out, so that a new one that a later version brings leaves finished rows finished;
         so are those of methods and nets that the row does not use.
@@ -161,7 +163,8 @@ class Row:
         used = {name: value for name, value in asked.items() if name not in self.train.without_effect}
         usual = to_mapping(SparseConfig())
         draw = {name: value for name, value in to_mapping(self.draw).items() if name not in _LATER or value != usual[name]}
-        return _hash({"train": used, "draw": draw})
+        files = _named_files(self.train)
+        return _hash({"train": used, "draw": draw, **({"files": files} if files else {})})
 
 
 def base_settings(config: BenchmarkConfig) -> TrainConfig:
@@ -265,6 +268,18 @@ def _asked_for(settings: Any, default: Any) -> Mapped:
         if value != usual and field_.name not in _WITHOUT_EFFECT:
             differs[field_.name] = _asked_for(value, usual) if dataclasses.is_dataclass(value) else value
     return differs
+
+
+def _named_files(settings: TrainConfig) -> dict[str, str]:
+    """What the files are that settings name by their path, so that a file that was edited asks for another training."""
+    label_map, first = Path(settings.label_map), Path(settings.init) / INFO_FILE if settings.init else Path()
+    files = {}
+    if settings.label_map and label_map.is_file():
+        rows = LabelMap.load(settings.label_map).to_rows()
+        files["label_map"] = _hash({"rows": [{**row, "color": ""} for row in rows]})
+    if first.is_file():  # it holds the hashes of the other files of the bundle
+        files["init"] = sha256_of(first)
+    return files
 
 
 def _hash(content: Mapping[str, Any]) -> str:

@@ -22,6 +22,7 @@ from weakseg_ros.data.places import PLACE_TYPES, Place, place_of
 from weakseg_ros.data.scan_files import own_files, read_raw_labels
 from weakseg_ros.data.scan_sets import Scan, readable
 from weakseg_ros.data.scans import open_scans
+from weakseg_ros.data.side_files import say_once
 from weakseg_ros.errors import CloudError, DataError, counted
 from weakseg_ros.files import sha256_of, sha256_of_parts
 from weakseg_ros.points.cloud import Cloud
@@ -200,6 +201,8 @@ class ScanInput:
             self._scans = open_scans(path, split, labels=matched)
             self.shared, self.notes = _shared(matched, native, str(path))
             self.notes += assumed
+            for sentence in assumed:
+                say_once(f"{path}: {sentence}")
         self.name, self.topic = self._scans.name, ""
         self.problems: list[str] = []
         self._reading = reading

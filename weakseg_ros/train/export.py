@@ -50,10 +50,10 @@ from weakseg_ros.train.model_card import model_card
 from weakseg_ros.train.onnx_file import HALVED_ELEMENTS, Samples, compare, export_onnx
 from weakseg_ros.train.outputs import check_bundle_place
 from weakseg_ros.train.referring_export import referring_files
+from weakseg_ros.train.run_data import open_run_data
 from weakseg_ros.train.run_folder import CONFIG, LABELS, SPEC, STATISTICS, RunFolder
 from weakseg_ros.train.session import make_method, make_net, restore
 from weakseg_ros.train.survey import DataStatistics
-from weakseg_ros.train.training_data import open_data
 
 MAX_DIFFERENCE = 1e-3
 """of confidence and uncertainty between torch and the ONNX file, and of further outputs as a share of their largest value"""
@@ -115,7 +115,7 @@ def _add_variants(config: ExportConfig, folder: Path) -> None:
         train_scans, val_scans = open_data_for(bundle, config.scans)
     else:
         assert config.run is not None, "a bundle comes with scans"
-        train_scans, val = open_data(load_yaml(TrainConfig, config.run / CONFIG))
+        train_scans, val = open_run_data(RunFolder(config.run))
         val_scans = val or train_scans
     if config.name:
         bundle = dataclasses.replace(bundle, info=dataclasses.replace(bundle.info, name=config.name))
@@ -163,7 +163,7 @@ def export_run(
         figures["class_prior"] = class_prior
     heads = _load_heads(run, config, net, statistics, labels)
     told = statistics.input_spec(spec, config.points_spec)
-    train_scans, val_scans = open_data(config)
+    train_scans, val_scans = open_run_data(run)
     images, logits, class_id = measure_scans(net, val_scans or train_scans, told, scans)
     info = BundleInfo(
         name=name or folder.absolute().name,

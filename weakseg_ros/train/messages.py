@@ -40,7 +40,7 @@ def closing(session: TrainingSession, bundle: Path | None) -> list[str]:
     best = run.load_best()[1]
     lines = [f"trained {counted(done.step, 'step')} in {duration(done.elapsed_s)}"]
     if "miou" in best:
-        lines.append(f"{quality(best)} at step {best['step'] + 1}, on {len(session.val_scans or ())} validation scans")
+        lines.append(f"{quality(best)} at step {best['step'] + 1}, on {counted(len(session.val_scans or ()), 'validation scan')}")
     else:
         lines.append("nothing was validated: the weights are those of the last step, and their quality is unknown")
     if bundle is None:

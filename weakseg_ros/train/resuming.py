@@ -16,8 +16,19 @@ from weakseg_ros.train.run_folder import CONFIG, RunFolder
 
 log = logging.getLogger(__name__)
 
-CHANGEABLE = ("data", "steps", "max_minutes", "validate_every", "log_every", "accelerator", "workers", "cache_gib", "out_bundle")
-"""settings that a resumed run takes from the command line; the data are compared by their hash"""
+CHANGEABLE = (
+    "data",
+    "sparse_labels",
+    "steps",
+    "max_minutes",
+    "validate_every",
+    "log_every",
+    "accelerator",
+    "workers",
+    "cache_gib",
+    "out_bundle",
+)
+"""settings that a resumed run takes from the command line; data and labels are compared by their hash"""
 PROCESSES = ("devices", "num_nodes")
 """settings that are those of the command alone: a run that was started on many devices goes on where there is one"""
 _NOT_COMPARED = ("out", "resume", "overwrite", *PROCESSES)
@@ -49,8 +60,9 @@ def resumed(config: TrainConfig, all_meant: bool = False) -> TrainConfig:
     refused = sorted(set(changes) - set(CHANGEABLE))
     if refused:
         name = refused[0]
+        before, now = (str(value) if isinstance(value, Path) else value for value in (getattr(stored, name), changes[name]))
         raise ConfigError(
-            f"{name}: the run in {config.out} was started with {getattr(stored, name)!r}, not {changes[name]!r}; a resumed run "
+            f"{name}: the run in {config.out} was started with {before!r}, not {now!r}; a resumed run "
             f"may change only {', '.join((*CHANGEABLE, *PROCESSES))}; leave it out, or start a new run"
         )
     return dataclasses.replace(stored, **changes, **machine, out=config.out, resume=resume, overwrite=config.overwrite)

@@ -34,6 +34,7 @@ from weakseg_ros.train.initial import begin_with, options_for_its_input, read_in
 from weakseg_ros.train.machine import check_accelerator, launch_fabric, precision_of, why_precision
 from weakseg_ros.train.outputs import check_outputs
 from weakseg_ros.train.resuming import as_kept, keep_settings, resumed
+from weakseg_ros.train.run_data import classes_of_run
 from weakseg_ros.train.run_folder import CONFIG, ENVIRONMENT, LABELS, SPEC, STATISTICS, RunFolder
 from weakseg_ros.train.survey import DataStatistics, survey
 from weakseg_ros.train.training_data import (
@@ -121,7 +122,7 @@ def open_training(config: TrainConfig, all_meant: bool = False) -> TrainingSessi
     fabric = launch_fabric(config)
     if fabric.is_global_zero:
         log.info("precision: %s, because %s", *why_precision(config))
-    train_scans, val_scans = open_data(config)
+    train_scans, val_scans = open_data(config, classes_of_run(run, config) if config.resume else None)
     if val_scans is not None:
         val_scans = labelled_only(val_scans, config.max_val_scans)
     train_scans = with_propagated_labels(config, train_scans)

@@ -13,6 +13,7 @@ from weakseg_ros.batches.batches import LabelsOf
 from weakseg_ros.data.scan_sets import ScanSet, Subset, holdout
 from weakseg_ros.data.scans import open_scans, open_splits, splits_of
 from weakseg_ros.errors import ConfigError
+from weakseg_ros.points.labels import LabelMap
 from weakseg_ros.points.projection import RangeSpec
 from weakseg_ros.train.config import TrainConfig
 from weakseg_ros.weak.pieces import PieceScans
@@ -21,20 +22,22 @@ from weakseg_ros.weak.protocols import draw_scan
 from weakseg_ros.weak.sparse_labels import sparse_scans
 
 
-def open_data(config: TrainConfig) -> tuple[ScanSet, ScanSet | None]:
+def open_data(config: TrainConfig, labels: LabelMap | None = None) -> tuple[ScanSet, ScanSet | None]:
     """(training scans, validation scans or None), as the settings say; only the former have sparse labels.
 
-    No scan is in both: where the settings do not name those to train on, it is left to validation, else ConfigError.
+    `labels` are the classes in place of those that the settings name: those of a run that has begun. No scan is in both:
+    where the settings do not name those to train on, it is left to validation, else ConfigError.
     """
     config = with_own_split(config)
+    classes = labels or config.label_map
     if config.val_data or config.val_split or config.val_sequences:
-        train = open_scans(config.data, config.split, config.label_map, config.sequences)
-        val = open_scans(config.val_data or config.data, config.val_split, config.label_map or train.labels, config.val_sequences)
+        train = open_scans(config.data, config.split, classes, config.sequences)
+        val = open_scans(config.val_data or config.data, config.val_split, classes or train.labels, config.val_sequences)
         return _with_sparse_labels(config, _without_validation(config, train, val)), val
     if config.hold_out and not config.split and not config.sequences:
-        train, val = open_splits(config.data, config.hold_out, config.label_map or None)
+        train, val = open_splits(config.data, config.hold_out, classes or None)
     else:
-        train = open_scans(config.data, config.split, config.label_map, config.sequences)
+        train = open_scans(config.data, config.split, classes, config.sequences)
         if not config.hold_out:
             return _with_sparse_labels(config, train), None
         train, val = holdout(train, config.hold_out)
@@ -77,7 +80,14 @@ def _without_validation(config: TrainConfig, train: ScanSet, val: ScanSet) -> Sc
 def _with_sparse_labels(config: TrainConfig, scans: ScanSet) -> ScanSet:
     if config.sparse_labels is None:
         return scans
-    return sparse_scans(scans, config.sparse_labels, unlabelled=bool(config.propagate.scans))
+    folder = moved_labels(config.sparse_labels, config.data)
+    return sparse_scans(scans, folder, unlabelled=bool(config.propagate.scans))
+
+
+def moved_labels(folder: Path, data: Path) -> Path:
+    """Where sparse labels are now: in their folder, or, where the data were moved with them, in that of the same name there."""
+    there = data / "sparse" / folder.name
+    return there if not folder.is_dir() and there.is_dir() else folder
 
 
 def with_propagated_labels(config: TrainConfig, scans: ScanSet) -> ScanSet:

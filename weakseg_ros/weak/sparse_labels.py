@@ -21,7 +21,7 @@ from weakseg_ros.data.findings import some
 from weakseg_ros.data.scan_files import content_hash, read_raw_labels
 from weakseg_ros.data.scan_sets import ChangedScans, Scan, ScanSet, Subset
 from weakseg_ros.data.side_files import say_once
-from weakseg_ros.errors import DataError, counted
+from weakseg_ros.errors import ConfigError, DataError, counted
 from weakseg_ros.files import (
     inside,
     sha256_of,
@@ -224,6 +224,8 @@ def _read_clicked(path: Path, digest: str) -> _Clicked:
 
 def read_record(folder: Path) -> SparseRecord:
     """What lies in a folder of sparse labels; ConfigError where there are none, DataError for another version of them."""
+    if not (folder / RECORD).is_file():
+        raise ConfigError(f"{folder}: holds no sparse labels ({RECORD} is missing){_near(folder)}")
     content = read_yaml(folder / RECORD)
     version = content.get("version") if isinstance(content, dict) else None
     if version != RECORD_VERSION:
@@ -231,6 +233,12 @@ def read_record(folder: Path) -> SparseRecord:
             f"{folder / RECORD}: has version {version}, but this program reads {RECORD_VERSION}; draw the labels again"
         )
     return from_mapping(SparseRecord, content, str(folder / RECORD))
+
+
+def _near(folder: Path) -> str:
+    """The folders below that hold sparse labels, or what makes some, as the end of a sentence."""
+    found = [below.parent.name for below in sorted(folder.glob(f"*/{RECORD}"))]
+    return f"; name one of those in it: {some(found)}" if found else "; 'weakseg sparse' draws some, 'weakseg label' takes clicks"
 
 
 class PartlyLabelled(ChangedScans):

@@ -22,7 +22,7 @@ from weakseg_ros.improve.label.clicks import open_as_clicked
 from weakseg_ros.improve.retrain.config import RetrainConfig
 from weakseg_ros.train.config import TrainConfig
 from weakseg_ros.train.finetune import ModelScans, commands_of, training_of
-from weakseg_ros.train.training_data import open_data
+from weakseg_ros.train.training_data import moved_labels, open_data
 from weakseg_ros.weak.changed_map import follow
 from weakseg_ros.weak.sparse_labels import PartlyLabelled
 
@@ -219,8 +219,7 @@ def _training(config: RetrainConfig, bundle: Bundle) -> TrainConfig:
     if config.replay is not None:
         training = dataclasses.replace(training, data=config.replay)
     if training.sparse_labels is not None:
-        candidates = [training.sparse_labels, training.data / "sparse" / training.sparse_labels.name]
-        labels = config.replay_labels or next((folder for folder in candidates if folder.is_dir()), training.sparse_labels)
+        labels = config.replay_labels or moved_labels(training.sparse_labels, training.data)
         training = dataclasses.replace(training, sparse_labels=labels)
     elif config.replay_labels is not None:
         training = dataclasses.replace(training, sparse_labels=config.replay_labels)
@@ -250,7 +249,7 @@ def _open_old(
         raise DataError(
             f"{bundle.folder}: was validated on {needed.val_data}, which does not exist here; name data with --regression"
         )
-    scans, validated_on = open_data(needed)
+    scans, validated_on = open_data(needed, bundle.labels if training.label_map else None)  # its file may be another by now
     known = bundle.info.provenance.data_hash
     if config.regression is None and known and known != scans.content_hash:
         problems.append(f"{training.data}: is not, or not in every scan, what the bundle was trained on")
