@@ -178,7 +178,7 @@ def check_ros() -> Iterator[CheckLine]:
     if profile:
         yield CheckLine("ok" if Path(profile).is_file() else "fault", "transport", f"profile {profile}")
     else:
-        advice = "set the same in your LiDAR driver's shell, or clouds above 512 KB may be lost (docs/transport.md)"
+        advice = "set the same in your LiDAR driver's shell, or clouds above 512 KiB may be lost (docs/transport.md)"
         yield CheckLine("note", "transport", f"the node sets its own profile; {advice}")
 
 

@@ -11,6 +11,8 @@ from typing import Any, Generic, TypeVar
 from weakseg_ros.errors import complain, counted
 
 SECONDS_BETWEEN_LINES = 10.0
+FEWEST_TO_JUDGE = 2
+"""items from which the time left is estimated"""
 
 T = TypeVar("T")
 
@@ -78,7 +80,7 @@ class Progress(Generic[T]):
     def _line(self, elapsed_s: float) -> str:
         done = counted(self._done, self._unit) if self._total is None else f"{self._done} of {counted(self._total, self._unit)}"
         words = f"{self._what}: {done} after {duration(elapsed_s)}"
-        if self._total is not None and self._total > self._done:
+        if self._total is not None and self._total > self._done >= FEWEST_TO_JUDGE:  # the first one waits for the start
             words += f", about {duration(elapsed_s / self._done * (self._total - self._done))} left"
         return f"{words}; {self._note}" if self._note else words
 

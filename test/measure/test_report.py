@@ -89,6 +89,14 @@ def test_the_verdict_names_what_is_weak_and_what_to_do(evaluated: tuple[str, dic
     assert "weakseg evaluate drive --bundle models/yard --live" in [step.command for step in steps]
 
 
+def test_without_labels_the_first_step_is_a_command_that_runs(evaluated: tuple[str, dict[str, Any]]) -> None:
+    _, summary = evaluated
+    unlabelled = {**summary, "labelled_scans": 0, "data": {**summary["data"], "path": "drive", "topic": "/points"}}
+    page = render(unlabelled)
+    for verb in ("select", "evaluate"):
+        assert f"weakseg {verb} drive --topic /points --bundle" in page
+
+
 def test_slow_and_partial_results_come_with_a_warning(evaluated: tuple[str, dict[str, Any]]) -> None:
     _, summary = evaluated
     slow = {**summary, "latency_warm_ms": {**summary["latency_warm_ms"], "p50": 120.0, "p95": 250.0}}

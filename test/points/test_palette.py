@@ -13,6 +13,7 @@ from weakseg_ros.improve.label.colors import UNKNOWN
 from weakseg_ros.points.labels import LabelMap
 
 LEAST = 15.0
+LEAST_ON_BLACK, LEAST_LIGHTNESS = 10.0, 27.0
 MAPS = sorted(path.stem for path in (share_folder() / "config" / "labels").glob("*.yaml"))
 TO_XYZ = np.array([[0.4124564, 0.3575761, 0.1804375], [0.2126729, 0.7151522, 0.0721750], [0.0193339, 0.1191920, 0.9503041]])
 WHITE_D65 = np.array([0.95047, 1.0, 1.08883])
@@ -77,6 +78,17 @@ def assert_apart(labels: LabelMap) -> None:
 @pytest.mark.parametrize("name", MAPS)
 def test_no_two_classes_of_a_shipped_map_look_alike(name: str) -> None:
     assert_apart(LabelMap.load(name))
+
+
+@pytest.mark.parametrize("name", MAPS)
+def test_every_class_can_be_seen_and_told_apart_on_a_black_page(name: str) -> None:
+    labels = LabelMap.load(name)
+    shown = lab(labels.colors_on_black[1:].astype(np.float64))
+    assert shown[:, 0].min() > LEAST_LIGHTNESS
+    at = np.triu_indices(len(shown), 1)
+    assert ciede2000(shown[at[0]], shown[at[1]]).min() > LEAST_ON_BLACK
+    bright = lab(labels.colors.astype(np.float64))[:, 0] > 2 * LEAST_LIGHTNESS
+    np.testing.assert_array_equal(labels.colors_on_black[bright], labels.colors[bright])
 
 
 def test_no_two_classes_of_the_shipped_model_look_alike() -> None:

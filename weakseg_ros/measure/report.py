@@ -9,10 +9,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+
 from weakseg_ros.measure.pictures import TOP_VIEW_M, ScanPictures
 from weakseg_ros.measure.scan3d import Scan3D
 from weakseg_ros.measure.sections import costly_classes, group_rows, object_rows, parts_of
 from weakseg_ros.measure.verdict import FAIR_IOU, GOOD_IOU, next_steps, verdict
+from weakseg_ros.points.labels import on_black
 
 SHOWN_SHARE = 1e-4
 
@@ -43,6 +46,7 @@ def render(
 ) -> str:
     """The report as HTML. `summary` is what evaluate writes as JSON; `scan3d` is drawn in three dimensions."""
     empty: dict[str, Any] = {"live": None, "agreement_with_direct": None, "story": {}, "recordings": [], "cold_start_ms": None}
+    data, colors = _as_typed(summary["data"]), [row["color"] for row in summary["classes"]]
     groups, costly, objects = group_rows(summary), costly_classes(summary), object_rows(summary)
     return str(
         templates()
@@ -50,7 +54,7 @@ def render(
         .render(
             s={**empty, **_weighted(summary)},
             verdict=verdict(summary),
-            steps=next_steps(summary, summary["bundle"]["folder"], summary["data"]["path"]),
+            steps=next_steps(summary, summary["bundle"]["folder"], data),
             typical=_shown(typical) if typical else None,
             worst=[_shown(pictures) for pictures in worst],
             shown_classes=[row for row in summary["classes"] if _is_shown(row)],
@@ -63,8 +67,8 @@ def render(
             costly=costly,
             objects=objects,
             scan3d=scan3d,
-            palette=json.dumps([[90, 90, 90], *(row["color"] for row in summary["classes"])]),
-            view_command=f"weakseg view {summary['data']['path']} --bundle {summary['bundle']['folder']}",
+            palette=json.dumps([[90, 90, 90], *on_black(np.array(colors, np.uint8).reshape(-1, 3)).tolist()]),
+            view_command=f"weakseg view {data} --bundle {summary['bundle']['folder']}",
             parts=parts_of(
                 [
                     ("recordings", "Recordings", bool(summary.get("recordings"))),
@@ -83,6 +87,11 @@ def render(
             ),
         )
     )
+
+
+def _as_typed(data: Mapping[str, Any]) -> str:
+    """The data as an argument of a command, with their topic, as a bag may have several."""
+    return f"{data['path']} --topic {data['topic']}" if data.get("topic") else str(data["path"])
 
 
 def _is_shown(row: Mapping[str, Any]) -> bool:

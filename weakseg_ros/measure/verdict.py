@@ -79,10 +79,13 @@ def next_steps(summary: Mapping[str, Any], bundle: str, data: str) -> list[Step]
         steps.append(Step(f"Repair the data first: {summary['partial_reason']}"))
     steps += [Step(f"Check the sensor: {sentence}") for sentence in summary["domain"]]
     steps += _steps_on_silence(summary)
-    steps += _steps_on_classes(summary) if summary["labelled_scans"] else _steps_without_truth(summary)
+    steps += _steps_on_classes(summary) if summary["labelled_scans"] else _steps_without_truth(summary, bundle, data)
     if _p95(summary) > SENSOR_PERIOD_MS:
         steps.append(
-            Step(f"Make it faster: 5 % of the scans take longer than {_p95(summary):.0f} ms, but a 10 Hz sensor allows 100 ms.")
+            Step(
+                f"Make it faster: 5 % of the scans take longer than {_p95(summary):.0f} ms, but a 10 Hz sensor allows 100 ms; "
+                "docs/robot.md lists what helps."
+            )
         )
     if "live" not in summary:
         steps.append(
@@ -166,9 +169,12 @@ def _about_weak_classes(weak: Sequence[Mapping[str, Any]], rows: Sequence[Mappin
     return text
 
 
-def _steps_without_truth(summary: Mapping[str, Any]) -> list[Step]:
+def _steps_without_truth(summary: Mapping[str, Any], bundle: str, data: str) -> list[Step]:
     unsure = [scan["key"] for scan in summary["worst"]]
-    return [Step(f"Label a few points in the scans where the model is least certain: {_listed(unsure)}.")] if unsure else []
+    if not unsure:
+        return []
+    text = f"Label a few points in scans where the model is uncertain, such as {_listed(unsure)}. This selects them"
+    return [Step(f"{text}; 'weakseg label frames' then opens the page.", f"weakseg select {data} --bundle {bundle} --out frames")]
 
 
 def _percent(share: float, digits: int = 0) -> str:

@@ -31,6 +31,18 @@ MAX_CLASSES = 255
 RAW_IDS = 1 << 16
 INSTANCE_SHIFT = 16
 """a raw label is the raw id in the low 16 bits and the number of the instance above them"""
+GAMMA = 2.2
+LUMINANCE = np.array([0.2126, 0.7152, 0.0722])
+LEAST_LUMINANCE = 0.06
+"""of a class on a black page: twice as bright as the page; SemanticKITTI's sidewalk and truck have a third of it"""
+
+
+def on_black(colors: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """(K, 3) red, green, blue, mixed with white where they would not be seen as points on a black page."""
+    share, steps = colors / 255.0, np.linspace(0.0, 1.0, 256)[:, None, None]
+    mixed = share + steps * (1.0 - share)  # (256, K, 3)
+    first = np.argmax((mixed**GAMMA) @ LUMINANCE >= LEAST_LUMINANCE, axis=0)
+    return np.asarray(255 * mixed[first, np.arange(len(colors))] + 0.5).astype(np.uint8)
 
 
 @dataclass(frozen=True)
@@ -119,6 +131,11 @@ class LabelMap:
     def colors(self) -> NDArray[np.uint8]:
         """(K, 3) red, green, blue."""
         return np.array([row.color for row in self.classes], np.uint8)
+
+    @cached_property
+    def colors_on_black(self) -> NDArray[np.uint8]:
+        """(K, 3) the same for points on a black page, see `on_black`."""
+        return on_black(self.colors)
 
     @cached_property
     def things(self) -> NDArray[np.bool_]:

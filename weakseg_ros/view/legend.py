@@ -46,7 +46,7 @@ def _class_table(sides: list[Side], labels: LabelMap) -> str:
     for row in labels.classes[1:]:
         if any(count[row.id] for count in counts):
             numbers = "".join(f'<td style="text-align:right;padding-left:0.7em">{count[row.id]:,}</td>' for count in counts)
-            swatch = f'<span style="{SWATCH};background:rgb{tuple(row.color)}">&nbsp;</span>'
+            swatch = f'<span style="{SWATCH};background:rgb{tuple(labels.colors_on_black[row.id].tolist())}">&nbsp;</span>'
             rows.append(f"<tr><td style='white-space:nowrap'>{swatch} {html.escape(row.name)}</td>{numbers}</tr>")
     heads = "".join(f'<th style="{HEAD}">{html.escape(side.title)}</th>' for side in known)
     return f'<div style="{TEXT}"><table style="border-collapse:collapse"><tr><th></th>{heads}</tr>{"".join(rows)}</table></div>'

@@ -107,7 +107,7 @@ class ViewScene:
         found = found[(np.abs(found["centre_m"][:, :2]) <= reach_m).all(axis=1)]
         if not len(found):
             return
-        colors = np.repeat(labels.colors[found["class_id"]], 12, axis=0)[:, None, :].repeat(2, axis=1)
+        colors = np.repeat(labels.colors_on_black[found["class_id"]], 12, axis=0)[:, None, :].repeat(2, axis=1)
         self._parts[f"{name}/boxes"] = self._server.scene.add_line_segments(
             f"{name}/boxes", box_edges(found) + shift, colors=colors, thickness=2.0, thickness_units="screen"
         )

@@ -66,7 +66,7 @@ def ramp(values: NDArray[np.floating], stops: NDArray[np.float32], low: float, h
 
 
 def _of_classes(class_id: NDArray[np.uint8], labels: LabelMap) -> NDArray[np.uint8]:
-    table = labels.colors.copy()
+    table = labels.colors_on_black.copy()
     table[0] = UNKNOWN
     return table[class_id]
 

@@ -254,13 +254,14 @@ class Panel(Widgets):
         counts = np.bincount(state.store.labelled(state.frame.key)[0], minlength=state.labels.num_classes)
         cells = []
         for row in state.labels.classes[1:]:
+            red, green, blue = state.labels.colors_on_black[row.id].tolist()
             chosen = "background:rgba(128,128,128,0.35);" if row.id == state.chosen else ""
             key = class_key(row.id)
             struck = "text-decoration:line-through;" if row.id in state.filters.classes else ""
             cells.append(
                 f'<div style="{chosen}{struck}border-radius:4px;padding:1px 4px;white-space:nowrap;overflow:hidden">'
-                f'<span style="{KEY}">{key or "&nbsp;"}</span> <span style="{SWATCH};background:rgb{row.color};'
-                f'color:{readable_on(row.color)}">{_sign(row.id)}</span> '
+                f'<span style="{KEY}">{key or "&nbsp;"}</span> <span style="{SWATCH};background:rgb({red},{green},{blue});'
+                f'color:{readable_on((red, green, blue))}">{_sign(row.id)}</span> '
                 f"{html.escape(row.name)}{'*' if row.thing else ''}"
                 f"{f' <small>{counts[row.id]}</small>' if counts[row.id] else ''}</div>"
             )

@@ -55,7 +55,7 @@ class PageScene:
     def show_around(self) -> None:
         """Draw the scans around in grey, and what labels of this one reach in the colours of their classes; or none."""
         around = self._state.scans_around()
-        colors = np.where(around.class_id[:, None] > 0, self._state.labels.colors[around.class_id], AROUND_COLOR)
+        colors = np.where(around.class_id[:, None] > 0, self._state.labels.colors_on_black[around.class_id], AROUND_COLOR)
         self._put("around", around.xyz, colors.astype(np.uint8), TOGETHER_SIZE if self._state.together else AROUND_SIZE)
 
     def show_labels(self) -> None:
@@ -66,7 +66,7 @@ class PageScene:
         for number, shape in enumerate(SHAPES):
             at = np.flatnonzero(labelled & (class_id % len(SHAPES) == number))
             shade = np.where(instance[at] > 0, DIMMEST + (1 - DIMMEST) * ((instance[at] * 0.618) % 1.0), 1.0)
-            colors = (state.labels.colors[class_id[at]] * shade[:, None]).astype(np.uint8)
+            colors = (state.labels.colors_on_black[class_id[at]] * shade[:, None]).astype(np.uint8)
             self._put(f"labels/{shape}", in_front(state.frame.cloud.xyz[at]), colors, LABEL_SIZE, shape)
 
     def show_mask(self) -> None:
