@@ -16,6 +16,7 @@ from support.label_server import until
 from support.running_page import running_page
 from weakseg_ros.data.frame_log import Suggestion
 from weakseg_ros.deploy.segmentation import Segmentation
+from weakseg_ros.errors import ConfigError
 from weakseg_ros.files import write_atomic
 from weakseg_ros.improve.label.clicks import ClickStore
 from weakseg_ros.improve.label.frame_source import FrameSource
@@ -81,6 +82,17 @@ def test_the_panel_outlives_a_frame_that_the_log_has_replaced(tmp_path: Path) ->
             panel.show("height")
         finally:
             server.stop()
+
+
+def test_a_port_that_cannot_be_opened_is_told_with_the_reason(monkeypatch: pytest.MonkeyPatch) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 65535))
+        taken.listen()
+        with pytest.raises(ConfigError, match=r"65535 is in use, perhaps by another 'weakseg view'; .* choose --port 65534"):
+            start_server(65535, "view")
+    monkeypatch.setattr("weakseg_ros.improve.label.serve.HOST", "192.0.2.1")  # an address of no machine
+    with pytest.raises(ConfigError, match=r"cannot be opened on 192\.0\.2\.1"):
+        start_server(free_port())
 
 
 def test_only_pages_of_this_machine_get_in() -> None:

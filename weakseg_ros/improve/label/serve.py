@@ -4,8 +4,10 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import io
 import os
+import socket
 import threading
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,7 +27,7 @@ if TYPE_CHECKING:
 
     from weakseg_ros.improve.label.masks import MasksOfClicks
 
-HOST = "127.0.0.1"
+HOST, MOST_PORT = "127.0.0.1", 65535
 INTERRUPTED = 130
 """exit code after Ctrl+C, the only end there is"""
 STOP_S = 5.0
@@ -45,7 +47,7 @@ class LabelConfig:
     objects: Path | None = None
     """Names the run folder of a training with the method point_panoptic, which then finds the points of a clicked object;
     without it, a rule that follows surfaces finds them."""
-    port: int = setting(8080, 1, 65535)
+    port: int = setting(8080, 1, MOST_PORT)
     """Sets the TCP port of the page (1 to 65535), which is reachable from this machine only; from another one, run 'ssh -L
     8080:localhost:8080 HOST' first."""
     flight_s: float = setting(0.35, 0.0, 10.0)
@@ -104,15 +106,32 @@ def stop_server(server: viser.ViserServer) -> None:
 
 
 def start_server(port: int, verb: str = "label") -> viser.ViserServer:
-    """The server of a verb's page, on this machine's own address and for it alone; ConfigError where the port is taken."""
+    """The server of a verb's page, on this machine's own address and for it alone; ConfigError where the port cannot be taken."""
     import viser
 
+    _check_port(port, verb)
     with contextlib.redirect_stdout(io.StringIO()), guarded():
         server = viser.ViserServer(host=HOST, port=port, label=f"weakseg {verb}", verbose=False)
     if server.get_port() != port:
         server.stop()
-        raise ConfigError(
-            f"port: {port} is in use, perhaps by another 'weakseg {verb}'; end that program, or choose --port {port + 1}"
-        )
+        raise _in_use(port, verb)
     keep_inside(server)
     return server
+
+
+def _check_port(port: int, verb: str) -> None:
+    """ConfigError, with the reason, where nothing can listen at a port; viser would take the next one, or wait for ever."""
+    try:
+        with socket.socket() as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            probe.bind((HOST, port))
+            probe.listen()
+    except OSError as error:
+        if error.errno == errno.EADDRINUSE:
+            raise _in_use(port, verb) from None
+        raise ConfigError(f"port: {port} cannot be opened on {HOST} ({error.strerror}); choose a port above 1023") from None
+
+
+def _in_use(port: int, verb: str) -> ConfigError:
+    other = port + 1 if port < MOST_PORT else port - 1
+    return ConfigError(f"port: {port} is in use, perhaps by another 'weakseg {verb}'; end that program, or choose --port {other}")
