@@ -36,6 +36,17 @@ def in_turn(path: Path) -> Iterator[None]:
         os.close(descriptor)
 
 
+@contextlib.contextmanager
+def in_turn_at(folder: Path) -> Iterator[None]:
+    """Waits until nobody else holds a folder that is there, and holds it inside; nothing is written into it."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        wait_for(descriptor)
+        yield
+    finally:
+        os.close(descriptor)
+
+
 def _opened(path: Path) -> int:
     path.parent.mkdir(parents=True, exist_ok=True)
     return os.open(path, os.O_RDWR | os.O_CREAT, 0o666)

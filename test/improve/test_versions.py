@@ -285,6 +285,21 @@ def test_readers_see_one_bundle_or_the_other_while_it_changes(models: Path) -> N
         assert reader.result() == {bundle.content_hash for bundle in bundles}
 
 
+def test_programs_that_deploy_at_once_do_it_one_after_the_other(models: Path) -> None:
+    """Each change begins where the one before it has led, so that a rollback finds its way."""
+    names = [make(Versions(models).new_folder("street"), os.urandom(100)).folder for _ in range(4)]
+
+    def deploy(folder: Path) -> None:
+        for _ in range(15):
+            Versions(models).promote(folder)
+
+    with ThreadPoolExecutor(len(names)) as pool:
+        list(pool.map(deploy, names))
+    changes = Versions(models).history()
+    assert [change.previous for change in changes[1:]] == [change.bundle for change in changes[:-1]]
+    assert Versions(models).current == (models / changes[-1].bundle).resolve()
+
+
 def test_the_verbs(models: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["rollback", "--models", str(models)]) == 2
     assert "no bundle has been promoted yet" in capsys.readouterr().err

@@ -121,12 +121,13 @@ def retrain(config: RetrainConfig) -> Outcome:
 
 def _deploy(versions: Versions, folder: Path, old: Bundle, deployed: Path | None, why: str) -> None:
     """Promote the candidate in `folder`; BundleError where another bundle than `deployed` is at work by now."""
-    if versions.current != deployed:
-        versions.judged(folder)
-        raise BundleError(
-            f"{versions.pointer}: was changed while {folder} was trained; compare the two, then 'weakseg promote {folder}'"
-        )
-    versions.promote(folder, why, previous=old.folder, unjudged=True, keep_mark=True)
+    with versions.alone():
+        if versions.current != deployed:
+            versions.judged(folder)
+            raise BundleError(
+                f"{versions.pointer}: was changed while {folder} was trained; compare the two, then 'weakseg promote {folder}'"
+            )
+        versions.promote(folder, why, previous=old.folder, unjudged=True, keep_mark=True)
 
 
 def _done_before(config: RetrainConfig, versions: Versions) -> Outcome | None:

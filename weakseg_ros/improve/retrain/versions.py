@@ -38,6 +38,7 @@ from weakseg_ros.files import (
     sweep,
     write_atomic,
 )
+from weakseg_ros.locks import in_turn_at
 
 VERSIONS = "versions"
 HISTORY = "history.jsonl"
@@ -69,6 +70,7 @@ class Versions:
     def __init__(self, models: Path) -> None:
         self.models = models
         self.pointer = models / CURRENT
+        self._is_alone = False
 
     @property
     def current(self) -> Path | None:
@@ -173,7 +175,11 @@ class Versions:
         for a retraining, which takes the mark off as its very last step. Raises BundleError for a bundle that is damaged, was
         refused by the gate, or was not judged by it (unless `unjudged`).
         """
-        bundle, before = Bundle.load(find_bundle(folder).resolve()), self.current
+        with self.alone():
+            return self._promoted(Bundle.load(find_bundle(folder).resolve()), folder, why, previous, unjudged, keep_mark)
+
+    def _promoted(self, bundle: Bundle, folder: Path, why: str, previous: Path | None, unjudged: bool, keep_mark: bool) -> Bundle:
+        before = self.current
         if before == bundle.folder:  # a promotion that was ended after its last step is given again
             self.judged(bundle.folder)
             return bundle
@@ -191,6 +197,26 @@ class Versions:
             self.judged(bundle.folder)  # last: a candidate that was ended before it is deployed stays one
         return bundle
 
+    @contextlib.contextmanager
+    def alone(self) -> Iterator[None]:
+        """Keep other programs from changing what is deployed until the block has ended; may be nested.
+
+        Raises BundleError where the models folder cannot be written.
+        """
+        if self._is_alone:
+            yield
+            return
+        try:
+            (self.models / VERSIONS).mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise self._refusal(error) from None
+        with in_turn_at(self.models / VERSIONS):
+            self._is_alone = True
+            try:
+                yield
+            finally:
+                self._is_alone = False
+
     def reject(self, folder: Path, report: str, why: str) -> None:
         """Mark a candidate as refused, with the report that says why; it stays where it is, and its mark "not judged", too."""
         bundle = Bundle.load(folder)
@@ -202,9 +228,12 @@ class Versions:
 
         Raises BundleError where there is nothing before it, or it is gone or damaged; all stays as it is then.
         """
-        now = self.current
-        if now is None:
+        if self.current is None:
             raise BundleError(f"{self.pointer}: no bundle has been promoted yet; promote one first")
+        with self.alone():
+            return self._rolled_back(self.current, why)
+
+    def _rolled_back(self, now: Path, why: str) -> Bundle:
         stack = self.stack()
         if len(stack) < 2:
             raise BundleError(f"{self.pointer}: no version from before {self._in_words(now)} is recorded; promote another bundle")
@@ -227,7 +256,10 @@ class Versions:
             self._note(action, bundle, before, why)
             replace_link(self.pointer, self._in_words(bundle.folder))
         except OSError as error:
-            raise BundleError(f"{self.pointer}: cannot be changed ({error.strerror}); check space and permissions") from None
+            raise self._refusal(error) from None
+
+    def _refusal(self, error: OSError) -> BundleError:
+        return BundleError(f"{self.pointer}: cannot be changed ({error.strerror}); check space and permissions")
 
     def _note(self, action: Literal["promote", "rollback", "reject"], bundle: Bundle, before: Path | None, why: str) -> None:
         change = VersionChange(
