@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import shutil
 from pathlib import Path
 from types import ModuleType
 
@@ -15,7 +16,10 @@ from support import optional
 optional("torch")
 
 from weakseg_ros.cli import main
+from weakseg_ros.deploy.bundle import Bundle
 from weakseg_ros.deploy.bundle_place import INFO_FILE
+from weakseg_ros.train import train
+from weakseg_ros.train.run_folder import RunFolder
 
 SIZE = "--height 16 --width 128 --net-width 16 --batch-size 1".split()
 TINY = [*SIZE, *"--steps 2 --warmup-steps 0 --validate-every 0 --accelerator cpu --precision 32-true".split()]
@@ -60,6 +64,23 @@ def test_a_bundle_is_replaced_where_that_was_asked_for(scans: Path, good: Path, 
     before = (target / INFO_FILE).stat().st_ino
     assert main(["export", str(run), "--out", str(target), "--overwrite"]) == 0
     assert (target / INFO_FILE).stat().st_ino != before
+
+
+def test_a_bundle_that_comes_meanwhile_is_not_replaced_and_the_work_is_not_lost(
+    scans: Path, good: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Two trainings into one bundle; the other one ends while this one draws its curves."""
+    target, drawn = tmp_path / "mine", train.draw_curves
+
+    def draw(run: RunFolder) -> Path | None:
+        shutil.copytree(good, target)
+        return drawn(run)
+
+    monkeypatch.setattr(train, "draw_curves", draw)
+    assert main(["train", str(scans), "--out", str(tmp_path / "run"), "--out-bundle", str(target), *TINY, "--seed", "1"]) == 0
+    assert (target / INFO_FILE).read_bytes() == (good / INFO_FILE).read_bytes()
+    assert Bundle.load(tmp_path / "mine-2").content_hash != Bundle.load(target).content_hash
+    assert f"{target}: another process wrote a bundle there meanwhile, so this one goes to {target}-2" in caplog.text
 
 
 @pytest.mark.parametrize("verb", ["train", "export"])

@@ -48,7 +48,7 @@ from weakseg_ros.train.calibrate import fit_temperature
 from weakseg_ros.train.config import ExportConfig, TrainConfig
 from weakseg_ros.train.model_card import model_card
 from weakseg_ros.train.onnx_file import HALVED_ELEMENTS, Samples, compare, export_onnx
-from weakseg_ros.train.outputs import check_bundle_place
+from weakseg_ros.train.outputs import check_bundle_place, still_free
 from weakseg_ros.train.referring_export import referring_files
 from weakseg_ros.train.run_data import open_run_data
 from weakseg_ros.train.run_folder import CONFIG, LABELS, SPEC, STATISTICS, RunFolder
@@ -82,7 +82,7 @@ def run(config: ExportConfig) -> int:
             _report(export_run(config.run, folder, config.name, config.calibrate, config.half, config.class_prior), config.out)
         if config.variants:
             _add_variants(config, folder)
-        put_in_place(folder, config.out)
+        put_in_place(folder, still_free(config.out, config.overwrite))
     return 0
 
 

@@ -3,7 +3,9 @@
 
 from __future__ import annotations
 
+import logging
 import os
+from itertools import count
 from pathlib import Path
 
 from weakseg_ros.deploy.bundle_place import INFO_FILE
@@ -11,6 +13,8 @@ from weakseg_ros.errors import ConfigError
 from weakseg_ros.files import check_can_write, sweep
 from weakseg_ros.train.config import TrainConfig
 from weakseg_ros.train.run_folder import RunFolder
+
+log = logging.getLogger(__name__)
 
 
 def check_outputs(config: TrainConfig) -> None:
@@ -36,3 +40,16 @@ def check_bundle_place(folder: Path, overwrite: bool, option: str) -> None:
     if folder.exists() and not (folder / INFO_FILE).is_file() and (not folder.is_dir() or any(folder.iterdir())):
         raise ConfigError(f"{folder}: exists and is not a bundle; name another folder with {option}")
     check_can_write(folder, option)
+
+
+def still_free(folder: Path, overwrite: bool) -> Path:
+    """Where a finished bundle goes: `folder`, or beside it where another process wrote one there since `check_bundle_place`.
+
+    Neither that one nor the work that led to this one is lost.
+    """
+    if overwrite or not (folder / INFO_FILE).is_file():
+        return folder
+    places = (folder.with_name(f"{folder.name}-{number}") for number in count(2))
+    other = next(place for place in places if not os.path.lexists(place))
+    log.warning("%s: another process wrote a bundle there meanwhile, so this one goes to %s", folder, other)
+    return other

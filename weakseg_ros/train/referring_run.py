@@ -10,7 +10,7 @@ import numpy as np
 from weakseg_ros.data.scans import open_scans
 from weakseg_ros.deploy.bundle import Bundle
 from weakseg_ros.errors import counted, say
-from weakseg_ros.train.outputs import check_bundle_place
+from weakseg_ros.train.outputs import check_bundle_place, still_free
 from weakseg_ros.train.referring import begin, draw_labelled, evaluate, train
 from weakseg_ros.train.referring_config import TrainReferringConfig
 from weakseg_ros.train.referring_data import ReferringData, Views, with_head
@@ -44,7 +44,7 @@ def run(config: TrainReferringConfig) -> int:
     clouds = [scans[number].cloud for number in range(min(PARITY_SCANS, len(scans)))]
     figures = {f"referring_{name}": value for name, value in _known(measured).items()}
     metrics = {**bundle.info.metrics, **figures, "referring_expressions": len(labelled)}
-    made = with_head(bundle, head, config.out_bundle, clouds, metrics=metrics)
+    made = with_head(bundle, head, still_free(config.out_bundle, config.overwrite), clouds, metrics=metrics)
     say(f"{made.folder}: {made.name}, with a referring head that knows {counted(len(words), 'word')}")
     return 0
 

@@ -25,6 +25,7 @@ from weakseg_ros.train.config import TrainConfig
 from weakseg_ros.train.curves import Board, draw_curves
 from weakseg_ros.train.loss_watch import PATIENCE, LossWatch, figures
 from weakseg_ros.train.messages import ProgressLines, closing, cut_short, opening, quality
+from weakseg_ros.train.outputs import still_free
 from weakseg_ros.train.resuming import resumed
 from weakseg_ros.train.run_folder import RunFolder
 from weakseg_ros.train.schedule import warmup_cosine_lr, warmup_exponential_lr
@@ -45,17 +46,19 @@ def run(config: TrainConfig, all_meant: bool = False) -> int:
         complain(*opening(session))
     finished = run_session(session)
     curves = draw_curves(session.run) if is_first else None
-    if config.out_bundle is not None and is_first:
+    bundle = config.out_bundle
+    if bundle is not None and is_first:
         from weakseg_ros.train.export import export_run  # onnx is needed only here
 
-        export_run(finished.path, config.out_bundle)  # last: once the bundle is there, the same command is refused
+        bundle = still_free(bundle, config.overwrite)
+        export_run(finished.path, bundle)  # last: once the bundle is there, the same command is refused
     if is_first:
-        _say_goodbye(session, curves)
+        _say_goodbye(session, bundle, curves)
     return 0
 
 
-def _say_goodbye(session: TrainingSession, curves: Path | None) -> None:
-    say(*closing(session, session.config.out_bundle))
+def _say_goodbye(session: TrainingSession, bundle: Path | None, curves: Path | None) -> None:
+    say(*closing(session, bundle))
     if curves is not None:
         say(f"curves of the training: {curves}")
     if early := cut_short(session):

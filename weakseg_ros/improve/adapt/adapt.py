@@ -27,7 +27,7 @@ from weakseg_ros.improve.adapt.verdict import domain_of, misfits, refusals
 from weakseg_ros.memory import keep_large_blocks
 from weakseg_ros.train.adapted import Adaptation, adapt_net, export_adapted, watch
 from weakseg_ros.train.export import options_of
-from weakseg_ros.train.outputs import check_bundle_place
+from weakseg_ros.train.outputs import check_bundle_place, still_free
 from weakseg_ros.train.self_training import Look
 
 log = logging.getLogger(__name__)
@@ -94,7 +94,7 @@ def adapt(config: AdaptConfig) -> dict[str, Any]:
         bundle = fresh / config.out.absolute().name
         export_adapted(adapted, watched, bundle, facts, command_of(config))
         _write_report(config, summary)
-        put_in_place(bundle, config.out)  # last: once the bundle is there, the same command is refused
+        put_in_place(bundle, still_free(config.out, config.overwrite))  # last: with it there, the same command is refused
     return summary
 
 
