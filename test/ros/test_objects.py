@@ -127,6 +127,29 @@ def test_without_tracking_ids_begin_at_one(rig: Any, live: tuple[Any, Any, list[
     assert sorted(marker.id for marker in array.markers[1:]) == found.tolist()
 
 
+def told(rig: Any, live: tuple[Any, Any, list[Any]], sentence: str) -> None:
+    """Send clouds until the diagnostics say this of the odometry."""
+    _, client, _ = live
+
+    def said() -> bool:
+        assert client.answer_to(rig.make_cloud(cluster((10, 0))))
+        client.spin(0.05)
+        return sentence in client.status["odometry"].message
+
+    client.wait(said, sentence)
+    assert client.status["odometry"].level == rig.DiagnosticStatus.WARN
+    assert "objects are followed without it" in client.status["odometry"].message
+
+
+def test_odometry_that_nobody_publishes_is_told(rig: Any, live: tuple[Any, Any, list[Any]]) -> None:
+    process, client, _ = live
+    told(rig, live, f"odometry_topic: {process.namespace}/odom: nobody publishes")
+    process.wait_for_text("odom: nobody publishes; objects are followed without it")
+    other = client.node.create_publisher(rig.String, "odom", 10)
+    told(rig, live, "carries std_msgs/msg/String, not nav_msgs/msg/Odometry")
+    client.node.destroy_publisher(other)
+
+
 def test_odometry_says_that_we_move_and_the_object_stands(rig: Any, live: tuple[Any, Any, list[Any]]) -> None:
     from nav_msgs.msg import Odometry
 
@@ -145,6 +168,9 @@ def test_odometry_says_that_we_move_and_the_object_stands(rig: Any, live: tuple[
         ids.append(int(np.bincount(columns["instance_id"]).argmax()))
     assert ids == [ids[0]] * 5
     assert ids[0] > 0
+    client.wait(lambda: client.status["odometry"].level == rig.DiagnosticStatus.OK, "odometry that is in order")
+    told(rig, live, "the nearest pose is of")  # clouds of another year
+    assert "s after the cloud; check that it goes on" in client.status["odometry"].message
     client.node.destroy_publisher(poses)
 
 
@@ -213,11 +239,25 @@ def test_a_pose_between_two_is_between_them(rig: Any) -> None:
     assert np.arctan2(pose[1, 0], pose[0, 0]) == pytest.approx(0.1, abs=1e-3)
     assert topic.pose_at(200_000_000) is not None
     assert topic.pose_at(400_000_000) is None
+    overtaken, again = Odometry(), Odometry()  # neither ends what is known
+    overtaken.header.stamp.nanosec, again.header.stamp.nanosec = 50_000_000, 100_000_000
+    overtaken.pose.pose.orientation.w = again.pose.pose.orientation.w = 1.0
+    for message in (overtaken, again):
+        topic._on_pose(message)
+    np.testing.assert_allclose(topic.pose_at(50_000_000)[:3, 3], (1.0, 0, 0))
+    assert topic.gap_s(400_000_000) == pytest.approx(0.3)
     broken = Odometry()
     broken.header.stamp.sec = 5
     broken.pose.pose.orientation.w = 0.0
     topic._on_pose(broken)
     assert topic.pose_at(5_000_000_000) is None
+    assert (topic.received, topic.refused) == (5, 1)
+    for seconds in (9, 2):
+        message = Odometry()
+        message.header.stamp.sec, message.pose.pose.orientation.w = seconds, 1.0
+        topic._on_pose(message)
+    assert topic.pose_at(9_000_000_000) is None, "a bag that begins anew"
+    assert topic.pose_at(2_000_000_000) is not None
     topic.close()
     node.destroy_node()
 

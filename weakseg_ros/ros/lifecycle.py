@@ -271,9 +271,10 @@ class SegmentNode(LifecycleNode):
             diagnostics.output_status(outputs),
             diagnostics.domain_status(sentences, *((model.wrong_geometry(), model.fit()) if model else ())),
             self._pipeline.frame_recording.status() if self._pipeline else Status("frame_log", "the node is not configured"),
+            self._pipeline.following_status() if self._pipeline else None,
         )
         name, now = self.get_fully_qualified_name(), self.get_clock().now().to_msg()
-        self._diagnostics.publish(diagnostics.to_message(statuses, name, now))
+        self._diagnostics.publish(diagnostics.to_message(filter(None, statuses), name, now))
 
     async def _on_reload(self, request: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
         response.success, response.message = await self._swap()

@@ -16,7 +16,7 @@ from weakseg_ros.deploy.segmentation import Segmentation
 from weakseg_ros.errors import CloudError, EngineError, printable
 from weakseg_ros.points.cloud import Cloud, decode_cdr
 from weakseg_ros.points.reading import followed_by, moved
-from weakseg_ros.ros.diagnostics import FrameStatistics, Throttle
+from weakseg_ros.ros.diagnostics import FrameStatistics, Status, Throttle
 from weakseg_ros.ros.following import Following
 from weakseg_ros.ros.frame_recording import FrameRecording
 from weakseg_ros.ros.model import Model
@@ -81,6 +81,10 @@ class Pipeline:
             self._transforms.close()
         if model_too:
             self.model.close()
+
+    def following_status(self) -> Status | None:
+        """The line of /diagnostics on odometry, None where none is wanted."""
+        return self._following.status()
 
     def answer(self, arrival: Arrival) -> None:
         """Label one cloud and publish it, or count why not."""

@@ -70,7 +70,7 @@ SAID = (
         "/diagnostics",
         "diagnostic_msgs/msg/DiagnosticArray",
         "reliable",
-        "Input, engine, model, output, frame log.",
+        "Input, engine, model, output, frame log, odometry.",
     ),
 )
 SERVICES = (
