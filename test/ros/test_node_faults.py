@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -339,6 +340,23 @@ def test_a_bad_cloud_is_a_warning_for_a_while_and_a_figure_for_good(rig: Any) ->
         assert status.values["dropped no_xyz"] == 1
     source.close()
     node.destroy_node()
+
+
+def test_the_rate_is_that_of_the_last_seconds(rig: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A pause, or a driver that was set to another rate, would show for 200 clouds."""
+    from weakseg_ros.ros import diagnostics
+
+    now_s = 1000.0
+    monkeypatch.setattr(diagnostics, "time", SimpleNamespace(monotonic=lambda: now_s))
+    statistics = diagnostics.FrameStatistics()
+    assert (statistics.snapshot().rate_hz, statistics.snapshot().age_s) == (0.0, None)
+    for step_s, count in ((0.05, 200), (3600.0, 1), (0.1, 20)):
+        for _ in range(count):
+            now_s += step_s
+            statistics.arrived()
+    assert statistics.snapshot().rate_hz == pytest.approx(10.0)
+    now_s += 60.0
+    assert (statistics.snapshot().rate_hz, statistics.snapshot().age_s) == (0.0, pytest.approx(60.0))
 
 
 if sys.byteorder != "little":  # the layouts above are spelt in little-endian

@@ -31,9 +31,9 @@ SEVERITY = (DiagnosticStatus.OK, DiagnosticStatus.WARN, DiagnosticStatus.STALE, 
 OVERLOAD_REASONS = ("superseded", "lost_in_transport")
 """drops that say nothing against the clouds themselves"""
 RECENT_S = 10.0
-"""a drop is worth a warning for so long"""
+"""a drop is worth a warning for so long, and the rate is that of this time"""
 WINDOW = 200
-"""frames over which rates and percentiles are taken"""
+"""frames over which percentiles are taken, and at most the rate"""
 
 
 class FrameStatistics:
@@ -73,7 +73,8 @@ class FrameStatistics:
         """The figures of this moment."""
         now = time.monotonic()
         with self._lock:
-            arrivals = list(self._arrivals_s)
+            latest_s = self._arrivals_s[-1] if self._arrivals_s else None
+            arrivals = [at_s for at_s in self._arrivals_s if now - at_s < RECENT_S]
             stages = {stage: list(values) for stage, values in self._milliseconds.items()}
             counts = (self._received, self._answered, self._empty, dict(self._dropped))
             recent = tuple(reason for reason, last_s in self._last_drop_s.items() if now - last_s < RECENT_S)
@@ -82,7 +83,7 @@ class FrameStatistics:
             *counts,
             dropping=recent,
             rate_hz=(len(arrivals) - 1) / span if span > 0 else 0.0,
-            age_s=now - arrivals[-1] if arrivals else None,
+            age_s=None if latest_s is None else now - latest_s,
             milliseconds={stage: _percentiles(values) for stage, values in stages.items()},
         )
 
