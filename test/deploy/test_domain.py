@@ -60,7 +60,7 @@ def test_the_trained_sensor_is_no_news() -> None:
 
 def test_another_field_of_view() -> None:
     (sentence,) = report(sensor(-15.0, 15.0, 64, lambda i: i))
-    assert sentence.startswith("models/yard: trained for -25.0..3.0 deg, this cloud spans -15.0..15.0; ")
+    assert sentence.startswith("model 'yard': trained for -25.0..3.0 deg, this cloud spans -15.0..15.0; ")
     assert "39% of its points get no class; use a model that covers them" in sentence
 
 

@@ -299,7 +299,7 @@ def with_prompt(bundle: Bundle) -> bytes:
 def test_onnxruntime_reports_to_nobody(tiny_bundle: Bundle, tmp_path: Path) -> None:
     """Its builds may keep a record of what they ran, and the machine's number, in the user's folder."""
     code = (
-        "import sys; from weakseg_ros.deploy.bundle import Bundle; from weakseg_ros.deploy.engines import open_engine;"
+        "import sys; from weakseg_ros.deploy.bundle import Bundle; from weakseg_ros.deploy.engines.choice import open_engine;"
         "open_engine(Bundle.load(sys.argv[1]), ['onnxruntime'])"
     )
     homes = {"HOME": str(tmp_path), "XDG_CACHE_HOME": str(tmp_path / "cache")}

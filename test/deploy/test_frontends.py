@@ -116,7 +116,7 @@ def test_an_intensity_that_is_required_is_asked_for_unless_zeros_are_allowed() -
     cloud = make_cloud(np.array([[10, 0, 0]], np.float32), np.zeros(1, np.float32))
     cloud = Cloud(cloud.xyz, cloud.intensity, cloud.flags, width=1, intensity_field="")
     frontend = make_frontend(spec_of(("intensity",), (0.0,), (1.0,), intensity=IntensityRule(True)), LABELS, name="yard")
-    with pytest.raises(CloudError, match="models/yard was trained with") as caught:
+    with pytest.raises(CloudError, match="model 'yard' was trained with") as caught:
         frontend.encode(cloud)
     assert caught.value.reason == "no_intensity"
     frontend.settings = FrontendSettings(allow_no_intensity=True)

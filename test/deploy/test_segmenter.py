@@ -173,7 +173,7 @@ def test_intensity_scales_by_datatype_or_by_setting(tiny_bundle: Bundle, segment
 def test_missing_intensity_is_refused_unless_told(tiny_bundle: Bundle, segmenter: Segmenter) -> None:
     cloud = street(2000)
     without = make_cloud(cloud.xyz)
-    with pytest.raises(CloudError, match="models/tiny was trained with") as error:
+    with pytest.raises(CloudError, match="model 'tiny' was trained with") as error:
         segmenter.run(without)
     assert error.value.reason == "no_intensity"
     zeros = segmenter.run(make_cloud(cloud.xyz, np.zeros(2000, np.float32)))

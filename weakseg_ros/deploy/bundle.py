@@ -189,7 +189,7 @@ class BundleInfo:
         """BundleError where the network is on points, which `verb` cannot take."""
         if self.input.points is not None:
             raise BundleError(
-                f"models/{self.name}: is a network on points, and {verb} supports networks on range images only; train it again "
+                f"model '{self.name}': is a network on points, and {verb} supports networks on range images only; train it again "
                 "with 'weakseg train'"
             )
 

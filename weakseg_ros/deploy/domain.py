@@ -159,7 +159,7 @@ def _rows(samples: list[CloudSample], info: BundleInfo) -> str:
     if all(sample.rows_are_rings for sample in samples):
         return ""
     return (
-        f"models/{info.name}: its rows are the lasers' indices, but this cloud's index does not order the points by "
+        f"model '{info.name}': its rows are the lasers' indices, but this cloud's index does not order the points by "
         "inclination (as Livox's 'line'); use a model whose rows follow the angle"
     )
 
@@ -173,12 +173,12 @@ def _field_of_view(samples: list[CloudSample], trained: TrainingStatistics, info
     if too_far > outside / 2:
         middle = float(np.median(np.linalg.norm(xyz, axis=1)))
         return (
-            f"models/{info.name}: {too_far:.0%} of this cloud's points are farther than the "
+            f"model '{info.name}': {too_far:.0%} of this cloud's points are farther than the "
             f"{info.input.geometry.max_range_m:g} m that it answers (median {middle:.0f} m), and {outside:.0%} get no class"
         )
     low, high = np.quantile(np.degrees(np.arctan2(xyz[:, 2], np.hypot(xyz[:, 0], xyz[:, 1]))), SPAN_TAILS)
     return (
-        f"models/{info.name}: trained for {_span(info.input.geometry)}, this cloud spans {low:.1f}..{high:.1f}; "
+        f"model '{info.name}': trained for {_span(info.input.geometry)}, this cloud spans {low:.1f}..{high:.1f}; "
         f"{outside:.0%} of its points get no class; use a model that covers them, or train one ('weakseg train' has --fov-up-deg "
         "and --fov-down-deg)"
     )
@@ -190,7 +190,7 @@ def _density(samples: list[CloudSample], trained: TrainingStatistics, info: Bund
         return ""
     beams = f" by {counted(trained.beams, 'beam')}" if trained.beams else ""
     return (
-        f"models/{info.name}: this cloud fills {filled:.0%} of the range image, the training data{beams} filled "
+        f"model '{info.name}': this cloud fills {filled:.0%} of the range image, the training data{beams} filled "
         f"{trained.filled_share:.0%}; use a model trained for this sensor"
     )
 
@@ -199,7 +199,7 @@ def _intensity(samples: list[CloudSample], trained: TrainingStatistics, info: Bu
     if "intensity" not in info.input.channels or info.input.intensity.ranks or not trained.intensity:
         return ""
     found = _intensity_difference(samples, trained.intensity, info, tried)
-    return f"models/{info.name}: {found}" if found else ""
+    return f"model '{info.name}': {found}" if found else ""
 
 
 def _factor(samples: list[CloudSample], info: BundleInfo) -> float | None:

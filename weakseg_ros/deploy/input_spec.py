@@ -143,7 +143,7 @@ class IntensityRule:
         """CloudError where the cloud has no intensity and the network needs it."""
         if self.required and len(cloud) and not cloud.intensity_field:
             raise CloudError(
-                f"cloud: has no intensity, which models/{bundle} was trained with; set intensity_field to the "
+                f"cloud: has no intensity, which model '{bundle}' was trained with; set intensity_field to the "
                 f"field that holds it, or '' to feed zeros; if there is none, a model trained without intensity is better "
                 f"({WITHOUT_INTENSITY})",
                 "no_intensity",

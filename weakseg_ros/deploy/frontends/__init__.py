@@ -116,8 +116,8 @@ def open_frontend(info: BundleInfo) -> Frontend[Any]:
     for name in info.inputs:
         if name not in frontend.inputs:
             raise BundleError(
-                f"models/{info.name}: its network needs the input '{name}', which clouds as '{info.input.representation}' do not "
-                "give; use another bundle, or update weakseg_ros"
+                f"model '{info.name}': its network needs the input '{name}', which clouds as "
+                f"'{info.input.representation}' do not give; use another bundle, or update weakseg_ros"
             )
     return frontend
 
