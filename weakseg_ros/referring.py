@@ -17,9 +17,9 @@ from weakseg_ros.deploy.bundle import Bundle
 from weakseg_ros.deploy.referring import Question, Referred, Referrer
 from weakseg_ros.deploy.segmenter import Segmenter
 from weakseg_ros.deploy.vocabulary import LONGEST
-from weakseg_ros.errors import DataError, counted, say
+from weakseg_ros.errors import CloudError, DataError, counted, say
 from weakseg_ros.files import check_can_write, sweep, write_atomic
-from weakseg_ros.measure.inputs import Item, open_input
+from weakseg_ros.measure.inputs import Input, Item, open_input
 from weakseg_ros.measure.pictures import MEANT, WITHOUT, png, top_view
 from weakseg_ros.points.cloud import Cloud
 from weakseg_ros.points.input_settings import InputSettings
@@ -66,13 +66,26 @@ def main(argv: Sequence[str]) -> int:
             f"{config.data}: has {counted(len(source), 'scan')}, so there is no scan "
             f"{config.scan}; choose one from 0 to {len(source) - 1}"
         )
-    item, question = source.item(config.scan), referrer.ask(config.expression)
+    item, question = _scan_of(source, config), referrer.ask(config.expression)
     referred = ask(referrer, question, item.cloud, config)
     config.out.parent.mkdir(parents=True, exist_ok=True)
     sweep(config.out)
     write_atomic(config.out, picture(item.cloud, referred.mask))
     say(*sentences(item, question, referred, bundle.labels), f"picture: {config.out}")
     return 0 if referred.matches else 1
+
+
+def _scan_of(source: Input, config: ReferConfig) -> Item:
+    """The scan that is asked for; DataError where it cannot be read, or shows nothing."""
+    try:
+        item = source.item(config.scan)
+    except CloudError as error:
+        raise DataError(f"{config.data}: scan {config.scan}: {error}") from None
+    except IndexError:
+        raise DataError(f"{config.data}: ends before scan {config.scan}; record or copy it again") from None
+    if not item.cloud.valid.any():
+        raise DataError(f"{config.data}: scan {config.scan} contains no usable point; choose another one, or check the driver")
+    return item
 
 
 def ask(referrer: Referrer, question: Question, cloud: Cloud, config: ReferConfig) -> Referred:

@@ -322,6 +322,31 @@ def test_ros1_bag(tmp_path: Path) -> None:
         list_topics(tmp_path / "cut.bag")
 
 
+@pytest.mark.parametrize("compression", [None, "bz2", "lz4"])
+def test_a_damaged_chunk_of_a_ros1_bag_costs_itself_alone(tmp_path: Path, compression: str | None) -> None:
+    store, path, sent = get_typestore(Stores.ROS1_NOETIC), tmp_path / "old.bag", clouds(5, 500)
+    writer = rosbag1.Writer(path)
+    if compression:
+        writer.set_compression(rosbag1.Writer.CompressionFormat[compression.upper()])
+    writer.chunk_threshold = 1000  # one cloud each
+    with writer:
+        connection = writer.add_connection("/points", POINT_CLOUD, typestore=store)
+        for cloud in sent:
+            writer.write(connection, cloud.stamp_ns, store.serialize_ros1(decode_to_message(cloud, store), POINT_CLOUD))
+    assert len(read_all(path)[0]) == 5
+    with rosbag1.Reader(path) as reader:
+        chunks = [reader.chunks[info.pos] for info in reader.chunk_infos]
+    assert len(chunks) == 5
+    blob = bytearray(path.read_bytes())
+    blob[chunks[2].datapos : chunks[2].datapos + 40] = bytes(40)
+    path.write_bytes(blob)
+    kept, error = read_all(path)
+    assert [cloud.stamp_ns for cloud in kept] == [sent[i].stamp_ns for i in (0, 1, 3, 4)]
+    assert isinstance(error, PartialBagError)
+    assert "old.bag has damaged chunks, which are left out; 4 messages of '/points' could be read" in str(error)
+    assert [message.follows_gap for message in read_raw(path, from_ns=sent[3].stamp_ns)] == [False, False]
+
+
 def test_bag_without_messages(tmp_path: Path) -> None:
     bag = write(tmp_path / "empty", "/points", [])
     assert (list_topics(bag), list(read_clouds(bag))) == ([("/points", POINT_CLOUD, 0)], [])

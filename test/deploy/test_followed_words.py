@@ -125,6 +125,20 @@ def test_nothing_matches_is_exit_code_1(told, scans, tmp_path, capsys):
     assert "nothing matches" in capsys.readouterr().out
 
 
+def test_a_scan_that_cannot_be_asked_is_named(told, scans, tmp_path, capsys):
+    optional("rosbags")
+    from weakseg_ros.data.bag_writer import CloudBagWriter
+    from weakseg_ros.points.cloud import make_cloud
+
+    with CloudBagWriter(tmp_path / "bag") as bag:
+        bag.write(make_cloud(np.full((9, 3), np.nan), np.zeros(9), stamp_ns=1))
+        bag.write_message("/points", "sensor_msgs/msg/PointCloud2", 2, bytes(20))
+    options = ["--bundle", str(told.folder), "--out", str(tmp_path / "a.png")]
+    for number, sentence in enumerate(("contains no usable point", ": PointCloud2: the serialized message is damaged")):
+        assert refer(tmp_path / "bag", "the car", "--scan", str(number), *options) == 2
+        assert f"{tmp_path / 'bag'}: scan {number}{'' if number else ' '}{sentence}" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("words", "more", "sentence"),
     [

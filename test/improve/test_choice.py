@@ -239,23 +239,35 @@ def test_select_shows_the_model_the_intensity_as_told_and_says_so(tmp_path: Path
     np.testing.assert_allclose(open_frames(tmp_path / "raw").scans[0].cloud.intensity, intensity, atol=1e-6)
 
 
-def test_select_chooses_as_the_node_would_and_says_why_not_the_others(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize(
+    ("stamps_s", "kept"),
+    [([100, 101, 102, 103, 104, 105], [100, 102, 104]), ([100, 101, 102, 3, 4, 5], [4, 100, 102])],
+    ids=["as they are", "a clock that was set"],
+)
+def test_select_chooses_as_the_node_would_and_says_why_not_the_others(
+    stamps_s: list[int], kept: list[int], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     optional("onnxruntime")
+    from weakseg_ros.data.bag_messages import cloud_message
+    from weakseg_ros.data.bag_types import POINT_CLOUD
     from weakseg_ros.data.bag_writer import CloudBagWriter
+    from weakseg_ros.data.bags import ros2_types, serialized
     from weakseg_ros.improve.log.command import main
+    from weakseg_ros.points.encode import pack_cloud
 
     rng = np.random.default_rng(0)
     with CloudBagWriter(tmp_path / "bag", "/points") as bag:
-        for second in range(6):
-            xyz = rng.normal(size=(1000, 3)) * [15, 15, 0.5]
-            bag.write(make_cloud(xyz, rng.random(1000), stamp_ns=(100 + second) * 10**9, frame_id="lidar"))
+        for recorded_ns, stamp_s in enumerate(stamps_s):
+            points = pack_cloud(make_cloud(rng.normal(size=(1000, 3)) * [15, 15, 0.5], rng.random(1000)))
+            message = cloud_message(ros2_types(), points, (1, 1000), stamp_s * 10**9, "lidar", True)
+            bag.write_message("/points", POINT_CLOUD, recorded_ns, serialized(message))
     settings = ["--log.per-minute", "6000", "--log.spacing-s", "2", "--log.min-distance", "0", "--log.random-share", "0"]
     assert main([str(tmp_path / "bag"), "--like-node", *settings, "--points", "2", "--out", str(tmp_path / "log")]) == 0
     told = capsys.readouterr().out
-    assert "the node's log would keep 3 of 6 scans" in told
+    assert "the node's log would keep 3 of 6 scans in 0.1 minutes" in told
     assert "3  skipped: spacing" in told
     stamps = sorted(record.stamp_ns // 10**9 for record in open_frames(tmp_path / "log").frames)
-    assert stamps == [100, 102, 104]
+    assert stamps == kept
 
 
 def test_things_are_grouped_by_their_size() -> None:

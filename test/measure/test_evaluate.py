@@ -210,6 +210,25 @@ def test_clouds_without_an_answer_are_not_evaluated_in_silence(
     assert sentence in capsys.readouterr().err
 
 
+def test_scans_without_an_answer_among_others_are_counted(
+    recording: Path, known_bundle: Bundle, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with CloudBagWriter(tmp_path / "bag", "/top") as writer:
+        for index, (_, cloud) in enumerate(read_clouds(recording / "bag")):
+            writer.write(dataclasses.replace(cloud, xyz=np.zeros_like(cloud.xyz)) if index < 2 else cloud)
+    out = ["--bundle", str(known_bundle.folder), "--out", str(tmp_path / "out")]
+    assert weakseg(["evaluate", str(tmp_path / "bag"), *out]) == 0
+    assert "no point of 2 of 6 scans gets a class; 'weakseg doctor --data' looks at the clouds" in capsys.readouterr().err
+    summary = json.loads((tmp_path / "out" / "summary.json").read_text())
+    assert (summary["scans"], summary["silent_scans"]) == (6, 2)
+    assert weakseg(["predict", str(tmp_path / "bag"), *out[:2], "--out", str(tmp_path / "files")]) == 1
+    assert "no point of 2 of 6 scans gets a class" in capsys.readouterr().err
+    assert weakseg(["select", str(tmp_path / "bag"), *out[:2], "--out", str(tmp_path / "log")]) == 1
+    told = capsys.readouterr()
+    assert "left out: no point of 2 of 6 scans gets a class" in told.err
+    assert "4 frames" in told.out
+
+
 def test_a_bag_without_the_topic_names_those_it_has(
     recording: Path, known_bundle: Bundle, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -291,6 +310,11 @@ def test_tallies_survive_json_and_add_up(rng: np.random.Generator) -> None:
 
 def test_a_damaged_tally_is_a_sentence() -> None:
     good = Tally(3).to_mapping()
-    for name in good.keys() - {"cold_ms", "times_stride", "worst_ms"}:  # which files of older versions do not have
+    for name in good.keys() - {
+        "cold_ms",
+        "times_stride",
+        "worst_ms",
+        "silent_scans",
+    }:  # which files of older versions do not have
         with pytest.raises(DataError, match=r"^file\.json: its counts cannot be read"):
             Tally.from_mapping({key: value for key, value in good.items() if key != name}, "file.json")

@@ -202,3 +202,5 @@ def test_predict_says_that_clouds_hold_no_point(known_bundle: Bundle, tmp_path: 
     command = ["predict", str(tmp_path / "bag"), "--bundle", str(known_bundle.folder), "--out", str(tmp_path / "out")]
     assert weakseg(command) == 1
     assert "2 of 2 scans contain no points; check the topic and the driver" in capsys.readouterr().err
+    assert weakseg(["select", *command[1:-1], str(tmp_path / "log")]) == 2
+    assert "no scan can be selected: 2 scans contain no points; check the topic and the driver" in capsys.readouterr().err

@@ -169,6 +169,36 @@ def test_the_clock_runs_with_the_bag(rig: Any, node: str, bag: Path) -> None:
     assert ticks == sorted(ticks)
 
 
+@pytest.mark.parametrize(
+    "recorded_ns",
+    [
+        [0, START_NS, START_NS + PERIOD_NS],
+        [START_NS, START_NS - 7200 * 10**9, START_NS + 2**61],
+        [2**62, 2**62 + PERIOD_NS, 2**62 + 2 * PERIOD_NS],
+    ],
+    ids=["before the first tick of a simulation", "set back and forth", "beyond what ROS can say"],
+)
+def test_steps_of_a_clock_are_not_waited_for(rig: Any, node: str, bag: Path, recorded_ns: list[int]) -> None:
+    from weakseg_ros.data.bags import read_raw
+    from weakseg_ros.ros.replay_player import Player
+
+    clouds = [message._replace(stamp_ns=stamp) for message, stamp in zip(read_raw(bag), recorded_ns, strict=False)]
+    results: list[Any] = []
+
+    def play() -> None:
+        with Player(settings(node=node, clock=True)) as player:
+            player.connect("/recorded")
+            player.play(clouds)
+            results.append(player.result())
+
+    thread = threading.Thread(target=play, daemon=True)
+    thread.start()
+    client = rig.Client("/listener")
+    client.wait(lambda: not thread.is_alive(), "the end of the replay")
+    client.close()
+    assert [result.answered for result in results] == [3]
+
+
 def test_without_a_node_it_says_what_is_there(rig: Any, bag: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert weakseg(["replay", str(bag), "--node", "nobody", "--start-timeout-s", "0.5"]) == 2
     said = capsys.readouterr().err

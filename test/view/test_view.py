@@ -172,6 +172,30 @@ def test_the_bag_for_foxglove_holds_what_was_shown(folder: Path, tmp_path: Path,
     assert "exists already" in capsys.readouterr().err
 
 
+def test_scans_that_cannot_be_read_are_left_out_of_the_bag(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    optional("rosbags")
+    from rosbags import rosbag2
+
+    from support.recorded_bags import COUNT, NEW, START_NS, STORAGE, cdr, points, split_bag
+    from weakseg_ros.data.bag_types import POINT_CLOUD
+    from weakseg_ros.data.bags import read_clouds
+
+    with rosbag2.Writer(tmp_path / "bad", version=8, storage_plugin=STORAGE["mcap"]) as writer:
+        connection = writer.add_connection("/points", POINT_CLOUD, typestore=NEW)
+        for index in range(COUNT):
+            writer.write(connection, START_NS + index, cdr(index)[:60] if index == 1 else cdr(index))
+    cut = split_bag(tmp_path)
+    blob = (cut / "drive_1.mcap").read_bytes()
+    (cut / "drive_1.mcap").write_bytes(blob[: blob.index(points(1).tobytes())])
+    assert main(["view", str(cut), str(tmp_path / "bad"), "--mcap", str(tmp_path / "out")]) == 1
+    told = capsys.readouterr()
+    assert "4 scans" in told.out
+    assert "weakseg view: bad: scan 1: PointCloud2: the serialized message is damaged" in told.err
+    seen = [cloud.xyz for _, cloud in read_clouds(tmp_path / "out", "/points")]
+    for found, index in zip(seen, (0, 2, 0, 2), strict=True):
+        np.testing.assert_array_equal(found, points(index)[:, :3])
+
+
 def test_the_recording_for_rerun_is_written_where_it_is_installed(
     folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

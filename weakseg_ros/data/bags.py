@@ -15,15 +15,17 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
+from rosbags.rosbag1 import Reader as Ros1Reader
 from rosbags.rosbag2.storage_mcap import McapReader
 from rosbags.typesys import Stores, get_typestore
 
 from weakseg_ros.data import bag_files
+from weakseg_ros.data.bag_chunks import Message, by_time, ros1_chunks
 from weakseg_ros.data.bag_messages import FIELD_NAMES, build_message, cloud_message, header_values
 from weakseg_ros.data.bag_open import BagTopic, OpenBag, has_damaged_chunks, open_bag, reason
 from weakseg_ros.data.bag_types import POINT_CLOUD, hint_for, normal
 from weakseg_ros.data.livox import CUSTOM_MSGS, read_custom_msg
-from weakseg_ros.data.mcap_chunks import messages_by_time, messages_in_order
+from weakseg_ros.data.mcap_chunks import mcap_chunks, messages_in_order
 from weakseg_ros.data.places import ODOMETRY
 from weakseg_ros.errors import CloudError, DataError, did_you_mean
 from weakseg_ros.points.cloud import Cloud, decode_cdr
@@ -158,16 +160,17 @@ def _messages(opened: OpenBag, topics: Container[str], damage: list[str], from_n
             damage.append(reason(error))
 
 
-def _messages_of(
-    reader: Any, connections: Sequence[Any], damage: list[str], from_ns: int | None
-) -> Iterator[tuple[Any, int, bytes]]:
+def _messages_of(reader: Any, connections: Sequence[Any], damage: list[str], from_ns: int | None) -> Iterator[Message]:
     """The messages of some topics of a file."""
     storage = getattr(reader, "storage", reader)
-    if not isinstance(storage, McapReader):
-        return iter(reader.messages(connections, start=from_ns))
-    read = messages_by_time if storage.chunks else messages_in_order
     text = has_damaged_chunks(Path(str(storage.path)))
-    return read(storage, connections, from_ns, lambda: damage.append(text))
+    if isinstance(storage, McapReader) and not storage.chunks:
+        return messages_in_order(storage, connections, from_ns, lambda: damage.append(text))
+    if isinstance(storage, McapReader):
+        return by_time(mcap_chunks(storage, connections, from_ns), lambda: damage.append(text))
+    if isinstance(storage, Ros1Reader):
+        return by_time(list(ros1_chunks(storage, connections, from_ns)), lambda: damage.append(text))
+    return iter(reader.messages(connections, start=from_ns))
 
 
 def _pose_in(data: bytes, connection: Any) -> tuple[int, NDArray[np.float64]] | None:

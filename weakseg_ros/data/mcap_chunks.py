@@ -6,12 +6,13 @@ The records are those of https://mcap.dev/spec.
 
 from __future__ import annotations
 
-import heapq
 import struct
 import zlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from typing import Any
 
+from weakseg_ros.data.bag_chunks import Chunk, Message
 from weakseg_ros.data.bag_files import zstd_module
 
 CHUNK, MESSAGE = 0x06, 0x05
@@ -25,43 +26,32 @@ _MESSAGE_HEAD = struct.Struct("<HIQQ")
 """channel, sequence, when it was recorded and when it was published in ns"""
 
 
-def messages_by_time(
-    storage: Any, connections: Sequence[Any], from_ns: int | None, on_damage: Callable[[], None]
-) -> Iterator[tuple[Any, int, bytes]]:
-    """(connection, when it was recorded in ns, data) of the messages of an indexed file, in the order of their times.
-
-    `storage` is the open reader of rosbags. With `from_ns` only those recorded at that time or later. A chunk that is damaged
-    anywhere is left out, and `on_damage` is called for it.
-    """
+def mcap_chunks(storage: Any, connections: Sequence[Any], from_ns: int | None) -> Iterator[Chunk]:
+    """The chunks of an indexed file, open in the reader of rosbags, that may hold messages of some topics from that time on."""
     topics = {connection.id: connection for connection in connections}
-    waiting: list[tuple[int, int, int, Any, bytes]] = []  # a heap; the offset and number keep the file's order within a time
-    for chunk in sorted(storage.chunks, key=lambda chunk: chunk.message_start_time):
+    for chunk in storage.chunks:
         counts = chunk.channel_count  # empty where the file has no index of its messages
         is_wanted = not counts or any(counts.get(topic) for topic in topics)
-        if not is_wanted or (from_ns is not None and chunk.message_end_time < from_ns):
-            continue
-        while waiting and waiting[0][0] < chunk.message_start_time:
-            stamp_ns, _, _, connection, data = heapq.heappop(waiting)
-            yield connection, stamp_ns, data
-        try:
-            found = list(_messages_in(_content_at(storage.bio, chunk)))
-        except Exception:  # the decompressors raise anything
-            on_damage()
-            continue
-        for number, (topic, stamp_ns, data) in enumerate(found):
-            if topic in topics and (from_ns is None or stamp_ns >= from_ns):
-                heapq.heappush(waiting, (stamp_ns, chunk.chunk_start_offset, number, topics[topic], data))
-    while waiting:
-        stamp_ns, _, _, connection, data = heapq.heappop(waiting)
-        yield connection, stamp_ns, data
+        if is_wanted and (from_ns is None or chunk.message_end_time >= from_ns):
+            read = partial(_wanted, storage.bio, chunk, topics, from_ns)
+            yield Chunk(chunk.message_start_time, chunk.chunk_start_offset, read)
+
+
+def _wanted(file: Any, chunk: Any, topics: Mapping[int, Any], from_ns: int | None) -> Iterator[Message]:
+    """The messages of some topics in a chunk as the index describes it."""
+    file.seek(chunk.chunk_start_offset)
+    for topic, stamp_ns, data in _messages_in(_content(file.read(chunk.chunk_length))):
+        if topic in topics and (from_ns is None or stamp_ns >= from_ns):
+            yield topics[topic], stamp_ns, data
 
 
 def messages_in_order(
     storage: Any, connections: Sequence[Any], from_ns: int | None, on_damage: Callable[[], None]
-) -> Iterator[tuple[Any, int, bytes]]:
-    """As `messages_by_time`, of a file without an index and in the order of the file.
+) -> Iterator[Message]:
+    """The messages of some topics of a file without an index, in the order of the file, from that time on.
 
-    Times may fall in it, as they do where topics are recorded side by side or the time of a simulation starts again.
+    Times may fall in it, as they do where topics are recorded side by side or the time of a simulation starts again. A chunk
+    that is damaged anywhere is left out, and `on_damage` is called for it.
     """
     topics = {connection.id: connection for connection in connections}
     at = storage.data_start
@@ -98,12 +88,6 @@ def text_at(blob: bytes, at: int) -> tuple[bytes, int]:
     start = at + LENGTH.size
     end = start + LENGTH.unpack_from(blob, at)[0]
     return blob[start:end], end
-
-
-def _content_at(file: Any, chunk: Any) -> bytes:
-    """The unpacked content of a chunk as the index describes it."""
-    file.seek(chunk.chunk_start_offset)
-    return _content(file.read(chunk.chunk_length))
 
 
 def _content(record: bytes) -> bytes:

@@ -29,7 +29,7 @@ from weakseg_ros.measure.label_files import SUMMARY_FILE, compare_files, in_word
 from weakseg_ros.measure.many import evaluate_many
 from weakseg_ros.measure.merge import merge
 from weakseg_ros.measure.summary import Unanswered
-from weakseg_ros.measure.verdict import not_to_trust
+from weakseg_ros.measure.verdict import not_answered, not_to_trust
 from weakseg_ros.points.labels import LabelMap
 from weakseg_ros.progress import Progress
 from weakseg_ros.registry import DEFAULT_BUNDLE
@@ -138,8 +138,8 @@ def run(argv: Sequence[str], live: LiveAnswers, runner_of: Callable[[RaySettings
     if summary["partial"]:
         complain(f"weakseg evaluate: partial result: {summary['partial_reason']}")
     silent = _says_nothing(summary)
-    if silent:
-        complain(f"weakseg evaluate: {silent}")
+    if silent or summary["silent_scans"]:
+        complain(f"weakseg evaluate: {silent or not_answered(summary['silent_scans'], summary['scans'])}")
     if not_to_trust(summary):
         say(f"do not rely on these answers: {not_to_trust(summary)}")
     return EXIT_PARTIAL if summary["partial"] or silent else 0

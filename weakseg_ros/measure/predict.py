@@ -24,6 +24,7 @@ from weakseg_ros.deploy.segmenter import Segmenter
 from weakseg_ros.errors import CloudError, ConfigError, DataError, complain, counted, say
 from weakseg_ros.files import check_can_write
 from weakseg_ros.measure.inputs import Input, Item, open_input
+from weakseg_ros.measure.verdict import not_answered
 from weakseg_ros.points.labels import NO_LABELS, LabelMap, pack_raw
 from weakseg_ros.progress import Progress
 from weakseg_ros.registry import DEFAULT_BUNDLE
@@ -78,6 +79,8 @@ class PredictReport:
     without_class: int = 0
     empty: int = 0
     """scans without a single point"""
+    silent: int = 0
+    """scans of which no point gets a class, although they contain some"""
     problems: list[str] = field(default_factory=list)
     """one sentence for each scan that was left out"""
     notes: list[str] = field(default_factory=list)
@@ -134,9 +137,11 @@ def _say(config: PredictConfig, report: PredictReport) -> bool:
             f"weakseg predict: {report.empty} of {counted(len(report.points), 'scan')} "
             f"{'contains' if report.empty == 1 else 'contain'} no points; check the topic and the driver"
         )
+    if report.silent:
+        complain(f"weakseg predict: {not_answered(report.silent, len(report.points))}")
     if report.fit is not None and report.fit.low:
         say(f"do not rely on these predictions: {report.fit}")
-    return bool(report.problems or report.empty)
+    return bool(report.problems or report.empty or report.silent)
 
 
 def predict(config: PredictConfig) -> PredictReport:
@@ -183,7 +188,9 @@ def _write_all(
         folder.write(item.key, _predicted(item, answer, segmenter.bundle.labels, ids))
         report.points[item.key] = len(item.cloud)
         report.empty += not len(item.cloud)
-        report.without_class += int(np.count_nonzero(answer.class_id == 0))
+        without = int(np.count_nonzero(answer.class_id == 0))
+        report.silent += 0 < without == len(item.cloud)
+        report.without_class += without
 
 
 def _predicted(item: Item, answer: Segmentation, labels: LabelMap, ids: NDArray[np.uint16] | None) -> Predicted:

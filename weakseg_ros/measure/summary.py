@@ -31,6 +31,7 @@ def figures(tally: Tally, labels: LabelMap, shared: frozenset[int], unanswered: 
         "labelled_scans": tally.labelled_scans,
         "points": tally.points,
         "points_per_scan": round(tally.points / tally.scans) if tally.scans else 0,
+        "silent_scans": tally.silent_scans,
         "points_without_class": {**tally.flags, "total": int(tally.predicted[0])},
         **(_against_truth(tally, labels, shared, unanswered) if tally.labelled_scans else {}),
         "classes": _class_rows(tally, labels, shared),

@@ -18,7 +18,7 @@ from weakseg_ros.points.cloud import FLAG_NON_FINITE, FLAG_NON_RETURN, FLAG_OUT_
 
 RANGE_EDGES_M = (0.0, 10.0, 20.0, 30.0, 50.0)
 UNCERTAINTY_BINS = 20
-SCALARS = ("scans", "labelled_scans", "points", "same_as_direct", "compared_with_direct")
+SCALARS = ("scans", "silent_scans", "labelled_scans", "points", "same_as_direct", "compared_with_direct")
 FLAG_NAMES = {FLAG_NON_FINITE: "non_finite", FLAG_NON_RETURN: "non_return", FLAG_OUT_OF_RANGE: "out_of_range"}
 
 
@@ -31,6 +31,8 @@ class Tally:
     def __init__(self, num_classes: int) -> None:
         self.num_classes = num_classes
         self.scans = 0
+        self.silent_scans = 0
+        """scans of which no point gets a class"""
         self.labelled_scans = 0
         self.points = 0
         self.confusion_by_range = [ConfusionMatrix(num_classes) for _ in RANGE_EDGES_M]
@@ -50,6 +52,7 @@ class Tally:
         self.points += len(cloud)
         self.predicted += np.bincount(answer.class_id, minlength=self.num_classes)
         known = answer.class_id > 0
+        self.silent_scans += not known.any()
         self.uncertainty += np.histogram(answer.uncertainty[known], UNCERTAINTY_BINS, (0.0, 1.0))[0]
         for flag, name in FLAG_NAMES.items():
             self.flags[name] += int(np.count_nonzero(answer.flags & flag))
@@ -133,8 +136,9 @@ class Tally:
         """The tally that `to_mapping` wrote; DataError, beginning with `where`, for anything else."""
         try:
             tally = cls(int(mapping["num_classes"]))
+            scalars = {"silent_scans": 0, **mapping}  # which older summaries lack
             for name in SCALARS:
-                setattr(tally, name, int(mapping[name]))
+                setattr(tally, name, int(scalars[name]))
             counts = np.asarray(mapping["confusion_by_range"], np.int64)
             tally.confusion_by_range = [ConfusionMatrix(tally.num_classes, matrix) for matrix in counts]
             tally.calibration = Calibration.from_mapping(mapping["calibration"])

@@ -10,6 +10,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from weakseg_ros.errors import counted
+
 GOOD_IOU, FAIR_IOU = 0.6, 0.4
 RARE_SHARE = 1e-3
 HIGH_ECE = 0.08
@@ -70,6 +72,12 @@ def not_to_trust(summary: Mapping[str, Any]) -> str:
         return ""
     why = f" ({'; '.join(fit['reasons'])})" if fit["reasons"] else ""
     return f"the model's fit to these clouds is {fit['value']:.2f} of 1{why}"
+
+
+def not_answered(silent: int, scans: int) -> str:
+    """A sentence on scans of which no point gets a class."""
+    share = f"{silent} of {counted(scans, 'scan')}" if silent < scans else counted(scans, "scan")
+    return f"no point of {share} gets a class; 'weakseg doctor --data' looks at the clouds"
 
 
 def next_steps(summary: Mapping[str, Any], bundle: str, data: str) -> list[Step]:

@@ -14,6 +14,7 @@ from typing import Any, Literal
 from weakseg_ros.config import check_ranges, setting
 from weakseg_ros.data.bags import RawMessage
 from weakseg_ros.data.scan_files import format_stamp
+from weakseg_ros.data.steady_time import SteadyTime
 from weakseg_ros.errors import CloudError, DataError, ReplayError, counted
 from weakseg_ros.extras import need
 from weakseg_ros.measure.latency import describe
@@ -26,6 +27,8 @@ log = logging.getLogger(__name__)
 QUIET_S = 1.0
 SETTLE_S = 2.0
 GIVE_UP_AFTER = 3
+LATEST_S = 2**31 - 1
+"""that a stamp of ROS can hold"""
 LOOK_AT_DROPS = "; look at the drops in /diagnostics"
 
 
@@ -167,7 +170,10 @@ class Player:
         return {name: parameter_value_to_python(value) for name, value in zip(names, future.result().values, strict=True)}
 
     def play(self, clouds: Iterable[RawMessage]) -> None:
-        """Publish every cloud at its recorded distance from the first, divided by `rate`, then wait for what is under way."""
+        """Publish every cloud at its recorded distance from the first, divided by `rate`, then wait for what is under way.
+
+        Steps of the recorded time that are no pauses are left out, see `SteadyTime`.
+        """
         begin_s = time.monotonic()
         try:
             self._play(clouds, begin_s)
@@ -192,10 +198,9 @@ class Player:
         return result
 
     def _play(self, clouds: Iterable[RawMessage], begin_s: float) -> None:
-        first_ns: int | None = None
+        recorded = SteadyTime()
         for cloud in clouds:
-            first_ns = cloud.stamp_ns if first_ns is None else first_ns
-            self._spin_until(begin_s + (cloud.stamp_ns - first_ns) * 1e-9 / self._settings.rate)
+            self._spin_until(begin_s + recorded.at(cloud.stamp_ns) / self._settings.rate)
             if self._settings.lossless:
                 self._wait_for_room()
             self._publish(cloud)
@@ -256,11 +261,12 @@ class Player:
             self._on_answer(Answer(stamp_ns, sent, message, self._latencies_ms[-1]))
 
     def _publish(self, cloud: RawMessage) -> None:
-        if self._clock is not None:
+        seconds, nanoseconds = divmod(cloud.stamp_ns, 1_000_000_000)
+        if self._clock is not None and 0 <= seconds <= LATEST_S:
             from rosgraph_msgs.msg import Clock
 
             tick = Clock()
-            tick.clock.sec, tick.clock.nanosec = divmod(cloud.stamp_ns, 1_000_000_000)
+            tick.clock.sec, tick.clock.nanosec = seconds, nanoseconds
             self._clock.publish(tick)
         data = bytes(cloud.data)
         try:

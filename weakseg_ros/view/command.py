@@ -12,13 +12,15 @@ from typing import Annotated
 import tyro
 
 from weakseg_ros.config import check_ranges, parse, setting
-from weakseg_ros.errors import ConfigError, DataError, counted, say
+from weakseg_ros.errors import ConfigError, DataError, complain, counted, say
 from weakseg_ros.extras import need
 from weakseg_ros.files import check_can_write
 from weakseg_ros.improve.label.serve import INTERRUPTED, run_until_ended, start_server, stop_server
 from weakseg_ros.points.input_settings import InputSettings
 from weakseg_ros.registry import DEFAULT_BUNDLE
-from weakseg_ros.view.frames import Frames, open_recording
+from weakseg_ros.view.frames import Frames, Recording, open_recording
+
+MOST_PROBLEMS = 5
 
 
 @dataclass(frozen=True)
@@ -99,18 +101,24 @@ def run(argv: Sequence[str], open_live: OpenLive) -> int:
         recording.close()
 
 
-def _write(config: ViewConfig, frames: Frames) -> int:
+def _write(config: ViewConfig, frames: Recording) -> int:
+    """Exit code 1 where scans were left out, or not answered by a model."""
+    problems: list[str] = []
     for note in frames.notes:
         say(note)
     if config.rrd is not None:
         from weakseg_ros.view.rerun_file import write_rrd
 
-        say(write_rrd(frames, config.rrd, config.every))
+        say(write_rrd(frames, config.rrd, problems, config.every))
     if config.mcap is not None:
         from weakseg_ros.view.foxglove_bag import write_bag
 
-        say(write_bag(frames, config.mcap, config.every))
-    return 0
+        say(write_bag(frames, config.mcap, problems, config.every))
+    for problem in list(dict.fromkeys(problems))[:MOST_PROBLEMS]:
+        complain(f"weakseg view: {problem}")
+    if len(set(problems)) > MOST_PROBLEMS:
+        complain(f"weakseg view: {counted(len(set(problems)) - MOST_PROBLEMS, 'more scan')} of this kind")
+    return 1 if problems else 0
 
 
 def _serve(config: ViewConfig, frames: Frames, name: str) -> int:

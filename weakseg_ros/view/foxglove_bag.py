@@ -16,7 +16,7 @@ from weakseg_ros.data.bag_writer import CloudBagWriter
 from weakseg_ros.errors import counted
 from weakseg_ros.points.labelled import pack_labelled
 from weakseg_ros.points.labels import LabelMap
-from weakseg_ros.view.frames import Frames
+from weakseg_ros.view.frames import Recording
 from weakseg_ros.view.panes import CLASSES, ERRORS, Side, box_edges, boxes_of, colors_of, share_wrong, sides_of
 
 FRAME = "lidar"
@@ -26,18 +26,19 @@ STEP_NS = 100_000_000
 """between two scans whose stamps do not rise, as those of folders without times"""
 
 
-def write_bag(frames: Frames, path: Path, every: int = 1) -> str:
+def write_bag(frames: Recording, path: Path, problems: list[str], every: int = 1) -> str:
     """Write every n-th scan into the new folder `path`; returns a sentence on what was written. DataError where it exists.
+
+    Scans that cannot be read are left out and told in `problems`.
 
     For each pane NAME: /NAME/points (x, y, z, class_id, flags, instance_id, confidence, uncertainty, rgb), /NAME/boxes
     (MarkerArray), /NAME/errors (the points in the colours of right, wrong, no label) and /NAME/wrong (the share of wrong points).
     /points has the clouds, /classes the label map as JSON.
     """
-    numbers = range(0, len(frames), every)
-    last_ns = 0
+    last_ns = written = 0
     with CloudBagWriter(path, frame_id=FRAME) as bag:
-        for index in numbers:
-            shown = frames.frame(index)
+        for _, shown in frames.readable(every, problems):
+            written += 1
             stamp_ns = shown.cloud.stamp_ns if shown.cloud.stamp_ns > last_ns else last_ns + STEP_NS
             if not last_ns:
                 bag.write_values("/classes", "std_msgs/msg/String", stamp_ns, {"data": _classes(frames.labels)})
@@ -46,7 +47,7 @@ def write_bag(frames: Frames, path: Path, every: int = 1) -> str:
             bag.write(cloud)
             for side in sides_of(replace(shown, cloud=cloud), frames.models):
                 _write_side(bag, side, frames.labels)
-    return f"{path}: {counted(len(numbers), 'scan')}; open its .mcap file in Foxglove, or play it with 'ros2 bag play {path}'"
+    return f"{path}: {counted(written, 'scan')}; open its .mcap file in Foxglove, or play it with 'ros2 bag play {path}'"
 
 
 def _write_side(bag: CloudBagWriter, side: Side, labels: LabelMap) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections import OrderedDict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -47,6 +47,10 @@ class Shown:
     """why a model could not take the scan"""
     found: tuple[Referred | None, ...] = ()
     """what each model takes a question to mean; None where it was asked nothing"""
+
+
+class UnreadableScanError(DataError):
+    """One scan cannot be read; those behind it may be sound."""
 
 
 class Frames(Protocol):
@@ -142,6 +146,28 @@ class Recording:
             self._kept.popitem(last=False)
         return self._kept[index]
 
+    def readable(self, every: int, problems: list[str]) -> Iterator[tuple[int, Shown]]:
+        """Number and content of every n-th scan that can be read; what cannot be read or answered is told in `problems`, once.
+
+        A bag that is damaged ends at its damage; those behind it are read. Raises DataError where nothing can be read.
+        """
+        seen, first = 0, 0
+        for end in self._ends.tolist():
+            for index in range(-(-first // every) * every, end, every):
+                try:
+                    shown = self.frame(index)
+                except DataError as error:
+                    problems.append(str(error))
+                    if isinstance(error, UnreadableScanError):
+                        continue
+                    break
+                problems += (problem for problem in shown.problems if problem not in problems)
+                seen += 1
+                yield index, shown
+            first = end
+        if not seen:
+            raise DataError(next(iter(problems), "no scan can be read"))
+
     def ask(self, text: str) -> bool:
         """Look for what an expression means, '' for nothing; False where no model answers expressions."""
         self._kept.clear()
@@ -161,7 +187,7 @@ class Recording:
         except IndexError:
             raise DataError(f"{source.name}: ends before scan {index - first}; record or copy it again") from None
         except CloudError as error:
-            raise DataError(f"{source.name}: scan {index - first}: {error}") from None
+            raise UnreadableScanError(f"{source.name}: scan {index - first}: {error}") from None
         name = f"{source.name}, {item.key}" if len(self._inputs) > 1 else item.key
         return answered(Shown(name, item.cloud, item.truth, item.truth_instance), self._answering)
 

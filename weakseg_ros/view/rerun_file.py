@@ -11,42 +11,45 @@ import numpy as np
 from weakseg_ros.errors import ConfigError, counted
 from weakseg_ros.extras import need
 from weakseg_ros.files import staged, sweep
-from weakseg_ros.view.frames import Frames
+from weakseg_ros.view.frames import Recording, Shown
 from weakseg_ros.view.panes import CLASSES, ERRORS, boxes_of, colors_of, share_wrong, sides_of
 
 POINT_RADIUS_M = 0.03
 
 
-def write_rrd(frames: Frames, path: Path, every: int = 1) -> str:
-    """Write every n-th scan; returns a sentence on what was written. MissingLibraryError where rerun-sdk is not installed."""
+def write_rrd(frames: Recording, path: Path, problems: list[str], every: int = 1) -> str:
+    """Write every n-th scan; returns a sentence on what was written. MissingLibraryError where rerun-sdk is not installed.
+
+    Scans that cannot be read are left out and told in `problems`.
+    """
     need("rerun")
     import rerun
 
     sweep(path)
     if path.exists():
         raise ConfigError(f"rrd: {path} exists already; choose another name, or remove it")
-    numbers = range(0, len(frames), every)
+    written = 0
     with staged(path) as fresh, open(fresh / path.name, "wb") as file:
         recording = rerun.RecordingStream("weakseg")
         stream = recording.binary_stream()  # its own writer of files waits for ever where the disk is full
         rows = [(row.id, row.name, row.color) for row in frames.labels.classes]
         recording.log("/", rerun.AnnotationContext(rows), static=True)
-        for index in numbers:
+        for index, shown in frames.readable(every, problems):
+            written += 1
             recording.set_time("scan", sequence=index)
-            _log_scan(recording, frames, index)
+            _log_scan(recording, frames, shown)
             file.write(stream.read() or b"")
         recording.disconnect()
         file.flush()
         os.fsync(file.fileno())
         os.replace(fresh / path.name, path)
-    return f"{path}: {counted(len(numbers), 'scan')}; open it with 'rerun {path}'"
+    return f"{path}: {counted(written, 'scan')}; open it with 'rerun {path}'"
 
 
-def _log_scan(recording: object, frames: Frames, index: int) -> None:
+def _log_scan(recording: object, frames: Recording, shown: Shown) -> None:
     import rerun
 
     log = recording.log  # type: ignore[attr-defined]
-    shown = frames.frame(index)
     if shown.cloud.stamp_ns:
         recording.set_time("recorded", timestamp=shown.cloud.stamp_ns * 1e-9)  # type: ignore[attr-defined]
     for side in sides_of(shown, frames.models):

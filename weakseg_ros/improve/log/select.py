@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from weakseg_ros.config import setting, to_mapping
 from weakseg_ros.data.ray_settings import RaySettings
+from weakseg_ros.data.steady_time import SteadyTime
 from weakseg_ros.deploy.bundle import Bundle
 from weakseg_ros.deploy.fit import Fit
 from weakseg_ros.deploy.segmentation import Segmentation
@@ -29,6 +30,7 @@ from weakseg_ros.improve.log.admission import Admission, LogSettings
 from weakseg_ros.improve.log.choice import Choice, Strategy, choose_frames, suggest_points
 from weakseg_ros.improve.log.store import FrameWriter, Origin, Worth, check_is_log
 from weakseg_ros.measure.inputs import Input, Item, open_input
+from weakseg_ros.measure.verdict import not_answered
 from weakseg_ros.points.labels import NO_LABELS
 from weakseg_ros.progress import Progress
 from weakseg_ros.registry import DEFAULT_BUNDLE
@@ -188,14 +190,19 @@ def open_parts(config: SelectConfig) -> Iterator[tuple[Input, Segmenter]]:
 
 
 def look_through(config: SelectConfig, source: Input, segmenter: Segmenter) -> list[Seen]:
-    """Every scan of the data as the choice sees it; DataError where none can be read."""
+    """Every scan of the data as the choice sees it, but those of which no point gets a class; DataError where none is left."""
     classes = segmenter.bundle.labels.num_classes
-    seen = [
-        Seen(item.index, item.key, item.cloud.stamp_ns, look_at(item.cloud, answer, classes))
-        for item, answer in answers(source, segmenter, "looking")
-    ]
+    seen, silent = [], 0
+    for item, answer in answers(source, segmenter, "looking"):
+        if answer.class_id.any():
+            seen.append(Seen(item.index, item.key, item.cloud.stamp_ns, look_at(item.cloud, answer, classes)))
+        else:
+            silent += 1
+    if silent:
+        source.problems.append(not_answered(silent, silent + len(seen)))
     if not seen:
-        raise DataError(f"{config.data}: no scan could be read; {next(iter(source.problems), 'it is empty')}")
+        empty = f"{counted(len(source), 'scan contains', 'scans contain')} no points; check the topic and the driver"
+        raise DataError(f"{config.data}: no scan can be selected: {next(iter(source.problems), empty)}")
     return seen
 
 
@@ -255,19 +262,20 @@ def _choose(config: SelectConfig, free: Sequence[Seen], writer: FrameWriter, num
 
 def _as_the_node_would(settings: LogSettings, free: Sequence[Seen]) -> dict[int, tuple[str, Choice]]:
     """What the node's log would keep of the scans, one after another; tells how many, and why not the others."""
-    admission = Admission(settings)
+    admission, clock, now_s = Admission(settings), SteadyTime(repeats_count=True), 0.0
     known: list[NDArray[np.float32]] = []
     counts: Counter[str] = Counter()
     chosen = {}
     for frame in free:
         rows = np.stack(known) if known else np.zeros((0, len(frame.look.descriptor)), np.float32)
-        decision = admission.decide(frame.look, rows, frame.stamp_ns / 1e9)
+        now_s = clock.at(frame.stamp_ns)
+        decision = admission.decide(frame.look, rows, now_s)
         counts[f"kept {decision.reason}" if decision.reason else f"skipped: {decision.obstacle}"] += 1
         if decision.reason:
             known.append(frame.look.descriptor)
             chosen[frame.index] = (decision.reason, Choice(frame.index, frame.look.score))
-    minutes = (free[-1].stamp_ns - free[0].stamp_ns) / 60e9 if free else 0.0
-    say(f"the node's log would keep {len(chosen)} of {counted(len(free), 'scan')} in {counted(minutes, 'minute', spec='.1f')}:")
+    minutes = counted(now_s / 60, "minute", spec=".1f")
+    say(f"the node's log would keep {len(chosen)} of {counted(len(free), 'scan')} in {minutes}:")
     for what, count in sorted(counts.items()):
         say(f"  {count:6}  {what}")
     return chosen
