@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import resource
 import signal
@@ -16,6 +17,7 @@ from kill_place import HALF_WRITTEN, Case, content, fresh, in_child, run, sizes_
 from kill_tries import FULL, Reference, Tally, hooked, start_again
 
 PAGE = 4096
+NO_ROOM = (os.strerror(errno.ENOSPC), os.strerror(errno.EFBIG))
 KINDS = ("changes", "sizes", "room")
 CHANGES_WHAT_IS_THERE = ("label",)
 """adds to what is there, click by click"""
@@ -63,9 +65,11 @@ def full_disk(
 
 
 def is_one_sentence(case: Case, said: str) -> bool:
-    """Whether a verb that refused said so once."""
+    """Whether a verb that refused said so once; what it said before of the model or of bags that were finished does not count."""
     begin = f"weakseg {case.verb.split()[0]}: "
-    return case.own_call is not None or sum(line.startswith(begin) for line in said.splitlines()) == 1
+    sentences = [line for line in said.splitlines() if line.startswith(begin)]
+    refusals = [line for line in sentences if any(words in line for words in NO_ROOM)]
+    return case.own_call is not None or len(refusals or sentences) == 1
 
 
 def pages(sizes: Sequence[int]) -> int:
