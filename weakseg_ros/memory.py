@@ -9,10 +9,11 @@ from __future__ import annotations
 
 import ctypes
 import re
+from collections.abc import Mapping
 
 # numbers of glibc's malloc.h
-_M_TRIM_THRESHOLD, _M_TOP_PAD, _M_MMAP_THRESHOLD = -1, -2, -3
-_SETTINGS = {_M_MMAP_THRESHOLD: 32 << 20, _M_TRIM_THRESHOLD: 512 << 20, _M_TOP_PAD: 32 << 20}
+_M_TRIM_THRESHOLD, _M_TOP_PAD, _M_MMAP_THRESHOLD, _M_ARENA_MAX = -1, -2, -3, -8
+_LARGE_BLOCKS = {_M_MMAP_THRESHOLD: 32 << 20, _M_TRIM_THRESHOLD: 512 << 20, _M_TOP_PAD: 32 << 20}
 
 
 def keep_large_blocks() -> bool:
@@ -20,11 +21,17 @@ def keep_large_blocks() -> bool:
 
     True where glibc took all settings; False, with nothing changed for the caller, on systems without `mallopt`.
     """
-    try:
-        mallopt = ctypes.CDLL(None).mallopt
-    except (OSError, AttributeError, TypeError):
-        return False
-    return all([mallopt(name, value) == 1 for name, value in _SETTINGS.items()])
+    return _set(_LARGE_BLOCKS)
+
+
+def share_free_blocks() -> bool:
+    """Let all threads take their blocks from two pools; call it in a process that lives long and changes its model.
+
+    glibc gives each new thread a pool of its own, up to eight for each core. A model is opened by a new thread, and what one pool
+    has free serves no other, so the process would grow with each change until all pools are filled.
+    True where glibc took the setting; False, with nothing done, on systems without `mallopt`.
+    """
+    return _set({_M_ARENA_MAX: 2})
 
 
 def give_back_free_blocks() -> bool:
@@ -37,6 +44,14 @@ def give_back_free_blocks() -> bool:
         return bool(ctypes.CDLL(None).malloc_trim(0))
     except (OSError, AttributeError, TypeError):
         return False
+
+
+def _set(settings: Mapping[int, int]) -> bool:
+    try:
+        mallopt = ctypes.CDLL(None).mallopt
+    except (OSError, AttributeError, TypeError):
+        return False
+    return all([mallopt(name, value) == 1 for name, value in settings.items()])
 
 
 _LACKS = {

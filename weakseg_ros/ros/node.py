@@ -15,6 +15,7 @@ from typing import Any
 from weakseg_ros.config import from_mapping
 from weakseg_ros.errors import ConfigError, WeaksegError, complain, say
 from weakseg_ros.extras import explain as explain_import
+from weakseg_ros.memory import share_free_blocks
 from weakseg_ros.processes import ENDS, when_asked_to_end
 from weakseg_ros.ros.names import check_topic
 from weakseg_ros.ros.params import FIELDS, TOPIC, NodeConfig, choices, explain, flat, named_in, nested
@@ -42,6 +43,7 @@ def main(argv: Sequence[str]) -> int:
     if options.print_transport_profile:
         say(PROFILE)
         return 0
+    share_free_blocks()
     report = apply_transport(own_settings=options.transport == "untouched")
     return _spin(_overrides(options), ros_arguments, report, options.log_level)
 
