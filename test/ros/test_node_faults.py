@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import sys
+import time
 from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any
@@ -11,6 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from support import PATIENCE_S
 from weakseg_ros.deploy.domain import RECENT_CLOUDS
 from weakseg_ros.points.labelled import unpack_labelled
 
@@ -340,6 +342,34 @@ def test_a_bad_cloud_is_a_warning_for_a_while_and_a_figure_for_good(rig: Any) ->
         assert status.values["dropped no_xyz"] == 1
     source.close()
     node.destroy_node()
+
+
+def test_another_node_that_publishes_the_same_is_told(rig: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A process that was left over from an earlier launch."""
+    from weakseg_ros.ros import publish
+
+    monkeypatch.setattr(publish, "TWIN_AFTER_S", 0.0)
+    ours, left_over = (rig.rclpy.create_node("weakseg", namespace="/twin_test", enable_rosout=False) for _ in range(2))
+    outputs = publish.Outputs(ours, lossless=False)
+    outputs.check_peers()
+    assert outputs.problem == ""
+    twin = left_over.create_publisher(rig.PointCloud2, "~/labels", 1)
+
+    def problem() -> str:
+        outputs.check_peers()
+        return str(outputs.problem)
+
+    deadline = time.monotonic() + PATIENCE_S
+    while not problem() and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert "/twin_test/weakseg/labels: another process publishes it, too" in problem()
+    left_over.destroy_publisher(twin)
+    while problem() and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert problem() == ""
+    outputs.close()
+    ours.destroy_node()
+    left_over.destroy_node()
 
 
 def test_the_rate_is_that_of_the_last_seconds(rig: Any, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -119,24 +119,6 @@ def test_a_wrong_value_changes_nothing_and_has_a_reason(
     assert client.answer_to(rig.make_cloud(rig.street_points(10)))
 
 
-def test_unknown_names_are_told_and_nothing_is_deleted(live: tuple[Any, Any]) -> None:
-    _, client = live
-    assert client.set(min_confidnce=0.5) == "weakseg.min_confidnce: unknown parameter; did you mean 'min_confidence'?"
-    assert "it is a group, so name a setting in it, as log.folder" in client.set(log=5)
-    assert (
-        client.set(min_confidence=None)
-        == "weakseg.min_confidence: cannot be deleted, as the node needs it; set it to another value"
-    )
-    assert client.set(min_confidence=0.0) == "", "it is still there"
-
-
-def test_values_that_are_at_work_may_be_set_again(live: tuple[Any, Any]) -> None:
-    """As `ros2 param load` does with a whole file of which one line is new."""
-    _, client = live
-    assert client.set(mode="live", autostart=True, replay_queue=64, odometry_topic="", stale_after_s=2.0) == ""
-    assert "replay_queue: can be changed only while" in client.set(mode="live", replay_queue=65)
-
-
 def test_the_page_lists_the_topics_and_services_of_the_node(live: tuple[Any, Any]) -> None:
     process, client = live
     own = f"{process.namespace}/weakseg"

@@ -20,7 +20,7 @@ from weakseg_ros.errors import ConfigError
 from weakseg_ros.ros.params import FIELDS, GROUPS, NodeConfig, explain
 from weakseg_ros.ros.params_files import files_for_others
 from weakseg_ros.ros.reference import PAGE, PARAMETER_FILE, page, parameter_file
-from weakseg_ros.ros.transport import PROFILE, PROFILE_VARIABLES, profile_variables, transport_variables
+from weakseg_ros.ros.transport import PROFILE, PROFILE_VARIABLES, apply_transport, profile_variables, transport_variables
 from weakseg_ros.ros.worker import Mailbox, Worker
 
 
@@ -77,6 +77,19 @@ def test_closing_wakes_whoever_waits() -> None:
     assert full.take() is None, "what waited is dropped"
 
 
+def test_the_end_of_the_process_waits_for_no_full_box() -> None:
+    """A signal sets the event and wakes nobody; with an engine that hangs, nobody ever takes an item again."""
+    ending = threading.Event()
+    full: Mailbox[int] = Mailbox(capacity=1, ending=ending)
+    full.put(1)
+    sender = threading.Thread(target=full.put, args=(2,), daemon=True)
+    sender.start()
+    ending.set()
+    sender.join(PATIENCE_S)
+    assert not sender.is_alive()
+    assert full.take() == 1
+
+
 def test_a_stopped_worker_has_finished_its_item_and_takes_no_other() -> None:
     started, release, done = threading.Event(), threading.Event(), []
 
@@ -111,6 +124,19 @@ def test_settings_of_the_user_are_left_alone() -> None:
     assert transport_variables({}) == dict.fromkeys(profile_variables(), str(PROFILE))
     for name in (*PROFILE_VARIABLES, "FASTDDS_BUILTIN_TRANSPORTS"):
         assert transport_variables({name: "mine"}) == {}
+
+
+def test_what_fast_dds_will_not_read_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    own, (now, before) = tmp_path / "own.xml", PROFILE_VARIABLES
+    monkeypatch.setenv("ROS_DISTRO", "kilted")
+    for name in PROFILE_VARIABLES:
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv(before, str(own))
+    assert f"{before} is set, and this release of ROS 2 does not read it; set {now} instead" in apply_transport()
+    monkeypatch.setenv(now, str(own))
+    assert f"{now} names {own}, which is no file, so Fast DDS uses its defaults" in apply_transport()
+    own.touch()
+    assert apply_transport() == f"transport: {now} is set, so your own settings are used"
 
 
 @pytest.mark.parametrize(

@@ -77,3 +77,21 @@ def test_the_home_of_nobody(rig: Any, node: tuple[Any, Any], bundle: Any) -> Non
     client.wait(lambda: client.status["model"].level == rig.DiagnosticStatus.OK, "the model to be well")
     assert not client.value("input", "dropped internal")
     assert not (process.log.parent / "~nobody_here").exists(), "in the folder where the node runs"
+
+
+def test_unknown_names_are_told_and_nothing_is_deleted(node: tuple[Any, Any]) -> None:
+    _, client = node
+    assert client.set(min_confidnce=0.5) == "weakseg.min_confidnce: unknown parameter; did you mean 'min_confidence'?"
+    assert "it is a group, so name a setting in it, as log.folder" in client.set(log=5)
+    assert (
+        client.set(min_confidence=None)
+        == "weakseg.min_confidence: cannot be deleted, as the node needs it; set it to another value"
+    )
+    assert client.set(min_confidence=0.0) == "", "it is still there"
+
+
+def test_values_that_are_at_work_may_be_set_again(node: tuple[Any, Any]) -> None:
+    """As `ros2 param load` does with a whole file of which one line is new."""
+    _, client = node
+    assert client.set(mode="live", autostart=True, replay_queue=64, odometry_topic="", stale_after_s=2.0) == ""
+    assert "replay_queue: can be changed only while" in client.set(mode="live", replay_queue=65)

@@ -173,9 +173,9 @@ def _why_silent(summary: FrameSummary, source: CloudSource) -> str:
     if summary.age_s is not None:
         return f"{source.topic}: no cloud for {summary.age_s:.1f} s"
     return (
-        f"{source.topic}: has {counted(source.publishers, 'publisher')} but no cloud "
-        "arrives; clouds above 512 KiB need the transport "
-        f"profile in the driver's process, too: set {' and '.join(profile_variables())} to {PROFILE} there"
+        f"{source.topic}: has {counted(source.publishers, 'publisher')} but no cloud arrives; either none is sent, or they are "
+        "above 512 KiB, which needs the transport profile in the driver's process, too: "
+        f"set {' and '.join(profile_variables())} to {PROFILE} there"
     )
 
 
@@ -196,8 +196,8 @@ def inference_status(summary: FrameSummary, model: Model | None) -> Status:
     return status
 
 
-def model_status(model: Model | None, config: NodeConfig, fault: str) -> Status:
-    """The bundle at work, and the last sentence on why another one is not."""
+def model_status(model: Model | None, config: NodeConfig, fault: str, loading: str = "") -> Status:
+    """The bundle at work, and the last sentence on why another one is not, or that the first one is under way."""
     status = Status("model", values={"wanted": config.bundle})
     if model is not None:
         info = model.bundle.info
@@ -207,7 +207,9 @@ def model_status(model: Model | None, config: NodeConfig, fault: str) -> Status:
             "labels": info.labels.name,
             "classes": info.labels.num_classes,
         }
-    if fault:
+    if loading:
+        status.worsen(DiagnosticStatus.WARN, loading)
+    elif fault:
         status.worsen(DiagnosticStatus.ERROR, fault)
     elif model is None:
         status.worsen(DiagnosticStatus.WARN, "the node is not configured, so no model is loaded")

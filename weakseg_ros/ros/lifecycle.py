@@ -45,6 +45,8 @@ from weakseg_ros.ros.worker import Mailbox, Worker
 
 CHECK_PEERS_PERIOD_S = 0.5
 LOOK_S = 0.05
+SLOW_S = 10.0
+"""a model that takes longer to load is told about"""
 DOMAIN_WARNING_PERIOD_S = 600.0
 
 
@@ -186,9 +188,17 @@ class SegmentNode(LifecycleNode):
         self.get_logger().info(f"loaded the model {model}")
 
     def _opened(self, config: NodeConfig) -> Segmenter:
-        """The segmenter that the parameters name; a wish to end does not wait for it."""
+        """The segmenter that the parameters name; a wish to end does not wait for it, and neither do the diagnostics."""
         loading = Loading(lambda _: open_segmenter(config, Bundle.load(config.bundle))).start()
+        begin_s, pace = time.monotonic(), Throttle(config.diagnostics_period_s)
         while not loading.over.wait(LOOK_S):
+            lasts_s = time.monotonic() - begin_s
+            if pace.passes("report"):
+                self._report(f"{config.bundle}: has been loading for {lasts_s:.0f} s")
+            if lasts_s > SLOW_S and pace.first("slow"):
+                self.get_logger().info(
+                    f"{config.bundle}: still loading; an engine that is built or timed here first takes minutes"
+                )
             if self.ending.is_set():
                 loading.give_up("the node ends")
                 self.left_behind |= not loading.join()
@@ -198,7 +208,7 @@ class SegmentNode(LifecycleNode):
         config, pipeline = self._settings.config, self._configured()
         pipeline.outputs.announce(pipeline.model.bundle)
         pipeline.frame_recording.follow(config.log, pipeline.model.bundle)
-        self._worker = Worker(pipeline.answer, Mailbox(config.replay_queue if config.mode == "replay" else 0))
+        self._worker = Worker(pipeline.answer, Mailbox(config.replay_queue if config.mode == "replay" else 0, self.ending))
         try:
             self._source = CloudSource(self, config, self._on_cloud, self._on_lost)
         except Exception:
@@ -254,9 +264,10 @@ class SegmentNode(LifecycleNode):
         if self._source is not None:
             self._source.check_publishers()
         if self._pipeline is not None:
-            self._pipeline.outputs.check_subscribers()
+            self._pipeline.outputs.check_peers()
 
-    def _report(self) -> None:
+    def _report(self, loading: str = "") -> None:
+        """Say on /diagnostics how things are; `loading` says that the first model is under way."""
         summary, config = self._statistics.snapshot(), self._settings.config
         model, outputs = (self._pipeline.model, self._pipeline.outputs) if self._pipeline else (None, None)
         sentences = model.domain_report() if model else []
@@ -266,7 +277,7 @@ class SegmentNode(LifecycleNode):
         statuses = (
             diagnostics.input_status(summary, config, self._source),
             diagnostics.inference_status(summary, model),
-            diagnostics.model_status(model, config, self._fault),
+            diagnostics.model_status(model, config, self._fault, loading),
             diagnostics.device_status(model),
             diagnostics.output_status(outputs),
             diagnostics.domain_status(sentences, *((model.wrong_geometry(), model.fit()) if model else ())),

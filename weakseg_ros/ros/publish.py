@@ -6,6 +6,7 @@ from __future__ import annotations
 import array
 import copy
 import json
+import time
 from typing import Any
 
 import numpy as np
@@ -34,6 +35,9 @@ except ImportError:  # not among the PyPI wheels; ~/classes and ~/objects say th
     vision_messages = None
 
 NANOSECONDS = 1_000_000_000
+TWIN = "a node of the same name"
+TWIN_AFTER_S = 40.0
+"""longer than DDS lists a process that was killed"""
 
 
 class Outputs:
@@ -48,6 +52,7 @@ class Outputs:
         self._target_frame = target_frame
         self._transforms = Transforms(node, "target_frame") if target_frame else None
         self._problems: dict[str, str] = {}
+        self._twin_since_s: float | None = None
         frames = QoSProfile(
             history=HistoryPolicy.KEEP_ALL if lossless else HistoryPolicy.KEEP_LAST,
             depth=5,
@@ -68,16 +73,36 @@ class Outputs:
 
     @property
     def problem(self) -> str:
-        """A sentence on a subscriber that asks for a quality of service that is not offered; empty = all are served."""
+        """A sentence on a subscriber that gets nothing, or on a node that publishes the same; empty = neither."""
         return next(iter(self._problems.values()), "")
 
-    def check_subscribers(self) -> None:
-        """Forget the problem of a subscriber that has gone. Call it every now and then."""
+    def check_peers(self) -> None:
+        """Look for another node that publishes the same, and forget the problem of a subscriber that has gone.
+
+        Call it every now and then.
+        """
+        self._look_for_twin()
         for publisher in self._all():
             if publisher.topic_name in self._problems:
                 found = self._node.get_subscriptions_info_by_topic(publisher.topic_name)
                 if all_fit([publisher.qos_profile], (info.qos_profile for info in found)):
                     del self._problems[publisher.topic_name]
+
+    def _look_for_twin(self) -> None:
+        """A process that was left over, or started twice, mixes its answers with ours."""
+        topic = self._labels.topic_name
+        now_s = time.monotonic()
+        if self._node.count_publishers(topic) < 2:
+            self._twin_since_s = None
+            self._problems.pop(TWIN, None)
+            return
+        self._twin_since_s = now_s if self._twin_since_s is None else self._twin_since_s
+        if now_s - self._twin_since_s >= TWIN_AFTER_S and TWIN not in self._problems:
+            self._problems[TWIN] = (
+                f"{topic}: another process publishes it, too, so subscribers get the answers of both; end it, or give one "
+                "of them another name or namespace"
+            )
+            self._node.get_logger().error(self._problems[TWIN])
 
     def announce(self, bundle: Bundle) -> None:
         """Say on latched topics which classes the numbers mean, and which model is at work."""

@@ -57,6 +57,16 @@ def apply_transport(own_settings: bool = False) -> str:
     variables = transport_variables(os.environ)
     os.environ.update(variables)
     if not variables:
-        chosen = next(name for name in _SETTINGS_OF_USERS if os.environ.get(name))
-        return f"transport: {chosen} is set, so your own settings are used"
+        return _chosen_by_user(os.environ)
     return f"transport: Fast DDS profile {PROFILE}; set {' and '.join(variables)} to it in the driver's process, too"
+
+
+def _chosen_by_user(environment: Mapping[str, str]) -> str:
+    """A sentence on the user's own transport, and on what Fast DDS will not make of it."""
+    here = (*profile_variables(), _SETTINGS_OF_USERS[-1])
+    chosen = next(name for name in (*here, *PROFILE_VARIABLES) if environment.get(name))
+    if chosen not in here:
+        return f"transport: {chosen} is set, and this release of ROS 2 does not read it; set {' and '.join(here[:-1])} instead"
+    if chosen in PROFILE_VARIABLES and not Path(environment[chosen]).is_file():
+        return f"transport: {chosen} names {environment[chosen]}, which is no file, so Fast DDS uses its defaults; correct it"
+    return f"transport: {chosen} is set, so your own settings are used"

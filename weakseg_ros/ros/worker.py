@@ -12,17 +12,20 @@ T = TypeVar("T")
 
 STOP_S = 10.0
 """the longest wait for the item at hand"""
+LOOK_S = 0.1
+"""between two looks whether the process is to end"""
 
 
 class Mailbox(Generic[T]):
     """What waits for the worker: the newest item only, or every item.
 
     Live (`capacity` 0) an item that nobody took yet is replaced. With a capacity nothing is lost: `put` waits while
-    the box is full, so that the middleware's own flow control reaches the sender.
+    the box is full, so that the middleware's own flow control reaches the sender; once `ending` is set it waits no longer.
     """
 
-    def __init__(self, capacity: int = 0) -> None:
+    def __init__(self, capacity: int = 0, ending: threading.Event | None = None) -> None:
         self._capacity = capacity
+        self._ending = ending or threading.Event()
         self._items: deque[T] = deque()
         self._changed = threading.Condition()
         self._closed = False
@@ -30,8 +33,10 @@ class Mailbox(Generic[T]):
     def put(self, item: T) -> bool:
         """Leave an item; True where an older one had to go for it. A closed box takes nothing."""
         with self._changed:
-            if self._capacity:
-                self._changed.wait_for(lambda: self._closed or len(self._items) < self._capacity)
+            while self._capacity and len(self._items) >= self._capacity and not self._closed:
+                if self._ending.is_set():
+                    return False
+                self._changed.wait(LOOK_S)  # a signal sets `ending` and wakes nobody
             replaced = not self._capacity and bool(self._items)
             if replaced:
                 self._items.clear()
