@@ -38,7 +38,9 @@ WORK = Path("runs/label_screenshots")
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "chrome")
 FLAGS = ["--no-sandbox", "--use-angle=swiftshader", "--enable-unsafe-swiftshader", "--ignore-gpu-blocklist"]
 SETTLED_MS = 4000
-STREET = 12
+STREET, DRIVE = 12, 7
+RAISED_M = np.array([0.0, 0.0, 5.0])
+"""how much higher the camera stands above several scans"""
 LABELS_FIRST = 9
 """suggested points that are labelled before the first picture"""
 NEAREST_M, FARTHEST_M = 6.0, 14.0
@@ -62,7 +64,61 @@ def main() -> int:
     select(SelectConfig(data=data, bundle=options.bundle, out=log, frames=6, points=20))
     options.out.mkdir(parents=True, exist_ok=True)
     Photographer(log, data, options.port).take(options.out)
+    if options.data is None:
+        record(RecordConfig(out=WORK / "drive", seed=DRIVE, scans_per_street=7, stride=5, workers=1))
+        shoot_several_scans(WORK / "drive", options.port + 1, options.out / "label_scans.png")
     return 0
+
+
+def shoot_several_scans(data: Path, port: int, picture: Path) -> None:
+    """The nearest car of a drive's middle scan, labelled by one click in seven scans."""
+    truth = open_scans(data)
+    raw = truth.labels.to_raw(truth[3].class_id)
+    shutil.rmtree(data / "labels")
+    source = FrameSource(data)
+    state = PageState(ClickStore(data, source.labels), source)
+    state.open(source.keys[3])
+    cloud, car = state.frame.cloud, source.labels.id_of("car")
+    on_cars = np.flatnonzero((source.labels.to_class(raw) == car) & (cloud.xyz[:, 2] > -1.2))
+    near = on_cars[np.linalg.norm(cloud.xyz[on_cars], axis=1) < FARTHEST_M]
+    place = cloud.xyz[near[np.argmin(np.linalg.norm(cloud.xyz[near] - np.median(cloud.xyz[near], axis=0), axis=1))]]
+    server = start_server(port)
+    page = Page(server, state, flight_s=0.0)
+    thread = threading.Thread(target=page.run, daemon=True)
+    thread.start()
+    with sync_playwright() as driver:
+        browser, tab = _opened(driver, port)
+        client = next(iter(server.get_clients().values()))
+        for action, argument in (("together", ""), ("objects", ""), ("class", str(car))):
+            page.ask(action, argument, client)
+        page.ask("click", (np.zeros(3), place.astype(np.float64)), client)
+        _until(lambda: state.mask is not None)
+        page.ask("accept", "", client)
+        page._scene._camera.fly(client, view_points(place) + RAISED_M, place.astype(np.float64))
+        _shoot(tab, picture)
+        browser.close()
+    page.stop()
+    thread.join()
+    server.stop()
+
+
+def _opened(driver: Any, port: int) -> tuple[Any, Any]:
+    """A browser, and a tab of it on the page."""
+    path = next(filter(None, map(shutil.which, BROWSERS)), None)
+    browser = driver.chromium.launch(executable_path=path, args=FLAGS)
+    tab = browser.new_page(viewport=SIZE)
+    tab.goto(f"http://127.0.0.1:{port}")
+    tab.get_by_text("suggested points labelled").wait_for()
+    tab.wait_for_timeout(SETTLED_MS)
+    for close in tab.locator(".mantine-Notification-closeButton").all():
+        close.click()
+    return browser, tab
+
+
+def _shoot(tab: Any, path: Path) -> None:
+    tab.wait_for_timeout(SETTLED_MS)
+    Image.open(io.BytesIO(tab.screenshot())).convert("RGB").save(path, optimize=True)
+    print(f"{path}: {path.stat().st_size // 1000} kB", file=sys.stderr)
 
 
 class Photographer:
@@ -80,23 +136,16 @@ class Photographer:
     def take(self, out: Path) -> None:
         """Write the pictures."""
         self._thread.start()
-        path = next(filter(None, map(shutil.which, BROWSERS)), None)
         with sync_playwright() as driver:
-            browser = driver.chromium.launch(executable_path=path, args=FLAGS)
-            tab = browser.new_page(viewport=SIZE)
-            tab.goto(f"http://127.0.0.1:{self._port}")
-            tab.get_by_text("suggested points labelled").wait_for()
-            tab.wait_for_timeout(SETTLED_MS)
-            for close in tab.locator(".mantine-Notification-closeButton").all():
-                close.click()
+            browser, tab = _opened(driver, self._port)
             self._label_suggestions(tab)
-            self._shoot(tab, out / "label_point.png")
+            _shoot(tab, out / "label_point.png")
             self._show_object(tab)
-            self._shoot(tab, out / "label_object.png")
+            _shoot(tab, out / "label_object.png")
             self._draw_polygon(tab)
-            self._shoot(tab, out / "label_lasso.png")
+            _shoot(tab, out / "label_lasso.png")
             self._show_doubts(tab)
-            self._shoot(tab, out / "label_frames.png")
+            _shoot(tab, out / "label_frames.png")
             browser.close()
         self._page.stop()
         self._thread.join()
@@ -146,11 +195,6 @@ class Photographer:
         for action, argument in (("finish", ""), ("reject", ""), ("view", "uncertainty"), ("home", "")):
             self._page.ask(action, argument, client)
         tab.get_by_role("tab", name="Frames").click()
-
-    def _shoot(self, tab: Any, path: Path) -> None:
-        tab.wait_for_timeout(SETTLED_MS)
-        Image.open(io.BytesIO(tab.screenshot())).convert("RGB").save(path, optimize=True)
-        print(f"{path}: {path.stat().st_size // 1000} kB", file=sys.stderr)
 
 
 def _until(condition: Any) -> None:

@@ -47,6 +47,9 @@ white part that is wrong to take it off, a part that is missing to add it. **U**
 **See less.** **Shift+H** hides the chosen class, **Shift+G** the ground; the tab *View* hides what is too low or too
 high. **Backspace** shows everything again. What is hidden is never labelled.
 
+**Other scans.** Where the sensor's poses are known, **Shift+V** also shows the scans before and after this one, and
+**Shift+M** labels them all at once.
+
 **Mistakes.** **Z** undoes, **Y** does it again, **X** then a click erases. Nothing needs to be saved by hand.
 
 **Move.** Drag: turn. Right drag: shift. Wheel: zoom. **W A S D Q E** and the arrows fly. **V** colours the points by

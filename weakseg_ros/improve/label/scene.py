@@ -17,7 +17,7 @@ from weakseg_ros.improve.label.page_state import PageState
 
 Shape = Literal["circle", "square", "diamond", "sparkle"]
 MASK_COLOR, MASK_SHARE = (255, 255, 255), 0.75
-AROUND_COLOR, AROUND_SIZE, TOGETHER_SIZE = (95, 98, 105), 0.6, 1.0
+AROUND_COLOR, AROUND_SIZE = (95, 98, 105), 0.6
 LASSO_COLOR, LASSO_AWAY_M = (255, 225, 30), 1.0
 """the lasso is drawn so near to the camera that no point hides it"""
 POINT_SIZE_M = 0.045
@@ -56,7 +56,7 @@ class PageScene:
         """Draw the scans around in grey, and what labels of this one reach in the colours of their classes; or none."""
         around = self._state.scans_around()
         colors = np.where(around.class_id[:, None] > 0, self._state.labels.colors_on_black[around.class_id], AROUND_COLOR)
-        self._put("around", around.xyz, colors.astype(np.uint8), TOGETHER_SIZE if self._state.together else AROUND_SIZE)
+        self._put("around", around.xyz, colors.astype(np.uint8), AROUND_SIZE)
 
     def show_labels(self) -> None:
         """Draw what has a label on top, larger, in colour and shape of its class; each object in a shade of its own."""
