@@ -31,7 +31,7 @@ from weakseg_ros.errors import (
 )
 from weakseg_ros.extras import explain
 from weakseg_ros.memory import keep_large_blocks, lack_told_by
-from weakseg_ros.processes import ENDS
+from weakseg_ros.processes import CLEAR_UP_S, ENDS
 
 
 class Verb(NamedTuple):
@@ -82,8 +82,6 @@ VERBS = {
 }
 
 
-CLEAR_UP_S = 5.0
-"""how long a program that was asked to end is left alone"""
 _RUN_UNTIL_CTRL_C = ("node",)
 """verbs that Ctrl+C ends as is meant, whether they run already or still load: launch reports any other code as a crash"""
 _FULL = "free some space and run the command again; what was already written is kept"

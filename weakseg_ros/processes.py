@@ -6,11 +6,13 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
 
-LOOK_S = 0.5
+LOOK_S, CLEAR_UP_S = 0.5, 5.0
+"""between two looks at the parent, and how long a process that was asked to end is left alone"""
 ENDS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 """what asks a program to end: Ctrl+C, whoever manages it, and the end of its terminal"""
 
@@ -35,6 +37,15 @@ def kept_from_signals() -> Iterator[None]:
         signal.pthread_sigmask(signal.SIG_SETMASK, former)
 
 
+def attended(*arguments: str) -> list[str]:
+    """The command of another `weakseg ARGUMENTS`, which ends with this process in whatever way that ends."""
+    code = (
+        "import runpy, sys; from weakseg_ros.processes import end_with_parent; end_with_parent(int(sys.argv.pop(1)));"
+        "runpy.run_module('weakseg_ros', run_name='__main__')"
+    )
+    return [sys.executable, "-c", code, str(os.getpid()), *arguments]
+
+
 def end_with_parent(parent: int) -> None:
     """End this process soon after the process `parent`, which started it, has ended in whatever way."""
     threading.Thread(target=_watch, args=(parent,), name="weakseg-parent", daemon=True).start()
@@ -43,4 +54,6 @@ def end_with_parent(parent: int) -> None:
 def _watch(parent: int) -> None:
     while os.getppid() == parent:
         time.sleep(LOOK_S)
+    os.kill(os.getpid(), signal.SIGTERM)
+    time.sleep(CLEAR_UP_S)
     os._exit(1)

@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from support import PATIENCE_S
 from weakseg_ros.cli import main as weakseg
 from weakseg_ros.data.bag_writer import CloudBagWriter
 from weakseg_ros.deploy.segmenter import Segmenter
@@ -134,14 +135,17 @@ def test_evaluation_starts_and_ends_a_node_of_its_own(bag: Path, bundle: Any, tm
     assert json.loads((out / "summary.json").read_text())["agreement_with_direct"]["share"] == 1.0
 
 
-def test_no_node_is_left_over_when_an_evaluation_is_terminated(rig: Any, bag: Path, bundle: Any, tmp_path: Path) -> None:
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP, signal.SIGKILL])
+def test_no_node_is_left_over_when_an_evaluation_is_ended(
+    number: signal.Signals, rig: Any, bag: Path, bundle: Any, tmp_path: Path
+) -> None:
     command = [sys.executable, "-m", "weakseg_ros", "evaluate", str(bag), "--bundle", str(bundle.folder), "--live"]
     process = subprocess.Popen([*command, "--rate", "0.01", "--out", str(tmp_path)], stderr=subprocess.DEVNULL)
     client = rig.Client("/watcher")
     name = f"weakseg_evaluate_{process.pid}"
     client.wait(lambda: name in client.node.get_node_names(), "the node")
-    process.terminate()
-    assert process.wait(30.0) == 128 + signal.SIGTERM
+    process.send_signal(number)
+    assert process.wait(PATIENCE_S) == (-number if number == signal.SIGKILL else 128 + number)
     client.wait(lambda: name not in client.node.get_node_names(), "the node's end")
     client.close()
 

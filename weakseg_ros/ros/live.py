@@ -9,7 +9,6 @@ import os
 import re
 import signal
 import subprocess
-import sys
 import tempfile
 import threading
 from collections import deque
@@ -31,6 +30,7 @@ from weakseg_ros.measure.summary import replay_figures
 from weakseg_ros.points.encode import fill_message, pack_cloud
 from weakseg_ros.points.input_settings import InputSettings
 from weakseg_ros.points.labelled import unpack_labelled
+from weakseg_ros.processes import attended
 from weakseg_ros.ros.replay_player import LOOK_AT_DROPS, Answer, Player, ReplaySettings
 
 STOP_TIMEOUT_S = 10.0
@@ -41,11 +41,12 @@ START_TIMEOUT_S = 60.0
 class NodeProcess:
     """The node as a process of its own, as a context manager; it is ended by SIGINT, and by force where that fails.
 
-    `exit_code` is set when the block ends. In the main thread SIGTERM ends the block, too, so that no node is left over.
+    `exit_code` is set when the block ends. In the main thread SIGTERM ends the block, too, and where this process is killed the
+    node ends by itself, so that none is left over.
     """
 
     def __init__(self, bundle: Path, arguments: Sequence[str] = ()) -> None:
-        self._command = [sys.executable, "-m", "weakseg_ros", "node", "--bundle", str(bundle), *arguments]
+        self._command = attended("node", "--bundle", str(bundle), *arguments)
         self.exit_code: int | None = None
         self._former: Any = None
 
