@@ -306,3 +306,23 @@ def test_onnxruntime_reports_to_nobody(tiny_bundle: Bundle, tmp_path: Path) -> N
     command = [sys.executable, "-c", code, str(tiny_bundle.folder)]
     subprocess.run(command, check=True, env={**os.environ, **homes}, timeout=PATIENCE_S)
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("turned", [False, True], ids=["as exported", "value before key"])
+def test_weights_in_another_file_are_refused(
+    tiny_bundle: Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, turned: bool
+) -> None:
+    """It would be looked for in the folder that the program runs in, and no hash covers it."""
+    model = onnx.load_from_string(tiny_bundle.read("model.onnx"))
+    tensor = model.graph.initializer[0]
+    (tmp_path / "weights.bin").write_bytes(tensor.raw_data)
+    tensor.ClearField("raw_data")
+    tensor.data_location = onnx.TensorProto.EXTERNAL
+    tensor.external_data.add(key="location", value="weights.bin")
+    blob = model.SerializeToString()
+    if turned:
+        blob = blob.replace(b"\x0a\x08location\x12\x0bweights.bin", b"\x12\x0bweights.bin\x0a\x08location")
+    monkeypatch.chdir(tmp_path)
+    bundle = with_files(tiny_bundle, tmp_path / "bundle", onnx=blob)
+    with pytest.raises(EngineError, match="External data|external data" if turned else "keeps weights in another file"):
+        open_engine(bundle, ["onnxruntime"])

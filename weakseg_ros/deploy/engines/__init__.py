@@ -91,6 +91,10 @@ def try_to_open(bundle: Bundle, label: str, threads: int) -> tuple[Engine | None
         return None, f"{label}: {type(error).__name__}: {str(error).strip() or 'no text'}"
 
 
+KEEPS_WEIGHTS_ELSEWHERE = b"\x0a\x08location\x12"
+"""the entry of an ONNX tensor that names the file of its values: a path from the folder that a program happens to run in"""
+
+
 def label_of(engine: Engine) -> str:
     """What names this engine and its arithmetic in a preference."""
     variant = getattr(engine, "variant", FP32)
@@ -110,7 +114,10 @@ def onnx_of(bundle: Bundle, variant: str, kind: str = "") -> tuple[bytes, str]:
             f"{bundle.folder}: has no ONNX file in {variant} (has {', '.join(bundle.variants) or 'none'}); make one with "
             "'weakseg export --from'"
         )
-    return bundle.read(file), str(bundle.folder / file)
+    content, where = bundle.read(file), str(bundle.folder / file)
+    if KEEPS_WEIGHTS_ELSEWHERE in content:
+        raise EngineError(f"{where}: keeps weights in another file, which no hash covers; export it again as a single file")
+    return content, where
 
 
 def first_line(error: BaseException) -> str:

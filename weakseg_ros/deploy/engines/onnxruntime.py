@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import threading
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -20,6 +21,7 @@ from weakseg_ros.errors import EngineError, counted
 CUDA, TENSORRT = "CUDAExecutionProvider", "TensorrtExecutionProvider"
 PROVIDERS = (CUDA, "CPUExecutionProvider")
 ERRORS_ONLY = 3
+_FOLDER_OF_WEIGHTS = "session.model_external_initializers_file_folder_path"
 
 log = logging.getLogger(__name__)
 WARM_UP_LIMIT_S = 60.0
@@ -158,6 +160,7 @@ def open_session(model: bytes, threads: int, where: str, providers: Sequence[Any
     options.log_severity_level = ERRORS_ONLY
     # Waiting threads sleep instead of spinning: the robot's other processes, and our own ROS thread, need the cores too.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    options.add_session_config_entry(_FOLDER_OF_WEIGHTS, os.devnull)  # a single file is all that there is
     available = onnxruntime.get_available_providers()
     usable = [each for each in providers if (each if isinstance(each, str) else each[0]) in available]
     try:
