@@ -179,6 +179,12 @@ def test_the_command_line_changes_what_the_file_says(street: Path, tmp_path: Pat
     ("changes", "text"),
     [
         ({"shard": "0/2"}, "shard: '0/2' is not i/n"),
+        ({"variants": {"a/b": {"steps": 3}}}, "variants: the name 'a/b' is no name of a folder"),
+        ({"variants": {"": {"steps": 3}}}, "variants: the name '' is no name of a folder"),
+        ({"variants": {"..": {"steps": 3}}}, "variants: the name '..' is no name of a folder"),
+        ({"variants": {"x": {"methods": ["erdaa"]}}}, "unknown 'erdaa'; did you mean 'erda'"),
+        ({"variants": {"x": {"nets": ["lihgt"]}}}, "net: unknown 'lihgt'; did you mean 'light'"),
+        ({"train": {**SMALL, "sparse_labels": "x"}}, "^train: names labels to train on; a benchmark draws its own"),
         ({"methods": ()}, "methods: is empty"),
         ({"ratios": (2.0,)}, "ratios: 2.0 is outside"),
         ({"methods": ("suprvised",)}, "did you mean 'supervised'"),
@@ -203,7 +209,7 @@ def test_what_a_user_gets_wrong_is_said_before_anything_is_trained(changes: dict
 
 
 def test_classes_and_validation_scans_must_be_there(street: Path, tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="label map 'street' has no raod"):
+    with pytest.raises(DataError, match="label map 'street' has no raod; it has road, parking"):
         run(settings(street, tmp_path, classes=("raod",)))
     with pytest.raises(DataError, match="no scans to validate on"):
         run(settings(street, tmp_path, train={**SMALL, "hold_out": 0.0}))

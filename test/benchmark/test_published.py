@@ -51,6 +51,14 @@ def test_published_figures_stand_beside_ours_with_their_source(tmp_path: Path) -
     assert "published" not in report.write_report(tmp_path).read_text()
 
 
+def test_a_class_that_every_row_misses_is_in_the_table(tmp_path: Path) -> None:
+    missed = {"class_iou": {"wall": 0.6, "sofa": 0.0, "lamp": 0.0}, "overlaps": {"wall": [6, 10], "sofa": [0, 9], "lamp": [0, 0]}}
+    (tmp_path / "rows.jsonl").write_text(json.dumps({**row("supervised", 0.01, 0.3), **missed}) + "\n")
+    text = report.write_report(tmp_path).read_text()
+    assert "| labels | method | net | wall | sofa |\n" in text
+    assert "| 1 % | supervised | randlanet | 0.600 | 0.000 |" in text
+
+
 def test_a_full_disk_leaves_the_earlier_picture_and_a_killed_report_nothing(tmp_path: Path) -> None:
     (tmp_path / "rows.jsonl").write_text(f"{json.dumps(row('supervised', 0.01, 0.6))}\n")
     report.write_report(tmp_path)

@@ -41,7 +41,7 @@ def test_a_training_ends_with_quality_bundle_time_and_the_next_command(
     assert "over the 2 classes in the scans" in shown.err
     assert "step 1 of 3, loss" in shown.err  # this is no terminal
     assert "trained 3 steps in" in shown.out
-    assert "over all 19) at step 3, on 1 validation scans" in shown.out
+    assert "over all 19) at step 3, on 1 validation scan\n" in shown.out
     assert f"next: weakseg evaluate {scans} --bundle {bundle}" in shown.out
     newest = max(path.stat().st_mtime_ns for path in run.rglob("*") if path.is_file())
     assert newest <= (bundle / "bundle.yaml").stat().st_mtime_ns, "with a bundle there, nothing is missing"

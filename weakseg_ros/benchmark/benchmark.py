@@ -80,7 +80,8 @@ def open_table(config: BenchmarkConfig) -> tuple[ScanSet, str]:
     unknown = [name for name in config.classes if name not in val_scans.labels.names]
     if unknown:
         raise DataError(
-            f"classes: label map '{val_scans.labels.name}' has no {', '.join(unknown)}; it has {val_scans.labels.names}"
+            f"classes: label map '{val_scans.labels.name}' has no {', '.join(unknown)}; it has "
+            f"{', '.join(val_scans.labels.names[1:])}"
         )
     return train_scans, f"{train_scans.content_hash[:16]}-{val_scans.content_hash[:16]}"
 

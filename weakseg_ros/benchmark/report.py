@@ -7,7 +7,7 @@ import io
 import json
 import math
 import statistics
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -238,12 +238,17 @@ def _with_spread(mean: float, deviation: float, style: str) -> str:
 def _class_table(cells: Cells) -> str:
     """Mean IoU of each class that any row predicts or misses."""
     every = [row for rows in cells.values() for row in rows.values()]
-    names = [name for name in every[0]["class_iou"] if any(row["class_iou"].get(name, 0.0) > 0 for row in every)]
+    names = [name for name in every[0]["class_iou"] if any(_occurs(row, name) for row in every)]
     body = []
     for (line, ratio), rows in sorted(cells.items(), key=lambda item: (-item[0][1], _lines(cells).index(item[0][0]))):
         means = [statistics.fmean(row["class_iou"].get(name, 0.0) for row in rows.values()) for name in names]
         body.append([_percent(ratio), line.name, line.net, *(f"{mean:.3f}" for mean in means)])
     return "## IoU by class\n\n" + markdown(["labels", "method", "net", *names], body)
+
+
+def _occurs(row: Mapping[str, Any], name: str) -> bool:
+    """Whether a class is predicted or labelled anywhere; rows of older versions tell it of classes that were hit."""
+    return bool(row["class_iou"].get(name, 0.0) > 0 or row.get("overlaps", {}).get(name, (0, 0))[1])
 
 
 def _cost_table(cells: Cells, measured: StepTimes) -> str:

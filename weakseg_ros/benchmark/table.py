@@ -6,7 +6,8 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
-from collections.abc import Iterator, Mapping
+import re
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import reduce
 from pathlib import Path
@@ -115,9 +116,9 @@ class BenchmarkConfig:
             raise ConfigError("draw.protocol: 'full' keeps all labels whatever the ratio; choose voxel or per_class")
         for method in (*self.methods, *self.method_settings):
             parts_of(method)
-        for net in (*self.nets, *self.net_settings):
-            if net not in registry.NETS:
-                raise ConfigError(f"net: unknown '{net}'{did_you_mean(net, registry.NETS)}; known: {', '.join(registry.NETS)}")
+        _check_nets([*self.nets, *self.net_settings])
+        for name, variant in self.variants.items():
+            _check_variant(name, variant)
         shard_of(self.shard)
 
     @classmethod
@@ -167,6 +168,25 @@ class Row:
         return _hash({"train": used, "draw": draw, **({"files": files} if files else {})})
 
 
+def _check_nets(names: Iterable[str]) -> None:
+    for net in names:
+        if net not in registry.NETS:
+            raise ConfigError(f"net: unknown '{net}'{did_you_mean(net, registry.NETS)}; known: {', '.join(registry.NETS)}")
+
+
+def _check_variant(name: str, variant: Mapped) -> None:
+    """ConfigError where a variant cannot be a row's name and folder, or is for something that does not exist."""
+    if not re.fullmatch(r"[\w.+ -]*\w[\w.+ -]*", name):
+        raise ConfigError(f"variants: the name '{name}' is no name of a folder; use letters, digits, '_', '-', '.' and '+'")
+    scope = variant if isinstance(variant, Mapping) else {}
+    for key in _SCOPE:
+        if not isinstance(scope.get(key, []), list):
+            raise ConfigError(f"variants.{name}.{key}: expected a list, found '{scope[key]}'")
+    for method in scope.get("methods", []):
+        parts_of(str(method))
+    _check_nets(scope.get("nets", []))
+
+
 def base_settings(config: BenchmarkConfig) -> TrainConfig:
     """The settings that all rows begin from."""
     base = TrainConfig() if config.base == Path() else load_yaml(TrainConfig, _find(config.base))
@@ -179,7 +199,8 @@ def base_settings(config: BenchmarkConfig) -> TrainConfig:
     if base.devices > 1 or base.num_nodes > 1:
         raise ConfigError(f"{config.base}: a row is trained by one process; leave devices at 1 and run several with shard")
     if base.sparse_labels is not None or base.draw.protocol != "full":
-        raise ConfigError(f"{config.base}: names labels to train on; a benchmark draws its own (draw, ratios)")
+        where = "train" if config.base == Path() else config.base
+        raise ConfigError(f"{where}: names labels to train on; a benchmark draws its own (draw, ratios)")
     precision: Any = "32-true" if base.precision == "auto" else base.precision  # of the table, not of a machine
     return dataclasses.replace(base, data=config.data, resume=False, out_bundle=None, precision=precision)
 
@@ -209,7 +230,7 @@ def table(config: BenchmarkConfig) -> list[Row]:
     for seed in config.seeds:
         unchanged: dict[str, Mapped] = {"": {}}
         for name, variant in (unchanged | config.variants).items():
-            for net, ratio, method in _scope(config, variant, name):
+            for net, ratio, method in _scope(config, variant):
                 rows.append(_row(config, base, variant, Row(method, net, ratio, seed, name, config.draw, base)))
     other = next((row for row in rows if row.train.precision != base.precision), None)
     if other is not None:
@@ -236,11 +257,8 @@ def _row(config: BenchmarkConfig, base: TrainConfig, variant: Mapping[str, Any],
     return dataclasses.replace(row, draw=draw, train=train)
 
 
-def _scope(config: BenchmarkConfig, variant: Mapping[str, Any], name: str) -> Iterator[tuple[str, float, str]]:
+def _scope(config: BenchmarkConfig, variant: Mapping[str, Any]) -> Iterator[tuple[str, float, str]]:
     """(net, ratio, method) of each row that the variant is for, within those of the table."""
-    for key in _SCOPE:
-        if not isinstance(variant.get(key, []), list):
-            raise ConfigError(f"variants.{name}.{key}: expected a list, found '{variant[key]}'")
     for net in config.nets:
         for ratio in config.ratios:
             for method in config.methods:
