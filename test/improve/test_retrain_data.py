@@ -14,11 +14,12 @@ import yaml
 from numpy.typing import NDArray
 
 from support.night import KEYS, LABELS, POINTS, SPEC, click, scan_of, settings, write
+from weakseg_ros.data.scan_sets import ScanSet
 from weakseg_ros.data.scan_writer import ScanWriter
 from weakseg_ros.data.scans import open_scans
 from weakseg_ros.deploy.bundle import Bundle
 from weakseg_ros.deploy.segmentation import Segmentation
-from weakseg_ros.errors import DataError
+from weakseg_ros.errors import ConfigError, DataError
 from weakseg_ros.improve.label.clicks import ClickStore
 from weakseg_ros.improve.log.store import FrameWriter, Origin, Worth
 from weakseg_ros.improve.retrain.data import logs_in, open_clicks, open_retrain_data, split_by_name
@@ -113,6 +114,47 @@ def test_clicks_of_the_same_classes_with_other_raw_ids_are_understood_and_left_a
             ):
                 open_retrain_data(settings(place), toy)
         assert [file.read_bytes() for file in files] == before
+
+
+def test_clicks_of_another_name_rejected_ones_and_no_folder_are_told(world: Path, place: Path) -> None:
+    toy, log = Bundle.load(place / "models" / "toy"), place / "log"
+    click(log, world / "night", KEYS[:2])
+    store = ClickStore(log, LABELS)
+    for key in KEYS[:2]:
+        store.review(key, accepted=False)
+    with pytest.raises(DataError, match=r"2 labelled scans were rejected in review, and no other one is labelled; mark them"):
+        open_clicks(settings(place), toy, [])
+    store.path.rename(store.path.with_name("anna"))
+    with pytest.raises(DataError, match=r"log: has no clicks called 'clicks', but anna; name them with --clicks"):
+        open_clicks(settings(place), toy, [])
+    with pytest.raises(ConfigError, match="name: 'a/b' is no name of a folder"):
+        settings(place, name="a/b")
+    for wrong in (place / "absent", log / "manifest.yaml"):
+        with pytest.raises(DataError, match=r"is no folder; give that of a log"):
+            open_clicks(settings(place, frames=wrong), toy, [])
+
+
+def test_what_is_learnt_is_not_judged_by_and_what_is_held_out_is_not_learnt(world: Path, place: Path) -> None:
+    day = place / "day"
+    shutil.copytree(world / "day", day)
+    click(day, world / "day", KEYS)
+    data = open_retrain_data(settings(place, frames=day, regression=day), Bundle.load(place / "models" / "toy"))
+
+    def clouds(scans: ScanSet | None) -> set[bytes]:
+        assert scans is not None
+        return {scans[number].cloud.xyz.tobytes() for number in range(len(scans))}
+
+    assert not clouds(data.regression) & clouds(data.new)
+    assert not clouds(data.replay) & clouds(data.held_out)
+    assert len(data.regression) == 10 - len(data.new)
+    assert (
+        f"{len(data.new)} of the 10 scans of the regression set are frames whose clicks are learnt, and left out"
+        in data.problems[0]
+    )
+    small = write(place / "small", 2, night=True, seed=2)
+    click(place / "log", world / "night", KEYS)
+    with pytest.raises(DataError, match=r"of the 2 scans of the regression set, 2 have clicks that are learnt, so nothing"):
+        open_retrain_data(settings(place, regression=small), Bundle.load(place / "models" / "toy"))
 
 
 def test_what_cannot_be_used_is_left_out_and_said(world: Path, place: Path) -> None:

@@ -35,10 +35,10 @@ from weakseg_ros.weak.sparse_labels import (
     SparseRecord,
     SparseScans,
     hash_of_points,
+    is_clicked,
     is_unfinished,
     raw_ids_of,
 )
-from weakseg_ros.yaml_files import read_yaml
 
 log = logging.getLogger(__name__)
 
@@ -204,11 +204,6 @@ def _check_room(folder: Path, overwrite: bool) -> None:
         raise DataError(f"{folder}: is not empty; choose another folder with --out, or replace an earlier draw with --overwrite")
     strangers = [path for path in folder.rglob("*") if path.is_file() and path.suffix != ".label" and path != folder / RECORD]
     strangers = [path for path in strangers if not is_ours(path.name)]
-    if strangers or _is_clicked(folder):
+    if strangers or is_clicked(folder):
         what = strangers[0].name if strangers else "clicks made by a person"
         raise DataError(f"{folder}: holds {what}, which 'weakseg sparse' did not draw; choose another folder with --out")
-
-
-def _is_clicked(folder: Path) -> bool:
-    content = read_yaml(folder / RECORD)
-    return isinstance(content, dict) and content.get("version") == RECORD_VERSION and content.get("draw") is None

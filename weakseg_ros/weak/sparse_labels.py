@@ -271,6 +271,9 @@ def sparse_scans(scans: ScanSet, folder: Path, unlabelled: bool = False) -> Scan
     if record.draw is None:
         rejected = {key for key, word in record.reviews.items() if word == "rejected"}
         clicked = [i for i, key in enumerate(scans.keys) if key in record.positions and key not in rejected]
+        if not clicked and rejected & set(scans.keys):
+            count = counted(len(rejected & set(scans.keys)), "labelled scan was", "labelled scans were")
+            raise DataError(f"{folder}: {count} rejected in review, and no other one is labelled; mark them as done again")
         if not clicked:
             raise DataError(
                 f"{folder}: none of the {counted(len(scans), 'scan')} of '{scans.name}' is labelled here; click some points first"
@@ -296,6 +299,12 @@ def classes_of(record: SparseRecord) -> LabelMap:
 def hash_of_points(cloud: Cloud) -> str:
     """Hex SHA-256 over the positions of a cloud: whether labels belong to it."""
     return hashlib.sha256(np.ascontiguousarray(cloud.xyz).tobytes()).hexdigest()
+
+
+def is_clicked(folder: Path) -> bool:
+    """Whether a folder with a record of sparse labels holds clicks of a person, not a draw."""
+    content = read_yaml(folder / RECORD)
+    return isinstance(content, dict) and content.get("version") == RECORD_VERSION and content.get("draw") is None
 
 
 def is_unfinished(folder: Path) -> bool:

@@ -82,5 +82,7 @@ class RetrainConfig:
 
     def __post_init__(self) -> None:
         check_ranges(self)
+        if "/" in self.name:
+            raise ConfigError(f"name: '{self.name}' is no name of a folder; leave out '/', --models says where it is")
         if self.no_replay and self.replay is not None:
             raise ConfigError("no_replay: contradicts replay; leave one of them out")

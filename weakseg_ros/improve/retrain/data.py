@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -13,18 +13,20 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from weakseg_ros.data.findings import some
 from weakseg_ros.data.frame_log import FrameScans, read_records
 from weakseg_ros.data.scan_sets import Scan, ScanCollection, ScanSet, Subset, readable
 from weakseg_ros.data.scans import open_scans
 from weakseg_ros.deploy.bundle import Bundle
 from weakseg_ros.errors import DataError, WeaksegError, counted
+from weakseg_ros.files import inside
 from weakseg_ros.improve.label.clicks import open_as_clicked
 from weakseg_ros.improve.retrain.config import RetrainConfig
 from weakseg_ros.train.config import TrainConfig
 from weakseg_ros.train.finetune import ModelScans, commands_of, training_of
 from weakseg_ros.train.training_data import moved_labels, open_data
 from weakseg_ros.weak.changed_map import follow
-from weakseg_ros.weak.sparse_labels import PartlyLabelled
+from weakseg_ros.weak.sparse_labels import RECORD, PartlyLabelled, hash_of_points, is_clicked
 
 FEWEST_FRAMES = 2
 
@@ -75,8 +77,8 @@ def open_retrain_data(config: RetrainConfig, bundle: Bundle) -> RetrainData:
         old, validated_on = _open_old(config, bundle, training, problems)
     replay = None
     if old is not None and not config.no_replay:
-        replay = _as_seen(_drawn(old, config.replay_scans, config.seed), bundle)
-    regression = _regression(config, bundle, validated_on)
+        replay = _as_seen(_drawn(_without(old, held_out), config.replay_scans, config.seed), bundle)
+    regression = _regression(config, bundle, validated_on, new, problems)
     return RetrainData(new, held_out, replay, regression, training, clicks, held_out_clicks, tuple(problems), around)
 
 
@@ -173,8 +175,8 @@ def _logs_before(fresh: Sequence[Path], bundle: Bundle, problems: list[str]) -> 
 
 def _usable(folder: Path, bundle: Bundle, name: str, problems: list[str]) -> ScanSet:
     """The clicked frames of a log that can be read and fit their labels."""
-    if not (folder / "sparse" / name).is_dir():
-        raise DataError(f"{folder}: it has no labels yet; click some points with 'weakseg label {folder}'")
+    if not inside(folder / "sparse", name).is_dir():
+        raise DataError(_no_clicks(folder, name))
     store = open_as_clicked(folder, bundle.labels, name)
     advice = f"retrain a bundle with the classes of the clicks, or click with those of {bundle.name}"
     gone = follow(store.record, bundle.labels, str(store.path), advice).gone
@@ -203,6 +205,16 @@ def _usable(folder: Path, bundle: Bundle, name: str, problems: list[str]) -> Sca
             f"evaluation: label more with 'weakseg label {folder}'"
         )
     return Subset(scans, good)
+
+
+def _no_clicks(folder: Path, name: str) -> str:
+    """What to do about a folder that has no clicks of this name."""
+    if not folder.is_dir():
+        return f"{folder}: is no folder; give that of a log, of scans, or of several of them with --frames"
+    clicked = [path.parent.name for path in sorted(folder.glob(f"sparse/*/{RECORD}")) if is_clicked(path.parent)]
+    if clicked:
+        return f"{folder}: has no clicks called '{name}', but {some(clicked)}; name them with --clicks"
+    return f"{folder}: it has no labels yet; click some points with 'weakseg label {folder}'"
 
 
 def _among_others(clicked: Subset, folder: Path, held: set[str], bundle: Bundle) -> ScanSet:
@@ -256,8 +268,10 @@ def _open_old(
     return scans, validated_on
 
 
-def _regression(config: RetrainConfig, bundle: Bundle, validated_on: ScanSet | None) -> ModelScans:
-    """The fixed set that the new bundle must not get worse on."""
+def _regression(
+    config: RetrainConfig, bundle: Bundle, validated_on: ScanSet | None, new: ScanSet, problems: list[str]
+) -> ModelScans:
+    """The fixed set that the new bundle must not get worse on, without the frames whose clicks it learns."""
     if config.regression is not None:
         scans: ScanSet | None = open_scans(config.regression, config.regression_split, bundle.labels)
     else:
@@ -267,6 +281,15 @@ def _regression(config: RetrainConfig, bundle: Bundle, validated_on: ScanSet | N
     if config.regression_scans and len(scans) > config.regression_scans:
         chosen = np.unique(np.linspace(0, len(scans) - 1, config.regression_scans).round().astype(int))
         scans = Subset(scans, chosen.tolist())
+    apart = _without(scans, new)
+    if len(apart) < len(scans):
+        fault = f"{scans.name}: {len(scans) - len(apart)} of the {counted(len(scans), 'scan')} of the regression set"
+        if not len(apart):
+            raise DataError(f"{fault} are frames whose clicks are learnt, so nothing is left to judge by; name others")
+        problems.append(
+            f"{fault} {'is a frame' if len(scans) - len(apart) == 1 else 'are frames'} whose clicks are learnt, and left out"
+        )
+    scans = apart
     if not any(_labelled_points(scans[number]) for number in range(len(scans))):  # a gate without truth would let all pass
         fault = f"{scans.name}: no point of the regression set has a label in the classes of {bundle.name}"
         raise DataError(f"{fault}; name labelled scans with --regression")
@@ -293,6 +316,19 @@ def _as_seen(scans: ScanSet, bundle: Bundle, intensity_scale: float = 0.0) -> Mo
             f"'{bundle.labels.name}'; give data of the bundle's classes"
         )
     return ModelScans(scans, bundle.info, intensity_scale)
+
+
+def _without(scans: ScanSet, others: ScanSet) -> ScanSet:
+    """The scans whose points are not those of a scan of the others."""
+    known = {hash_of_points(others[number].cloud) for number in range(len(others))}
+    return Subset(scans, [number for number in range(len(scans)) if not _is_among(scans, number, known)])
+
+
+def _is_among(scans: ScanSet, number: int, known: Collection[str]) -> bool:
+    try:
+        return hash_of_points(scans[number].cloud) in known
+    except DataError:
+        return False  # whoever reads it next says so
 
 
 def _drawn(scans: ScanSet, count: int, seed: int) -> ScanSet:
