@@ -283,12 +283,10 @@ def _regression(
         scans = Subset(scans, chosen.tolist())
     apart = _without(scans, new)
     if len(apart) < len(scans):
-        fault = f"{scans.name}: {len(scans) - len(apart)} of the {counted(len(scans), 'scan')} of the regression set"
+        these = f"{scans.name}: of the {counted(len(scans), 'scan')} of the regression set, {len(scans) - len(apart)}"
         if not len(apart):
-            raise DataError(f"{fault} are frames whose clicks are learnt, so nothing is left to judge by; name others")
-        problems.append(
-            f"{fault} {'is a frame' if len(scans) - len(apart) == 1 else 'are frames'} whose clicks are learnt, and left out"
-        )
+            raise DataError(f"{these} have clicks that are learnt, so nothing is left to judge by; name others with --regression")
+        problems.append(f"{these} with clicks that are learnt are left out")
     scans = apart
     if not any(_labelled_points(scans[number]) for number in range(len(scans))):  # a gate without truth would let all pass
         fault = f"{scans.name}: no point of the regression set has a label in the classes of {bundle.name}"
