@@ -80,6 +80,8 @@ def test_the_panel_outlives_a_frame_that_the_log_has_replaced(tmp_path: Path) ->
             log.remove(session.frame.key)
             session.refresh()
             panel.show("height")
+            assert session.frame.key not in session.source.keys
+            assert "Frame 0 of 1" in panel._task.content
         finally:
             server.stop()
 

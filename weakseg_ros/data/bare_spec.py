@@ -7,6 +7,7 @@ import logging
 from collections.abc import Sequence
 from functools import lru_cache
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,6 +28,7 @@ LASER_GAP_DEG = 0.05
 """points whose inclinations are farther apart than this come from two lasers"""
 LASERS = (8, 200)
 FULL_CIRCLE_DEG = 300.0
+"""a sweep that covers at least this is taken to be a full turn"""
 
 
 @lru_cache(maxsize=64)
@@ -77,21 +79,47 @@ def _readable(files: Sequence[Path]) -> list[NDArray[np.float64]]:
 
 
 def _measured(scans: Sequence[NDArray[np.float64]], inclination: Sequence[NDArray[np.float64]]) -> RangeSpec:
-    low, high = np.percentile(np.concatenate(inclination), (0.1, 99.9))
     azimuth = np.concatenate([np.degrees(np.arctan2(xyz[:, 1], xyz[:, 0])) for xyz in scans])
-    right, left = np.percentile(azimuth, (0.1, 99.9))
-    full = left - right >= FULL_CIRCLE_DEG
+    edges = field_of_view(np.concatenate(inclination), azimuth, MARGIN_DEG)
     rows = max(map(_lasers, inclination))
     known = LASERS[0] <= rows <= LASERS[1]
     per_row = max(map(len, scans)) / rows
-    columns = int(np.clip(2 ** round(float(np.log2(max(1.0, per_row)))), 256, 2048)) if known and full else 2048
-    return RangeSpec(
-        height=rows if known else 64,
-        width=columns,
-        fov_up_deg=min(90.0, round(float(high) + MARGIN_DEG, 1)),
-        fov_down_deg=max(-90.0, round(float(low) - MARGIN_DEG, 1)),
-        fov_left_deg=180.0 if full else min(180.0, round(float(left) + MARGIN_DEG, 1)),
-        fov_right_deg=-180.0 if full else max(-180.0, round(float(right) - MARGIN_DEG, 1)),
+    columns = int(np.clip(2 ** round(float(np.log2(max(1.0, per_row)))), 256, 2048)) if known and edges.is_full_turn else 2048
+    return edges.spec(rows if known else 64, columns)
+
+
+class FieldOfView(NamedTuple):
+    """Where a sensor's points lie, with a margin; signed angles in deg as in RangeSpec."""
+
+    up_deg: float
+    down_deg: float
+    left_deg: float
+    right_deg: float
+    is_full_turn: bool
+
+    def spec(self, height: int, width: int) -> RangeSpec:
+        """A range image of this size over it."""
+        return RangeSpec(
+            height=height,
+            width=width,
+            fov_up_deg=self.up_deg,
+            fov_down_deg=self.down_deg,
+            fov_left_deg=self.left_deg,
+            fov_right_deg=self.right_deg,
+        )
+
+
+def field_of_view(inclination_deg: NDArray[np.float64], azimuth_deg: NDArray[np.float64], margin_deg: float) -> FieldOfView:
+    """What holds all but a thousandth of the points at each edge, whose angles are (N,) each; a wide one is a full turn."""
+    low, high = np.percentile(inclination_deg, (0.1, 99.9))
+    right, left = np.percentile(azimuth_deg, (0.1, 99.9))
+    full = bool(left - right >= FULL_CIRCLE_DEG)
+    return FieldOfView(
+        up_deg=min(90.0, round(float(high) + margin_deg, 1)),
+        down_deg=max(-90.0, round(float(low) - margin_deg, 1)),
+        left_deg=180.0 if full else min(180.0, round(float(left) + margin_deg, 1)),
+        right_deg=-180.0 if full else max(-180.0, round(float(right) - margin_deg, 1)),
+        is_full_turn=full,
     )
 
 

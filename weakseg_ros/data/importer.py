@@ -19,8 +19,9 @@ from weakseg_ros.config import parse, setting
 from weakseg_ros.data.bag_files import is_bag
 from weakseg_ros.data.bag_odometry import BagOdometry
 from weakseg_ros.data.bags import PartialBagError, find_cloud_topic, read_clouds
+from weakseg_ros.data.bare_spec import field_of_view
 from weakseg_ros.data.cloud_files import READERS, cloud_files, read_cloud_file
-from weakseg_ros.data.many_bags import Row, Runner, are_whole, bags_for, each_bag, one_by_one, only_here
+from weakseg_ros.data.many_bags import EXIT_PARTIAL, Row, Runner, are_whole, bags_for, each_bag, one_by_one, only_here
 from weakseg_ros.data.other_forms import below, foreign
 from weakseg_ros.data.ray_settings import RaySettings, anywhere
 from weakseg_ros.data.scan_files import MANIFEST
@@ -38,8 +39,6 @@ from weakseg_ros.points.sanity import LEVELLED, findings
 from weakseg_ros.progress import Progress
 from weakseg_ros.registry import DEFAULT_BUNDLE
 
-FULL_CIRCLE_DEG = 300.0
-"""a sweep that covers at least this is taken to be a full turn"""
 MARGIN_DEG = 1.0
 LEFT_OUT = {"empty", "without odometry"}
 """why clouds are left out although nothing is wrong with them"""
@@ -270,17 +269,8 @@ def guess_spec(cloud: Cloud) -> RangeSpec:
     organised = 1 < cloud.height <= cloud.width
     height = cloud.height if organised else rings if rings > 1 else 64
     width = cloud.width if organised else 2 ** round(np.log2(len(cloud) / rings)) if rings > 1 else 2048
-    low, high = np.percentile(np.degrees(np.arctan2(z, np.hypot(x, y))), (0.1, 99.9))
-    right, left = np.percentile(np.degrees(np.arctan2(y, x)), (0.1, 99.9))
-    full = left - right >= FULL_CIRCLE_DEG
-    return RangeSpec(
-        height=int(np.clip(height, 1, 4096)),
-        width=int(np.clip(width, 1, 16384)),
-        fov_up_deg=min(90.0, round(float(high) + MARGIN_DEG, 1)),
-        fov_down_deg=max(-90.0, round(float(low) - MARGIN_DEG, 1)),
-        fov_left_deg=180.0 if full else min(180.0, round(float(left) + MARGIN_DEG, 1)),
-        fov_right_deg=-180.0 if full else max(-180.0, round(float(right) - MARGIN_DEG, 1)),
-    )
+    edges = field_of_view(np.degrees(np.arctan2(z, np.hypot(x, y))), np.degrees(np.arctan2(y, x)), MARGIN_DEG)
+    return edges.spec(int(np.clip(height, 1, 4096)), int(np.clip(width, 1, 16384)))
 
 
 def main(argv: Sequence[str], runner_of: Callable[[RaySettings, Path], Runner] = only_here) -> int:
@@ -293,12 +283,12 @@ def main(argv: Sequence[str], runner_of: Callable[[RaySettings, Path], Runner] =
         raise DataError("no data is given; name a bag or files of clouds ('weakseg import drive --out scans')")
     bags = bags_for(config, config.bag, config.more)
     if bags:
-        return 0 if are_whole(import_many(config, bags, runner_of(config, config.folder))) else 1
+        return 0 if are_whole(import_many(config, bags, runner_of(config, config.folder))) else EXIT_PARTIAL
     report = import_data(config)
     _say(config, report)
     if report.is_whole:
         say(f"next: weakseg evaluate {config.folder} --bundle {DEFAULT_BUNDLE}")
-    return 0 if report.is_whole else 1
+    return 0 if report.is_whole else EXIT_PARTIAL
 
 
 def import_many(config: ImportConfig, bags: Sequence[Path], over: Runner = one_by_one) -> list[Row]:

@@ -20,6 +20,8 @@ from weakseg_ros.reads import read_json
 
 MANIFEST = "bags.json"
 JOURNAL = "bags.jsonl"
+EXIT_PARTIAL = 1
+"""of a verb that could not do all that it was asked for"""
 """the rows of a run that goes on, one a line; the manifest takes them in when the run ends"""
 LIST_SUFFIX = ".txt"
 Row = dict[str, Any]

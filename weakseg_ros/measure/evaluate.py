@@ -13,7 +13,7 @@ from typing import Annotated, Any, Literal
 import tyro
 
 from weakseg_ros.config import parse, setting, shard_of
-from weakseg_ros.data.many_bags import Runner, bags_for
+from weakseg_ros.data.many_bags import EXIT_PARTIAL, Runner, bags_for
 from weakseg_ros.data.ray_settings import RaySettings
 from weakseg_ros.deploy.bundle import Bundle
 from weakseg_ros.deploy.engines import label_of
@@ -23,9 +23,9 @@ from weakseg_ros.deploy.tracking import Tracker
 from weakseg_ros.errors import CloudError, ConfigError, DataError, ReplayError, complain, counted, say
 from weakseg_ros.extras import need
 from weakseg_ros.files import check_can_write
-from weakseg_ros.measure.evaluation import Evaluation
+from weakseg_ros.measure.evaluation import SUMMARY_FILE, Evaluation
 from weakseg_ros.measure.inputs import Input, Item, open_input
-from weakseg_ros.measure.label_files import SUMMARY_FILE, compare_files, in_words
+from weakseg_ros.measure.label_files import compare_files, in_words
 from weakseg_ros.measure.many import evaluate_many
 from weakseg_ros.measure.merge import merge
 from weakseg_ros.measure.summary import Unanswered
@@ -33,8 +33,6 @@ from weakseg_ros.measure.verdict import not_answered, not_to_trust
 from weakseg_ros.points.labels import LabelMap
 from weakseg_ros.progress import Progress
 from weakseg_ros.registry import DEFAULT_BUNDLE
-
-EXIT_PARTIAL = 1
 
 
 @dataclass(frozen=True)

@@ -15,12 +15,12 @@ from weakseg_ros.data.scan_files import LABEL_SUFFIXES, own_files, read_raw_labe
 from weakseg_ros.environment import environment
 from weakseg_ros.errors import DataError, counted
 from weakseg_ros.files import check_can_write, make_folder, write_json
+from weakseg_ros.measure.evaluation import SUMMARY_FILE
 from weakseg_ros.measure.metrics import ConfusionMatrix
 from weakseg_ros.measure.panoptic import PanopticQuality
 from weakseg_ros.measure.summary import panoptic_figures
 from weakseg_ros.points.labels import LabelMap
 
-SUMMARY_FILE = "summary.json"
 PREDICTIONS, LABELS = "predictions", "labels"
 FOLDERS = (PREDICTIONS, LABELS, "sequences")
 """names of folders that say what lies in them, not which scan it is of"""

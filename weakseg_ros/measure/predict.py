@@ -13,7 +13,7 @@ import tyro
 from numpy.typing import NDArray
 
 from weakseg_ros.config import parse, setting
-from weakseg_ros.data.many_bags import Row, Runner, are_whole, bags_for, each_bag, one_by_one, only_here
+from weakseg_ros.data.many_bags import EXIT_PARTIAL, Row, Runner, are_whole, bags_for, each_bag, one_by_one, only_here
 from weakseg_ros.data.prediction_files import ZIP, Predicted, PredictionFolder, check_submission, server_ids
 from weakseg_ros.data.ray_settings import RaySettings, anywhere
 from weakseg_ros.deploy.bundle import Bundle
@@ -28,8 +28,6 @@ from weakseg_ros.measure.verdict import not_answered
 from weakseg_ros.points.labels import NO_LABELS, LabelMap, pack_raw
 from weakseg_ros.progress import Progress
 from weakseg_ros.registry import DEFAULT_BUNDLE
-
-EXIT_PARTIAL = 1
 
 
 @dataclass(frozen=True)

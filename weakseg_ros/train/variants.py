@@ -18,6 +18,7 @@ from weakseg_ros.batches.batches import label_image
 from weakseg_ros.data.scan_sets import ScanSet
 from weakseg_ros.data.scans import open_splits
 from weakseg_ros.deploy.bundle import CARD_FILE, KIND_ONNX, KIND_SAMPLE, Bundle, BundleInfo, VariantFacts, kind_of, write_bundle
+from weakseg_ros.deploy.engines.choice import LEAST_AGREEMENT
 from weakseg_ros.deploy.engines.onnxruntime import open_session
 from weakseg_ros.deploy.frontends import FrontendSettings, make_frontend
 from weakseg_ros.errors import BundleError, DataError, counted
@@ -28,8 +29,6 @@ from weakseg_ros.train.quantise import MAKERS, classes_to_bytes_last, content_of
 HOLD_OUT = 0.2
 """share of the scans that variants are measured on where the data have no validation split"""
 CALIBRATION_SCANS, VALIDATION_SCANS = 16, 16
-LEAST_AGREEMENT = {"fp16": 0.99, "int8": 0.95, "int8-tensorrt": 0.93}
-"""share of the pixels with a point that must get the class that they get in float32"""
 MOST_MIOU_LOST = {"fp16": 0.005, "int8": 0.01, "int8-tensorrt": 0.01}
 SECTION = "## In other precisions"
 FORMER_SECTION = "## In other arithmetic"

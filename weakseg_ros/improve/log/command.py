@@ -7,14 +7,12 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from weakseg_ros.config import parse
-from weakseg_ros.data.many_bags import Runner, bags_for, only_here
+from weakseg_ros.data.many_bags import EXIT_PARTIAL, Runner, bags_for, only_here
 from weakseg_ros.data.ray_settings import RaySettings
 from weakseg_ros.errors import DataError, counted, say
 from weakseg_ros.improve.log.select import SelectConfig, say_why_fewer, select
 from weakseg_ros.improve.log.select_many import select_many
 from weakseg_ros.registry import DEFAULT_BUNDLE
-
-EXIT_PARTIAL = 1
 
 
 def main(argv: Sequence[str], runner_of: Callable[[RaySettings, Path], Runner] = only_here) -> int:

@@ -8,9 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from weakseg_ros.nets.heads.referring import MOST_LAYERS, Matched, ReferringHead
-
-MEANT = 0.5
+from weakseg_ros.nets.heads.referring import MEANT, MOST_LAYERS, Matched, ReferringHead
 
 
 def answered(matched: Matched, valid: Tensor) -> Tensor:
