@@ -56,6 +56,38 @@ def test_a_mismatch_is_an_error_and_not_silence(rig: Any, start: Start, bundle: 
     assert process.end() == 0
 
 
+def test_a_subscriber_that_goes_takes_its_problem_with_it_where_another_one_is_served(
+    rig: Any, start: Start, bundle: Any
+) -> None:
+    process, client = start("--bundle", str(bundle.folder))
+    client.connect()
+    durable = rig.QoSProfile(
+        depth=1, reliability=rig.ReliabilityPolicy.BEST_EFFORT, durability=rig.DurabilityPolicy.TRANSIENT_LOCAL
+    )
+    for profile, word in ((durable, "durability"), (rig.QoSProfile(depth=1), "reliability")):
+        asking = client.node.create_subscription(rig.PointCloud2, client.labels.topic_name, print, profile)
+        client.wait(lambda w=word: f"another {w} than" in client.status["output"].message, f"the problem with {word}")
+        assert ("qos_overrides." in client.status["output"].message) == (word == "reliability"), "no way that leads nowhere"
+        client.node.destroy_subscription(asking)
+        client.wait(lambda: client.status["output"].level == rig.DiagnosticStatus.OK, "the problem to go with its subscriber")
+    assert process.end() == 0
+
+
+def test_publishers_that_come_back_with_another_reliability_are_followed_without_a_complaint(
+    rig: Any, start: Start, bundle: Any
+) -> None:
+    process, client = start("--bundle", str(bundle.folder))
+    client.connect()
+    client.wait(lambda: client.value("input", "reliability") == "reliable", "the subscription to follow")
+    client.node.destroy_publisher(client.points)
+    best_effort = rig.QoSProfile(depth=10, reliability=rig.ReliabilityPolicy.BEST_EFFORT)
+    client.points = client.node.create_publisher(rig.PointCloud2, "points", best_effort)
+    client.wait(lambda: client.answer_to(rig.make_cloud(rig.street_points(100)), 0.5), "an answer")
+    assert client.value("input", "reliability") == "best_effort"
+    assert "offers another" not in process.text()
+    assert process.end() == 0
+
+
 def test_quality_of_service_can_be_overridden(rig: Any, start: Start, bundle: Any) -> None:
     reliable = rig.QoSProfile(depth=10, reliability=rig.ReliabilityPolicy.RELIABLE)
     namespace = f"/robot{rig.NodeProcess.count + 1}"

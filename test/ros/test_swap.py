@@ -171,3 +171,14 @@ def test_another_engine_for_the_old_model_does_not_undo_a_swap(rig: Any, tmp_pat
     assert (model.bundle.name, model.engine) == ("new", "slow")
     assert model.refused == ["plain: it has caught a cold"]
     model.close()
+
+
+def test_each_way_to_be_absent_is_tried_once(tmp_path: Path) -> None:
+    """So that the diagnostics tell the latest one."""
+    optional("rclpy")
+    from weakseg_ros.ros.watch import BundleWatch
+
+    watch, place = BundleWatch(), tmp_path / "current"
+    for change in (lambda: None, lambda: place.symlink_to("/nowhere"), lambda: (place.unlink(), place.write_text("x"))):
+        change()
+        assert [watch.changed(str(place)) for _ in range(2)] == [True, False]

@@ -120,6 +120,8 @@ class CloudSource:
         self._on_cloud(serialized)
 
     def _on_incompatible(self, event: Any) -> None:
+        if self._follows_publishers:
+            return  # the next look at them subscribes anew
         policy = qos_policy_name_from_kind(event.last_policy_kind).lower()
         self.problem = (
             f"{self.topic}: a publisher offers another {policy} than this node asks for ({self.reliability.name.lower()}), "

@@ -26,7 +26,7 @@ from weakseg_ros.points.labelled import pack_labelled
 from weakseg_ros.points.labels import LabelMap
 from weakseg_ros.ros.compatibility import PublisherEventCallbacks, all_fit
 from weakseg_ros.ros.objects import detections, markers
-from weakseg_ros.ros.qos_overrides import overridable
+from weakseg_ros.ros.qos_overrides import POLICIES, overridable, override_of
 from weakseg_ros.ros.transforms import Transforms
 
 try:
@@ -168,9 +168,9 @@ class Outputs:
         def on_incompatible(event: Any) -> None:
             policy = qos_policy_name_from_kind(event.last_policy_kind).lower()
             name = self._node.resolve_topic_name(topic)
+            ours = f", or ours with {override_of(self._node, topic, 'publisher', policy)}" if policy in POLICIES else ""
             self._problems[name] = (
-                f"{name}: a subscriber asks for another {policy} than is offered, and gets nothing; "
-                f"change its {policy}, or ours with qos_overrides.{name}.publisher.{policy}"
+                f"{name}: a subscriber asks for another {policy} than is offered, and gets nothing; change its {policy}{ours}"
             )
             self._node.get_logger().error(self._problems[name])
 

@@ -26,6 +26,6 @@ def _identity(where: str) -> tuple[object, ...]:
     try:
         folder = find_bundle(where)
         status = (folder / INFO_FILE).stat()
-    except (BundleError, OSError):
-        return ("absent", where)
+    except (BundleError, OSError) as error:
+        return ("absent", str(error))
     return folder, status.st_ino, status.st_mtime_ns, status.st_size
