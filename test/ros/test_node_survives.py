@@ -88,6 +88,8 @@ def test_unknown_names_are_told_and_nothing_is_deleted(node: tuple[Any, Any]) ->
         == "weakseg.min_confidence: cannot be deleted, as the node needs it; set it to another value"
     )
     assert client.set(min_confidence=0.0) == "", "it is still there"
+    assert "expected 3 floats, found str 180 0 0" in client.set(**{"input.rotation_rpy_deg": "180 0 0"})
+    assert "expected 3 values, found 2" in client.set(**{"input.rotation_rpy_deg": [180.0, 0.0]})
 
 
 def test_values_that_are_at_work_may_be_set_again(node: tuple[Any, Any]) -> None:

@@ -175,7 +175,6 @@ def test_another_engine_for_the_old_model_does_not_undo_a_swap(rig: Any, tmp_pat
 
 def test_each_way_to_be_absent_is_tried_once(tmp_path: Path) -> None:
     """So that the diagnostics tell the latest one."""
-    optional("rclpy")
     from weakseg_ros.ros.watch import BundleWatch
 
     watch, place = BundleWatch(), tmp_path / "current"

@@ -7,11 +7,13 @@ import contextlib
 import os
 from pathlib import Path
 
-from weakseg_ros.errors import BundleError, DataError, WeaksegError
+from weakseg_ros.errors import BundleError, DataError, WeaksegError, shortened
 from weakseg_ros.files import share_folder, users_path
 from weakseg_ros.registry import DEFAULT_BUNDLE
 
 INFO_FILE = "bundle.yaml"
+LONGEST_NAME = 200
+"""characters of a name that are told"""
 CURRENT = "current"
 """name of the link to the deployed bundle"""
 FOREIGN_FILES = ("arch_cfg.yaml", "data_cfg.yaml", "backbone", "segmentation_decoder", "segmentation_head")
@@ -33,15 +35,19 @@ def find_bundle(where: Path | str) -> Path:
     if not text.is_absolute():
         with contextlib.suppress(WeaksegError):  # no share folder: only the path itself counts
             candidates += [share_folder() / text, share_folder() / "models" / text]
-    for folder in candidates:
-        if (folder / INFO_FILE).is_file():
-            return folder.resolve()
+    name = shortened(str(where), LONGEST_NAME) or "''"
+    try:
+        for folder in candidates:
+            if (folder / INFO_FILE).is_file():
+                return folder.resolve()
+    except OSError as error:
+        raise BundleError(f"{name}: {error.strerror}; give the folder that 'weakseg export' wrote") from None
     if text.name == CURRENT and not text.exists():
         raise BundleError(
             f"{where}: {_undeployed(text)}; deploy one, e.g. 'weakseg promote {DEFAULT_BUNDLE}', or name its folder"
         )
     raise BundleError(
-        f"{where}: {_what_it_is(text)}; give the folder that 'weakseg export' wrote, or the name of a shipped bundle"
+        f"{name}: {_what_it_is(text)}; give the folder that 'weakseg export' wrote, or the name of a shipped bundle"
     )
 
 

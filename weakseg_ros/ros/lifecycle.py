@@ -23,7 +23,7 @@ from std_srvs.srv import Trigger
 
 from weakseg_ros.deploy.bundle import Bundle
 from weakseg_ros.deploy.segmenter import Segmenter
-from weakseg_ros.errors import BundleError, ConfigError, WeaksegError, printable
+from weakseg_ros.errors import BundleError, ConfigError, WeaksegError, printable, refusal_of
 from weakseg_ros.ros import diagnostics
 from weakseg_ros.ros.bonding import ManagerBond
 from weakseg_ros.ros.cloud_source import CloudSource
@@ -359,5 +359,7 @@ def _kept(loading: Loading[bool], model: Model) -> bool:
 
 
 def _sentence(error: Exception) -> str:
-    text = str(error) if isinstance(error, WeaksegError) else f"{type(error).__name__}: {said_by_ros(error)}".removesuffix(": ")
-    return printable(text)
+    if isinstance(error, OSError):
+        return printable(refusal_of(error))
+    kind = "" if isinstance(error, WeaksegError) else f"{type(error).__name__}: "
+    return printable(f"{kind}{said_by_ros(error)}".removesuffix(": "))
