@@ -16,6 +16,7 @@ optional("onnxruntime")
 optional("rosbags")
 
 from weakseg_ros.data.bag_writer import CloudBagWriter
+from weakseg_ros.data.importer import ImportConfig, import_bag
 from weakseg_ros.doctor import main
 from weakseg_ros.points.cloud import Cloud
 from weakseg_ros.simulate.drive import SimulateConfig, simulate
@@ -157,8 +158,28 @@ def test_a_sensor_none_of_whose_points_gets_a_class_is_a_fault(
 
 @known_machine
 @pytest.mark.parametrize(
+    ("frames", "text"),
+    [
+        (("map", "map", "map"), "note  sensor            frame 'map' is that of a map"),
+        (("front", "rear", "front"), "note  sensor            the clouds come in 2 frames ('front', 'rear')"),
+    ],
+)
+def test_odd_frames_are_told(
+    clouds: list[Cloud], tmp_path: Path, capsys: pytest.CaptureFixture[str], frames: tuple[str, ...], text: str
+) -> None:
+    named = [dataclasses.replace(cloud, frame_id=frame) for cloud, frame in zip(clouds, frames, strict=True)]
+    bag = write_bag(tmp_path / "named", named)
+    assert main(["--data", str(bag)]) == 0
+    assert text in capsys.readouterr().out
+    report = import_bag(ImportConfig(bag, out=tmp_path / "scans"))
+    assert any("is that of a map" in note for note in report.notes) == ("map" in frames)
+
+
+@known_machine
+@pytest.mark.parametrize(
     ("change", "text"),
     [
+        (lambda xyz: xyz * [1, 1, 0], "all points lie at the height of the origin: a scanner of one plane"),
         (
             lambda xyz: xyz * [1, -1, -1],
             "the ground lies above the sensor, so it is mounted upside down; set rotation_rpy_deg to 180 0 0",

@@ -13,18 +13,8 @@ from weakseg_ros.points.cloud import make_cloud
 from weakseg_ros.points.ground import find_ground
 from weakseg_ros.points.input_settings import InputSettings
 from weakseg_ros.points.reading import moved, rotation
-from weakseg_ros.points.sanity import (
-    AXES,
-    LEVELLED_DEG,
-    SECTORS,
-    SIDES,
-    Finding,
-    findings,
-    hidden_share,
-    merged,
-    sectors,
-    segments,
-)
+from weakseg_ros.points.sanity import AXES, LEVELLED_DEG, SIDES, Finding, findings
+from weakseg_ros.points.sweeps import SECTORS, hidden_share, merged, sectors, segments
 
 
 def street(
@@ -265,3 +255,15 @@ def test_a_wall_right_ahead_is_no_ground() -> None:
     rng = np.random.default_rng(0)
     wall = np.column_stack([np.full(3000, 2.0), rng.uniform(-4, 4, 3000), rng.uniform(-1, 2, 3000)])
     assert findings(wall + rng.normal(0, 0.01, wall.shape)) == []
+
+
+def test_points_at_one_height_are_told() -> None:
+    """Drivers of RoboSense without the sensor's angles do this to every cloud."""
+    (flat,) = findings(street() * [1, 1, 0], "rslidar")
+    assert flat.kind == "flat"
+    assert "frame 'rslidar': all points lie at the height of the origin" in str(flat)
+    (plane,) = findings(street(down=-0.01, up=0.01) * [1, 1, 0.1])
+    assert plane.kind == "flat"
+    low = street(height=0.3)
+    assert all(found.kind != "flat" for found in findings(low))
+    assert all(found.kind != "flat" for found in findings(low[low[:, 2] < -0.2]))

@@ -30,6 +30,7 @@ from weakseg_ros.data.side_files import DEFAULT_PERIOD_NS
 from weakseg_ros.errors import CloudError, DataError, counted, say
 from weakseg_ros.files import check_can_write
 from weakseg_ros.points.cloud import Cloud
+from weakseg_ros.points.frame_names import notes_on_frames
 from weakseg_ros.points.labels import LabelMap
 from weakseg_ros.points.layout import INTENSITY_NAMES
 from weakseg_ros.points.projection import RangeSpec
@@ -240,7 +241,8 @@ def _notes_on_points(cloud: Cloud) -> list[str]:
     usable = cloud.xyz[cloud.valid]
     if not len(usable):
         return ["no point of the first cloud is usable, all are non-finite or at the origin; see the driver"]
-    return [str(found) for found in findings(usable, cloud.frame_id) if found.kind not in LEVELLED]
+    odd = [str(found) for found in findings(usable, cloud.frame_id) if found.kind not in LEVELLED]
+    return odd + notes_on_frames([cloud.frame_id])
 
 
 def _note_on_intensity(cloud: Cloud, config: ImportConfig) -> list[str]:

@@ -15,7 +15,7 @@ from weakseg_ros.deploy.bundle import BundleInfo, TrainingStatistics
 from weakseg_ros.deploy.frontends.range_numpy import CloudView
 from weakseg_ros.deploy.input_spec import WITHOUT_INTENSITY
 from weakseg_ros.errors import counted
-from weakseg_ros.points import sanity
+from weakseg_ros.points import sanity, sweeps
 from weakseg_ros.points.cloud import Cloud
 from weakseg_ros.points.intensity import POOR_FIT, intensity_fit, suggest_factor
 from weakseg_ros.points.projection import RangeSpec
@@ -110,8 +110,8 @@ class DomainMonitor:
         if self._info.input.level:
             self._unit_or_height = [str(one) for one in found if one.kind in sanity.LEVELLED and one.units]
             found = [one for one in found if one.kind not in sanity.LEVELLED]
-        parts = sanity.segments([sanity.sectors(sample.xyz.astype(np.float64)) for sample in samples])
-        several = None if parts or found else sanity.merged(_some_points(last))
+        parts = sweeps.segments([sweeps.sectors(sample.xyz.astype(np.float64)) for sample in samples])
+        several = None if parts or found else sweeps.merged(_some_points(last))
         self._geometry = added, [str(one) for one in (*found, *filter(None, [parts, several]))]
         return self._geometry[1]
 

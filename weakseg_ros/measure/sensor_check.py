@@ -15,6 +15,7 @@ from weakseg_ros.deploy.fit import FAIR
 from weakseg_ros.deploy.segmenter import Segmenter
 from weakseg_ros.errors import CloudError, DataError, counted
 from weakseg_ros.measure.inputs import Input
+from weakseg_ros.points.frame_names import notes_on_frames
 
 Mark = Literal["ok", "note", "fault"]
 
@@ -28,6 +29,8 @@ class _Seen:
     """answered, without a point"""
     with_class: int = 0
     """points that got a class"""
+    frames: set[str] = field(default_factory=set)
+    """of the clouds"""
     refused: Counter[str] = field(default_factory=Counter)
     """clouds that cannot be read or that the model cannot take, by why"""
     damage: str = ""
@@ -49,7 +52,8 @@ def check_sensor(segmenter: Segmenter, source: Input, data: Path, limit: int) ->
     wrong = segmenter.wrong_geometry()
     faults = [*_faults(seen, data, segmenter.bundle.name), *wrong]
     yield from (("fault", text) for text in faults)
-    yield from (("note", text) for text in differences if text not in wrong)
+    notes = [*notes_on_frames(seen.frames), *(text for text in differences if text not in wrong)]
+    yield from (("note", text) for text in notes)
     fit = segmenter.fit()
     if fit is None and seen.answered:
         yield (
@@ -59,7 +63,7 @@ def check_sensor(segmenter: Segmenter, source: Input, data: Path, limit: int) ->
         )
     elif fit is not None and (fit.low or fit.value < FAIR):
         yield "fault" if fit.low else "note", f"{segmenter.bundle.name} on {data}: {fit}"
-    elif not faults and not differences:
+    elif not faults and not notes:
         yield (
             "ok",
             f"{counted(seen.answered, 'cloud')} of {data} {'looks' if seen.answered == 1 else 'look'} "
@@ -77,6 +81,7 @@ def _look(segmenter: Segmenter, source: Input, limit: int) -> _Seen:
                 seen.refused[str(error)] += 1
                 continue
             seen.answered += 1
+            seen.frames.add(item.cloud.frame_id)
             seen.empty += not len(item.cloud)
             seen.with_class += int((answer.class_id > 0).sum())
     except DataError as error:

@@ -26,6 +26,8 @@ NO_LENGTH_M = 1e9
 """a thousand kilometres in millimetres"""
 NEAR_M, NEAR_SHARE = 0.1, 0.99
 """nor nearly all of them so near"""
+FLAT_SHARE = 0.002
+"""of their distance, that points of one plane deviate from it: a tenth of a degree"""
 SAME_SHARE = 0.3
 """of the points at one and the same place: a driver's mark for no return"""
 CENTIMETRES_BELOW = 400.0
@@ -62,7 +64,6 @@ LEVELLED_DEG = 18.0
 """a little less than the steepest ground that clouds are put level by, see points.ground.STEEPEST"""
 LEVELLED = frozenset({"tilted", "base frame", "high", "buried"})
 """kinds that do not matter to a model which sees clouds level and at a usual height"""
-SECTORS = 72
 MIN_TILT_DEG, MAX_TILT_DEG = 10.0, 75.0
 """roads, and sensors on moving vehicles, tilt by less than the one; beyond the other, walls are taken for ground"""
 
@@ -79,18 +80,13 @@ STAY = 0.1
 BELOW_M, BELOW_SHARE = 0.8, 0.05
 """hardly anything lies this far below a ground"""
 OWN_FRAME = "use the topic in the sensor's own frame"
-ORIGINS_M = (0.0, 1.0, 1.8, 2.6)
-"""heights above a cloud's origin that its sensor may have been at"""
-HIDDEN_M, HIDDEN_FACTOR, HIDDEN_SHARE = 2.0, 1.3, 0.12
-"""how much nearer a point is that hides another one, and the share of hidden points that one sensor does not have. Measured:
-at most 0.08 on HDL-64E, OS1-128, VLP-32C, HDL-32E, VLP-16 and Hesai 64"""
 
 
 class Finding(NamedTuple):
     """What is wrong with a cloud's geometry."""
 
     kind: str
-    """'same', 'unit', 'far', a key of AXES or SIDES, 'tilted', 'steep' (tilted by more than is put level),
+    """'same', 'flat', 'unit', 'far', a key of AXES or SIDES, 'tilted', 'steep' (tilted by more than is put level),
     'base frame', 'high', 'buried', 'merged', or 'segments'"""
     text: str
     """what was found, a clause without a full stop"""
@@ -111,7 +107,7 @@ def findings(xyz: NDArray[np.floating], frame_id: str = "") -> list[Finding]:
     points = xyz.astype(np.float64)
     if len(points) < MIN_POINTS:
         return []
-    for test in (same_place, far_away, wrong_unit, wrong_height, wrong_axes, tilted, on_its_side, base_frame):
+    for test in (same_place, far_away, one_plane, wrong_unit, wrong_height, wrong_axes, tilted, on_its_side, base_frame):
         found = test(points)
         if found is not None:
             frame = f"frame '{frame_id}': " if frame_id else ""
@@ -142,6 +138,17 @@ def far_away(xyz: NDArray[np.float64]) -> Finding | None:
         return None
     text = f"all points lie in one direction, {distance:.0f} m away, so the cloud is not in its sensor's frame (map?)"
     return Finding("far", text, "use the topic in the sensor's own frame, or transform the clouds into it")
+
+
+def one_plane(xyz: NDArray[np.float64]) -> Finding | None:
+    """A cloud all of whose points lie at the height of its origin."""
+    height, reach = np.quantile(np.abs(xyz[:, 2]), NEAR_SHARE), np.quantile(np.hypot(xyz[:, 0], xyz[:, 1]), 0.5)
+    if height > FLAT_SHARE * reach:
+        return None
+    text = (
+        "all points lie at the height of the origin: a scanner of one plane, or a driver that lacks the sensor's vertical angles"
+    )
+    return Finding("flat", text, "give the driver the sensor's angle file (RoboSense: DIFOP packets), or use a 3D LiDAR's topic")
 
 
 def wrong_unit(xyz: NDArray[np.float64]) -> Finding | None:
@@ -292,37 +299,6 @@ def ground_height_m(xyz: NDArray[np.float64], most_m: float = HIGHEST_M) -> floa
     return plane.offset_m
 
 
-def merged(xyz: NDArray[np.floating]) -> Finding | None:
-    """A cloud of several sensors or sweeps, from (N, 3) usable points: the more, the better.
-
-    From one origin each direction shows one surface; where many points hide behind others, they were seen from elsewhere. A
-    cloud in the vehicle's frame is looked at from where its sensor may have been.
-    """
-    points = xyz.astype(np.float64)
-    if len(points) < MIN_POINTS:
-        return None
-    share = 1.0
-    for height_m in ORIGINS_M:
-        share = min(share, hidden_share(points - [0.0, 0.0, height_m]))
-        if share < HIDDEN_SHARE:
-            return None
-    text = f"{share:.0%} of the points are occluded from any viewpoint, so the cloud combines several sensors or sweeps"
-    return Finding("merged", text, "use the topic of one sensor in its own frame, one sweep at a time")
-
-
-def hidden_share(xyz: NDArray[np.float64]) -> float:
-    """Share of the points that another one, clearly nearer to the origin, stands in front of, in steps of one degree."""
-    distance = np.linalg.norm(xyz, axis=1)
-    azimuth = np.degrees(np.arctan2(xyz[:, 1], xyz[:, 0]))
-    inclination = np.degrees(np.arctan2(xyz[:, 2], np.hypot(xyz[:, 0], xyz[:, 1])))
-    direction = np.floor(azimuth).astype(np.int64) * 256 + np.floor(inclination).astype(np.int64)
-    order = np.lexsort((distance, direction))
-    first = np.append(True, np.diff(direction[order]) != 0)
-    nearest = distance[order][first][np.cumsum(first) - 1]
-    hidden = distance[order] > np.maximum(nearest * HIDDEN_FACTOR, nearest + HIDDEN_M)
-    return float(hidden.mean())
-
-
 def ground_share(xyz: NDArray[np.float64], level: bool = False) -> float:
     """Share of the squares around the sensor whose lowest point lies in one layer below it; with `level`, at its own height."""
     near = xyz[np.hypot(xyz[:, 0], xyz[:, 1]) < REACH_M]
@@ -352,26 +328,6 @@ def strip_m(xyz: NDArray[np.float64]) -> float:
     distance = np.hypot(near[:, 0], near[:, 1])
     reach = [np.ptp(distance[direction == one]) for one in np.unique(direction) if np.count_nonzero(direction == one) >= 3]
     return float(np.median(reach)) if reach else 0.0
-
-
-def sectors(xyz: NDArray[np.floating]) -> NDArray[np.bool_]:
-    """(SECTORS,) which parts of the azimuth hold points."""
-    azimuth = np.arctan2(xyz[:, 1], xyz[:, 0])
-    filled = np.bincount(((azimuth / (2 * np.pi) + 0.5) * SECTORS).astype(int) % SECTORS, minlength=SECTORS)
-    seen: NDArray[np.bool_] = filled > max(1, len(xyz) // (SECTORS * 20))
-    return seen
-
-
-def segments(covered: Sequence[NDArray[np.bool_]]) -> Finding | None:
-    """Clouds that are each a part of a turn, from the `sectors` of some in a row."""
-    filled = [one for one in covered if one.any()]
-    if len(filled) < 3:
-        return None
-    each, together = float(np.mean([one.mean() for one in filled])), float(np.any(filled, axis=0).mean())
-    if each > 0.4 or together < max(2 * each, 0.5):
-        return None
-    text = f"each cloud covers about {360 * each:.0f} deg, and all together {360 * together:.0f}: parts of one revolution?"
-    return Finding("segments", text, "use the driver's topic with full revolutions, or let the driver merge them")
 
 
 def _axes(
