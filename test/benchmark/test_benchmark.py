@@ -144,7 +144,7 @@ def test_a_row_that_another_process_trains_is_left_to_it(street: Path, tmp_path:
         assert mine  # the lock ended with its process
 
 
-def test_a_row_that_fails_says_so_and_the_others_go_on(street: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_row_that_fails_says_so_and_the_others_go_on(street: Path, tmp_path: Path) -> None:
     broken = {"without_net": {"methods": ["supervised"], "net_width": 33}}
     config = settings(street, tmp_path / "a", variants=broken)
     assert run(config) == 1

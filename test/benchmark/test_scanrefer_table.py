@@ -37,9 +37,7 @@ def scannet(tmp_path_factory: pytest.TempPathFactory, layouts: Any) -> Path:
     return layouts.write_scanrefer(root, {"train": ["scene0000_00"], "val": ["scene0011_00"]})
 
 
-def test_the_table_takes_its_first_steps_and_goes_on(
-    scannet: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_table_takes_its_first_steps_and_goes_on(scannet: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     small = [f"--training.steps={STEPS}", "--training.burn-in=8", "--training.batch=4", "--ratios", "1.0", "0.25"]
     command = ["benchmark", str(scannet), "--config", "scanrefer_3drest", "--out", str(tmp_path), "--methods", "supervised"]
     assert main([*command, *small, "--override", *NET, *FEW]) == 0

@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import dataclasses
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -147,7 +146,7 @@ def test_orders_and_sides_are_told_and_mirrored() -> None:
     np.testing.assert_allclose(turned.centre[:, 1], place[:, 0], atol=1e-5)
 
 
-def test_a_bundle_without_the_head_or_its_files_says_so(bundle: Bundle, tmp_path: Path) -> None:
+def test_a_bundle_without_the_head_or_its_files_says_so(bundle: Bundle) -> None:
     without = dataclasses.replace(bundle, info=dataclasses.replace(bundle.info, heads=()))
     with pytest.raises(BundleError, match="has no referring head"):
         Referrer(without)

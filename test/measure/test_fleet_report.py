@@ -81,7 +81,7 @@ def test_a_fleet_is_one_page_with_a_row_for_each_robot_and_bag(
 
 
 def test_logs_of_several_robots_become_one_queue_without_what_is_clicked(
-    fleet: list[Path], known_bundle: Bundle, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    fleet: list[Path], known_bundle: Bundle, tmp_path: Path
 ) -> None:
     model = ["--bundle", str(known_bundle.folder), "--engine", "onnxruntime"]
     logs = [tmp_path / robot / "log" for robot in ("ada", "bob")]

@@ -30,9 +30,7 @@ def drives(recording: Path, tmp_path: Path) -> Path:
     return tmp_path / "drives"
 
 
-def test_many_bags_are_one_evaluation_that_is_resumed(
-    drives: Path, known_bundle: Bundle, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_many_bags_are_one_evaluation_that_is_resumed(drives: Path, known_bundle: Bundle, tmp_path: Path) -> None:
     out = tmp_path / "report"
     arguments = ["evaluate", str(drives), "--bundle", str(known_bundle.folder), "--out", str(out)]
     assert weakseg(arguments) == 1, "one bag cannot be read"

@@ -61,12 +61,7 @@ def counted(out: Path) -> dict[str, Any]:
 
 
 def test_one_process_one_worker_and_two_give_the_same_figures(
-    workers: None,
-    fleet: list[Path],
-    recording: Path,
-    known_bundle: Bundle,
-    tmp_path: Path,
-    capsys: pytest.CaptureFixture[str],
+    workers: None, fleet: list[Path], recording: Path, known_bundle: Bundle, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     command = ["evaluate", *map(str, fleet), "--bundle", str(known_bundle.folder), "--engine", "onnxruntime"]
     command += ["--truth", str(recording / "scans" / "labels")]
@@ -111,7 +106,7 @@ shutil.copytree(bag, os.path.join(folder, "drive"))
 
 
 def test_killed_workers_and_damaged_bags_are_named_and_all_else_is_whole(
-    workers: None, fleet: list[Path], known_bundle: Bundle, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    workers: None, fleet: list[Path], known_bundle: Bundle, tmp_path: Path
 ) -> None:
     damaged = [tmp_path / f"damaged_{number}" for number in range(3)]
     for bag in damaged:
@@ -138,7 +133,7 @@ def test_killed_workers_and_damaged_bags_are_named_and_all_else_is_whole(
 
 
 def test_select_chooses_over_all_robots_under_one_budget(
-    workers: None, fleet: list[Path], known_bundle: Bundle, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    workers: None, fleet: list[Path], known_bundle: Bundle, tmp_path: Path
 ) -> None:
     log = tmp_path / "log"
     command = ["select", *map(str, fleet), "--bundle", str(known_bundle.folder), "--engine", "onnxruntime", "--out", str(log)]
@@ -168,9 +163,7 @@ def test_every_verb_goes_over_the_cluster(
     assert all(f"{number}_drive: " in said for number in (1, 2, 3))
 
 
-def test_a_long_bag_is_shared_by_several_workers(
-    workers: None, fleet: list[Path], known_bundle: Bundle, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_long_bag_is_shared_by_several_workers(workers: None, fleet: list[Path], known_bundle: Bundle, tmp_path: Path) -> None:
     command = ["evaluate", *map(str, fleet[:2]), "--bundle", str(known_bundle.folder), "--engine", "onnxruntime", "--no-track"]
     assert weakseg([*command, "--out", str(tmp_path / "whole")]) == 0
     assert weakseg([*command, "--out", str(tmp_path / "parts"), "--ray", "local", "--parts", "3"]) == 0

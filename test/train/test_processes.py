@@ -93,7 +93,7 @@ def test_two_processes_get_the_weights_of_one_that_averages_their_gradients(
     assert same.float().mean() > 0.98, "Adam's first steps go by the sign alone of gradients that are nearly zero"
 
 
-def test_a_checkpoint_of_two_processes_goes_on_in_one(run_of_two: RunFolder, tmp_path: Path) -> None:
+def test_a_checkpoint_of_two_processes_goes_on_in_one(run_of_two: RunFolder) -> None:
     assert main(["train", "--out", str(run_of_two.path), "--resume", "--steps", str(STEPS + 2)]) == 0
     now = load_yaml(TrainConfig, run_of_two.path / "config.yaml")
     assert (now.devices, now.batch_size, now.steps) == (1, 4, STEPS + 2), "a step takes the scans that it took"

@@ -197,7 +197,7 @@ def test_scans_that_cannot_be_read_are_left_out_of_the_bag(tmp_path: Path, capsy
 
 
 def test_the_recording_for_rerun_is_written_where_it_is_installed(
-    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     optional("rerun")
     half = tmp_path / ".scans.rrd.4194304-0.new"  # of a process that was killed
