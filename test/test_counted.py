@@ -21,6 +21,7 @@ NOUNS = frozenset(
 )
 NO_COUNT = frozenset(
     {
+        ("improve/label/advice.py", "labels"),  # what a key does
         ("data/bags.py", "messages"),  # a share of them
         ("simulate/record.py", "words"),  # kinds of them
         ("simulate/rooms/record.py", "clouds"),

@@ -95,7 +95,8 @@ def test_simulate_ends_with_its_workers(tmp_path: Path, signals: tuple[signal.Si
         assert time.monotonic() < deadline, "a worker goes on without its parent"
         time.sleep(0.1)
     if signal.SIGKILL not in signals:
-        assert said == f"weakseg simulate: {'interrupted' if signals[0] == signal.SIGINT else 'terminated'}\n"
+        words = {"interrupted" if number == signal.SIGINT else "terminated" for number in signals}
+        assert said in {f"weakseg simulate: {word}\n" for word in words}  # of two that wait together, Python takes SIGINT first
         assert sorted(os.listdir(tmp_path)) == ["tiny.yaml"]
 
 

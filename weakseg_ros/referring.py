@@ -114,7 +114,7 @@ def sentences(item: Item, question: Question, referred: Referred, labels: LabelM
     lines += [f"read '{typed}' as '{read}'" for typed, read in told.mended]
     if told.left_out:
         left_out = counted(told.left_out, "word was", "words were")
-        lines.append(f"only the first {LONGEST} words were read, {left_out} left out; say it shorter")
+        lines.append(f"only the first {counted(LONGEST, 'word')} were read, {left_out} left out; say it shorter")
     if not referred.matches or not referred.mask.any():
         if not told.is_understood:
             return [*lines, f"scan {item.key}: nothing matches, because the model knows none of the words; use others"]

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from typing import Literal
 
+from weakseg_ros.errors import counted
 from weakseg_ros.improve.label.keys import key_of
 
 Mode = Literal["mark", "paint", "object", "lasso", "erase"]
@@ -21,7 +22,7 @@ def about_scans(around: bool, together: bool, scans: int) -> str:
         return "No other scan of this place is near: only this one is labelled."
     if together:
         tools = "Brush, eraser, object, box and lasso"
-        return f"{tools} label {scans} scans at once: this one and, in grey, those around. Z undoes it in all of them."
+        return f"{tools} label {counted(scans, 'scan')} at once: this one and, in grey, those around. Z undoes it in all of them."
     return f"{ABOUT_AROUND} {key_of('together')} labels all of them at once." if around else "Only this scan is shown."
 
 

@@ -278,7 +278,9 @@ class Panel(Widgets):
         """In how many scans a click works, where it is not this one alone."""
         scans = len(self._state.scans)
         return (
-            f" in <b>{scans} scans</b> ({key_of('together')}: this one alone)" if scans > 1 and self._state.mode != "mark" else ""
+            f" in <b>{counted(scans, 'scan')}</b> ({key_of('together')}: this one alone)"
+            if scans > 1 and self._state.mode != "mark"
+            else ""
         )
 
     def _list_html(self) -> str:
