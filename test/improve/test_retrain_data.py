@@ -147,10 +147,7 @@ def test_what_is_learnt_is_not_judged_by_and_what_is_held_out_is_not_learnt(worl
     assert not clouds(data.regression) & clouds(data.new)
     assert not clouds(data.replay) & clouds(data.held_out)
     assert len(data.regression) == 10 - len(data.new)
-    assert (
-        f"{len(data.new)} of the 10 scans of the regression set are frames whose clicks are learnt, and left out"
-        in data.problems[0]
-    )
+    assert f"of the 10 scans of the regression set, {len(data.new)} with clicks that are learnt are left out" in data.problems[0]
     small = write(place / "small", 2, night=True, seed=2)
     click(place / "log", world / "night", KEYS)
     with pytest.raises(DataError, match=r"of the 2 scans of the regression set, 2 have clicks that are learnt, so nothing"):
