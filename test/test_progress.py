@@ -27,15 +27,14 @@ def test_a_log_file_gets_a_line_now_and_then(monkeypatch: pytest.MonkeyPatch, ca
     ]
 
 
-def test_the_first_item_which_waits_for_the_start_says_nothing_about_the_time_left(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+@pytest.mark.parametrize(("total", "silent"), [(3, 1), (100, 4), (1000, 19)])
+def test_the_first_items_which_wait_for_the_start_promise_no_time(
+    total: int, silent: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    seconds = itertools.count(0.0, 12.0)
-    monkeypatch.setattr(progress.time, "monotonic", lambda: next(seconds))
-    list(Progress(range(3), what="simulate", unit="scan"))
-    first, second, _ = capsys.readouterr().err.splitlines()
-    assert first == "simulate: 1 of 3 scans after 24 s"
-    assert "left" in second
+    monkeypatch.setattr(progress, "SECONDS_BETWEEN_LINES", 0.0)
+    list(Progress(range(total), what="simulate", unit="scan"))
+    lines = capsys.readouterr().err.splitlines()
+    assert [" left" in line for line in lines] == [False] * silent + [True] * (total - silent - 1) + [False]
 
 
 def test_short_work_and_hidden_work_write_nothing(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:

@@ -11,8 +11,6 @@ from typing import Any, Generic, TypeVar
 from weakseg_ros.errors import complain, counted
 
 SECONDS_BETWEEN_LINES = 10.0
-FEWEST_TO_JUDGE = 2
-"""items from which the time left is estimated"""
 
 T = TypeVar("T")
 
@@ -80,9 +78,14 @@ class Progress(Generic[T]):
     def _line(self, elapsed_s: float) -> str:
         done = counted(self._done, self._unit) if self._total is None else f"{self._done} of {counted(self._total, self._unit)}"
         words = f"{self._what}: {done} after {duration(elapsed_s)}"
-        if self._total is not None and self._total > self._done >= FEWEST_TO_JUDGE:  # the first one waits for the start
+        if self._total is not None and self._total > self._done >= _enough_to_judge(self._total):
             words += f", about {duration(elapsed_s / self._done * (self._total - self._done))} left"
         return f"{words}; {self._note}" if self._note else words
+
+
+def _enough_to_judge(total: int) -> int:
+    """After how many items the time left is told; the first ones of each worker wait for its start."""
+    return max(2, min(total // 20, 20))
 
 
 def duration(seconds: float) -> str:
