@@ -89,6 +89,13 @@ def test_the_verdict_names_what_is_weak_and_what_to_do(evaluated: tuple[str, dic
     assert "weakseg evaluate drive --bundle models/yard --live" in [step.command for step in steps]
 
 
+def test_a_time_of_many_digits_has_no_decimals_that_break_its_tile(evaluated: tuple[str, dict[str, Any]]) -> None:
+    _, summary = evaluated
+    page = render({**summary, "latency_warm_ms": {**summary["latency_warm_ms"], "p50": 1157.04, "p95": 62.37}})
+    assert "<b>1157 ms</b>" in page
+    assert "95 % within 62.4 ms" in page
+
+
 def test_without_labels_the_first_step_is_a_command_that_runs(evaluated: tuple[str, dict[str, Any]]) -> None:
     _, summary = evaluated
     unlabelled = {**summary, "labelled_scans": 0, "data": {**summary["data"], "path": "drive", "topic": "/points"}}
