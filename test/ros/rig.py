@@ -36,7 +36,13 @@ from weakseg_ros.points.projection import RangeSpec
 
 CLASSES = 5
 AGAIN_S = 20.0
-"""after which a cloud without an answer is sent again"""
+"""after which a cloud or a transition without an answer is sent again"""
+LEADS_TO = {
+    Transition.TRANSITION_CONFIGURE: "inactive",
+    Transition.TRANSITION_ACTIVATE: "active",
+    Transition.TRANSITION_DEACTIVATE: "inactive",
+    Transition.TRANSITION_CLEANUP: "unconfigured",
+}
 
 
 class NodeProcess:
@@ -180,7 +186,17 @@ class Client:
         return str(self.call(GetState, "get_state", GetState.Request()).current_state.label)
 
     def change(self, transition: int) -> bool:
-        return bool(self.call(ChangeState, "change_state", ChangeState.Request(transition=Transition(id=transition))).success)
+        """Whether a transition succeeded. Its answer may be lost before its way back is found; then the state tells."""
+        request = ChangeState.Request(transition=Transition(id=transition))
+        deadline = time.monotonic() + PATIENCE_S
+        while True:
+            try:
+                return bool(self.call(ChangeState, "change_state", request, AGAIN_S).success)
+            except AssertionError:
+                if self.state() == LEADS_TO.get(transition):
+                    return True
+                if time.monotonic() > deadline:
+                    raise
 
     def set(self, **values: Any) -> str:
         """Set parameters atomically; the reason of the refusal, or nothing."""
