@@ -44,6 +44,7 @@ PRINTED_BY: dict[str, tuple[str, ...]] = {
     "data/expressions.py": ("simulate",),
     "deploy/domain.py": READERS,
     "deploy/engines/choice.py": ("evaluate", "select", "predict"),
+    "measure/report.py": ("select", "view", "evaluate"),
     "doctor.py": ("doctor",),
     "train/resuming.py": ("train",),
     "extras.py": OVER_BAGS,

@@ -5,6 +5,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from weakseg_ros.errors import counted
+
 OF_MAPS = ("map", "odom", "earth", "camera_init")
 """frames that stay behind where a robot moves, the last one of LOAM and its kin"""
 
@@ -21,7 +23,7 @@ def notes_on_frames(frame_ids: Iterable[str]) -> list[str]:
     if len(frames) > 1:
         names = ", ".join(repr(frame) for frame in frames)
         notes.append(
-            f"the clouds come in {len(frames)} frames ({names}): several sensors share the topic, or the driver was set up anew; "
-            "use a topic of one sensor in its own frame"
+            f"the clouds come in {counted(len(frames), 'frame')} ({names}): several sensors share the topic, or the driver "
+            "was set up anew; use a topic of one sensor in its own frame"
         )
     return notes
